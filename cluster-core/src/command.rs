@@ -1,0 +1,247 @@
+//! Commands: the only way in which cluster state changes.
+//!
+//! A [`Proposal`] is what the replicated log carries: a command with its id (so that a repeat is
+//! harmless), the proposer's wall clock (`apply` reads none) and who asked.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{
+    ClusterId, CommandId, Hash, NetworkNumber, NodeNumber, RaftId, Session, StorageId,
+};
+use crate::model::{
+    AgentStatus, HostStatus, InterfaceStatus, LinkStatus, NetworkStatus, Priority, RunOutcome,
+    Settings, Severity, Timing,
+};
+use crate::time::WallTime;
+
+/// A command on its way into the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proposal {
+    /// Drawn by the proposer; applied at most once.
+    pub id: CommandId,
+    /// The proposer's wall clock.
+    pub at: WallTime,
+    /// The node that proposed it.
+    pub origin: NodeNumber,
+    /// Who asked for it: `director`, `agent`, or an operator such as `root@n1`.
+    pub actor: String,
+    /// What shall be done.
+    pub command: Command,
+}
+
+/// What can be done to a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// The first command of a cluster: who it is, its networks, its first member (spec A2).
+    Form {
+        /// The cluster.
+        cluster: ClusterId,
+        /// Its name.
+        name: String,
+        /// Its settings.
+        settings: Settings,
+        /// Its networks.
+        networks: BTreeMap<NetworkNumber, NewNetwork>,
+        /// The first member.
+        first: NewNode,
+        /// The log of the first member.
+        raft_id: RaftId,
+    },
+    /// A new leader of the log takes office as director (spec A11).
+    Office {
+        /// Who.
+        director: NodeNumber,
+        /// The term of its election.
+        term: u64,
+        /// Whether the cluster ran before this moment without everybody having been away. If it
+        /// did not, nothing known of the nodes holds any more, and the cluster waits for its
+        /// nodes again (spec V10).
+        continuity: bool,
+    },
+    /// The director found that statuses changed, with its evidence in each cause.
+    Observe {
+        /// The changes, in the order in which they are to be recorded.
+        changes: Vec<Change>,
+    },
+    /// Permission for a node to join.
+    IssueToken {
+        /// SHA-256 of the secret.
+        hash: Hash,
+        /// The node's name.
+        name: String,
+        /// The node's number.
+        number: NodeNumber,
+        /// When the permission ends.
+        expires_at: WallTime,
+    },
+    /// A node joins with a token. Its Raft id is the index of this entry.
+    AddNode {
+        /// The node.
+        node: NewNode,
+        /// SHA-256 of the token's secret.
+        token: Hash,
+    },
+    /// A member is deleted (spec A6, A7).
+    RemoveNode {
+        /// Who.
+        node: NodeNumber,
+    },
+    /// The log's membership changed: these are the voters now, everybody else learns.
+    Voters {
+        /// The voters.
+        voters: Vec<NodeNumber>,
+    },
+    /// Timers are changed (spec H3).
+    SetTiming(Timing),
+    /// The logging level is changed (spec A13).
+    SetLoggingLevel(Severity),
+    /// The number of nodes to wait for at a start is changed (spec V10).
+    SetSeedCount(u16),
+    /// The cluster shall start with the nodes that are there (spec V11).
+    Seed,
+    /// A new version of the alert script.
+    SaveAlertScript {
+        /// The text.
+        text: String,
+        /// Why.
+        comment: String,
+        /// The version it was made from; refused if that is no longer in force.
+        based_on: u32,
+    },
+    /// An earlier version of the alert script is put in force again.
+    RollBackAlertScript {
+        /// Which; 0 is the built-in script.
+        to: u32,
+    },
+    /// A node takes it upon itself to run the script for an alert.
+    ClaimAlert {
+        /// Sequence number of the record.
+        seq: u64,
+        /// Who runs it.
+        runner: NodeNumber,
+        /// In which run of its agent.
+        session: Session,
+    },
+    /// The script ran for an alert.
+    FinishAlert {
+        /// Sequence number of the record.
+        seq: u64,
+        /// Who ran it.
+        runner: NodeNumber,
+        /// In which run of its agent.
+        session: Session,
+        /// How it ended.
+        outcome: RunOutcome,
+    },
+    /// The script shall be run with a test alert on the chosen members (spec A15).
+    TestAlert {
+        /// On whom; all members if empty.
+        members: Vec<NodeNumber>,
+        /// With which severity.
+        severity: Severity,
+        /// What it says.
+        message: String,
+    },
+    /// The script ran for a test.
+    FinishAlertTest {
+        /// Which test.
+        id: u64,
+        /// On whom.
+        node: NodeNumber,
+        /// How it ended.
+        outcome: RunOutcome,
+    },
+}
+
+/// A network that is being defined.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewNetwork {
+    /// Its name.
+    pub name: String,
+    /// Its priority.
+    pub priority: Priority,
+    /// UDP port of heartbeats.
+    pub beat_port: u16,
+    /// TCP port of peers.
+    pub peer_port: u16,
+    /// What to probe, if anything.
+    pub ping: Option<IpAddr>,
+}
+
+/// A node that is being added.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewNode {
+    /// Its number.
+    pub number: NodeNumber,
+    /// Its name.
+    pub name: String,
+    /// Its storage.
+    pub storage: StorageId,
+    /// Version of the product.
+    pub version: String,
+    /// Its addresses.
+    pub addresses: BTreeMap<NetworkNumber, IpAddr>,
+}
+
+/// One status that changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// A node's host.
+    Host {
+        /// Which node.
+        node: NodeNumber,
+        /// Its status from now on.
+        to: HostStatus,
+        /// The node said itself that it would go (spec A19).
+        planned: bool,
+        /// Why: who saw what, since when.
+        cause: String,
+    },
+    /// A node's agent.
+    Agent {
+        /// Which node.
+        node: NodeNumber,
+        /// Its status from now on.
+        to: AgentStatus,
+        /// Why.
+        cause: String,
+    },
+    /// A network.
+    Network {
+        /// Which.
+        network: NetworkNumber,
+        /// Its status from now on.
+        to: NetworkStatus,
+        /// Why.
+        cause: String,
+    },
+    /// A node's interface on a network.
+    Interface {
+        /// Whose.
+        node: NodeNumber,
+        /// On which network.
+        network: NetworkNumber,
+        /// Its status from now on.
+        to: InterfaceStatus,
+        /// Why.
+        cause: String,
+    },
+    /// A link; `low < high`.
+    Link {
+        /// One end.
+        low: NodeNumber,
+        /// The other end.
+        high: NodeNumber,
+        /// Over which network.
+        network: NetworkNumber,
+        /// Its status from now on.
+        to: LinkStatus,
+        /// Why.
+        cause: String,
+    },
+}

@@ -1,0 +1,28 @@
+//! The cluster manager as pure logic.
+//!
+//! Nothing here can reach the world: no sockets, files, threads, clocks, randomness or async
+//! runtime. Time, packets and commands come in as values; packets, proposals and records go out as
+//! values. That is why the same code runs in a daemon, in a simulator with thousands of seeds and
+//! in a golden text file, and why every node that applies the same log holds the same state.
+//!
+//! Two halves:
+//!
+//! - *local* (differs between nodes): [`topology`], [`wire`], [`lease`]; what one node observes.
+//! - *replicated* (identical at equal revision): [`state::ClusterState::apply`] turns a committed
+//!   [`command::Command`] into a new state and [`record::Record`]s. [`director`] and [`diagnosis`]
+//!   turn observations into commands.
+
+pub mod command;
+pub mod config;
+pub mod diagnosis;
+pub mod director;
+pub mod id;
+pub mod lease;
+pub mod model;
+pub mod observation;
+pub mod record;
+pub mod state;
+pub mod time;
+pub mod topology;
+pub mod view;
+pub mod wire;

@@ -1,0 +1,470 @@
+//! The nouns of a cluster: what a node, a network, an interface, a link and an alert script are.
+//!
+//! Statuses are spelt as in the vocabulary of `ARCHITECTURE.md`; each has a `name()` for JSON and
+//! text, and a `code()` that the MIB and the `..._state_code` metrics share. Codes are a contract:
+//! `unknown` is 1, values are dense, and none ever changes its meaning.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{Hash, NetworkNumber, NodeNumber, RaftId, StorageId};
+use crate::time::WallTime;
+
+/// A status: an enum whose every value has a name (JSON, text) and a code (MIB, metrics).
+macro_rules! status {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $code:literal $text:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum $name {
+            $($(#[$vdoc])* #[serde(rename = $text)] $variant = $code),+
+        }
+
+        impl $name {
+            /// Every value, in the order of the codes.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The spelling in JSON and text.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $text),+ }
+            }
+
+            /// The integer in the MIB and in `..._state_code` metrics.
+            pub const fn code(self) -> u32 {
+                self as u32
+            }
+
+            /// The value spelt so.
+            pub fn from_name(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|value| value.name() == name)
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(self.name())
+            }
+        }
+    };
+}
+
+status! {
+    /// Status of a node's host (spec A8).
+    HostStatus {
+        /// Not known yet: the node was added and never seen, or this cluster has just started.
+        Unknown = 1 "UNKNOWN",
+        /// Reachable over at least one network in both directions.
+        Up = 2 "UP",
+        /// Unreachable by every network.
+        Down = 3 "DOWN",
+        /// Alive, but cut off from all monitored networks (heard, yet not reachable).
+        Disconnected = 4 "DISCONNECTED",
+        /// Partitioned on the networks, still visible over a shared bus.
+        Netpar = 5 "NETPAR",
+    }
+}
+
+status! {
+    /// Status of a node's agent (spec A9).
+    AgentStatus {
+        /// Nothing is known of the agent, as when its host is down.
+        Unknown = 1 "UNKNOWN",
+        /// The agent takes part in the cluster.
+        Running = 2 "RUNNING",
+        /// The host is there, the agent is not.
+        Down = 3 "DOWN",
+        /// The agent has started and is catching up.
+        Initializing = 4 "INITIALIZING",
+        /// The agent runs but does not belong: another version, cluster or storage.
+        Invalid = 5 "INVALID",
+    }
+}
+
+status! {
+    /// Status of a network as a whole (spec H4).
+    NetworkStatus {
+        /// Not observed yet.
+        Unknown = 1 "UNKNOWN",
+        /// At least two nodes reach each other over it, or only one node is there to use it.
+        Up = 2 "UP",
+        /// No two nodes reach each other over it while they do over another one.
+        Down = 3 "DOWN",
+    }
+}
+
+status! {
+    /// Status of one node's interface on one network (spec H4).
+    InterfaceStatus {
+        /// Not observed yet, or the host is not up.
+        Unknown = 1 "UNKNOWN",
+        /// At least one peer reaches it.
+        Up = 2 "UP",
+        /// No peer reaches it while the network carries others.
+        Down = 3 "DOWN",
+    }
+}
+
+status! {
+    /// Status of a link: the path between two nodes over one network.
+    LinkStatus {
+        /// Not observed yet, or an end is down.
+        Unknown = 1 "UNKNOWN",
+        /// Both directions work.
+        Up = 2 "UP",
+        /// Neither direction works.
+        Down = 3 "DOWN",
+        /// One direction works and the other does not.
+        OneWay = 4 "ONE_WAY",
+    }
+}
+
+status! {
+    /// Cluster state, as clinfo knows it.
+    ClusterStatus {
+        /// Not known: the answering node has no quorum.
+        Unknown = 1 "unknown",
+        /// Seeded and led.
+        Up = 2 "up",
+        /// Waiting for its nodes.
+        Down = 3 "down",
+        /// No configuration.
+        NotConfigured = 4 "notConfigured",
+    }
+}
+
+status! {
+    /// Cluster substate, as clinfo knows it.
+    Substate {
+        /// Not known.
+        Unknown = 1 "unknown",
+        /// Nothing is in progress.
+        Stable = 2 "stable",
+        /// Something is in progress: an agent is starting, being adopted or gone.
+        Unstable = 3 "unstable",
+        /// Needs an operator.
+        Error = 4 "error",
+        /// The configuration is being changed.
+        Reconfig = 5 "reconfig",
+        /// Nodes hold different configurations.
+        NotSynced = 6 "notSynced",
+    }
+}
+
+status! {
+    /// How bad a record is; also the logging level (spec A13).
+    Severity {
+        /// Something failed and needs a person.
+        Error = 1 "error",
+        /// Something is worse than it should be.
+        Warning = 2 "warning",
+        /// A normal but significant change.
+        Notice = 3 "notice",
+        /// For the audit.
+        Informational = 4 "informational",
+    }
+}
+
+status! {
+    /// A network's or link's priority (spec V1, V2).
+    Priority {
+        /// Carries cluster traffic and beats at the full rate.
+        High = 1 "high",
+        /// Beats at half the rate until every high network has failed.
+        Low = 2 "low",
+    }
+}
+
+status! {
+    /// What a node is to the replicated log.
+    Role {
+        /// Receives the log, does not vote.
+        Learner = 1 "learner",
+        /// Votes.
+        Voter = 2 "voter",
+    }
+}
+
+/// A network that carries heartbeats. Defined once for the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// The name that operators use.
+    pub name: String,
+    /// Its priority.
+    pub priority: Priority,
+    /// UDP port of heartbeats.
+    pub beat_port: u16,
+    /// TCP port of peers.
+    pub peer_port: u16,
+    /// An address outside the cluster to probe when two nodes cannot tell whose fault it is (H4).
+    pub ping: Option<IpAddr>,
+    /// Its status.
+    pub status: NetworkStatus,
+    /// When the status was last changed.
+    pub since: WallTime,
+}
+
+/// An address of a node on a network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interface {
+    /// The address.
+    pub address: IpAddr,
+    /// Its status.
+    pub status: InterfaceStatus,
+    /// When the status was last changed.
+    pub since: WallTime,
+}
+
+/// A member of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Its number.
+    pub number: NodeNumber,
+    /// Its name; need not be what `uname -n` says (spec V14).
+    pub name: String,
+    /// Its log.
+    pub raft_id: RaftId,
+    /// Its storage.
+    pub storage: StorageId,
+    /// Version of the product it joined with.
+    pub version: String,
+    /// Its addresses, one a network.
+    pub interfaces: BTreeMap<NetworkNumber, Interface>,
+    /// Host status.
+    pub host: HostStatus,
+    /// When the host status last changed.
+    pub host_since: WallTime,
+    /// Why it has that status.
+    pub host_cause: String,
+    /// Agent status.
+    pub agent: AgentStatus,
+    /// When the agent status last changed.
+    pub agent_since: WallTime,
+    /// What it is to the log.
+    pub role: Role,
+    /// When it was added.
+    pub added_at: WallTime,
+    /// The open incident that concerns it: the log index of the record that began it.
+    pub incident: Option<u64>,
+}
+
+/// The path between two nodes over one network; `low < high`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// The node with the lower number.
+    pub low: NodeNumber,
+    /// The node with the higher number.
+    pub high: NodeNumber,
+    /// The network.
+    pub network: NetworkNumber,
+    /// Its status.
+    pub status: LinkStatus,
+    /// When the status was last changed.
+    pub since: WallTime,
+}
+
+impl Link {
+    /// Order and identity of links.
+    pub fn key(&self) -> (NodeNumber, NodeNumber, NetworkNumber) {
+        (self.low, self.high, self.network)
+    }
+}
+
+/// A named membership with a generation (spec V7, H8). Port `a` is communication itself, port `h`
+/// the cluster manager; every network has one more, named after it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Port {
+    /// The group's long name, such as `clstrmgr_<cluster id>`.
+    pub group: String,
+    /// The revision at which the membership last changed.
+    pub generation: u64,
+    /// Its members, in order.
+    pub members: Vec<NodeNumber>,
+}
+
+/// Cluster-wide settings; changed by command while running (spec H3, A13).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Timers.
+    pub timing: Timing,
+    /// What daemons log.
+    pub logging_level: Severity,
+    /// How many nodes must be there before a starting cluster goes on (spec V10).
+    pub seed_count: u16,
+    /// How many voters to aim for: 3 or 5.
+    pub voters: u8,
+    /// How long an alert script may run.
+    pub alert_timeout_ms: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            timing: Timing::DEFAULT,
+            logging_level: Severity::Notice,
+            seed_count: 1,
+            voters: 3,
+            alert_timeout_ms: 30_000,
+        }
+    }
+}
+
+/// The timers that must fit together (architecture, invariant 5); all in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timing {
+    /// Time between two beats.
+    pub interval_ms: u64,
+    /// Missed beats until a link is down.
+    pub sensitivity: u64,
+    /// Time between two heartbeats of the log's leader.
+    pub raft_heartbeat_ms: u64,
+    /// Least election timeout.
+    pub election_min_ms: u64,
+    /// Greatest election timeout, and the leader's lease.
+    pub election_max_ms: u64,
+    /// A node's lease.
+    pub lease_ms: u64,
+    /// Longest time the guard may need to release everything.
+    pub release_max_ms: u64,
+}
+
+impl Timing {
+    /// The default profile: a silent node is declared down after one second.
+    pub const DEFAULT: Self = Self {
+        interval_ms: 200,
+        sensitivity: 5,
+        raft_heartbeat_ms: 50,
+        election_min_ms: 150,
+        election_max_ms: 300,
+        lease_ms: 800,
+        release_max_ms: 300,
+    };
+
+    /// The fast profile: a silent node is declared down after 0.2 s.
+    pub const FAST: Self = Self {
+        interval_ms: 25,
+        sensitivity: 8,
+        raft_heartbeat_ms: 15,
+        election_min_ms: 45,
+        election_max_ms: 90,
+        lease_ms: 200,
+        release_max_ms: 100,
+    };
+
+    /// Silence after which a link is down.
+    pub const fn detect(&self) -> Duration {
+        Duration::from_millis(self.interval_ms * self.sensitivity)
+    }
+
+    /// Time between two beats.
+    pub const fn interval(&self) -> Duration {
+        Duration::from_millis(self.interval_ms)
+    }
+}
+
+/// The error alert script: one text, the same on all members, every version kept (spec A14).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlertScript {
+    /// The version in force; 0 is the built-in script.
+    pub active: u32,
+    /// Every version that was ever saved, by number.
+    pub versions: BTreeMap<u32, ScriptVersion>,
+}
+
+/// One version of the alert script.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScriptVersion {
+    /// The whole text.
+    pub text: String,
+    /// SHA-256 of the text.
+    pub sha256: Hash,
+    /// Who saved it.
+    pub author: String,
+    /// Why.
+    pub comment: String,
+    /// When.
+    pub at: WallTime,
+}
+
+/// How a run of the alert script ended (spec A14, A15).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunOutcome {
+    /// The exit status, if it exited.
+    pub exit: Option<i32>,
+    /// The signal that ended it, if one did.
+    pub signal: Option<i32>,
+    /// Whether it was ended because it ran too long.
+    pub timed_out: bool,
+    /// Why it could not be started, if so.
+    pub failure: Option<String>,
+    /// The first part of what it printed, standard output and error together.
+    pub output: String,
+    /// Bytes of output that were thrown away.
+    pub output_dropped: u64,
+    /// How long it ran.
+    pub duration_ms: u64,
+    /// The version of the script.
+    pub version: u32,
+}
+
+impl RunOutcome {
+    /// Whether it exited with 0.
+    pub fn succeeded(&self) -> bool {
+        self.exit == Some(0) && !self.timed_out && self.failure.is_none()
+    }
+
+    /// The outcome in a few words: `exit status 0`, `timed out`, `killed by signal 9`, …
+    pub fn summary(&self) -> String {
+        match (&self.failure, self.timed_out, self.exit, self.signal) {
+            (Some(why), ..) => format!("could not be started: {why}"),
+            (None, true, ..) => "ended after it ran too long".into(),
+            (None, false, Some(status), _) => format!("exit status {status}"),
+            (None, false, None, Some(signal)) => format!("killed by signal {signal}"),
+            (None, false, None, None) => "outcome not known".into(),
+        }
+    }
+}
+
+/// An alert that is waiting for the script, or being handled by it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingAlert {
+    /// The record that raised it.
+    pub record: crate::record::Record,
+    /// Who runs the script for it, and in which run of its agent.
+    pub claim: Option<(NodeNumber, crate::id::Session)>,
+    /// How many times it was claimed.
+    pub attempts: u32,
+}
+
+/// A test of the alert script that is under way (spec A15).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlertTest {
+    /// Log index of the request.
+    pub id: u64,
+    /// When it was asked for.
+    pub at: WallTime,
+    /// Who asked.
+    pub actor: String,
+    /// What the test alert says.
+    pub message: String,
+    /// Its severity.
+    pub severity: Severity,
+    /// Each chosen member, with its outcome once there is one.
+    pub members: BTreeMap<NodeNumber, Option<RunOutcome>>,
+}
+
+/// A one-time permission to join (its secret is not stored, only the hash).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinToken {
+    /// SHA-256 of the secret.
+    pub hash: Hash,
+    /// The number the node will have.
+    pub number: NodeNumber,
+    /// The name the node must have.
+    pub name: String,
+    /// When it stops being valid.
+    pub expires_at: WallTime,
+    /// Who issued it.
+    pub actor: String,
+}

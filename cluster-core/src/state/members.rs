@@ -1,0 +1,441 @@
+//! Membership and settings: forming the cluster, tokens, adding and deleting nodes.
+
+use std::collections::BTreeMap;
+
+use crate::command::{Command, NewNode};
+use crate::id::{Hash, NetworkNumber, NodeNumber, RaftId};
+use crate::model::{
+    AgentStatus, HostStatus, Interface, InterfaceStatus, JoinToken, Network, NetworkStatus, Node,
+    Role, Severity, Timing,
+};
+use crate::record::{Code, Subject};
+use crate::time::WallTime;
+
+use super::{ClusterState, Entry, Happening, Refusal};
+
+impl ClusterState {
+    /// The first command: a cluster of one (spec A2).
+    pub(super) fn form(&mut self, entry: &mut Entry<'_>) -> Result<bool, Refusal> {
+        let Command::Form { cluster, name, settings, networks, first, raft_id } =
+            &entry.proposal.command
+        else {
+            return Ok(false);
+        };
+        if self.cluster.is_some() {
+            return Err(Refusal::new(
+                "already_configured",
+                format!("this cluster has been formed already, as {}", self.name),
+                "Use another state directory to form a new cluster.",
+            ));
+        }
+        settings.timing.check()?;
+        self.cluster = Some(*cluster);
+        self.name.clone_from(name);
+        self.formed_at = entry.proposal.at;
+        self.settings = settings.clone();
+        self.networks = networks
+            .iter()
+            .map(|(number, new)| {
+                let network = Network {
+                    name: new.name.clone(),
+                    priority: new.priority,
+                    beat_port: new.beat_port,
+                    peer_port: new.peer_port,
+                    ping: new.ping,
+                    status: NetworkStatus::Unknown,
+                    since: entry.proposal.at,
+                };
+                (*number, network)
+            })
+            .collect();
+        let message = format!("cluster {name} was formed");
+        self.record(
+            entry,
+            Happening::new(Code::ClusterFormed, Severity::Notice, Subject::Cluster, message),
+        );
+        let first = first.clone();
+        let raft_id = *raft_id;
+        self.insert_node(entry, &first, raft_id, Role::Voter);
+        Ok(true)
+    }
+
+    pub(super) fn issue_token(
+        &mut self,
+        entry: &mut Entry<'_>,
+        hash: Hash,
+        name: &str,
+        number: NodeNumber,
+        expires_at: WallTime,
+    ) -> Result<bool, Refusal> {
+        self.check_free(name, number)?;
+        let at = entry.proposal.at;
+        self.tokens.retain(|token| token.expires_at > at && token.number != number);
+        if let Some(other) = self.tokens.first() {
+            return Err(Refusal::new(
+                "join_in_progress",
+                format!(
+                    "{} is being added by {} (number {}), and nodes are added one at a time",
+                    other.name, other.actor, other.number
+                ),
+                format!(
+                    "Wait until it has joined, or until its token expires at {}.",
+                    other.expires_at
+                ),
+            ));
+        }
+        self.tokens.push(JoinToken {
+            hash,
+            number,
+            name: name.into(),
+            expires_at,
+            actor: entry.proposal.actor.clone(),
+        });
+        let message = format!("{name} may join as node {number} until {expires_at}");
+        self.record(
+            entry,
+            Happening::new(Code::TokenIssued, Severity::Informational, Subject::Cluster, message),
+        );
+        Ok(true)
+    }
+
+    /// Refuses a number or a name that is taken, naming both owners (spec V4).
+    fn check_free(&self, name: &str, number: NodeNumber) -> Result<(), Refusal> {
+        if let Some(owner) = self.nodes.get(&number) {
+            return Err(Refusal::new(
+                "duplicate_number",
+                format!("number {number} was asked for {name}, but it belongs to {}", owner.name),
+                format!("Choose another number, such as {}.", self.free_number()),
+            ));
+        }
+        if let Some(owner) = self.node_named(name) {
+            return Err(Refusal::new(
+                "duplicate_name",
+                format!(
+                    "the name {name} was asked for node {number}, but node {} has it",
+                    owner.number
+                ),
+                format!("Choose another name, or delete it first: vedette node delete {name}."),
+            ));
+        }
+        Ok(())
+    }
+
+    /// The lowest number that no node has and no token promises.
+    pub fn free_number(&self) -> NodeNumber {
+        let taken = |number: NodeNumber| {
+            self.nodes.contains_key(&number) || self.tokens.iter().any(|t| t.number == number)
+        };
+        (1..=NodeNumber::MAX)
+            .map(NodeNumber)
+            .find(|number| !taken(*number))
+            .unwrap_or(NodeNumber(1))
+    }
+
+    pub(super) fn add_node(
+        &mut self,
+        entry: &mut Entry<'_>,
+        node: &NewNode,
+        token: Hash,
+    ) -> Result<bool, Refusal> {
+        let Some(place) = self.tokens.iter().position(|known| known.hash == token) else {
+            return Err(Refusal::new(
+                "unknown_token",
+                "this join token is not known here: it was used already, replaced or never issued",
+                format!("Issue a new one on a member: vedette node add {}.", node.name),
+            ));
+        };
+        let permission = &self.tokens[place];
+        if permission.expires_at <= entry.proposal.at {
+            return Err(Refusal::new(
+                "expired_token",
+                format!("this join token expired at {}", permission.expires_at),
+                format!("Issue a new one on a member: vedette node add {}.", node.name),
+            ));
+        }
+        if permission.number != node.number || permission.name != node.name {
+            return Err(Refusal::new(
+                "wrong_node",
+                format!(
+                    "this join token is for {} (number {}), not for {} (number {})",
+                    permission.name, permission.number, node.name, node.number
+                ),
+                "Use the token on the node it was issued for.",
+            ));
+        }
+        self.check_free(&node.name, node.number)?;
+        self.check_addresses(node)?;
+        self.tokens.remove(place);
+        let raft_id = RaftId(entry.index);
+        self.insert_node(entry, node, raft_id, Role::Learner);
+        Ok(true)
+    }
+
+    fn check_addresses(&self, node: &NewNode) -> Result<(), Refusal> {
+        for (number, network) in &self.networks {
+            if !node.addresses.contains_key(number) {
+                return Err(Refusal::new(
+                    "missing_address",
+                    format!("{} has no address on network {}", node.name, network.name),
+                    "Add the network to its vedette.toml and join again.",
+                ));
+            }
+        }
+        for (number, address) in &node.addresses {
+            if !self.networks.contains_key(number) {
+                return Err(Refusal::new(
+                    "unknown_network",
+                    format!(
+                        "{} has address {address} on network {number}, which this cluster does not have",
+                        node.name
+                    ),
+                    "Remove the network from its vedette.toml and join again.",
+                ));
+            }
+            let owner = self.nodes.values().find(|other| {
+                other.interfaces.values().any(|interface| interface.address == *address)
+            });
+            if let Some(owner) = owner {
+                return Err(Refusal::new(
+                    "duplicate_address",
+                    format!(
+                        "{} claims address {address}, which belongs to {}",
+                        node.name, owner.name
+                    ),
+                    "Correct the address in its vedette.toml and join again.",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn insert_node(&mut self, entry: &mut Entry<'_>, new: &NewNode, raft_id: RaftId, role: Role) {
+        let at = entry.proposal.at;
+        let interfaces: BTreeMap<NetworkNumber, Interface> = new
+            .addresses
+            .iter()
+            .map(|(number, address)| {
+                let status = InterfaceStatus::Unknown;
+                (*number, Interface { address: *address, status, since: at })
+            })
+            .collect();
+        self.nodes.insert(
+            new.number,
+            Node {
+                number: new.number,
+                name: new.name.clone(),
+                raft_id,
+                storage: new.storage,
+                version: new.version.clone(),
+                interfaces,
+                host: HostStatus::Unknown,
+                host_since: at,
+                host_cause: "it was just added".into(),
+                agent: AgentStatus::Unknown,
+                agent_since: at,
+                role,
+                added_at: at,
+                incident: None,
+            },
+        );
+        let message = format!("{} was added as node {}", new.name, new.number);
+        self.record(
+            entry,
+            Happening::new(Code::NodeAdded, Severity::Notice, Subject::Node(new.number), message),
+        );
+    }
+
+    pub(super) fn remove_node(
+        &mut self,
+        entry: &mut Entry<'_>,
+        number: NodeNumber,
+    ) -> Result<bool, Refusal> {
+        let Some(node) = self.nodes.get(&number) else {
+            return Err(Refusal::new(
+                "unknown_node",
+                format!("there is no node {number}"),
+                "List the nodes: vedette node list.",
+            ));
+        };
+        if self.nodes.len() == 1 {
+            return Err(Refusal::new(
+                "last_node",
+                format!("{} is the last member and cannot be deleted", node.name),
+                "Stop it instead: vedette stop.",
+            ));
+        }
+        let name = node.name.clone();
+        self.record(
+            entry,
+            Happening::new(
+                Code::NodeRemoved,
+                Severity::Notice,
+                Subject::Node(number),
+                format!("{name} (node {number}) was deleted"),
+            ),
+        );
+        self.nodes.remove(&number);
+        self.links.retain(|link| link.low != number && link.high != number);
+        for test in self.tests.values_mut() {
+            test.members.remove(&number);
+        }
+        self.tests.retain(|_, test| test.members.values().any(Option::is_none));
+        Ok(true)
+    }
+
+    pub(super) fn set_voters(&mut self, entry: &mut Entry<'_>, voters: &[NodeNumber]) -> bool {
+        let mut changed = false;
+        for node in self.nodes.values_mut() {
+            let role = if voters.contains(&node.number) { Role::Voter } else { Role::Learner };
+            changed |= node.role != role;
+            node.role = role;
+        }
+        if changed {
+            let names: Vec<String> = voters.iter().map(|node| self.node_name(*node)).collect();
+            let message = format!("voters are {}", names.join(", "));
+            self.record(
+                entry,
+                Happening::new(Code::VotersChanged, Severity::Notice, Subject::Cluster, message),
+            );
+        }
+        changed
+    }
+
+    pub(super) fn set_timing(
+        &mut self,
+        entry: &mut Entry<'_>,
+        timing: Timing,
+    ) -> Result<bool, Refusal> {
+        timing.check()?;
+        let from = self.settings.timing;
+        if from == timing {
+            return Ok(false);
+        }
+        self.settings.timing = timing;
+        let text = |timing: Timing| format!("{} ms x {}", timing.interval_ms, timing.sensitivity);
+        self.setting_changed(entry, "heartbeat", text(from), text(timing));
+        Ok(true)
+    }
+
+    pub(super) fn set_logging_level(&mut self, entry: &mut Entry<'_>, level: Severity) -> bool {
+        let from = self.settings.logging_level;
+        if from == level {
+            return false;
+        }
+        self.settings.logging_level = level;
+        self.setting_changed(entry, "logging level", from, level);
+        true
+    }
+
+    pub(super) fn set_seed_count(
+        &mut self,
+        entry: &mut Entry<'_>,
+        count: u16,
+    ) -> Result<bool, Refusal> {
+        if count == 0 || count > NodeNumber::MAX {
+            return Err(Refusal::new(
+                "seed_count",
+                format!("a cluster cannot wait for {count} nodes"),
+                format!("Give a number from 1 to {}.", NodeNumber::MAX),
+            ));
+        }
+        let from = self.settings.seed_count;
+        if from == count {
+            return Ok(false);
+        }
+        self.settings.seed_count = count;
+        self.setting_changed(entry, "seed count", from, count);
+        Ok(true)
+    }
+
+    fn setting_changed(
+        &mut self,
+        entry: &mut Entry<'_>,
+        what: &str,
+        from: impl ToString,
+        to: impl ToString,
+    ) {
+        let (from, to) = (from.to_string(), to.to_string());
+        let message = format!("{what} was changed from {from} to {to}");
+        self.record(
+            entry,
+            Happening::new(Code::SettingChanged, Severity::Notice, Subject::Cluster, message)
+                .change(from, to),
+        );
+    }
+
+    pub(super) fn seed_by_hand(&mut self, entry: &mut Entry<'_>) -> bool {
+        if self.seeded {
+            return false;
+        }
+        self.seeded = true;
+        let missing: Vec<String> =
+            self.missing_nodes().iter().map(|node| node.name.clone()).collect();
+        self.record(
+            entry,
+            Happening::new(
+                Code::ClusterSeeded,
+                Severity::Warning,
+                Subject::Cluster,
+                format!("cluster {} was seeded by hand", self.name),
+            )
+            .because(format!("missing: {}", missing.join(", "))),
+        );
+        true
+    }
+}
+
+impl Timing {
+    /// The timer contract (architecture, invariant 5), with 20 ms for a round trip and 20 ms of
+    /// margin: an election must be over before a silent node is declared down, and a lease with its
+    /// release before the same moment has passed twice.
+    ///
+    /// # Errors
+    /// The first rule that does not hold, with the values.
+    pub fn check(&self) -> Result<(), Refusal> {
+        const ROUND_TRIP_MS: u64 = 20;
+        const MARGIN_MS: u64 = 20;
+        let refuse = |what: String, advice: &str| Err(Refusal::new("timer_contract", what, advice));
+        if self.interval_ms < 5 || self.sensitivity < 3 || self.interval_ms > 60_000 {
+            return refuse(
+                format!(
+                    "a beat every {} ms with sensitivity {} is out of range",
+                    self.interval_ms, self.sensitivity
+                ),
+                "Use an interval of 5 to 60000 ms and a sensitivity of at least 3.",
+            );
+        }
+        let detect = self.interval_ms.saturating_mul(self.sensitivity);
+        if self.election_min_ms >= self.election_max_ms
+            || self.raft_heartbeat_ms.saturating_mul(3) > self.election_max_ms
+        {
+            return refuse(
+                format!(
+                    "an election timeout of {} to {} ms does not fit a log heartbeat of {} ms",
+                    self.election_min_ms, self.election_max_ms, self.raft_heartbeat_ms
+                ),
+                "Make the least timeout smaller than the greatest, and that at least three heartbeats.",
+            );
+        }
+        if self.election_max_ms.saturating_mul(2) + ROUND_TRIP_MS >= detect {
+            return refuse(
+                format!(
+                    "detection after {detect} ms does not leave time for an election of up to 2 x {} ms",
+                    self.election_max_ms
+                ),
+                "Raise interval or sensitivity, or lower the election timeout.",
+            );
+        }
+        if self.lease_ms + self.release_max_ms + MARGIN_MS >= detect.saturating_mul(2) {
+            return refuse(
+                format!(
+                    "a lease of {} ms and a release of up to {} ms do not end before a takeover after {} ms",
+                    self.lease_ms,
+                    self.release_max_ms,
+                    detect * 2
+                ),
+                "Lower the lease or the release time, or raise interval or sensitivity.",
+            );
+        }
+        Ok(())
+    }
+}
