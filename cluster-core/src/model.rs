@@ -121,6 +121,20 @@ status! {
 }
 
 status! {
+    /// Status of a network's adapter group (spec H5).
+    GroupStatus {
+        /// The network was not observed yet.
+        Unknown = 1 "Unknown",
+        /// Every node that is up is in the group.
+        Stable = 2 "Stable",
+        /// A node that is up is not in the group.
+        Unstable = 3 "Unstable",
+        /// The network is down, or nobody is in the group.
+        Disabled = 4 "Disabled",
+    }
+}
+
+status! {
     /// Cluster state, as clinfo knows it.
     ClusterStatus {
         /// Not known: the answering node has no quorum.
@@ -281,6 +295,27 @@ pub struct Port {
     pub generation: u64,
     /// Its members, in order.
     pub members: Vec<NodeNumber>,
+}
+
+impl Port {
+    /// The members as `gabconfig -a` prints them (spec V8): the last digit of every member at its
+    /// place; a ten that others follow is marked by `;`, or by a blank and `0` if it is a member.
+    pub fn membership_text(&self) -> String {
+        let mut text = String::new();
+        let mut next = 0;
+        for member in &self.members {
+            while next < member.0 {
+                text.push(if next > 0 && next % 10 == 0 { ';' } else { ' ' });
+                next += 1;
+            }
+            if next > 0 && next % 10 == 0 {
+                text.push(' ');
+            }
+            text.push(char::from(b'0' + (next % 10) as u8));
+            next += 1;
+        }
+        text
+    }
 }
 
 /// Cluster-wide settings; changed by command while running (spec H3, A13).
@@ -467,4 +502,22 @@ pub struct JoinToken {
     pub expires_at: WallTime,
     /// Who issued it.
     pub actor: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// V8: the example of the specification, and a ten without members.
+    #[test]
+    fn membership_text_marks_tens() {
+        let text = |members: &[u16]| {
+            let members = members.iter().copied().map(NodeNumber).collect();
+            Port { group: String::new(), generation: 1, members }.membership_text()
+        };
+        assert_eq!(text(&[0, 1, 12, 20, 21]), "01        ; 2        01");
+        assert_eq!(text(&[0, 1, 11, 12]), "01        ;12");
+        assert_eq!(text(&[1, 2, 3]), " 123");
+        assert_eq!(text(&[]), "");
+    }
 }

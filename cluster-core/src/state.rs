@@ -21,8 +21,9 @@ use serde::{Deserialize, Serialize};
 use crate::command::{Command, Proposal};
 use crate::id::{ClusterId, CommandId, Hash, NetworkNumber, NodeNumber};
 use crate::model::{
-    AgentStatus, AlertScript, AlertTest, ClusterStatus, HostStatus, InterfaceStatus, JoinToken,
-    Link, Network, Node, PendingAlert, Port, Settings, Severity, Substate,
+    AgentStatus, AlertScript, AlertTest, ClusterStatus, GroupStatus, HostStatus, InterfaceStatus,
+    JoinToken, Link, Network, NetworkStatus, Node, PendingAlert, Port, Settings, Severity,
+    Substate,
 };
 use crate::record::{Code, Record, Subject};
 use crate::time::WallTime;
@@ -395,5 +396,18 @@ impl ClusterState {
                 .filter(|interface| interface.status == InterfaceStatus::Up)
                 .count()
                 == 1
+    }
+
+    /// Status of a network's adapter group (spec H5), whose members are those of its port.
+    pub fn group_status(&self, number: NetworkNumber) -> GroupStatus {
+        let Some(network) = self.networks.get(&number) else { return GroupStatus::Unknown };
+        let members = self.ports.get(&network.name).map_or(0, |port| port.members.len());
+        match network.status {
+            NetworkStatus::Unknown => GroupStatus::Unknown,
+            NetworkStatus::Down => GroupStatus::Disabled,
+            NetworkStatus::Up if members == 0 => GroupStatus::Disabled,
+            NetworkStatus::Up if members == self.nodes_up().count() => GroupStatus::Stable,
+            NetworkStatus::Up => GroupStatus::Unstable,
+        }
     }
 }
