@@ -382,7 +382,7 @@ impl Timing {
         sensitivity: 8,
         raft_heartbeat_ms: 15,
         election_min_ms: 45,
-        election_max_ms: 90,
+        election_max_ms: 85,
         lease_ms: 200,
         release_max_ms: 100,
     };
