@@ -16,6 +16,7 @@ pub mod command;
 pub mod config;
 pub mod diagnosis;
 pub mod director;
+pub mod fixture;
 pub mod id;
 pub mod lease;
 pub mod model;
