@@ -1,0 +1,33 @@
+# Two commands do everything: `make demo` and `make test`. Both install what they need.
+
+CARGO ?= cargo
+
+.PHONY: demo test bench lint setup build help
+
+help:
+	@echo "make demo   a three-node cluster on this machine, every surface live (Ctrl-C ends it)"
+	@echo "make test   everything: lint, unit, scenarios, simulation, real daemons (root for the lab)"
+	@echo "make bench  figures of ours beside the peers', one table each"
+	@echo "make lint   formatting, clippy, shell scripts"
+	@echo "make setup  install what the others need (Debian, Ubuntu); does nothing when all is there"
+
+setup:
+	@scripts/setup
+
+demo: setup
+	$(CARGO) build --release --locked -p vedette
+	@exec target/release/vedette demo
+
+build:
+	$(CARGO) build --locked --workspace --bins --examples --tests
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	scripts/lint-shell
+
+test: setup lint build
+	$(CARGO) test --locked --workspace --no-fail-fast
+
+bench: setup
+	@scripts/bench

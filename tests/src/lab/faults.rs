@@ -1,0 +1,265 @@
+//! What can happen to a node of the lab: power, processes, cables, packets.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use vedette::sandbox;
+
+use super::namespaces::{ip_batch_in, port, start_holder};
+use super::{InNode, Lab, LabError, Result};
+
+/// What is killed, paused or continued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Victim {
+    /// The agent; the guard starts it again.
+    Agent,
+    /// The guard; the agent ends with it.
+    Guard,
+    /// Both at once.
+    Both,
+    /// Everything on the node, and its cables.
+    Power,
+}
+
+/// Which direction a one-way cut stops, as the node sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Nothing of what the node sends arrives.
+    Out,
+    /// Nothing arrives at the node.
+    In,
+}
+
+impl Lab {
+    /// Gives a node power: its first process, its snmpd; its cables are plugged in.
+    pub(super) fn power_on(&self, index: usize) -> Result<()> {
+        let node = &self.sandbox.nodes[index];
+        let namespace = self.plan.namespace(&node.name);
+        let mut unshare = start_holder(&namespace, &self.plan.lab_program)?;
+        let holder = self.wait_for("the node's first process", Duration::from_secs(10), |_| {
+            // `ip netns exec` becomes `unshare`, whose child is the first process.
+            let candidates = sandbox::children_of(unshare.id());
+            candidates.into_iter().find(|pid| runs(*pid, "hold"))
+        });
+        let holder = match holder {
+            Ok(pid) => pid,
+            Err(error) => {
+                let _ = unshare.kill();
+                return Err(error);
+            }
+        };
+        self.plan.set_holder(&node.name, holder)?;
+        self.set_ports(&node.name, None, true)
+    }
+
+    /// Kills without warning.
+    ///
+    /// # Errors
+    /// If there is nothing to kill.
+    pub fn kill(&self, name: &str, victim: Victim) -> Result<()> {
+        if victim == Victim::Power {
+            let holder = self.plan.holder_of(name).ok_or_else(|| off(name))?;
+            signal(holder, Signal::SIGKILL)?;
+            return self.set_ports(name, None, false);
+        }
+        self.signal_victim(name, victim, Signal::SIGKILL)
+    }
+
+    /// Stops processes as a debugger or an overloaded machine would.
+    ///
+    /// # Errors
+    /// If there is nothing to stop.
+    pub fn pause(&self, name: &str, victim: Victim) -> Result<()> {
+        self.signal_victim(name, victim, Signal::SIGSTOP)
+    }
+
+    /// Lets paused processes go on.
+    ///
+    /// # Errors
+    /// If there is nothing to continue.
+    pub fn resume(&self, name: &str) -> Result<()> {
+        self.signal_victim(name, Victim::Both, Signal::SIGCONT)
+    }
+
+    fn signal_victim(&self, name: &str, victim: Victim, which: Signal) -> Result<()> {
+        self.node(name)?;
+        let guard = self
+            .plan
+            .guard_of(name)
+            .ok_or_else(|| LabError(format!("No daemon runs on {name}.")))?;
+        let agents = sandbox::children_of(guard);
+        if matches!(victim, Victim::Guard | Victim::Both | Victim::Power) {
+            signal(guard, which)?;
+        }
+        if matches!(victim, Victim::Agent | Victim::Both | Victim::Power) {
+            for agent in agents {
+                signal(agent, which)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a node its power back, or restarts its daemon if it has power.
+    ///
+    /// # Errors
+    /// If the daemon cannot be started.
+    pub fn restart(&self, name: &str) -> Result<()> {
+        let index = self.index(name)?;
+        let launcher = InNode { plan: self.plan.clone() };
+        let node = self.sandbox.nodes[index].clone();
+        if let Some(guard) = self.plan.guard_of(name) {
+            sandbox::terminate(guard, Duration::from_secs(15));
+        }
+        if self.plan.holder_of(name).is_none() {
+            self.power_on(index)?;
+            sandbox::start_snmpd(&launcher, &node, &mut |_, _| ())?;
+        }
+        sandbox::start_daemon(&self.sandbox, &launcher, &node, &mut |_, _| ())?;
+        self.refresh()?;
+        Ok(())
+    }
+
+    /// Ends a node's daemon with a request, as an operator would.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn stop(&self, name: &str) -> Result<()> {
+        self.node(name)?;
+        let guard = self.plan.guard_of(name).ok_or_else(|| off(name))?;
+        sandbox::terminate(guard, Duration::from_secs(15));
+        Ok(())
+    }
+
+    /// Cuts a node's cable, on one network or on all; or only one direction of it.
+    ///
+    /// # Errors
+    /// If there is no such node or network.
+    pub fn cut(&self, name: &str, network: Option<&str>, one_way: Option<Direction>) -> Result<()> {
+        let Some(direction) = one_way else { return self.set_ports(name, network, false) };
+        self.node(name)?;
+        let (chain, which) = match direction {
+            Direction::Out => ("output", "oifname"),
+            Direction::In => ("input", "iifname"),
+        };
+        let mut rules = TABLE.to_owned();
+        for index in self.networks(network)? {
+            rules += &format!(
+                "add rule inet vedette_lab {chain} {which} \"{}\" drop\n",
+                self.plan.device(index)
+            );
+        }
+        self.nft(name, &rules)
+    }
+
+    /// Loses a share of what arrives at every node, on one network or on all.
+    ///
+    /// # Errors
+    /// If the share is no percentage or there is no such network.
+    pub fn loss(&self, percent: f64, network: Option<&str>) -> Result<()> {
+        if !(0.0..=100.0).contains(&percent) {
+            return Err(LabError(format!(
+                "{percent} is no percentage. Give a number from 0 to 100."
+            )));
+        }
+        for name in self.names() {
+            let mut rules = TABLE.to_owned() + "flush chain inet vedette_lab loss\n";
+            if percent > 0.0 {
+                for index in self.networks(network)? {
+                    rules += &format!(
+                        "add rule inet vedette_lab loss iifname \"{}\" numgen random mod 1000 < {} drop\n",
+                        self.plan.device(index),
+                        (percent * 10.0).round()
+                    );
+                }
+            }
+            self.nft(&name, &rules)?;
+        }
+        Ok(())
+    }
+
+    /// Removes every fault but lost power and dead processes.
+    ///
+    /// # Errors
+    /// If a cable cannot be plugged in.
+    pub fn heal(&self) -> Result<()> {
+        for name in self.names() {
+            self.nft(&name, "add table inet vedette_lab\ndelete table inet vedette_lab\n")?;
+            if self.plan.holder_of(&name).is_some() {
+                self.set_ports(&name, None, true)?;
+            }
+            if self.plan.guard_of(&name).is_some() {
+                self.resume(&name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The switch's ports of a node, up or down; the management network stays as it is, unless the
+    /// node loses power.
+    fn set_ports(&self, name: &str, network: Option<&str>, up: bool) -> Result<()> {
+        let number = self.node(name)?.number;
+        let word = if up { "up" } else { "down" };
+        let lines: Vec<String> = self
+            .networks(network)?
+            .into_iter()
+            .map(|index| format!("link set {} {word}", port(number, index)))
+            .collect();
+        ip_batch_in(&self.plan.switch(), &lines)
+    }
+
+    /// The numbers of the named network, or of all.
+    fn networks(&self, network: Option<&str>) -> Result<Vec<usize>> {
+        let Some(wanted) = network else { return Ok((0..self.plan.networks).collect()) };
+        let place = self.sandbox.networks.iter().position(|network| network.name == wanted);
+        place.map(|index| vec![index]).ok_or_else(|| {
+            let names: Vec<&str> =
+                self.sandbox.networks.iter().map(|network| network.name.as_str()).collect();
+            LabError(format!(
+                "There is no network {wanted} in this lab. Its networks are {}.",
+                names.join(", ")
+            ))
+        })
+    }
+
+    fn nft(&self, name: &str, rules: &str) -> Result<()> {
+        let mut child = Command::new("ip")
+            .args(["netns", "exec", &self.plan.namespace(name), "nft", "-f", "-"])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        if let Some(mut input) = child.stdin.take() {
+            input.write_all(rules.as_bytes())?;
+        }
+        let output = child.wait_with_output()?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(LabError(format!("nft: {}", String::from_utf8_lossy(&output.stderr).trim())))
+    }
+}
+
+/// The table that holds the lab's rules; adding it again changes nothing.
+const TABLE: &str = "add table inet vedette_lab
+add chain inet vedette_lab input { type filter hook input priority 0; policy accept; }
+add chain inet vedette_lab output { type filter hook output priority 0; policy accept; }
+add chain inet vedette_lab loss { type filter hook input priority 1; policy accept; }
+";
+
+fn off(name: &str) -> LabError {
+    LabError(format!("{name} is powered off. Give it power: vedette-lab restart {name}."))
+}
+
+fn signal(pid: u32, which: Signal) -> Result<()> {
+    let raw = i32::try_from(pid).unwrap_or(i32::MAX);
+    kill(Pid::from_raw(raw), which)
+        .map_err(|error| LabError(format!("process {pid} cannot be sent {which}: {error}")))
+}
+
+/// Whether a process was started with that argument.
+fn runs(pid: u32, argument: &str) -> bool {
+    std::fs::read(format!("/proc/{pid}/cmdline"))
+        .is_ok_and(|line| line.split(|byte| *byte == 0).any(|word| word == argument.as_bytes()))
+}

@@ -1,0 +1,165 @@
+//! Namespaces, bridges and cables, made with `ip`.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+
+use nix::sched::{CloneFlags, setns};
+use vedette::sandbox::find_program;
+
+use super::{LabError, Plan, Result};
+
+/// The lab needs root and a few programs; says which are missing and how to get them.
+pub(super) fn require_tools() -> Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(LabError(
+            "The lab makes network namespaces, which takes root. Run it as root (sudo).".into(),
+        ));
+    }
+    for (program, package) in [
+        ("ip", "iproute2"),
+        ("nft", "nftables"),
+        ("unshare", "util-linux"),
+        ("snmpd", "snmpd"),
+        ("snmptrapd", "snmptrapd"),
+    ] {
+        if find_program(program).is_none() {
+            return Err(LabError(format!(
+                "The lab needs {program}, which is not installed. Install it: apt-get install {package}."
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Runs `ip` once with many commands; the first that fails is told.
+pub(super) fn ip_batch(lines: &[String]) -> Result<()> {
+    let mut child = Command::new("ip")
+        .args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    if let Some(mut input) = child.stdin.take() {
+        input.write_all((lines.join("\n") + "\n").as_bytes())?;
+    }
+    let output = child.wait_with_output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(LabError(format!("ip: {}", String::from_utf8_lossy(&output.stderr).trim())))
+}
+
+/// `ip` commands inside one namespace.
+pub(super) fn ip_batch_in(namespace: &str, lines: &[String]) -> Result<()> {
+    let mut child = Command::new("ip")
+        .args(["-n", namespace, "-batch", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    if let Some(mut input) = child.stdin.take() {
+        input.write_all((lines.join("\n") + "\n").as_bytes())?;
+    }
+    let output = child.wait_with_output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(LabError(format!("ip in {namespace}: {}", String::from_utf8_lossy(&output.stderr).trim())))
+}
+
+/// The switch's port for a node (1, 2, …) on a network (0, 1, …, or the management network).
+pub(super) fn port(node: u16, network: usize) -> String {
+    format!("p{node}x{network}")
+}
+
+/// Everything the lab's traffic flows through.
+pub(super) fn create(plan: &Plan) -> Result<()> {
+    let switch = plan.switch();
+    let mut names = vec![format!("netns add {switch}")];
+    names.extend(plan.nodes().map(|(name, _)| format!("netns add {}", plan.namespace(&name))));
+    ip_batch(&names)?;
+    let management = plan.networks;
+    let mut lines = vec!["link set lo up".to_owned()];
+    for network in 0..=management {
+        lines.push(format!("link add br{network} type bridge"));
+        lines.push(format!("link set br{network} up"));
+    }
+    ip_batch_in(&switch, &lines)?;
+    for (name, number) in plan.nodes() {
+        connect(plan, &name, number)?;
+    }
+    let host = plan.host_cable();
+    ip_batch(&[
+        format!("link add {host} type veth peer name host netns {switch}"),
+        format!("addr add {}/24 dev {host}", plan.host_address()),
+        format!("link set {host} up"),
+    ])?;
+    ip_batch_in(
+        &switch,
+        &[format!("link set host master br{management}"), "link set host up".into()],
+    )
+}
+
+fn connect(plan: &Plan, name: &str, number: u16) -> Result<()> {
+    let (namespace, switch) = (plan.namespace(name), plan.switch());
+    let mut node_side = vec!["link set lo up".to_owned()];
+    let mut switch_side = Vec::new();
+    for network in 0..=plan.networks {
+        let (device, port) = (plan.device(network), port(number, network));
+        node_side.push(format!("link add {device} type veth peer name {port} netns {switch}"));
+        node_side.push(format!("addr add {}/24 dev {device}", plan.address(network, number)));
+        node_side.push(format!("link set {device} up"));
+        switch_side.push(format!("link set {port} master br{network}"));
+        switch_side.push(format!("link set {port} up"));
+    }
+    ip_batch_in(&namespace, &node_side)?;
+    ip_batch_in(&switch, &switch_side)
+}
+
+/// Removes the namespaces and the host's cable, as far as they exist.
+pub(super) fn destroy(plan: &Plan) {
+    let quietly = |arguments: &[&str]| {
+        let _ = Command::new("ip").args(arguments).stderr(Stdio::null()).status();
+    };
+    quietly(&["link", "del", &plan.host_cable()]);
+    for (name, _) in plan.nodes() {
+        quietly(&["netns", "del", &plan.namespace(&name)]);
+    }
+    quietly(&["netns", "del", &plan.switch()]);
+}
+
+/// Starts the first process of a node: while it lives, the node has power.
+pub(super) fn start_holder(namespace: &str, lab_program: &std::path::Path) -> io::Result<Child> {
+    let mut command = Command::new("ip");
+    command
+        .args(["netns", "exec", namespace, "unshare", "--pid", "--fork", "--kill-child"])
+        .arg(lab_program)
+        .arg("hold")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0);
+    command.spawn()
+}
+
+/// Starts a process in a network namespace and in the process namespace of `holder`. The namespaces
+/// of a thread can be changed without touching the rest of this process.
+pub(super) fn spawn_in(namespace: &str, holder: u32, mut command: Command) -> io::Result<Child> {
+    let network = File::open(format!("/run/netns/{namespace}"))?;
+    let processes = File::open(format!("/proc/{holder}/ns/pid"))?;
+    // SAFETY: the closure does nothing; its presence makes the child be made by `fork`, which is
+    // what enters the process namespace chosen below.
+    unsafe { command.pre_exec(|| Ok(())) };
+    std::thread::scope(|scope| {
+        scope
+            .spawn(move || {
+                setns(&network, CloneFlags::CLONE_NEWNET)?;
+                setns(&processes, CloneFlags::CLONE_NEWPID)?;
+                command.spawn()
+            })
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the thread that starts processes panicked")))
+    })
+}
