@@ -99,7 +99,10 @@ impl ClusterState {
     }
 
     /// Refuses a number or a name that is taken, naming both owners (spec V4).
-    fn check_free(&self, name: &str, number: NodeNumber) -> Result<(), Refusal> {
+    ///
+    /// # Errors
+    /// Who has the number or the name.
+    pub fn check_free(&self, name: &str, number: NodeNumber) -> Result<(), Refusal> {
         if let Some(owner) = self.nodes.get(&number) {
             return Err(Refusal::new(
                 "duplicate_number",
@@ -137,6 +140,21 @@ impl ClusterState {
         node: &NewNode,
         token: Hash,
     ) -> Result<bool, Refusal> {
+        let place = self.check_token(node, token, entry.proposal.at)?;
+        self.check_free(&node.name, node.number)?;
+        self.check_addresses(node)?;
+        self.tokens.remove(place);
+        let raft_id = RaftId(entry.index);
+        self.insert_node(entry, node, raft_id, Role::Learner);
+        Ok(true)
+    }
+
+    /// Finds the permission for `node` to join, by the hash of its token's secret: its place in
+    /// `tokens`.
+    ///
+    /// # Errors
+    /// The token is not known, has expired, or is for another node.
+    pub fn check_token(&self, node: &NewNode, token: Hash, at: WallTime) -> Result<usize, Refusal> {
         let Some(place) = self.tokens.iter().position(|known| known.hash == token) else {
             return Err(Refusal::new(
                 "unknown_token",
@@ -145,7 +163,7 @@ impl ClusterState {
             ));
         };
         let permission = &self.tokens[place];
-        if permission.expires_at <= entry.proposal.at {
+        if permission.expires_at <= at {
             return Err(Refusal::new(
                 "expired_token",
                 format!("this join token expired at {}", permission.expires_at),
@@ -162,15 +180,14 @@ impl ClusterState {
                 "Use the token on the node it was issued for.",
             ));
         }
-        self.check_free(&node.name, node.number)?;
-        self.check_addresses(node)?;
-        self.tokens.remove(place);
-        let raft_id = RaftId(entry.index);
-        self.insert_node(entry, node, raft_id, Role::Learner);
-        Ok(true)
+        Ok(place)
     }
 
-    fn check_addresses(&self, node: &NewNode) -> Result<(), Refusal> {
+    /// Refuses a node without an address on each network of this cluster, or with another's.
+    ///
+    /// # Errors
+    /// Which network lacks an address, is not known, or which node has the address.
+    pub fn check_addresses(&self, node: &NewNode) -> Result<(), Refusal> {
         for (number, network) in &self.networks {
             if !node.addresses.contains_key(number) {
                 return Err(Refusal::new(
