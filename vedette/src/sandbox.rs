@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 pub use files::{LabFile, LabNode, LabSnmp};
 pub use form::{FormError, add_node, form, start_daemon, start_snmpd, wait_for_status};
-pub use processes::{Launcher, children_of, find_program, is_alive, terminate};
+pub use processes::{Launcher, children_of, find_program, is_alive, log_to, terminate};
 
 /// A network of a sandbox.
 #[derive(Clone, Debug)]

@@ -33,7 +33,7 @@ pub trait Launcher {
 ///
 /// # Errors
 /// If the log cannot be opened.
-pub(super) fn log_to(command: &mut Command, log: &Path) -> io::Result<()> {
+pub fn log_to(command: &mut Command, log: &Path) -> io::Result<()> {
     use std::os::unix::process::CommandExt;
     let file = File::options().create(true).append(true).open(log)?;
     command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).process_group(0);

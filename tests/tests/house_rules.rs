@@ -1,0 +1,176 @@
+//! House rules that a machine can keep: who may use whom, what the core may not touch, how long a
+//! file may be, and that no name of another place slips into the tree.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ has a parent").to_owned()
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Every file that git knows, with that ending.
+fn tracked(ending: &str) -> Vec<PathBuf> {
+    let output = Command::new("git")
+        .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+        .current_dir(root())
+        .output()
+        .expect("git is there: apt-get install git");
+    String::from_utf8_lossy(&output.stdout)
+        .split('\0')
+        .filter(|name| name.ends_with(ending))
+        .map(|name| root().join(name))
+        .filter(|path| path.is_file())
+        .collect()
+}
+
+/// The table "The folders" of `ARCHITECTURE.md`: crate → what it may use.
+fn table() -> BTreeMap<String, BTreeSet<String>> {
+    let text = read(&root().join("ARCHITECTURE.md"));
+    let rows = text.lines().filter(|line| line.starts_with("| `") && line.contains("`vedette"));
+    rows.map(|line| {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let name = cells[2].trim_matches('`').to_owned();
+        let all = ["core", "node", "collector", "mib", "exporter"];
+        let allowed = match cells[4] {
+            "all" => all.iter().map(|short| format!("vedette-{short}")).collect(),
+            words => all
+                .iter()
+                .filter(|short| words.split(", ").any(|word| word == **short))
+                .map(|short| format!("vedette-{short}"))
+                .collect(),
+        };
+        (name, allowed)
+    })
+    .collect()
+}
+
+/// Dependencies point one way: they are what the architecture's table says.
+#[test]
+fn crates_use_only_what_the_architecture_allows() {
+    let table = table();
+    assert_eq!(table.len(), 7, "the table lists every crate: {table:?}");
+    for manifest in tracked("Cargo.toml") {
+        let text = read(&manifest);
+        let Some(name) = text.lines().find_map(|line| line.strip_prefix("name = ")) else {
+            continue;
+        };
+        let name = name.trim_matches('"').to_owned();
+        let mut used: BTreeSet<String> = text
+            .lines()
+            .filter_map(|line| line.split_once(".workspace = true"))
+            .map(|(dependency, _)| dependency.to_owned())
+            .filter(|dependency| dependency.starts_with("vedette"))
+            .collect();
+        // The lab starts the same sandbox as the demo.
+        if name == "vedette-tests" {
+            used.remove("vedette");
+        }
+        let allowed = &table[&name];
+        let forbidden: Vec<_> = used.difference(allowed).collect();
+        assert!(forbidden.is_empty(), "{name} may not use {forbidden:?}");
+    }
+}
+
+/// The core cannot reach the world: no sockets, files, threads, clocks, or unordered collections.
+#[test]
+fn the_core_reaches_nothing() {
+    let forbidden = [
+        "std::net::Udp",
+        "std::net::Tcp",
+        "std::fs",
+        "std::thread",
+        "std::process",
+        "SystemTime",
+        "Instant::now",
+        "HashMap",
+        "HashSet",
+        "tokio",
+        "rand::",
+        "std::env",
+    ];
+    let core = root().join("cluster-core/src");
+    for file in tracked(".rs").into_iter().filter(|file| file.starts_with(&core)) {
+        for (number, line) in read(&file).lines().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            for word in forbidden {
+                assert!(!code.contains(word), "{}:{}: {word}", file.display(), number + 1);
+            }
+        }
+    }
+}
+
+/// Past 800 lines a file has a second topic.
+#[test]
+fn files_are_short() {
+    let long: Vec<String> = tracked(".rs")
+        .into_iter()
+        .map(|file| (read(&file).lines().count(), file))
+        .filter(|(lines, _)| *lines > 800)
+        .map(|(lines, file)| format!("{} has {lines} lines", file.display()))
+        .collect();
+    assert!(long.is_empty(), "{long:#?}");
+}
+
+/// Every file of the code opens with what it is.
+#[test]
+fn every_file_says_what_it_is() {
+    let silent: Vec<_> = tracked(".rs")
+        .into_iter()
+        .filter(|file| {
+            let text = read(file);
+            let first = text.lines().find(|line| !line.starts_with("#!") && !line.is_empty());
+            !first.is_some_and(|line| line.starts_with("//!"))
+        })
+        .collect();
+    assert!(silent.is_empty(), "{silent:#?}");
+}
+
+/// Nothing is switched off, and nothing is left unfinished.
+#[test]
+fn nothing_is_unfinished() {
+    let marks = [
+        concat!("to", "do!("),
+        concat!("unimpl", "emented!("),
+        concat!("FIX", "ME"),
+        concat!("#[ig", "nore"),
+    ];
+    for file in tracked(".rs") {
+        let text = read(&file);
+        for mark in marks {
+            assert!(!text.contains(mark), "{}: {mark}", file.display());
+        }
+    }
+}
+
+/// The spec rows that this release shows are named in tests, so that each can be found.
+#[test]
+fn every_row_of_this_release_is_named_in_a_test() {
+    let rows = [
+        "H1", "H2", "H3", "H4", "H5", "H7", "H8", "H23", "A2", "A5", "A8", "A9", "A10", "A11",
+        "A13", "A14", "A15", "V1", "V2", "V7", "V9", "V10", "V14",
+    ];
+    let texts: Vec<String> = tracked(".rs")
+        .into_iter()
+        .chain(tracked(".txt"))
+        .filter(|file| !file.ends_with("house_rules.rs"))
+        .map(|file| read(&file))
+        .filter(|text| text.contains("#[test]") || text.contains("tokio::test") || text.contains("----"))
+        .collect();
+    let named = |row: &str| {
+        texts.iter().any(|text| {
+            text.match_indices(row).any(|(place, _)| {
+                let before = text[..place].chars().next_back();
+                let after = text[place + row.len()..].chars().next();
+                let edge = |c: Option<char>| c.is_none_or(|c| !c.is_ascii_alphanumeric());
+                edge(before) && edge(after)
+            })
+        })
+    };
+    let missing: Vec<&str> = rows.into_iter().filter(|row| !named(row)).collect();
+    assert!(missing.is_empty(), "no test names {missing:?}");
+}
