@@ -1,0 +1,94 @@
+//! clinfo: the picture of a cluster, as JSON documents (spec H40, H41).
+//!
+//! Every document is built from a [`View`], the present time and how stale the view is, and from
+//! nothing else. The HTTP API, the terminal and `--output json` use these very types, so they
+//! cannot disagree; and because they are separate from the core's types, a change inside does not
+//! change what users see. Keys are snake_case, statuses are spelt as in the vocabulary (`"UP"`,
+//! `"notSynced"`), times are RFC 3339 in UTC, durations end in `_ms` or `_s`.
+
+mod cluster;
+mod event;
+mod local;
+mod membership;
+mod network;
+mod node;
+mod route;
+mod script;
+mod verdict;
+
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+use utoipa::ToSchema;
+use vedette_core::time::WallTime;
+use vedette_core::view::View;
+
+pub use cluster::{ClusterDoc, RedundancyDoc, TimingDoc};
+pub use event::{EventDoc, SubjectDoc};
+pub use local::{LocalDoc, SeenInterfaceDoc, SeenPeerDoc};
+pub use membership::PortDoc;
+pub use network::{InterfaceDoc, LinkDoc, LinkSeenDoc, NetworkDoc};
+pub use node::NodeDoc;
+pub use route::{AvailabilityDoc, NoRoute, RouteDoc};
+pub use script::{AlertDoc, AlertTestDoc, AlertsDoc, ScriptDoc, ScriptVersionDoc, TestRunDoc};
+pub use verdict::{Level, Verdict};
+
+/// How many of the last events a [`StatusDoc`] shows.
+pub const STATUS_EVENTS: usize = 10;
+
+/// What every document is built from.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    /// The view.
+    pub view: &'a View,
+    /// The present time, on the answering node.
+    pub now: WallTime,
+    /// Time since the answering node last knew itself to be part of a quorum.
+    pub stale: Duration,
+}
+
+/// Everything one screen shows: the verdict first, then what it rests on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct StatusDoc {
+    /// `fine`, `degraded`, `failed` or `unknown`.
+    pub level: Level,
+    /// One sentence for 3 a.m.
+    #[schema(example = "prod is up: 3 of 3 nodes, 2 of 2 networks.")]
+    pub verdict: String,
+    /// Everything that is not as it should be, one sentence each; the worst first.
+    pub problems: Vec<String>,
+    /// When the answering node said so.
+    pub now: String,
+    /// What the answering node, or the cluster, waits for; empty if for nothing.
+    pub waiting_for: String,
+    /// The cluster as a whole.
+    pub cluster: ClusterDoc,
+    /// The answering node.
+    pub local: LocalDoc,
+    /// Every member.
+    pub nodes: Vec<NodeDoc>,
+    /// Every network.
+    pub networks: Vec<NetworkDoc>,
+    /// The last events, oldest first.
+    pub events: Vec<EventDoc>,
+}
+
+impl StatusDoc {
+    /// The status of the cluster.
+    pub fn new(seen: Seen<'_>) -> Self {
+        let Verdict { level, sentence, problems } = Verdict::new(seen);
+        let recent = &seen.view.recent;
+        let last = &recent[recent.len().saturating_sub(STATUS_EVENTS)..];
+        Self {
+            level,
+            verdict: sentence,
+            problems,
+            now: seen.now.to_string(),
+            waiting_for: verdict::waiting_for(seen.view),
+            cluster: ClusterDoc::new(seen.view),
+            local: LocalDoc::new(seen),
+            nodes: NodeDoc::all(seen.view),
+            networks: NetworkDoc::all(seen.view),
+            events: last.iter().map(|record| EventDoc::new(record)).collect(),
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Events: what the history's records look like to people and programs.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use vedette_core::model::Severity;
+use vedette_core::record::Record;
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EventDoc {
+    /// Counts from 1 without a gap; the `id` in the event stream.
+    pub seq: u64,
+    /// The revision it belongs to.
+    pub revision: u64,
+    /// When.
+    pub at: String,
+    /// What kind of thing, such as `NODE_HOST`.
+    pub code: String,
+    /// `error`, `warning`, `notice` or `informational`.
+    #[schema(value_type = String, example = "notice")]
+    pub severity: Severity,
+    /// About what.
+    pub subject: SubjectDoc,
+    /// The status before, or empty.
+    pub previous: String,
+    /// The status after, or empty.
+    pub current: String,
+    /// Why.
+    pub cause: String,
+    /// One sentence.
+    pub message: String,
+    /// The incident it belongs to.
+    pub incident: Option<u64>,
+    /// Number of the node whose proposal made it.
+    pub origin: u16,
+    /// Who asked: `director`, `agent`, or an operator.
+    pub actor: String,
+    /// Whether the alert script is run for it.
+    pub alert: bool,
+    /// Whether it belongs to a test.
+    pub test: bool,
+    /// Hash of this and all earlier events.
+    pub hash: String,
+}
+
+/// What an event is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SubjectDoc {
+    /// `cluster`, `node`, `network`, `interface`, `link` or `alert_script`.
+    pub kind: String,
+    /// Its name at that time: `n2`, `neta`, `n2/neta`, `n1-n2/neta`.
+    pub name: String,
+    /// Number of the node, where there is one; of a link, the lower.
+    pub node: Option<u16>,
+    /// Number of the node at the other end of a link.
+    pub peer: Option<u16>,
+    /// Number of the network, where there is one.
+    pub network: Option<u8>,
+}
+
+impl EventDoc {
+    /// A record as a document.
+    pub fn new(record: &Record) -> Self {
+        Self {
+            seq: record.seq,
+            revision: record.index,
+            at: record.at.to_string(),
+            code: record.code.name().into(),
+            severity: record.severity,
+            subject: SubjectDoc::new(record),
+            previous: record.previous.clone(),
+            current: record.current.clone(),
+            cause: record.cause.clone(),
+            message: record.message.clone(),
+            incident: record.incident,
+            origin: record.origin.0,
+            actor: record.actor.clone(),
+            alert: record.alert,
+            test: record.test,
+            hash: record.hash.to_string(),
+        }
+    }
+}
+
+impl SubjectDoc {
+    fn new(record: &Record) -> Self {
+        let (node, peer, network) = record.subject.numbers();
+        Self {
+            kind: record.subject.kind().into(),
+            name: record.subject_name.clone(),
+            node: (node != 0).then_some(node),
+            peer: (peer != 0).then_some(peer),
+            network: (network != 0).then_some(network),
+        }
+    }
+}

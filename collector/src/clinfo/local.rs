@@ -1,0 +1,133 @@
+//! The answering node itself: what it is, and what it sees. Differs from node to node.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use vedette_core::model::{AgentStatus, HostStatus, Role};
+use vedette_core::observation::{OwnInterface, PeerView, Report};
+use vedette_core::view::View;
+
+use super::Seen;
+
+/// The answering node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct LocalDoc {
+    /// Its name.
+    pub node: String,
+    /// Its number.
+    pub number: u16,
+    /// The run of its agent, in hexadecimal.
+    pub session: String,
+    /// Whether it is part of a quorum.
+    pub quorate: bool,
+    /// Whether it is the director.
+    pub director: bool,
+    /// `voter` or `learner`.
+    #[schema(value_type = String, example = "voter")]
+    pub role: Role,
+    /// Its own opinion of its host.
+    #[schema(value_type = String, example = "UP")]
+    pub host_status: HostStatus,
+    /// Status of its agent.
+    #[schema(value_type = String, example = "RUNNING")]
+    pub agent_status: AgentStatus,
+    /// Its stage of starting: `topology`, `log`, `cluster`, `running` (spec H23).
+    pub stage: String,
+    /// What it waits for; empty if for nothing.
+    pub waiting_for: String,
+    /// Time since it last knew itself to be part of a quorum; 0 while it is.
+    pub stale_ms: u64,
+    /// Last durable event of its history.
+    pub history_seq: u64,
+    /// Whether its subagent is connected to an SNMP master; `null` if SNMP is off.
+    pub agentx: Option<bool>,
+    /// Whether its guard was late and doubts its own view.
+    pub self_suspect: bool,
+    /// What it sees of its peers.
+    pub peers: Vec<SeenPeerDoc>,
+    /// What it sees of its own interfaces.
+    pub interfaces: Vec<SeenInterfaceDoc>,
+}
+
+/// What the answering node sees of a peer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SeenPeerDoc {
+    /// Name of the peer.
+    pub peer: String,
+    /// Its number.
+    pub number: u16,
+    /// What the peer's guard says of its agent.
+    #[schema(value_type = String, example = "RUNNING")]
+    pub agent_status: AgentStatus,
+    /// The peer said that it is leaving.
+    pub leaving: bool,
+    /// Networks over which it is heard.
+    pub heard_on: Vec<String>,
+}
+
+/// What the answering node sees of one of its interfaces.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SeenInterfaceDoc {
+    /// Name of the network.
+    pub network: String,
+    /// The address is on this host and packets can be sent from it.
+    pub usable: bool,
+    /// Whether the ping target answered, where one was tried.
+    pub probe: Option<bool>,
+}
+
+impl LocalDoc {
+    /// The answering node of a view.
+    pub fn new(seen: Seen<'_>) -> Self {
+        let view = seen.view;
+        let local = &view.local;
+        let report = local.report.as_deref();
+        Self {
+            node: view.state.node_name(local.node),
+            number: local.node.0,
+            session: format!("{:016x}", local.session.0),
+            quorate: local.quorate,
+            director: local.director,
+            role: local.role,
+            host_status: local.host,
+            agent_status: local.agent,
+            stage: local.stage.into(),
+            waiting_for: local.waiting_for.clone(),
+            stale_ms: millis(seen.stale),
+            history_seq: local.history_seq,
+            agentx: local.agentx,
+            self_suspect: report.is_some_and(|report| report.self_suspect),
+            peers: report.map_or_else(Vec::new, |report| peers(view, report)),
+            interfaces: report.map_or_else(Vec::new, |report| interfaces(view, report)),
+        }
+    }
+}
+
+fn peers(view: &View, report: &Report) -> Vec<SeenPeerDoc> {
+    report.peers.iter().map(|peer| seen_peer(view, report, peer)).collect()
+}
+
+fn seen_peer(view: &View, report: &Report, peer: &PeerView) -> SeenPeerDoc {
+    let heard = report.links.iter().filter(|link| link.peer == peer.peer && link.inbound);
+    SeenPeerDoc {
+        peer: view.state.node_name(peer.peer),
+        number: peer.peer.0,
+        agent_status: peer.agent,
+        leaving: peer.leaving,
+        heard_on: heard.map(|link| view.state.network_name(link.network)).collect(),
+    }
+}
+
+fn interfaces(view: &View, report: &Report) -> Vec<SeenInterfaceDoc> {
+    let doc = |own: &OwnInterface| SeenInterfaceDoc {
+        network: view.state.network_name(own.network),
+        usable: own.usable,
+        probe: own.probe,
+    };
+    report.interfaces.iter().map(doc).collect()
+}
+
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,88 @@
+//! One member: both its statuses, since when, and why (spec A8, A9, A10).
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use vedette_core::model::{AgentStatus, HostStatus, Node, Role};
+use vedette_core::view::View;
+
+use super::InterfaceDoc;
+
+/// A node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct NodeDoc {
+    /// Its number.
+    pub number: u16,
+    /// Its name.
+    pub name: String,
+    /// Whether it is the answering node.
+    pub local: bool,
+    /// `UNKNOWN`, `UP`, `DOWN`, `DISCONNECTED` or `NETPAR`.
+    #[schema(value_type = String, example = "UP")]
+    pub host_status: HostStatus,
+    /// Since when.
+    pub host_since: String,
+    /// Why.
+    pub host_cause: String,
+    /// `UNKNOWN`, `RUNNING`, `DOWN`, `INITIALIZING` or `INVALID`.
+    #[schema(value_type = String, example = "RUNNING")]
+    pub agent_status: AgentStatus,
+    /// Since when.
+    pub agent_since: String,
+    /// `voter` or `learner`.
+    #[schema(value_type = String, example = "voter")]
+    pub role: Role,
+    /// Whether it is the director.
+    pub director: bool,
+    /// Version of the product it joined with.
+    pub version: String,
+    /// Whether only one of several interfaces is left to it (spec V13).
+    pub jeopardy: bool,
+    /// The open incident that concerns it.
+    pub incident: Option<u64>,
+    /// When it was added.
+    pub added_at: String,
+    /// Its interfaces, in the order of the networks.
+    pub interfaces: Vec<InterfaceDoc>,
+}
+
+impl NodeDoc {
+    /// One member of a view.
+    pub fn new(view: &View, node: &Node) -> Self {
+        Self {
+            number: node.number.0,
+            name: node.name.clone(),
+            local: node.number == view.local.node,
+            host_status: node.host,
+            host_since: node.host_since.to_string(),
+            host_cause: node.host_cause.clone(),
+            agent_status: node.agent,
+            agent_since: node.agent_since.to_string(),
+            role: node.role,
+            director: view.local.quorate && view.state.director == Some(node.number),
+            version: node.version.clone(),
+            jeopardy: view.state.in_jeopardy(node),
+            incident: node.incident,
+            added_at: node.added_at.to_string(),
+            interfaces: InterfaceDoc::of_node(view, node),
+        }
+    }
+
+    /// Every member, by number.
+    pub fn all(view: &View) -> Vec<Self> {
+        view.state.nodes.values().map(|node| Self::new(view, node)).collect()
+    }
+
+    /// The member with that number or name. A name of digits only is taken for a number first.
+    pub fn find(view: &View, number_or_name: &str) -> Option<Self> {
+        find_node(view, number_or_name).map(|node| Self::new(view, node))
+    }
+}
+
+/// The member with that number or name.
+pub(super) fn find_node<'a>(view: &'a View, number_or_name: &str) -> Option<&'a Node> {
+    let by_number = number_or_name
+        .parse()
+        .ok()
+        .and_then(|number| view.state.nodes.get(&vedette_core::id::NodeNumber(number)));
+    by_number.or_else(|| view.state.node_named(number_or_name))
+}

@@ -1,0 +1,136 @@
+//! How to reach a node, and whether an address answers: clinfo's `cl_bestroute` and
+//! `cl_isaddravail` (spec H41).
+//!
+//! The rule of the original: list the working interfaces here and those of the target; networks of
+//! the preferred kind first; a pair on the same network wins; otherwise the first here with the
+//! first there. What was *private before public* there is *priority high before low* here.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use vedette_core::id::NetworkNumber;
+use vedette_core::model::{HostStatus, InterfaceStatus, Node, Priority};
+use vedette_core::view::View;
+
+use super::node::find_node;
+
+/// The best way from one node to another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RouteDoc {
+    /// Where it begins.
+    pub from: String,
+    /// Where it ends.
+    pub to: String,
+    /// The address to send from.
+    pub local_address: String,
+    /// The network of that address.
+    pub local_network: String,
+    /// The address to send to.
+    pub remote_address: String,
+    /// The network of that address.
+    pub remote_network: String,
+    /// Whether both are on the same network.
+    pub same_network: bool,
+}
+
+/// Why there is no route.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoRoute {
+    /// No such member.
+    #[error("there is no node {0}")]
+    UnknownNode(String),
+    /// An end has no working interface.
+    #[error("no interface of {0} works")]
+    NoInterface(String),
+}
+
+/// Whether an address of the cluster answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AvailabilityDoc {
+    /// The address.
+    pub address: String,
+    /// Whether it answers.
+    pub available: bool,
+    /// Whose it is.
+    pub node: String,
+    /// On which network.
+    pub network: String,
+    /// Status of the interface.
+    #[schema(value_type = String, example = "UP")]
+    pub interface_status: InterfaceStatus,
+    /// Status of the host.
+    #[schema(value_type = String, example = "UP")]
+    pub host_status: HostStatus,
+}
+
+/// An interface that works.
+struct Working {
+    network: NetworkNumber,
+    address: IpAddr,
+}
+
+impl RouteDoc {
+    /// The best route between two members, each given by number or name.
+    ///
+    /// # Errors
+    /// An end is no member, or has no working interface.
+    pub fn new(view: &View, from: &str, to: &str) -> Result<Self, NoRoute> {
+        let member =
+            |name: &str| find_node(view, name).ok_or_else(|| NoRoute::UnknownNode(name.into()));
+        let (from, to) = (member(from)?, member(to)?);
+        let (here, there) = (working(view, from), working(view, to));
+        let same = here
+            .iter()
+            .find_map(|own| Some((own, there.iter().find(|o| o.network == own.network)?)));
+        let first = |list: &'_ [Working], node: &Node| -> Result<usize, NoRoute> {
+            if list.is_empty() { Err(NoRoute::NoInterface(node.name.clone())) } else { Ok(0) }
+        };
+        let (local, remote) = match same {
+            Some(pair) => pair,
+            None => (&here[first(&here, from)?], &there[first(&there, to)?]),
+        };
+        Ok(Self {
+            from: from.name.clone(),
+            to: to.name.clone(),
+            local_address: local.address.to_string(),
+            local_network: view.state.network_name(local.network),
+            remote_address: remote.address.to_string(),
+            remote_network: view.state.network_name(remote.network),
+            same_network: local.network == remote.network,
+        })
+    }
+}
+
+/// The working interfaces of a node; those on networks of high priority first.
+fn working(view: &View, node: &Node) -> Vec<Working> {
+    let mut list: Vec<(Priority, Working)> = node
+        .interfaces
+        .iter()
+        .filter(|(_, own)| node.host == HostStatus::Up && own.status == InterfaceStatus::Up)
+        .map(|(number, own)| {
+            let network = view.state.networks.get(number);
+            let priority = network.map_or(Priority::Low, |network| network.priority);
+            (priority, Working { network: *number, address: own.address })
+        })
+        .collect();
+    list.sort_by_key(|(priority, own)| (*priority, own.network));
+    list.into_iter().map(|(_, own)| own).collect()
+}
+
+impl AvailabilityDoc {
+    /// Whether `address` answers; `None` if no member has it.
+    pub fn new(view: &View, address: IpAddr) -> Option<Self> {
+        view.state.nodes.values().find_map(|node| {
+            let (network, own) = node.interfaces.iter().find(|(_, own)| own.address == address)?;
+            Some(Self {
+                address: address.to_string(),
+                available: node.host == HostStatus::Up && own.status == InterfaceStatus::Up,
+                node: node.name.clone(),
+                network: view.state.network_name(*network),
+                interface_status: own.status,
+                host_status: node.host,
+            })
+        })
+    }
+}

@@ -1,0 +1,266 @@
+//! The verdict: one honest sentence for 3 a.m., and how bad it is.
+//!
+//! The order of the questions is the whole idea. First whether this node may speak for the cluster
+//! at all: a node without a quorum says what it is missing, not what it last heard. Then whether
+//! the cluster serves. Then what is not as it should be, the worst first, and what that costs.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use vedette_core::model::{
+    AgentStatus, HostStatus, InterfaceStatus, NetworkStatus, Node, Role, Substate,
+};
+use vedette_core::state::ClusterState;
+use vedette_core::time::WallTime;
+use vedette_core::view::View;
+
+use super::cluster::networks_up;
+use super::{RedundancyDoc, Seen};
+
+/// How bad it is; also the exit status of `vedette status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// Everything is as it should be.
+    Fine,
+    /// The cluster serves, but has lost something.
+    Degraded,
+    /// The cluster does not serve, or this node is cut off from it.
+    Failed,
+    /// This node cannot tell.
+    Unknown,
+}
+
+impl Level {
+    /// Its spelling.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fine => "fine",
+            Self::Degraded => "degraded",
+            Self::Failed => "failed",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// The exit status that stands for it, as Nagios has them.
+    pub const fn exit_status(self) -> u8 {
+        self as u8
+    }
+}
+
+/// The verdict on a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// How bad it is.
+    pub level: Level,
+    /// In one sentence.
+    pub sentence: String,
+    /// Everything that is not as it should be, the worst first.
+    pub problems: Vec<String>,
+}
+
+impl Verdict {
+    /// The verdict on what is seen.
+    pub fn new(seen: Seen<'_>) -> Self {
+        if let Some((level, sentence)) = may_not_speak(seen) {
+            return Self { level, problems: vec![sentence.clone()], sentence };
+        }
+        let state = &*seen.view.state;
+        let problems = problems(seen);
+        if !state.seeded {
+            let sentence = format!("{} is down: it is {}.", state.name, waiting_for(seen.view));
+            return Self { level: Level::Failed, sentence, problems };
+        }
+        match problems.first() {
+            None => Self { level: Level::Fine, sentence: all_is_well(state), problems },
+            Some(worst) => {
+                let sentence = degraded(state, worst, problems.len());
+                Self { level: Level::Degraded, sentence, problems }
+            }
+        }
+    }
+}
+
+/// What the answering node or the cluster waits for; empty if for nothing.
+pub(super) fn waiting_for(view: &View) -> String {
+    let state = &view.state;
+    if !view.local.waiting_for.is_empty() || state.seeded || state.cluster.is_none() {
+        return view.local.waiting_for.clone();
+    }
+    let missing: Vec<&str> = state.missing_nodes().iter().map(|node| node.name.as_str()).collect();
+    let there = state.nodes.len() - missing.len();
+    let wanted = usize::from(state.settings.seed_count).min(state.nodes.len());
+    format!("waiting for {} ({there} of {wanted} needed nodes are there)", missing.join(", "))
+}
+
+/// Why this node may not speak for the cluster, if it may not.
+fn may_not_speak(seen: Seen<'_>) -> Option<(Level, String)> {
+    let (state, local) = (&*seen.view.state, &seen.view.local);
+    let own = state.node_name(local.node);
+    let waits = if local.waiting_for.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", local.waiting_for)
+    };
+    if state.cluster.is_none() {
+        return Some((Level::Unknown, format!("{own} is not part of a cluster yet{waits}.")));
+    }
+    if local.host == HostStatus::Disconnected {
+        let age = age(seen.stale);
+        return Some((
+            Level::Failed,
+            format!(
+                "this node is cut off: {own} reaches no other node of {} on any network; what it \
+                 shows is {age} old.",
+                state.name
+            ),
+        ));
+    }
+    if local.quorate {
+        return None;
+    }
+    let sentence = if local.stage == "running" {
+        let age = age(seen.stale);
+        format!(
+            "{} is unknown to {own}: it has been without a quorum for {age}, and what it shows is \
+             at least as old{waits}.",
+            state.name
+        )
+    } else {
+        format!(
+            "{own} is starting (stage {}) and knows nothing of {} yet{waits}.",
+            local.stage, state.name
+        )
+    };
+    Some((Level::Unknown, sentence))
+}
+
+fn all_is_well(state: &ClusterState) -> String {
+    let (nodes, networks) = (state.nodes.len(), state.networks.len());
+    let fragile = match (nodes, RedundancyDoc::new(state).quorum_remaining) {
+        (1, _) => "; with one node there is no redundancy",
+        (_, 0) => "; one more failure would lose quorum",
+        _ => "",
+    };
+    format!(
+        "{} is up: {nodes} of {nodes} nodes, {networks} of {networks} networks{fragile}.",
+        state.name
+    )
+}
+
+/// The worst problem, how many more there are, and what is left.
+fn degraded(state: &ClusterState, worst: &str, problems: usize) -> String {
+    let more = match problems - 1 {
+        0 => String::new(),
+        1 => " (and 1 more problem)".to_owned(),
+        many => format!(" (and {many} more problems)"),
+    };
+    let (up, all) = (state.nodes_up().count(), state.nodes.len());
+    let networks = match (networks_up(state), state.networks.len()) {
+        (up, all) if up == all => String::new(),
+        (up, all) => format!(", {up} of {all} networks are up"),
+    };
+    let RedundancyDoc { voters_up, quorum, quorum_remaining, network_remaining, .. } =
+        RedundancyDoc::new(state);
+    let left = if voters_up < quorum {
+        " and the quorum is in danger"
+    } else if quorum_remaining == 0 {
+        " and one more failure would lose quorum"
+    } else if network_remaining == 0 && all > 1 {
+        " and one more network failure would cut a node off"
+    } else {
+        " and one more failure would do no harm"
+    };
+    format!(
+        "{} is degraded: {worst}{more}; {up} of {all} nodes are up{networks}{left}.",
+        state.name
+    )
+}
+
+/// Everything that is not as it should be, the worst first.
+fn problems(seen: Seen<'_>) -> Vec<String> {
+    let state = &*seen.view.state;
+    let mut found: Vec<(u8, String)> = Vec::new();
+    for node in state.nodes.values() {
+        found.extend(node_problem(node, seen.now));
+        found.extend(interface_problems(state, node, seen.now));
+    }
+    for network in state.networks.values().filter(|net| net.status == NetworkStatus::Down) {
+        found.push((
+            2,
+            format!("network {} is DOWN {}", network.name, since(network.since, seen.now)),
+        ));
+    }
+    if matches!(state.substate, Substate::Error | Substate::NotSynced | Substate::Reconfig) {
+        found.push((
+            0,
+            format!("its substate is {} {}", state.substate, since(state.substate_since, seen.now)),
+        ));
+    }
+    found.sort_by_key(|(rank, _)| *rank);
+    found.into_iter().map(|(_, problem)| problem).collect()
+}
+
+fn node_problem(node: &Node, now: WallTime) -> Option<(u8, String)> {
+    let rank = if node.role == Role::Voter { 1 } else { 3 };
+    match (node.host, node.agent) {
+        (HostStatus::Up, AgentStatus::Running) => None,
+        (HostStatus::Up, agent) => {
+            let since = since(node.agent_since, now);
+            Some((rank + 3, format!("the agent of {} is {agent} {since}", node.name)))
+        }
+        (host, _) => {
+            let since = since(node.host_since, now);
+            let cause = if node.host_cause.is_empty() {
+                String::new()
+            } else {
+                format!(" ({})", node.host_cause)
+            };
+            let rank = if host == HostStatus::Unknown { rank + 3 } else { rank };
+            Some((rank, format!("{} is {host} {since}{cause}", node.name)))
+        }
+    }
+}
+
+/// An interface that is down alone; those on a network that is down as a whole are its matter.
+fn interface_problems(
+    state: &ClusterState,
+    node: &Node,
+    now: WallTime,
+) -> impl Iterator<Item = (u8, String)> {
+    let jeopardy = if state.in_jeopardy(node) {
+        format!(", and {} has only one interface left", node.name)
+    } else {
+        String::new()
+    };
+    node.interfaces.iter().filter_map(move |(number, own)| {
+        let network = state.networks.get(number)?;
+        let alone = own.status == InterfaceStatus::Down && network.status != NetworkStatus::Down;
+        let since = since(own.since, now);
+        alone.then(|| {
+            (5, format!("interface {}/{} is DOWN {since}{jeopardy}", node.name, network.name))
+        })
+    })
+}
+
+/// `since 12:04:01Z`, with the date if that was not today.
+fn since(at: WallTime, now: WallTime) -> String {
+    let text = at.to_string();
+    let (day, clock) = text.split_at(text.find('T').unwrap_or(0));
+    let clock = clock.trim_start_matches('T').split('.').next().unwrap_or_default();
+    if now.to_string().starts_with(day) {
+        format!("since {clock}Z")
+    } else {
+        format!("since {day} {clock}Z")
+    }
+}
+
+/// A duration in words.
+fn age(duration: Duration) -> String {
+    match duration.as_secs() {
+        0..60 => format!("{:.1} s", duration.as_secs_f64()),
+        seconds @ 60..3_600 => format!("{} min", seconds / 60),
+        seconds => format!("{} h {} min", seconds / 3_600, seconds / 60 % 60),
+    }
+}

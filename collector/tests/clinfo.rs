@@ -1,0 +1,246 @@
+//! What the clinfo documents say of the example cluster (spec H5, H41, A8–A10, V7, V8, V10, V13).
+
+use std::time::Duration;
+
+use vedette_collector::clinfo::{
+    AvailabilityDoc, Level, LinkDoc, NetworkDoc, NoRoute, NodeDoc, PortDoc, RouteDoc, Seen,
+    StatusDoc, Verdict,
+};
+use vedette_core::command::{Change, Command};
+use vedette_core::fixture::{DOWN_AT, Fixture, one_down};
+use vedette_core::id::{NetworkNumber, NodeNumber};
+use vedette_core::model::{AgentStatus, HostStatus, InterfaceStatus, NetworkStatus};
+use vedette_core::state::ClusterState;
+use vedette_core::view::View;
+
+fn verdict_after(view: &View, stale: Duration) -> (Level, String) {
+    let verdict = Verdict::new(Seen { view, now: DOWN_AT, stale });
+    (verdict.level, verdict.sentence)
+}
+
+fn verdict(view: &View) -> (Level, String) {
+    verdict_after(view, Duration::ZERO)
+}
+
+#[test]
+fn a_healthy_cluster_is_fine() {
+    let (level, sentence) = verdict(&Fixture::settled(3).view(NodeNumber(1)));
+    assert_eq!(sentence, "prod is up: 3 of 3 nodes, 2 of 2 networks.");
+    assert_eq!(level, Level::Fine);
+}
+
+#[test]
+fn two_nodes_and_one_are_up_but_fragile() {
+    let (level, sentence) = verdict(&Fixture::settled(2).view(NodeNumber(1)));
+    assert_eq!(level, Level::Fine);
+    assert_eq!(
+        sentence,
+        "prod is up: 2 of 2 nodes, 2 of 2 networks; one more failure would lose quorum."
+    );
+    let (_, sentence) = verdict(&Fixture::settled(1).view(NodeNumber(1)));
+    assert!(sentence.ends_with("with one node there is no redundancy."), "{sentence}");
+}
+
+/// A8: who is down, since when, why, and what that costs.
+#[test]
+fn a8_a_node_that_is_down() {
+    let (level, sentence) = verdict(&one_down());
+    assert_eq!(
+        sentence,
+        "prod is degraded: n3 is DOWN since 12:04:01Z (silent on neta and netb for 1.0 s, as n1 \
+         and n2 see it); 2 of 3 nodes are up and one more failure would lose quorum."
+    );
+    assert_eq!(level, Level::Degraded);
+}
+
+/// H4: a network that is down is one problem, not one for each interface.
+#[test]
+fn h4_a_network_that_is_down() {
+    let mut fixture = Fixture::settled(3);
+    let network = NetworkNumber(2);
+    let cause = String::from("nobody hears anybody on it");
+    let mut changes =
+        vec![Change::Network { network, to: NetworkStatus::Down, cause: cause.clone() }];
+    for node in [1, 2, 3].map(NodeNumber) {
+        let to = InterfaceStatus::Down;
+        changes.push(Change::Interface { node, network, to, cause: cause.clone() });
+    }
+    fixture.apply(Command::Observe { changes });
+    let view = fixture.view(NodeNumber(1));
+    let (level, sentence) = verdict(&view);
+    assert_eq!(
+        sentence,
+        "prod is degraded: network netb is DOWN since 12:00:00Z; 3 of 3 nodes are up, 1 of 2 \
+         networks are up and one more network failure would cut a node off."
+    );
+    assert_eq!(level, Level::Degraded);
+}
+
+/// V13: one interface left is jeopardy, and the sentence says so.
+#[test]
+fn v13_jeopardy_is_shown() {
+    let mut fixture = Fixture::settled(3);
+    let (node, network) = (NodeNumber(2), NetworkNumber(1));
+    let change = Change::Interface { node, network, to: InterfaceStatus::Down, cause: "x".into() };
+    fixture.apply(Command::Observe { changes: vec![change] });
+    let view = fixture.view(NodeNumber(1));
+    let (_, sentence) = verdict(&view);
+    assert!(sentence.contains("interface n2/neta is DOWN"), "{sentence}");
+    assert!(sentence.contains("n2 has only one interface left"), "{sentence}");
+    assert!(NodeDoc::find(&view, "n2").is_some_and(|node| node.jeopardy));
+}
+
+/// A9: the host is there, its agent is not.
+#[test]
+fn a9_an_agent_that_is_down() {
+    let mut fixture = Fixture::settled(4);
+    let change =
+        Change::Agent { node: NodeNumber(4), to: AgentStatus::Down, cause: "killed".into() };
+    fixture.apply(Command::Observe { changes: vec![change] });
+    let (_, sentence) = verdict(&fixture.view(NodeNumber(1)));
+    assert_eq!(
+        sentence,
+        "prod is degraded: the agent of n4 is DOWN since 12:00:00Z; 4 of 4 nodes are up and one \
+         more failure would do no harm."
+    );
+}
+
+/// A node that may not speak for the cluster says what it is missing.
+#[test]
+fn a_node_without_a_quorum_claims_nothing() {
+    let mut view = Fixture::settled(3).view(NodeNumber(3));
+    view.local.quorate = false;
+    let (level, sentence) = verdict_after(&view, Duration::from_millis(4_200));
+    assert_eq!(
+        sentence,
+        "prod is unknown to n3: it has been without a quorum for 4.2 s, and what it shows is at \
+         least as old."
+    );
+    assert_eq!(level, Level::Unknown);
+
+    view.local.host = HostStatus::Disconnected;
+    let (level, sentence) = verdict_after(&view, Duration::from_secs(125));
+    assert!(sentence.starts_with("this node is cut off: n3 reaches no other node"), "{sentence}");
+    assert!(sentence.contains("2 min"), "{sentence}");
+    assert_eq!(level, Level::Failed);
+}
+
+/// H23: a node that is starting says which stage and what it waits for.
+#[test]
+fn h23_a_starting_node_says_its_stage() {
+    let mut view = Fixture::settled(3).view(NodeNumber(3));
+    view.local.quorate = false;
+    view.local.stage = "log";
+    view.local.waiting_for = "a director".into();
+    let (_, sentence) = verdict(&view);
+    assert_eq!(sentence, "n3 is starting (stage log) and knows nothing of prod yet: a director.");
+
+    view.state = std::sync::Arc::new(ClusterState::default());
+    let (level, sentence) = verdict(&view);
+    assert!(sentence.contains("is not part of a cluster yet"), "{sentence}");
+    assert_eq!(level, Level::Unknown);
+}
+
+/// V10: a starting cluster says for whom it waits.
+#[test]
+fn v10_a_starting_cluster_says_for_whom_it_waits() {
+    let mut fixture = Fixture::settled(3);
+    fixture.apply(Command::SetSeedCount(3));
+    fixture.apply(Command::Office { director: NodeNumber(1), term: 2, continuity: false });
+    let (level, sentence) = verdict(&fixture.view(NodeNumber(1)));
+    assert_eq!(
+        sentence,
+        "prod is down: it is waiting for n1, n2, n3 (0 of 3 needed nodes are there)."
+    );
+    assert_eq!(level, Level::Failed);
+}
+
+/// H5: the content of `lssrc -ls topsvcs`. V2: low priority beats at half the rate.
+#[test]
+fn h5_a_network_shows_its_group() {
+    let view = one_down();
+    let networks = NetworkDoc::all(&view);
+    let [neta, netb] = &networks[..] else { panic!("two networks: {networks:?}") };
+    assert_eq!((neta.nodes_defined, neta.nodes_in_group), (3, 2));
+    assert_eq!(neta.group_status.name(), "Stable");
+    assert_eq!(neta.leader.as_deref(), Some("n2"));
+    assert_eq!((neta.interval_ms, netb.interval_ms, neta.sensitivity), (200, 400, 5));
+    assert_eq!(NetworkDoc::find(&view, "2").as_ref(), Some(netb));
+}
+
+/// V7, V8: every port with its generation and its line.
+#[test]
+fn v7_ports_have_members_and_text() {
+    let ports = PortDoc::all(&one_down());
+    let lines: Vec<String> =
+        ports.iter().map(|port| format!("{} {}", port.name, port.membership)).collect();
+    assert_eq!(lines, ["a  12", "h  12", "neta  12", "netb  12"]);
+    assert!(ports.iter().all(|port| port.generation > 0));
+}
+
+/// H41: the best route prefers a common network of high priority.
+#[test]
+fn h41_best_route() {
+    let mut fixture = Fixture::settled(3);
+    let view = fixture.view(NodeNumber(1));
+    let route = RouteDoc::new(&view, "1", "n2").expect("a route");
+    assert_eq!((route.local_network.as_str(), route.same_network), ("neta", true));
+    assert_eq!(
+        (route.local_address.as_str(), route.remote_address.as_str()),
+        ("10.91.0.1", "10.91.0.2")
+    );
+
+    let down = |node, network| Change::Interface {
+        node: NodeNumber(node),
+        network: NetworkNumber(network),
+        to: InterfaceStatus::Down,
+        cause: String::new(),
+    };
+    fixture.apply(Command::Observe { changes: vec![down(2, 1)] });
+    let route = RouteDoc::new(&fixture.view(NodeNumber(1)), "n1", "n2").expect("a route");
+    assert_eq!(route.local_network, "netb");
+
+    fixture.apply(Command::Observe { changes: vec![down(1, 2)] });
+    let route = RouteDoc::new(&fixture.view(NodeNumber(1)), "n1", "n2").expect("a route");
+    assert!(!route.same_network, "first here, first there: {route:?}");
+
+    fixture.apply(Command::Observe { changes: vec![down(2, 2)] });
+    let view = fixture.view(NodeNumber(1));
+    assert_eq!(RouteDoc::new(&view, "n1", "n2"), Err(NoRoute::NoInterface("n2".into())));
+    assert_eq!(RouteDoc::new(&view, "n1", "n9"), Err(NoRoute::UnknownNode("n9".into())));
+}
+
+/// H41: is an address available?
+#[test]
+fn h41_address_availability() {
+    let view = one_down();
+    let available = |text: &str| {
+        AvailabilityDoc::new(&view, text.parse().expect("an address")).map(|doc| doc.available)
+    };
+    assert_eq!(available("10.91.0.1"), Some(true));
+    assert_eq!(available("10.91.0.3"), Some(false));
+    assert_eq!(available("192.0.2.1"), None);
+}
+
+/// A link of the answering node shows what it sees; the others do not.
+#[test]
+fn links_show_what_is_seen() {
+    let links = LinkDoc::all(&one_down());
+    assert_eq!(links.len(), 6);
+    for link in links {
+        assert_eq!(link.seen.is_some(), link.low == "n1", "{link:?}");
+        assert!(link.seen.is_none_or(|seen| seen.rtt_ms.is_some_and(|rtt| rtt < 1.0)));
+    }
+}
+
+/// The CLI reads what the API writes.
+#[test]
+fn documents_survive_json() {
+    let view = one_down();
+    let status = StatusDoc::new(Seen { view: &view, now: DOWN_AT, stale: Duration::ZERO });
+    let text = serde_json::to_string(&status).expect("json");
+    assert!(text.contains(r#""host_status":"DOWN""#) && text.contains(r#""substate":"stable""#));
+    assert_eq!(serde_json::from_str::<StatusDoc>(&text).expect("the same"), status);
+    assert_eq!(status.cluster.redundancy.quorum_remaining, 0);
+    assert_eq!(status.events.last().map(|event| event.subject.name.as_str()), Some("n3"));
+}
