@@ -1,1 +1,740 @@
-//! To be written.
+//! Topology: what this node hears of its peers, on which network, in which direction.
+//!
+//! Sans-IO: beats and time come in as values, beats to send and the wish to report go out. One
+//! machine runs in every guard. It sends a beat over every link once an interval (half as often
+//! over low-priority networks, spec V2, until every high-priority one to that peer has failed, V3),
+//! and it believes a peer's beat only if that is *fresh*: the beat echoes the session which this
+//! run drew at its start, and its sequence number advances. First contact is therefore a handshake
+//! made of beats: who sees an unproven one answers at once, and the answer's echo is the proof.
+//!
+//! A link is *inbound* while fresh beats arrive within `interval × sensitivity`, and *outbound*
+//! while the peer says that ours arrive there. Nothing here is a fact about the cluster: the
+//! [`Report`] is one node's testimony.
+//!
+//! Invariants:
+//! - A node that was late itself (paused, starved) says so, gives its peers back the time in which
+//!   it did not listen, and testifies against nobody until it has been punctual for a while.
+//! - Having heard nothing on a new link is no testimony before the time for detection has passed.
+//! - A change of the own agent's status is in a beat to everybody at once; a change of a peer's is
+//!   in a report at once.
+//! - In steady state nothing is allocated: the links are the allocation.
+
+mod link;
+pub mod ring;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::time::Duration;
+
+use self::link::Link;
+use crate::id::{NetworkNumber, NodeNumber, Session};
+use crate::lease::{Confirmation, Granter, Lease};
+use crate::model::{AgentStatus, Priority, Timing};
+use crate::observation::{OwnInterface, PeerView, Report};
+use crate::time::Instant;
+use crate::wire::{Beat, Echo, Flags, WireError};
+
+/// A report is wanted at least this often, so that round trips and counters stay current.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+
+/// What the machine has to know of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// This node.
+    pub me: NodeNumber,
+    /// This run of this guard.
+    pub session: Session,
+    /// Timers.
+    pub timing: Timing,
+    /// The networks, each with its priority (spec V1).
+    pub networks: Vec<(NetworkNumber, Priority)>,
+    /// The other members.
+    pub peers: Vec<Peer>,
+}
+
+/// Another member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its number.
+    pub number: NodeNumber,
+    /// Its committed host status is UP.
+    pub live: bool,
+    /// The networks on which it has an address.
+    pub networks: Vec<NetworkNumber>,
+}
+
+/// What happens to a machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A beat arrived on a network; its seal was right.
+    Beat(NetworkNumber, Beat),
+    /// Something arrived that is no beat of this cluster.
+    Garbage(WireError),
+    /// What the own agent says of itself.
+    Agent {
+        /// Its status.
+        status: AgentStatus,
+        /// Whether it is director, confirmed by a majority.
+        director: Option<Confirmation>,
+        /// Whether it took part in the seeded cluster before.
+        continuity: bool,
+    },
+    /// The state of an own interface.
+    Interface(OwnInterface),
+    /// This node is leaving on purpose; say so now (spec A19).
+    Leave,
+}
+
+/// What a machine wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send this beat to its destination over its network.
+    Send(Beat),
+    /// Something changed: make a report and hand it on.
+    ReportNow,
+}
+
+/// Why a packet does not count. Each kind is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reject {
+    /// Shorter than a beat.
+    Truncated,
+    /// Longer than a beat.
+    Oversized,
+    /// Not a beat at all.
+    Foreign,
+    /// Another protocol version.
+    Version,
+    /// Another cluster on the same wire (spec H8).
+    OtherCluster,
+    /// Sealed with another key, or changed.
+    Seal,
+    /// A field has an unknown value.
+    Malformed,
+    /// For another node, or it arrived on another network than it was sent on.
+    Misdirected,
+    /// Sent by a node with this node's own number (spec V4).
+    OwnNumber,
+    /// From a node that is not a member, or has no address on this network.
+    Stranger,
+    /// Not proven to be of this time: no echo of this run. Normal at first contact.
+    Unproven,
+    /// A repeat, or overtaken by a newer one.
+    Replayed,
+    /// Too long on its way to say anything about now.
+    Stale,
+}
+
+impl Reject {
+    /// Every kind, in order.
+    pub const ALL: [Self; 13] = [
+        Self::Truncated,
+        Self::Oversized,
+        Self::Foreign,
+        Self::Version,
+        Self::OtherCluster,
+        Self::Seal,
+        Self::Malformed,
+        Self::Misdirected,
+        Self::OwnNumber,
+        Self::Stranger,
+        Self::Unproven,
+        Self::Replayed,
+        Self::Stale,
+    ];
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Truncated => "truncated",
+            Self::Oversized => "oversized",
+            Self::Foreign => "foreign",
+            Self::Version => "version",
+            Self::OtherCluster => "other_cluster",
+            Self::Seal => "seal",
+            Self::Malformed => "malformed",
+            Self::Misdirected => "misdirected",
+            Self::OwnNumber => "own_number",
+            Self::Stranger => "stranger",
+            Self::Unproven => "unproven",
+            Self::Replayed => "replayed",
+            Self::Stale => "stale",
+        }
+    }
+}
+
+impl From<WireError> for Reject {
+    fn from(error: WireError) -> Self {
+        match error {
+            WireError::Truncated => Self::Truncated,
+            WireError::Oversized => Self::Oversized,
+            WireError::Foreign => Self::Foreign,
+            WireError::Version(_) => Self::Version,
+            WireError::OtherCluster => Self::OtherCluster,
+            WireError::Seal => Self::Seal,
+            WireError::Malformed => Self::Malformed,
+        }
+    }
+}
+
+/// How many packets did not count, by kind.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rejected([u64; Reject::ALL.len()]);
+
+impl Rejected {
+    /// How many of that kind.
+    pub fn of(&self, kind: Reject) -> u64 {
+        self.0[kind as usize]
+    }
+
+    /// Each kind with its number.
+    pub fn iter(&self) -> impl Iterator<Item = (Reject, u64)> + '_ {
+        Reject::ALL.into_iter().map(|kind| (kind, self.of(kind)))
+    }
+
+    fn count(&mut self, kind: Reject) {
+        self.0[kind as usize] += 1;
+    }
+}
+
+impl fmt::Debug for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let some = self.iter().filter(|(_, n)| *n > 0);
+        f.debug_map().entries(some.map(|(kind, n)| (kind.name(), n))).finish()
+    }
+}
+
+/// A peer, as this node knows it over all networks.
+#[derive(Clone, Debug)]
+struct Known {
+    peer: Peer,
+    session: Option<Session>,
+    agent: AgentStatus,
+    leaving: bool,
+    /// The peer's clock when it said so; of two networks the later word counts.
+    said_us: u64,
+    /// No high-priority link to it is up, so low ones beat at the full rate.
+    promoted: bool,
+}
+
+impl Known {
+    fn new(peer: Peer) -> Self {
+        let (agent, session) = (AgentStatus::Unknown, None);
+        Self { peer, session, agent, leaving: false, said_us: 0, promoted: true }
+    }
+
+    /// Takes what a fresh beat says of its node. Returns whether that is news.
+    fn listen(&mut self, beat: &Beat) -> bool {
+        let new_run = self.session != Some(beat.session);
+        if !new_run && beat.sent_us < self.said_us {
+            return false;
+        }
+        let before = (self.session, self.agent, self.leaving);
+        (self.session, self.said_us) = (Some(beat.session), beat.sent_us);
+        (self.agent, self.leaving) = (beat.agent, beat.flags.leaving);
+        before != (self.session, self.agent, self.leaving)
+    }
+}
+
+/// What this node says of itself in every beat.
+#[derive(Clone, Copy, Debug)]
+struct Own {
+    agent: AgentStatus,
+    continuity: bool,
+    leaving: bool,
+    granter: Granter,
+}
+
+/// This node's doubt in itself.
+#[derive(Clone, Copy, Debug, Default)]
+struct Doubt {
+    suspect: bool,
+    /// Punctual beats in a row since it was last late.
+    punctual: u64,
+}
+
+/// The machine.
+#[derive(Clone, Debug)]
+pub struct Topology {
+    config: Config,
+    /// In order of number.
+    known: Vec<Known>,
+    /// In order of peer and network.
+    links: Vec<Link>,
+    interfaces: Vec<OwnInterface>,
+    own: Own,
+    doubt: Doubt,
+    lease: Lease,
+    lease_told: bool,
+    next_beat: Instant,
+    round: u64,
+    next_report: Instant,
+    reports: u64,
+    rejected: Rejected,
+    /// Something changed in this step.
+    news: bool,
+}
+
+impl Topology {
+    /// A machine that knows nothing yet; its first deadline is now.
+    pub fn new(config: Config, now: Instant) -> Self {
+        let own = Own {
+            agent: AgentStatus::Down,
+            continuity: false,
+            leaving: false,
+            granter: Granter::default(),
+        };
+        let mut topology = Self {
+            config,
+            known: Vec::new(),
+            links: Vec::new(),
+            interfaces: Vec::new(),
+            own,
+            doubt: Doubt::default(),
+            lease: Lease::default(),
+            lease_told: false,
+            next_beat: now,
+            round: 0,
+            next_report: now,
+            reports: 0,
+            rejected: Rejected::default(),
+            news: false,
+        };
+        topology.rebuild(now);
+        topology
+    }
+
+    /// Goes on with another configuration: what is known of links that stay is kept.
+    pub fn reconfigure(&mut self, now: Instant, config: Config, out: &mut Vec<Output>) {
+        if config == self.config {
+            return;
+        }
+        if (config.me, config.session) != (self.config.me, self.config.session) {
+            self.links.clear();
+            self.known.clear();
+        }
+        let changed_timing = config.timing != self.config.timing;
+        self.config = config;
+        self.rebuild(now);
+        if changed_timing {
+            self.next_beat = self.next_beat.min(now + self.config.timing.interval());
+        }
+        self.news = true;
+        self.beat_new_links(now, out);
+        self.settle(now, out);
+    }
+
+    /// Takes an input.
+    pub fn handle(&mut self, now: Instant, input: Input, out: &mut Vec<Output>) {
+        self.notice_lateness(now);
+        match input {
+            Input::Beat(network, beat) => {
+                if let Err(why) = self.hear(now, network, &beat, out) {
+                    self.rejected.count(why);
+                }
+            }
+            Input::Garbage(why) => self.rejected.count(why.into()),
+            Input::Agent { status, director, continuity } => {
+                self.hear_agent(now, status, director, continuity, out);
+            }
+            Input::Interface(interface) => self.set_interface(interface),
+            Input::Leave => {
+                self.own.leaving = true;
+                self.beat_all(now, out);
+            }
+        }
+        self.settle(now, out);
+    }
+
+    /// To be called when [`Topology::deadline`] has come.
+    pub fn on_timeout(&mut self, now: Instant, out: &mut Vec<Output>) {
+        self.notice_lateness(now);
+        self.expire(now, out);
+        if now >= self.next_beat {
+            self.beat_round(now, out);
+        }
+        if now >= self.next_report {
+            self.news = true;
+        }
+        self.settle(now, out);
+    }
+
+    /// When something is due, whatever arrives.
+    pub fn deadline(&self) -> Option<Instant> {
+        let lease = self.lease.until().filter(|_| self.lease_told);
+        let links = self.links.iter().filter_map(Link::deadline).min();
+        [Some(self.next_beat), Some(self.next_report), lease, links].into_iter().flatten().min()
+    }
+
+    /// This node's testimony.
+    pub fn report(&mut self, now: Instant) -> Report {
+        self.reports += 1;
+        self.next_report = now + REPORT_EVERY;
+        let links: Vec<_> =
+            self.links.iter().filter(|l| l.reported()).map(|l| l.view(now)).collect();
+        let spoken_of = |known: &&Known| {
+            known.session.is_some() || links.iter().any(|l| l.peer == known.peer.number)
+        };
+        Report {
+            observer: self.config.me,
+            session: self.config.session,
+            sequence: self.reports,
+            self_suspect: self.doubt.suspect,
+            lease: self.lease.held(now),
+            continuity: self.own.continuity,
+            agent: self.own.agent,
+            peers: self.known.iter().filter(spoken_of).map(|k| self.peer_view(k)).collect(),
+            interfaces: self.interfaces.clone(),
+            links,
+        }
+    }
+
+    /// How many packets did not count, by kind.
+    pub fn rejected(&self) -> Rejected {
+        self.rejected
+    }
+
+    /// Whether no link of that network is up while one is watched: worth a probe (spec H4).
+    pub fn network_in_doubt(&self, network: NetworkNumber) -> bool {
+        self.links.iter().any(|l| l.network == network && l.watched && !l.up())
+    }
+
+    fn peer_view(&self, known: &Known) -> PeerView {
+        let peer = known.peer.number;
+        let heard = self.links.iter().any(|l| l.peer == peer && l.inbound);
+        let agent = if heard { known.agent } else { AgentStatus::Unknown };
+        PeerView { peer, session: known.session, agent, leaving: known.leaving }
+    }
+}
+
+/// Who is watched.
+impl Topology {
+    /// Brings peers, links and interfaces in line with the configuration.
+    fn rebuild(&mut self, now: Instant) {
+        self.rebuild_peers();
+        self.rebuild_links(now);
+        self.rebuild_interfaces();
+    }
+
+    fn rebuild_peers(&mut self) {
+        let mut peers = self.config.peers.clone();
+        peers.retain(|peer| peer.number != self.config.me);
+        peers.sort_by_key(|peer| peer.number);
+        peers.dedup_by_key(|peer| peer.number);
+        let old = std::mem::take(&mut self.known);
+        self.known = peers
+            .into_iter()
+            .map(|peer| match old.binary_search_by_key(&peer.number, |k| k.peer.number) {
+                Ok(at) => Known { peer, ..old[at].clone() },
+                Err(_) => Known::new(peer),
+            })
+            .collect();
+    }
+
+    fn rebuild_links(&mut self, now: Instant) {
+        let detect = self.config.timing.detect();
+        let mut networks = self.config.networks.clone();
+        networks.sort_by_key(|(number, _)| *number);
+        networks.dedup_by_key(|(number, _)| *number);
+        let live = self.known.iter().map(|k| &k.peer).filter(|p| p.live);
+        let live: Vec<_> = live.map(|p| p.number).collect();
+        let ring = live.len() >= ring::MESH;
+        let old = std::mem::take(&mut self.links);
+        for Known { peer, .. } in &self.known {
+            let watched = ring::watch_each_other(self.config.me, peer.number, &live);
+            for (network, priority) in networks.iter().filter(|(n, _)| peer.networks.contains(n)) {
+                let kept = old.binary_search_by_key(&(peer.number, *network), Link::key);
+                let mut link =
+                    kept.map_or_else(|_| Link::new(peer.number, *network), |at| old[at].clone());
+                link.watch(now, watched, detect);
+                (link.priority, link.sparse) = (*priority, ring && !peer.live);
+                self.links.push(link);
+            }
+        }
+    }
+
+    fn rebuild_interfaces(&mut self) {
+        let networks = &self.config.networks;
+        self.interfaces.retain(|i| networks.iter().any(|(number, _)| *number == i.network));
+        for (network, _) in networks {
+            if !self.interfaces.iter().any(|i| i.network == *network) {
+                let network = *network;
+                self.interfaces.push(OwnInterface { network, usable: true, probe: None });
+            }
+        }
+        self.interfaces.sort_by_key(|i| i.network);
+    }
+}
+
+/// What comes in.
+impl Topology {
+    fn hear(
+        &mut self,
+        now: Instant,
+        network: NetworkNumber,
+        beat: &Beat,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Reject> {
+        if beat.source == self.config.me && beat.session != self.config.session {
+            return Err(Reject::OwnNumber);
+        }
+        if beat.destination != self.config.me || beat.network != network {
+            return Err(Reject::Misdirected);
+        }
+        let key = (beat.source, network);
+        let at = self.links.binary_search_by_key(&key, Link::key).map_err(|_| Reject::Stranger)?;
+        let who = self
+            .known
+            .binary_search_by_key(&beat.source, |k| k.peer.number)
+            .map_err(|_| Reject::Stranger)?;
+        self.prove(now, at, who, beat, out)?;
+        self.believe(now, at, who, beat, out);
+        Ok(())
+    }
+
+    /// Whether the beat is of this time, and newer than all before it.
+    fn prove(
+        &mut self,
+        now: Instant,
+        at: usize,
+        who: usize,
+        beat: &Beat,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Reject> {
+        let unproven = (beat.echo.session != self.config.session).then_some(Reject::Unproven);
+        let doubt = unproven.or(self.too_old(now, &beat.echo).then_some(Reject::Stale));
+        if let Some(why) = doubt {
+            let pause = self.config.timing.interval() / 4;
+            if self.links[at].challenge(now, beat, pause) {
+                self.answer(now, at, out);
+            }
+            return Err(why);
+        }
+        let link = &self.links[at];
+        let known = self.known[who].session;
+        let current = known.is_none() || known == Some(beat.session);
+        if (current && link.advances(beat)) || link.proves_new_session(beat) {
+            Ok(())
+        } else {
+            Err(Reject::Replayed)
+        }
+    }
+
+    /// How long the beat was on its way, as far as the echo tells: all but the time for which the
+    /// peer held our own beat. Clocks may differ in rate by more than one percent.
+    fn too_old(&self, now: Instant, echo: &Echo) -> bool {
+        let since = now.as_micros().saturating_sub(echo.sent_us);
+        let trip = since.saturating_sub(echo.held_us);
+        let most = 2 * self.config.timing.detect().as_micros() as u64 + echo.held_us / 64;
+        trip > most
+    }
+
+    fn believe(&mut self, now: Instant, at: usize, who: usize, beat: &Beat, out: &mut Vec<Output>) {
+        let timing = self.config.timing;
+        let window = if beat.flags.half_rate { timing.detect() * 2 } else { timing.detect() };
+        let was_inbound = self.links[at].inbound;
+        let changed = self.links[at].accept(now, beat, window);
+        let news = self.known[who].listen(beat);
+        self.news |= changed || news;
+        if changed {
+            self.repromote(now, who, out);
+        }
+        if !was_inbound {
+            // The peer learns at once that it is heard: two round trips make a link.
+            self.send(now, at, out);
+        }
+        let asked = Instant::from_micros(beat.echo.sent_us);
+        let length = Duration::from_millis(timing.lease_ms);
+        self.lease.grant(now, beat.director_term, asked, length);
+    }
+
+    fn hear_agent(
+        &mut self,
+        now: Instant,
+        status: AgentStatus,
+        director: Option<Confirmation>,
+        continuity: bool,
+        out: &mut Vec<Output>,
+    ) {
+        let before = (self.own.agent, self.own.continuity);
+        self.own.granter.set(director);
+        (self.own.agent, self.own.continuity) = (status, continuity);
+        self.news |= before != (status, continuity);
+        if before.0 != status {
+            self.beat_all(now, out);
+        }
+    }
+
+    fn set_interface(&mut self, interface: OwnInterface) {
+        let own = self.interfaces.iter_mut().find(|i| i.network == interface.network);
+        if let Some(own) = own.filter(|own| **own != interface) {
+            *own = interface;
+            self.news = true;
+        }
+    }
+}
+
+/// What time does.
+impl Topology {
+    /// Lifeguard: who was late to its own beat was not listening either.
+    fn notice_lateness(&mut self, now: Instant) {
+        let late = now.since(self.next_beat);
+        if self.round == 0 || late <= self.config.timing.interval() {
+            return;
+        }
+        self.news |= !self.doubt.suspect;
+        self.doubt = Doubt { suspect: true, punctual: 0 };
+        for link in &mut self.links {
+            link.give_back(late);
+        }
+        // The beat itself is still due; it is only not late twice.
+        self.next_beat = now;
+    }
+
+    fn grow_confident(&mut self) {
+        self.doubt.punctual += 1;
+        if self.doubt.suspect && self.doubt.punctual > self.config.timing.sensitivity {
+            self.doubt.suspect = false;
+            self.news = true;
+        }
+    }
+
+    fn expire(&mut self, now: Instant, out: &mut Vec<Output>) {
+        for at in 0..self.links.len() {
+            let link = &mut self.links[at];
+            if link.deadline().is_none_or(|deadline| now < deadline) {
+                continue;
+            }
+            self.news = true;
+            if !std::mem::take(&mut link.inbound) {
+                link.grace_over = true;
+                continue;
+            }
+            link.outbound = false;
+            let peer = link.peer;
+            // The peer learns at once that it is not heard, if the other direction still works.
+            self.send(now, at, out);
+            if let Ok(who) = self.known.binary_search_by_key(&peer, |k| k.peer.number) {
+                self.repromote(now, who, out);
+            }
+        }
+    }
+
+    /// Low-priority links carry the full rate while no high one is up (spec V3).
+    fn repromote(&mut self, now: Instant, who: usize, out: &mut Vec<Output>) {
+        let peer = self.known[who].peer.number;
+        let mut links = self.links.iter().filter(|l| l.peer == peer);
+        let promoted = !links.any(|l| l.priority == Priority::High && l.up());
+        if promoted == std::mem::replace(&mut self.known[who].promoted, promoted) || !promoted {
+            return;
+        }
+        let timing = self.config.timing;
+        for at in 0..self.links.len() {
+            let link = &mut self.links[at];
+            if link.peer == peer && link.priority == Priority::Low {
+                link.promote(now, timing.interval(), timing.detect());
+                if self.spoken_to(now, at) {
+                    self.send(now, at, out);
+                }
+            }
+        }
+    }
+
+    /// Ends a step: the lease, then one wish to report if anything changed.
+    fn settle(&mut self, now: Instant, out: &mut Vec<Output>) {
+        let timing = self.config.timing;
+        self.own.granter.grant_self(now, &timing, &mut self.lease);
+        let held = self.lease.held(now);
+        if std::mem::take(&mut self.news) | (held != self.lease_told) {
+            self.lease_told = held;
+            self.next_report = now + REPORT_EVERY;
+            out.push(Output::ReportNow);
+        }
+    }
+}
+
+/// What goes out.
+impl Topology {
+    fn beat_round(&mut self, now: Instant, out: &mut Vec<Output>) {
+        self.grow_confident();
+        for at in 0..self.links.len() {
+            if self.due(now, at) {
+                self.send(now, at, out);
+            }
+        }
+        self.round += 1;
+        self.next_beat = self.next_beat + self.config.timing.interval();
+    }
+
+    /// Whether the link takes part in this round.
+    fn due(&self, now: Instant, at: usize) -> bool {
+        let link = &self.links[at];
+        let every = match (link.inbound, link.sparse) {
+            (false, true) => 4,
+            _ if self.half_rate(link) => 2,
+            _ => 1,
+        };
+        self.spoken_to(now, at) && self.round.is_multiple_of(every)
+    }
+
+    fn spoken_to(&self, now: Instant, at: usize) -> bool {
+        self.links[at].watched || now < self.links[at].drop_at
+    }
+
+    fn half_rate(&self, link: &Link) -> bool {
+        let who = self.known.binary_search_by_key(&link.peer, |k| k.peer.number);
+        link.priority == Priority::Low && who.is_ok_and(|who| !self.known[who].promoted)
+    }
+
+    fn beat_all(&mut self, now: Instant, out: &mut Vec<Output>) {
+        for at in 0..self.links.len() {
+            if self.spoken_to(now, at) {
+                self.send(now, at, out);
+            }
+        }
+    }
+
+    /// A first beat over links that were added, without waiting for the round.
+    fn beat_new_links(&mut self, now: Instant, out: &mut Vec<Output>) {
+        for at in 0..self.links.len() {
+            if self.links[at].watched && self.links[at].unused() {
+                self.send(now, at, out);
+            }
+        }
+    }
+
+    fn send(&mut self, now: Instant, at: usize, out: &mut Vec<Output>) {
+        let echo = self.links[at].echo(now);
+        out.push(Output::Send(self.beat(now, at, echo)));
+    }
+
+    /// Answers a packet that could not prove itself, so that the next one can.
+    fn answer(&mut self, now: Instant, at: usize, out: &mut Vec<Output>) {
+        let echo = self.links[at].echo_of_candidate(now);
+        out.push(Output::Send(self.beat(now, at, echo)));
+    }
+
+    fn beat(&mut self, now: Instant, at: usize, echo: Echo) -> Beat {
+        let half_rate = self.half_rate(&self.links[at]);
+        let link = &mut self.links[at];
+        Beat {
+            source: self.config.me,
+            destination: link.peer,
+            network: link.network,
+            agent: self.own.agent,
+            flags: Flags {
+                leaving: self.own.leaving,
+                self_suspect: self.doubt.suspect,
+                hears_you: link.inbound,
+                half_rate,
+                watching: link.watched,
+            },
+            session: self.config.session,
+            seq: link.take_seq(),
+            sent_us: now.as_micros(),
+            director_term: self.own.granter.term(now, &self.config.timing),
+            echo,
+        }
+    }
+}
