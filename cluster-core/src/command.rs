@@ -32,6 +32,13 @@ pub struct Proposal {
     pub command: Command,
 }
 
+/// Its id and its actor; what it says is for the records.
+impl std::fmt::Display for Proposal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} by {}", self.id, self.actor)
+    }
+}
+
 /// What can be done to a cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -1,1 +1,5 @@
-//! placeholder
+//! The shell that runs the core on a machine: guard, links, replicated log, peers, agent.
+
+pub mod identity;
+pub mod pki;
+pub mod log;
