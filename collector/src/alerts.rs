@@ -1,0 +1,203 @@
+//! Runs the error alert script (spec A14, A15).
+//!
+//! Intuition: the script is an operator's own program, run by the agent, often as root's child,
+//! at the worst moment of the year. It may hang, fork, print without end or not be there at all,
+//! and none of that may hold up or harm the one who runs it. So each run gets: its own session
+//! and process group, an unprivileged user, an empty environment with the contract's variables
+//! ([`AlertInput`]), the record as JSON on standard input, a time limit on everything it forked,
+//! and a bound on what is kept of its output.
+//!
+//! Invariants:
+//!
+//! - What runs is exactly the text that was given: it lies in sealed memory, is not written to any
+//!   disk, and is executed by the interpreter of its first line. No shell of ours ever sees a
+//!   message, so nothing in a message can be executed.
+//! - [`run`] ends at most four seconds after the time limit, whatever the script does, and soon
+//!   after the script itself exits, even if a child of it keeps the output open.
+//! - What the script left behind is ended when the time limit is over: everything in its process
+//!   group, and every process that carries the mark of the run in its environment, which also
+//!   finds a daemon that made a session of its own. A process that clears its environment *and*
+//!   leaves the group escapes; to end that too would need a cgroup of its own.
+
+use std::ffi::CString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::unistd::{Gid, Uid, User};
+use vedette_core::id::{Hash, NodeNumber};
+use vedette_core::model::{AlertTest, RunOutcome};
+use vedette_core::record::{Code, Record, Subject};
+
+mod environment;
+mod left_behind;
+mod process;
+mod sealed;
+mod shebang;
+mod syntax;
+
+pub use syntax::{Finding, syntax_check};
+
+use process::{Ended, Job};
+use shebang::Shebang;
+
+/// The built-in script, version 0.
+pub const DEFAULT_SCRIPT: &str = include_str!("alerts/default.sh");
+
+/// What a run of the script is told.
+///
+/// | variable | value |
+/// |---|---|
+/// | `VEDETTE_ALERT_ID`, `_SEQ` | number of the record, or of the test |
+/// | `VEDETTE_ALERT_CODE`, `_SEVERITY`, `_MESSAGE`, `_CAUSE` | as in the record |
+/// | `VEDETTE_ALERT_SUBJECT`, `_SUBJECT_KIND` | what it is about |
+/// | `VEDETTE_ALERT_PREVIOUS`, `_CURRENT` | the statuses before and after |
+/// | `VEDETTE_ALERT_NODE` | name of the node it is about, or empty |
+/// | `VEDETTE_ALERT_MEMBER` | name of the node where the script runs |
+/// | `VEDETTE_ALERT_CLUSTER` | name of the cluster |
+/// | `VEDETTE_ALERT_TIMESTAMP` | when it happened, RFC 3339 |
+/// | `VEDETTE_ALERT_INCIDENT`, `_REVISION` | log indexes; the first may be empty |
+/// | `VEDETTE_ALERT_TEST` | `1` for a test, else `0` |
+/// | `VEDETTE_ALERT_ATTEMPT` | 1 for the first attempt |
+/// | `VEDETTE_ALERT_MAILTO`, `_LOG` | for the built-in script; may be empty |
+///
+/// Beside them stand `CRM_alert_kind`, `_node`, `_nodeid`, `_desc`, `_timestamp`,
+/// `_timestamp_epoch`, `_timestamp_usec`, `_version`, `_node_sequence`, `_recipient` and, unless
+/// the kind is `node`, `_rsc`, `_task`, `_rc`, `_target_rc`, `_status`, so that an alert agent
+/// written for Pacemaker runs unchanged. Arguments are: id, class (the subject's kind), name (the
+/// subject's), type (the code), description (the message).
+#[derive(Clone, Debug)]
+pub struct AlertInput {
+    /// The record.
+    pub record: Record,
+    /// Name of the node that it is about; empty if it is about no single node.
+    pub node: String,
+    /// Name of the node where the script runs.
+    pub member: String,
+    /// Name of the cluster.
+    pub cluster: String,
+    /// Counts from 1.
+    pub attempt: u32,
+    /// Version of the script, for the outcome.
+    pub version: u32,
+    /// To whom the built-in script sends mail.
+    pub mail_to: Option<String>,
+    /// The file to which the built-in script appends. See [`prepare_log`].
+    pub log: Option<PathBuf>,
+}
+
+/// Within which limits the script runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// How long it and all it started may run.
+    pub timeout: Duration,
+    /// How much of its output is kept.
+    pub output_bytes: usize,
+    /// As whom it runs when the agent is root; `None` for root itself. Ignored unless root.
+    pub user: Option<String>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(30), output_bytes: 8_192, user: Some("nobody".into()) }
+    }
+}
+
+/// Runs `script`, or the built-in one, and says how it ended. Dropping the future ends the run.
+pub async fn run(script: Option<&str>, input: &AlertInput, limits: &Limits) -> RunOutcome {
+    let text = script.unwrap_or(DEFAULT_SCRIPT);
+    let ended = match prepare(text, input, limits) {
+        Ok(job) => process::run(job).await,
+        Err(why) => Ended::not_started(why),
+    };
+    outcome(ended, input.version)
+}
+
+/// The record that a test of the script on `member` is given.
+pub fn test_record(test: &AlertTest, member: NodeNumber) -> Record {
+    Record {
+        seq: test.id,
+        index: test.id,
+        at: test.at,
+        code: Code::AlertTestRequested,
+        severity: test.severity,
+        subject: Subject::AlertScript,
+        subject_name: "alert script".into(),
+        previous: String::new(),
+        current: String::new(),
+        cause: format!("a test that {} asked for", test.actor),
+        message: test.message.clone(),
+        incident: None,
+        origin: member,
+        actor: test.actor.clone(),
+        alert: true,
+        test: true,
+        hash: Hash::default(),
+    }
+}
+
+/// Makes the file for [`AlertInput::log`] so that the user of the script may append to it. The
+/// user must also be able to reach it: a directory on the way with mode 0700 keeps it out.
+pub fn prepare_log(path: &Path, user: Option<&str>) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let file = std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o640)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path)?;
+    if let Some((uid, gid)) = identity(user).map_err(std::io::Error::other)? {
+        std::os::unix::fs::fchown(&file, Some(uid.as_raw()), Some(gid.as_raw()))?;
+    }
+    Ok(())
+}
+
+fn prepare(text: &str, input: &AlertInput, limits: &Limits) -> Result<Job, String> {
+    let shebang = Shebang::of(text)?;
+    let user = identity(limits.user.as_deref())?;
+    let script = sealed::memory("alert-script", text.as_bytes()).map_err(|e| e.to_string())?;
+    let json = environment::json(input);
+    let stdin = sealed::memory("alert-record", json.as_bytes()).map_err(|e| e.to_string())?;
+    let program = sealed::path_of(&script);
+    let mut argv = vec![program.clone()];
+    argv.extend(environment::arguments(input).into_iter().map(|text| c_string(&text)));
+    Ok(Job {
+        program,
+        argv,
+        environment: environment::of(input),
+        script,
+        stdin,
+        user,
+        timeout: limits.timeout,
+        keep: limits.output_bytes,
+        explain: Box::new(move |error| shebang.explain(error)),
+    })
+}
+
+/// As whom to run: nobody else than now, unless this is root and a user is named.
+fn identity(user: Option<&str>) -> Result<Option<(Uid, Gid)>, String> {
+    let Some(name) = user.filter(|_| Uid::effective().is_root()) else { return Ok(None) };
+    match User::from_name(name) {
+        Ok(Some(user)) => Ok(Some((user.uid, user.gid))),
+        Ok(None) => Err(format!("there is no user `{name}` here to run it as")),
+        Err(error) => Err(format!("the user `{name}` cannot be looked up: {error}")),
+    }
+}
+
+fn outcome(ended: Ended, version: u32) -> RunOutcome {
+    use std::os::unix::process::ExitStatusExt;
+    RunOutcome {
+        exit: ended.status.and_then(|status| status.code()),
+        signal: ended.status.and_then(|status| status.signal()),
+        timed_out: ended.timed_out,
+        failure: ended.failure,
+        output: String::from_utf8_lossy(&ended.output).into_owned(),
+        output_dropped: ended.dropped,
+        duration_ms: u64::try_from(ended.took.as_millis()).unwrap_or(u64::MAX),
+        version,
+    }
+}
+
+/// A C string cannot hold NUL; the replacement character takes its place.
+fn c_string(text: &str) -> CString {
+    CString::new(text.replace('\0', "\u{fffd}")).unwrap_or_default()
+}
