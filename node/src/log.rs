@@ -158,10 +158,9 @@ impl Log {
         self.replica.transfer_leader(member).await
     }
 
-    /// Takes a snapshot now instead of after some thousand entries.
-    pub async fn snapshot(&self) -> Result<(), ServeError> {
-        let asked = self.replica.raft().trigger().snapshot().await;
-        asked.map_err(|fatal| ServeError::Stopped(fatal.to_string()))
+    /// Takes a snapshot now instead of after some thousand entries; done when it is on disk.
+    pub async fn snapshot_now(&self) -> Result<(), ServeError> {
+        self.replica.snapshot_now().await
     }
 
     /// Waits until this member stopped for ever, and says why. Then the process must end.

@@ -317,6 +317,20 @@ impl<R: AsyncRuntime> Replica<R> {
             .map_err(|_| MembershipError::Unknown)
     }
 
+    /// Takes a snapshot of what is applied now.
+    pub async fn snapshot_now(&self) -> Result<(), ServeError> {
+        let stopped = |why: String| ServeError::Stopped(why);
+        let upto = self.metrics().last_applied;
+        let asked = self.raft.trigger().snapshot().await;
+        asked.map_err(|fatal| stopped(fatal.to_string()))?;
+        self.raft
+            .wait(Some(self.patience))
+            .metrics(|metrics| metrics.snapshot >= upto, "the snapshot is on disk")
+            .await
+            .map(drop)
+            .map_err(|error| stopped(error.to_string()))
+    }
+
     /// Ends this member in good order.
     pub async fn shutdown(&self) {
         if let Err(error) = self.raft.shutdown().await {
