@@ -35,9 +35,6 @@ use crate::observation::{OwnInterface, PeerView, Report};
 use crate::time::Instant;
 use crate::wire::{Beat, Echo, Flags, WireError};
 
-/// A report is wanted at least this often, so that round trips and counters stay current.
-const REPORT_EVERY: Duration = Duration::from_secs(1);
-
 /// What the machine has to know of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -370,7 +367,7 @@ impl Topology {
     /// This node's testimony.
     pub fn report(&mut self, now: Instant) -> Report {
         self.reports += 1;
-        self.next_report = now + REPORT_EVERY;
+        self.next_report = now + self.report_every();
         let links: Vec<_> =
             self.links.iter().filter(|l| l.reported()).map(|l| l.view(now)).collect();
         let spoken_of = |known: &&Known| {
@@ -388,6 +385,12 @@ impl Topology {
             interfaces: self.interfaces.clone(),
             links,
         }
+    }
+
+    /// A report is wanted at least this often: one that is older than the detection time is no
+    /// testimony any more, and one or two may be late.
+    fn report_every(&self) -> Duration {
+        self.config.timing.detect() / 3
     }
 
     /// How many packets did not count, by kind.
@@ -534,13 +537,13 @@ impl Topology {
         let timing = self.config.timing;
         let window = if beat.flags.half_rate { timing.detect() * 2 } else { timing.detect() };
         let was_inbound = self.links[at].inbound;
-        let changed = self.links[at].accept(now, beat, window);
+        let changed = self.links[at].accept(now, beat, window, timing.interval());
         let news = self.known[who].listen(beat);
         self.news |= changed || news;
         if changed {
             self.repromote(now, who, out);
         }
-        if !was_inbound {
+        if !was_inbound && self.spoken_to(now, at) {
             // The peer learns at once that it is heard: two round trips make a link.
             self.send(now, at, out);
         }
@@ -607,14 +610,14 @@ impl Topology {
                 continue;
             }
             self.news = true;
-            if !std::mem::take(&mut link.inbound) {
-                link.grace_over = true;
+            let peer = link.peer;
+            if !link.expire(now) {
                 continue;
             }
-            link.outbound = false;
-            let peer = link.peer;
             // The peer learns at once that it is not heard, if the other direction still works.
-            self.send(now, at, out);
+            if self.spoken_to(now, at) {
+                self.send(now, at, out);
+            }
             if let Ok(who) = self.known.binary_search_by_key(&peer, |k| k.peer.number) {
                 self.repromote(now, who, out);
             }
@@ -648,7 +651,7 @@ impl Topology {
         let held = self.lease.held(now);
         if std::mem::take(&mut self.news) | (held != self.lease_told) {
             self.lease_told = held;
-            self.next_report = now + REPORT_EVERY;
+            self.next_report = now + self.report_every();
             out.push(Output::ReportNow);
         }
     }

@@ -33,6 +33,9 @@ pub(super) struct Link {
     pub(super) grace_over: bool,
     pub(super) inbound: bool,
     pub(super) outbound: bool,
+    /// The peer has just come back and could not say yet whether it hears us: until then the link
+    /// is spoken of as before.
+    pub(super) settles_at: Option<Instant>,
     /// When `inbound` ends unless another packet arrives.
     pub(super) expires_at: Instant,
     heard_at: Option<Instant>,
@@ -66,6 +69,7 @@ impl Link {
             grace_over: true,
             inbound: false,
             outbound: false,
+            settles_at: None,
             expires_at: Instant::ZERO,
             heard_at: None,
             session: None,
@@ -91,7 +95,7 @@ impl Link {
 
     /// Whether the report speaks of it: silence counts only where a peer was expected to speak.
     pub(super) fn reported(&self) -> bool {
-        self.inbound || (self.watched && self.grace_over)
+        (self.inbound && self.settles_at.is_none()) || (self.watched && self.grace_over)
     }
 
     /// No beat was ever sent over it.
@@ -113,11 +117,22 @@ impl Link {
 
     /// When time alone changes something here.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        if self.inbound {
-            Some(self.expires_at)
-        } else {
-            (self.watched && !self.grace_over).then_some(self.grace_until)
+        let expires = self.inbound.then_some(self.expires_at);
+        let grace = (self.watched && !self.grace_over).then_some(self.grace_until);
+        [self.settles_at, expires, grace].into_iter().flatten().min()
+    }
+
+    /// Time has come to something here. Returns whether the peer was lost.
+    pub(super) fn expire(&mut self, now: Instant) -> bool {
+        if self.settles_at.is_some_and(|at| now >= at) {
+            (self.settles_at, self.grace_over) = (None, true);
         }
+        self.grace_over |= self.watched && now >= self.grace_until;
+        let lost = self.inbound && now >= self.expires_at;
+        if lost {
+            (self.inbound, self.outbound, self.settles_at) = (false, false, None);
+        }
+        lost
     }
 
     /// Whether a packet advances the session that is already proven here.
@@ -132,7 +147,13 @@ impl Link {
     }
 
     /// Takes an authentic, fresh packet. Returns whether the link changed.
-    pub(super) fn accept(&mut self, now: Instant, beat: &Beat, window: Duration) -> bool {
+    pub(super) fn accept(
+        &mut self,
+        now: Instant,
+        beat: &Beat,
+        window: Duration,
+        interval: Duration,
+    ) -> bool {
         if self.session == Some(beat.session) {
             self.lost += beat.seq - self.last_seq - 1;
         }
@@ -144,13 +165,17 @@ impl Link {
         self.accepted = Some(Got::new(now, beat));
         self.candidate = None;
         self.heard_at = Some(now);
-        self.grace_over = true;
         self.expires_at = now + window;
         if beat.flags.watching {
             self.drop_at = self.drop_at.max(self.expires_at);
         }
         let before = (self.inbound, self.outbound);
         (self.inbound, self.outbound) = (true, beat.flags.hears_you);
+        if self.up() {
+            (self.settles_at, self.grace_over) = (None, true);
+        } else if !before.0 {
+            self.settles_at = Some(now + interval);
+        }
         before != (self.inbound, self.outbound)
     }
 
@@ -213,7 +238,7 @@ impl Link {
         LinkView {
             peer: self.peer,
             network: self.network,
-            inbound: self.inbound,
+            inbound: self.inbound && self.settles_at.is_none(),
             outbound: self.outbound,
             silent: self.heard_at.map(|at| now.since(at)),
             rtt_us: self.rtt_us,
