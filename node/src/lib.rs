@@ -1,5 +1,6 @@
 //! The shell that runs the core on a machine: guard, links, replicated log, peers, agent.
 
 pub mod identity;
-pub mod pki;
 pub mod log;
+pub mod peers;
+pub mod pki;

@@ -1,0 +1,251 @@
+//! How nodes talk to each other: requests and answers over mutual TLS, on every network at once.
+//!
+//! The intuition: a call goes to a *node*, not to an address. For each peer there is a [`Lane`] per
+//! network, connected beforehand. A call takes the best one (alive, shortest round trip); if the
+//! answer is not there after a short while, the same request goes out over the next one as well,
+//! and the first answer wins. A network that is cut therefore costs a call some milliseconds until
+//! topology has noticed, and nothing afterwards; it never costs the log an election.
+//!
+//! Invariants:
+//!
+//! - Who a peer is, comes from its verified certificate. Who may talk, comes from the roster, which
+//!   follows the replicated state: a deleted node is refused although its certificate is valid.
+//! - A request may arrive more than once, over two networks. Every kind of request must be
+//!   harmless when repeated (log messages are; proposals carry a command id).
+//! - Everything is bounded: sizes, queues, connections, times.
+
+mod connection;
+pub(crate) mod dial;
+pub mod frame;
+pub mod hello;
+pub mod kinds;
+mod lane;
+mod roster;
+mod server;
+
+pub use roster::{Peer, Roster, members};
+pub use server::{Counters, Limits, ListenError, PeerIdentity, Server, Service};
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::time::{sleep, timeout};
+use vedette_core::id::{NetworkNumber, NodeNumber};
+use vedette_core::observation::LinkView;
+use vedette_core::state::Refusal;
+
+use connection::Ended;
+use lane::{Destination, Kept, Lane, LinkState};
+
+use crate::pki::Tls;
+
+/// A second network is tried after this time at the earliest.
+const HEDGE_AFTER: Duration = Duration::from_millis(10);
+
+/// Why a call brought no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// There is no way to the peer now; the request did not arrive, or it is not known whether.
+    #[error("node {node} cannot be reached: {why}. See the links: vedette link list.")]
+    Unreachable {
+        /// The peer.
+        node: NodeNumber,
+        /// Why, for each network.
+        why: String,
+    },
+    /// No answer in time; whether the request arrived is not known.
+    #[error("node {node} did not answer within {} ms. See its log.", ttl.as_millis())]
+    Timeout {
+        /// The peer.
+        node: NodeNumber,
+        /// The time that was given.
+        ttl: Duration,
+    },
+    /// The peer refused the request.
+    #[error("{0}")]
+    Refused(Refusal),
+}
+
+/// How the way to one peer over one network stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaneStatus {
+    /// The peer.
+    pub peer: NodeNumber,
+    /// The network.
+    pub network: NetworkNumber,
+    /// Why there is no connection, if there is none.
+    pub trouble: Option<String>,
+}
+
+type Lanes = BTreeMap<(NodeNumber, NetworkNumber), Kept>;
+
+/// The ways to all other members. Clones share them; they end with the last one.
+#[derive(Clone, Debug)]
+pub struct Peers {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    own: NodeNumber,
+    own_addresses: BTreeMap<NetworkNumber, IpAddr>,
+    tls: Tls,
+    roster: Roster,
+    lanes: Mutex<Lanes>,
+}
+
+impl Peers {
+    /// Knows nobody until [`Peers::update`]. `own_addresses` are this node's, from which it
+    /// connects on each network. To be used within a tokio runtime.
+    pub fn new(tls: Tls, own_addresses: BTreeMap<NetworkNumber, IpAddr>) -> Self {
+        let own = tls.own().number;
+        let (roster, lanes) = (Roster::default(), Mutex::default());
+        Self { shared: Arc::new(Shared { own, own_addresses, tls, roster, lanes }) }
+    }
+
+    /// Who is a member; to be given to the [`Server`].
+    pub fn roster(&self) -> Roster {
+        self.shared.roster.clone()
+    }
+
+    /// Who is a member from now on: connections to new ones are opened, those to former ones end.
+    pub fn update(&self, members: BTreeMap<NodeNumber, Peer>) {
+        let mut wanted: BTreeMap<_, Destination> = members
+            .iter()
+            .filter(|(number, _)| **number != self.shared.own)
+            .flat_map(|(number, peer)| self.destinations(*number, peer))
+            .map(|destination| ((destination.peer, destination.network), destination))
+            .collect();
+        self.shared.roster.update(members);
+        let mut lanes = self.lanes();
+        lanes.retain(|key, kept| wanted.get(key) == Some(&kept.lane.destination));
+        wanted.retain(|key, _| !lanes.contains_key(key));
+        for (key, destination) in wanted {
+            lanes.insert(key, Lane::keep(destination, self.shared.tls.clone()));
+        }
+    }
+
+    fn destinations(&self, number: NodeNumber, peer: &Peer) -> Vec<Destination> {
+        let destination =
+            |(network, address): (&NetworkNumber, &std::net::SocketAddr)| Destination {
+                peer: number,
+                storage: peer.storage,
+                network: *network,
+                from: self.shared.own_addresses.get(network).copied(),
+                to: *address,
+            };
+        peer.addresses.iter().map(destination).collect()
+    }
+
+    /// What topology sees of the links now. A link that is not listed counts as unknown.
+    pub fn set_links(&self, links: &[LinkView]) {
+        let views: BTreeMap<_, _> = links.iter().map(|l| ((l.peer, l.network), l)).collect();
+        for (key, kept) in self.lanes().iter() {
+            match views.get(key) {
+                Some(view) => kept.lane.set_link(LinkState::of(view), view.rtt_us),
+                None => kept.lane.set_link(LinkState::Unknown, None),
+            }
+        }
+    }
+
+    /// How the ways to all peers stand.
+    pub fn lane_statuses(&self) -> Vec<LaneStatus> {
+        let status = |(key, kept): (&(NodeNumber, NetworkNumber), &Kept)| LaneStatus {
+            peer: key.0,
+            network: key.1,
+            trouble: kept.lane.trouble(),
+        };
+        self.lanes().iter().map(status).collect()
+    }
+
+    /// Asks a peer and waits for the answer, at most `ttl`. The same request may reach the peer
+    /// twice, over two networks.
+    ///
+    /// # Errors
+    /// The peer is no member, cannot be reached, does not answer in time or refuses.
+    pub async fn call(
+        &self,
+        to: NodeNumber,
+        kind: u16,
+        body: Vec<u8>,
+        ttl: Duration,
+    ) -> Result<Vec<u8>, CallError> {
+        let lanes = self.lanes_to(to)?;
+        let hedge = HEDGE_AFTER.max(ttl / 4);
+        match timeout(ttl, race(lanes, kind, Arc::new(body), hedge)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(Ended::Refused(refusal))) => Err(CallError::Refused(refusal)),
+            Ok(Err(Ended::Lost(why))) => Err(CallError::Unreachable { node: to, why }),
+            Err(_) => Err(CallError::Timeout { node: to, ttl }),
+        }
+    }
+
+    /// The lanes to a peer that may work, best first.
+    fn lanes_to(&self, to: NodeNumber) -> Result<Vec<Arc<Lane>>, CallError> {
+        let all = (to, NetworkNumber(0))..=(to, NetworkNumber(u8::MAX));
+        let mut lanes: Vec<Arc<Lane>> =
+            self.lanes().range(all).map(|(_, kept)| kept.lane.clone()).collect();
+        let unreachable = |why: &str| Err(CallError::Unreachable { node: to, why: why.into() });
+        if lanes.is_empty() {
+            let own = to == self.shared.own;
+            return unreachable(if own { "it is this node itself" } else { "it is no member" });
+        }
+        lanes.retain(|lane| lane.link() != LinkState::Down);
+        if lanes.is_empty() {
+            return unreachable("all its links are down");
+        }
+        lanes.sort_by_cached_key(|lane| lane.preference());
+        Ok(lanes)
+    }
+
+    fn lanes(&self) -> MutexGuard<'_, Lanes> {
+        self.shared.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Sends over the first lane, over the next one too whenever `hedge` has passed or all before have
+/// failed, and takes the first answer.
+async fn race(
+    lanes: Vec<Arc<Lane>>,
+    kind: u16,
+    body: Arc<Vec<u8>>,
+    hedge: Duration,
+) -> Result<Vec<u8>, Ended> {
+    let mut untried = lanes.iter();
+    let mut running = FuturesUnordered::new();
+    let mut lost: Vec<String> = Vec::new();
+    let attempt = |lane: &Arc<Lane>| {
+        let (lane, body) = (lane.clone(), body.clone());
+        async move {
+            let network = lane.destination.network;
+            let ended = lane.request(kind, body).await;
+            ended.map_err(|end| (network, end))
+        }
+    };
+    let mut last: Option<&Arc<Lane>> = None;
+    loop {
+        if running.is_empty() {
+            let Some(lane) = untried.next() else { return Err(Ended::Lost(lost.join("; "))) };
+            last = Some(lane);
+            running.push(attempt(lane));
+        }
+        tokio::select! {
+            biased;
+            Some(ended) = running.next() => match ended {
+                Ok(answer) => return Ok(answer),
+                Err((_, Ended::Refused(refusal))) => return Err(Ended::Refused(refusal)),
+                Err((network, Ended::Lost(why))) => lost.push(format!("network {network}: {why}")),
+            },
+            () = sleep(hedge), if untried.len() > 0 => {
+                if let Some(slow) = last {
+                    slow.doubt();
+                }
+                last = untried.next();
+                running.extend(last.map(&attempt));
+            }
+        }
+    }
+}
