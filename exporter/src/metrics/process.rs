@@ -1,0 +1,71 @@
+//! The answering process itself.
+
+use std::sync::atomic::Ordering;
+
+use vedette_core::model::Severity;
+
+use super::Family;
+
+pub(super) const BUILD_INFO: Family = Family::gauge(
+    "vedette_build_info",
+    "Version of the answering process; always 1.",
+    |_, rows| rows.add(&[("version", env!("CARGO_PKG_VERSION"))], 1.0),
+);
+
+pub(super) const HISTORY_DURABLE: Family = Family::gauge(
+    "vedette_history_durable_sequence",
+    "Sequence number of the last event that is durable on the answering node.",
+    |scrape, rows| rows.add(&[], scrape.view.local.history_seq as f64),
+);
+
+pub(super) const HISTORY_STALLED: Family = Family::gauge(
+    "vedette_history_stalled",
+    "Whether the history could not be written when it was last tried.",
+    |scrape, rows| {
+        rows.flag(&[], scrape.surface.counters.history_stalled.load(Ordering::Relaxed));
+    },
+);
+
+pub(super) const EVENTS: Family = Family::counter(
+    "vedette_events_total",
+    "Events announced by the answering process, by severity.",
+    |scrape, rows| {
+        for (severity, count) in Severity::ALL.iter().zip(&scrape.surface.counters.events) {
+            rows.add(&[("severity", severity.name())], count.load(Ordering::Relaxed) as f64);
+        }
+    },
+);
+
+pub(super) const WATCHERS: Family =
+    Family::gauge("vedette_watchers", "Clients of /api/v1/watch.", |scrape, rows| {
+        rows.add(&[], scrape.surface.counters.watchers.load(Ordering::Relaxed) as f64);
+    });
+
+pub(super) const RESYNCED: Family = Family::counter(
+    "vedette_watchers_resynced_total",
+    "Watchers that were told to begin anew because they did not keep up.",
+    |scrape, rows| {
+        let resynced = &scrape.surface.counters.watchers_resynced;
+        rows.add(&[], resynced.load(Ordering::Relaxed) as f64);
+    },
+);
+
+pub(super) const AGENTX: Family = Family::gauge(
+    "vedette_agentx_connected",
+    "Whether the subagent is connected to an SNMP master; absent while SNMP is off.",
+    |scrape, rows| {
+        if let Some(connected) = scrape.view.local.agentx {
+            rows.flag(&[], connected);
+        }
+    },
+);
+
+pub(super) const REQUESTS: Family = Family::counter(
+    "vedette_http_requests_total",
+    "HTTP requests that were answered, by route and status.",
+    |scrape, rows| {
+        for ((route, status), count) in scrape.surface.counters.requests() {
+            rows.add(&[("route", &route), ("code", &status.to_string())], count as f64);
+        }
+    },
+);
