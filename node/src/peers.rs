@@ -14,7 +14,7 @@
 //!   harmless when repeated (log messages are; proposals carry a command id).
 //! - Everything is bounded: sizes, queues, connections, times.
 
-mod connection;
+pub(crate) mod connection;
 pub(crate) mod dial;
 pub mod frame;
 pub mod hello;

@@ -66,6 +66,8 @@ pub struct Limits {
     pub members: usize,
     /// Connections of others, and handshakes under way from addresses that are no member's.
     pub strangers: usize,
+    /// Longest time for a connection of somebody without a certificate, however busy.
+    pub visit: Duration,
     /// Requests answered at a time, a connection.
     pub requests: usize,
 }
@@ -77,6 +79,7 @@ impl Default for Limits {
             idle: Duration::from_secs(30),
             members: 512,
             strangers: 16,
+            visit: Duration::from_secs(60),
             requests: 64,
         }
     }
@@ -311,9 +314,16 @@ impl Gate {
     ) {
         let (mut reader, mut writer) = tokio::io::split(stream);
         let (answers, queue) = mpsc::channel(self.limits.requests * 2);
+        let visit_over = async {
+            match certified {
+                Some(_) => std::future::pending().await,
+                None => tokio::time::sleep(self.limits.visit).await,
+            }
+        };
         let end = tokio::select! {
             end = self.receive(&mut reader, answers, address, certified) => end,
             end = send_all(&mut writer, queue) => end,
+            () = visit_over => Err(io::Error::other("the visit was over")),
         };
         if let Err(why) = end {
             tracing::debug!(%address, "connection of a peer ended: {}", pki::explain(&why));
@@ -402,7 +412,7 @@ fn too_long(length: usize) -> Refusal {
 
 /// Whether somebody may ask this at all.
 fn check_kind(from: PeerIdentity, kind: u16) -> Result<(), Refusal> {
-    if from.node.is_none() && kind != kinds::JOIN {
+    if from.node.is_none() && !matches!(kind, kinds::JOIN | kinds::PING) {
         return Err(Refusal::new(
             "certificate_required",
             format!(
