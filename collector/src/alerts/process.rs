@@ -168,6 +168,10 @@ impl Exec {
         // SAFETY: the descriptor is open, the lists end with a null pointer, and the texts live.
         unsafe {
             libc::umask(0o027);
+            // Whatever the agent itself was given open must not reach the script. On a kernel
+            // before 5.11 this fails, and only descriptors of the agent's parent are concerned.
+            let (first, last) = (3 as libc::c_uint, libc::c_uint::MAX);
+            libc::syscall(libc::SYS_close_range, first, last, libc::CLOSE_RANGE_CLOEXEC);
             if libc::fcntl(self.script, libc::F_SETFD, 0) == 0 {
                 libc::execve(self.program.as_ptr(), self.argv.as_ptr(), self.environment.as_ptr());
             }
