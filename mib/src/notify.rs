@@ -1,0 +1,203 @@
+//! From records to notifications.
+//!
+//! A notification says everything a receiver needs without asking back: whose status, what it is
+//! and was, why, how bad, and the sequence number by which repetitions and gaps are seen. Records
+//! that no notification exists for are only in the event table.
+
+use vedette_core::model::{
+    AgentStatus, ClusterStatus, HostStatus, InterfaceStatus, NetworkStatus, Substate,
+};
+use vedette_core::record::{Code, Record, Subject};
+use vedette_core::view::View;
+
+use crate::oid::Oid;
+use crate::pdu::VarBind;
+use crate::table::{Object, Syntax};
+use crate::tables::{NAME, TEXT, cluster, interface, network, node};
+use crate::value::Value;
+
+/// `snmpTrapOID.0`: which notification it is.
+const SNMP_TRAP_OID: [u32; 11] = [1, 3, 6, 1, 6, 3, 1, 1, 4, 1, 0];
+
+/// Numbers of the notifications, below `vedetteNotifications`.
+const NODE_STATUS_CHANGE: u32 = 1;
+const AGENT_STATUS_CHANGE: u32 = 2;
+const NETWORK_STATUS_CHANGE: u32 = 3;
+const INTERFACE_STATUS_CHANGE: u32 = 4;
+const CLUSTER_STATE_CHANGE: u32 = 5;
+const CLUSTER_SUBSTATE_CHANGE: u32 = 6;
+const SUBAGENT_UP: u32 = 7;
+
+/// Where the objects are that only notifications carry.
+const OBJECTS: &[u32] = &[1, 20];
+
+const PREVIOUS_HOST_STATUS: u32 = 1;
+const PREVIOUS_AGENT_STATUS: u32 = 2;
+const PREVIOUS_NETWORK_STATUS: u32 = 3;
+const PREVIOUS_INTERFACE_STATUS: u32 = 4;
+const PREVIOUS_CLUSTER_STATE: u32 = 5;
+const PREVIOUS_SUBSTATE: u32 = 6;
+const CAUSE: u32 = 7;
+const SEVERITY: u32 = 8;
+const SEQUENCE: u32 = 9;
+const REVISION: u32 = 10;
+const TIME: u32 = 11;
+const MESSAGE: u32 = 12;
+
+/// The objects that only notifications carry, for the test that compares code and MIB.
+pub fn notify_objects() -> Vec<Object> {
+    [
+        (PREVIOUS_HOST_STATUS, "vedettePreviousHostStatus", "VedetteHostStatusCode"),
+        (PREVIOUS_AGENT_STATUS, "vedettePreviousAgentStatus", "VedetteAgentStatusCode"),
+        (PREVIOUS_NETWORK_STATUS, "vedettePreviousNetworkStatus", "VedetteNetworkStatusCode"),
+        (PREVIOUS_INTERFACE_STATUS, "vedettePreviousInterfaceStatus", "VedetteInterfaceStatusCode"),
+        (PREVIOUS_CLUSTER_STATE, "vedettePreviousClusterState", "VedetteClusterStatusCode"),
+        (PREVIOUS_SUBSTATE, "vedettePreviousSubstate", "VedetteSubstateCode"),
+        (CAUSE, "vedetteNotifyCause", "VedetteText"),
+        (SEVERITY, "vedetteNotifySeverity", "VedetteSeverityCode"),
+        (SEQUENCE, "vedetteNotifySequence", "VedetteLogIndex"),
+        (REVISION, "vedetteNotifyRevision", "VedetteLogIndex"),
+        (TIME, "vedetteNotifyTime", "DateAndTime"),
+        (MESSAGE, "vedetteNotifyMessage", "VedetteText"),
+    ]
+    .into_iter()
+    .map(|(number, name, syntax)| Object {
+        name,
+        suffix: [OBJECTS, &[number]].concat(),
+        syntax: Syntax(syntax),
+    })
+    .collect()
+}
+
+/// What changed: the notification, the object with its new value, and the value before.
+struct Change {
+    notification: u32,
+    /// The column that names the object; the cluster needs none.
+    named: Option<(Vec<u32>, Value)>,
+    status: (Vec<u32>, Option<u32>),
+    previous: (u32, Option<u32>),
+}
+
+/// The notification for a record, if there is one, as `view` names cluster and node.
+pub fn notification(record: &Record, view: &View) -> Option<Vec<VarBind>> {
+    let change = change(record)?;
+    let code = |code: Option<u32>| Value::code(code.unwrap_or(1));
+    let mut varbinds = head(change.notification, view);
+    varbinds.extend(change.named.map(|(suffix, name)| bind(&suffix, name)));
+    varbinds.push(bind(&change.status.0, code(change.status.1)));
+    let notify = |number: u32, value| bind(&[OBJECTS, &[number, 0]].concat(), value);
+    varbinds.push(notify(change.previous.0, code(change.previous.1)));
+    varbinds.push(notify(CAUSE, Value::text(&record.cause, TEXT)));
+    varbinds.push(notify(SEVERITY, Value::code(record.severity.code())));
+    varbinds.push(notify(SEQUENCE, Value::Counter64(record.seq)));
+    varbinds.push(notify(REVISION, Value::Counter64(record.index)));
+    varbinds.push(notify(TIME, Value::date(record.at)));
+    varbinds.push(notify(MESSAGE, Value::text(&record.message, TEXT)));
+    varbinds.push(local_name(view));
+    Some(varbinds)
+}
+
+/// The notification that this agent is there.
+pub fn subagent_up(view: &View) -> Vec<VarBind> {
+    let mut varbinds = head(SUBAGENT_UP, view);
+    varbinds.push(local_name(view));
+    varbinds.push(bind(cluster::CLUSTER_REVISION, Value::Counter64(view.revision())));
+    varbinds.push(bind(cluster::HISTORY_SEQUENCE, Value::Counter64(view.state.seq)));
+    varbinds
+}
+
+/// Which notification it is, and of which cluster.
+fn head(notification: u32, view: &View) -> Vec<VarBind> {
+    let which = Value::ObjectId(Oid::in_module(&[0, notification]));
+    let trap_oid = Oid::new(SNMP_TRAP_OID).unwrap_or_default();
+    vec![
+        VarBind::new(trap_oid, which),
+        bind(cluster::CLUSTER_NAME, Value::text(&view.state.name, NAME)),
+    ]
+}
+
+fn local_name(view: &View) -> VarBind {
+    let name = view.state.node_name(view.local.node);
+    bind(cluster::LOCAL_NODE_NAME, Value::text(&name, NAME))
+}
+
+fn bind(suffix: &[u32], value: Value) -> VarBind {
+    VarBind::new(Oid::in_module(suffix), value)
+}
+
+fn change(record: &Record) -> Option<Change> {
+    let name = |longest| Value::text(&record.subject_name, longest);
+    let cell = |entry: &[u32], column: u32, index: &[u32]| [entry, &[column], index].concat();
+    Some(match (record.code, record.subject) {
+        (Code::NodeHost, Subject::Node(number)) => {
+            let (new, old) =
+                codes(record, |text| HostStatus::from_name(text).map(HostStatus::code));
+            let index = [u32::from(number.0)];
+            Change {
+                notification: NODE_STATUS_CHANGE,
+                named: Some((cell(node::ENTRY, node::NODE_NAME, &index), name(NAME))),
+                status: (cell(node::ENTRY, node::HOST_STATUS, &index), new),
+                previous: (PREVIOUS_HOST_STATUS, old),
+            }
+        }
+        (Code::NodeAgent, Subject::Node(number)) => {
+            let (new, old) =
+                codes(record, |text| AgentStatus::from_name(text).map(AgentStatus::code));
+            let index = [u32::from(number.0)];
+            Change {
+                notification: AGENT_STATUS_CHANGE,
+                named: Some((cell(node::ENTRY, node::NODE_NAME, &index), name(NAME))),
+                status: (cell(node::ENTRY, node::AGENT_STATUS, &index), new),
+                previous: (PREVIOUS_AGENT_STATUS, old),
+            }
+        }
+        (Code::Network, Subject::Network(number)) => {
+            let (new, old) =
+                codes(record, |text| NetworkStatus::from_name(text).map(NetworkStatus::code));
+            let index = [u32::from(number.0)];
+            Change {
+                notification: NETWORK_STATUS_CHANGE,
+                named: Some((cell(network::ENTRY, network::NETWORK_NAME, &index), name(NAME))),
+                status: (cell(network::ENTRY, network::STATUS, &index), new),
+                previous: (PREVIOUS_NETWORK_STATUS, old),
+            }
+        }
+        (Code::Interface, Subject::Interface(number, on)) => {
+            let (new, old) =
+                codes(record, |text| InterfaceStatus::from_name(text).map(InterfaceStatus::code));
+            let index = [u32::from(number.0), u32::from(on.0)];
+            let named = cell(interface::ENTRY, interface::INTERFACE_NAME, &index);
+            Change {
+                notification: INTERFACE_STATUS_CHANGE,
+                named: Some((named, name(interface::LONGEST_NAME))),
+                status: (cell(interface::ENTRY, interface::STATUS, &index), new),
+                previous: (PREVIOUS_INTERFACE_STATUS, old),
+            }
+        }
+        (Code::ClusterState, _) => {
+            let (new, old) =
+                codes(record, |text| ClusterStatus::from_name(text).map(ClusterStatus::code));
+            Change {
+                notification: CLUSTER_STATE_CHANGE,
+                named: None,
+                status: (cluster::CLUSTER_STATE.to_vec(), new),
+                previous: (PREVIOUS_CLUSTER_STATE, old),
+            }
+        }
+        (Code::ClusterSubstate, _) => {
+            let (new, old) = codes(record, |text| Substate::from_name(text).map(Substate::code));
+            Change {
+                notification: CLUSTER_SUBSTATE_CHANGE,
+                named: None,
+                status: (cluster::CLUSTER_SUBSTATE.to_vec(), new),
+                previous: (PREVIOUS_SUBSTATE, old),
+            }
+        }
+        _ => return None,
+    })
+}
+
+/// The codes of the status after and of the one before; `None` for a name that is none.
+fn codes(record: &Record, code: fn(&str) -> Option<u32>) -> (Option<u32>, Option<u32>) {
+    (code(&record.current), code(&record.previous))
+}

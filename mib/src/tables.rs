@@ -1,0 +1,62 @@
+//! Every table and group of scalars of the MIB, one file each.
+
+pub(crate) mod cluster;
+pub(crate) mod event;
+pub(crate) mod interface;
+pub(crate) mod link;
+pub(crate) mod network;
+pub(crate) mod node;
+pub(crate) mod port;
+
+use crate::table::Object;
+
+/// Longest name of a node, a network, a port or a cluster.
+pub(crate) const NAME: usize = 64;
+
+/// Longest text of type `VedetteText`.
+pub(crate) const TEXT: usize = 1_024;
+
+/// The parts of the tree that hold instances, in the order of their names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    Cluster,
+    Local,
+    History,
+    Node,
+    Network,
+    Interface,
+    Link,
+    Port,
+    Event,
+}
+
+impl Part {
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Cluster,
+        Self::Local,
+        Self::History,
+        Self::Node,
+        Self::Network,
+        Self::Interface,
+        Self::Link,
+        Self::Port,
+        Self::Event,
+    ];
+}
+
+/// Every readable object, in the order of the names.
+pub fn objects() -> Vec<Object> {
+    use crate::table::objects;
+    [
+        objects(cluster::CLUSTER, cluster::CLUSTER_SCALARS),
+        objects(cluster::LOCAL, cluster::LOCAL_SCALARS),
+        objects(cluster::HISTORY, cluster::HISTORY_SCALARS),
+        objects(node::ENTRY, node::COLUMNS),
+        objects(network::ENTRY, network::COLUMNS),
+        objects(interface::ENTRY, interface::COLUMNS),
+        objects(link::ENTRY, link::COLUMNS),
+        objects(port::ENTRY, port::COLUMNS),
+        objects(event::ENTRY, event::COLUMNS),
+    ]
+    .concat()
+}

@@ -1,0 +1,59 @@
+//! `vedetteNodeTable`: the members; the index is the node's number.
+
+use vedette_core::model::{InterfaceStatus, Node};
+
+use super::{NAME, TEXT};
+use crate::table::{Block, Column, Facts, Table, column};
+use crate::value::Value;
+
+pub(crate) const ENTRY: &[u32] = &[1, 10, 1];
+
+/// Columns that notifications carry.
+pub(crate) const NODE_NAME: u32 = 2;
+pub(crate) const HOST_STATUS: u32 = 3;
+pub(crate) const AGENT_STATUS: u32 = 7;
+
+pub(crate) struct Nodes;
+
+impl Table for Nodes {
+    type Row<'a> = &'a Node;
+}
+
+pub(crate) const COLUMNS: &[Column<Nodes>] = &[
+    column(NODE_NAME, "vedetteNodeName", "SnmpAdminString", |_, n| Value::text(&n.name, NAME)),
+    column(HOST_STATUS, "vedetteNodeHostStatus", "VedetteHostStatusCode", |_, n| {
+        Value::code(n.host.code())
+    }),
+    column(4, "vedetteNodeHostSince", "DateAndTime", |_, n| Value::date(n.host_since)),
+    column(5, "vedetteNodeHostLastChange", "TimeStamp", |f, n| f.base.stamp(n.host_since)),
+    column(6, "vedetteNodeHostCause", "VedetteText", |_, n| Value::text(&n.host_cause, TEXT)),
+    column(AGENT_STATUS, "vedetteNodeAgentStatus", "VedetteAgentStatusCode", |_, n| {
+        Value::code(n.agent.code())
+    }),
+    column(8, "vedetteNodeAgentSince", "DateAndTime", |_, n| Value::date(n.agent_since)),
+    column(9, "vedetteNodeAgentLastChange", "TimeStamp", |f, n| f.base.stamp(n.agent_since)),
+    column(10, "vedetteNodeRole", "VedetteRoleCode", |_, n| Value::code(n.role.code())),
+    column(11, "vedetteNodeVersion", "SnmpAdminString", |_, n| Value::text(&n.version, NAME)),
+    column(12, "vedetteNodeDirector", "TruthValue", |f, n| {
+        Value::truth(f.view.state.director == Some(n.number))
+    }),
+    column(13, "vedetteNodeJeopardy", "TruthValue", |f, n| {
+        Value::truth(f.view.state.in_jeopardy(n))
+    }),
+    column(14, "vedetteNodeInterfaces", "Gauge32", |_, n| Value::gauge(n.interfaces.len())),
+    column(15, "vedetteNodeInterfacesUp", "Gauge32", |_, n| {
+        let up = |status| status == InterfaceStatus::Up;
+        Value::gauge(n.interfaces.values().filter(|interface| up(interface.status)).count())
+    }),
+    column(16, "vedetteNodeIncident", "VedetteLogIndex", |_, n| {
+        Value::Counter64(n.incident.unwrap_or(0))
+    }),
+    column(17, "vedetteNodeAddedAt", "DateAndTime", |_, n| Value::date(n.added_at)),
+];
+
+pub(crate) fn build(facts: &Facts<'_>) -> Block {
+    let nodes = facts.view.state.nodes.iter();
+    let rows: Vec<(Vec<u32>, <Nodes as Table>::Row<'_>)> =
+        nodes.map(|(number, node)| (vec![u32::from(number.0)], node)).collect();
+    Block::build(facts, ENTRY, COLUMNS, &rows)
+}

@@ -1,0 +1,254 @@
+//! A cluster to show: three nodes, two networks, made by applying commands as a real one is. The
+//! third node loses an interface, then is lost itself.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use vedette_core::command::{Change, Command, NewNetwork, NewNode, Proposal};
+use vedette_core::id::{
+    ClusterId, CommandId, Hash, NetworkNumber, NodeNumber, RaftId, Session, StorageId,
+};
+use vedette_core::model::{
+    AgentStatus, HostStatus, InterfaceStatus, Link, LinkStatus, NetworkStatus, Priority, Role,
+    Settings,
+};
+use vedette_core::observation::{LinkView, Report};
+use vedette_core::record::Record;
+use vedette_core::state::{ClusterState, Outcome};
+use vedette_core::time::WallTime;
+use vedette_core::view::{Local, Source, View};
+
+/// 2024-02-29T12:34:56Z.
+const START: WallTime = WallTime(1_709_210_096_000_000);
+
+/// A cluster that changes by commands, and what its first node shows of it.
+pub struct World {
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    state: ClusterState,
+    index: u64,
+    records: Vec<Arc<Record>>,
+    view: Arc<View>,
+}
+
+impl World {
+    /// A world before its first command.
+    pub fn empty() -> Self {
+        let state = ClusterState::default();
+        let view = Arc::new(view(&state, &[]));
+        Self { inner: Mutex::new(Inner { state, index: 0, records: Vec::new(), view }) }
+    }
+
+    /// Three nodes on two networks; the third is down.
+    pub fn three_nodes() -> Self {
+        let world = Self::empty();
+        world.form("sentry", 2);
+        world.add(2, 2);
+        world.add(3, 2);
+        world.apply(Command::Office { director: NodeNumber(1), term: 2, continuity: false });
+        world.apply(Command::Voters { voters: (1..=3).map(NodeNumber).collect() });
+        world.all_up(3, 2);
+        world.observe(vec![Change::Interface {
+            node: NodeNumber(3),
+            network: NetworkNumber(2),
+            to: InterfaceStatus::Down,
+            cause: "no beat of n3 on netb at n1 and n2 for 1000 ms".into(),
+        }]);
+        world.host(3, HostStatus::Down);
+        world
+    }
+
+    pub fn form(&self, name: &str, networks: u8) {
+        let network = |number: u8| NewNetwork {
+            name: network_name(number),
+            priority: if number == 1 { Priority::High } else { Priority::Low },
+            beat_port: 7770,
+            peer_port: 7771,
+            ping: None,
+        };
+        self.apply(Command::Form {
+            cluster: ClusterId([0x5e; 16]),
+            name: name.into(),
+            settings: Settings { seed_count: 2, ..Settings::default() },
+            networks: (1..=networks).map(|n| (NetworkNumber(n), network(n))).collect(),
+            first: new_node(1, networks),
+            raft_id: RaftId(1),
+        });
+    }
+
+    pub fn add(&self, number: u16, networks: u8) {
+        let hash = Hash::of(&number.to_be_bytes());
+        self.apply(Command::IssueToken {
+            hash,
+            name: format!("n{number}"),
+            number: NodeNumber(number),
+            expires_at: START.plus(Duration::from_secs(864_000)),
+        });
+        self.apply(Command::AddNode { node: new_node(number, networks), token: hash });
+    }
+
+    /// Everything is well, with every link.
+    pub fn all_up(&self, nodes: u16, networks: u8) {
+        let cause = || "heard by all".to_owned();
+        let mut changes = Vec::new();
+        for number in 1..=networks {
+            let network = NetworkNumber(number);
+            changes.push(Change::Network { network, to: NetworkStatus::Up, cause: cause() });
+        }
+        for node in (1..=nodes).map(NodeNumber) {
+            let (to, planned) = (HostStatus::Up, false);
+            changes.push(Change::Host { node, to, planned, cause: cause() });
+            changes.push(Change::Agent { node, to: AgentStatus::Running, cause: cause() });
+            for network in (1..=networks).map(NetworkNumber) {
+                let to = InterfaceStatus::Up;
+                changes.push(Change::Interface { node, network, to, cause: cause() });
+                for low in (1..node.0).map(NodeNumber) {
+                    let to = LinkStatus::Up;
+                    changes.push(Change::Link { low, high: node, network, to, cause: cause() });
+                }
+            }
+        }
+        self.observe(changes);
+    }
+
+    pub fn host(&self, node: u16, to: HostStatus) {
+        let cause = "no beat on any network at n1 and n2 for 1000 ms".into();
+        self.observe(vec![Change::Host { node: NodeNumber(node), to, planned: false, cause }]);
+    }
+
+    pub fn observe(&self, changes: Vec<Change>) {
+        self.apply(Command::Observe { changes });
+    }
+
+    /// Applies a command and publishes the view.
+    pub fn apply(&self, command: Command) {
+        let mut inner = self.inner.lock().expect("lock");
+        let index = inner.index + 1;
+        let proposal = Proposal {
+            id: CommandId(u128::from(index).to_be_bytes()),
+            at: START.plus(Duration::from_millis(index * 1_500)),
+            origin: NodeNumber(1),
+            actor: "director".into(),
+            command,
+        };
+        inner.index = index;
+        let applied = inner.state.apply(index, &proposal);
+        assert!(matches!(applied.outcome, Outcome::Applied { .. }), "{:?}", applied.outcome);
+        inner.records.extend(applied.records.into_iter().map(Arc::new));
+        let view = view(&inner.state, &inner.records);
+        inner.view = Arc::new(view);
+    }
+
+    /// Changes what is shown without the core, to make more of it than a real cluster has.
+    pub fn tamper(&self, change: impl FnOnce(&mut ClusterState)) {
+        let mut inner = self.inner.lock().expect("lock");
+        change(&mut inner.state);
+        let view = view(&inner.state, &inner.records);
+        inner.view = Arc::new(view);
+    }
+
+    /// `count` links, as many as it takes for a table of that many rows.
+    pub fn links(&self, count: usize) {
+        let pairs = (1..=u16::MAX).flat_map(|high| (1..high).map(move |low| (low, high)));
+        let link = |(low, high): (u16, u16)| Link {
+            low: NodeNumber(low),
+            high: NodeNumber(high),
+            network: NetworkNumber(1),
+            status: LinkStatus::Up,
+            since: START,
+        };
+        let mut links: Vec<Link> = pairs.take(count).map(link).collect();
+        links.sort_by_key(Link::key);
+        self.tamper(|state| state.links = links);
+    }
+
+    pub fn head(&self) -> u64 {
+        self.inner.lock().expect("lock").state.seq
+    }
+}
+
+impl Source for World {
+    fn view(&self) -> Arc<View> {
+        Arc::clone(&self.inner.lock().expect("lock").view)
+    }
+
+    fn stale(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn records_after(&self, seq: u64, most: usize) -> Vec<Arc<Record>> {
+        let records = &self.inner.lock().expect("lock").records;
+        records.iter().filter(|record| record.seq > seq).take(most).cloned().collect()
+    }
+}
+
+fn network_name(number: u8) -> String {
+    format!("net{}", char::from(b'a' + number - 1))
+}
+
+fn new_node(number: u16, networks: u8) -> NewNode {
+    let address = |network: u8| {
+        let [high, low] = number.to_be_bytes();
+        IpAddr::V4(Ipv4Addr::new(10, network, high, low))
+    };
+    let addresses: BTreeMap<_, _> =
+        (1..=networks).map(|n| (NetworkNumber(n), address(n))).collect();
+    NewNode {
+        number: NodeNumber(number),
+        name: format!("n{number}"),
+        storage: StorageId([number as u8; 16]),
+        version: "0.1.0".into(),
+        addresses,
+    }
+}
+
+fn view(state: &ClusterState, records: &[Arc<Record>]) -> View {
+    let recent = records.len().saturating_sub(View::RECENT);
+    View {
+        state: Arc::new(state.clone()),
+        recent: records[recent..].into(),
+        local: Local {
+            node: NodeNumber(1),
+            session: Session(7),
+            quorate: true,
+            director: true,
+            role: Role::Voter,
+            host: HostStatus::Up,
+            agent: AgentStatus::Running,
+            stage: "running",
+            waiting_for: String::new(),
+            report: Some(Arc::new(report())),
+            history_seq: state.seq,
+            agentx: Some(true),
+        },
+    }
+}
+
+/// What the first node measures of its link to the second.
+fn report() -> Report {
+    Report {
+        observer: NodeNumber(1),
+        session: Session(7),
+        sequence: 1,
+        self_suspect: false,
+        lease: true,
+        continuity: true,
+        agent: AgentStatus::Running,
+        peers: Vec::new(),
+        links: vec![LinkView {
+            peer: NodeNumber(2),
+            network: NetworkNumber(1),
+            inbound: true,
+            outbound: true,
+            silent: Some(Duration::from_millis(40)),
+            rtt_us: Some(180),
+            lost: 2,
+            received: 4_200,
+        }],
+        interfaces: Vec::new(),
+    }
+}
