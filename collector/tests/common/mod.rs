@@ -49,10 +49,10 @@ fn record(seq: u64) -> Record {
         current: "DOWN".into(),
         cause: "no beat for 1,000 ms on neta, netb; seen by n1, \"n2\"\nand n3".into(),
         message: format!("node n{} is DOWN (record {seq})", node.0),
-        incident: (seq % 5 == 0).then_some(seq),
+        incident: seq.is_multiple_of(5).then_some(seq),
         origin: NodeNumber(1),
         actor: "director".into(),
-        alert: seq % 4 == 0,
+        alert: seq.is_multiple_of(4),
         test: false,
         hash: Hash::default(),
     }
