@@ -1,1 +1,12 @@
-fn main() {}
+//! The one program: daemon, command line and demo.
+
+mod cli;
+mod daemon;
+mod demo;
+mod logging;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

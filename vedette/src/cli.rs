@@ -1,0 +1,267 @@
+//! The command line: what can be asked, and by which words.
+//!
+//! Nouns take verbs (`vedette node add n2`). Every command that shows something does so as a table
+//! for people or, with `-o json`, as the very document the daemon gave. Every command that changes
+//! something says first what will happen and asks, unless `--yes` is given; without a terminal to
+//! ask on it refuses rather than guess.
+//!
+//! The exit status is 0 if all is fine, 1 if something is degraded or was refused, 2 for a failure
+//! and 3 if nobody knows, so that every command can serve as a Nagios check.
+
+mod alert;
+mod ask;
+mod client;
+mod config;
+mod context;
+mod edit;
+mod event;
+mod fail;
+mod form;
+mod history;
+mod host;
+mod network;
+mod node;
+mod status;
+mod text;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use nix::sys::signal::{SigHandler, Signal, signal};
+
+use context::Context;
+use fail::{Failure, Result, UNKNOWN};
+
+/// Watches a high-availability cluster from inside.
+#[derive(Debug, Parser)]
+#[command(
+    name = "vedette",
+    version,
+    max_term_width = 100,
+    after_help = "Exit status: 0 fine, 1 degraded or refused, 2 failure, 3 unknown.\n\n\
+        Examples:\n  \
+        vedette status                 what is wrong, at 3 a.m.\n  \
+        vedette status --watch         the same, live\n  \
+        vedette node add n2            admit a second node\n  \
+        vedette event list -o json     for a program to read\n  \
+        vedette demo                   a whole cluster on this machine, to try things"
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options that every command takes.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Global {
+    /// The control socket of the daemon to talk to [default: as configured]
+    #[arg(long, global = true, value_name = "SOCKET", help_heading = "Global options")]
+    control: Option<PathBuf>,
+    /// The configuration of this node [default: /etc/vedette/vedette.toml]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
+    config: Option<PathBuf>,
+    /// The directory of this node's state [default: as configured]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
+    state_dir: Option<PathBuf>,
+    /// How to show the answer
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        default_value = "table",
+        value_name = "FORM",
+        help_heading = "Global options"
+    )]
+    output: Output,
+}
+
+/// How an answer is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people.
+    Table,
+    /// The document, as the daemon gave it.
+    Json,
+}
+
+/// What can be asked.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show what is wrong, and what it rests on
+    Status(status::StatusArgs),
+    /// List, show, add and delete nodes
+    #[command(subcommand)]
+    Node(node::NodeCommand),
+    /// Show networks and their membership groups
+    #[command(subcommand)]
+    Network(network::NetworkCommand),
+    /// Show links: every node on every network, every path between two nodes
+    #[command(subcommand)]
+    Link(network::LinkCommand),
+    /// Show ports: named memberships with a generation
+    #[command(subcommand)]
+    Port(network::PortCommand),
+    /// Show what happened
+    #[command(subcommand)]
+    Event(event::EventCommand),
+    /// Show, edit and test the error alert script
+    #[command(subcommand)]
+    Alert(alert::AlertCommand),
+    /// Read, compare and verify the history
+    #[command(subcommand)]
+    History(history::HistoryCommand),
+    /// Check this node's configuration; show and change settings
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Form a new cluster with this node as its first member
+    Init(form::InitArgs),
+    /// Join a cluster with a token that one of its members issued
+    Join(form::JoinArgs),
+    /// Start a waiting cluster with the nodes that are there
+    Seed(form::SeedArgs),
+    /// End the daemon of this node, after saying goodbye to the others
+    #[command(visible_alias = "leave")]
+    Stop(form::StopArgs),
+    /// Run the daemon of this node
+    Daemon(DaemonArgs),
+    /// The part of the daemon that the guard starts
+    #[command(hide = true)]
+    Agent(DaemonArgs),
+    /// Start a whole cluster on this machine, to try things
+    Demo(crate::demo::DemoArgs),
+    /// Print a completion script for a shell
+    Completions(CompletionsArgs),
+}
+
+/// `vedette daemon`
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    vedette daemon\n  \
+    vedette --config ./n1.toml daemon")]
+struct DaemonArgs {}
+
+/// `vedette completions`
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    vedette completions bash > /etc/bash_completion.d/vedette\n  \
+    vedette completions zsh > ~/.zfunc/_vedette")]
+struct CompletionsArgs {
+    /// The shell
+    shell: Shell,
+}
+
+/// Runs the command that the program was started with.
+pub(crate) fn main() -> ExitCode {
+    let Cli { global, command } = parse(std::env::args_os());
+    let status = matches!(command, Command::Status(_));
+    match run(Context::new(global), command) {
+        Ok(exit) => ExitCode::from(exit),
+        Err(failure) => {
+            // Whoever asks how things are and gets no answer does not know, which is no failure.
+            let failure = if status { failure.exiting(UNKNOWN) } else { failure };
+            eprintln!("{failure}");
+            ExitCode::from(failure.exit)
+        }
+    }
+}
+
+fn parse(arguments: impl IntoIterator<Item = OsString>) -> Cli {
+    Cli::try_parse_from(arguments).unwrap_or_else(|error| error.exit())
+}
+
+/// Carries out one command; answers its exit status.
+fn run(context: Context, command: Command) -> Result<u8> {
+    match command {
+        Command::Daemon(_) => {
+            return crate::daemon::guard_main(context.config()?).map(|()| 0).map_err(daemon_failed);
+        }
+        Command::Agent(_) => return agent(&context),
+        Command::Demo(arguments) => {
+            return crate::demo::run(&arguments).map(|()| 0).map_err(demo_failed);
+        }
+        _ => die_with_the_pipe(),
+    }
+    match command {
+        Command::Status(arguments) => status::run(&context, &arguments),
+        Command::Node(command) => node::run(&context, command),
+        Command::Network(command) => network::run_network(&context, command),
+        Command::Link(command) => network::run_link(&context, command),
+        Command::Port(command) => network::run_port(&context, command),
+        Command::Event(command) => event::run(&context, command),
+        Command::Alert(command) => alert::run(&context, command),
+        Command::History(command) => history::run(&context, command),
+        Command::Config(command) => config::run(&context, command),
+        Command::Init(arguments) => form::init(&context, &arguments),
+        Command::Join(arguments) => form::join(&context, &arguments),
+        Command::Seed(arguments) => form::seed(&context, &arguments),
+        Command::Stop(arguments) => form::stop(&context, &arguments),
+        Command::Completions(arguments) => completions(&context, arguments.shell),
+        Command::Daemon(_) | Command::Agent(_) | Command::Demo(_) => Ok(0),
+    }
+}
+
+/// Starts logging, then the agent, which may change the level later.
+fn agent(context: &Context) -> Result<u8> {
+    let config = context.config()?;
+    let level = crate::logging::start(config.log).map_err(daemon_failed)?;
+    crate::daemon::agent_main(config, level).map(|()| 0).map_err(daemon_failed)
+}
+
+fn daemon_failed(error: anyhow::Error) -> Failure {
+    Failure::failed(format!("the daemon ended: {error:#}"), "Its log above says more.")
+}
+
+fn demo_failed(error: anyhow::Error) -> Failure {
+    Failure::failed(
+        format!("the demo ended: {error:#}"),
+        "vedette demo --help shows what it takes.",
+    )
+}
+
+fn completions(context: &Context, shell: Shell) -> Result<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "vedette", &mut script);
+    context.print_bytes(&script)?;
+    Ok(0)
+}
+
+/// `vedette … | head` ends quietly when head has seen enough, as every other filter does.
+fn die_with_the_pipe() {
+    // SAFETY: the default action replaces no handler that anybody relies on.
+    unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }.ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    /// Every command can be asked for help, and the help shows how it is used.
+    #[test]
+    fn every_help_has_an_example() {
+        let mut without = Vec::new();
+        examine(&mut Cli::command(), "", &mut without);
+        assert!(without.is_empty(), "no example in the help of {without:?}");
+    }
+
+    fn examine(command: &mut clap::Command, path: &str, without: &mut Vec<String>) {
+        let path = format!("{path} {}", command.get_name());
+        let help = command.render_long_help().to_string();
+        if !help.contains("Examples:\n") && !command.is_hide_set() {
+            without.push(path.clone());
+        }
+        for child in command.get_subcommands_mut().filter(|child| child.get_name() != "help") {
+            examine(child, &path, without);
+        }
+    }
+}

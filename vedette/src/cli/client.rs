@@ -1,0 +1,242 @@
+//! HTTP over the control socket: how the command line talks to the daemon of this node.
+//!
+//! One connection a request; the socket is on this host, and a command makes only a few. Answers
+//! that are no success carry a problem document (RFC 9457); its `detail` and `advice` become the
+//! two sentences of a [`Failure`].
+
+use std::future::Future;
+use std::io::ErrorKind;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio::net::UnixStream;
+
+use super::fail::{FAILED, Failure, REFUSED, Result, UNKNOWN};
+
+/// How long an answer may take. A proposal may have to wait for an election, twice.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The largest answer that is read as a whole.
+const LARGEST: usize = 64 << 20;
+
+/// A client of one control socket.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    socket: PathBuf,
+}
+
+/// A problem document, as far as it is of use here.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Problem {
+    title: String,
+    detail: String,
+    advice: String,
+}
+
+impl Client {
+    /// A client of the daemon that listens on `socket`.
+    pub(crate) fn new(socket: PathBuf) -> Self {
+        Self { socket }
+    }
+
+    /// The document at `path`, as it came.
+    pub(crate) fn get(&self, path: &str) -> Result<Vec<u8>> {
+        self.whole(Method::GET, path, Bytes::new())
+    }
+
+    /// The document at `path`.
+    pub(crate) fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        parse(path, &self.get(path)?)
+    }
+
+    /// Posts `body` to `path`; the answer as it came.
+    pub(crate) fn post(&self, path: &str, body: &impl Serialize) -> Result<Vec<u8>> {
+        let body = serde_json::to_vec(body).map_err(|error| {
+            Failure::failed(format!("the request cannot be written: {error}"), "Report this.")
+        })?;
+        self.whole(Method::POST, path, body.into())
+    }
+
+    /// Gives every piece of the answer at `path` to `each`, until it breaks or the answer ends.
+    pub(crate) fn stream(
+        &self,
+        path: &str,
+        mut each: impl FnMut(&[u8]) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        run(async {
+            let mut body = within(self.send(Method::GET, path, Bytes::new())).await?.into_body();
+            while let Some(frame) = body.frame().await {
+                let frame = frame.map_err(|error| self.lost(&error))?;
+                if let Some(data) = frame.data_ref()
+                    && each(data)?.is_break()
+                {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Whether a daemon listens.
+    pub(crate) fn is_listened_to(&self) -> bool {
+        std::os::unix::net::UnixStream::connect(&self.socket).is_ok()
+    }
+
+    fn whole(&self, method: Method, path: &str, body: Bytes) -> Result<Vec<u8>> {
+        run(within(async {
+            let response = self.send(method, path, body).await?;
+            self.collect(response.into_body()).await
+        }))
+    }
+
+    /// Sends a request; only a success comes back as a response.
+    async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>> {
+        let stream = UnixStream::connect(&self.socket).await.map_err(|e| self.refused(&e))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| self.lost(&error))?;
+        // The connection ends with the request; why it ended is told by the request itself.
+        tokio::spawn(async move { connection.await.ok() });
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "localhost")
+            .header("content-type", "application/json")
+            .body(Full::new(body))
+            .map_err(|error| {
+                Failure::failed(format!("{path} cannot be asked for: {error}"), "Report this.")
+            })?;
+        let response = sender.send_request(request).await.map_err(|error| self.lost(&error))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        let body = self.collect(response.into_body()).await?;
+        Err(problem(path, status, &body))
+    }
+
+    async fn collect(&self, body: Incoming) -> Result<Vec<u8>> {
+        let limited = http_body_util::Limited::new(body, LARGEST);
+        let collected = limited.collect().await.map_err(|error| {
+            Failure::failed(
+                format!("the answer of the daemon broke off: {error}"),
+                "Ask again; the daemon's log says why if it ended.",
+            )
+        })?;
+        Ok(collected.to_bytes().to_vec())
+    }
+
+    /// Why there is no connection.
+    fn refused(&self, error: &std::io::Error) -> Failure {
+        let socket = self.socket.display();
+        match error.kind() {
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused => Failure::failed(
+                format!("the daemon of this node does not run: nobody listens on {socket}"),
+                "Start it: systemctl start vedette, or vedette daemon.",
+            ),
+            ErrorKind::PermissionDenied => Failure::failed(
+                format!("the control socket {socket} may not be used by this user"),
+                "Run the command as root: sudo vedette …",
+            ),
+            _ => Failure::failed(
+                format!("the control socket {socket} cannot be used: {error}"),
+                "Name another one with --control, or start the daemon: vedette daemon.",
+            ),
+        }
+    }
+
+    fn lost(&self, error: &hyper::Error) -> Failure {
+        Failure::failed(
+            format!("the daemon behind {} broke off: {error}", self.socket.display()),
+            "Ask again; the daemon's log says why if it ended.",
+        )
+    }
+}
+
+/// Reads a document of an expected form.
+pub(crate) fn parse<T: DeserializeOwned>(path: &str, body: &[u8]) -> Result<T> {
+    serde_json::from_slice(body).map_err(|error| {
+        Failure::failed(
+            format!("the daemon's answer to {path} is not understood: {error}"),
+            "Use the program and the daemon of one version: vedette --version.",
+        )
+    })
+}
+
+/// What an answer means that is no success.
+fn problem(path: &str, status: StatusCode, body: &[u8]) -> Failure {
+    let mut problem: Problem = serde_json::from_slice(body).unwrap_or_default();
+    // The control routes put the two sentences into title and detail.
+    if problem.advice.is_empty() && !problem.title.is_empty() {
+        problem.advice = std::mem::replace(&mut problem.detail, std::mem::take(&mut problem.title));
+    }
+    let what = match (problem.detail.as_str(), problem.title.as_str()) {
+        ("", "") => format!("the daemon answered {path} with {status}"),
+        ("", title) => title.to_owned(),
+        (detail, _) => detail.to_owned(),
+    };
+    let exit = match status {
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => UNKNOWN,
+        status if status.is_client_error() => REFUSED,
+        _ => FAILED,
+    };
+    let advice = match (problem.advice.is_empty(), exit) {
+        (false, _) => problem.advice,
+        (true, UNKNOWN) => "Try again in a moment; vedette status says what is missing.".into(),
+        (true, REFUSED) => "vedette help shows what can be asked for.".into(),
+        (true, _) => "The daemon's log says more.".into(),
+    };
+    Failure { exit, what: what.trim_end_matches('.').to_owned(), advice }
+}
+
+/// Runs one request to its end.
+fn run<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| {
+            Failure::failed(format!("no request can be made: {error}"), "Free some resources.")
+        })?
+        .block_on(work)
+}
+
+async fn within<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(|_| {
+        Err(Failure::unknown(
+            format!("the daemon did not answer within {} s", PATIENCE.as_secs()),
+            "Its log says what it does; vedette status shows whether it has a quorum.",
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_becomes_two_sentences() {
+        let body = br#"{"title":"No","detail":"there is no node n9.","advice":"List them."}"#;
+        let failure = problem("/x", StatusCode::NOT_FOUND, body);
+        assert_eq!(failure.to_string(), "vedette: there is no node n9.\nList them.");
+        assert_eq!(failure.exit, REFUSED);
+        let body = br#"{"title":"there is no quorum","detail":"Wait for it.","code":"no_quorum"}"#;
+        let failure = problem("/x", StatusCode::SERVICE_UNAVAILABLE, body);
+        assert_eq!(failure.to_string(), "vedette: there is no quorum.\nWait for it.");
+    }
+
+    #[test]
+    fn an_answer_without_a_problem_is_explained_too() {
+        let failure = problem("/x", StatusCode::SERVICE_UNAVAILABLE, b"<html>");
+        assert_eq!(failure.exit, UNKNOWN);
+        assert!(failure.what.contains("503"), "{failure}");
+        assert_eq!(problem("/x", StatusCode::INTERNAL_SERVER_ERROR, b"").exit, FAILED);
+    }
+}

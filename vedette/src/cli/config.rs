@@ -1,0 +1,310 @@
+//! `vedette config`: this node's file, and the settings that the cluster shares (spec H3, A13, V10).
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Value, json};
+use vedette_core::command::Command;
+use vedette_core::config::{Checked, Config};
+use vedette_core::model::{Settings, Severity, Timing};
+
+use super::ask;
+use super::context::Context;
+use super::event::severity;
+use super::fail::{Failure, Result};
+use super::text::{Style, Table};
+
+/// `vedette config`
+#[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:\n  \
+    vedette config check\n  \
+    vedette config show\n  \
+    vedette config set logging-level informational\n  \
+    vedette config set heartbeat --interval 200ms --sensitivity 5")]
+pub(crate) enum ConfigCommand {
+    /// Check a configuration file: every finding at once, with its line and what to do
+    Check(CheckArgs),
+    /// Show what holds: this node's file with its defaults, and the cluster's settings
+    #[command(after_help = "Examples:\n  vedette config show\n  vedette config show -o json")]
+    Show,
+    /// Change a setting of the whole cluster, while it runs
+    #[command(subcommand)]
+    Set(SetCommand),
+}
+
+/// `vedette config check`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit status 0 if the file can be used, even with warnings, and 2 if not.\n\n\
+    Examples:\n  vedette config check\n  vedette config check ./vedette.toml"
+)]
+pub(crate) struct CheckArgs {
+    /// The file [default: the one of --config]
+    file: Option<PathBuf>,
+}
+
+/// `vedette config set`
+#[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:\n  \
+    vedette config set logging-level notice\n  \
+    vedette config set heartbeat --interval 200ms --sensitivity 5\n  \
+    vedette config set seed 3")]
+pub(crate) enum SetCommand {
+    /// What every daemon logs: error, warning, notice or informational
+    LoggingLevel(LevelArgs),
+    /// How often nodes beat, and how many missed beats count as silence
+    Heartbeat(HeartbeatArgs),
+    /// How many nodes a starting cluster waits for
+    Seed(SeedArgs),
+}
+
+/// `vedette config set logging-level`
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  vedette config set logging-level informational")]
+pub(crate) struct LevelArgs {
+    /// error, warning, notice or informational
+    #[arg(value_parser = severity)]
+    level: Severity,
+}
+
+/// `vedette config set heartbeat`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A silent node is declared down after interval x sensitivity. What does not fit \
+    the other timers is refused.\n\n\
+    Examples:\n  \
+    vedette config set heartbeat --interval 200ms --sensitivity 5\n  \
+    vedette config set heartbeat --profile fast"
+)]
+#[command(arg_required_else_help = true)]
+pub(crate) struct HeartbeatArgs {
+    /// Time between two beats, such as 200ms
+    #[arg(long, value_parser = ask::duration)]
+    interval: Option<Duration>,
+    /// Missed beats until a link is down
+    #[arg(long)]
+    sensitivity: Option<u64>,
+    /// Set all timers to those of a profile first
+    #[arg(long, value_enum)]
+    profile: Option<Profile>,
+}
+
+/// Timers that fit together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Profile {
+    /// A silent node is declared down after one second.
+    Default,
+    /// A silent node is declared down after 0.2 s.
+    Fast,
+}
+
+/// `vedette config set seed`
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  vedette config set seed 3")]
+pub(crate) struct SeedArgs {
+    /// How many nodes
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=999))]
+    nodes: u16,
+}
+
+/// Carries out a command on the configuration.
+pub(crate) fn run(context: &Context, command: ConfigCommand) -> Result<u8> {
+    match command {
+        ConfigCommand::Check(arguments) => check(context, &arguments),
+        ConfigCommand::Show => show(context),
+        ConfigCommand::Set(command) => set(context, &command),
+    }
+}
+
+fn check(context: &Context, arguments: &CheckArgs) -> Result<u8> {
+    let file = arguments.file.as_deref().unwrap_or(context.config_file());
+    let Checked { warnings, .. } = context.checked(file)?;
+    if context.json() {
+        let found: Vec<Value> = warnings
+            .0
+            .iter()
+            .map(|finding| {
+                json!({ "level": finding.level.name(), "file": finding.file, "line": finding.line,
+                        "key": finding.key, "what": finding.what, "advice": finding.advice })
+            })
+            .collect();
+        context.print(&format!("{}\n", json!({ "ok": true, "findings": found })))?;
+    } else if warnings.0.is_empty() {
+        context.print(&format!("{} is fine.\n", file.display()))?;
+    } else {
+        context.print(&format!("{} can be used, but:\n{warnings}\n", file.display()))?;
+    }
+    Ok(0)
+}
+
+fn show(context: &Context) -> Result<u8> {
+    let Checked { config, .. } = context.checked(context.config_file())?;
+    // Without a daemon the file is still worth seeing.
+    let shared = context.state().ok().map(|state| state.settings);
+    if context.json() {
+        let document = json!({ "node": node_document(&config), "cluster": shared.as_ref().map(shared_document) });
+        context.print(&format!("{document}\n"))?;
+    } else {
+        context.print(&screen(&config, shared.as_ref(), context.style))?;
+    }
+    Ok(0)
+}
+
+/// What holds on this node, as name and value.
+fn node_facts(config: &Config) -> Vec<(&'static str, Value)> {
+    vec![
+        ("name", json!(config.name)),
+        ("number", json!(config.number.map(|number| number.0))),
+        ("cluster", json!(config.cluster)),
+        ("http", json!(config.http.map(|listen| listen.to_string()))),
+        ("agentx", json!(config.snmp.as_ref().map(ToString::to_string))),
+        ("alert_user", json!(config.alert.user)),
+        ("alert_mail_to", json!(config.alert.mail_to)),
+        ("log_level", json!(config.log.level.name())),
+        ("state_dir", json!(config.state_dir.display().to_string())),
+        ("control", json!(config.control.display().to_string())),
+    ]
+}
+
+fn node_document(config: &Config) -> Value {
+    let networks: Vec<Value> = config
+        .networks
+        .iter()
+        .map(|(number, network)| {
+            json!({ "number": number.0, "name": network.name, "address": network.address.to_string(),
+                    "priority": network.priority.name(), "beat_port": network.beat_port,
+                    "peer_port": network.peer_port, "ping": network.ping.map(|ip| ip.to_string()) })
+        })
+        .collect();
+    let mut document: serde_json::Map<String, Value> =
+        node_facts(config).into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    document.insert("networks".into(), Value::Array(networks));
+    Value::Object(document)
+}
+
+/// What holds in the whole cluster, as name and value.
+fn shared_facts(settings: &Settings) -> Vec<(&'static str, Value)> {
+    let timing = &settings.timing;
+    vec![
+        ("logging_level", json!(settings.logging_level.name())),
+        ("seed_count", json!(settings.seed_count)),
+        ("voters", json!(settings.voters)),
+        ("alert_timeout_ms", json!(settings.alert_timeout_ms)),
+        ("interval_ms", json!(timing.interval_ms)),
+        ("sensitivity", json!(timing.sensitivity)),
+        ("raft_heartbeat_ms", json!(timing.raft_heartbeat_ms)),
+        ("election_min_ms", json!(timing.election_min_ms)),
+        ("election_max_ms", json!(timing.election_max_ms)),
+        ("lease_ms", json!(timing.lease_ms)),
+        ("release_max_ms", json!(timing.release_max_ms)),
+    ]
+}
+
+fn shared_document(settings: &Settings) -> Value {
+    shared_facts(settings).into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// What holds, for people.
+pub(crate) fn screen(config: &Config, shared: Option<&Settings>, style: Style) -> String {
+    let mut text = facts("THIS NODE", node_facts(config)).render(style, 0);
+    text.push('\n');
+    let mut networks =
+        Table::new(&["NO", "NETWORK", "ADDRESS", "PRIORITY", "BEATS", "PEERS", "PING"]);
+    for (number, network) in &config.networks {
+        networks.row(vec![
+            (*number).into(),
+            (&network.name).into(),
+            (&network.address).into(),
+            network.priority.into(),
+            format!("udp {}", network.beat_port).into(),
+            format!("tcp {}", network.peer_port).into(),
+            network.ping.map_or("-".into(), |ping| ping.to_string()).into(),
+        ]);
+    }
+    text.push_str(&networks.render(style, 0));
+    text.push('\n');
+    match shared {
+        Some(settings) => {
+            text.push_str(&facts("CLUSTER", shared_facts(settings)).render(style, 0));
+        }
+        None => text.push_str("The cluster's settings are not known: no daemon answers.\n"),
+    }
+    text
+}
+
+fn facts(title: &str, facts: Vec<(&'static str, Value)>) -> Table {
+    let mut table = Table::new(&[title, ""]);
+    for (name, value) in facts {
+        let value = match value {
+            Value::Null => "-".to_owned(),
+            Value::String(text) => text,
+            other => other.to_string(),
+        };
+        table.row(vec![name.into(), value.into()]);
+    }
+    table
+}
+
+fn set(context: &Context, command: &SetCommand) -> Result<u8> {
+    let (command, sentence) = match command {
+        SetCommand::LoggingLevel(arguments) => (
+            Command::SetLoggingLevel(arguments.level),
+            format!("Every daemon logs from {} on.", arguments.level),
+        ),
+        SetCommand::Seed(arguments) => (
+            Command::SetSeedCount(arguments.nodes),
+            format!("A starting cluster waits for {} nodes.", arguments.nodes),
+        ),
+        SetCommand::Heartbeat(arguments) => {
+            let timing = timing(arguments, context.state()?.settings.timing)?;
+            let sentence = format!(
+                "Nodes beat every {} ms; a node is silent after {} ms.",
+                timing.interval_ms,
+                timing.detect().as_millis()
+            );
+            (Command::SetTiming(timing), sentence)
+        }
+    };
+    let index = context.propose(&command)?;
+    context.done(&sentence, index)
+}
+
+/// The timers after the change, or why it cannot be.
+fn timing(arguments: &HeartbeatArgs, present: Timing) -> Result<Timing> {
+    let base = match arguments.profile {
+        None => present,
+        Some(Profile::Default) => Timing::DEFAULT,
+        Some(Profile::Fast) => Timing::FAST,
+    };
+    let interval = arguments.interval.map(|interval| interval.as_millis());
+    let interval_ms = interval.map_or(Ok(base.interval_ms), u64::try_from).map_err(|_| {
+        Failure::refused("this interval is too long", "Use an interval of 5 to 60000 ms.")
+    })?;
+    let sensitivity = arguments.sensitivity.unwrap_or(base.sensitivity).min(1_000_000);
+    let timing = Timing { interval_ms: interval_ms.min(1_000_000), sensitivity, ..base };
+    timing.check()?;
+    Ok(timing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// H3: interval and sensitivity; the timer contract refuses before anybody is asked.
+    #[test]
+    fn heartbeats_are_changed_within_the_timer_contract() {
+        let arguments = |interval, sensitivity, profile| HeartbeatArgs {
+            interval: Some(Duration::from_millis(interval)),
+            sensitivity: Some(sensitivity),
+            profile,
+        };
+        let slower = timing(&arguments(500, 4, None), Timing::DEFAULT).unwrap();
+        assert_eq!((slower.interval_ms, slower.sensitivity, slower.lease_ms), (500, 4, 800));
+        let refused = timing(&arguments(20, 5, None), Timing::DEFAULT).unwrap_err();
+        assert_eq!(refused.exit, crate::cli::fail::REFUSED);
+        assert!(refused.what.contains("election"), "{refused}");
+        assert!(timing(&arguments(25, 9, Some(Profile::Fast)), Timing::DEFAULT).is_ok());
+        assert!(timing(&arguments(u64::MAX, u64::MAX, None), Timing::DEFAULT).is_err());
+    }
+}

@@ -1,0 +1,301 @@
+//! `vedette node`: the members, and how they come and go (spec A2, A3, A6, A7, A10).
+
+use clap::{Args, Subcommand};
+use serde::{Deserialize, Serialize};
+use vedette_collector::clinfo::NodeDoc;
+use vedette_core::command::Command;
+use vedette_core::model::{AgentStatus, HostStatus, Node};
+use vedette_core::state::ClusterState;
+
+use super::ask::{self, Confirm};
+use super::client::parse;
+use super::context::{Context, actor};
+use super::fail::{Failure, REFUSED, Result};
+use super::status;
+use super::text::{Cell, Style, Table, age, clean, clock, now};
+
+/// `vedette node`
+#[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:\n  \
+    vedette node list\n  \
+    vedette node show n2\n  \
+    vedette node add n2 --number 2\n  \
+    vedette node delete n2")]
+pub(crate) enum NodeCommand {
+    /// List the members with host and agent status
+    List(ListArgs),
+    /// Show one member with its interfaces
+    Show(ShowArgs),
+    /// Admit a new member: issues the token it joins with
+    Add(AddArgs),
+    /// Delete a member
+    Delete(DeleteArgs),
+}
+
+/// `vedette node list`
+#[derive(Debug, Args)]
+#[command(after_help = "Exit status 1 if a node is not UP with its agent RUNNING.\n\n\
+    Examples:\n  vedette node list\n  vedette node list -o json")]
+pub(crate) struct ListArgs {}
+
+/// `vedette node show`
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  vedette node show n2\n  vedette node show 2 -o json")]
+pub(crate) struct ShowArgs {
+    /// Its name or number
+    node: String,
+}
+
+/// `vedette node add`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The token goes to the new node, where `vedette join TOKEN` uses it up. It is \
+    shown once.\n\n\
+    Examples:\n  \
+    vedette node add n2\n  \
+    vedette node add n2 --number 2 --valid 30m\n  \
+    ssh n2 vedette join $(vedette node add n2 --yes -o json | jq -r .token) --yes"
+)]
+pub(crate) struct AddArgs {
+    /// The name of the new node, as its own configuration has it
+    name: String,
+    /// Its number [default: the least that is free]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=999))]
+    number: Option<u16>,
+    /// How long the token can be used, such as 30m or 1h
+    #[arg(long, default_value = "1h", value_parser = ask::duration)]
+    valid: std::time::Duration,
+    #[command(flatten)]
+    confirm: Confirm,
+}
+
+/// `vedette node delete`
+#[derive(Debug, Args)]
+#[command(after_help = "A deleted node can be added again at once.\n\n\
+    Examples:\n  vedette node delete n2\n  vedette node delete 2 --yes")]
+pub(crate) struct DeleteArgs {
+    /// Its name or number
+    node: String,
+    #[command(flatten)]
+    confirm: Confirm,
+}
+
+/// What is asked of the daemon.
+#[derive(Debug, Serialize)]
+struct TokenRequest<'a> {
+    name: &'a str,
+    number: Option<u16>,
+    valid_s: u64,
+    actor: String,
+}
+
+/// What the daemon answers.
+#[derive(Debug, Deserialize)]
+struct TokenAnswer {
+    token: String,
+    number: u16,
+    expires_at: String,
+}
+
+/// Carries out a command on nodes.
+pub(crate) fn run(context: &Context, command: NodeCommand) -> Result<u8> {
+    match command {
+        NodeCommand::List(_) => list(context),
+        NodeCommand::Show(arguments) => show(context, &arguments.node),
+        NodeCommand::Add(arguments) => add(context, &arguments),
+        NodeCommand::Delete(arguments) => delete(context, &arguments),
+    }
+}
+
+fn list(context: &Context) -> Result<u8> {
+    let nodes = context.show("/api/v1/nodes", |nodes: &Vec<NodeDoc>| {
+        status::nodes(nodes, &now()).render(context.style, 0)
+    })?;
+    let fine = nodes.iter().all(is_fine);
+    // For a program the document is the answer; for a person and a check, the exit status too.
+    Ok(if fine || context.json() { 0 } else { REFUSED })
+}
+
+fn is_fine(node: &NodeDoc) -> bool {
+    node.host_status == HostStatus::Up && node.agent_status == AgentStatus::Running
+}
+
+fn show(context: &Context, node: &str) -> Result<u8> {
+    let path = format!("/api/v1/nodes/{}", segment(node));
+    context.show(&path, |node: &NodeDoc| screen(node, &now(), context.style))?;
+    Ok(0)
+}
+
+/// `text` as one segment of a path.
+pub(crate) fn segment(text: &str) -> String {
+    let encode = |byte: u8| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' => {
+            char::from(byte).to_string()
+        }
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(encode).collect()
+}
+
+/// One node.
+pub(crate) fn screen(node: &NodeDoc, now: &str, style: Style) -> String {
+    let mut facts = Table::new(&["NODE", &clean(&node.name)]);
+    let mut fact = |name: &str, value: Cell| facts.row(vec![name.into(), value]);
+    let since = |at: &str| format!("{}, {} ago", clock(at, now), age(at, now));
+    fact("number", node.number.into());
+    fact("host", Cell::status(node.host_status));
+    fact("  since", since(&node.host_since).into());
+    fact("  because", (&node.host_cause).into());
+    fact("agent", Cell::status(node.agent_status));
+    fact("  since", since(&node.agent_since).into());
+    fact(
+        "role",
+        if node.director { format!("{}, director", node.role) } else { node.role.to_string() }
+            .into(),
+    );
+    fact(
+        "jeopardy",
+        if node.jeopardy { Cell::status("only one interface is left") } else { "no".into() },
+    );
+    fact(
+        "incident",
+        node.incident.map_or("none".to_owned(), |incident| incident.to_string()).into(),
+    );
+    fact("version", (&node.version).into());
+    fact("added", clock(&node.added_at, now).into());
+    let mut interfaces = Table::new(&["NETWORK", "ADDRESS", "STATUS", "SINCE"]);
+    for interface in &node.interfaces {
+        interfaces.row(vec![
+            (&interface.network).into(),
+            (&interface.address).into(),
+            Cell::status(interface.status),
+            clock(&interface.since, now).into(),
+        ]);
+    }
+    format!("{}\n{}", facts.render(style, 0), interfaces.render(style, 0))
+}
+
+fn add(context: &Context, arguments: &AddArgs) -> Result<u8> {
+    if !arguments.confirm.yes {
+        let state = context.state()?;
+        arguments.confirm.ask(&plan_of_add(&state, arguments), "Issue the token?")?;
+    }
+    let request = TokenRequest {
+        name: &arguments.name,
+        number: arguments.number,
+        valid_s: arguments.valid.as_secs(),
+        actor: actor(),
+    };
+    let path = "/control/v1/token";
+    let body = context.client()?.post(path, &request)?;
+    if context.json() {
+        context.print_document(&body)?;
+        return Ok(0);
+    }
+    let answer: TokenAnswer = parse(path, &body)?;
+    context.print(&format!(
+        "{} may join as number {} until {}. On {}:\n\n  vedette join {}\n\n\
+         The token is shown this once and admits whoever has it: hand it over safely.\n",
+        clean(&arguments.name),
+        answer.number,
+        clean(&answer.expires_at),
+        clean(&arguments.name),
+        clean(&answer.token)
+    ))?;
+    Ok(0)
+}
+
+/// The members, their interfaces, and what will happen (spec A3).
+fn plan_of_add(state: &ClusterState, arguments: &AddArgs) -> String {
+    let number = arguments
+        .number
+        .map_or("the least number that is free".into(), |number| format!("number {number}"));
+    format!(
+        "Members of {}:\n{}\n{} will be admitted as {number}, with an address on each of these \
+         networks:\n{}\nIts token can be used once, within {} s. Nothing changes until it joins.",
+        clean(&state.name),
+        members(state).render(Style::PLAIN, 2),
+        clean(&arguments.name),
+        networks(state).render(Style::PLAIN, 2),
+        arguments.valid.as_secs(),
+    )
+}
+
+/// Member, interface, monitored or not: the network table of the original's dialogue.
+pub(crate) fn members(state: &ClusterState) -> Table {
+    let mut table = Table::new(&["MEMBER", "NO", "NETWORK", "INTERFACE", "MONITORED", "STATUS"]);
+    for node in state.nodes.values() {
+        for (number, interface) in &node.interfaces {
+            table.row(vec![
+                (&node.name).into(),
+                node.number.into(),
+                state.network_name(*number).into(),
+                interface.address.into(),
+                "yes".into(),
+                Cell::status(interface.status),
+            ]);
+        }
+    }
+    table
+}
+
+fn networks(state: &ClusterState) -> Table {
+    let mut table = Table::new(&["NETWORK", "PRIORITY", "HEARTBEATS", "PEERS"]);
+    for network in state.networks.values() {
+        table.row(vec![
+            (&network.name).into(),
+            network.priority.into(),
+            format!("udp {}", network.beat_port).into(),
+            format!("tcp {}", network.peer_port).into(),
+        ]);
+    }
+    table
+}
+
+/// The member of that name, or else of that number.
+pub(crate) fn find<'a>(state: &'a ClusterState, wanted: &str) -> Result<&'a Node> {
+    let by_number = || state.nodes.values().find(|node| node.number.to_string() == wanted);
+    state.node_named(wanted).or_else(by_number).ok_or_else(|| {
+        let names: Vec<&str> = state.nodes.values().map(|node| node.name.as_str()).collect();
+        Failure::refused(
+            format!("there is no node {}", clean(wanted)),
+            format!("The members are {}.", clean(&names.join(", "))),
+        )
+    })
+}
+
+fn delete(context: &Context, arguments: &DeleteArgs) -> Result<u8> {
+    let state = context.state()?;
+    let node = find(&state, &arguments.node)?;
+    let local: vedette_collector::clinfo::LocalDoc = context.client()?.read("/control/v1/local")?;
+    // A6: whoever manages the cluster does not saw off the branch it sits on.
+    if local.number == node.number.0 && state.nodes.len() > 1 {
+        return Err(Failure::refused(
+            format!("{} is this node and cannot be deleted from here", node.name),
+            "Run the command on another member.",
+        ));
+    }
+    let plan = format!(
+        "{} (number {}, host {}, agent {}) will be deleted from {}.\n\
+         Its history ends here, its name and number become free, and it can be added again.",
+        clean(&node.name),
+        node.number,
+        node.host,
+        node.agent,
+        clean(&state.name)
+    );
+    arguments.confirm.ask(&plan, "Delete it?")?;
+    let index = context.propose(&Command::RemoveNode { node: node.number })?;
+    context.done(&format!("{} is deleted.", clean(&node.name)), index)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_cannot_leave_its_place() {
+        assert_eq!(segment("n1"), "n1");
+        assert_eq!(segment("../a b?c#d/ä"), "..%2Fa%20b%3Fc%23d%2F%C3%A4");
+    }
+}

@@ -1,0 +1,243 @@
+//! `vedette status`: the screen for 3 a.m.
+//!
+//! The verdict comes first, in one sentence that the daemon wrote; then what it rests on: nodes
+//! with both their statuses (spec A10), networks, the last events. The exit status is the verdict.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use clap::Args;
+use vedette_collector::clinfo::{EventDoc, Level, NetworkDoc, NodeDoc, StatusDoc};
+
+use super::client::parse;
+use super::context::Context;
+use super::fail::{Result, UNKNOWN};
+use super::text::{Cell, Style, Table, Tone, age, clean, clock, now, wrap};
+
+const PATH: &str = "/api/v1/status";
+
+/// `vedette status`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit status: 0 fine, 1 degraded, 2 the cluster does not serve, 3 unknown.\n\n\
+    Examples:\n  \
+    vedette status\n  \
+    vedette status --watch\n  \
+    vedette status -o json | jq -r .verdict"
+)]
+pub(crate) struct StatusArgs {
+    /// Show it again and again, every second unless another number of seconds is given
+    #[arg(short, long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1",
+          require_equals = true, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    watch: Option<u64>,
+}
+
+/// Shows the status; the exit status is the verdict.
+pub(crate) fn run(context: &Context, arguments: &StatusArgs) -> Result<u8> {
+    match arguments.watch {
+        Some(seconds) => watch(context, Duration::from_secs(seconds)),
+        None => {
+            let status = context.show(PATH, |status: &StatusDoc| screen(status, context.style))?;
+            Ok(status.level.exit_status())
+        }
+    }
+}
+
+/// Shows the screen until somebody ends it. A daemon that goes away is shown, too, and waited for.
+fn watch(context: &Context, every: Duration) -> Result<u8> {
+    let terminal = std::io::stdout().is_terminal();
+    loop {
+        let body = context.client().and_then(|client| client.get(PATH));
+        let screen = match body {
+            Ok(body) if context.json() => {
+                format!("{}\n", String::from_utf8_lossy(&body).trim_end())
+            }
+            Ok(body) => match parse(PATH, &body) {
+                Ok(status) => screen(&status, Style::of_stdout()),
+                Err(failure) => format!("{failure}\n"),
+            },
+            Err(failure) => format!("{}\n{}\n", now(), failure.exiting(UNKNOWN)),
+        };
+        if terminal && !context.json() {
+            // Home, the screen with the rest of every line cleared, and the rest below cleared.
+            let lines = screen.replace('\n', "\x1b[K\n");
+            context.print(&format!("\x1b[H{lines}\x1b[J"))?;
+        } else {
+            context.print(&format!("{screen}\n"))?;
+        }
+        std::thread::sleep(every);
+    }
+}
+
+/// The whole screen.
+pub(crate) fn screen(status: &StatusDoc, style: Style) -> String {
+    let mut text = verdict(status, style);
+    text.push_str(&facts(status, style));
+    text.push('\n');
+    text.push_str(&nodes(&status.nodes, &status.now).render(style, 0));
+    text.push('\n');
+    text.push_str(&networks(&status.networks, &status.now).render(style, 0));
+    text.push('\n');
+    text.push_str(&events(&status.events, &status.now).render(style, 0));
+    text
+}
+
+/// The sentence, and every problem beyond the first that it names.
+fn verdict(status: &StatusDoc, style: Style) -> String {
+    let (word, tone) = match status.level {
+        Level::Fine => ("FINE", Tone::Good),
+        Level::Degraded => ("DEGRADED", Tone::Warn),
+        Level::Failed => ("FAILED", Tone::Bad),
+        Level::Unknown => ("UNKNOWN", Tone::Warn),
+    };
+    let indent = word.len() + 2;
+    let sentence =
+        wrap(&status.verdict, style.width - indent, 0).replace('\n', &format!("\n{:indent$}", ""));
+    let mut text =
+        format!("{}  {}\n", style.paint(tone, word), style.paint(Tone::Strong, &sentence));
+    if status.problems.len() > 1 {
+        for problem in &status.problems {
+            text.push_str(&format!(
+                "  - {}\n",
+                wrap(problem, style.width - 4, 0).replace('\n', "\n    ")
+            ));
+        }
+    }
+    text.push('\n');
+    text
+}
+
+/// Cluster, votes, alerts, and who says so.
+fn facts(status: &StatusDoc, style: Style) -> String {
+    let cluster = &status.cluster;
+    let mut text = String::new();
+    let mut fact = |name: &str, value: String| {
+        let name = style.paint(Tone::Dim, &format!("{name:<9}"));
+        text.push_str(&format!(
+            "{name} {}\n",
+            wrap(&value, style.width - 10, 0).replace('\n', "\n          ")
+        ));
+    };
+    let director = cluster.director.as_deref().unwrap_or("none");
+    fact(
+        "cluster",
+        format!("{}: {}, {}; director {director}", cluster.name, cluster.status, cluster.substate),
+    );
+    let votes = &cluster.redundancy;
+    fact(
+        "votes",
+        format!(
+            "{} of {} voters are there, {} needed: {} more may fail; {} more networks may fail",
+            votes.voters_up,
+            votes.voters,
+            votes.quorum,
+            votes.quorum_remaining,
+            votes.network_remaining
+        ),
+    );
+    fact(
+        "alerts",
+        format!(
+            "{} waiting for the script, {} delivered",
+            cluster.alerts_pending, cluster.alerts_finished
+        ),
+    );
+    if !status.waiting_for.is_empty() {
+        fact("waits for", clean(&status.waiting_for));
+    }
+    if status.local.agentx == Some(false) {
+        fact("snmp", "not connected to the master agent".into());
+    }
+    fact("told by", told_by(status));
+    text
+}
+
+fn told_by(status: &StatusDoc) -> String {
+    let local = &status.local;
+    let quorum = if local.quorate {
+        String::new()
+    } else {
+        format!(", without a quorum for {:.1} s", local.stale_ms as f64 / 1_000.0)
+    };
+    format!(
+        "{} ({}) at {}, revision {}{quorum}",
+        local.node,
+        local.stage,
+        clock(&status.now, ""),
+        status.cluster.revision
+    )
+}
+
+/// Every node: both its statuses, and its interface on every network.
+pub(crate) fn nodes(nodes: &[NodeDoc], now: &str) -> Table {
+    let mut table = Table::new(&["", "NO", "NODE", "HOST", "AGENT", "ROLE"]);
+    for interface in nodes.first().map_or(&[][..], |node| &node.interfaces) {
+        table.column(&clean(&interface.network));
+    }
+    table.column("SINCE");
+    table.column("FOR");
+    for node in nodes {
+        let role = if node.director { "director".to_owned() } else { node.role.to_string() };
+        let mut row = vec![
+            Cell::from(if node.local { "*" } else { "" }),
+            node.number.into(),
+            Cell::toned(&node.name, if node.jeopardy { Tone::Warn } else { Tone::Plain }),
+            Cell::status(node.host_status),
+            Cell::status(node.agent_status),
+            role.into(),
+        ];
+        row.extend(node.interfaces.iter().map(|interface| Cell::status(interface.status)));
+        row.push(clock(&node.host_since, now).into());
+        row.push(age(&node.host_since, now).into());
+        table.row(row);
+    }
+    table
+}
+
+/// Every network, in one line.
+pub(crate) fn networks(networks: &[NetworkDoc], now: &str) -> Table {
+    let heading = ["NO", "NETWORK", "STATUS", "PRIORITY", "GROUP", "NODES", "LEADER", "SINCE"];
+    let mut table = Table::new(&heading);
+    for network in networks {
+        table.row(vec![
+            network.number.into(),
+            (&network.name).into(),
+            Cell::status(network.status),
+            network.priority.into(),
+            Cell::status(network.group_status),
+            format!("{} of {}", network.nodes_in_group, network.nodes_defined).into(),
+            network.leader.as_deref().unwrap_or("-").into(),
+            clock(&network.since, now).into(),
+        ]);
+    }
+    table
+}
+
+/// Events, one a line.
+pub(crate) fn events(events: &[EventDoc], now: &str) -> Table {
+    let mut table = Table::new(&["TIME", "SEQ", "SEVERITY", "EVENT"]);
+    for event in events {
+        let tone = match event.severity.name() {
+            "error" => Tone::Bad,
+            "warning" => Tone::Warn,
+            _ => Tone::Plain,
+        };
+        table.row(vec![
+            clock(&event.at, now).into(),
+            event.seq.into(),
+            Cell::toned(event.severity, tone),
+            sentence(event).into(),
+        ]);
+    }
+    table
+}
+
+/// What happened and why.
+pub(crate) fn sentence(event: &EventDoc) -> String {
+    let test = if event.test { " [test]" } else { "" };
+    if event.cause.is_empty() {
+        format!("{}{test}", event.message)
+    } else {
+        format!("{}{test} ({})", event.message, event.cause)
+    }
+}

@@ -1,0 +1,309 @@
+//! Text for a terminal: colours where there is one, aligned tables, wrapped sentences, times.
+//!
+//! Everything is rendered into a `String` from a document and a [`Style`], so a screen can be
+//! compared with a file. Whatever comes from outside (names, causes, outputs of scripts) passes
+//! [`clean`], since a control character in it could otherwise drive the operator's terminal.
+
+use std::io::IsTerminal;
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// How wide a screen is made where nobody says.
+const USUAL_WIDTH: usize = 100;
+
+/// What the output can show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Style {
+    /// Whether colours may be used.
+    pub(crate) colour: bool,
+    /// How many columns there are.
+    pub(crate) width: usize,
+}
+
+impl Style {
+    /// No colours, the usual width: what a file or a pipe gets.
+    pub(crate) const PLAIN: Self = Self { colour: false, width: USUAL_WIDTH };
+
+    /// What standard output can show: colours on a terminal only, and not if `NO_COLOR` is set.
+    pub(crate) fn of_stdout() -> Self {
+        if !std::io::stdout().is_terminal() {
+            return Self::PLAIN;
+        }
+        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+        Self { colour: !refused && !dumb, width: terminal_width().unwrap_or(USUAL_WIDTH) }
+    }
+
+    /// `text` in the colour of its tone.
+    pub(crate) fn paint(self, tone: Tone, text: &str) -> String {
+        let code = match tone {
+            Tone::Plain => return text.to_owned(),
+            _ if !self.colour => return text.to_owned(),
+            Tone::Good => "32",
+            Tone::Warn => "33",
+            Tone::Bad => "1;31",
+            Tone::Dim => "2",
+            Tone::Strong => "1",
+        };
+        format!("\x1b[{code}m{text}\x1b[0m")
+    }
+}
+
+/// The width of the terminal on standard output.
+fn terminal_width() -> Option<usize> {
+    // SAFETY: `winsize` is plain data, and the ioctl writes to the one it is given only.
+    let size = unsafe {
+        let mut size: libc::winsize = std::mem::zeroed();
+        (libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &mut size) == 0).then_some(size)
+    }?;
+    (size.ws_col >= 40).then_some(usize::from(size.ws_col))
+}
+
+/// What a piece of text means; the colour follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tone {
+    /// Nothing in particular.
+    Plain,
+    /// As it should be.
+    Good,
+    /// Worse than it should be.
+    Warn,
+    /// Needs a person.
+    Bad,
+    /// Less important.
+    Dim,
+    /// More important.
+    Strong,
+}
+
+impl Tone {
+    /// The tone of a status word.
+    pub(crate) fn of_status(status: &str) -> Self {
+        match status {
+            "UP" | "RUNNING" | "up" | "stable" | "Stable" | "fine" => Self::Good,
+            "DOWN" | "INVALID" | "DISCONNECTED" | "down" | "error" | "Disabled" | "failed" => {
+                Self::Bad
+            }
+            "informational" | "notice" => Self::Plain,
+            _ => Self::Warn,
+        }
+    }
+}
+
+/// One cell of a table.
+#[derive(Clone, Debug)]
+pub(crate) struct Cell {
+    text: String,
+    tone: Tone,
+}
+
+impl Cell {
+    /// A text with a tone.
+    pub(crate) fn toned(text: impl ToString, tone: Tone) -> Self {
+        Self { text: clean(&text.to_string()), tone }
+    }
+
+    /// A status, in the colour that it has.
+    pub(crate) fn status(status: impl ToString) -> Self {
+        let text = status.to_string();
+        let tone = Tone::of_status(&text);
+        Self::toned(text, tone)
+    }
+}
+
+impl<T: ToString> From<T> for Cell {
+    fn from(text: T) -> Self {
+        Self::toned(text, Tone::Plain)
+    }
+}
+
+/// A table: a heading, rows, columns as wide as their widest cell, the last one cut to fit.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Table {
+    heading: Vec<Cell>,
+    rows: Vec<Vec<Cell>>,
+}
+
+impl Table {
+    /// A table with these columns.
+    pub(crate) fn new(heading: &[&str]) -> Self {
+        let heading = heading.iter().map(|text| Cell::toned(text, Tone::Dim)).collect();
+        Self { heading, rows: Vec::new() }
+    }
+
+    /// Adds a row.
+    pub(crate) fn row(&mut self, cells: Vec<Cell>) {
+        self.rows.push(cells);
+    }
+
+    /// Adds a column heading at the end.
+    pub(crate) fn column(&mut self, heading: &str) {
+        self.heading.push(Cell::toned(heading, Tone::Dim));
+    }
+
+    /// The table as text, every line indented by `indent`.
+    pub(crate) fn render(&self, style: Style, indent: usize) -> String {
+        let widths = self.widths();
+        let mut text = String::new();
+        for row in std::iter::once(&self.heading).chain(&self.rows) {
+            text.push_str(&line(row, &widths, style, indent));
+            text.push('\n');
+        }
+        text
+    }
+
+    fn widths(&self) -> Vec<usize> {
+        let mut widths = vec![0; self.heading.len()];
+        for row in std::iter::once(&self.heading).chain(&self.rows) {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = (*width).max(cell.text.chars().count());
+            }
+        }
+        widths
+    }
+}
+
+/// One line of a table, without blanks at its end.
+fn line(row: &[Cell], widths: &[usize], style: Style, indent: usize) -> String {
+    let mut text = " ".repeat(indent);
+    let mut used = indent;
+    for (place, (cell, width)) in row.iter().zip(widths).enumerate() {
+        let last = place + 1 == row.len();
+        let shown = if last {
+            cut(&cell.text, style.width.saturating_sub(used))
+        } else {
+            cell.text.clone()
+        };
+        text.push_str(&style.paint(cell.tone, &shown));
+        if !last {
+            let gap = (width + 2).saturating_sub(shown.chars().count());
+            text.push_str(&" ".repeat(gap));
+            used += width + 2;
+        }
+    }
+    text.truncate(text.trim_end_matches(' ').len());
+    text
+}
+
+/// `text`, cut to `width` columns with an ellipsis at its end.
+fn cut(text: &str, width: usize) -> String {
+    let width = width.max(8);
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    let mut shown: String = text.chars().take(width - 1).collect();
+    shown.push('…');
+    shown
+}
+
+/// `text` without control characters: line ends become blanks, others are shown as `?`.
+pub(crate) fn clean(text: &str) -> String {
+    let shown = |c: char| match c {
+        '\n' | '\r' | '\t' => ' ',
+        c if c.is_control() => '?',
+        c => c,
+    };
+    text.chars().map(shown).collect()
+}
+
+/// Several lines of foreign text, cleaned, each indented.
+pub(crate) fn block(text: &str, indent: usize) -> String {
+    let blanks = " ".repeat(indent);
+    text.lines().map(|line| format!("{blanks}{}\n", clean(line))).collect()
+}
+
+/// `text` in lines of at most `width` columns; lines after the first are indented.
+pub(crate) fn wrap(text: &str, width: usize, indent: usize) -> String {
+    let mut lines = String::new();
+    let mut used = 0;
+    for word in clean(text).split(' ').filter(|word| !word.is_empty()) {
+        let length = word.chars().count();
+        if used > 0 && used + 1 + length > width {
+            lines.push('\n');
+            lines.push_str(&" ".repeat(indent));
+            used = indent;
+        } else if used > 0 {
+            lines.push(' ');
+            used += 1;
+        }
+        lines.push_str(word);
+        used += length;
+    }
+    lines
+}
+
+/// A time as short as it can be: `12:04:01Z` today, `2026-11-21 12:04:01Z` on another day.
+pub(crate) fn clock(at: &str, now: &str) -> String {
+    let (day, clock) = at.split_once('T').unwrap_or(("", at));
+    let clock = clock.split(['.', 'Z']).next().unwrap_or_default();
+    if day == "1970-01-01" {
+        return "never".into();
+    }
+    if now.starts_with(day) { format!("{clock}Z") } else { format!("{day} {clock}Z") }
+}
+
+/// The time between two RFC 3339 times: `42 s`, `7 min`, `3 h`, `12 d`.
+pub(crate) fn age(at: &str, now: &str) -> String {
+    let parse = |text| OffsetDateTime::parse(text, &Rfc3339);
+    let (Ok(at), Ok(now)) = (parse(at), parse(now)) else { return "?".into() };
+    match (now - at).whole_seconds().max(0) {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7_200 => format!("{} min", seconds / 60),
+        seconds @ 7_200..172_800 => format!("{} h", seconds / 3_600),
+        seconds => format!("{} d", seconds / 86_400),
+    }
+}
+
+/// The present time as documents write it.
+pub(crate) fn now() -> String {
+    OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_aligned_and_cut() {
+        let mut table = Table::new(&["NAME", "CAUSE"]);
+        table.row(vec!["n1".into(), "a".into()]);
+        table.row(vec!["a-long-name".into(), "word ".repeat(40).into()]);
+        let style = Style { colour: false, width: 40 };
+        let text = table.render(style, 2);
+        assert!(text.starts_with("  NAME         CAUSE\n  n1           a\n  a-long-name  word"));
+        assert!(text.lines().all(|line| line.chars().count() <= 40), "{text}");
+        assert!(text.ends_with("…\n"));
+    }
+
+    #[test]
+    fn colours_do_not_move_columns() {
+        let mut table = Table::new(&["HOST", "AGENT"]);
+        table.row(vec![Cell::status("UP"), Cell::status("RUNNING")]);
+        let coloured = table.render(Style { colour: true, width: 80 }, 0);
+        assert!(coloured.contains("\x1b[32mUP\x1b[0m    \x1b[32mRUNNING"), "{coloured:?}");
+    }
+
+    #[test]
+    fn foreign_text_cannot_drive_the_terminal() {
+        assert_eq!(clean("a\x1b[2Jb\nc"), "a?[2Jb c");
+        assert_eq!(block("x\x07\ny", 2), "  x?\n  y\n");
+    }
+
+    #[test]
+    fn times_are_short() {
+        let now = "2026-11-22T12:04:33.000Z";
+        assert_eq!(clock("2026-11-22T12:04:01.020Z", now), "12:04:01Z");
+        assert_eq!(clock("2026-11-21T12:04:01.020Z", now), "2026-11-21 12:04:01Z");
+        assert_eq!(clock("1970-01-01T00:00:00.000Z", now), "never");
+        assert_eq!(age("2026-11-22T12:04:01.020Z", now), "31 s");
+        assert_eq!(age("2026-11-22T09:04:01.020Z", now), "3 h");
+        assert_eq!(age("nonsense", now), "?");
+    }
+
+    #[test]
+    fn sentences_are_wrapped() {
+        assert_eq!(wrap("one two three", 8, 2), "one two\n  three");
+        assert_eq!(wrap("", 8, 2), "");
+    }
+}
