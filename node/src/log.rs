@@ -77,6 +77,8 @@ pub struct Leadership {
     pub last_applied: u64,
     /// Index of the last entry known to be committed; 0 if there is none.
     pub committed: u64,
+    /// Index of the last entry that only the snapshot has any more; 0 if there is none.
+    pub purged: u64,
     /// When a majority last confirmed that this member leads.
     pub last_quorum_ack: Option<Instant>,
     /// Members that vote; in the middle of a change, those of both configurations.
@@ -221,6 +223,7 @@ impl Leadership {
             me,
             last_applied: index(metrics.last_applied),
             committed: index(metrics.local_committed.max(metrics.cluster_committed)),
+            purged: index(metrics.purged),
             last_quorum_ack: metrics
                 .last_quorum_acked
                 .filter(|_| me)

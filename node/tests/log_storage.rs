@@ -177,7 +177,7 @@ async fn a_corrupt_page_is_refused() {
     const PAGE: u64 = 4_096;
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("cluster.db");
-    filled(&path, 60).await;
+    filled(&path, 400).await;
     let good = std::fs::read(&path).expect("the file is read");
     let pages = good.len() as u64 / PAGE;
     assert!(pages > 8, "{pages} pages are enough to be worth it");

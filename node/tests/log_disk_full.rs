@@ -1,0 +1,111 @@
+//! A full disk stops a member of the log for ever, says so, and loses nothing that was acknowledged
+//! (invariant 7).
+//!
+//! The disk is a real one: a small tmpfs, mounted by one thread in a mount namespace of its own, so
+//! that it is gone with the thread. Mounting needs root.
+
+mod log_support;
+
+use std::ffi::CString;
+use std::path::Path;
+use std::sync::Arc;
+
+use nix::sched::{CloneFlags, unshare};
+use vedette_core::command::{Command, Proposal};
+use vedette_core::state::Outcome;
+use vedette_node::log::Log;
+
+use log_support::{Alone, PATIENCE, Witness, form, open, proposal, until};
+
+/// Mounts a tmpfs of `kilobytes`, or changes the size of the one that is mounted.
+fn tmpfs(at: &Path, kilobytes: u32, flags: libc::c_ulong) {
+    let at = CString::new(at.to_str().expect("a plain path")).expect("no NUL");
+    let options = CString::new(format!("size={kilobytes}k")).expect("no NUL");
+    // SAFETY: all pointers are to NUL-terminated strings that outlive the call.
+    let result = unsafe {
+        libc::mount(
+            c"none".as_ptr(),
+            at.as_ptr(),
+            c"tmpfs".as_ptr(),
+            flags,
+            options.as_ptr().cast(),
+        )
+    };
+    assert_eq!(result, 0, "mounting needs root: {}", std::io::Error::last_os_error());
+}
+
+/// Gives this thread, and all threads it starts, mounts that nobody else sees.
+fn own_mounts() {
+    unshare(CloneFlags::CLONE_NEWNS)
+        .expect("a mount namespace needs root: run the tests with sudo");
+    // SAFETY: the path is a NUL-terminated literal, the other pointers may be null.
+    let result = unsafe {
+        libc::mount(
+            std::ptr::null(),
+            c"/".as_ptr(),
+            std::ptr::null(),
+            libc::MS_REC | libc::MS_PRIVATE,
+            std::ptr::null(),
+        )
+    };
+    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+}
+
+/// A command that needs 40 kB of disk.
+fn big(n: u64) -> Proposal {
+    let line = format!("# {n}\n");
+    let text = format!("#!/bin/sh\n{}", line.repeat(40_000 / line.len()));
+    proposal(n, Command::SaveAlertScript { text, comment: String::new(), based_on: n as u32 - 1 })
+}
+
+/// Proposes until the disk is full; answers how many were applied.
+async fn fill(log: &Log) -> u64 {
+    for n in 1..1_000 {
+        match log.propose(big(n)).await {
+            Ok(Outcome::Applied { .. }) => {}
+            Ok(other) => panic!("unexpected outcome: {other:?}"),
+            Err(_) => return n - 1,
+        }
+    }
+    panic!("the disk never got full");
+}
+
+async fn fill_and_recover(dir: &Path) {
+    let path = dir.join("cluster.db");
+    let log = open(&path, 1, true, Arc::new(Alone), Arc::new(Witness::default())).await;
+    let log = log.expect("it opens");
+    log.form(form(1)).await.expect("formed");
+    let applied = fill(&log).await;
+    assert!(applied > 3, "{applied} commands fit");
+    let why = tokio::time::timeout(PATIENCE, log.fatal()).await.expect("the member stops");
+    assert!(why.contains("cluster.db is full"), "{why}");
+    log.shutdown().await;
+
+    tmpfs(dir, 16_384, libc::MS_REMOUNT);
+    let witness = Arc::new(Witness::default());
+    let log = open(&path, 1, false, Arc::new(Alone), witness.clone()).await.expect("it reopens");
+    until(&log, |now| now.me && now.last_applied >= now.committed && now.last_applied > 0).await;
+    let next = applied + 1;
+    let outcome = log.propose(big(next)).await.expect("there is space again");
+    // The one that failed may have reached the disk or not; what was acknowledged must be there.
+    assert!(matches!(outcome, Outcome::Applied { .. } | Outcome::Repeated { .. }), "{outcome:?}");
+    let versions = witness.seen().state.script.versions.clone();
+    for n in 1..=next {
+        assert!(versions[&(n as u32)].text.contains(&format!("# {n}\n")), "version {n}");
+    }
+    log.shutdown().await;
+}
+
+#[test]
+fn a_full_disk_stops_the_member_and_loses_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let there = dir.path().to_owned();
+    std::thread::spawn(move || {
+        own_mounts();
+        tmpfs(&there, 1_024, 0);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime").block_on(fill_and_recover(&there));
+    })
+    .join()
+    .expect("the member behaves on a full disk");
+}
