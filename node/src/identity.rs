@@ -157,7 +157,7 @@ pub enum StateDirError {
         configured: String,
     },
     /// Others could read the secrets, or somebody else owns them.
-    #[error("{path} {why}, and it holds keys. Run: {command}")]
+    #[error("{path} {why}, and it is for keys. Run: {command}")]
     Loose {
         /// The file or directory.
         path: PathBuf,
@@ -246,7 +246,7 @@ impl StateDir {
     /// It is no member, or the file cannot be trusted, read or understood.
     pub fn identity(&self) -> Result<Identity> {
         let not_a_member = || StateDirError::NotAMember { dir: self.path.clone() };
-        if !self.path.exists() {
+        if !self.file(IDENTITY).exists() {
             return Err(not_a_member());
         }
         check_private(&self.path)?;

@@ -537,7 +537,7 @@ pub fn explain(error: &io::Error) -> String {
     let Some(tls) = tls else { return error.to_string() };
     match tls {
         TlsError::InvalidCertificate(why) => explain_certificate(why),
-        TlsError::AlertReceived(AlertDescription::UnknownCA) => {
+        TlsError::AlertReceived(AlertDescription::UnknownCA | AlertDescription::DecryptError) => {
             "the peer does not know our authority: it belongs to another cluster".into()
         }
         TlsError::AlertReceived(AlertDescription::CertificateExpired) => {

@@ -149,15 +149,20 @@ impl Lane {
     /// Sends a request over this lane. Waits while the first attempt to connect is under way; a
     /// broken lane fails at once.
     pub(crate) async fn request(&self, kind: u16, body: Arc<Vec<u8>>) -> Result<Vec<u8>, Ended> {
+        let connection = self.settled().await;
+        connection?.request(kind, body).await
+    }
+
+    /// The connection, once the first attempt is over. (A future of its own, so that no lock guard is
+    /// part of a future that waits for an answer.)
+    async fn settled(&self) -> Result<Connection, Ended> {
         let mut state = self.state.subscribe();
         let settled = state.wait_for(|state| !matches!(state, State::Connecting)).await;
-        let connection = match settled.as_deref() {
+        match settled.as_deref() {
             Ok(State::Open(connection)) => Ok(connection.clone()),
             Ok(State::Broken(why)) => Err(Ended::Lost(why.clone())),
             Ok(State::Connecting) | Err(_) => Err(Ended::Lost("it is not open".into())),
-        };
-        drop(settled);
-        connection?.request(kind, body).await
+        }
     }
 
     /// Notes that a request waits too long here.
