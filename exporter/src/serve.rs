@@ -15,7 +15,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -66,13 +66,7 @@ pub async fn serve_tcp(
     limits: Limits,
     shutdown: impl Future<Output = ()> + Send,
 ) -> io::Result<()> {
-    let accept = async || {
-        let (stream, _) = listener.accept().await?;
-        // Answers are small and waited for.
-        let _ = stream.set_nodelay(true);
-        Ok(stream)
-    };
-    serve(accept, router, limits, shutdown).await;
+    serve(listener, router, limits, shutdown).await;
     Ok(())
 }
 
@@ -90,8 +84,7 @@ pub async fn serve_unix(
 ) -> io::Result<()> {
     let listener = bind_unix(path, mode)
         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
-    let accept = async || listener.accept().await.map(|(stream, _)| stream);
-    serve(accept, router, limits, shutdown).await;
+    serve(listener, router, limits, shutdown).await;
     let _ = std::fs::remove_file(path);
     Ok(())
 }
@@ -111,15 +104,38 @@ fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-async fn serve<S, A>(
-    accept: A,
+/// A socket that connections come from.
+trait Listen: Send + Sync {
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    fn connection(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+impl Listen for TcpListener {
+    type Stream = TcpStream;
+
+    async fn connection(&self) -> io::Result<TcpStream> {
+        let (stream, _) = self.accept().await?;
+        // Answers are small and waited for.
+        let _ = stream.set_nodelay(true);
+        Ok(stream)
+    }
+}
+
+impl Listen for UnixListener {
+    type Stream = UnixStream;
+
+    async fn connection(&self) -> io::Result<UnixStream> {
+        self.accept().await.map(|(stream, _)| stream)
+    }
+}
+
+async fn serve(
+    listener: impl Listen,
     router: Router,
     limits: Limits,
     shutdown: impl Future<Output = ()> + Send,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    A: AsyncFn() -> io::Result<S>,
-{
+) {
     let places = Arc::new(Semaphore::new(limits.connections));
     let (ending, end) = watch::channel(false);
     let mut open = JoinSet::new();
@@ -128,7 +144,7 @@ async fn serve<S, A>(
         let accepted = tokio::select! {
             () = &mut shutdown => break,
             Some(_) = open.join_next(), if !open.is_empty() => continue,
-            accepted = accept() => accepted,
+            accepted = listener.connection() => accepted,
         };
         match (accepted, places.clone().try_acquire_owned()) {
             (Ok(stream), Ok(place)) => {

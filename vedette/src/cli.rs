@@ -21,6 +21,8 @@ mod history;
 mod host;
 mod network;
 mod node;
+#[cfg(test)]
+mod screens;
 mod status;
 mod text;
 

@@ -17,7 +17,9 @@ use vedette::sandbox::{self, LabFile, Launcher, Sandbox, SandboxNode};
 
 /// What `vedette demo` takes.
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  vedette demo\n  vedette demo --nodes 5 --dir /tmp/mycluster\n  vedette demo --profile fast")]
+#[command(
+    after_help = "Examples:\n  vedette demo\n  vedette demo --nodes 5 --dir /tmp/mycluster\n  vedette demo --profile fast"
+)]
 pub struct DemoArgs {
     /// How many nodes.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
@@ -262,7 +264,11 @@ fn tour(sandbox: &Sandbox, file: &LabFile) -> Result<()> {
     let program = sandbox.program.display();
     let ask = format!("{program} --control {}", first.control.display());
     let mut out = io::stdout().lock();
-    writeln!(out, "\nThe cluster is up. Where to look (any node will do, this is {}):", first.name)?;
+    writeln!(
+        out,
+        "\nThe cluster is up. Where to look (any node will do, this is {}):",
+        first.name
+    )?;
     writeln!(out, "  terminal    {ask} status")?;
     writeln!(out, "  browser     {}/", first.http)?;
     writeln!(out, "  API         curl {}/api/v1/nodes", first.http)?;
@@ -291,11 +297,18 @@ fn tour(sandbox: &Sandbox, file: &LabFile) -> Result<()> {
     writeln!(out, "\nTry it, in another terminal:")?;
     if let (Some(guard), Some(agent)) = (last.guard_pid, last.agent_pid) {
         writeln!(out, "  1. kill -9 {guard} {agent}     # {} loses power", last.name)?;
-        writeln!(out, "     {ask} status         # a second later: {} is DOWN, and why", last.name)?;
+        writeln!(
+            out,
+            "     {ask} status         # a second later: {} is DOWN, and why",
+            last.name
+        )?;
         writeln!(out, "  2. {program} --config {} daemon &    # and it returns", config_of(last))?;
     }
     if let Some(agent) = first.agent_pid {
-        writeln!(out, "  3. kill -9 {agent}             # only an agent: host UP, agent DOWN, back at once")?;
+        writeln!(
+            out,
+            "  3. kill -9 {agent}             # only an agent: host UP, agent DOWN, back at once"
+        )?;
     }
     writeln!(out, "  4. {ask} alert test        # runs the alert script on every node")?;
     writeln!(out, "  5. {ask} history compare   # every node holds the same history")?;

@@ -133,7 +133,7 @@ fn show(context: &Context, version: Option<u32>) -> Result<u8> {
 }
 
 /// The script as clinfo documents it.
-fn document(script: &AlertScript) -> ScriptDoc {
+pub(crate) fn document(script: &AlertScript) -> ScriptDoc {
     let version = |(number, version): (&u32, &ScriptVersion)| ScriptVersionDoc {
         version: *number,
         active: *number == script.active,

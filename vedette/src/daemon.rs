@@ -1,0 +1,330 @@
+//! The daemon: puts the parts together.
+//!
+//! `vedette daemon` is the guard; it starts `vedette agent`, which is everything else. The agent
+//! starts its parts in an order that operators see as stages (spec H23): its guard (`topology`),
+//! its log (`log`), the cluster around it (`cluster`), and then it is `running`. A part that cannot
+//! start ends the agent with a sentence that says which and why.
+
+mod admit;
+mod alerts;
+mod backfill;
+mod control;
+mod links;
+mod office;
+mod proposer;
+mod publisher;
+mod service;
+mod standing;
+mod surfaces;
+mod surroundings;
+mod transport;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use vedette_collector::history::History;
+use vedette_core::command::Proposal;
+use vedette_core::config::Config;
+use vedette_core::id::{NetworkNumber, Session};
+use vedette_core::state::ClusterState;
+use vedette_node::guard;
+use vedette_node::identity::{FORM, Membership, StateDir};
+use vedette_node::join::Surroundings;
+use vedette_node::log::{self, Log, LogConfig};
+use vedette_node::peers::{Limits, Peers, Server};
+use vedette_node::pki::Tls;
+
+use crate::logging::LevelHandle;
+use proposer::Proposer;
+use publisher::Publisher;
+
+/// Exit status of a daemon whose configuration or state must be corrected first; its guard does
+/// not start it again.
+pub(crate) const EXIT_CONFIG: u8 = 78;
+
+/// The history, in the state directory.
+const HISTORY: &str = "history.db";
+
+/// The log, in the state directory.
+const CLUSTER_DB: &str = "cluster.db";
+
+/// Where the built-in alert script appends, in the state directory's own folder for it.
+const ALERT_LOG: &str = "alert.log";
+
+/// Runs the agent until it is told to end.
+///
+/// # Errors
+/// What could not be started, with what to do.
+pub(crate) fn agent_main(config: Config, level: LevelHandle) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("the agent's threads cannot be started")?;
+    let result = runtime.block_on(agent(config, level));
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    result
+}
+
+/// What is on this node's disk and in its configuration.
+struct Ground {
+    config: Config,
+    dir: StateDir,
+    member: Membership,
+    surroundings: Surroundings,
+    session: Session,
+}
+
+impl Ground {
+    fn read(config: Config) -> Result<Self> {
+        let dir = StateDir::new(&config.state_dir);
+        let member = dir.load()?;
+        member.identity.check(dir.path(), &config.name, None)?;
+        let Some(surroundings) = surroundings::last_known(&dir)? else {
+            bail!(
+                "the state directory {} does not say who the other members are. Delete this node \
+                 on a member and join again: vedette node delete, vedette join TOKEN.",
+                dir.path().display()
+            );
+        };
+        Ok(Self { config, dir, member, surroundings, session: Session(new_session()) })
+    }
+
+    /// This node's own address on each network.
+    fn addresses(&self) -> BTreeMap<NetworkNumber, IpAddr> {
+        let own = self.surroundings.members.get(&self.member.identity.number);
+        let own = own.map(|peer| peer.addresses.clone()).unwrap_or_default();
+        own.into_iter().map(|(network, address)| (network, address.ip())).collect()
+    }
+
+    fn peer_addresses(&self) -> Vec<SocketAddr> {
+        let own = self.surroundings.members.get(&self.member.identity.number);
+        own.map(|peer| peer.addresses.values().copied().collect()).unwrap_or_default()
+    }
+}
+
+/// A number for this run that no other run has.
+fn new_session() -> u64 {
+    let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
+    high ^ low
+}
+
+async fn agent(config: Config, level: LevelHandle) -> Result<()> {
+    let ground = tokio::task::spawn_blocking(move || Ground::read(config)).await??;
+    let me = ground.member.identity.number;
+    let history_path = ground.dir.path().join(HISTORY);
+    let history = tokio::task::spawn_blocking(move || History::open(history_path)).await??;
+    let publisher =
+        Arc::new(Publisher::new(me, ground.session, ClusterState::default(), Arc::new(history))?);
+    let tls = Tls::new(&ground.member)?;
+    let peers = Peers::new(tls.clone(), ground.addresses());
+    peers.update(ground.surroundings.members.clone());
+
+    let log = open_log(&ground, &peers, &publisher).await?;
+    let proposer = Proposer::new(me, log.clone(), peers.clone(), publisher.clone());
+    let continuity = Arc::new(AtomicBool::new(false));
+    let office = office::start(office::Means {
+        me,
+        session: ground.session,
+        log: log.clone(),
+        proposer: proposer.clone(),
+        publisher: publisher.clone(),
+        continuity: continuity.clone(),
+    });
+    let admission =
+        admit::Admission::new(ground.member.clone(), publisher.clone(), proposer.clone())?;
+    let answers = service::Answers {
+        log: log.clone(),
+        office: office.clone(),
+        proposer: proposer.clone(),
+        publisher: publisher.clone(),
+        admission: admission.clone(),
+    };
+    let _server = Server::start(
+        &ground.peer_addresses(),
+        tls,
+        peers.roster(),
+        Arc::new(answers),
+        Limits::default(),
+    )?;
+    let (shutdown, over) = watch::channel(false);
+    let (leave, mut leaving) = mpsc::channel(1);
+    let control = control::Control {
+        me,
+        publisher: publisher.clone(),
+        proposer: proposer.clone(),
+        peers: peers.clone(),
+        admission,
+        leave,
+    };
+    surfaces::start_http(&ground.config, &publisher, control, over).await?;
+    let snmp = surfaces::start_snmp(&ground.config, &publisher)?;
+    form_if_new(&ground, &log).await?;
+
+    let mut links = links::start(links::Means {
+        ground: links::Known {
+            me,
+            cluster: ground.member.identity.cluster,
+            key: ground.member.cluster_key.clone(),
+            session: ground.session,
+            dir: ground.dir.clone(),
+            surroundings: ground.surroundings.clone(),
+        },
+        log: log.clone(),
+        peers: peers.clone(),
+        office,
+        publisher: publisher.clone(),
+        continuity,
+    })
+    .await?;
+    start_workers(&ground, &proposer, &publisher, &peers, level);
+
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let reason = tokio::select! {
+        _ = terminate.recv() => End::Leave,
+        _ = interrupt.recv() => End::Leave,
+        _ = leaving.recv() => End::Leave,
+        () = links.guard_gone() => End::Failed("its guard ended, and an agent without one must not go on".into()),
+        why = log.fatal() => End::Failed(format!("the log of this node stopped: {why}")),
+    };
+    end(reason, &log, &mut links, &publisher, (shutdown, snmp)).await
+}
+
+/// Why the agent ends.
+enum End {
+    /// It was asked to; the cluster is told.
+    Leave,
+    /// It cannot go on; the guard starts it again.
+    Failed(String),
+}
+
+async fn end(
+    reason: End,
+    log: &Log,
+    links: &mut links::Links,
+    publisher: &Publisher,
+    surfaces: (watch::Sender<bool>, Option<surfaces::Snmp>),
+) -> Result<()> {
+    let (shutdown, snmp) = surfaces;
+    if matches!(reason, End::Leave) {
+        hand_over(log, publisher).await;
+        links.leave().await;
+    }
+    shutdown.send_replace(true);
+    drop(snmp);
+    let closed = tokio::time::timeout(Duration::from_secs(3), log.shutdown()).await;
+    if closed.is_err() {
+        tracing::warn!("the log did not close in time; it is safe all the same");
+    }
+    match reason {
+        End::Leave => Ok(()),
+        End::Failed(why) => bail!("{why}."),
+    }
+}
+
+/// A director that leaves lets another voter lead first, so that nobody has to wait for an
+/// election.
+async fn hand_over(log: &Log, publisher: &Publisher) {
+    let leadership = log.leadership().borrow().clone();
+    if !leadership.me {
+        return;
+    }
+    let state = publisher.state();
+    let successor = state
+        .nodes_up()
+        .filter(|node| node.agent == vedette_core::model::AgentStatus::Running)
+        .map(|node| node.raft_id)
+        .find(|id| leadership.voters.contains(id) && Some(*id) != leadership.leader);
+    if let Some(successor) = successor {
+        let transfer = log.transfer_leader(successor);
+        let _ = tokio::time::timeout(Duration::from_secs(2), transfer).await;
+    }
+}
+
+async fn open_log(ground: &Ground, peers: &Peers, publisher: &Arc<Publisher>) -> Result<Log> {
+    let identity = &ground.member.identity;
+    let path = ground.dir.path().join(CLUSTER_DB);
+    // A log that was there once must be there: only a node that was just made may begin one.
+    let made = ground.dir.path().join("log.made");
+    let create = !made.exists();
+    let config = LogConfig {
+        path,
+        identity: log::Identity {
+            cluster: identity.cluster,
+            raft_id: identity.raft_id,
+            storage: identity.storage,
+        },
+        timing: ground.surroundings.settings.timing,
+        create,
+    };
+    let transport =
+        Arc::new(transport::OverPeers { peers: peers.clone(), publisher: publisher.clone() });
+    let log = Log::open(config, transport, publisher.clone()).await?;
+    if create {
+        std::fs::write(&made, "").context("the state directory cannot be written")?;
+    }
+    Ok(log)
+}
+
+/// The first member forms the cluster when its daemon starts for the first time.
+async fn form_if_new(ground: &Ground, log: &Log) -> Result<()> {
+    let Some(form) = ground.dir.document::<Proposal>(FORM)? else { return Ok(()) };
+    match log.form(form).await {
+        Ok(_) | Err(log::FormError::AlreadyFormed) => {}
+        Err(error) => bail!("the cluster cannot be formed: {error}"),
+    }
+    Ok(())
+}
+
+fn start_workers(
+    ground: &Ground,
+    proposer: &Proposer,
+    publisher: &Arc<Publisher>,
+    peers: &Peers,
+    level: LevelHandle,
+) {
+    let me = ground.member.identity.number;
+    tokio::spawn(backfill::run(me, publisher.clone(), peers.clone()));
+    tokio::spawn(follow_level(publisher.clone(), level));
+    let log = ground.dir.path().join(ALERT_LOG);
+    let user = ground.config.alert.user.clone();
+    if let Err(error) = vedette_collector::alerts::prepare_log(&log, user.as_deref()) {
+        tracing::warn!(%error, "the log of the alert script cannot be prepared");
+    }
+    let runner = alerts::Runner {
+        me,
+        session: ground.session,
+        proposer: proposer.clone(),
+        publisher: publisher.clone(),
+        user,
+        mail_to: ground.config.alert.mail_to.clone(),
+        log,
+    };
+    tokio::spawn(runner.run());
+}
+
+/// The cluster-wide logging level holds on this node too (spec A13).
+async fn follow_level(publisher: Arc<Publisher>, level: LevelHandle) {
+    let mut views = publisher.views();
+    let mut current = None;
+    loop {
+        let state = views.borrow_and_update().state.clone();
+        let wanted = state.cluster.map(|_| state.settings.logging_level);
+        if wanted != current
+            && let Some(wanted) = wanted
+        {
+            level.set(wanted);
+            current = Some(wanted);
+        }
+        if views.changed().await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Runs the alert script for what this node has claimed, and for tests (spec A14, A15).
+//!
+//! What is to be run stands in the replicated state, so a restarted agent or a new director finds
+//! it there. One alert at a time; a test does not wait for alerts.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use vedette_collector::alerts::{AlertInput, Limits, run, test_record};
+use vedette_core::command::Command;
+use vedette_core::id::{NodeNumber, Session};
+use vedette_core::model::RunOutcome;
+use vedette_core::record::{Record, Subject};
+use vedette_core::state::ClusterState;
+
+use super::office::fresh_id;
+use super::proposer::Proposer;
+use super::publisher::Publisher;
+
+/// What the runner needs.
+#[derive(Clone)]
+pub(crate) struct Runner {
+    pub(crate) me: NodeNumber,
+    pub(crate) session: Session,
+    pub(crate) proposer: Proposer,
+    pub(crate) publisher: Arc<Publisher>,
+    pub(crate) user: Option<String>,
+    pub(crate) mail_to: Option<String>,
+    pub(crate) log: PathBuf,
+}
+
+/// A piece of work, named so that it is begun once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Work {
+    /// An alert, by the sequence number of its record, and which attempt it is.
+    Alert(u64, u32),
+    /// A test, by its id.
+    Test(u64),
+}
+
+impl Runner {
+    /// Runs until the process ends.
+    pub(crate) async fn run(self) {
+        let mut views = self.publisher.views();
+        let mut begun = BTreeSet::new();
+        let (done, mut finished) = mpsc::channel::<Work>(64);
+        loop {
+            let state = views.borrow_and_update().state.clone();
+            let work = self.work(&state);
+            // What is no longer to be done need not be remembered.
+            begun.retain(|item| work.contains(item));
+            for item in work {
+                if begun.insert(item) {
+                    let (runner, state, done) = (self.clone(), state.clone(), done.clone());
+                    tokio::spawn(async move {
+                        runner.perform(&state, item).await;
+                        let _ = done.send(item).await;
+                    });
+                }
+            }
+            tokio::select! {
+                changed = views.changed() => if changed.is_err() { return },
+                Some(_) = finished.recv() => {}
+            }
+        }
+    }
+
+    /// What in this state is this node's to run.
+    fn work(&self, state: &ClusterState) -> BTreeSet<Work> {
+        let mine = Some((self.me, self.session));
+        let alerts = state.alerts.iter().filter(|(_, alert)| alert.claim == mine);
+        let tests = state
+            .tests
+            .values()
+            .filter(|test| test.members.get(&self.me).is_some_and(Option::is_none));
+        alerts
+            .map(|(seq, alert)| Work::Alert(*seq, alert.attempts))
+            .chain(tests.map(|test| Work::Test(test.id)))
+            .collect()
+    }
+
+    async fn perform(&self, state: &ClusterState, work: Work) {
+        let command = match work {
+            Work::Alert(seq, attempt) => {
+                let Some(alert) = state.alerts.get(&seq) else { return };
+                let outcome = self.call(state, alert.record.clone(), attempt).await;
+                Command::FinishAlert { seq, runner: self.me, session: self.session, outcome }
+            }
+            Work::Test(id) => {
+                let Some(test) = state.tests.get(&id) else { return };
+                let outcome = self.call(state, test_record(test, self.me), 1).await;
+                Command::FinishAlertTest { id, node: self.me, outcome }
+            }
+        };
+        let proposal = self.proposer.proposal(fresh_id(), "agent", command);
+        // Without a majority the outcome cannot be recorded yet; it must not be lost.
+        while let Err(refusal) = self.proposer.propose(proposal.clone()).await {
+            tracing::debug!(%refusal, "the outcome of the alert script waits for a majority");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    async fn call(&self, state: &ClusterState, record: Record, attempt: u32) -> RunOutcome {
+        let version = state.script.active;
+        let script = state.script.versions.get(&version).map(|version| version.text.clone());
+        let node = match record.subject {
+            Subject::Node(node) | Subject::Interface(node, _) => state.node_name(node),
+            _ => String::new(),
+        };
+        let input = AlertInput {
+            node,
+            record,
+            member: state.node_name(self.me),
+            cluster: state.name.clone(),
+            attempt,
+            version,
+            mail_to: self.mail_to.clone(),
+            log: Some(self.log.clone()),
+        };
+        let limits = Limits {
+            timeout: Duration::from_millis(state.settings.alert_timeout_ms),
+            user: self.user.clone(),
+            ..Limits::default()
+        };
+        run(script.as_deref(), &input, &limits).await
+    }
+}

@@ -1,0 +1,399 @@
+//! `/control/v1`: what only this machine's administrator may do, on the Unix socket alone.
+//!
+//! Whoever can open the socket (its mode lets the daemon's own user in, and root) may use it. Who
+//! asked is recorded as the client says it, since whoever may use the socket may do everything.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::sync::mpsc;
+use vedette_collector::clinfo::{EventDoc, LocalDoc, Seen};
+use vedette_collector::history::{Filter, Format, Page};
+use vedette_core::command::Command;
+use vedette_core::id::{CommandId, Hash, NodeNumber};
+use vedette_core::model::Severity;
+use vedette_core::record::Code;
+use vedette_core::state::{ClusterState, Outcome, Refusal};
+use vedette_core::view::Source;
+use vedette_node::peers::{Peers, kinds};
+
+use super::admit::Admission;
+use super::office::fresh_id;
+use super::proposer::{Proposer, wall_time};
+use super::publisher::Publisher;
+use super::service::HeadMessage;
+
+/// Most rows of one answer.
+const MOST_ROWS: usize = 10_000;
+
+/// How long another node may take to answer for its history.
+const PEER_PATIENCE: Duration = Duration::from_secs(3);
+
+/// What the routes need.
+#[derive(Clone)]
+pub(crate) struct Control {
+    pub(crate) me: NodeNumber,
+    pub(crate) publisher: Arc<Publisher>,
+    pub(crate) proposer: Proposer,
+    pub(crate) peers: Peers,
+    pub(crate) admission: Admission,
+    /// Asks the daemon to leave the cluster in good order and end.
+    pub(crate) leave: mpsc::Sender<()>,
+}
+
+/// The routes.
+pub(crate) fn router(control: Control) -> Router {
+    Router::new()
+        .route("/control/v1/propose", post(propose))
+        .route("/control/v1/state", get(state))
+        .route("/control/v1/local", get(local))
+        .route("/control/v1/token", post(token))
+        .route("/control/v1/history", get(history))
+        .route("/control/v1/history/head", get(head))
+        .route("/control/v1/history/verify", get(verify))
+        .route("/control/v1/history/compare", get(compare))
+        .route("/control/v1/history/export", get(export))
+        .route("/control/v1/leave", post(leave))
+        .with_state(control)
+}
+
+/// A refusal as RFC 9457 has it.
+struct Problem(StatusCode, Refusal);
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let status = match refusal.code.as_str() {
+            "no_quorum" => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::CONFLICT,
+        };
+        Self(status, refusal)
+    }
+}
+
+impl Problem {
+    fn internal(error: impl ToString) -> Self {
+        let refusal = Refusal::new("internal", error.to_string(), "See the daemon's log.");
+        Self(StatusCode::INTERNAL_SERVER_ERROR, refusal)
+    }
+
+    fn bad_request(what: String, advice: &str) -> Self {
+        Self(StatusCode::BAD_REQUEST, Refusal::new("bad_request", what, advice))
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let Self(status, refusal) = self;
+        let body = json!({
+            "type": format!("urn:vedette:problem:{}", refusal.code),
+            "title": refusal.what,
+            "status": status.as_u16(),
+            "detail": refusal.advice,
+            "code": refusal.code,
+        });
+        let kind = [(header::CONTENT_TYPE, "application/problem+json")];
+        (status, kind, body.to_string()).into_response()
+    }
+}
+
+type Answer<T> = Result<axum::Json<T>, Problem>;
+
+#[derive(Deserialize)]
+struct ProposeRequest {
+    id: CommandId,
+    command: Command,
+    actor: String,
+}
+
+#[derive(Serialize)]
+struct ProposeAnswer {
+    outcome: Outcome,
+}
+
+async fn propose(
+    State(control): State<Control>,
+    axum::Json(request): axum::Json<ProposeRequest>,
+) -> Answer<ProposeAnswer> {
+    if !is_for_operators(&request.command) {
+        return Err(Problem::bad_request(
+            "this command is the daemon's own and cannot be given by an operator".into(),
+            "See vedette --help for what can be done.",
+        ));
+    }
+    let actor = actor(&request.actor);
+    let proposal = control.proposer.proposal(request.id, &actor, request.command);
+    let outcome = control.proposer.propose(proposal).await?;
+    Ok(axum::Json(ProposeAnswer { outcome }))
+}
+
+/// Commands of an operator; the others are made by directors, agents and joining nodes.
+fn is_for_operators(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::RemoveNode { .. }
+            | Command::SetTiming(_)
+            | Command::SetLoggingLevel(_)
+            | Command::SetSeedCount(_)
+            | Command::Seed
+            | Command::SaveAlertScript { .. }
+            | Command::RollBackAlertScript { .. }
+            | Command::TestAlert { .. }
+    )
+}
+
+/// The name under which an operator's command is recorded, in a bounded length and on one line.
+fn actor(given: &str) -> String {
+    let clean: String = given.chars().filter(|c| !c.is_control()).take(64).collect();
+    if clean.is_empty() { "operator".into() } else { clean }
+}
+
+async fn state(State(control): State<Control>) -> axum::Json<ClusterState> {
+    axum::Json((*control.publisher.state()).clone())
+}
+
+async fn local(State(control): State<Control>) -> axum::Json<LocalDoc> {
+    let view = control.publisher.view();
+    let seen = Seen { view: &view, now: wall_time(), stale: control.publisher.stale() };
+    axum::Json(LocalDoc::new(seen))
+}
+
+#[derive(Deserialize)]
+struct TokenRequest {
+    name: String,
+    number: Option<NodeNumber>,
+    valid_s: u64,
+    #[serde(default)]
+    actor: String,
+}
+
+#[derive(Serialize)]
+struct TokenAnswer {
+    token: String,
+    name: String,
+    number: NodeNumber,
+    expires_at: String,
+}
+
+async fn token(
+    State(control): State<Control>,
+    axum::Json(request): axum::Json<TokenRequest>,
+) -> Answer<TokenAnswer> {
+    let TokenRequest { name, number, valid_s, actor: given } = request;
+    let number = number.unwrap_or_else(|| control.publisher.state().free_number());
+    let valid = Duration::from_secs(valid_s.clamp(30, 7 * 86_400));
+    let expires_at = wall_time().plus(valid);
+    let (token, hash) = control.admission.make_token(&name, number, expires_at)?;
+    let command = Command::IssueToken { hash, name: name.clone(), number, expires_at };
+    let proposal = control.proposer.proposal(fresh_id(), &actor(&given), command);
+    match control.proposer.propose(proposal).await? {
+        Outcome::Refused(refusal) => Err(refusal.into()),
+        Outcome::Applied { .. } | Outcome::Repeated { .. } => {
+            let expires_at = expires_at.to_string();
+            Ok(axum::Json(TokenAnswer { token, name, number, expires_at }))
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct HistoryQuery {
+    after: Option<u64>,
+    before: Option<u64>,
+    limit: Option<usize>,
+    severity: Option<String>,
+    code: Option<String>,
+    subject: Option<String>,
+    incident: Option<u64>,
+}
+
+impl HistoryQuery {
+    fn filter(&self) -> Result<Filter, Problem> {
+        let severity = named("severity", &self.severity, Severity::from_name)?;
+        let code = named("code", &self.code, Code::from_name)?;
+        let incident = self.incident;
+        Ok(Filter { severity, code, kind: self.subject.clone(), incident, ..Filter::default() })
+    }
+}
+
+/// The value of that name, where one is given.
+fn named<T>(
+    what: &str,
+    given: &Option<String>,
+    find: impl Fn(&str) -> Option<T>,
+) -> Result<Option<T>, Problem> {
+    let Some(name) = given else { return Ok(None) };
+    find(name).map(Some).ok_or_else(|| {
+        Problem::bad_request(
+            format!("there is no {what} {name}"),
+            "See the names in the answer of `vedette history show -o json`.",
+        )
+    })
+}
+
+async fn history(
+    State(control): State<Control>,
+    Query(query): Query<HistoryQuery>,
+) -> Answer<Vec<EventDoc>> {
+    let filter = query.filter()?;
+    let page = match (query.after, query.before) {
+        (Some(after), _) => Page::After(after),
+        (None, before) => Page::Before(before.unwrap_or(u64::MAX)),
+    };
+    let most = query.limit.unwrap_or(100).min(MOST_ROWS);
+    let history = control.publisher.history().clone();
+    let rows = blocking(move || history.query(page, most, &filter)).await?;
+    Ok(axum::Json(rows.iter().map(EventDoc::new).collect()))
+}
+
+async fn head(State(control): State<Control>) -> axum::Json<serde_json::Value> {
+    let head = control.publisher.history().head();
+    axum::Json(json!({ "seq": head.seq, "hash": head.hash }))
+}
+
+async fn verify(State(control): State<Control>) -> Answer<serde_json::Value> {
+    let history = control.publisher.history().clone();
+    let verdict = blocking(move || history.verify()).await?;
+    let first_bad =
+        verdict.fault.as_ref().map(|fault| json!({ "seq": fault.seq, "what": fault.detail }));
+    Ok(axum::Json(json!({
+        "ok": verdict.intact(),
+        "rows": verdict.checked,
+        "head": { "seq": verdict.head.seq, "hash": verdict.head.hash },
+        "first_bad": first_bad,
+        "unguarded": verdict.unguarded,
+    })))
+}
+
+/// Runs what reads the disk on a thread for it.
+async fn blocking<T: Send + 'static, E: ToString + Send + 'static>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, Problem> {
+    let result = tokio::task::spawn_blocking(work).await.map_err(Problem::internal)?;
+    result.map_err(Problem::internal)
+}
+
+#[derive(Serialize)]
+struct ComparedNode {
+    node: String,
+    seq: Option<u64>,
+    hash_at_common: Option<Hash>,
+    equal: bool,
+    error: Option<String>,
+}
+
+/// Compares with every other node at the last record that this node has, or the last one of the
+/// other where that has less.
+async fn compare(State(control): State<Control>) -> Answer<serde_json::Value> {
+    let head = control.publisher.history().head();
+    let state = control.publisher.state();
+    let mut nodes = Vec::new();
+    for node in state.nodes.values() {
+        let compared = if node.number == control.me {
+            let hash = Some(head.hash);
+            let seq = Some(head.seq);
+            let node = node.name.clone();
+            ComparedNode { node, seq, hash_at_common: hash, equal: true, error: None }
+        } else {
+            compare_with(&control, node.number, &node.name, head.seq).await
+        };
+        nodes.push(compared);
+    }
+    Ok(axum::Json(json!({ "seq": head.seq, "hash": head.hash, "nodes": nodes })))
+}
+
+async fn compare_with(control: &Control, number: NodeNumber, name: &str, seq: u64) -> ComparedNode {
+    let failed = |error: String| ComparedNode {
+        node: name.into(),
+        seq: None,
+        hash_at_common: None,
+        equal: false,
+        error: Some(error),
+    };
+    let theirs = match ask_head(control, number, seq).await {
+        Ok(head) => head,
+        Err(error) => return failed(error),
+    };
+    // At the last record that both have.
+    let common = seq.min(theirs.seq);
+    let their_hash = if theirs.seq <= seq { Some(theirs.hash) } else { theirs.hash_at };
+    match control.publisher.history().hash_at(common) {
+        Ok(ours) => ComparedNode {
+            node: name.into(),
+            seq: Some(theirs.seq),
+            hash_at_common: their_hash,
+            equal: common == 0 || (ours.is_some() && ours == their_hash),
+            error: None,
+        },
+        Err(error) => failed(error.to_string()),
+    }
+}
+
+async fn ask_head(control: &Control, node: NodeNumber, seq: u64) -> Result<HeadMessage, String> {
+    let body = serde_json::to_vec(&Some(seq)).map_err(|error| error.to_string())?;
+    let call = control.peers.call(node, kinds::HISTORY_HEAD, body, PEER_PATIENCE);
+    let answer = call.await.map_err(|error| error.to_string())?;
+    serde_json::from_slice(&answer).map_err(|error| error.to_string())
+}
+
+#[derive(Deserialize)]
+struct ExportQuery {
+    #[serde(default)]
+    format: String,
+}
+
+/// Streams the whole history; memory stays bounded however long it is.
+async fn export(
+    State(control): State<Control>,
+    Query(query): Query<ExportQuery>,
+) -> Result<Response, Problem> {
+    let (format, kind) = match query.format.as_str() {
+        "" | "jsonl" => (Format::Jsonl, "application/x-ndjson"),
+        "csv" => (Format::Csv, "text/csv"),
+        other => {
+            return Err(Problem::bad_request(
+                format!("there is no format {other}"),
+                "Use jsonl or csv.",
+            ));
+        }
+    };
+    let (sender, receiver) = mpsc::channel::<Result<Vec<u8>, std::io::Error>>(16);
+    let history = control.publisher.history().clone();
+    tokio::task::spawn_blocking(move || {
+        let mut writer = std::io::BufWriter::with_capacity(64 * 1_024, Chunks(sender.clone()));
+        if let Err(error) = history.export(0, &mut writer, format) {
+            let _ = sender.blocking_send(Err(std::io::Error::other(error.to_string())));
+        }
+    });
+    let chunks = futures_util::stream::unfold(receiver, |mut receiver| async move {
+        receiver.recv().await.map(|chunk| (chunk, receiver))
+    });
+    Ok(([(header::CONTENT_TYPE, kind)], Body::from_stream(chunks)).into_response())
+}
+
+/// Writes into a channel; a reader that went away ends the writing.
+struct Chunks(mpsc::Sender<Result<Vec<u8>, std::io::Error>>);
+
+impl std::io::Write for Chunks {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0
+            .blocking_send(Ok(bytes.to_vec()))
+            .map_err(|_| std::io::Error::from(std::io::ErrorKind::BrokenPipe))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+async fn leave(State(control): State<Control>) -> StatusCode {
+    let _ = control.leave.send(()).await;
+    StatusCode::ACCEPTED
+}

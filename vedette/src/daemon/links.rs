@@ -1,0 +1,298 @@
+//! The agent's side of its guard, and of everything the guard's reports are for.
+//!
+//! A report is shown (in the view), used to choose the paths of connections, and sent to the
+//! director, wherever that is. In the other direction the guard is told who the peers are and how
+//! its agent does; an agent that falls silent is restarted by its guard.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::sync::{mpsc, watch};
+use vedette_core::director::Input;
+use vedette_core::id::{ClusterId, NodeNumber, RaftId, Session};
+use vedette_core::model::AgentStatus;
+use vedette_core::observation::Report;
+use vedette_core::state::ClusterState;
+use vedette_node::guard::client::{Notices, Orders, connect};
+use vedette_node::guard::protocol::{
+    Configure, Confirmed, Notice, Order, OwnNetwork, PeerNode, SOCKET_VARIABLE, Secret,
+};
+use vedette_node::identity::{ClusterKey, StateDir, WELCOME};
+use vedette_node::join::Surroundings;
+use vedette_node::log::{Leadership, Log};
+use vedette_node::peers::{Peers, kinds};
+
+use super::office::Office;
+use super::publisher::Publisher;
+use super::service::ReportMessage;
+use super::standing::{Facts, Standing};
+use super::surroundings;
+
+/// How often the guard is told how its agent does, at least.
+const STATUS_EVERY: Duration = Duration::from_millis(100);
+
+/// How long a report may take to the director; the next one is on its way soon.
+const REPORT_PATIENCE: Duration = Duration::from_millis(500);
+
+/// What is known before anything is connected.
+pub(crate) struct Known {
+    pub(crate) me: NodeNumber,
+    pub(crate) cluster: ClusterId,
+    pub(crate) key: ClusterKey,
+    pub(crate) session: Session,
+    pub(crate) dir: StateDir,
+    pub(crate) surroundings: Surroundings,
+}
+
+/// What the tasks need.
+pub(crate) struct Means {
+    pub(crate) ground: Known,
+    pub(crate) log: Log,
+    pub(crate) peers: Peers,
+    pub(crate) office: Office,
+    pub(crate) publisher: Arc<Publisher>,
+    pub(crate) continuity: Arc<AtomicBool>,
+}
+
+/// The running tasks.
+pub(crate) struct Links {
+    orders: Orders,
+    gone: mpsc::Receiver<()>,
+}
+
+impl Links {
+    /// Waits until the guard is gone.
+    pub(crate) async fn guard_gone(&mut self) {
+        let _ = self.gone.recv().await;
+    }
+
+    /// Tells everybody that this node leaves on purpose, and the guard to end after the agent.
+    pub(crate) async fn leave(&self) {
+        for order in [Order::Leave, Order::Shutdown] {
+            if let Err(error) = self.orders.send(&order).await {
+                tracing::warn!(%error, "the guard could not be told that this node leaves");
+            }
+        }
+    }
+}
+
+/// Connects to the guard and starts the tasks.
+pub(crate) async fn start(means: Means) -> Result<Links> {
+    let path = std::env::var_os(SOCKET_VARIABLE).map(PathBuf::from).with_context(|| {
+        format!("{SOCKET_VARIABLE} is not set. Start the agent through `vedette daemon`.")
+    })?;
+    let (orders, notices) = connect(&path).await?;
+    let (gone_sender, gone) = mpsc::channel(1);
+    let (reports, latest) = watch::channel(None);
+    let means = Arc::new(means);
+    tokio::spawn(listen(notices, reports, gone_sender));
+    tokio::spawn(report(means.clone(), latest.clone()));
+    tokio::spawn(tell(means, orders.clone(), latest));
+    Ok(Links { orders, gone })
+}
+
+/// Takes the guard's notices until it is gone.
+async fn listen(
+    mut notices: Notices,
+    reports: watch::Sender<Option<Arc<Report>>>,
+    gone: mpsc::Sender<()>,
+) {
+    while let Some(notice) = notices.next().await {
+        match notice {
+            Notice::Report(report) => {
+                reports.send_replace(Some(Arc::new(report)));
+            }
+            Notice::Warning { text } => tracing::warn!("guard: {text}"),
+            Notice::Rejected(kinds) => tracing::debug!(?kinds, "packets that did not count"),
+            Notice::Welcome { session, version } => {
+                tracing::debug!(session = session.0, %version, "connected to the guard");
+            }
+        }
+    }
+    let _ = gone.send(()).await;
+}
+
+/// Hands each report to the director. One is on its way at a time; what comes meanwhile replaces
+/// what waits, since only the latest counts.
+async fn report(means: Arc<Means>, mut latest: watch::Receiver<Option<Arc<Report>>>) {
+    let mut leadership = means.log.leadership();
+    loop {
+        let report = latest.borrow_and_update().clone();
+        let leader = leadership.borrow_and_update().leader;
+        if let (Some(report), Some(leader)) = (report, leader) {
+            send_report(&means, report, leader).await;
+        }
+        let mut leader_only = leadership.clone();
+        let leader_changed = leader_only.wait_for(|new| new.leader != leader);
+        tokio::select! {
+            changed = latest.changed() => if changed.is_err() { return },
+            changed = leader_changed => if changed.is_err() { return },
+        }
+    }
+}
+
+async fn send_report(means: &Means, report: Arc<Report>, leader: RaftId) {
+    let state = means.publisher.state();
+    let Some(node) = state.nodes.values().find(|node| node.raft_id == leader) else { return };
+    if node.number == means.ground.me {
+        means.office.tell(Input::Report(report));
+        return;
+    }
+    let message = ReportMessage { session: means.ground.session, report: (*report).clone() };
+    let Ok(body) = serde_json::to_vec(&message) else { return };
+    let sent = means.peers.call(node.number, kinds::REPORT, body, REPORT_PATIENCE).await;
+    if let Err(error) = sent {
+        tracing::debug!(%error, "a report did not reach the director");
+    }
+}
+
+/// Keeps the view's local part, the guard, the connections and the director's facts up to date.
+async fn tell(means: Arc<Means>, orders: Orders, mut latest: watch::Receiver<Option<Arc<Report>>>) {
+    let mut views = means.publisher.views();
+    let mut leadership = means.log.leadership();
+    let mut told = Told::default();
+    loop {
+        let report = latest.borrow_and_update().clone();
+        let state = views.borrow_and_update().state.clone();
+        let leads = leadership.borrow_and_update().clone();
+        told.step(&means, &orders, &state, &leads, report).await;
+        tokio::select! {
+            changed = latest.changed() => if changed.is_err() { return },
+            changed = views.changed() => if changed.is_err() { return },
+            changed = leadership.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(STATUS_EVERY) => {}
+        }
+    }
+}
+
+/// What the guard and the disk were told last.
+#[derive(Default)]
+struct Told {
+    running: bool,
+    configure: Option<Configure>,
+    status: Option<(AgentStatus, Option<u64>, bool)>,
+    status_at: Option<tokio::time::Instant>,
+    surroundings: Option<Surroundings>,
+}
+
+impl Told {
+    async fn step(
+        &mut self,
+        means: &Means,
+        orders: &Orders,
+        state: &ClusterState,
+        leads: &Leadership,
+        report: Option<Arc<Report>>,
+    ) {
+        let facts =
+            Facts { me: means.ground.me, state, leadership: leads, report: report.as_deref() };
+        let standing = Standing::of(&facts, self.running);
+        self.running = standing.agent == AgentStatus::Running;
+        means.continuity.store(standing.continuity, Ordering::SeqCst);
+        if let Some(report) = &report {
+            means.peers.set_links(&report.links);
+        }
+        self.surround(means, orders, state, leads).await;
+        self.status(orders, &standing, leads, state).await;
+        means.publisher.update_local(|local| {
+            standing.apply(local);
+            local.report = report;
+        });
+    }
+
+    /// Members, addresses, timers: to the guard, the connections and the disk.
+    async fn surround(
+        &mut self,
+        means: &Means,
+        orders: &Orders,
+        state: &ClusterState,
+        leads: &Leadership,
+    ) {
+        let ground = &means.ground;
+        let now = surroundings::of_state(ground.me, state, leads);
+        if let Some(now) = now
+            && !self.surroundings.as_ref().is_some_and(|old| surroundings::same(old, &now))
+        {
+            means.peers.update(now.members.clone());
+            if let Err(error) = ground.dir.store_document(WELCOME, &now) {
+                tracing::error!(%error, "the members of the cluster cannot be kept on disk");
+            }
+            self.surroundings = Some(now);
+        }
+        let known = self.surroundings.as_ref().unwrap_or(&ground.surroundings);
+        let configure = configure(ground, known, state);
+        if self.configure.as_ref() != Some(&configure) {
+            send(orders, &Order::Configure(Box::new(configure.clone()))).await;
+            self.configure = Some(configure);
+        }
+    }
+
+    /// How the agent does: at every change, and again and again as a sign of life.
+    async fn status(
+        &mut self,
+        orders: &Orders,
+        standing: &Standing,
+        leads: &Leadership,
+        state: &ClusterState,
+    ) {
+        // Leases are granted in the name of an office that everybody knows of.
+        let in_office = leads.me && state.term == leads.term;
+        let director = leads.last_quorum_ack.filter(|_| in_office).map(|at| Confirmed {
+            term: leads.term,
+            age_us: u64::try_from(at.elapsed().as_micros()).unwrap_or(u64::MAX),
+        });
+        let news = (standing.agent, director.map(|confirmed| confirmed.term), standing.continuity);
+        let due = self.status_at.is_none_or(|at| at.elapsed() >= STATUS_EVERY);
+        if self.status == Some(news) && !due {
+            return;
+        }
+        self.status = Some(news);
+        self.status_at = Some(tokio::time::Instant::now());
+        let order =
+            Order::Status { status: standing.agent, director, continuity: standing.continuity };
+        send(orders, &order).await;
+    }
+}
+
+async fn send(orders: &Orders, order: &Order) {
+    // A guard that is gone is noticed by whoever listens to it.
+    if let Err(error) = orders.send(order).await {
+        tracing::debug!(%error, "an order did not reach the guard");
+    }
+}
+
+fn configure(ground: &Known, known: &Surroundings, state: &ClusterState) -> Configure {
+    let own = known.members.get(&ground.me);
+    let networks = known.networks.iter().filter_map(|(number, network)| {
+        Some(OwnNetwork {
+            number: *number,
+            priority: network.priority,
+            address: own?.addresses.get(number)?.ip(),
+            port: network.beat_port,
+            ping: network.ping,
+        })
+    });
+    let peers =
+        known.members.iter().filter(|(number, _)| **number != ground.me).map(|(number, peer)| {
+            PeerNode {
+                number: *number,
+                live: surroundings::is_live(state, *number),
+                addresses: peer
+                    .addresses
+                    .iter()
+                    .map(|(network, address)| (*network, address.ip()))
+                    .collect(),
+            }
+        });
+    Configure {
+        me: ground.me,
+        cluster: ground.cluster,
+        key: Secret::new(ground.key.0),
+        timing: known.settings.timing,
+        networks: networks.collect(),
+        peers: peers.collect(),
+    }
+}

@@ -1,0 +1,215 @@
+//! Runs the core's director: feeds it, waits for its deadlines, and does what it says.
+//!
+//! One task owns the machine; everything that takes time (proposing, changing the log's members)
+//! is done by tasks of its own that report back as inputs. The task decides nothing.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use vedette_core::director::{ACTOR, Director, Input, Output};
+use vedette_core::id::{CommandId, NodeNumber, RaftId, Session};
+use vedette_core::state::ClusterState;
+use vedette_core::time;
+use vedette_node::log::{Leadership, Log};
+
+use super::proposer::Proposer;
+use super::publisher::Publisher;
+
+/// Inputs that may wait; reports of 128 nodes a few times over. A full queue drops reports, which
+/// come again.
+const QUEUE: usize = 1_024;
+
+/// How long joining a node to the log, or taking it out, may take before it is tried again.
+const MEMBERSHIP_PATIENCE: Duration = Duration::from_secs(20);
+
+/// The way in.
+#[derive(Clone)]
+pub(crate) struct Office(mpsc::Sender<Input>);
+
+impl Office {
+    /// Tells the director something; what does not fit is dropped, and comes again.
+    pub(crate) fn tell(&self, input: Input) {
+        let _ = self.0.try_send(input);
+    }
+}
+
+/// What the task needs.
+pub(crate) struct Means {
+    pub(crate) me: NodeNumber,
+    pub(crate) session: Session,
+    pub(crate) log: Log,
+    pub(crate) proposer: Proposer,
+    pub(crate) publisher: Arc<Publisher>,
+    /// Whether this node's agent took part in the seeded cluster before.
+    pub(crate) continuity: Arc<std::sync::atomic::AtomicBool>,
+}
+
+/// Starts the task.
+pub(crate) fn start(means: Means) -> Office {
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    let office = Office(sender);
+    tokio::spawn(run(means, office.clone(), receiver));
+    office
+}
+
+async fn run(means: Means, office: Office, mut inputs: mpsc::Receiver<Input>) {
+    let start = Instant::now();
+    let now = || time::Instant::from(start.elapsed());
+    let mut director = Director::new(means.publisher.state());
+    let mut out = Vec::new();
+    let mut views = means.publisher.views();
+    let mut leadership = means.log.leadership();
+    let mut seen = Leadership::default();
+    let membership = Membership::start(&means);
+    loop {
+        let deadline = director.deadline();
+        tokio::select! {
+            input = inputs.recv() => {
+                let Some(input) = input else { return };
+                director.handle(now(), input, &mut out);
+            }
+            changed = views.changed() => {
+                if changed.is_err() { return }
+                let state = views.borrow_and_update().state.clone();
+                director.handle(now(), Input::State(state), &mut out);
+                membership.look();
+            }
+            changed = leadership.changed() => {
+                if changed.is_err() { return }
+                let new = leadership.borrow_and_update().clone();
+                follow(&means, &mut director, (&seen, &new), now(), &mut out);
+                seen = new;
+                membership.look();
+            }
+            () = sleep_until(start, deadline) => director.on_timeout(now(), &mut out),
+        }
+        for output in out.drain(..) {
+            carry_out(&means, &office, output);
+        }
+    }
+}
+
+async fn sleep_until(start: Instant, deadline: Option<time::Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(start + Duration::from_micros(at.as_micros())).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Tells the director what changed about who leads and who votes.
+fn follow(
+    means: &Means,
+    director: &mut Director,
+    (old, new): (&Leadership, &Leadership),
+    now: time::Instant,
+    out: &mut Vec<Output>,
+) {
+    if new.me && (!old.me || old.term != new.term) {
+        let continuity = means.continuity.load(std::sync::atomic::Ordering::SeqCst);
+        let elected = Input::Elected {
+            term: new.term,
+            me: means.me,
+            session: means.session,
+            own_continuity: continuity,
+        };
+        director.handle(now, elected, out);
+    }
+    if old.me && !new.me {
+        director.handle(now, Input::Deposed, out);
+    }
+    let fresh = !old.me || old.voters != new.voters || old.joint != new.joint;
+    if new.me && fresh && !new.joint {
+        let state = means.publisher.state();
+        let voters = numbers(&state, &new.voters);
+        director.handle(now, Input::Voters(voters), out);
+    }
+}
+
+fn numbers(state: &ClusterState, members: &BTreeSet<RaftId>) -> Vec<NodeNumber> {
+    let votes = |node: &&vedette_core::model::Node| members.contains(&node.raft_id);
+    state.nodes.values().filter(votes).map(|node| node.number).collect()
+}
+
+fn carry_out(means: &Means, office: &Office, output: Output) {
+    match output {
+        Output::Propose { id, command } => {
+            let proposal = means.proposer.proposal(id, ACTOR, command);
+            let (log, office) = (means.log.clone(), office.clone());
+            tokio::spawn(async move {
+                let input = match log.propose(proposal).await {
+                    Ok(outcome) => Input::Proposed { id, outcome },
+                    Err(_) => Input::Lost { id },
+                };
+                // Must arrive: the director waits for it.
+                let _ = office.0.send(input).await;
+            });
+        }
+        Output::SetVoters(voters) => {
+            let state = means.publisher.state();
+            let ids: BTreeSet<RaftId> = voters
+                .iter()
+                .filter_map(|number| state.nodes.get(number))
+                .map(|node| node.raft_id)
+                .collect();
+            let (log, office) = (means.log.clone(), office.clone());
+            tokio::spawn(async move {
+                if let Err(error) = log.set_voters(ids).await {
+                    tracing::debug!(%error, "the voters were not changed");
+                    let _ = office.0.send(Input::VotersFailed).await;
+                }
+            });
+        }
+    }
+}
+
+/// Keeps the log's members what the state says: every node of the cluster follows the log, and
+/// nobody else. Done by the leader, one change at a time.
+struct Membership(Arc<tokio::sync::Notify>);
+
+impl Membership {
+    fn start(means: &Means) -> Self {
+        let wake = Arc::new(tokio::sync::Notify::new());
+        tokio::spawn(keep_members(means.log.clone(), means.publisher.clone(), wake.clone()));
+        Self(wake)
+    }
+
+    /// Something changed that may need a change of members.
+    fn look(&self) {
+        self.0.notify_one();
+    }
+}
+
+async fn keep_members(log: Log, publisher: Arc<Publisher>, wake: Arc<tokio::sync::Notify>) {
+    loop {
+        let _ = tokio::time::timeout(Duration::from_secs(1), wake.notified()).await;
+        let leadership = log.leadership().borrow().clone();
+        if !leadership.me {
+            continue;
+        }
+        let state = publisher.state();
+        if state.cluster.is_none() {
+            continue;
+        }
+        let wanted: BTreeSet<RaftId> = state.nodes.values().map(|node| node.raft_id).collect();
+        let present: BTreeSet<RaftId> =
+            leadership.voters.union(&leadership.learners).copied().collect();
+        if let Some(new) = wanted.difference(&present).next().copied() {
+            let added = tokio::time::timeout(MEMBERSHIP_PATIENCE, log.add_learner(new)).await;
+            tracing::debug!(member = %new, ?added, "a node joins the log");
+        } else if let Some(old) = present.difference(&wanted).next().copied() {
+            // A voter is made a learner by the director first; then it can go.
+            if leadership.learners.contains(&old) || leadership.voters.len() > 1 {
+                let removed = tokio::time::timeout(MEMBERSHIP_PATIENCE, log.remove(old)).await;
+                tracing::debug!(member = %old, ?removed, "a node leaves the log");
+            }
+        }
+    }
+}
+
+/// An id that nobody else draws.
+pub(crate) fn fresh_id() -> CommandId {
+    CommandId(uuid::Uuid::new_v4().into_bytes())
+}

@@ -1,0 +1,125 @@
+//! Proposing: from whichever node, to whoever leads the log.
+//!
+//! A proposal that gets no answer may or may not have been applied; it is proposed again with the
+//! same id until an outcome is known or patience ends, which is harmless because `apply` knows the
+//! ids it has seen.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+use vedette_core::command::{Command, Proposal};
+use vedette_core::id::{CommandId, NodeNumber, RaftId};
+use vedette_core::state::{Outcome, Refusal};
+use vedette_core::time::WallTime;
+use vedette_node::log::{Log, ProposeError};
+use vedette_node::peers::{Peers, kinds};
+
+use super::publisher::Publisher;
+
+/// How long an operator's command may take before the answer is that nobody leads.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long one attempt at another node may take.
+const ATTEMPT: Duration = Duration::from_secs(3);
+
+/// The clock that people read.
+pub(crate) fn wall_time() -> WallTime {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    WallTime(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// What another node answers to a forwarded proposal.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Forwarded {
+    /// It was applied, or refused.
+    Done(Outcome),
+    /// That node does not lead.
+    NotLeader,
+    /// The outcome is not known.
+    Unknown,
+}
+
+/// Proposes for this node.
+#[derive(Clone)]
+pub(crate) struct Proposer {
+    me: NodeNumber,
+    log: Log,
+    peers: Peers,
+    publisher: Arc<Publisher>,
+}
+
+impl Proposer {
+    /// A proposer for the node `me`.
+    pub(crate) fn new(me: NodeNumber, log: Log, peers: Peers, publisher: Arc<Publisher>) -> Self {
+        Self { me, log, peers, publisher }
+    }
+
+    /// A command as this node proposes it now.
+    pub(crate) fn proposal(&self, id: CommandId, actor: &str, command: Command) -> Proposal {
+        Proposal { id, at: wall_time(), origin: self.me, actor: actor.into(), command }
+    }
+
+    /// Proposes until an outcome is known.
+    ///
+    /// # Errors
+    /// A refusal that says that nobody leads, if that stays so.
+    pub(crate) async fn propose(&self, proposal: Proposal) -> Result<Outcome, Refusal> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(outcome) = self.attempt(&proposal).await {
+                return Ok(outcome);
+            }
+            if Instant::now() >= deadline {
+                return Err(self.nobody_leads());
+            }
+            // Woken by news about who leads; a short pause otherwise.
+            let mut leadership = self.log.leadership();
+            let _ = tokio::time::timeout(Duration::from_millis(30), leadership.changed()).await;
+        }
+    }
+
+    async fn attempt(&self, proposal: &Proposal) -> Option<Outcome> {
+        let leader = self.log.leadership().borrow().leader?;
+        match self.node_of(leader)? {
+            node if node == self.me => self.log.propose(proposal.clone()).await.ok(),
+            node => match self.forward(node, proposal).await? {
+                Forwarded::Done(outcome) => Some(outcome),
+                Forwarded::NotLeader | Forwarded::Unknown => None,
+            },
+        }
+    }
+
+    async fn forward(&self, node: NodeNumber, proposal: &Proposal) -> Option<Forwarded> {
+        let body = serde_json::to_vec(proposal).ok()?;
+        let answer = self.peers.call(node, kinds::PROPOSE, body, ATTEMPT).await.ok()?;
+        serde_json::from_slice(&answer).ok()
+    }
+
+    /// Answers a proposal that another node forwarded.
+    pub(crate) async fn serve(&self, proposal: Proposal) -> Forwarded {
+        match self.log.propose(proposal).await {
+            Ok(outcome) => Forwarded::Done(outcome),
+            Err(ProposeError::NotLeader { .. }) => Forwarded::NotLeader,
+            Err(ProposeError::Unknown | ProposeError::Stopped(_)) => Forwarded::Unknown,
+        }
+    }
+
+    fn node_of(&self, raft_id: RaftId) -> Option<NodeNumber> {
+        let state = self.publisher.state();
+        state.nodes.values().find(|node| node.raft_id == raft_id).map(|node| node.number)
+    }
+
+    fn nobody_leads(&self) -> Refusal {
+        Refusal::new(
+            "no_quorum",
+            format!(
+                "no majority of the cluster answered within {} s, so nothing can be decided",
+                PATIENCE.as_secs()
+            ),
+            "See which nodes are missing: vedette status. Repeating the command is harmless.",
+        )
+    }
+}

@@ -1,0 +1,243 @@
+//! The publisher: turns what is applied into what is shown.
+//!
+//! The log tells it of every entry ([`Applied`]); it keeps the latest state and records, hands
+//! the records to the history, and publishes a new [`View`]. It is the one [`Source`] of every
+//! surface. A reader takes the latest view and never waits for another reader, nor does the log
+//! wait for any of them; only a history that cannot keep up (a full disk) is waited for.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use vedette_collector::history::{Head, History, HistoryError};
+use vedette_core::id::{NodeNumber, Session};
+use vedette_core::model::{AgentStatus, HostStatus, Role, Severity};
+use vedette_core::record::Record;
+use vedette_core::state::ClusterState;
+use vedette_core::view::{Local, Source, View};
+use vedette_node::log::Applied;
+
+/// What was applied so far.
+struct Known {
+    state: Arc<ClusterState>,
+    recent: VecDeque<Arc<Record>>,
+    shown: Arc<[Arc<Record>]>,
+    local: Local,
+}
+
+/// See the module.
+pub(crate) struct Publisher {
+    known: Mutex<Known>,
+    view: watch::Sender<Arc<View>>,
+    revision: watch::Sender<u64>,
+    /// When this node was last part of a quorum; `None` while it is.
+    stale_since: Mutex<Option<Instant>>,
+    history: Arc<History>,
+    /// Records up to this one were there before this process started, and are not news.
+    old_until: u64,
+    /// Records up to this one are in a state that was installed as a whole.
+    installed_seq: AtomicU64,
+}
+
+impl Publisher {
+    /// A publisher of the state `initial`, with the latest records that the history holds.
+    pub(crate) fn new(
+        node: NodeNumber,
+        session: Session,
+        initial: ClusterState,
+        history: Arc<History>,
+    ) -> Result<Self, HistoryError> {
+        let mut latest = history.before(u64::MAX, View::RECENT)?;
+        latest.reverse();
+        let recent: VecDeque<Arc<Record>> = latest.into_iter().map(Arc::new).collect();
+        let state = Arc::new(initial);
+        let local = Local {
+            node,
+            session,
+            quorate: false,
+            director: false,
+            role: Role::Learner,
+            host: HostStatus::Unknown,
+            agent: AgentStatus::Initializing,
+            stage: "topology",
+            waiting_for: "its own guard".into(),
+            report: None,
+            history_seq: history.head().seq,
+            agentx: None,
+        };
+        let shown: Arc<[Arc<Record>]> = recent.iter().cloned().collect();
+        let view = View { state: state.clone(), recent: shown.clone(), local: local.clone() };
+        Ok(Self {
+            known: Mutex::new(Known { state, recent, shown, local }),
+            view: watch::Sender::new(Arc::new(view)),
+            revision: watch::Sender::new(0),
+            stale_since: Mutex::new(Some(Instant::now())),
+            old_until: history.head().seq,
+            history,
+            installed_seq: AtomicU64::new(0),
+        })
+    }
+
+    /// The latest view, followed as it changes.
+    pub(crate) fn views(&self) -> watch::Receiver<Arc<View>> {
+        self.view.subscribe()
+    }
+
+    /// The latest revision, followed as it changes.
+    pub(crate) fn revisions(&self) -> watch::Receiver<u64> {
+        self.revision.subscribe()
+    }
+
+    /// The latest state.
+    pub(crate) fn state(&self) -> Arc<ClusterState> {
+        self.lock().state.clone()
+    }
+
+    /// The last record of a state that was installed as a whole: records up to it may have to be
+    /// fetched from other nodes.
+    pub(crate) fn installed_seq(&self) -> u64 {
+        self.installed_seq.load(Ordering::SeqCst)
+    }
+
+    /// The history behind it.
+    pub(crate) fn history(&self) -> &Arc<History> {
+        &self.history
+    }
+
+    /// The last durable record, followed as it changes.
+    pub(crate) fn durable(&self) -> watch::Receiver<Head> {
+        self.history.durable()
+    }
+
+    /// Changes what this node knows of itself, and publishes if that made a difference.
+    pub(crate) fn update_local(&self, change: impl FnOnce(&mut Local)) {
+        let mut known = self.lock();
+        let before = known.local.clone();
+        change(&mut known.local);
+        if known.local == before {
+            return;
+        }
+        if known.local.quorate != before.quorate {
+            let since = (!known.local.quorate).then(Instant::now);
+            *self.stale_since.lock().unwrap_or_else(PoisonError::into_inner) = since;
+        }
+        self.publish(&known);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn publish(&self, known: &Known) {
+        let view = View {
+            state: known.state.clone(),
+            recent: known.shown.clone(),
+            local: known.local.clone(),
+        };
+        self.view.send_replace(Arc::new(view));
+        // Also when only the local part changed: surfaces show that too.
+        self.revision.send_replace(known.state.revision);
+    }
+
+    fn take(&self, state: &Arc<ClusterState>, records: &[Arc<Record>]) {
+        let mut known = self.lock();
+        known.state = state.clone();
+        if let Some(me) = state.nodes.get(&known.local.node) {
+            known.local.role = me.role;
+        }
+        let last = known.recent.back().map_or(0, |record| record.seq);
+        known.recent.extend(records.iter().filter(|record| record.seq > last).cloned());
+        while known.recent.len() > View::RECENT {
+            known.recent.pop_front();
+        }
+        if !records.is_empty() {
+            known.shown = known.recent.iter().cloned().collect();
+        }
+        self.publish(&known);
+    }
+
+    /// Hands records to the history; where it is full, waits until it has room.
+    async fn keep(&self, records: &[Arc<Record>]) {
+        let mut warned = false;
+        loop {
+            let refused = match self.history.append(records.iter().cloned()) {
+                Ok(appended) => appended.refused,
+                Err(error) => {
+                    tracing::error!(%error, "a record does not fit the history of this node");
+                    return;
+                }
+            };
+            if refused == 0 {
+                return;
+            }
+            if !warned {
+                tracing::error!("the history takes no more records; this node waits for it");
+                warned = true;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    fn log(&self, record: &Record) {
+        if record.seq <= self.old_until {
+            return;
+        }
+        let (seq, cause, message) = (record.seq, &record.cause, &record.message);
+        match record.severity {
+            Severity::Error => tracing::error!(seq, %cause, "{message}"),
+            Severity::Warning => tracing::warn!(seq, %cause, "{message}"),
+            Severity::Notice => tracing::info!(seq, %cause, "{message}"),
+            Severity::Informational => tracing::debug!(seq, %cause, "{message}"),
+        }
+    }
+}
+
+impl Applied for Publisher {
+    fn applied<'a>(
+        &'a self,
+        state: &'a Arc<ClusterState>,
+        _index: u64,
+        records: Vec<Record>,
+    ) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let records: Vec<Arc<Record>> = records.into_iter().map(Arc::new).collect();
+            self.take(state, &records);
+            if !records.is_empty() {
+                self.keep(&records).await;
+            }
+            for record in &records {
+                self.log(record);
+            }
+        })
+    }
+
+    fn installed<'a>(&'a self, state: &'a Arc<ClusterState>) -> BoxFuture<'a, ()> {
+        self.installed_seq.fetch_max(state.seq, Ordering::SeqCst);
+        Box::pin(async move { self.take(state, &[]) })
+    }
+}
+
+impl Source for Publisher {
+    fn view(&self) -> Arc<View> {
+        self.view.borrow().clone()
+    }
+
+    fn stale(&self) -> Duration {
+        let since = *self.stale_since.lock().unwrap_or_else(PoisonError::into_inner);
+        since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    fn records_after(&self, seq: u64, most: usize) -> Vec<Arc<Record>> {
+        match self.history.after(seq, most) {
+            Ok(records) => records.into_iter().map(Arc::new).collect(),
+            Err(error) => {
+                tracing::warn!(%error, "the history cannot be read");
+                Vec::new()
+            }
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! How this node stands: what it may say of itself, worked out from its guard's report, the log's
+//! leadership and the state.
+//!
+//! Two questions need care. *May this node claim to know the cluster?* Only while its guard holds a
+//! lease, that is, heard a director with a majority behind it lately. *Did this node take part in
+//! the running cluster?* (`continuity`, which tells a new director that the cluster did not start
+//! from nothing.) Only if it was adopted under the office of the present term: a state read from
+//! disk may say "seeded" although everybody was away in between.
+
+use vedette_core::id::NodeNumber;
+use vedette_core::model::{AgentStatus, HostStatus, Role};
+use vedette_core::observation::Report;
+use vedette_core::state::ClusterState;
+use vedette_core::view::Local;
+use vedette_node::log::Leadership;
+
+/// What is known at a moment.
+pub(crate) struct Facts<'a> {
+    pub(crate) me: NodeNumber,
+    pub(crate) state: &'a ClusterState,
+    pub(crate) leadership: &'a Leadership,
+    pub(crate) report: Option<&'a Report>,
+}
+
+/// What follows from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) quorate: bool,
+    pub(crate) director: bool,
+    pub(crate) host: HostStatus,
+    pub(crate) agent: AgentStatus,
+    pub(crate) stage: &'static str,
+    pub(crate) waiting_for: String,
+    pub(crate) continuity: bool,
+}
+
+impl Standing {
+    /// Works it out; `running` tells whether the agent was adopted before.
+    pub(crate) fn of(facts: &Facts<'_>, running: bool) -> Self {
+        let Facts { me, state, leadership, report } = facts;
+        let quorate = report.is_some_and(|report| report.lease);
+        let director = leadership.me && state.director == Some(*me);
+        let in_office = leadership.leader.is_some() && state.term == leadership.term;
+        let caught_up =
+            leadership.last_applied > 0 && leadership.last_applied >= leadership.committed;
+        let adopted = quorate && in_office && caught_up;
+        let running = running || adopted;
+        let stage = match (report, leadership.leader, adopted || running) {
+            (None, ..) => "topology",
+            (_, None, false) => "log",
+            (.., false) => "cluster",
+            (.., true) => "running",
+        };
+        Self {
+            quorate,
+            director,
+            host: host(*report, quorate),
+            agent: if running { AgentStatus::Running } else { AgentStatus::Initializing },
+            stage,
+            waiting_for: waiting_for(facts, quorate),
+            continuity: running && quorate && in_office && state.seeded,
+        }
+    }
+
+    /// Puts it into what is shown.
+    pub(crate) fn apply(&self, local: &mut Local) {
+        local.quorate = self.quorate;
+        local.director = self.director;
+        local.host = self.host;
+        local.agent = self.agent;
+        local.stage = self.stage;
+        local.waiting_for.clone_from(&self.waiting_for);
+    }
+}
+
+/// A node that has peers and hears none of them is cut off (spec A8).
+fn host(report: Option<&Report>, quorate: bool) -> HostStatus {
+    let Some(report) = report else { return HostStatus::Unknown };
+    let alone = !report.peers.is_empty() && !report.links.iter().any(|link| link.inbound);
+    if alone && !quorate { HostStatus::Disconnected } else { HostStatus::Up }
+}
+
+/// For whom or what this node waits, in words (spec V10).
+fn waiting_for(facts: &Facts<'_>, quorate: bool) -> String {
+    let Facts { me, state, report, .. } = facts;
+    let Some(report) = report else { return "its own guard".into() };
+    if !quorate {
+        let heard = |number: NodeNumber| {
+            number == *me || report.links.iter().any(|link| link.peer == number && link.inbound)
+        };
+        let voters: Vec<_> = state.nodes.values().filter(|node| node.role == Role::Voter).collect();
+        let silent: Vec<&str> = voters
+            .iter()
+            .filter(|node| !heard(node.number))
+            .map(|node| node.name.as_str())
+            .collect();
+        let needed = voters.len() / 2 + 1;
+        let there = voters.len() - silent.len();
+        return if silent.is_empty() {
+            "a director".into()
+        } else {
+            format!("a majority: {there} of {needed} voters are there, {} not", silent.join(", "))
+        };
+    }
+    if !state.seeded {
+        let missing: Vec<&str> =
+            state.missing_nodes().iter().map(|node| node.name.as_str()).collect();
+        let there = state.nodes.len() - missing.len();
+        let wanted = usize::from(state.settings.seed_count).min(state.nodes.len());
+        return format!("{} ({there} of {wanted} nodes are there)", missing.join(", "));
+    }
+    String::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use vedette_core::fixture::Fixture;
+    use vedette_core::id::RaftId;
+
+    use super::*;
+
+    fn report(lease: bool, hears: &[u16]) -> Report {
+        use vedette_core::id::{NetworkNumber, Session};
+        use vedette_core::observation::{LinkView, PeerView};
+        let link = |peer: &u16| LinkView {
+            peer: NodeNumber(*peer),
+            network: NetworkNumber(1),
+            inbound: true,
+            outbound: true,
+            silent: None,
+            rtt_us: None,
+            lost: 0,
+            received: 0,
+        };
+        let peer = |peer: u16| PeerView {
+            peer: NodeNumber(peer),
+            session: None,
+            agent: AgentStatus::Unknown,
+            leaving: false,
+        };
+        Report {
+            observer: NodeNumber(1),
+            session: Session(1),
+            sequence: 1,
+            self_suspect: false,
+            lease,
+            continuity: false,
+            agent: AgentStatus::Running,
+            peers: vec![peer(2), peer(3)],
+            links: hears.iter().map(link).collect(),
+            interfaces: Vec::new(),
+        }
+    }
+
+    fn leadership(term: u64) -> Leadership {
+        Leadership {
+            leader: Some(RaftId(1)),
+            term,
+            last_applied: 9,
+            committed: 9,
+            ..Leadership::default()
+        }
+    }
+
+    /// V10, A8: without a majority the node says whom it misses, and that it is cut off.
+    #[test]
+    fn a_node_alone_says_so() {
+        let fixture = Fixture::settled(3);
+        let report = report(false, &[]);
+        let facts = Facts {
+            me: NodeNumber(1),
+            state: &fixture.state,
+            leadership: &Leadership::default(),
+            report: Some(&report),
+        };
+        let standing = Standing::of(&facts, true);
+        assert_eq!(standing.host, HostStatus::Disconnected);
+        assert!(!standing.quorate && !standing.continuity);
+        assert_eq!(standing.waiting_for, "a majority: 1 of 2 voters are there, n2, n3 not");
+    }
+
+    /// V10: a state from disk that says "seeded" does not make a cluster that has just started a
+    /// running one: only an office of the present term does.
+    #[test]
+    fn continuity_needs_an_office_of_this_term() {
+        let fixture = Fixture::settled(3);
+        let report = report(true, &[2]);
+        let facts = |leadership| {
+            Standing::of(
+                &Facts {
+                    me: NodeNumber(1),
+                    state: &fixture.state,
+                    leadership,
+                    report: Some(&report),
+                },
+                false,
+            )
+        };
+        let old = facts(&leadership(fixture.state.term + 1));
+        assert!(!old.continuity && old.agent == AgentStatus::Initializing);
+        assert_eq!(old.stage, "cluster");
+        let present = facts(&leadership(fixture.state.term));
+        assert!(present.continuity && present.agent == AgentStatus::Running);
+    }
+}

@@ -1,0 +1,141 @@
+//! Puts the publisher behind every surface: HTTP on TCP and on the control socket, SNMP.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use vedette_collector::history::{Filter, Page};
+use vedette_core::config::{AgentX, Config};
+use vedette_core::record::Record;
+use vedette_exporter::{
+    Counters, EventQuery, HistoryReader, HistoryUnavailable, Limits, Surface, serve_tcp,
+    serve_unix, system_clock,
+};
+use vedette_mib::{FileCursor, Handle, Master, Subagent, SubagentConfig};
+
+use super::control::{self, Control};
+use super::publisher::Publisher;
+
+/// The file that remembers how far SNMP notifications were sent.
+const SNMP_CURSOR: &str = "snmp.cursor";
+
+impl HistoryReader for Publisher {
+    fn events(&self, query: &EventQuery) -> Result<Vec<Arc<Record>>, HistoryUnavailable> {
+        let filter = Filter { severity: query.severity, code: query.code, ..Filter::default() };
+        self.history()
+            .query(Page::After(query.after), query.limit, &filter)
+            .map(|records| records.into_iter().map(Arc::new).collect())
+            .map_err(|error| HistoryUnavailable(error.to_string()))
+    }
+}
+
+/// Serves HTTP where the configuration says, and on the control socket, until `shutdown`.
+pub(crate) async fn start_http(
+    config: &Config,
+    publisher: &Arc<Publisher>,
+    control: Control,
+    shutdown: watch::Receiver<bool>,
+) -> Result<()> {
+    let counters = Arc::new(Counters::default());
+    let surface = || Surface {
+        source: publisher.clone(),
+        history: publisher.clone(),
+        clock: Arc::new(system_clock),
+        counters: counters.clone(),
+        changed: publisher.revisions(),
+        records: durable_seq(publisher),
+    };
+    tokio::spawn(watch_history(publisher.clone(), counters.clone()));
+    let public = vedette_exporter::router(surface());
+    if let Some(address) = config.http {
+        let listener = TcpListener::bind(address).await.with_context(|| {
+            format!("HTTP cannot listen on {address}. Set another address: [http] listen.")
+        })?;
+        let (router, end) = (public.clone(), ended(shutdown.clone()));
+        tokio::spawn(async move { serve_tcp(listener, router, Limits::default(), end).await });
+    }
+    let socket = config.control.clone();
+    if let Some(folder) = socket.parent() {
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("{} cannot be made", folder.display()))?;
+    }
+    let router = control::router(control).merge(public);
+    let end = ended(shutdown);
+    tokio::spawn(async move {
+        let served = serve_unix(&socket, router, 0o600, Limits::default(), end).await;
+        if let Err(error) = served {
+            tracing::error!(%error, "the control socket cannot be served");
+        }
+    });
+    Ok(())
+}
+
+async fn ended(mut shutdown: watch::Receiver<bool>) {
+    let _ = shutdown.wait_for(|over| *over).await;
+}
+
+/// The last durable record as a bare number.
+fn durable_seq(publisher: &Publisher) -> watch::Receiver<u64> {
+    let mut durable = publisher.durable();
+    let (sender, receiver) = watch::channel(durable.borrow().seq);
+    tokio::spawn(async move {
+        while durable.changed().await.is_ok() {
+            let seq = durable.borrow_and_update().seq;
+            sender.send_replace(seq);
+        }
+    });
+    receiver
+}
+
+/// Shows how the history does.
+async fn watch_history(publisher: Arc<Publisher>, counters: Arc<Counters>) {
+    let mut health = publisher.history().health();
+    let mut durable = publisher.durable();
+    loop {
+        let stalled = health.borrow_and_update().stalled.is_some();
+        counters.history_stalled.store(stalled, Ordering::Relaxed);
+        let seq = durable.borrow_and_update().seq;
+        publisher.update_local(|local| local.history_seq = seq);
+        tokio::select! {
+            changed = health.changed() => if changed.is_err() { return },
+            changed = durable.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Starts the SNMP subagent, where SNMP is on.
+pub(crate) fn start_snmp(config: &Config, publisher: &Arc<Publisher>) -> io::Result<Option<Snmp>> {
+    let Some(agentx) = &config.snmp else { return Ok(None) };
+    let master = match agentx {
+        AgentX::Unix(path) => Master::Unix(path.clone()),
+        AgentX::Tcp(address) => Master::Tcp(*address),
+    };
+    let cursor = FileCursor::new(config.state_dir.join(SNMP_CURSOR));
+    let handle = Subagent::start(SubagentConfig::new(master), publisher.clone(), Box::new(cursor))?;
+    let handle = Arc::new(handle);
+    tokio::spawn(poke(handle.clone(), publisher.clone()));
+    Ok(Some(Snmp(handle)))
+}
+
+/// The running subagent; dropping it says good-bye to the master.
+pub(crate) struct Snmp(#[expect(dead_code, reason = "held until the end")] Arc<Handle>);
+
+/// Wakes the subagent for every change, and shows whether it is connected.
+async fn poke(handle: Arc<Handle>, publisher: Arc<Publisher>) {
+    let mut revisions = publisher.revisions();
+    let mut durable = publisher.durable();
+    loop {
+        let connected = handle.connected();
+        publisher.update_local(|local| local.agentx = Some(connected));
+        tokio::select! {
+            changed = revisions.changed() => if changed.is_err() { return },
+            changed = durable.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(Duration::from_millis(200)) => continue,
+        }
+        handle.poke();
+    }
+}
