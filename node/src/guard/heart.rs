@@ -1,0 +1,372 @@
+//! The heartbeat thread: one loop around [`Topology`], with real-time priority.
+//!
+//! It waits for a packet, an order or a deadline, steps the machine and sends what comes out. It
+//! takes no lock, writes no log line and allocates nothing while the cluster is as it was: a
+//! report, once a second or at a change, is the exception. Nobody can hold it up: what it tells
+//! the agent goes into a bounded queue, and if that is full, the next report replaces this one.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, SyncSender};
+use std::time::Duration;
+
+use vedette_core::id::{NetworkNumber, Session};
+use vedette_core::lease::Confirmation;
+use vedette_core::model::AgentStatus;
+use vedette_core::time::Instant;
+use vedette_core::topology::{Config, Input, Output, Peer, Reject, Rejected, Topology};
+use vedette_core::wire::Codec;
+
+use super::nets::Nets;
+use super::probe::{Doubts, Target};
+use super::protocol::{Configure, Confirmed, Notice};
+use super::sys::{self, Waker};
+
+/// More bytes than a beat has, so that an oversized packet is seen to be one.
+const BUFFER: usize = 256;
+/// Packets taken from one socket before the others and the clock get their turn.
+const BURST: usize = 64;
+/// How often it is looked whether packets were refused.
+const COUNT_EVERY: Duration = Duration::from_secs(5);
+
+/// What the heartbeat thread is told.
+#[derive(Debug)]
+pub(super) enum Command {
+    Configure(Box<Configure>),
+    Status {
+        status: AgentStatus,
+        director: Option<Confirmed>,
+        continuity: bool,
+    },
+    Probed(NetworkNumber, Option<bool>),
+    /// An agent is there and listens.
+    Listener(SyncSender<Notice>),
+    /// The agent is gone.
+    Gone,
+    Leave,
+    Stop,
+}
+
+/// How other threads speak to the heartbeat thread.
+#[derive(Clone, Debug)]
+pub(super) struct Heart {
+    commands: Sender<Command>,
+    waker: Arc<Waker>,
+}
+
+impl Heart {
+    pub(super) fn tell(&self, command: Command) {
+        // If the thread is gone, so is the guard.
+        let _ = self.commands.send(command);
+        self.waker.wake();
+    }
+}
+
+/// Starts the thread. `targets` is told what to probe.
+pub(super) fn start(
+    session: Session,
+    targets: Sender<Vec<Target>>,
+    doubts: Doubts,
+) -> io::Result<(Heart, std::thread::JoinHandle<()>)> {
+    let (sender, commands) = std::sync::mpsc::channel();
+    let waker = Arc::new(Waker::new()?);
+    let heart = Heart { commands: sender, waker: Arc::clone(&waker) };
+    let thread = std::thread::Builder::new()
+        .name("heartbeat".into())
+        .stack_size(256 << 10)
+        .spawn(move || Beating::new(session, commands, waker, targets, doubts).run())?;
+    Ok((heart, thread))
+}
+
+/// What belongs to the thread.
+struct Beating {
+    started: std::time::Instant,
+    session: Session,
+    commands: Receiver<Command>,
+    waker: Arc<Waker>,
+    targets: Sender<Vec<Target>>,
+    doubts: Doubts,
+    cluster: Option<Cluster>,
+    nets: Nets,
+    own: Input,
+    listener: Option<SyncSender<Notice>>,
+    unsaid: Vec<Notice>,
+    report_due: bool,
+    counted: Rejected,
+    count_at: Instant,
+    out: Vec<Output>,
+}
+
+struct Cluster {
+    configure: Configure,
+    codec: Codec,
+    topology: Topology,
+}
+
+const NO_AGENT: Input =
+    Input::Agent { status: AgentStatus::Down, director: None, continuity: false };
+
+impl Beating {
+    fn new(
+        session: Session,
+        commands: Receiver<Command>,
+        waker: Arc<Waker>,
+        targets: Sender<Vec<Target>>,
+        doubts: Doubts,
+    ) -> Self {
+        Self {
+            started: std::time::Instant::now(),
+            session,
+            commands,
+            waker,
+            targets,
+            doubts,
+            cluster: None,
+            nets: Nets::default(),
+            own: NO_AGENT,
+            listener: None,
+            unsaid: Vec::new(),
+            report_due: false,
+            counted: Rejected::default(),
+            count_at: Instant::ZERO,
+            out: Vec::with_capacity(64),
+        }
+    }
+
+    fn now(&self) -> Instant {
+        Instant::from(self.started.elapsed())
+    }
+
+    fn run(mut self) {
+        if let Err(error) = sys::real_time() {
+            tracing::warn!(
+                %error,
+                "heartbeats run without real-time priority: a busy machine may look dead. \
+                 Give the service CAP_SYS_NICE or LimitRTPRIO=10"
+            );
+        }
+        let mut fds = Vec::with_capacity(9);
+        loop {
+            fds.clear();
+            fds.push(sys::readable(&*self.waker));
+            fds.extend(self.nets.nets.iter().filter_map(|n| n.socket.as_ref()).map(sys::readable));
+            sys::wait(&mut fds, self.time_left());
+            if fds[0].revents != 0 {
+                self.waker.clear();
+            }
+            while let Ok(command) = self.commands.try_recv() {
+                if matches!(command, Command::Stop) {
+                    return;
+                }
+                self.obey(command);
+            }
+            self.pass_time();
+            self.receive();
+            self.tell();
+        }
+    }
+
+    /// Until something is due.
+    fn time_left(&self) -> Option<Duration> {
+        let beat = self.cluster.as_ref().and_then(|c| c.topology.deadline());
+        let due = [beat, self.nets.deadline()].into_iter().flatten().min()?;
+        Some(due.since(self.now()))
+    }
+
+    fn obey(&mut self, command: Command) {
+        let now = self.now();
+        match command {
+            Command::Configure(configure) => self.configure(now, *configure),
+            Command::Status { status, director, continuity } => {
+                let director = director.map(|confirmed| Confirmation {
+                    term: confirmed.term,
+                    at: before(now, Duration::from_micros(confirmed.age_us)),
+                });
+                self.set_own(now, Input::Agent { status, director, continuity });
+            }
+            Command::Gone => {
+                self.listener = None;
+                self.set_own(now, NO_AGENT);
+            }
+            Command::Listener(listener) => {
+                self.listener = Some(listener);
+                self.report_due = self.cluster.is_some();
+                self.counted = Rejected::default();
+            }
+            Command::Probed(network, answer) => self.set_probe(now, network, answer),
+            Command::Leave => self.step(now, Input::Leave),
+            Command::Stop => {}
+        }
+    }
+
+    fn set_own(&mut self, now: Instant, own: Input) {
+        self.own = own.clone();
+        self.step(now, own);
+    }
+
+    fn step(&mut self, now: Instant, input: Input) {
+        if let Some(cluster) = &mut self.cluster {
+            cluster.topology.handle(now, input, &mut self.out);
+            self.flush(now);
+        }
+    }
+
+    fn configure(&mut self, now: Instant, configure: Configure) {
+        for text in self.nets.configure(now, &configure) {
+            tracing::warn!("{text}");
+            self.unsaid.push(Notice::Warning { text });
+        }
+        let config = topology_config(self.session, &configure);
+        match self.cluster.take() {
+            Some(mut old) if same_cluster(&old.configure, &configure) => {
+                old.topology.reconfigure(now, config, &mut self.out);
+                self.cluster = Some(Cluster { configure, ..old });
+            }
+            _ => {
+                let codec = Codec::new(configure.cluster, configure.key.bytes());
+                let topology = Topology::new(config, now);
+                self.cluster = Some(Cluster { configure, codec, topology });
+                self.step(now, self.own.clone());
+            }
+        }
+        for at in 0..self.nets.nets.len() {
+            let interface = self.nets.nets[at].interface();
+            self.step(now, Input::Interface(interface));
+        }
+        let targets = self.nets.nets.iter().filter_map(|net| Target::of(&net.own)).collect();
+        // Without a prober there are no probes.
+        let _ = self.targets.send(targets);
+        self.flush(now);
+    }
+
+    fn set_probe(&mut self, now: Instant, network: NetworkNumber, answer: Option<bool>) {
+        if let Some(net) = self.nets.nets.iter_mut().find(|net| net.own.number == network) {
+            net.probe = answer;
+            let interface = net.interface();
+            self.step(now, Input::Interface(interface));
+        }
+    }
+
+    fn pass_time(&mut self) {
+        let now = self.now();
+        self.nets.retry(now);
+        let Some(cluster) = &mut self.cluster else { return };
+        if cluster.topology.deadline().is_some_and(|due| now >= due) {
+            cluster.topology.on_timeout(now, &mut self.out);
+            self.doubts.set(|network| cluster.topology.network_in_doubt(network));
+            self.flush(now);
+        }
+        if now >= self.count_at {
+            self.count_at = now + COUNT_EVERY;
+            self.count();
+        }
+    }
+
+    fn receive(&mut self) {
+        let mut buffer = [0; BUFFER];
+        for at in 0..self.nets.nets.len() {
+            for _ in 0..BURST {
+                let net = &self.nets.nets[at];
+                let Some(socket) = &net.socket else { break };
+                let Ok((length, _)) = socket.recv_from(&mut buffer) else { break };
+                let network = net.own.number;
+                let Some(cluster) = &self.cluster else { break };
+                let input = match cluster.codec.decode(&buffer[..length]) {
+                    Ok(beat) => Input::Beat(network, beat),
+                    Err(why) => Input::Garbage(why),
+                };
+                self.step(self.now(), input);
+            }
+        }
+    }
+
+    /// Does what the machine wants.
+    fn flush(&mut self, now: Instant) {
+        let mut out = std::mem::take(&mut self.out);
+        for output in out.drain(..) {
+            match (output, &self.cluster) {
+                (Output::Send(beat), Some(cluster)) => {
+                    let packet = cluster.codec.encode(&beat);
+                    let to = (beat.destination, beat.network);
+                    if let Some(network) = self.nets.send(now, to, &packet) {
+                        self.interface_changed(now, network);
+                    }
+                }
+                _ => self.report_due = true,
+            }
+        }
+        self.out = out;
+    }
+
+    /// The machine answers this with a wish to report, nothing else.
+    fn interface_changed(&mut self, now: Instant, network: NetworkNumber) {
+        let interface = self.nets.interface(network);
+        if let (Some(cluster), Some(interface)) = (&mut self.cluster, interface) {
+            cluster.topology.handle(now, Input::Interface(interface), &mut self.out);
+            self.out.clear();
+            self.report_due = true;
+        }
+    }
+
+    fn count(&mut self) {
+        let Some(cluster) = &self.cluster else { return };
+        let rejected = cluster.topology.rejected();
+        if rejected == self.counted {
+            return;
+        }
+        if rejected.of(Reject::OwnNumber) > self.counted.of(Reject::OwnNumber) {
+            let me = cluster.configure.me;
+            let text = format!(
+                "another machine sends heartbeats as node {me} of this cluster, which is this \
+                 node's own number. Stop one of the two: a copied state directory does this"
+            );
+            self.unsaid.push(Notice::Warning { text });
+        }
+        self.counted = rejected;
+        let kinds = rejected.iter().map(|(kind, number)| (kind.name().to_owned(), number));
+        self.unsaid.push(Notice::Rejected(kinds.collect::<BTreeMap<_, _>>()));
+    }
+
+    /// Tells the agent what there is to tell; what does not fit is told later.
+    fn tell(&mut self) {
+        let Some(listener) = &self.listener else { return self.unsaid.truncate(16) };
+        while !self.unsaid.is_empty() {
+            let notice = self.unsaid.remove(0);
+            if let Err(std::sync::mpsc::TrySendError::Full(notice)) = listener.try_send(notice) {
+                return self.unsaid.insert(0, notice);
+            }
+        }
+        if let Some(cluster) = self.cluster.as_mut().filter(|_| self.report_due) {
+            let now = Instant::from(self.started.elapsed());
+            let report = Notice::Report(cluster.topology.report(now));
+            self.report_due = listener.try_send(report).is_err();
+        }
+    }
+}
+
+fn before(now: Instant, age: Duration) -> Instant {
+    Instant::from(now.since(Instant::ZERO).saturating_sub(age))
+}
+
+fn same_cluster(old: &Configure, new: &Configure) -> bool {
+    (old.me, old.cluster, old.key) == (new.me, new.cluster, new.key)
+}
+
+fn topology_config(session: Session, configure: &Configure) -> Config {
+    Config {
+        me: configure.me,
+        session,
+        timing: configure.timing,
+        networks: configure.networks.iter().map(|net| (net.number, net.priority)).collect(),
+        peers: configure
+            .peers
+            .iter()
+            .map(|peer| Peer {
+                number: peer.number,
+                live: peer.live,
+                networks: peer.addresses.keys().copied().collect(),
+            })
+            .collect(),
+    }
+}

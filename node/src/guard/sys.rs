@@ -1,0 +1,98 @@
+//! The system calls that the guard needs and safe Rust does not have. All unsafe code is here.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+/// Low among the real-time priorities: above all normal work, below the kernel's own threads.
+const PRIORITY: i32 = 10;
+
+fn checked(result: i32) -> io::Result<i32> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Lets the calling thread run before all normal work. Children do not inherit it.
+pub(super) fn real_time() -> io::Result<()> {
+    let parameter = libc::sched_param { sched_priority: PRIORITY };
+    let policy = libc::SCHED_RR | libc::SCHED_RESET_ON_FORK;
+    // SAFETY: `parameter` is valid for the call; 0 names the calling thread.
+    checked(unsafe { libc::sched_setscheduler(0, policy, &parameter) }).map(drop)
+}
+
+/// Keeps what is in memory in memory. On fault only: pages that were never used cost nothing.
+pub(super) fn lock_memory() -> io::Result<()> {
+    let flags = libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT;
+    // SAFETY: takes no pointers.
+    checked(unsafe { libc::mlockall(flags) }).map(drop)
+}
+
+/// Wakes a thread that waits in [`wait`].
+#[derive(Debug)]
+pub(super) struct Waker(File);
+
+impl Waker {
+    pub(super) fn new() -> io::Result<Self> {
+        // SAFETY: takes no pointers.
+        let raw = checked(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
+        // SAFETY: the descriptor is new and nobody else's.
+        Ok(Self(File::from(unsafe { OwnedFd::from_raw_fd(raw) })))
+    }
+
+    pub(super) fn wake(&self) {
+        // It fails only if it would overflow, and then it is awake.
+        let _ = (&self.0).write(&1_u64.to_ne_bytes());
+    }
+
+    pub(super) fn clear(&self) {
+        let _ = (&self.0).read(&mut [0; 8]);
+    }
+}
+
+impl AsRawFd for Waker {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// A descriptor to wait for.
+pub(super) fn readable(fd: &impl AsRawFd) -> libc::pollfd {
+    libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 }
+}
+
+/// Waits until one of the descriptors is readable or the time is over.
+pub(super) fn wait(fds: &mut [libc::pollfd], time: Option<Duration>) {
+    let limit = time.map(|time| libc::timespec {
+        tv_sec: time.as_secs().min(3_600) as libc::time_t,
+        tv_nsec: time.subsec_nanos().into(),
+    });
+    let limit = limit.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: `fds` and `limit` are valid for the call; no signal mask is given. An interruption
+    // is as good as a timeout: the caller looks at everything again.
+    let result = unsafe {
+        libc::ppoll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, limit, std::ptr::null())
+    };
+    if result < 0 {
+        fds.iter_mut().for_each(|fd| fd.revents = 0);
+    }
+}
+
+/// The child ends, by SIGTERM, when the thread that started it ends.
+pub(super) fn end_with_parent(command: &mut Command) {
+    let parent = nix::unistd::getpid();
+    let prepare = move || {
+        nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?;
+        // The parent may have died before the call.
+        if nix::unistd::getppid() == parent {
+            Ok(())
+        } else {
+            Err(io::Error::from_raw_os_error(libc::ESRCH))
+        }
+    };
+    // SAFETY: `prepare` makes two system calls and allocates nothing.
+    unsafe { command.pre_exec(prepare) };
+}
