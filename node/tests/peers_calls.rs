@@ -56,7 +56,7 @@ async fn large_messages_go_through() {
     assert!(answer[1..] == body, "the body was changed on its way");
 }
 
-/// H4, H7: a cut of the preferred network costs a call the hedge, not its time limit, and topology
+/// A cut of the preferred network costs a call the hedge, not its time limit, and topology
 /// need not have noticed.
 #[tokio::test]
 async fn a_cut_network_does_not_lose_a_call() {
