@@ -164,9 +164,12 @@ pub async fn join(request: &JoinRequest) -> Result<Joined, JoinError> {
     }
     let _lock = dir.lock()?;
     dir.check_unused()?;
-    let asking = Asking::new(request, attempt(&dir, request.token.hash())?)?;
+    let (storage, first_attempt) = attempt(&dir, request.token.hash())?;
+    let asking = Asking::new(request, storage)?;
     let answered = asking.ask_members().await;
-    if matches!(answered, Err(JoinError::Refused(_) | JoinError::Unreachable { .. })) {
+    if first_attempt
+        && matches!(answered, Err(JoinError::Refused(_) | JoinError::Unreachable { .. }))
+    {
         dir.remove_document(JOINING)?;
     }
     let (member, answer) = answered?;
@@ -180,14 +183,15 @@ pub async fn join(request: &JoinRequest) -> Result<Joined, JoinError> {
     Ok(Joined::Member(membership.identity))
 }
 
-/// The storage id to join with: a new one, or that of an earlier attempt with the same token.
-fn attempt(dir: &StateDir, token: Hash) -> Result<StorageId, StateDirError> {
+/// The storage id to join with, and whether it is a new one: an earlier attempt with the same token
+/// whose outcome is not known may have made a node with its storage, so it is kept then.
+fn attempt(dir: &StateDir, token: Hash) -> Result<(StorageId, bool), StateDirError> {
     match dir.document::<Attempt>(JOINING)? {
-        Some(earlier) if earlier.token == token => Ok(earlier.storage),
+        Some(earlier) if earlier.token == token => Ok((earlier.storage, false)),
         _ => {
             let attempt = Attempt { token, storage: StorageId(rand::random()) };
             dir.store_document(JOINING, &attempt)?;
-            Ok(attempt.storage)
+            Ok((attempt.storage, true))
         }
     }
 }

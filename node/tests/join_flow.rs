@@ -3,17 +3,18 @@
 mod join_support;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use join_support::*;
-use vedette_core::command::Command;
-use vedette_core::id::{Hash, NodeNumber, StorageId};
-use vedette_core::state::{Outcome, Refusal};
+use vedette_core::command::{Command, NewNode, Proposal};
+use vedette_core::id::{CommandId, Hash, NodeNumber, StorageId};
+use vedette_core::state::{ClusterState, Outcome, Refusal};
 use vedette_core::time::WallTime;
 use vedette_node::identity::{Identity, StateDir, StateDirError, WELCOME};
 use vedette_node::join::{
-    Admitter, JoinError, JoinRequest, Joined, Surroundings, Token, init, join,
+    Admitter, JoinDesk, JoinError, JoinRequest, Joined, Surroundings, Token, init, join,
 };
 use vedette_node::pki::Tls;
 
@@ -221,12 +222,37 @@ async fn a_lost_answer_is_given_again() {
     let dir = StateDir::new(home.path().join("state"));
     assert!(matches!(dir.load(), Err(StateDirError::NotAMember { .. })));
 
+    // A member that knows nothing of the token explains; one that saw the command answers.
+    first.desk = Arc::new(JoinDesk::new(first.member.clone(), first.log.clone()).expect("keys"));
     first.open();
     let state = first.log.state();
+    let result = join(&request).await;
+    let Err(JoinError::Refused(refusal)) = result else { panic!("not refused: {result:?}") };
+    assert_eq!(refusal.code, "join_over");
+    first.desk.applied(&added(&state, &token));
     let identity = joins(&request).await;
     assert_eq!(first.log.state().revision, state.revision, "it was added twice");
     let node = &state.nodes[&NodeNumber(3)];
     assert_eq!((node.raft_id, node.storage), (identity.raft_id, identity.storage));
+}
+
+/// The command that added node 3, as every member sees it applied.
+fn added(state: &ClusterState, token: &Token) -> Proposal {
+    let node = &state.nodes[&token.number];
+    let node = NewNode {
+        number: node.number,
+        name: node.name.clone(),
+        storage: node.storage,
+        version: node.version.clone(),
+        addresses: node.interfaces.iter().map(|(n, i)| (*n, i.address)).collect(),
+    };
+    Proposal {
+        id: CommandId([1; 16]),
+        at: now(),
+        origin: NodeNumber(1),
+        actor: "agent".into(),
+        command: Command::AddNode { node, token: token.hash() },
+    }
 }
 
 async fn until_added(first: &First) {
