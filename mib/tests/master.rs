@@ -7,7 +7,9 @@ use std::fs;
 use std::sync::Arc;
 
 use common::fixture::World;
-use common::programs::{AUTH, PRIV, SNMPD_ENGINE, Snmpd, TRAPD_ENGINE, Trapd, USER, folder, printed};
+use common::programs::{
+    AUTH, PRIV, SNMPD_ENGINE, Snmpd, TRAPD_ENGINE, Trapd, USER, folder, printed,
+};
 use common::until;
 use vedette_core::model::HostStatus;
 use vedette_mib::{FileCursor, Handle, Master, Subagent, SubagentConfig};
@@ -42,4 +44,201 @@ fn a_walk_shows_the_cluster() {
         assert_eq!(snmpd.ask("snmpbulkwalk", &[repetitions], &["VEDETTE-MIB::vedette"]), walk);
     }
     assert_eq!(printed(snmpd.client("snmpbulkwalk", &V3).arg("VEDETTE-MIB::vedette")), walk);
+}
+
+/// Objects are found by their names in the MIB; nothing can be written (spec H4, H5, V7, V13).
+#[test]
+fn objects_are_read_by_name_and_never_written() {
+    let snmpd = Snmpd::start("");
+    let world = Arc::new(World::three_nodes());
+    let subagent = subagent(&snmpd, &world);
+    let values = snmpd.ask(
+        "snmpget",
+        &["-Oqv"],
+        &[
+            "VEDETTE-MIB::vedetteNodeHostStatus.3",
+            "VEDETTE-MIB::vedetteNodeAgentStatus.1",
+            "VEDETTE-MIB::vedetteNetworkGroupStatus.2",
+            "VEDETTE-MIB::vedettePortMembers.'h'",
+            "VEDETTE-MIB::vedetteNodeName.9",
+            "VEDETTE-MIB::vedetteNodeIndex.1",
+        ],
+    );
+    let missing = "No Such Instance currently exists at this OID";
+    let unknown = "No Such Object available on this agent at this OID";
+    assert_eq!(values, format!("down\nrunning\nstable\n 12\n{missing}\n{unknown}\n"));
+
+    let mut set = snmpd.client("snmpset", &["-v2c", "-cprivate", "-t5", "-r0"]);
+    let refused = common::programs::run(set.args(["VEDETTE-MIB::vedetteNodeName.1", "s", "x"]));
+    let complaint = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(complaint.contains("notWritable"), "{complaint}");
+
+    world.host(3, HostStatus::Up);
+    assert_eq!(snmpd.value("VEDETTE-MIB::vedetteNodeHostStatus.3").as_deref(), Some("up"));
+    assert!(subagent.counters().requests > 0);
+    subagent.stop();
+    assert_eq!(snmpd.value("VEDETTE-MIB::vedetteMibVersion.0"), None, "the region is given back");
+}
+
+/// 100,000 variables are walked without one missing; what a Get takes is printed.
+#[test]
+fn a_hundred_thousand_variables_are_walked() {
+    const LINKS: usize = 12_500;
+    let snmpd = Snmpd::start("");
+    let world = Arc::new(World::three_nodes());
+    world.links(LINKS);
+    let _subagent = subagent(&snmpd, &world);
+    let start = std::time::Instant::now();
+    let options = ["-Cr50", "-Onq"];
+    let walk = snmpd.ask("snmpbulkwalk", &options, &["VEDETTE-MIB::vedetteLinkTable"]);
+    println!("walk of {} variables: {:?}", walk.lines().count(), start.elapsed());
+    assert_eq!(walk.lines().count(), LINKS * 8);
+    let names: Vec<Vec<u32>> = walk.lines().map(numbers).collect();
+    assert!(names.is_sorted_by(|a, b| a < b), "names increase");
+}
+
+fn numbers(line: &str) -> Vec<u32> {
+    let name = line.split(' ').next().expect("a name");
+    name[1..].split('.').map(|number| number.parse().expect("a number")).collect()
+}
+
+/// H11, A13: every change is notified with names, both statuses, cause, severity and sequence; as
+/// SNMPv2c trap and, with SNMPv3 (SHA-256, AES), as trap and as inform.
+#[test]
+fn changes_are_notified_with_v2c_and_v3() {
+    let (v2, v3, inform) = (Trapd::start(), Trapd::start(), Trapd::start());
+    let v3_options = format!("-v3 -u {USER} -l authPriv -a SHA-256 -A {AUTH} -x AES -X {PRIV}");
+    let snmpd = Snmpd::start(&format!(
+        "trap2sink 127.0.0.1:{} public\n\
+         trapsess {v3_options} -e {SNMPD_ENGINE} 127.0.0.1:{}\n\
+         trapsess -Ci {v3_options} -e {TRAPD_ENGINE} 127.0.0.1:{}",
+        v2.port, v3.port, inform.port
+    ));
+    let world = Arc::new(World::three_nodes());
+    let subagent = subagent(&snmpd, &world);
+    for receiver in [&v2, &v3, &inform] {
+        receiver.wait_for(&["vedetteSubagentUp", "vedetteLocalNodeName.0 = STRING: n1"]);
+        assert!(
+            receiver.received().iter().all(|line| !line.contains("StatusChange")),
+            "nothing of the past is told"
+        );
+    }
+    world.host(3, HostStatus::Up);
+    world.host(2, HostStatus::Down);
+    subagent.poke();
+    for receiver in [&v2, &v3, &inform] {
+        let line = receiver.wait_for(&["vedetteNodeStatusChange", "STRING: n2"]);
+        for part in [
+            "vedetteClusterName.0 = STRING: sentry",
+            "vedetteNodeName.2 = STRING: n2",
+            "vedetteNodeHostStatus.2 = INTEGER: down(3)",
+            "vedettePreviousHostStatus.0 = INTEGER: up(2)",
+            "vedetteNotifyCause.0 = STRING: no beat on any network at n1 and n2 for 1000 ms",
+            "vedetteNotifySeverity.0 = INTEGER: error(1)",
+            "vedetteNotifySequence.0 = Counter64: ",
+            "vedetteNotifyRevision.0 = Counter64: 12",
+            "vedetteNotifyMessage.0 = STRING: node n2 is DOWN",
+        ] {
+            assert!(line.contains(part), "{part} in {line}");
+        }
+        receiver.wait_for(&["vedetteAgentStatusChange", "vedetteNodeAgentStatus.2"]);
+        receiver.wait_for(&["vedetteClusterSubstateChange"]);
+    }
+    until("all are taken", || (subagent.counters().cursor == world.head()).then_some(()));
+}
+
+/// What happens while the master or we are away is told afterwards: nothing is lost.
+#[test]
+fn notifications_go_on_where_they_stopped() {
+    let receiver = Trapd::start();
+    let mut snmpd = Snmpd::start(&format!("informsink 127.0.0.1:{} public", receiver.port));
+    let world = Arc::new(World::three_nodes());
+    let first = subagent(&snmpd, &world);
+    snmpd.kill();
+    until("the loss is seen", || (!first.connected()).then_some(()));
+    world.host(3, HostStatus::Up);
+    first.poke();
+    snmpd.restart();
+    receiver.wait_for(&["vedetteNodeHostStatus.3 = INTEGER: up(2)"]);
+    until("it is taken", || (first.counters().cursor == world.head()).then_some(()));
+    assert_eq!(first.counters().connects, 2);
+    first.stop();
+
+    world.host(2, HostStatus::Down);
+    let _second = subagent(&snmpd, &world);
+    receiver.wait_for(&["vedetteNodeHostStatus.2 = INTEGER: down(3)"]);
+    let repeated = receiver.received();
+    let of_third = repeated.iter().filter(|line| line.contains("vedetteNodeHostStatus.3"));
+    assert_eq!(of_third.count(), 1, "what was taken before is not told again");
+}
+
+/// A burst is told completely, in order, a few at a time.
+#[test]
+fn a_burst_of_notifications_arrives_completely() {
+    let receiver = Trapd::start();
+    let snmpd = Snmpd::start(&format!("informsink 127.0.0.1:{} public", receiver.port));
+    let world = Arc::new(World::three_nodes());
+    let subagent = subagent(&snmpd, &world);
+    for round in 0..100 {
+        let to = if round % 2 == 0 { HostStatus::Netpar } else { HostStatus::Up };
+        world.host(2, to);
+        subagent.poke();
+    }
+    until("all hundred are received", || {
+        let received = receiver.received();
+        let ours = received.iter().filter(|line| line.contains("vedetteNodeStatusChange"));
+        (ours.count() == 100).then_some(())
+    });
+    until("all are taken", || (subagent.counters().cursor == world.head()).then_some(()));
+    assert_eq!(subagent.counters().refused, 0);
+}
+
+/// snmpd restarted: back in no time. snmpd hung: nobody but this thread notices. snmpd killed in
+/// the midst of a walk: the next one is complete.
+#[test]
+fn a_master_that_is_restarted_hung_or_killed_does_no_harm() {
+    let mut snmpd = Snmpd::start("");
+    let world = Arc::new(World::three_nodes());
+    let subagent = subagent(&snmpd, &world);
+    for _ in 0..3 {
+        snmpd.restart();
+        until("the subagent is back", || snmpd.value("VEDETTE-MIB::vedetteMibVersion.0"));
+    }
+    snmpd.signal("-STOP");
+    for round in 0..200 {
+        world.host(2, if round % 2 == 0 { HostStatus::Down } else { HostStatus::Up });
+        subagent.poke();
+        let _ = subagent.counters();
+    }
+    snmpd.signal("-CONT");
+    until("it answers again", || snmpd.value("VEDETTE-MIB::vedetteNodeHostStatus.2"));
+    until("all is told", || (subagent.counters().cursor == world.head()).then_some(()));
+
+    world.links(12_500);
+    let options = ["-v2c", "-cpublic", "-t1", "-r0", "-Onq"];
+    let mut walk = snmpd.client("snmpwalk", &options);
+    let walk = walk.arg("VEDETTE-MIB::vedetteLinkTable").stdout(std::process::Stdio::piped());
+    let mut walk = walk.stderr(std::process::Stdio::null()).spawn().expect("snmpwalk");
+    let before = subagent.counters().requests;
+    until("the walk is under way", || (subagent.counters().requests > before + 100).then_some(()));
+    snmpd.kill();
+    let _ = walk.kill();
+    let _ = walk.wait();
+    world.links(100);
+    snmpd.restart();
+    until("the subagent is back", || snmpd.value("VEDETTE-MIB::vedetteMibVersion.0"));
+    let walk = snmpd.ask("snmpbulkwalk", &[], &["VEDETTE-MIB::vedetteLinkTable"]);
+    assert_eq!(walk.lines().count(), 800);
+}
+
+/// Without a master at all, and stopped before there ever was one.
+#[test]
+fn it_starts_and_stops_without_a_master() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let config = SubagentConfig::new(Master::Unix(dir.path().join("nobody")));
+    let cursor = Box::new(FileCursor::new(dir.path().join("notified")));
+    let handle = Subagent::start(config, Arc::new(World::three_nodes()), cursor).expect("start");
+    handle.poke();
+    assert!(!handle.connected());
+    handle.stop();
 }

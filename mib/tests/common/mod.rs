@@ -1,6 +1,6 @@
 //! What the tests of this crate share: a cluster to show, a private `snmpd`, and the programs of
 //! net-snmp.
-#![allow(dead_code, reason = "each test file uses its own part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part of it")]
 
 pub mod fixture;
 pub mod programs;

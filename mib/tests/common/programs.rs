@@ -91,8 +91,7 @@ impl Snmpd {
         let port = free_port();
         let socket = dir.path().join("agentx");
         let conf = format!(
-            "agentAddress udp:127.0.0.1:{port}\n\
-             rocommunity public 127.0.0.1\n\
+            "rocommunity public 127.0.0.1\n\
              rwcommunity private 127.0.0.1\n\
              createUser {USER} SHA-256 {AUTH} AES {PRIV}\n\
              rouser {USER} priv\n\
@@ -154,7 +153,8 @@ impl Snmpd {
 
     /// The value of one object as net-snmp prints it, or nothing as long as there is none.
     pub fn value(&self, object: &str) -> Option<String> {
-        let output = run(self.client("snmpget", &["-v2c", "-cpublic", "-t2", "-r0", "-Oqv"]).arg(object));
+        let output =
+            run(self.client("snmpget", &["-v2c", "-cpublic", "-t2", "-r0", "-Oqv"]).arg(object));
         let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         (output.status.success() && !text.starts_with("No Such")).then_some(text)
     }

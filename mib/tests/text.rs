@@ -1,0 +1,269 @@
+//! `VEDETTE-MIB.txt` and the code say the same: every object of the one is in the other, with the
+//! same number and type; every enumeration is the core's.
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+use std::sync::Arc;
+
+use common::fixture::World;
+use common::programs::{folder, printed, program, run};
+use vedette_core::model::{
+    AgentStatus, ClusterStatus, GroupStatus, HostStatus, InterfaceStatus, LinkStatus,
+    NetworkStatus, Priority, Role, Severity, Substate,
+};
+use vedette_core::record::Code;
+use vedette_core::view::Source;
+use vedette_mib::notify::{notification, notify_objects, subagent_up};
+use vedette_mib::oid::{Oid, ROOT};
+use vedette_mib::snapshot::Snapshot;
+use vedette_mib::{MIB_TEXT, Object, TimeBase, objects};
+
+/// An object as the MIB defines it.
+#[derive(Debug)]
+struct Defined {
+    syntax: String,
+    access: String,
+    suffix: Vec<u32>,
+}
+
+/// The text without comments, in words; quoted texts are left out.
+fn words() -> Vec<String> {
+    let code = MIB_TEXT.lines().map(|line| line.split("--").next().unwrap_or(""));
+    let code = code.collect::<Vec<_>>().join("\n");
+    let outside = code.split('"').step_by(2).collect::<Vec<_>>().join(" ");
+    let spaced = outside.replace('{', " { ").replace('}', " } ").replace(',', " , ");
+    spaced.split_whitespace().map(str::to_owned).collect()
+}
+
+/// The words behind `name KEYWORD` up to `::= { parent number }`, with parent and number.
+fn definitions(keyword: &str) -> BTreeMap<String, (Vec<String>, String, u32)> {
+    let words = words();
+    let mut found = BTreeMap::new();
+    for (place, pair) in words.windows(2).enumerate().filter(|(_, pair)| pair[1] == keyword) {
+        if !pair[0].starts_with("vedette") {
+            continue;
+        }
+        let body = &words[place + 2..];
+        let end = body.iter().position(|word| word == "::=").expect("a definition ends");
+        let number = body[end + 3].parse().expect("a number");
+        found.insert(pair[0].clone(), (body[..end].to_vec(), body[end + 2].clone(), number));
+    }
+    found
+}
+
+/// Where everything is, below the root.
+fn suffixes() -> BTreeMap<String, Vec<u32>> {
+    let words = words();
+    let mut parents: BTreeMap<String, (String, u32)> = BTreeMap::new();
+    for keyword in ["OBJECT-TYPE", "NOTIFICATION-TYPE"] {
+        for (name, (_, parent, number)) in definitions(keyword) {
+            parents.insert(name, (parent, number));
+        }
+    }
+    for place in 0..words.len() - 7 {
+        if words[place + 1] == "OBJECT" && words[place + 2] == "IDENTIFIER" {
+            let number = words[place + 6].parse().expect("a number");
+            parents.insert(words[place].clone(), (words[place + 5].clone(), number));
+        }
+    }
+    let mut known = BTreeMap::from([("vedette".to_owned(), Vec::new())]);
+    while known.len() <= parents.len() {
+        let before = known.len();
+        for (name, (parent, number)) in &parents {
+            if let Some(above) = known.get(parent).cloned() {
+                known.insert(name.clone(), [above.as_slice(), &[*number]].concat());
+            }
+        }
+        assert!(known.len() > before, "something hangs in the air");
+    }
+    known
+}
+
+fn defined() -> BTreeMap<String, Defined> {
+    let suffixes = suffixes();
+    let after = |words: &[String], keyword: &str| {
+        let place = words.iter().position(|word| word == keyword).expect("the keyword");
+        words[place + 1].clone()
+    };
+    definitions("OBJECT-TYPE")
+        .into_iter()
+        .map(|(name, (words, ..))| {
+            let (syntax, access) = (after(&words, "SYNTAX"), after(&words, "MAX-ACCESS"));
+            let suffix = suffixes[&name].clone();
+            (name, Defined { syntax, access, suffix })
+        })
+        .collect()
+}
+
+fn compare(access: &str, served: Vec<Object>) {
+    let mut defined = defined();
+    defined.retain(|_, object| object.access == access);
+    for object in served {
+        let Some(text) = defined.remove(object.name) else {
+            panic!("{} is served and not in the MIB as {access}", object.name);
+        };
+        assert_eq!(text.suffix, object.suffix, "number of {}", object.name);
+        assert_eq!(text.syntax, object.syntax.0, "syntax of {}", object.name);
+    }
+    assert!(defined.is_empty(), "in the MIB and not served: {:?}", defined.keys());
+}
+
+#[test]
+fn every_object_of_the_mib_is_served_and_no_other() {
+    compare("read-only", objects());
+    compare("accessible-for-notify", notify_objects());
+}
+
+/// Every value of a full cluster has the type that the MIB gives its object, and every object that
+/// the MIB defines has a value there.
+#[test]
+fn every_value_has_the_type_of_its_object() {
+    let world = World::three_nodes();
+    let snapshot = Snapshot::build(world.view(), TimeBase::default(), None);
+    let objects = objects();
+    let mut seen = BTreeSet::new();
+    let mut name = Vec::new();
+    while let Some((next, value)) = snapshot.next(&name, false) {
+        let object = objects.iter().find(|object| next.starts_with(&object.suffix));
+        let object = object.unwrap_or_else(|| panic!("{next:?} belongs to no object"));
+        assert_eq!(Some(value.kind()), object.syntax.wire(), "type of {}", object.name);
+        seen.insert(object.name);
+        name = next.to_vec();
+    }
+    let unseen: Vec<_> = objects.iter().filter(|object| !seen.contains(object.name)).collect();
+    assert!(unseen.is_empty(), "without a value: {unseen:?}");
+}
+
+/// `ONE_WAY`, `notConfigured` and `Stable` as the MIB spells them: `oneWay`, and so on.
+fn label(name: &str) -> String {
+    if !name.contains('_') && name.chars().any(char::is_lowercase) {
+        return name[..1].to_lowercase() + &name[1..];
+    }
+    let mut words = name.split('_').map(str::to_lowercase);
+    let first = words.next().unwrap_or_default();
+    words.fold(first, |label, word| label + &word[..1].to_uppercase() + &word[1..])
+}
+
+/// The enumerations of the MIB: name of the type, then label and number of each value.
+fn enumerations() -> BTreeMap<String, Vec<(String, u32)>> {
+    let words = words();
+    let mut found = BTreeMap::new();
+    for place in 0..words.len() - 2 {
+        if words[place + 1] != "::=" || words[place + 2] != "TEXTUAL-CONVENTION" {
+            continue;
+        }
+        let body = &words[place..];
+        let syntax = body.iter().position(|word| word == "SYNTAX").expect("a syntax");
+        if body[syntax + 1] != "INTEGER" {
+            continue;
+        }
+        let values = body[syntax + 3..].iter().take_while(|word| *word != "}");
+        let values = values.filter(|word| *word != ",").map(|word| {
+            let (label, number) =
+                word.trim_end_matches(')').split_once('(').expect("label(number)");
+            (label.to_owned(), number.parse().expect("a number"))
+        });
+        found.insert(words[place].clone(), values.collect());
+    }
+    found
+}
+
+/// The numbers are a contract (spec A8, A9): those of the MIB are those of the core.
+#[test]
+fn enumerations_are_those_of_the_core() {
+    macro_rules! of {
+        ($type:ty, $code:ident) => {
+            <$type>::ALL.iter().map(|value| (label(value.name()), value.$code())).collect()
+        };
+    }
+    let subjects = ["cluster", "node", "network", "interface", "link", "alertScript"];
+    let subjects = subjects.into_iter().zip(2..).map(|(label, code)| (label.to_owned(), code));
+    let core: BTreeMap<&str, Vec<(String, u32)>> = BTreeMap::from([
+        ("VedetteHostStatusCode", of!(HostStatus, code)),
+        ("VedetteAgentStatusCode", of!(AgentStatus, code)),
+        ("VedetteNetworkStatusCode", of!(NetworkStatus, code)),
+        ("VedetteInterfaceStatusCode", of!(InterfaceStatus, code)),
+        ("VedetteLinkStatusCode", of!(LinkStatus, code)),
+        ("VedetteGroupStatusCode", of!(GroupStatus, code)),
+        ("VedetteClusterStatusCode", of!(ClusterStatus, code)),
+        ("VedetteSubstateCode", of!(Substate, code)),
+        ("VedetteSeverityCode", of!(Severity, code)),
+        ("VedettePriorityCode", of!(Priority, code)),
+        ("VedetteRoleCode", of!(Role, code)),
+        ("VedetteRecordCode", of!(Code, number)),
+        (
+            "VedetteSubjectCode",
+            std::iter::once(("unknown".to_owned(), 1)).chain(subjects).collect(),
+        ),
+    ]);
+    let mib = enumerations();
+    assert_eq!(
+        mib.keys().map(String::as_str).collect::<Vec<_>>(),
+        core.keys().copied().collect::<Vec<_>>()
+    );
+    for (name, values) in core {
+        assert_eq!(mib[name], values, "values of {name}");
+    }
+}
+
+/// Every notification of the MIB is sent, with exactly the variables the MIB lists, in that order.
+#[test]
+fn notifications_carry_what_the_mib_says() {
+    let world = World::three_nodes();
+    let view = world.view();
+    let suffixes = suffixes();
+    let columns: BTreeMap<_, _> = suffixes.iter().map(|(name, suffix)| (suffix, name)).collect();
+    let named = |oid: &Oid| {
+        let suffix = oid.numbers().strip_prefix(ROOT).expect("an object of ours");
+        let object = (0..=suffix.len()).rev().find_map(|end| columns.get(&suffix[..end].to_vec()));
+        object.expect("an object of the MIB").to_string()
+    };
+    let mut missing = definitions("NOTIFICATION-TYPE");
+    let records = world.records_after(0, usize::MAX);
+    let sent = records.iter().filter_map(|record| notification(record, &view));
+    for varbinds in sent.chain([subagent_up(&view)]) {
+        let vedette_mib::value::Value::ObjectId(which) = &varbinds[0].value else {
+            panic!("{:?} says which notification it is", varbinds[0]);
+        };
+        let which = named(which);
+        let (words, ..) = &definitions("NOTIFICATION-TYPE")[&which];
+        let listed: Vec<_> =
+            words.iter().filter(|word| word.starts_with("vedette")).cloned().collect();
+        let carried: Vec<_> = varbinds[1..].iter().map(|varbind| named(&varbind.name)).collect();
+        assert_eq!(carried, listed, "variables of {which}");
+        missing.remove(&which);
+    }
+    assert!(missing.is_empty(), "never sent: {:?}", missing.keys());
+}
+
+/// The strictest level of smilint finds nothing; net-snmp loads it. (smilint ends with 0 whatever
+/// it finds, so what counts is that it prints nothing.)
+#[test]
+fn other_readers_of_mibs_have_nothing_to_say() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let mut smilint = program("smilint", dir.path());
+    smilint.env("SMIPATH", folder().join("base")).args(["-s", "-m", "-l", "6"]);
+    let output = run(smilint.arg("./VEDETTE-MIB.txt").current_dir(folder()));
+    let said = [output.stdout, output.stderr].concat();
+    assert_eq!(String::from_utf8_lossy(&said), "");
+
+    let mut translate: Command = program("snmptranslate", dir.path());
+    let number = printed(translate.args(["-On", "VEDETTE-MIB::vedette"]));
+    assert_eq!(number.trim(), Oid::new(ROOT).expect("short").to_string());
+}
+
+/// A table that did not change is not made anew, and shows the same.
+#[test]
+fn a_snapshot_is_made_from_the_one_before() {
+    let world = World::three_nodes();
+    let old = Snapshot::build(world.view(), TimeBase::default(), None);
+    let mut view = world.view().as_ref().clone();
+    view.local.quorate = false;
+    let new = Snapshot::build(Arc::new(view), TimeBase::default(), Some(&old));
+    assert_eq!(old.len(), new.len());
+    assert_eq!(old.get(&[1, 10, 1, 3, 3]), new.get(&[1, 10, 1, 3, 3]));
+    assert_ne!(old.get(&[1, 1, 10, 0]), new.get(&[1, 1, 10, 0]), "quorate");
+    assert_ne!(old.get(&[1, 1, 4, 0]), new.get(&[1, 1, 4, 0]), "cluster state without a quorum");
+}
