@@ -181,7 +181,7 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Cli {
 fn run(context: Context, command: Command) -> Result<u8> {
     match command {
         Command::Daemon(_) => {
-            return crate::daemon::guard_main(context.config()?).map(|()| 0).map_err(daemon_failed);
+            return daemon(&context);
         }
         Command::Agent(_) => return agent(&context),
         Command::Demo(arguments) => {
@@ -209,6 +209,17 @@ fn run(context: Context, command: Command) -> Result<u8> {
 }
 
 /// Starts logging, then the agent, which may change the level later.
+fn daemon(context: &Context) -> Result<u8> {
+    let config = context.config()?;
+    crate::logging::start(config.log).map_err(daemon_failed)?;
+    // The agent is started with the same options under its own name.
+    let arguments = std::env::args_os()
+        .skip(1)
+        .map(|argument| if argument == "daemon" { "agent".into() } else { argument })
+        .collect();
+    crate::daemon::guard_main(config, arguments).map(|()| 0).map_err(daemon_failed)
+}
+
 fn agent(context: &Context) -> Result<u8> {
     let config = context.config()?;
     let level = crate::logging::start(config.log).map_err(daemon_failed)?;
@@ -216,7 +227,10 @@ fn agent(context: &Context) -> Result<u8> {
 }
 
 fn daemon_failed(error: anyhow::Error) -> Failure {
-    Failure::failed(format!("the daemon ended: {error:#}"), "Its log above says more.")
+    let needs_operator = error.is::<crate::daemon::NeedsOperator>();
+    let failure =
+        Failure::failed(format!("the daemon ended: {error:#}"), "Its log above says more.");
+    if needs_operator { failure.exiting(crate::daemon::EXIT_CONFIG) } else { failure }
 }
 
 fn demo_failed(error: anyhow::Error) -> Failure {

@@ -20,6 +20,7 @@ mod surroundings;
 mod transport;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -34,7 +35,8 @@ use vedette_core::config::Config;
 use vedette_core::id::{NetworkNumber, Session};
 use vedette_core::state::ClusterState;
 use vedette_node::guard;
-use vedette_node::identity::{FORM, Membership, StateDir};
+use vedette_node::guard::protocol::OwnNetwork;
+use vedette_node::identity::{FORM, Membership, StateDir, VERSION};
 use vedette_node::join::Surroundings;
 use vedette_node::log::{self, Log, LogConfig};
 use vedette_node::peers::{Limits, Peers, Server};
@@ -51,11 +53,78 @@ pub(crate) const EXIT_CONFIG: u8 = 78;
 /// The history, in the state directory.
 const HISTORY: &str = "history.db";
 
+/// Where guard and agent meet, in the state directory.
+const GUARD_SOCKET: &str = "guard.sock";
+
 /// The log, in the state directory.
 const CLUSTER_DB: &str = "cluster.db";
 
 /// Where the built-in alert script appends, in the state directory's own folder for it.
 const ALERT_LOG: &str = "alert.log";
+
+/// Something that an operator has to put right before this node can start; trying again does not
+/// help.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:#}")]
+pub(crate) struct NeedsOperator(anyhow::Error);
+
+/// Marks a failure as one for the operator.
+fn for_operator<T, E: Into<anyhow::Error>>(result: std::result::Result<T, E>) -> Result<T> {
+    result.map_err(|error| NeedsOperator(error.into()).into())
+}
+
+/// Runs the guard, which starts the agent, until the node leaves.
+///
+/// # Errors
+/// What could not be started, with what to do.
+pub(crate) fn guard_main(config: Config, arguments: Vec<OsString>) -> Result<()> {
+    let ground = for_operator(Ground::read(config))?;
+    let socket = ground.dir.path().join(GUARD_SOCKET);
+    if !guard_runs(&ground) {
+        for_operator(check_addresses(&ground))?;
+    }
+    let program = std::env::current_exe().context("the path of this program is not known")?;
+    let agent = std::iter::once(program.into_os_string()).chain(arguments).collect();
+    let guard = guard::GuardConfig {
+        state_dir: ground.dir.path().to_owned(),
+        socket,
+        agent,
+        version: VERSION.into(),
+    };
+    match guard::run(guard)? {
+        guard::ExitReason::Left => Ok(()),
+        guard::ExitReason::Configuration => {
+            Err(NeedsOperator(anyhow::anyhow!("its agent refuses to start")).into())
+        }
+    }
+}
+
+/// Whether another guard has this state directory; it is refused with that reason then.
+fn guard_runs(ground: &Ground) -> bool {
+    use nix::fcntl::{Flock, FlockArg};
+    let Ok(file) = std::fs::File::open(ground.dir.path().join("guard.lock")) else { return false };
+    Flock::lock(file, FlockArg::LockSharedNonblock).is_err()
+}
+
+/// An address that is not on this host, or a port in use, is refused at start (spec H7).
+fn check_addresses(ground: &Ground) -> Result<()> {
+    let networks = &ground.surroundings.networks;
+    let mut findings = Vec::new();
+    for (number, address) in ground.addresses() {
+        let Some(network) = networks.get(&number) else { continue };
+        let own = OwnNetwork {
+            number,
+            priority: network.priority,
+            address,
+            port: network.beat_port,
+            ping: network.ping,
+        };
+        if let Err(why) = guard::bind(&own) {
+            findings.push(why);
+        }
+    }
+    if findings.is_empty() { Ok(()) } else { bail!("{}", findings.join("\n")) }
+}
 
 /// Runs the agent until it is told to end.
 ///
@@ -116,10 +185,11 @@ fn new_session() -> u64 {
 }
 
 async fn agent(config: Config, level: LevelHandle) -> Result<()> {
-    let ground = tokio::task::spawn_blocking(move || Ground::read(config)).await??;
+    let ground = tokio::task::spawn_blocking(move || for_operator(Ground::read(config))).await??;
     let me = ground.member.identity.number;
     let history_path = ground.dir.path().join(HISTORY);
-    let history = tokio::task::spawn_blocking(move || History::open(history_path)).await??;
+    let history =
+        tokio::task::spawn_blocking(move || for_operator(History::open(history_path))).await??;
     let publisher =
         Arc::new(Publisher::new(me, ground.session, ClusterState::default(), Arc::new(history))?);
     let tls = Tls::new(&ground.member)?;
@@ -266,7 +336,7 @@ async fn open_log(ground: &Ground, peers: &Peers, publisher: &Arc<Publisher>) ->
     };
     let transport =
         Arc::new(transport::OverPeers { peers: peers.clone(), publisher: publisher.clone() });
-    let log = Log::open(config, transport, publisher.clone()).await?;
+    let log = for_operator(Log::open(config, transport, publisher.clone()).await)?;
     if create {
         std::fs::write(&made, "").context("the state directory cannot be written")?;
     }

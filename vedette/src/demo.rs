@@ -20,7 +20,7 @@ use vedette::sandbox::{self, LabFile, Launcher, Sandbox, SandboxNode};
 #[command(
     after_help = "Examples:\n  vedette demo\n  vedette demo --nodes 5 --dir /tmp/mycluster\n  vedette demo --profile fast"
 )]
-pub struct DemoArgs {
+pub(crate) struct DemoArgs {
     /// How many nodes.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
     nodes: u16,
@@ -97,7 +97,7 @@ impl Drop for Processes {
 ///
 /// # Errors
 /// If the cluster cannot be formed; everything that was started is ended first.
-pub fn run(arguments: &DemoArgs) -> Result<()> {
+pub(crate) fn run(arguments: &DemoArgs) -> Result<()> {
     let dir = directory(arguments)?;
     let result = run_in(arguments, &dir);
     if arguments.keep {
