@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 
 use hyper::body::Bytes;
 use serde::Serialize;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use tracing::warn;
 use vedette_collector::clinfo::EventDoc;
 use vedette_core::record::Record;
@@ -41,7 +41,11 @@ impl Publisher {
     /// Starts the task; it ends with the daemon's signals.
     pub(crate) fn start(surface: Arc<Surface>) -> Arc<Self> {
         let publisher = Arc::new(Self { frames: broadcast::Sender::new(RING) });
-        tokio::spawn(run(surface, publisher.clone()));
+        // Both marks are set now, not when the task first runs: what is published in between is new.
+        let (mut changed, mut records) = (surface.changed.clone(), surface.records.clone());
+        changed.mark_unchanged();
+        let announced = *records.borrow_and_update();
+        tokio::spawn(run(surface, publisher.clone(), changed, records, announced));
         publisher
     }
 
@@ -56,10 +60,13 @@ impl Publisher {
     }
 }
 
-async fn run(surface: Arc<Surface>, publisher: Arc<Publisher>) {
-    let (mut changed, mut records) = (surface.changed.clone(), surface.records.clone());
-    let mut announced = *records.borrow_and_update();
-    changed.mark_unchanged();
+async fn run(
+    surface: Arc<Surface>,
+    publisher: Arc<Publisher>,
+    mut changed: watch::Receiver<u64>,
+    mut records: watch::Receiver<u64>,
+    mut announced: u64,
+) {
     loop {
         tokio::select! {
             biased;

@@ -1,0 +1,236 @@
+//! How the API behaves: headers, waiting, problems, HEAD, events, and that no input breaks it.
+
+mod common;
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{Method, Request, StatusCode};
+use common::{DEADLINE, Stage, ask, get, one_down};
+use proptest::prelude::*;
+use vedette_core::command::Command;
+use vedette_core::model::{HostStatus, Severity};
+
+#[tokio::test]
+async fn every_answer_says_revision_age_and_quorum() {
+    let stage = Stage::one_down();
+    let router = stage.router();
+    let revision = one_down().state.revision.to_string();
+    for path in ["/api/v1/nodes", "/metrics", "/healthz", "/nowhere", "/api/v1/nodes/n9", "/"] {
+        let answer = get(&router, path).await;
+        assert_eq!(answer.header("x-vedette-revision"), revision, "{path}");
+        assert_eq!(answer.header("x-vedette-stale-ms"), "0", "{path}");
+        assert_eq!(answer.header("x-vedette-quorate"), "true", "{path}");
+    }
+}
+
+/// A node without a quorum says so in every header, is not ready, and has no primary.
+#[tokio::test]
+async fn without_a_quorum_nothing_is_claimed() {
+    let mut view = one_down().view(vedette_core::id::NodeNumber(1));
+    view.local.quorate = false;
+    view.local.host = HostStatus::Disconnected;
+    let router = Stage::showing(view, Vec::new(), Duration::from_millis(4_200)).router();
+    let answer = get(&router, "/api/v1/status").await;
+    assert_eq!(answer.header("x-vedette-quorate"), "false");
+    assert_eq!(answer.header("x-vedette-stale-ms"), "4200");
+    assert_eq!(answer.json()["level"], "failed");
+    assert_eq!(answer.json()["cluster"]["status"], "unknown");
+    assert_eq!(get(&router, "/healthz").await.status, StatusCode::OK);
+    let ready = get(&router, "/readyz").await;
+    assert_eq!(
+        (ready.status, ready.json()["code"].as_str()),
+        (StatusCode::SERVICE_UNAVAILABLE, Some("not_ready"))
+    );
+    assert_eq!(get(&router, "/api/v1/primary").await.json()["code"], "no_primary");
+    let page = get(&router, "/metrics").await.body;
+    assert!(page.contains("vedette_quorate{cluster=\"prod\"} 0"));
+    assert!(page.contains("vedette_director{cluster=\"prod\",node=\"n1\"} 0"));
+}
+
+#[tokio::test]
+async fn problems_are_rfc_9457() {
+    let router = Stage::one_down().router();
+    let cases = [
+        ("/nowhere", 404, "unknown_route"),
+        ("/api/v1/nodes/n9", 404, "unknown_node"),
+        ("/api/v1/nodes/n3/route", 404, "no_route"),
+        ("/api/v1/nodes/1/route?from=x", 404, "unknown_node"),
+        ("/api/v1/networks/netz", 404, "unknown_network"),
+        ("/api/v1/addresses/x/available", 400, "bad_parameter"),
+        ("/api/v1/addresses/192.0.2.9/available", 404, "unknown_address"),
+        ("/api/v1/nodes?index=x", 400, "bad_parameter"),
+        ("/api/v1/nodes?wait=11m", 400, "bad_parameter"),
+        ("/api/v1/nodes?colour=red", 400, "bad_parameter"),
+        ("/api/v1/nodes?index=1&index=2", 400, "bad_parameter"),
+        ("/api/v1/events?limit=0", 400, "bad_parameter"),
+        ("/api/v1/events?severity=loud", 400, "bad_parameter"),
+        ("/api/v1/events?code=NOPE", 400, "bad_parameter"),
+        ("/api/v1/nodes/%ff", 400, "bad_parameter"),
+    ];
+    for (path, status, code) in cases {
+        let answer = get(&router, path).await;
+        assert_eq!(answer.header("content-type"), "application/problem+json", "{path}");
+        let problem = answer.json();
+        assert_eq!(
+            (answer.status.as_u16(), problem["status"].as_u64()),
+            (status, Some(status.into())),
+            "{path}"
+        );
+        assert_eq!(problem["code"], code, "{path}");
+        for key in ["type", "title", "detail", "advice"] {
+            assert!(problem[key].as_str().is_some_and(|text| !text.is_empty()), "{path}: {key}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn other_methods_are_refused_and_head_works() {
+    let router = Stage::one_down().router();
+    for method in [Method::POST, Method::PUT, Method::DELETE, Method::PATCH] {
+        let request = Request::builder().method(method).uri("/api/v1/nodes");
+        let answer = ask(&router, request.body(Body::empty()).expect("a request")).await;
+        assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(answer.json()["code"], "wrong_method");
+        assert!(answer.header("allow").contains("GET"));
+    }
+    for path in ["/", "/metrics", "/readyz", "/api/v1/status", "/api/v1/watch"] {
+        let head = Request::head(path).body(Body::empty()).expect("a request");
+        let answer = ask(&router, head).await;
+        assert_eq!((answer.status, answer.body.as_str()), (StatusCode::OK, ""), "{path}");
+    }
+}
+
+/// The revision is newer already: no waiting.
+#[tokio::test]
+async fn an_old_index_is_answered_at_once() {
+    let router = Stage::one_down().router();
+    assert_eq!(get(&router, "/api/v1/nodes?index=1&wait=10m").await.status, StatusCode::OK);
+}
+
+/// Nothing happens: the answer comes after `wait` (virtual time), and is the latest there is.
+#[tokio::test(start_paused = true)]
+async fn waiting_ends() {
+    let stage = Stage::one_down();
+    let router = stage.router();
+    let begin = tokio::time::Instant::now();
+    let answer = get(&router, "/api/v1/nodes?index=100000&wait=10m").await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(begin.elapsed().as_secs(), 600);
+}
+
+#[tokio::test]
+async fn a_waiting_request_is_answered_by_a_change() {
+    let (stage, mut fixture) = (Stage::one_down(), one_down());
+    let router = stage.router();
+    let path = format!("/api/v1/clusters?index={}&wait=10m", fixture.state.revision);
+    let waiting = tokio::spawn(async move { get(&router, &path).await });
+    tokio::task::yield_now().await;
+    // The local part of the view alone wakes nobody who waits for a revision.
+    stage.publish(&fixture);
+    fixture.apply(Command::SetLoggingLevel(Severity::Error));
+    stage.publish(&fixture);
+    let answer = tokio::time::timeout(DEADLINE, waiting).await.expect("in time").expect("no panic");
+    assert_eq!(answer.json()[0]["logging_level"], "error");
+    assert_eq!(answer.header("x-vedette-revision"), fixture.state.revision.to_string());
+}
+
+/// A13 and the history: pages follow each other without a gap, filters lose nothing.
+#[tokio::test]
+async fn events_come_in_pages() {
+    let (router, all) = (Stage::one_down().router(), one_down().records);
+    let (mut after, mut seen) = (0, Vec::new());
+    loop {
+        let page = get(&router, &format!("/api/v1/events?after={after}&limit=7")).await.json();
+        let events = page["events"].as_array().expect("events").clone();
+        if events.is_empty() {
+            break;
+        }
+        seen.extend(events.iter().map(|event| event["seq"].as_u64().expect("seq")));
+        after = page["next_after"].as_u64().expect("next_after");
+    }
+    assert_eq!(seen, (1..=all.len() as u64).collect::<Vec<_>>());
+
+    let errors = get(&router, "/api/v1/events?severity=error&limit=1000").await.json();
+    let expected = all.iter().filter(|record| record.severity == Severity::Error).count();
+    assert_eq!(errors["events"].as_array().map(Vec::len), Some(expected));
+    assert_eq!(errors["next_after"].as_u64(), Some(all.len() as u64), "nothing more to scan");
+}
+
+/// The page is one file: it asks no other host for anything.
+#[tokio::test]
+async fn the_page_is_self_contained() {
+    let answer = get(&Stage::one_down().router(), "/").await;
+    assert!(answer.header("content-type").starts_with("text/html"));
+    assert!(answer.header("content-security-policy").contains("default-src 'none'"));
+    for word in ["http://", "https://", "//cdn", "@import", "eval(", "innerHTML"] {
+        assert!(!answer.body.contains(word), "{word}");
+    }
+    assert!(answer.body.contains("/api/v1/watch") && answer.body.contains("prefers-color-scheme"));
+    assert!(answer.body.len() < 40_000);
+}
+
+const PATHS: &[&str] = &[
+    "/",
+    "/metrics",
+    "/healthz",
+    "/readyz",
+    "/api/v1/status",
+    "/api/v1/clusters",
+    "/api/v1/nodes",
+    "/api/v1/local",
+    "/api/v1/primary",
+    "/api/v1/networks",
+    "/api/v1/interfaces",
+    "/api/v1/links",
+    "/api/v1/ports",
+    "/api/v1/alerts",
+    "/api/v1/events",
+    "/api/v1/openapi.json",
+    "/api/v1/watch",
+];
+
+/// Never a 5xx, whatever is asked; a problem is always JSON with a code.
+fn survives(uri: &str) {
+    let Ok(request) = Request::get(uri).body(Body::empty()) else { return };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let router = Stage::one_down().router();
+        // The head is enough: /api/v1/watch has no end.
+        let response = tower::ServiceExt::oneshot(router, request).await.expect("an answer");
+        assert!(!response.status().is_server_error(), "{uri}: {}", response.status());
+        if response.status().is_client_error() {
+            assert_eq!(response.headers()["content-type"], "application/problem+json", "{uri}");
+        }
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn no_query_breaks_it(path in prop::sample::select(PATHS), query in "[ -~]{0,40}") {
+        survives(&format!("{path}?{query}"));
+    }
+
+    #[test]
+    fn no_known_parameter_breaks_it(
+        path in prop::sample::select(PATHS),
+        name in prop::sample::select(&["index", "wait", "after", "limit", "severity", "code", "from"][..]),
+        value in "[0-9a-z%._-]{0,24}",
+    ) {
+        survives(&format!("{path}?{name}={value}"));
+    }
+
+    #[test]
+    fn no_path_breaks_it(name in "[!-~]{1,30}") {
+        survives(&format!("/api/v1/nodes/{name}"));
+        survives(&format!("/api/v1/nodes/{name}/route"));
+        survives(&format!("/api/v1/addresses/{name}/available"));
+        survives(&format!("/{name}"));
+    }
+}

@@ -1,0 +1,121 @@
+//! The same cluster on every route, as files that a person can read; and one test that compares
+//! the facts in them. `UPDATE_EXPECT=1` writes the files anew.
+
+mod common;
+
+use std::path::PathBuf;
+
+use common::{Stage, get};
+use serde_json::Value;
+
+/// Every route whose answer is a golden file, and the file.
+const GOLDEN: &[(&str, &str)] = &[
+    ("/metrics", "metrics.txt"),
+    ("/api/v1/status", "status.json"),
+    ("/api/v1/clusters", "clusters.json"),
+    ("/api/v1/nodes", "nodes.json"),
+    ("/api/v1/nodes/n3", "node.json"),
+    ("/api/v1/nodes/2/route", "route.json"),
+    ("/api/v1/local", "local.json"),
+    ("/api/v1/primary", "primary.json"),
+    ("/api/v1/networks", "networks.json"),
+    ("/api/v1/interfaces", "interfaces.json"),
+    ("/api/v1/links", "links.json"),
+    ("/api/v1/ports", "ports.json"),
+    ("/api/v1/alerts", "alerts.json"),
+    ("/api/v1/events?severity=warning", "events.json"),
+    ("/api/v1/addresses/10.91.0.3/available", "available.json"),
+    ("/api/v1/nodes/n9", "problem.json"),
+];
+
+fn file(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+/// H40, H41, A10: what the API and the metrics page say of the example cluster.
+#[tokio::test]
+async fn golden_answers() {
+    let mut wrong = Vec::new();
+    for (path, name) in GOLDEN {
+        // A router of its own for each: the metrics page counts requests.
+        let answer = get(&Stage::one_down().router(), path).await;
+        let text = match serde_json::from_str::<Value>(&answer.body) {
+            Ok(json) => format!("{json:#}\n"),
+            Err(_) => answer.body,
+        };
+        if std::env::var_os("UPDATE_EXPECT").is_some() {
+            std::fs::write(file(name), &text).expect("the golden file can be written");
+        }
+        if std::fs::read_to_string(file(name)).unwrap_or_default() != text {
+            wrong.push(*name);
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:?} differ; UPDATE_EXPECT=1 writes them anew, read the diff");
+}
+
+/// The value of a series of the metrics page.
+fn metric(page: &str, series: &str) -> f64 {
+    let line = page.lines().find(|line| line.starts_with(&format!("{series} ")));
+    let line = line.unwrap_or_else(|| panic!("no series {series}"));
+    line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a number")
+}
+
+async fn json(path: &str) -> Value {
+    get(&Stage::one_down().router(), path).await.json()
+}
+
+/// One truth: metrics, status, nodes, networks, ports and events agree on every fact.
+#[tokio::test]
+async fn all_routes_agree() {
+    let page = get(&Stage::one_down().router(), "/metrics").await.body;
+    let status = json("/api/v1/status").await;
+    let cluster = &json("/api/v1/clusters").await[0];
+    assert_eq!(&status["cluster"], cluster);
+    assert_eq!(status["nodes"], json("/api/v1/nodes").await);
+    assert_eq!(status["networks"], json("/api/v1/networks").await);
+    assert_eq!(status["local"], json("/api/v1/local").await);
+
+    let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("{value} is no number"));
+    let same =
+        |series: &str, value: &Value| assert_eq!(metric(&page, series), number(value), "{series}");
+    same(r#"vedette_revision{cluster="prod"}"#, &cluster["revision"]);
+    same(r#"vedette_nodes{cluster="prod"}"#, &cluster["nodes"]);
+    same(r#"vedette_nodes_up{cluster="prod"}"#, &cluster["nodes_up"]);
+    same(r#"vedette_history_sequence{cluster="prod"}"#, &cluster["seq"]);
+    same(r#"vedette_alerts_pending{cluster="prod"}"#, &cluster["alerts_pending"]);
+    let left = &cluster["redundancy"];
+    same(
+        r#"vedette_redundancy_remaining{cluster="prod",scope="quorum"}"#,
+        &left["quorum_remaining"],
+    );
+    same(r#"vedette_votes{cluster="prod",type="up"}"#, &left["voters_up"]);
+
+    for node in status["nodes"].as_array().expect("nodes") {
+        let name = node["name"].as_str().expect("a name");
+        let host = node["host_status"].as_str().expect("a status").to_lowercase();
+        let agent = node["agent_status"].as_str().expect("a status").to_lowercase();
+        let is = |family: &str, state: &str| {
+            let labels = format!(r#"cluster="prod",node="{name}",state="{state}""#);
+            assert_eq!(metric(&page, &format!("{family}{{{labels}}}")), 1.0, "{family} {labels}");
+        };
+        is("vedette_node_host_status", &host);
+        is("vedette_node_agent_status", &agent);
+        let director = f64::from(u8::from(node["director"] == true));
+        let series = format!(r#"vedette_director{{cluster="prod",node="{name}"}}"#);
+        assert_eq!(metric(&page, &series), director);
+    }
+    for network in status["networks"].as_array().expect("networks") {
+        let name = network["name"].as_str().expect("a name");
+        let series = format!(r#"vedette_network_members{{cluster="prod",network="{name}"}}"#);
+        same(&series, &network["nodes_in_group"]);
+        let ports = json("/api/v1/ports").await;
+        let port = ports.as_array().and_then(|all| all.iter().find(|port| port["name"] == name));
+        assert_eq!(port.map(|port| &port["members"]), Some(&network["members"]));
+    }
+    let events = json("/api/v1/events?code=NODE_HOST&severity=error").await;
+    let last = events["events"].as_array().and_then(|all| all.last()).expect("an event");
+    assert_eq!(last["subject"]["name"], "n3");
+    assert_eq!(json("/api/v1/alerts").await["pending"][0]["event"], *last);
+    let verdict = status["verdict"].as_str().expect("a verdict");
+    assert!(verdict.contains(last["cause"].as_str().expect("a cause")), "{verdict}");
+}
