@@ -20,6 +20,9 @@ use super::{alert, config, history, network, node, status};
 
 const NOW: WallTime = WallTime(DOWN_AT.0 + 31_000_000);
 
+/// A terminal without colours.
+const SCREEN: Style = Style { colour: false, width: 100, cut: true };
+
 fn now() -> String {
     NOW.to_string()
 }
@@ -33,7 +36,7 @@ fn expect(name: &str, screen: &str) {
     let expected = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(screen == expected, "{name} (UPDATE_EXPECT=1 rewrites):\n{screen}");
     for line in screen.lines() {
-        assert!(line.chars().count() <= Style::PLAIN.width, "{name}: too wide: {line}");
+        assert!(line.chars().count() <= SCREEN.width, "{name}: too wide: {line}");
     }
 }
 
@@ -41,7 +44,7 @@ fn status_of(view: &View, stale: Duration) -> String {
     let document = StatusDoc::new(Seen { view, now: NOW, stale });
     // What is shown is what the daemon sends, not what it has in memory.
     let text = serde_json::to_string(&document).unwrap();
-    status::screen(&serde_json::from_str(&text).unwrap(), Style::PLAIN)
+    status::screen(&serde_json::from_str(&text).unwrap(), SCREEN)
 }
 
 /// A10: both columns, the verdict first.
@@ -71,25 +74,24 @@ fn status_of_a_node_that_is_cut_off() {
 #[test]
 fn nodes() {
     let nodes = NodeDoc::all(&one_down());
-    expect("node_list.txt", &status::nodes(&nodes, &now()).render(Style::PLAIN, 0));
-    expect("node_show.txt", &node::screen(&nodes[2], &now(), Style::PLAIN));
-    expect("node_add.txt", &node::members(&one_down().state).render(Style::PLAIN, 0));
+    expect("node_list.txt", &status::nodes(&nodes, &now()).render(SCREEN, 0));
+    expect("node_show.txt", &node::screen(&nodes[2], &now(), SCREEN));
+    expect("node_add.txt", &node::members(&one_down().state).render(SCREEN, 0));
 }
 
 /// H5: the content of `lssrc -ls topsvcs`.
 #[test]
 fn networks() {
     let networks = NetworkDoc::all(&one_down());
-    expect("network_list.txt", &status::networks(&networks, &now()).render(Style::PLAIN, 0));
-    expect("network_show.txt", &network::network_screen(&networks[0], &now(), Style::PLAIN));
+    expect("network_list.txt", &status::networks(&networks, &now()).render(SCREEN, 0));
+    expect("network_show.txt", &network::network_screen(&networks[0], &now(), SCREEN));
 }
 
 /// V6: the content of `lltstat -nvv`.
 #[test]
 fn links() {
     let view = one_down();
-    let screen =
-        network::link_screen(&NodeDoc::all(&view), &LinkDoc::all(&view), &now(), Style::PLAIN);
+    let screen = network::link_screen(&NodeDoc::all(&view), &LinkDoc::all(&view), &now(), SCREEN);
     expect("link_list.txt", &screen);
 }
 
@@ -98,7 +100,7 @@ fn links() {
 fn ports() {
     let view = one_down();
     let status = StatusDoc::new(Seen { view: &view, now: NOW, stale: Duration::ZERO });
-    let screen = network::port_screen("prod", &status.local, &PortDoc::all(&view), Style::PLAIN);
+    let screen = network::port_screen("prod", &status.local, &PortDoc::all(&view), SCREEN);
     expect("port_list.txt", &screen);
 }
 
@@ -120,8 +122,8 @@ fn the_alert_script() {
     fixture.node_down(NodeNumber(3), "silent on neta and netb for 1.0 s");
     let view = fixture.view(NodeNumber(1));
     let (script, alerts) = (ScriptDoc::new(&view), AlertsDoc::new(&view));
-    expect("alert_show.txt", &alert::show_screen(&script, &alerts, &now(), Style::PLAIN));
-    expect("alert_versions.txt", &alert::versions_screen(&script, &now(), Style::PLAIN));
+    expect("alert_show.txt", &alert::show_screen(&script, &alerts, &now(), SCREEN));
+    expect("alert_versions.txt", &alert::versions_screen(&script, &now(), SCREEN));
     // What is put together here is what clinfo would say.
     assert_eq!(alert::document(&view.state.script), script);
 }
@@ -150,7 +152,7 @@ fn a_test_of_the_alert_script() {
         fixture.apply(Command::FinishAlertTest { id, node: NodeNumber(node), outcome });
     }
     let alerts = AlertsDoc::new(&fixture.view(NodeNumber(1)));
-    expect("alert_test.txt", &alert::test_screen(&alerts.tests[0], Style::PLAIN));
+    expect("alert_test.txt", &alert::test_screen(&alerts.tests[0], SCREEN));
 }
 
 #[test]
@@ -163,7 +165,7 @@ fn the_history() {
         .into_iter()
         .map(|document| {
             let verified = serde_json::from_value(document).unwrap();
-            history::verify_screen(&verified, "the history of this node", Style::PLAIN)
+            history::verify_screen(&verified, "the history of this node", SCREEN)
         })
         .collect();
     expect("history_verify.txt", &screens);
@@ -173,7 +175,7 @@ fn the_history() {
         { "node": "n3", "seq": null, "hash_at_common": null, "equal": false,
           "error": "node 3 cannot be reached: no network to it works" } ] });
     let compared = serde_json::from_value(compared).unwrap();
-    expect("history_compare.txt", &history::compare_screen(&compared, Style::PLAIN));
+    expect("history_compare.txt", &history::compare_screen(&compared, SCREEN));
 }
 
 #[test]
@@ -182,5 +184,5 @@ fn the_configuration() {
                 [[network]]\nname = \"netb\"\naddress = \"10.0.2.1\"\npriority = \"low\"\n";
     let checked = vedette_core::config::parse("vedette.toml", text, "n1").unwrap();
     let settings = &one_down().state.settings;
-    expect("config_show.txt", &config::screen(&checked.config, Some(settings), Style::PLAIN));
+    expect("config_show.txt", &config::screen(&checked.config, Some(settings), SCREEN));
 }

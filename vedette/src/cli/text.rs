@@ -19,11 +19,14 @@ pub(crate) struct Style {
     pub(crate) colour: bool,
     /// How many columns there are.
     pub(crate) width: usize,
+    /// Whether what does not fit is cut. A file or a pipe gets everything: whoever searches it
+    /// must find it.
+    pub(crate) cut: bool,
 }
 
 impl Style {
     /// No colours, the usual width: what a file or a pipe gets.
-    pub(crate) const PLAIN: Self = Self { colour: false, width: USUAL_WIDTH };
+    pub(crate) const PLAIN: Self = Self { colour: false, width: USUAL_WIDTH, cut: false };
 
     /// What standard output can show: colours on a terminal only, and not if `NO_COLOR` is set.
     pub(crate) fn of_stdout() -> Self {
@@ -32,7 +35,11 @@ impl Style {
         }
         let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-        Self { colour: !refused && !dumb, width: terminal_width().unwrap_or(USUAL_WIDTH) }
+        Self {
+            colour: !refused && !dumb,
+            width: terminal_width().unwrap_or(USUAL_WIDTH),
+            cut: true,
+        }
     }
 
     /// `text` in the colour of its tone.
@@ -170,7 +177,7 @@ fn line(row: &[Cell], widths: &[usize], style: Style, indent: usize) -> String {
     let mut used = indent;
     for (place, (cell, width)) in row.iter().zip(widths).enumerate() {
         let last = place + 1 == row.len();
-        let shown = if last {
+        let shown = if last && style.cut {
             cut(&cell.text, style.width.saturating_sub(used))
         } else {
             cell.text.clone()
@@ -269,7 +276,7 @@ mod tests {
         let mut table = Table::new(&["NAME", "CAUSE"]);
         table.row(vec!["n1".into(), "a".into()]);
         table.row(vec!["a-long-name".into(), "word ".repeat(40).into()]);
-        let style = Style { colour: false, width: 40 };
+        let style = Style { colour: false, width: 40, cut: true };
         let text = table.render(style, 2);
         assert!(text.starts_with("  NAME         CAUSE\n  n1           a\n  a-long-name  word"));
         assert!(text.lines().all(|line| line.chars().count() <= 40), "{text}");
@@ -280,7 +287,7 @@ mod tests {
     fn colours_do_not_move_columns() {
         let mut table = Table::new(&["HOST", "AGENT"]);
         table.row(vec![Cell::status("UP"), Cell::status("RUNNING")]);
-        let coloured = table.render(Style { colour: true, width: 80 }, 0);
+        let coloured = table.render(Style { colour: true, width: 80, cut: true }, 0);
         assert!(coloured.contains("\x1b[32mUP\x1b[0m    \x1b[32mRUNNING"), "{coloured:?}");
     }
 
