@@ -4,7 +4,7 @@
 //! openraft would interleave two of them. A leader that dies in the middle leaves a *joint*
 //! configuration, in which two majorities are needed; [`Replica::set_voters`] finishes it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -103,6 +103,9 @@ pub enum ServeError {
     Stopped(String),
 }
 
+/// What openraft says when it does not write an entry.
+type WriteError<R> = RaftError<Types<R>, ClientWriteError<Types<R>>>;
+
 /// openraft's settings for our timers.
 pub fn config(timing: &Timing, cluster: &str) -> Result<Arc<Config>, LogError> {
     let config = Config {
@@ -167,15 +170,8 @@ impl<R: AsyncRuntime> Replica<R> {
         if !matches!(proposal.command, Command::Form { raft_id, .. } if raft_id == self.me) {
             return Err(FormError::NotForming(self.me));
         }
-        match self
-            .raft
-            .initialize(
-                [(self.me.0, EmptyNode::new())]
-                    .into_iter()
-                    .collect::<std::collections::BTreeMap<_, _>>(),
-            )
-            .await
-        {
+        let alone = BTreeMap::from([(self.me.0, EmptyNode::new())]);
+        match self.raft.initialize(alone).await {
             Ok(()) => {}
             Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {
                 self.check_unformed().await?
@@ -341,7 +337,7 @@ impl<R: AsyncRuntime> Replica<R> {
     /// The result of a change of the membership in our words.
     fn changed<T, E>(
         &self,
-        result: Result<Result<T, RaftError<Types<R>, ClientWriteError<Types<R>>>>, E>,
+        result: Result<Result<T, WriteError<R>>, E>,
     ) -> Result<(), MembershipError> {
         match result {
             Ok(Ok(_)) => Ok(()),

@@ -72,7 +72,7 @@ fn first_node() -> NewNode {
 
 /// A small command whose every repetition makes a record.
 pub fn chatter(n: u64) -> Proposal {
-    let level = if n % 2 == 0 { Severity::Error } else { Severity::Warning };
+    let level = if n.is_multiple_of(2) { Severity::Error } else { Severity::Warning };
     proposal(n, Command::SetLoggingLevel(level))
 }
 

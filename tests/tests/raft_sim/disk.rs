@@ -174,7 +174,7 @@ impl Store {
     async fn write_safely(&self, change: Change) -> io::Result<()> {
         let lies = self.disk.state().lies;
         let (sender, receiver) = answer();
-        self.write(change, Box::new(move |result| sender(result)))?;
+        self.write(change, Box::new(sender))?;
         if lies { Ok(()) } else { receiver.await }
     }
 

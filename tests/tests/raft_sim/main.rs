@@ -80,7 +80,7 @@ fn form() -> Proposal {
 }
 
 fn chatter(n: u64) -> Proposal {
-    let level = if n % 2 == 0 { Severity::Error } else { Severity::Warning };
+    let level = if n.is_multiple_of(2) { Severity::Error } else { Severity::Warning };
     proposal(n, Command::SetLoggingLevel(level))
 }
 
@@ -314,7 +314,7 @@ fn members_agree_whatever_breaks() {
         total.installed += summary.installed;
         total.last += summary.last;
     }
-    println!(
+    eprintln!(
         "{} runs: {} entries, {} proposals acknowledged, {} terms with a leader, {} states \
          installed",
         seeds.len(),
@@ -342,5 +342,5 @@ fn the_same_seed_is_the_same_run() {
 fn lying_disks_are_found_out() {
     let found = (1..=60).find_map(|seed| simulate(seed, true).err().map(|what| (seed, what)));
     let (seed, what) = found.expect("votes and entries were lost in 60 runs: somebody notices");
-    println!("seed {seed}: {what}");
+    eprintln!("seed {seed}: {what}");
 }
