@@ -69,24 +69,28 @@ pub fn notify_objects() -> Vec<Object> {
     .collect()
 }
 
-/// What changed: the notification, the object with its new value, and the value before.
+/// What changed, and how it is told.
 struct Change {
     notification: u32,
     /// The column that names the object; the cluster needs none.
     named: Option<(Vec<u32>, Value)>,
-    status: (Vec<u32>, Option<u32>),
-    previous: (u32, Option<u32>),
+    /// The object that has the new status.
+    status: Vec<u32>,
+    /// Which of [`OBJECTS`] has the status before.
+    previous: u32,
+    /// The number of a status; a name that is none becomes `unknown(1)`.
+    code: fn(&str) -> Option<u32>,
 }
 
 /// The notification for a record, if there is one, as `view` names cluster and node.
 pub fn notification(record: &Record, view: &View) -> Option<Vec<VarBind>> {
     let change = change(record)?;
-    let code = |code: Option<u32>| Value::code(code.unwrap_or(1));
+    let code = |text: &str| Value::code((change.code)(text).unwrap_or(1));
     let mut varbinds = head(change.notification, view);
-    varbinds.extend(change.named.map(|(suffix, name)| bind(&suffix, name)));
-    varbinds.push(bind(&change.status.0, code(change.status.1)));
+    varbinds.extend(change.named.iter().map(|(suffix, name)| bind(suffix, name.clone())));
+    varbinds.push(bind(&change.status, code(&record.current)));
     let notify = |number: u32, value| bind(&[OBJECTS, &[number, 0]].concat(), value);
-    varbinds.push(notify(change.previous.0, code(change.previous.1)));
+    varbinds.push(notify(change.previous, code(&record.previous)));
     varbinds.push(notify(CAUSE, Value::text(&record.cause, TEXT)));
     varbinds.push(notify(SEVERITY, Value::code(record.severity.code())));
     varbinds.push(notify(SEQUENCE, Value::Counter64(record.seq)));
@@ -127,77 +131,60 @@ fn bind(suffix: &[u32], value: Value) -> VarBind {
 
 fn change(record: &Record) -> Option<Change> {
     let name = |longest| Value::text(&record.subject_name, longest);
-    let cell = |entry: &[u32], column: u32, index: &[u32]| [entry, &[column], index].concat();
     Some(match (record.code, record.subject) {
-        (Code::NodeHost, Subject::Node(number)) => {
-            let (new, old) =
-                codes(record, |text| HostStatus::from_name(text).map(HostStatus::code));
-            let index = [u32::from(number.0)];
-            Change {
-                notification: NODE_STATUS_CHANGE,
-                named: Some((cell(node::ENTRY, node::NODE_NAME, &index), name(NAME))),
-                status: (cell(node::ENTRY, node::HOST_STATUS, &index), new),
-                previous: (PREVIOUS_HOST_STATUS, old),
-            }
-        }
-        (Code::NodeAgent, Subject::Node(number)) => {
-            let (new, old) =
-                codes(record, |text| AgentStatus::from_name(text).map(AgentStatus::code));
-            let index = [u32::from(number.0)];
-            Change {
-                notification: AGENT_STATUS_CHANGE,
-                named: Some((cell(node::ENTRY, node::NODE_NAME, &index), name(NAME))),
-                status: (cell(node::ENTRY, node::AGENT_STATUS, &index), new),
-                previous: (PREVIOUS_AGENT_STATUS, old),
-            }
-        }
-        (Code::Network, Subject::Network(number)) => {
-            let (new, old) =
-                codes(record, |text| NetworkStatus::from_name(text).map(NetworkStatus::code));
-            let index = [u32::from(number.0)];
-            Change {
-                notification: NETWORK_STATUS_CHANGE,
-                named: Some((cell(network::ENTRY, network::NETWORK_NAME, &index), name(NAME))),
-                status: (cell(network::ENTRY, network::STATUS, &index), new),
-                previous: (PREVIOUS_NETWORK_STATUS, old),
-            }
-        }
-        (Code::Interface, Subject::Interface(number, on)) => {
-            let (new, old) =
-                codes(record, |text| InterfaceStatus::from_name(text).map(InterfaceStatus::code));
-            let index = [u32::from(number.0), u32::from(on.0)];
-            let named = cell(interface::ENTRY, interface::INTERFACE_NAME, &index);
+        (Code::NodeHost, Subject::Node(n)) => Change {
+            notification: NODE_STATUS_CHANGE,
+            named: Some((cell(node::ENTRY, node::NODE_NAME, &[u32::from(n.0)]), name(NAME))),
+            status: cell(node::ENTRY, node::HOST_STATUS, &[u32::from(n.0)]),
+            previous: PREVIOUS_HOST_STATUS,
+            code: |text| HostStatus::from_name(text).map(HostStatus::code),
+        },
+        (Code::NodeAgent, Subject::Node(n)) => Change {
+            notification: AGENT_STATUS_CHANGE,
+            named: Some((cell(node::ENTRY, node::NODE_NAME, &[u32::from(n.0)]), name(NAME))),
+            status: cell(node::ENTRY, node::AGENT_STATUS, &[u32::from(n.0)]),
+            previous: PREVIOUS_AGENT_STATUS,
+            code: |text| AgentStatus::from_name(text).map(AgentStatus::code),
+        },
+        (Code::Network, Subject::Network(n)) => Change {
+            notification: NETWORK_STATUS_CHANGE,
+            named: Some((
+                cell(network::ENTRY, network::NETWORK_NAME, &[u32::from(n.0)]),
+                name(NAME),
+            )),
+            status: cell(network::ENTRY, network::STATUS, &[u32::from(n.0)]),
+            previous: PREVIOUS_NETWORK_STATUS,
+            code: |text| NetworkStatus::from_name(text).map(NetworkStatus::code),
+        },
+        (Code::Interface, Subject::Interface(n, on)) => {
+            let at = |column| cell(interface::ENTRY, column, &[u32::from(n.0), u32::from(on.0)]);
             Change {
                 notification: INTERFACE_STATUS_CHANGE,
-                named: Some((named, name(interface::LONGEST_NAME))),
-                status: (cell(interface::ENTRY, interface::STATUS, &index), new),
-                previous: (PREVIOUS_INTERFACE_STATUS, old),
+                named: Some((at(interface::INTERFACE_NAME), name(interface::LONGEST_NAME))),
+                status: at(interface::STATUS),
+                previous: PREVIOUS_INTERFACE_STATUS,
+                code: |text| InterfaceStatus::from_name(text).map(InterfaceStatus::code),
             }
         }
-        (Code::ClusterState, _) => {
-            let (new, old) =
-                codes(record, |text| ClusterStatus::from_name(text).map(ClusterStatus::code));
-            Change {
-                notification: CLUSTER_STATE_CHANGE,
-                named: None,
-                status: (cluster::CLUSTER_STATE.to_vec(), new),
-                previous: (PREVIOUS_CLUSTER_STATE, old),
-            }
-        }
-        (Code::ClusterSubstate, _) => {
-            let (new, old) = codes(record, |text| Substate::from_name(text).map(Substate::code));
-            Change {
-                notification: CLUSTER_SUBSTATE_CHANGE,
-                named: None,
-                status: (cluster::CLUSTER_SUBSTATE.to_vec(), new),
-                previous: (PREVIOUS_SUBSTATE, old),
-            }
-        }
+        (Code::ClusterState, _) => Change {
+            notification: CLUSTER_STATE_CHANGE,
+            named: None,
+            status: cluster::CLUSTER_STATE.to_vec(),
+            previous: PREVIOUS_CLUSTER_STATE,
+            code: |text| ClusterStatus::from_name(text).map(ClusterStatus::code),
+        },
+        (Code::ClusterSubstate, _) => Change {
+            notification: CLUSTER_SUBSTATE_CHANGE,
+            named: None,
+            status: cluster::CLUSTER_SUBSTATE.to_vec(),
+            previous: PREVIOUS_SUBSTATE,
+            code: |text| Substate::from_name(text).map(Substate::code),
+        },
         _ => return None,
     })
 }
 
-/// The codes of the status after and of the one before; `None` for a name that is none.
-fn codes(record: &Record, code: fn(&str) -> Option<u32>) -> (Option<u32>, Option<u32>) {
-    (code(&record.current), code(&record.previous))
+/// The name of an instance, below the root.
+fn cell(entry: &[u32], column: u32, index: &[u32]) -> Vec<u32> {
+    [entry, &[column], index].concat()
 }

@@ -159,6 +159,11 @@ impl Outbox {
         }
     }
 
+    /// The last record that was taken from the source.
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken
+    }
+
     /// The last record that is done.
     pub(crate) fn done(&self) -> u64 {
         self.done

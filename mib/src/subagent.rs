@@ -455,7 +455,7 @@ impl Work {
         if !session.is_up(now) {
             return;
         }
-        let news = self.source.view().local.history_seq > self.outbox.done();
+        let news = self.source.view().local.history_seq > self.outbox.taken();
         if poked {
             let clocks = self.clocks;
             self.answers.latest(now, || clocks.now());

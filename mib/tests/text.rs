@@ -267,3 +267,26 @@ fn a_snapshot_is_made_from_the_one_before() {
     assert_ne!(old.get(&[1, 1, 10, 0]), new.get(&[1, 1, 10, 0]), "quorate");
     assert_ne!(old.get(&[1, 1, 4, 0]), new.get(&[1, 1, 4, 0]), "cluster state without a quorum");
 }
+
+/// The shipped configuration of snmp_exporter's generator names only what the MIB defines, and every
+/// enumeration is either a set of states or a label.
+#[test]
+fn the_exporter_configuration_fits_the_mib() {
+    let text = std::fs::read_to_string(folder().join("snmp_exporter/generator.yml")).expect("file");
+    let known = suffixes();
+    let code = text.lines().filter(|line| !line.trim_start().starts_with('#')).collect::<String>();
+    let named: BTreeSet<&str> = code
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .filter(|word| word.starts_with("vedette") && *word != "vedette")
+        .collect();
+    for name in &named {
+        assert!(known.contains_key(*name), "{name} is not in the MIB");
+    }
+    let outside = ["vedetteEvent", "vedettePrevious", "vedetteNotify"];
+    for (name, object) in defined() {
+        let walked = !outside.iter().any(|prefix| name.starts_with(prefix));
+        if walked && (object.syntax.ends_with("Code") || object.syntax == "TruthValue") {
+            assert!(named.contains(name.as_str()), "{name} would be a bare number");
+        }
+    }
+}
