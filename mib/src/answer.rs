@@ -28,12 +28,12 @@ const LONGEST_WALK: Duration = Duration::from_secs(60);
 /// How many walks are remembered at most; a walk that is forgotten goes on in the latest snapshot.
 const MOST_WALKS: usize = 1_024;
 
-/// A snapshot that took long to make is not made anew before this many times that long is over, so
-/// that a huge and busy cluster cannot keep this thread from answering.
+/// A large snapshot is not made anew before this many times as long as it took is over, so that a
+/// huge and busy cluster cannot keep this thread from answering.
 const REST: u32 = 4;
 
-/// Snapshots that were made faster than this may be made as often as anybody likes.
-const QUICK: Duration = Duration::from_millis(1);
+/// Snapshots of fewer variables than this are made as often as anybody likes.
+const LARGE: usize = 10_000;
 
 /// A walk: where it is is the key in [`Answers::walks`].
 struct Walk {
@@ -84,7 +84,8 @@ impl Answers {
         if let Some(latest) = &self.latest {
             let same = Arc::ptr_eq(latest.view(), &view) && latest.base() == self.base;
             let (at, took) = self.built;
-            if same || (took > QUICK && now.since(at) < took * REST) {
+            let tired = latest.len() >= LARGE && now.since(at) < took * REST;
+            if same || tired {
                 return Arc::clone(latest);
             }
         }

@@ -559,3 +559,21 @@ fn connect(master: &Master) -> io::Result<(Socket, bool)> {
         Err(why) => Err(why),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_master_is_named_by_path_or_port() {
+        let unix = Ok(Master::Unix("/var/agentx/master".into()));
+        assert_eq!(DEFAULT_MASTER.parse(), unix);
+        assert_eq!("/var/agentx/master".parse(), unix);
+        let tcp = "tcp:127.0.0.1:705".parse::<Master>();
+        assert_eq!(tcp.map(|master| master.to_string()), Ok("tcp:127.0.0.1:705".into()));
+        for wrong in ["", "localhost", "tcp:nowhere", "unix:relative"] {
+            let why = wrong.parse::<Master>().expect_err(wrong);
+            assert!(why.contains("is no address of a master agent. Write "), "{why}");
+        }
+    }
+}

@@ -255,6 +255,19 @@ fn a_master_that_is_restarted_hung_or_killed_does_no_harm() {
     assert_eq!(walk.lines().count(), 800);
 }
 
+/// The master may be reached over TCP too.
+#[test]
+fn a_master_is_reached_over_tcp() {
+    let snmpd = Snmpd::start("");
+    let master = format!("tcp:127.0.0.1:{}", snmpd.tcp_port).parse().expect("an address");
+    let cursor = Box::new(FileCursor::new(snmpd.dir.path().join("notified")));
+    let world = Arc::new(World::three_nodes());
+    let handle = Subagent::start(SubagentConfig::new(master), world, cursor).expect("start");
+    let value = until("it answers", || snmpd.value("VEDETTE-MIB::vedetteClusterName.0"));
+    assert_eq!(value, "sentry");
+    assert!(handle.connected());
+}
+
 /// Without a master at all, and stopped before there ever was one.
 #[test]
 fn it_starts_and_stops_without_a_master() {

@@ -81,6 +81,8 @@ impl Drop for Daemon {
 pub struct Snmpd {
     pub dir: tempfile::TempDir,
     pub port: u16,
+    /// Where it listens for subagents besides the Unix socket.
+    pub tcp_port: u16,
     daemon: Option<Daemon>,
 }
 
@@ -88,7 +90,7 @@ impl Snmpd {
     /// Starts one; `extra` is added to its configuration.
     pub fn start(extra: &str) -> Self {
         let dir = tempfile::tempdir().expect("temporary directory");
-        let port = free_port();
+        let (port, tcp_port) = (free_port(), free_port());
         let socket = dir.path().join("agentx");
         let conf = format!(
             "rocommunity public 127.0.0.1\n\
@@ -97,13 +99,13 @@ impl Snmpd {
              rouser {USER} priv\n\
              exactEngineID {SNMPD_ENGINE}\n\
              master agentx\n\
-             agentXSocket unix:{}\n\
+             agentXSocket unix:{},tcp:127.0.0.1:{tcp_port}\n\
              agentXTimeout 10\n\
              {extra}\n",
             socket.display()
         );
         fs::write(dir.path().join("snmpd.conf"), conf).expect("write");
-        let mut snmpd = Self { dir, port, daemon: None };
+        let mut snmpd = Self { dir, port, tcp_port, daemon: None };
         snmpd.restart();
         snmpd
     }
