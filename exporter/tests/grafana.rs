@@ -1,0 +1,242 @@
+//! The dashboard and the alert rules work against the real thing: a real Prometheus scrapes a real
+//! exporter that serves the example cluster, and every panel's query must find something.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use common::{Stage, get};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, sleep};
+use vedette_exporter::{Limits, metrics::FAMILIES, serve_tcp};
+
+const INSTALL: &str = "prometheus and promtool are needed: apt-get install prometheus";
+
+fn grafana() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../grafana")
+}
+
+fn read(path: &str) -> String {
+    let path = grafana().join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn dashboard() -> Value {
+    serde_json::from_str(&read("dashboards/cluster.json")).expect("JSON")
+}
+
+fn panels() -> Vec<Value> {
+    dashboard()["panels"].as_array().expect("panels").clone()
+}
+
+/// Title and query of every target.
+fn queries() -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().expect("text").to_owned();
+    panels()
+        .iter()
+        .flat_map(|panel| {
+            let targets = panel["targets"].as_array().expect("targets").clone();
+            let title = text(&panel["title"]);
+            targets.into_iter().map(move |target| (title.clone(), text(&target["expr"])))
+        })
+        .collect()
+}
+
+/// The names that begin with `vedette_` in a query.
+fn families_in(query: &str) -> BTreeSet<String> {
+    query
+        .split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_')
+        .filter(|word| word.starts_with("vedette_"))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// A Prometheus of our own, ended with the test.
+struct Prometheus {
+    process: Child,
+    port: u16,
+    _directory: tempfile::TempDir,
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Prometheus {
+    fn start(target: std::net::SocketAddr) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let config = directory.path().join("prometheus.yml");
+        let text = format!(
+            "global:\n  scrape_interval: 1s\nscrape_configs:\n  - job_name: vedette\n    \
+             static_configs:\n      - targets: [\"{target}\"]\n"
+        );
+        std::fs::write(&config, text).expect("it can be written");
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = free.local_addr().expect("an address").port();
+        drop(free);
+        let process = Command::new("prometheus")
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!("--storage.tsdb.path={}", directory.path().join("data").display()))
+            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect(INSTALL);
+        Self { process, port, _directory: directory }
+    }
+
+    /// The number of series that a query finds; `Err` if it is refused.
+    async fn query(&self, query: &str) -> Result<usize, String> {
+        let encoded: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port))
+            .await
+            .map_err(|error| error.to_string())?;
+        // HTTP/1.0: the answer is not chunked.
+        let request = format!("GET /api/v1/query?query={encoded} HTTP/1.0\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.map_err(|error| error.to_string())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.map_err(|error| error.to_string())?;
+        let (_, body) = answer.split_once("\r\n\r\n").ok_or("no body")?;
+        let json: Value = serde_json::from_str(body).map_err(|_| answer.clone())?;
+        match json["data"]["result"].as_array() {
+            Some(series) => Ok(series.len()),
+            None => Err(body.into()),
+        }
+    }
+}
+
+/// As Grafana fills the variables in.
+fn filled(query: &str) -> String {
+    query.replace("$cluster", ".+").replace("$__rate_interval", "10s")
+}
+
+#[tokio::test]
+async fn every_panel_finds_something() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let stage = Stage::one_down();
+    tokio::spawn(serve_tcp(listener, stage.router(), Limits::default(), std::future::pending()));
+    let prometheus = Prometheus::start(address);
+    let deadline = Instant::now() + Duration::from_secs(90);
+    for (title, query) in queries() {
+        loop {
+            let found = prometheus.query(&filled(&query)).await;
+            if found.as_ref().is_ok_and(|series| *series > 0) {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{title}: {found:?} for {}", filled(&query));
+            sleep(Duration::from_millis(200)).await;
+        }
+    }
+    // The check itself can fail.
+    assert_eq!(prometheus.query("vedette_no_such_thing").await, Ok(0));
+    assert!(prometheus.query("rate(").await.is_err());
+}
+
+#[test]
+fn the_dashboard_is_valid() {
+    let schema =
+        serde_json::from_str(&read("schemas/grafana-dashboard.schema.json")).expect("JSON");
+    let validator = jsonschema::validator_for(&schema).expect("a schema");
+    let errors: Vec<String> = validator
+        .iter_errors(&dashboard())
+        .map(|error| format!("{}: {error}", error.instance_path()))
+        .collect();
+    assert!(errors.is_empty(), "{errors:#?}");
+    let mut typo = dashboard();
+    typo["titel"] = Value::Null;
+    assert!(!validator.is_valid(&typo), "the schema would notice a typo");
+}
+
+/// The rules of Grafana's dashboard linter that apply to one dashboard for many clusters.
+#[test]
+fn the_dashboard_keeps_the_linter_rules() {
+    let dashboard = dashboard();
+    assert_eq!(dashboard["editable"], false, "uneditable");
+    assert!(dashboard["uid"].as_str().is_some_and(|uid| uid == "vedette-cluster"));
+    let variables = dashboard["templating"]["list"].as_array().expect("variables");
+    assert_eq!(variables[0]["type"], "datasource", "template-datasource");
+    assert_eq!(variables[1]["name"], "cluster");
+    assert_eq!((&variables[1]["multi"], &variables[1]["allValue"]), (&true.into(), &".+".into()));
+    assert_eq!(variables[1]["refresh"], 2, "template-on-time-change-reload");
+    let mut ids = BTreeSet::new();
+    for panel in panels() {
+        let title = panel["title"].as_str().unwrap_or_default();
+        assert!(!title.is_empty(), "panel-title");
+        assert!(panel["description"].as_str().is_some_and(|text| text.len() > 20), "{title}");
+        assert!(panel["fieldConfig"]["defaults"]["unit"].is_string(), "{title}: panel-units");
+        assert_eq!(panel["datasource"]["uid"], "${datasource}", "{title}: panel-datasource");
+        assert!(panel["targets"].as_array().is_some_and(|all| !all.is_empty()), "{title}");
+        assert!(ids.insert(panel["id"].as_u64()), "{title}: id is used twice");
+    }
+}
+
+#[test]
+fn queries_keep_the_linter_rules() {
+    let known: BTreeSet<&str> = FAMILIES.iter().map(|family| family.name).collect();
+    for (title, query) in queries() {
+        for name in families_in(&query) {
+            assert!(known.contains(name.as_str()), "{title}: there is no {name}");
+            // target-counter-agg: a counter is only ever looked at through rate().
+            if name.ends_with("_total") {
+                assert!(query.contains(&format!("rate({name}")), "{title}: {name} without rate()");
+            }
+        }
+        if query.contains("rate(") {
+            assert!(query.contains("[$__rate_interval]"), "{title}: target-rate-interval");
+        }
+    }
+}
+
+fn promtool(arguments: &[&str]) {
+    let output = Command::new("promtool")
+        .args(arguments)
+        .current_dir(grafana().join("prometheus"))
+        .output()
+        .expect(INSTALL);
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "promtool {arguments:?}: {said}");
+}
+
+#[test]
+fn promtool_accepts_rules_and_configuration() {
+    promtool(&["check", "rules", "rules/vedette.yml"]);
+    promtool(&["check", "config", "prometheus.yml"]);
+}
+
+#[test]
+fn every_alert_fires_when_it_should_and_not_before() {
+    promtool(&["test", "rules", "rules_test.yml"]);
+}
+
+/// Each alert has its runbook, its test and only metrics that exist; no runbook is an orphan.
+#[tokio::test]
+async fn every_alert_has_runbook_and_test() {
+    let (rules, tests) = (read("prometheus/rules/vedette.yml"), read("prometheus/rules_test.yml"));
+    let alerts: BTreeSet<&str> =
+        rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    assert!(alerts.len() > 10);
+    for alert in &alerts {
+        assert!(tests.contains(&format!("alertname: {alert}\n")), "{alert} has no test");
+        assert!(rules.contains(&format!("runbook: grafana/runbooks/{alert}.md")), "{alert}");
+        assert!(read(&format!("runbooks/{alert}.md")).contains("**What to do.**"), "{alert}");
+    }
+    let directory = std::fs::read_dir(grafana().join("runbooks")).expect("runbooks");
+    for entry in directory {
+        let name = entry.expect("an entry").file_name().to_string_lossy().replace(".md", "");
+        assert!(alerts.contains(name.as_str()), "the runbook {name} has no alert");
+    }
+    let page = get(&Stage::one_down().router(), "/metrics").await.body;
+    for name in families_in(&rules) {
+        // The name of the group of rules has no underscore and is not found here.
+        assert!(page.contains(&format!("# TYPE {name} ")), "there is no {name}");
+    }
+}
