@@ -50,7 +50,7 @@ fn a_walk_shows_the_cluster() {
     assert_eq!(printed(snmpd.client("snmpbulkwalk", &V3).arg("VEDETTE-MIB::vedette")), walk);
 }
 
-/// Objects are found by their names in the MIB; nothing can be written (spec H4, H5, V7, V13).
+/// Objects are found by their names in the MIB; nothing can be written (spec A8, A9, H5, V7, V8).
 #[test]
 fn objects_are_read_by_name_and_never_written() {
     let snmpd = Snmpd::start("");
@@ -124,7 +124,7 @@ fn numbers(line: &str) -> Vec<u32> {
     name[1..].split('.').map(|number| number.parse().expect("a number")).collect()
 }
 
-/// H11, A13: every change is notified with names, both statuses, cause, severity and sequence; as
+/// A8, A9: every change is notified with names, both statuses, cause, severity and sequence; as
 /// SNMPv2c trap and, with SNMPv3 (SHA-256, AES), as trap and as inform.
 #[test]
 fn changes_are_notified_with_v2c_and_v3() {
