@@ -11,18 +11,22 @@ use utoipa::ToSchema;
 pub struct Problem {
     /// A name for this kind of problem.
     #[serde(rename = "type")]
-    #[schema(example = "urn:vedette:problem:unknown_node")]
-    pub kind: String,
+    #[schema(value_type = String, example = "urn:vedette:problem:unknown_node")]
+    pub kind: Box<str>,
     /// The HTTP status in words.
-    pub title: String,
+    #[schema(value_type = String)]
+    pub title: Box<str>,
     /// The HTTP status.
     pub status: u16,
     /// What is wrong, and why.
-    pub detail: String,
+    #[schema(value_type = String)]
+    pub detail: Box<str>,
     /// What to do.
-    pub advice: String,
+    #[schema(value_type = String)]
+    pub advice: Box<str>,
     /// A stable name, such as `unknown_node`.
-    pub code: String,
+    #[schema(value_type = String)]
+    pub code: Box<str>,
 }
 
 impl Problem {
@@ -34,11 +38,11 @@ impl Problem {
         advice: impl Into<String>,
     ) -> Self {
         Self {
-            kind: format!("urn:vedette:problem:{code}"),
+            kind: format!("urn:vedette:problem:{code}").into(),
             title: status.canonical_reason().unwrap_or("Problem").into(),
             status: status.as_u16(),
-            detail: detail.into(),
-            advice: advice.into(),
+            detail: detail.into().into(),
+            advice: advice.into().into(),
             code: code.into(),
         }
     }

@@ -42,8 +42,6 @@ impl PortDoc {
         let ports = &view.state.ports;
         let ours = ["a", "h"].into_iter().filter_map(|name| ports.get_key_value(name));
         let networks = ports.iter().filter(|(name, _)| !matches!(name.as_str(), "a" | "h"));
-        ours.chain(networks.map(|(name, port)| (name, port)))
-            .map(|(name, port)| Self::new(view, name, port))
-            .collect()
+        ours.chain(networks).map(|(name, port)| Self::new(view, name, port)).collect()
     }
 }

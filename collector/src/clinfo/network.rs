@@ -260,7 +260,7 @@ impl LinkSeenDoc {
             peer: view.state.node_name(seen.peer),
             inbound: seen.inbound,
             outbound: seen.outbound,
-            silent_ms: seen.silent.map(|silent| super::local::millis(silent)),
+            silent_ms: seen.silent.map(super::local::millis),
             rtt_ms: seen.rtt_us.map(|micros| f64::from(micros) / 1_000.0),
             received: seen.received,
             lost: seen.lost,
