@@ -390,7 +390,7 @@ impl Topology {
     /// A report is wanted at least this often: one that is older than the detection time is no
     /// testimony any more, and one or two may be late.
     fn report_every(&self) -> Duration {
-        self.config.timing.detect() / 3
+        Duration::from_millis((self.config.timing.detect().as_millis() / 3) as u64)
     }
 
     /// How many packets did not count, by kind.

@@ -1,0 +1,84 @@
+//! Whole clusters in a virtual world: the real core, simulated wires, disks, processes and time.
+//!
+//! Every node runs the product's own [`Topology`](vedette_core::topology::Topology) (with its
+//! lease), [`Director`](vedette_core::director::Director) and
+//! [`ClusterState`](vedette_core::state::ClusterState). What surrounds them is simulated: datagrams
+//! that are delayed, lost, reordered and replayed, connections that need a path both ways, a
+//! replicated log that commits with a majority and changes its leader after two election times,
+//! scripts that take a while, processes that are killed and stopped, disks that are wiped.
+//!
+//! Time jumps from event to event, and everything random comes from one seed, so a run of half a
+//! minute takes some milliseconds and a failure is repeated by its seed alone. After every event
+//! the invariants are checked ([`checks`]); after a phase of faults all of them are removed, and
+//! the cluster must heal within a bound.
+//!
+//! Whether the harness would notice is shown by [`Bug`]: mistakes that one could make, put in on
+//! purpose, each of which must be found.
+
+mod chaos;
+mod checks;
+mod agents;
+mod consensus;
+mod guards;
+mod log;
+mod node;
+mod rng;
+pub mod story;
+mod wires;
+mod world;
+
+pub use chaos::{Figures, run, search};
+pub use world::{Setup, Violation, World};
+
+/// A mistake that is put in on purpose, to see whether the invariants find it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// A recorded beat of an earlier run is taken for a new one.
+    ReplayAccepted,
+    /// A link is held for working when only one direction does.
+    OneDirectionSuffices,
+    /// The word of a single observer that was stopped itself is taken for a fact.
+    SuspectBelieved,
+    /// An observer need not be asked again: a single missed beat is a death.
+    NoDetectionTime,
+    /// The director asks nobody but itself.
+    OnlyOwnReport,
+    /// An entry of the log is applied a second time.
+    AppliedTwice,
+    /// An entry of the log is passed over.
+    EntrySkipped,
+    /// A new director takes the cluster for one that has just started.
+    ContinuityLost,
+    /// The id of a command is not looked at.
+    RepeatNotNoticed,
+    /// Alerts are run by everybody, claimed or not.
+    ClaimIgnored,
+    /// An alert whose runner died is not claimed again.
+    ClaimNeverRenewed,
+    /// A leader commits without a majority.
+    MinorityCommits,
+    /// A silent node is never declared DOWN.
+    SilenceIgnored,
+    /// A node that comes back is not declared UP.
+    ReturnIgnored,
+}
+
+impl Bug {
+    /// Every one.
+    pub const ALL: [Self; 14] = [
+        Self::ReplayAccepted,
+        Self::OneDirectionSuffices,
+        Self::SuspectBelieved,
+        Self::NoDetectionTime,
+        Self::OnlyOwnReport,
+        Self::AppliedTwice,
+        Self::EntrySkipped,
+        Self::ContinuityLost,
+        Self::RepeatNotNoticed,
+        Self::ClaimIgnored,
+        Self::ClaimNeverRenewed,
+        Self::MinorityCommits,
+        Self::SilenceIgnored,
+        Self::ReturnIgnored,
+    ];
+}

@@ -1,0 +1,211 @@
+//! A seed becomes a cluster, a storm of faults, and the calm after it.
+
+use std::collections::BTreeMap;
+
+use vedette_core::command::Command;
+use vedette_core::model::{Settings, Severity};
+
+use super::Bug;
+use super::rng::Rng;
+use super::wires::Fault;
+use super::world::{Event, MS, Setup, Trouble, Violation, World};
+
+/// When the storm begins, and how long it lasts at most.
+const BEGIN: u64 = 2_500 * MS;
+/// Within what time everything must be well after all faults are gone.
+const BOUND: u64 = 12_000 * MS;
+
+/// What some runs amounted to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Runs.
+    pub runs: u64,
+    /// Virtual time in microseconds.
+    pub virtual_us: u64,
+    /// Events.
+    pub events: u64,
+    /// Entries of all logs.
+    pub entries: u64,
+    /// Records.
+    pub records: u64,
+    /// Elections.
+    pub elections: u64,
+    /// Faults.
+    pub faults: u64,
+    /// Longest healing, in microseconds.
+    pub longest_healing_us: u64,
+    /// Runs by number of nodes.
+    pub by_nodes: BTreeMap<usize, u64>,
+}
+
+impl Figures {
+    /// Adds those of other runs.
+    pub fn add(&mut self, other: &Self) {
+        self.runs += other.runs;
+        self.virtual_us += other.virtual_us;
+        self.events += other.events;
+        self.entries += other.entries;
+        self.records += other.records;
+        self.elections += other.elections;
+        self.faults += other.faults;
+        self.longest_healing_us = self.longest_healing_us.max(other.longest_healing_us);
+        for (nodes, runs) in &other.by_nodes {
+            *self.by_nodes.entry(*nodes).or_default() += runs;
+        }
+    }
+}
+
+/// Runs one seed: start, storm, healing.
+///
+/// # Errors
+/// The first invariant that did not hold.
+pub fn run(seed: u64, bug: Option<Bug>) -> Result<Figures, Violation> {
+    let mut rng = Rng::new(seed.wrapping_mul(0x9e37_79b9) ^ 0x0bad_cafe);
+    let setup = setup(&mut rng, seed, bug);
+    let mut world = World::new(&setup);
+    for node in 0..setup.nodes {
+        let after = rng.range(0, 300) * MS;
+        world.schedule(after, Event::Trouble(Trouble::PowerOn(node)));
+    }
+    let span = rng.range(4_000, 9_000) * MS;
+    let faults = storm(&mut rng, &mut world, &setup, span);
+    let calm = BEGIN + span;
+    world.run_until(calm)?;
+    world.heal();
+    let healing = until_well(&mut world, calm)?;
+    Ok(Figures {
+        runs: 1,
+        virtual_us: world.now,
+        events: world.events,
+        entries: world.log.committed() as u64,
+        records: world.reference.seq,
+        elections: world.log.term,
+        faults,
+        longest_healing_us: healing,
+        by_nodes: BTreeMap::from([(setup.nodes, 1)]),
+    })
+}
+
+/// How many seeds it takes to find a mistake that was put in.
+pub fn search(bug: Bug, most: u64) -> Option<(u64, Violation)> {
+    (1..=most).find_map(|seed| run(seed, Some(bug)).err().map(|violation| (seed, violation)))
+}
+
+fn until_well(world: &mut World, calm: u64) -> Result<u64, Violation> {
+    loop {
+        world.run_until(world.now + 250 * MS)?;
+        let Some(ailment) = world.ailment() else { return Ok(world.now - calm) };
+        if world.now - calm > BOUND {
+            let what = format!("not well within the bound after all faults are gone: {ailment}");
+            return Err(Violation { at: world.now, what });
+        }
+    }
+}
+
+fn setup(rng: &mut Rng, seed: u64, bug: Option<Bug>) -> Setup {
+    let nodes = match rng.range(0, 100) {
+        0..60 => 3,
+        60..72 => 4,
+        72..90 => 5,
+        90..94 => 6,
+        94..97 => 7,
+        _ => 8,
+    };
+    let networks = if rng.percent(10) { 3 } else { 2 };
+    let settings = Settings {
+        seed_count: rng.range(1, nodes as u64 + 1) as u16,
+        voters: if rng.percent(30) { 5 } else { 3 },
+        ..Settings::default()
+    };
+    Setup {
+        nodes,
+        networks,
+        low: rng.percent(25).then_some(networks - 1),
+        seed,
+        delay: (rng.range(50, 500), rng.range(1, 6_000)),
+        settings,
+        ping: false,
+        bug,
+    }
+}
+
+/// Puts faults, their ends, and what operators do into the world's future.
+fn storm(rng: &mut Rng, world: &mut World, setup: &Setup, span: u64) -> u64 {
+    let faults = rng.range(2, 8);
+    for _ in 0..faults {
+        let at = BEGIN + rng.range(0, span);
+        let lasts = if rng.percent(40) { rng.range(30, 900) } else { rng.range(900, 7_000) } * MS;
+        let (begins, ends) = trouble(rng, setup);
+        world.schedule(at, Event::Trouble(begins));
+        for end in ends {
+            world.schedule(at + lasts, Event::Trouble(end));
+        }
+    }
+    let asked = rng.range(0, 4);
+    for number in 0..asked {
+        let at = BEGIN + rng.range(0, span);
+        operator(rng, world, number, at);
+    }
+    faults + asked
+}
+
+fn operator(rng: &mut Rng, world: &mut World, number: u64, at: u64) {
+    let command = if rng.percent(70) {
+        let message = format!("test {number}");
+        Command::TestAlert { members: Vec::new(), severity: Severity::Error, message }
+    } else {
+        Command::SetLoggingLevel(Severity::ALL[rng.below(4)])
+    };
+    let proposal = world.proposal(0, "root@n1", command);
+    world.checks.expect_operator(proposal.id, number);
+    world.schedule(at, Event::Operator { number, proposal: Box::new(proposal) });
+}
+
+fn trouble(rng: &mut Rng, setup: &Setup) -> (Trouble, Vec<Trouble>) {
+    let node = rng.below(setup.nodes);
+    let network = rng.below(setup.networks);
+    let fine = Fault::default();
+    match rng.range(0, 100) {
+        0..14 => (Trouble::PowerOff(node), vec![Trouble::PowerOn(node)]),
+        14..18 => (Trouble::Leave(node), vec![Trouble::PowerOff(node), Trouble::PowerOn(node)]),
+        18..30 => (Trouble::KillAgent(node), Vec::new()),
+        30..38 => (Trouble::PauseGuard(node, true), vec![Trouble::PauseGuard(node, false)]),
+        38..46 => (Trouble::PauseAgent(node, true), vec![Trouble::PauseAgent(node, false)]),
+        46..49 => (Trouble::Wipe(node), vec![Trouble::PowerOn(node)]),
+        49..52 => {
+            let by = rng.range(0, 7_200_000_000) as i64 - 3_600_000_000;
+            (Trouble::WallClock(node, by), Vec::new())
+        }
+        52..64 => {
+            let only = rng.percent(60).then_some(network);
+            let (out, into) = [(true, true), (true, false), (false, true)][rng.below(3)];
+            let part = |fault| Trouble::Node { node, network: only, out, into, fault };
+            (part(wire_fault(rng)), vec![part(fine)])
+        }
+        64..74 => {
+            let fault = wire_fault(rng);
+            (Trouble::Network { network, fault }, vec![Trouble::Network { network, fault: fine }])
+        }
+        74..86 => {
+            let mask = rng.next();
+            let part = |fault| Trouble::Partition { mask, fault };
+            (part(Fault { cut: true, ..fine }), vec![part(fine)])
+        }
+        86..93 => {
+            // Dead, and somebody plays back what it once said.
+            let back = vec![Trouble::PowerOn(node)];
+            (Trouble::PowerOff(node), [vec![Trouble::Replay(node)], back].concat())
+        }
+        _ => (Trouble::Replay(node), Vec::new()),
+    }
+}
+
+fn wire_fault(rng: &mut Rng) -> Fault {
+    let fine = Fault::default();
+    match rng.range(0, 10) {
+        0..6 => Fault { cut: true, ..fine },
+        6 | 7 => Fault { loss: rng.range(5, 60) as u8, ..fine },
+        8 => Fault { loss: rng.range(2, 20) as u8, burst: rng.range(2, 12) as u8, ..fine },
+        _ => Fault { slow: rng.range(1, 400) * MS, ..fine },
+    }
+}

@@ -1,0 +1,124 @@
+//! One simulated machine: a guard, an agent, a disk, two clocks.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use vedette_core::command::Proposal;
+use vedette_core::director::Director;
+use vedette_core::id::{CommandId, NetworkNumber, NodeNumber, Session};
+use vedette_core::model::{AgentStatus, HostStatus, Priority};
+use vedette_core::state::ClusterState;
+use vedette_core::time::Instant;
+use vedette_core::topology::{self, Topology};
+use vedette_core::wire::Beat;
+
+use super::world::Event;
+
+/// The process of a guard.
+#[derive(Debug)]
+pub(super) struct Guard {
+    pub(super) topology: Topology,
+    pub(super) session: Session,
+    pub(super) paused: bool,
+    /// What arrived while it was stopped.
+    pub(super) inbox: Vec<(NetworkNumber, Beat)>,
+    /// When its next timer is due.
+    pub(super) wake: u64,
+    /// Since when it has run without interruption.
+    pub(super) steady_since: u64,
+    /// Whether its agent took part in the seeded cluster; outlives the agent.
+    pub(super) continuity: bool,
+}
+
+/// The process of an agent.
+#[derive(Debug)]
+pub(super) struct Agent {
+    pub(super) session: Session,
+    pub(super) paused: bool,
+    pub(super) inbox: VecDeque<Event>,
+    pub(super) status: AgentStatus,
+    pub(super) director: Director,
+    pub(super) wake: u64,
+    /// Sessions of other agents that the director was told of.
+    pub(super) sessions: BTreeMap<usize, Session>,
+    /// The term in which it believes to lead.
+    pub(super) leads: Option<u64>,
+    /// Since when it has been RUNNING without interruption; `u64::MAX` before.
+    pub(super) steady_since: u64,
+    /// Scripts that were started and not finished: alerts, then tests.
+    pub(super) running: BTreeSet<(bool, u64)>,
+    /// Outcomes that are not in the log yet, with the time of the next attempt.
+    pub(super) unsaid: BTreeMap<CommandId, (u64, Proposal)>,
+}
+
+/// One machine.
+#[derive(Debug)]
+pub(super) struct Machine {
+    pub(super) number: NodeNumber,
+    pub(super) guard: Option<Guard>,
+    pub(super) agent: Option<Agent>,
+    /// On disk: the state as far as it was applied.
+    pub(super) state: ClusterState,
+    pub(super) applied: usize,
+    /// Offset of its monotonic clock, in microseconds.
+    pub(super) offset: u64,
+    /// Offset of its wall clock, in microseconds.
+    pub(super) wall: i64,
+    /// What its guard was last told of the cluster; kept beside the disk's state.
+    pub(super) config: topology::Config,
+    /// Since when the machine has been gone; `u64::MAX` while it runs.
+    pub(super) gone_since: u64,
+    /// Networks whose address cannot be used, and answers of ping targets.
+    pub(super) unusable: BTreeSet<NetworkNumber>,
+    pub(super) probes: BTreeMap<NetworkNumber, bool>,
+}
+
+impl Machine {
+    pub(super) fn clock(&self, now: u64) -> Instant {
+        Instant::from_micros(now + self.offset)
+    }
+
+    /// Whether the agent can do anything.
+    pub(super) fn serves(&self) -> bool {
+        self.agent.as_ref().is_some_and(|agent| !agent.paused)
+    }
+
+    pub(super) fn guard_runs(&self) -> bool {
+        self.guard.as_ref().is_some_and(|guard| !guard.paused)
+    }
+
+    /// Since when the agent has been able to testify.
+    pub(super) fn testifies_since(&self) -> u64 {
+        let guard = self.guard.as_ref().filter(|guard| !guard.paused);
+        let agent = self.agent.as_ref().filter(|agent| !agent.paused);
+        match (guard, agent) {
+            (Some(guard), Some(agent)) => guard.steady_since.max(agent.steady_since),
+            _ => u64::MAX,
+        }
+    }
+
+    /// What the guard has to know, according to the state on disk.
+    pub(super) fn wanted_config(&self, session: Session) -> topology::Config {
+        let state = &self.state;
+        let networks: Vec<(NetworkNumber, Priority)> =
+            state.networks.iter().map(|(number, n)| (*number, n.priority)).collect();
+        let peers = state.nodes.values().filter(|node| node.number != self.number);
+        topology::Config {
+            me: self.number,
+            session,
+            timing: state.settings.timing,
+            networks,
+            peers: peers
+                .map(|node| topology::Peer {
+                    number: node.number,
+                    live: node.host == HostStatus::Up,
+                    networks: node.interfaces.keys().copied().collect(),
+                })
+                .collect(),
+        }
+    }
+
+    pub(super) fn shared_state(&self) -> Arc<ClusterState> {
+        Arc::new(self.state.clone())
+    }
+}
