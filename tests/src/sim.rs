@@ -27,7 +27,7 @@ pub mod story;
 mod wires;
 mod world;
 
-pub use chaos::{Figures, run, search};
+pub use chaos::{Figures, run, run_traced, search};
 pub use world::{Setup, Violation, World};
 
 /// A mistake that is put in on purpose, to see whether the invariants find it.

@@ -5,7 +5,9 @@ use vedette_tests::sim;
 #[test]
 fn one_seed() {
     let seed = std::env::var("SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(1);
-    println!("{:?}", sim::run(seed, None));
+    let mut trace = Some(Vec::new());
+    let result = sim::run_traced(seed, None, &mut trace);
+    println!("{}\n{result:?}", trace.unwrap_or_default().join("\n"));
 }
 
 #[test]

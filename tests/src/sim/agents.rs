@@ -21,7 +21,9 @@ impl World {
         self.drawn += 1;
         let session = self.drawn;
         let machine = &mut self.machines[node];
-        if machine.agent.is_some() || !machine.guard.as_ref().is_some_and(|guard| !guard.paused) {
+        let Some(guard) = machine.guard.as_ref().filter(|_| machine.agent.is_none()) else { return };
+        if guard.paused {
+            self.schedule(100 * MS, Event::AgentStart { node });
             return;
         }
         machine.agent = Some(Agent {

@@ -60,19 +60,38 @@ impl Figures {
 /// # Errors
 /// The first invariant that did not hold.
 pub fn run(seed: u64, bug: Option<Bug>) -> Result<Figures, Violation> {
+    run_traced(seed, bug, &mut None)
+}
+
+/// Runs one seed and keeps what happened, line by line, if `trace` is there.
+///
+/// # Errors
+/// The first invariant that did not hold.
+pub fn run_traced(
+    seed: u64,
+    bug: Option<Bug>,
+    trace: &mut Option<Vec<String>>,
+) -> Result<Figures, Violation> {
     let mut rng = Rng::new(seed.wrapping_mul(0x9e37_79b9) ^ 0x0bad_cafe);
     let setup = setup(&mut rng, seed, bug);
     let mut world = World::new(&setup);
+    world.trace = trace.is_some().then(Vec::new);
+    let figures = play(&mut rng, &setup, &mut world);
+    *trace = world.trace;
+    figures
+}
+
+fn play(rng: &mut Rng, setup: &Setup, world: &mut World) -> Result<Figures, Violation> {
     for node in 0..setup.nodes {
         let after = rng.range(0, 300) * MS;
         world.schedule(after, Event::Trouble(Trouble::PowerOn(node)));
     }
     let span = rng.range(4_000, 9_000) * MS;
-    let faults = storm(&mut rng, &mut world, &setup, span);
+    let faults = storm(rng, world, setup, span);
     let calm = BEGIN + span;
     world.run_until(calm)?;
     world.heal();
-    let healing = until_well(&mut world, calm)?;
+    let healing = until_well(world, calm)?;
     Ok(Figures {
         runs: 1,
         virtual_us: world.now,
@@ -167,7 +186,7 @@ fn trouble(rng: &mut Rng, setup: &Setup) -> (Trouble, Vec<Trouble>) {
     let fine = Fault::default();
     match rng.range(0, 100) {
         0..14 => (Trouble::PowerOff(node), vec![Trouble::PowerOn(node)]),
-        14..18 => (Trouble::Leave(node), vec![Trouble::PowerOff(node), Trouble::PowerOn(node)]),
+        14..18 => (Trouble::Leave(node), vec![Trouble::PowerOn(node)]),
         18..30 => (Trouble::KillAgent(node), Vec::new()),
         30..38 => (Trouble::PauseGuard(node, true), vec![Trouble::PauseGuard(node, false)]),
         38..46 => (Trouble::PauseAgent(node, true), vec![Trouble::PauseAgent(node, false)]),

@@ -73,10 +73,17 @@ impl World {
         };
         let applied = self.reference.apply(index as u64, &entry);
         self.check_committed(&entry, &applied);
+        self.note_records(&applied);
         if let Some(history) = &mut self.history {
             history.extend(applied.records.iter().cloned());
         }
         applied
+    }
+
+    fn note_records(&mut self, applied: &Applied) {
+        for record in &applied.records {
+            self.note(|| format!("{} ({})", record.message, record.cause));
+        }
     }
 
     /// Sends the newest entry to everybody: voters that are reached store it, all apply it soon.

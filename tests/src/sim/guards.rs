@@ -57,6 +57,10 @@ impl World {
 
     /// The node says that it goes, and goes a moment later.
     pub(super) fn leave(&mut self, node: usize) {
+        if let Some(guard) = self.machines[node].guard.as_mut() {
+            // From here on nobody may rely on it.
+            guard.steady_since = u64::MAX;
+        }
         self.guard_step(node, |topology, now, out| topology.handle(now, Input::Leave, out));
         self.schedule(50 * MS, Event::Trouble(super::world::Trouble::PowerOff(node)));
     }
@@ -81,6 +85,9 @@ impl World {
         for (network, beat) in inbox {
             self.beat_arrives(node, network, beat);
         }
+        // So did what its agent said.
+        self.tell_guard(node);
+        self.reconfigure_guard(node);
         self.wake_guard(node);
     }
 
@@ -161,16 +168,21 @@ impl World {
         {
             return;
         }
+        if let Some(delay) = self.wires.send(&mut self.rng, from, to, network) {
+            self.remember(from, to, beat);
+            let network = beat.network;
+            self.schedule(delay, Event::Beat { to, network, beat: Box::new(beat) });
+        }
+    }
+
+    /// Keeps some of what was on the wire, for whoever sends it again.
+    fn remember(&mut self, from: usize, to: usize, beat: Beat) {
         let recorded = &mut self.recorded[from];
         if recorded.len() < RECORDED {
             recorded.push((to, beat));
         } else {
             let place = beat.seq as usize % RECORDED;
             recorded[place] = (to, beat);
-        }
-        if let Some(delay) = self.wires.send(&mut self.rng, from, to, network) {
-            let network = beat.network;
-            self.schedule(delay, Event::Beat { to, network, beat: Box::new(beat) });
         }
     }
 

@@ -83,10 +83,6 @@ impl Machine {
         self.agent.as_ref().is_some_and(|agent| !agent.paused)
     }
 
-    pub(super) fn guard_runs(&self) -> bool {
-        self.guard.as_ref().is_some_and(|guard| !guard.paused)
-    }
-
     /// Since when the agent has been able to testify.
     pub(super) fn testifies_since(&self) -> u64 {
         let guard = self.guard.as_ref().filter(|guard| !guard.paused);

@@ -159,6 +159,8 @@ pub struct World {
     pub(super) recorded: Vec<Vec<(usize, Beat)>>,
     /// Everything that happened, if a story wants it.
     pub(super) history: Option<Vec<Record>>,
+    /// What is done and recorded, line by line, if somebody wants to read it.
+    pub(super) trace: Option<Vec<String>>,
     /// What became of operators' commands, by their number.
     pub(super) answers: BTreeMap<u64, Outcome>,
     /// Scripts that hang until their node is gone (stories), and how scripts end.
@@ -188,6 +190,7 @@ impl World {
             drawn: 0,
             recorded: vec![Vec::new(); setup.nodes],
             history: None,
+            trace: None,
             answers: BTreeMap::new(),
             hanging_scripts: false,
             failing_scripts: BTreeSet::new(),
@@ -364,7 +367,15 @@ impl World {
         }
     }
 
+    pub(super) fn note(&mut self, line: impl FnOnce() -> String) {
+        let now = self.now;
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{:9.3} s  {}", now as f64 / 1e6, line()));
+        }
+    }
+
     pub(super) fn trouble(&mut self, trouble: &Trouble) {
+        self.note(|| format!("fault: {trouble:?}"));
         match trouble {
             Trouble::PowerOff(node) => self.power_off(*node),
             Trouble::PowerOn(node) => self.power_on(*node),
