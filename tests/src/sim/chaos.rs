@@ -152,7 +152,8 @@ fn setup(rng: &mut Rng, seed: u64, bug: Option<Bug>) -> Setup {
 fn storm(rng: &mut Rng, world: &mut World, setup: &Setup, span: u64) -> u64 {
     let faults = rng.range(2, 8);
     for _ in 0..faults {
-        let at = BEGIN + rng.range(0, span);
+        // Who leaves in the storm is gone before the calm.
+        let at = BEGIN + rng.range(0, span - 100 * MS);
         let lasts = if rng.percent(40) { rng.range(30, 900) } else { rng.range(900, 7_000) } * MS;
         let (begins, ends) = trouble(rng, setup);
         world.schedule(at, Event::Trouble(begins));

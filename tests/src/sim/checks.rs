@@ -7,8 +7,8 @@
 //! for a claim and once for each; an alert is delivered once and never lost; a new director does not
 //! take a running cluster for a new one; nobody who is cut off keeps its lease.
 //!
-//! Progress, looked at twenty times a second: who has been well for five seconds is UP, who has
-//! been gone for five seconds is not, who hears nobody but is heard is DISCONNECTED.
+//! Progress, looked at twenty times a second: who has been well for some seconds is UP, who has
+//! been gone for some seconds is not, who hears nobody but is heard is DISCONNECTED.
 
 use std::collections::BTreeSet;
 
@@ -25,7 +25,7 @@ use super::world::{MS, Violation, World, index_of, number_of};
 /// For how long a connection must have been without any fault to count as evidence of life.
 const SURE: u64 = 2_500 * MS;
 /// After how long the state must agree with what is plain.
-const PLAIN: u64 = 5_000 * MS;
+const PLAIN: u64 = 3_500 * MS;
 
 /// What is remembered for the checks.
 #[derive(Debug)]
