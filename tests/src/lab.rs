@@ -89,10 +89,7 @@ impl Lab {
         self.start_receivers(options)?;
         let launcher = InNode { plan: self.plan.clone() };
         let sandbox = self.sandbox.clone();
-        let mut children = Vec::new();
-        let formed =
-            sandbox::form(&sandbox, &launcher, &mut |_, child| children.push(child), progress);
-        formed?;
+        sandbox::form(&sandbox, &launcher, progress)?;
         self.refresh()?;
         self.start_janitor(options)?;
         Ok(())
@@ -308,14 +305,26 @@ struct InNode {
 
 impl sandbox::Launcher for InNode {
     fn spawn(&self, node: &SandboxNode, command: Command) -> io::Result<Child> {
-        let holder = self.plan.holder_of(&node.name).ok_or_else(|| {
-            io::Error::other(format!("{} is powered off; `vedette-lab restart` it", node.name))
-        })?;
+        let holder = self.holder(node)?;
+        namespaces::spawn_in(&self.plan.namespace(&node.name), holder, command)
+    }
+
+    fn start(&self, node: &SandboxNode, command: Command) -> io::Result<()> {
+        let holder = self.holder(node)?;
         let is_daemon = command.get_args().any(|argument| argument == "daemon");
-        let child = namespaces::spawn_in(&self.plan.namespace(&node.name), holder, command)?;
+        namespaces::start_in(&self.plan.namespace(&node.name), holder, command)?;
         if is_daemon {
-            fs::write(self.plan.guard_file(&node.name), child.id().to_string())?;
+            let guard = namespaces::child_that_runs(holder, "daemon")?;
+            fs::write(self.plan.guard_file(&node.name), guard.to_string())?;
         }
-        Ok(child)
+        Ok(())
+    }
+}
+
+impl InNode {
+    fn holder(&self, node: &SandboxNode) -> io::Result<u32> {
+        self.plan.holder_of(&node.name).ok_or_else(|| {
+            io::Error::other(format!("{} is powered off; `vedette-lab restart` it", node.name))
+        })
     }
 }

@@ -13,6 +13,7 @@ mod links;
 mod office;
 mod proposer;
 mod publisher;
+mod renew;
 mod service;
 mod standing;
 mod surfaces;
@@ -186,6 +187,8 @@ fn new_session() -> u64 {
 
 async fn agent(config: Config, level: LevelHandle) -> Result<()> {
     let ground = tokio::task::spawn_blocking(move || for_operator(Ground::read(config))).await??;
+    // Nobody else may write here while this agent runs.
+    let _lock = for_operator(ground.dir.lock())?;
     let me = ground.member.identity.number;
     let history_path = ground.dir.path().join(HISTORY);
     let history =
@@ -218,7 +221,7 @@ async fn agent(config: Config, level: LevelHandle) -> Result<()> {
     };
     let _server = Server::start(
         &ground.peer_addresses(),
-        tls,
+        tls.clone(),
         peers.roster(),
         Arc::new(answers),
         Limits::default(),
@@ -253,6 +256,7 @@ async fn agent(config: Config, level: LevelHandle) -> Result<()> {
         continuity,
     })
     .await?;
+    tokio::spawn(renew::run(ground.dir.clone(), ground.member.clone(), tls));
     start_workers(&ground, &proposer, &publisher, &peers, level);
 
     let mut terminate = signal(SignalKind::terminate())?;

@@ -49,13 +49,17 @@ extern "C" fn end(_signal: libc::c_int) {
     ENDED.store(true, Ordering::SeqCst);
 }
 
-/// Processes on this machine as it is.
-#[derive(Default)]
-struct Here;
-
-impl Launcher for Here {
+impl Launcher for Processes {
     fn spawn(&self, _: &SandboxNode, mut command: Command) -> io::Result<Child> {
         command.spawn()
+    }
+
+    fn start(&self, node: &SandboxNode, mut command: Command) -> io::Result<()> {
+        let child = command.spawn()?;
+        if let Ok(mut daemons) = self.daemons.lock() {
+            daemons.push((node.name.clone(), child));
+        }
+        Ok(())
     }
 }
 
@@ -128,16 +132,7 @@ fn run_in(arguments: &DemoArgs, dir: &Path) -> Result<()> {
     let processes = Processes::default();
     println!("Forming a cluster of {} nodes in {} …", arguments.nodes, dir.display());
     start_receivers(&sandbox, &processes)?;
-    sandbox::form(
-        &sandbox,
-        &Here,
-        &mut |node, child| {
-            if let Ok(mut daemons) = processes.daemons.lock() {
-                daemons.push((node.name.clone(), child));
-            }
-        },
-        &mut |step| println!("  {step}"),
-    )?;
+    sandbox::form(&sandbox, &processes, &mut |step| println!("  {step}"))?;
     let file = write_file(&sandbox, &processes)?;
     tour(&sandbox, &file)?;
     watch(arguments, &sandbox, &processes)

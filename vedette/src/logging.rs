@@ -2,8 +2,9 @@
 //! that can be changed while it runs (spec A13).
 //!
 //! The severities of the vocabulary are the levels: `error`, `warning`, `notice` (tracing's INFO)
-//! and `informational` (DEBUG). Foreign crates are heard from `warning` on only: what a library
-//! finds noteworthy about itself is no news about the cluster.
+//! and `informational` (DEBUG). Foreign crates are heard from `error` on only, and from `warning` on
+//! at the level `informational`: what a library finds noteworthy about itself (a peer that does not
+//! answer, say) is no news about the cluster.
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Registry;
@@ -53,7 +54,10 @@ pub(crate) fn start(config: LogConfig) -> anyhow::Result<LevelHandle> {
 
 fn targets(level: Severity) -> Targets {
     let ours = filter(level);
-    let theirs = ours.min(LevelFilter::WARN);
+    let theirs = ours.min(match level {
+        Severity::Informational => LevelFilter::WARN,
+        _ => LevelFilter::ERROR,
+    });
     OURS.iter()
         .fold(Targets::new().with_default(theirs), |targets, name| targets.with_target(*name, ours))
 }
@@ -83,5 +87,7 @@ mod tests {
         assert!(passes(Severity::Informational, "vedette", Level::DEBUG));
         assert!(!passes(Severity::Informational, "openraft", Level::INFO));
         assert!(passes(Severity::Informational, "openraft", Level::WARN));
+        assert!(!passes(Severity::Notice, "openraft", Level::WARN));
+        assert!(passes(Severity::Notice, "openraft", Level::ERROR));
     }
 }

@@ -69,7 +69,8 @@ impl Verdict {
         let state = &*seen.view.state;
         let problems = problems(seen);
         if !state.seeded {
-            let sentence = format!("{} is down: it is {}.", state.name, waiting_for(seen.view));
+            let sentence =
+                format!("{} is down: it waits for {}.", state.name, waiting_for(seen.view));
             return Self { level: Level::Failed, sentence, problems };
         }
         match problems.first() {
@@ -91,7 +92,7 @@ pub(super) fn waiting_for(view: &View) -> String {
     let missing: Vec<&str> = state.missing_nodes().iter().map(|node| node.name.as_str()).collect();
     let there = state.nodes.len() - missing.len();
     let wanted = usize::from(state.settings.seed_count).min(state.nodes.len());
-    format!("waiting for {} ({there} of {wanted} needed nodes are there)", missing.join(", "))
+    format!("{} ({there} of {wanted} needed nodes are there)", missing.join(", "))
 }
 
 /// Why this node may not speak for the cluster, if it may not.

@@ -147,6 +147,9 @@ impl VictimFlags {
 }
 
 fn main() -> ExitCode {
+    // `vedette-lab status | head` ends quietly.
+    // SAFETY: nothing else runs yet.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     let cli = Cli::parse();
     match run(cli) {
         Ok(code) => code,

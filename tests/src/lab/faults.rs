@@ -38,19 +38,7 @@ impl Lab {
     pub(super) fn power_on(&self, index: usize) -> Result<()> {
         let node = &self.sandbox.nodes[index];
         let namespace = self.plan.namespace(&node.name);
-        let mut unshare = start_holder(&namespace, &self.plan.lab_program)?;
-        let holder = self.wait_for("the node's first process", Duration::from_secs(10), |_| {
-            // `ip netns exec` becomes `unshare`, whose child is the first process.
-            let candidates = sandbox::children_of(unshare.id());
-            candidates.into_iter().find(|pid| runs(*pid, "hold"))
-        });
-        let holder = match holder {
-            Ok(pid) => pid,
-            Err(error) => {
-                let _ = unshare.kill();
-                return Err(error);
-            }
-        };
+        let holder = start_holder(&namespace, &self.plan.lab_program)?;
         self.plan.set_holder(&node.name, holder)?;
         self.set_ports(&node.name, None, true)
     }
@@ -63,7 +51,10 @@ impl Lab {
         if victim == Victim::Power {
             let holder = self.plan.holder_of(name).ok_or_else(|| off(name))?;
             signal(holder, Signal::SIGKILL)?;
-            return self.set_ports(name, None, false);
+            self.set_ports(name, None, false)?;
+            return self.wait_for("the node's processes to end", Duration::from_secs(10), |_| {
+                (!sandbox::is_alive(holder)).then_some(())
+            });
         }
         self.signal_victim(name, victim, Signal::SIGKILL)
     }
@@ -115,9 +106,9 @@ impl Lab {
         }
         if self.plan.holder_of(name).is_none() {
             self.power_on(index)?;
-            sandbox::start_snmpd(&launcher, &node, &mut |_, _| ())?;
+            sandbox::start_snmpd(&launcher, &node)?;
         }
-        sandbox::start_daemon(&self.sandbox, &launcher, &node, &mut |_, _| ())?;
+        sandbox::start_daemon(&self.sandbox, &launcher, &node)?;
         self.refresh()?;
         Ok(())
     }
@@ -256,10 +247,4 @@ fn signal(pid: u32, which: Signal) -> Result<()> {
     let raw = i32::try_from(pid).unwrap_or(i32::MAX);
     kill(Pid::from_raw(raw), which)
         .map_err(|error| LabError(format!("process {pid} cannot be sent {which}: {error}")))
-}
-
-/// Whether a process was started with that argument.
-fn runs(pid: u32, argument: &str) -> bool {
-    std::fs::read(format!("/proc/{pid}/cmdline"))
-        .is_ok_and(|line| line.split(|byte| *byte == 0).any(|word| word == argument.as_bytes()))
 }

@@ -3,10 +3,12 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns};
-use vedette::sandbox::find_program;
+use vedette::sandbox::{children_of, find_program};
 
 use super::{LabError, Plan, Result};
 
@@ -130,22 +132,48 @@ pub(super) fn destroy(plan: &Plan) {
     quietly(&["netns", "del", &plan.switch()]);
 }
 
-/// Starts the first process of a node: while it lives, the node has power.
-pub(super) fn start_holder(namespace: &str, lab_program: &std::path::Path) -> io::Result<Child> {
+/// Starts the first process of a node: while it lives, the node has power. Answers its process id.
+///
+/// The process that made the namespace ends at once, so that nobody but the machine's own first
+/// process is left to collect what becomes of it.
+pub(super) fn start_holder(namespace: &str, lab_program: &Path) -> io::Result<u32> {
     let mut command = Command::new("ip");
     command
-        .args(["netns", "exec", namespace, "unshare", "--pid", "--fork", "--kill-child"])
+        .args(["netns", "exec", namespace, "unshare", "--pid", "--fork"])
         .arg(lab_program)
         .arg("hold")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .process_group(0);
-    command.spawn()
+    let mut maker = command.spawn()?;
+    let holder = child_that_runs(maker.id(), "hold");
+    // It waits for the holder; whoever runs the lab need not.
+    std::thread::spawn(move || maker.wait());
+    holder
 }
 
-/// Starts a process in a network namespace and in the process namespace of `holder`. The namespaces
-/// of a thread can be changed without touching the rest of this process.
+/// A child of `parent` that was started with that argument; waits a moment until it is there.
+pub(super) fn child_that_runs(parent: u32, argument: &str) -> io::Result<u32> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < deadline {
+        let mut children = children_of(parent).into_iter();
+        if let Some(pid) = children.find(|pid| runs(*pid, argument)) {
+            return Ok(pid);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Err(io::Error::other(format!("process {parent} has no child that runs `{argument}`")))
+}
+
+/// Whether a process was started with that argument.
+fn runs(pid: u32, argument: &str) -> bool {
+    std::fs::read(format!("/proc/{pid}/cmdline"))
+        .is_ok_and(|line| line.split(|byte| *byte == 0).any(|word| word == argument.as_bytes()))
+}
+
+/// Starts a process in a network namespace and in the process namespace of `holder`, to be waited
+/// for. The namespaces of a thread can be changed without touching the rest of this process.
 pub(super) fn spawn_in(namespace: &str, holder: u32, mut command: Command) -> io::Result<Child> {
     let network = File::open(format!("/run/netns/{namespace}"))?;
     let processes = File::open(format!("/proc/{holder}/ns/pid"))?;
@@ -162,4 +190,20 @@ pub(super) fn spawn_in(namespace: &str, holder: u32, mut command: Command) -> io
             .join()
             .unwrap_or_else(|_| Err(io::Error::other("the thread that starts processes panicked")))
     })
+}
+
+/// Starts a process like [`spawn_in`], as a child of the node's first process: that one collects it
+/// when it ends. (A child of ours that nobody waits for would keep the process namespace alive
+/// after its power was cut.)
+pub(super) fn start_in(namespace: &str, holder: u32, mut command: Command) -> io::Result<()> {
+    // SAFETY: between fork and exec only async-signal-safe calls are made.
+    unsafe {
+        command.pre_exec(|| match libc::fork() {
+            -1 => Err(io::Error::last_os_error()),
+            0 => Ok(()),
+            _ => libc::_exit(0),
+        });
+    }
+    spawn_in(namespace, holder, command)?.wait()?;
+    Ok(())
 }

@@ -54,15 +54,13 @@ pub(crate) fn host(lab: &Lab, asked: &str, name: &str) -> String {
     node_field(lab, asked, name, "host_status")
 }
 
-pub(crate) fn agent(lab: &Lab, asked: &str, name: &str) -> String {
-    node_field(lab, asked, name, "agent_status")
-}
-
 /// Everything UP, RUNNING, quorate and settled, as `asked` sees it.
 pub(crate) fn is_healthy(lab: &Lab, asked: &str) -> bool {
     let nodes = nodes(lab, asked);
     let all_there = nodes.len() == lab.names().len()
-        && nodes.iter().all(|node| node["host_status"] == "UP" && node["agent_status"] == "RUNNING");
+        && nodes
+            .iter()
+            .all(|node| node["host_status"] == "UP" && node["agent_status"] == "RUNNING");
     let settled = get(lab, asked, "/api/v1/networks").is_some_and(|answer| {
         let networks = answer.json();
         networks.as_array().is_some_and(|networks| {
@@ -112,7 +110,9 @@ pub(crate) fn find_record(
     (code, subject, current): (&str, &str, &str),
 ) -> Option<Value> {
     records_after(lab, asked, seq).into_iter().find(|record| {
-        record["code"] == code && record["subject"]["name"] == subject && record["current"] == current
+        record["code"] == code
+            && record["subject"]["name"] == subject
+            && record["current"] == current
     })
 }
 

@@ -37,7 +37,8 @@ fn make_lab() -> Lab {
         program: built("vedette"),
         lab_program: built("vedette-lab"),
     };
-    Lab::up(&options, &mut |step| eprintln!("lab: {step}")).unwrap_or_else(|error| panic!("{error}"))
+    Lab::up(&options, &mut |step| eprintln!("lab: {step}"))
+        .unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// A program of the workspace, built beside this test.

@@ -16,7 +16,8 @@ fn said(output: &Output) -> String {
 fn the_alert_script_is_edited_tested_and_rolled_back() {
     let lab = lab();
     let editor = lab.dir().join("editor.sh");
-    let script = "#!/bin/sh\\necho \"hello from $VEDETTE_ALERT_MEMBER test=$VEDETTE_ALERT_TEST\"\\n";
+    let script =
+        "#!/bin/sh\\necho \"hello from $VEDETTE_ALERT_MEMBER test=$VEDETTE_ALERT_TEST\"\\n";
     std::fs::write(&editor, format!("#!/bin/sh\nprintf '{script}' > \"$1\"\n")).expect("written");
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(&editor, mode).expect("made executable");

@@ -23,6 +23,20 @@ fn wait_for_record(
     .unwrap_or_else(|error| panic!("{error}:\n{:#?}", look::records_after(lab, asked, seq)))
 }
 
+/// Waits until a node's agent has been RUNNING for more than a second: what happens to one that was
+/// adopted a moment ago is told differently (it starts, rather than fails).
+fn wait_until_settled(lab: &Lab, name: &str) {
+    lab.wait_for("a settled agent", PATIENCE, |lab| {
+        let screen = lab.json("n1", &["status", "-o", "json"]).ok()?;
+        let node = look::nodes(lab, "n1").into_iter().find(|node| node["name"] == name)?;
+        let second = |text: &serde_json::Value| text.as_str().map(|text| text[..19].to_owned());
+        (second(&screen["at"])? > second(&node["agent_since"])?).then_some(())
+    })
+    .unwrap_or_else(|error| panic!("{error}"));
+    // The next whole second may have been near.
+    let _ = lab.wait_for("one more look", std::time::Duration::from_millis(900), |_| None::<()>);
+}
+
 /// The node that is director, and the others.
 fn director(lab: &Lab, asked: &str) -> (String, Vec<String>) {
     let director = lab
@@ -50,7 +64,8 @@ fn assert_every_surface_tells(lab: &Lab, asked: &str, record: &serde_json::Value
     assert_eq!(look::host(lab, asked, name), status, "API of {asked}");
 
     let metrics = look::get(lab, asked, "/metrics").expect("metrics").body;
-    let series = format!("vedette_node_host_status{{cluster=\"lab\",node=\"{name}\",state=\"{lower}\"}} 1");
+    let series =
+        format!("vedette_node_host_status{{cluster=\"lab\",node=\"{name}\",state=\"{lower}\"}} 1");
     assert!(metrics.contains(&series), "{series} is missing on {asked}");
 
     let walk = lab
@@ -196,6 +211,7 @@ fn a_killed_agent_is_not_a_dead_node() {
     let before = look::seq(&lab, "n1");
     let (_, others) = director(&lab, "n1");
     let victim = others.last().expect("a node that is not the director").clone();
+    wait_until_settled(&lab, &victim);
     lab.kill(&victim, Victim::Agent).expect("an agent can be killed");
     wait_for_record(&lab, "n1", before, ("NODE_AGENT", &victim, "RUNNING"));
     let records = look::records_after(&lab, "n1", before);

@@ -44,7 +44,9 @@ pub(crate) fn run(context: &Context, arguments: &EditArgs) -> Result<u8> {
         check(&text).map_err(|findings| refuse(&findings, "Correct the file."))?;
         return save(context, text, &arguments.comment, based_on);
     }
-    if !std::io::stdin().is_terminal() {
+    // An editor that was named may well be one that needs no terminal.
+    let named = ["VISUAL", "EDITOR"].iter().any(|name| std::env::var_os(name).is_some());
+    if !named && !std::io::stdin().is_terminal() {
         return Err(Failure::refused(
             "there is no terminal for an editor",
             "Give the script with --file, or with --file - on standard input.",

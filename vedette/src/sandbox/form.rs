@@ -1,7 +1,7 @@
 //! Forming a sandbox's cluster, step by step as an operator would.
 
 use std::io;
-use std::process::{Child, Command, Output};
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -30,29 +30,27 @@ impl From<io::Error> for FormError {
     }
 }
 
-/// Forms the cluster: first member, then one node after the other. `started` is told of every
-/// process that was started, `progress` of every step.
+/// Forms the cluster: first member, then one node after the other. `progress` is told of every step.
 ///
 /// # Errors
 /// The first step that failed, with what the program said.
 pub fn form(
     sandbox: &Sandbox,
     launcher: &dyn Launcher,
-    started: &mut dyn FnMut(&SandboxNode, Child),
     progress: &mut dyn FnMut(String),
 ) -> Result<(), FormError> {
     for node in &sandbox.nodes {
-        start_snmpd(launcher, node, started)?;
+        start_snmpd(launcher, node)?;
     }
     let first = &sandbox.nodes[0];
     progress(format!("{}: vedette init", first.name));
     run(sandbox, launcher, first, &["init", "--yes"])?;
-    start_daemon(sandbox, launcher, first, started)?;
+    start_daemon(sandbox, launcher, first)?;
     wait_for_status(sandbox, launcher, first, &first.name, "RUNNING")?;
     for node in &sandbox.nodes[1..] {
         progress(format!("{}: vedette node add, join, daemon", node.name));
         add_node(sandbox, launcher, first, node)?;
-        start_daemon(sandbox, launcher, node, started)?;
+        start_daemon(sandbox, launcher, node)?;
         wait_for_status(sandbox, launcher, first, &node.name, "RUNNING")?;
     }
     let count = sandbox.nodes.len().to_string();
@@ -90,24 +88,18 @@ pub fn start_daemon(
     sandbox: &Sandbox,
     launcher: &dyn Launcher,
     node: &SandboxNode,
-    started: &mut dyn FnMut(&SandboxNode, Child),
 ) -> Result<(), FormError> {
     let mut command = Command::new(&sandbox.program);
     command.arg("--config").arg(node.config()).arg("daemon");
     log_to(&mut command, &node.log())?;
-    started(node, launcher.spawn(node, command)?);
-    Ok(())
+    Ok(launcher.start(node, command)?)
 }
 
 /// Starts the private snmpd of a node, where snmpd is installed.
 ///
 /// # Errors
 /// If it cannot be started.
-pub fn start_snmpd(
-    launcher: &dyn Launcher,
-    node: &SandboxNode,
-    started: &mut dyn FnMut(&SandboxNode, Child),
-) -> Result<(), FormError> {
+pub fn start_snmpd(launcher: &dyn Launcher, node: &SandboxNode) -> Result<(), FormError> {
     let Some(snmpd) = find_program("snmpd") else { return Ok(()) };
     let mut command = Command::new(snmpd);
     command
@@ -116,8 +108,7 @@ pub fn start_snmpd(
         .env("SNMP_PERSISTENT_DIR", node.dir.join("snmp"))
         .env("MIBS", "");
     log_to(&mut command, &node.dir.join("snmpd.log"))?;
-    started(node, launcher.spawn(node, command)?);
-    Ok(())
+    Ok(launcher.start(node, command)?)
 }
 
 /// Runs a command of the program for a node; a failure carries what it said.

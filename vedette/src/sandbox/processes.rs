@@ -13,11 +13,17 @@ use super::SandboxNode;
 
 /// Decides where a process of a node runs: on this machine as it is, or in a namespace.
 pub trait Launcher {
-    /// Starts `command` for `node`.
+    /// Starts `command` for `node`, to be waited for.
     ///
     /// # Errors
     /// If it cannot be started.
     fn spawn(&self, node: &SandboxNode, command: Command) -> io::Result<Child>;
+
+    /// Starts `command` for `node`, to go on by itself.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    fn start(&self, node: &SandboxNode, command: Command) -> io::Result<()>;
 
     /// Runs `command` for `node` to its end and takes what it prints.
     ///
