@@ -92,7 +92,9 @@ pub enum Input {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
     /// Propose this, as [`ACTOR`], with this very id, and answer with [`Input::Proposed`] or
-    /// [`Input::Lost`].
+    /// [`Input::Lost`]. It is for this node's own log in the term of the office: where this node
+    /// leads no more it is lost, and it must never be forwarded to another leader, whose evidence
+    /// is newer.
     Propose {
         /// The id that the proposal must carry.
         id: CommandId,

@@ -1,2 +1,4 @@
 //! placeholder
+pub mod bench;
 pub mod lab;
+pub mod sim;

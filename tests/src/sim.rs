@@ -15,9 +15,9 @@
 //! Whether the harness would notice is shown by [`Bug`]: mistakes that one could make, put in on
 //! purpose, each of which must be found.
 
+mod agents;
 mod chaos;
 mod checks;
-mod agents;
 mod consensus;
 mod guards;
 mod log;

@@ -90,7 +90,9 @@ fn deliberate_mistakes_are_found() {
     let mut missed = Vec::new();
     for bug in Bug::ALL {
         match sim::search(bug, 3_000) {
-            Some((seeds, violation)) => println!("{bug:?}: after {seeds} seeds: {}", violation.what),
+            Some((seeds, violation)) => {
+                println!("{bug:?}: after {seeds} seeds: {}", violation.what)
+            }
             None => missed.push(bug),
         }
     }

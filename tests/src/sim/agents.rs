@@ -21,7 +21,9 @@ impl World {
         self.drawn += 1;
         let session = self.drawn;
         let machine = &mut self.machines[node];
-        let Some(guard) = machine.guard.as_ref().filter(|_| machine.agent.is_none()) else { return };
+        let Some(guard) = machine.guard.as_ref().filter(|_| machine.agent.is_none()) else {
+            return;
+        };
         if guard.paused {
             self.schedule(100 * MS, Event::AgentStart { node });
             return;
@@ -79,9 +81,12 @@ impl World {
 
     /// The disk is lost with everything on it; the machine comes back without it.
     pub(super) fn wipe(&mut self, node: usize) {
-        let safe = self.log.voters.iter().filter(|v| **v != node).all(|v| {
-            self.log.stored[*v] == self.log.committed()
-        });
+        let safe = self
+            .log
+            .voters
+            .iter()
+            .filter(|v| **v != node)
+            .all(|v| self.log.stored[*v] == self.log.committed());
         // A log keeps what a minority of disks loses, and no more; the world keeps to that.
         if !safe {
             return;
@@ -103,7 +108,9 @@ impl World {
         }
         for output in out {
             match output {
-                director::Output::Propose { id, command } => self.director_proposes(node, id, command),
+                director::Output::Propose { id, command } => {
+                    self.director_proposes(node, id, command)
+                }
                 director::Output::SetVoters(voters) => self.ask_for_voters(node, voters),
             }
         }
@@ -145,7 +152,7 @@ impl World {
         }
         let mut proposal = self.proposal(node, director::ACTOR, command);
         proposal.id = id;
-        self.submit(node, proposal);
+        self.submit_in_office(node, proposal);
     }
 
     /// What a director with a mistake in it would propose instead.
@@ -217,7 +224,7 @@ impl World {
         if !changes.is_empty() {
             self.check_observation(node, &changes);
             let proposal = self.proposal(node, director::ACTOR, Command::Observe { changes });
-            self.submit(node, proposal);
+            self.submit_in_office(node, proposal);
         }
     }
 
@@ -278,7 +285,9 @@ impl World {
     /// Applies the next entry on a node.
     pub(super) fn apply_next(&mut self, node: usize) -> Option<Applied> {
         let mut index = self.machines[node].applied + 1;
-        if self.bug == Some(Bug::EntrySkipped) && index < self.log.committed() && self.rng.percent(2)
+        if self.bug == Some(Bug::EntrySkipped)
+            && index < self.log.committed()
+            && self.rng.percent(2)
         {
             index += 1;
         }

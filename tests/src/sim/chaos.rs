@@ -196,7 +196,15 @@ fn trouble(rng: &mut Rng, setup: &Setup) -> (Trouble, Vec<Trouble>) {
             let by = rng.range(0, 7_200_000_000) as i64 - 3_600_000_000;
             (Trouble::WallClock(node, by), Vec::new())
         }
-        52..64 => {
+        // Heard by all, hearing nobody.
+        52..55 => {
+            let part = |cut| {
+                let fault = Fault { cut, ..fine };
+                Trouble::Node { node, network: None, out: false, into: true, fault }
+            };
+            (part(true), vec![part(false)])
+        }
+        55..64 => {
             let only = rng.percent(60).then_some(network);
             let (out, into) = [(true, true), (true, false), (false, true)][rng.below(3)];
             let part = |fault| Trouble::Node { node, network: only, out, into, fault };

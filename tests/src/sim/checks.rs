@@ -88,11 +88,7 @@ impl World {
     /// After an entry was added to the log and applied to the reference.
     pub(super) fn check_committed(&mut self, entry: &Proposal, applied: &Applied) {
         self.check_records(applied);
-        self.checks.after.push((
-            self.reference.head,
-            self.reference.seq,
-            self.reference.revision,
-        ));
+        self.checks.after.push((self.reference.head, self.reference.seq, self.reference.revision));
         let written = self.log.entries.last().map_or(entry.id, |proposal| proposal.id);
         let took_effect = matches!(applied.outcome, Outcome::Applied { .. });
         if took_effect && !self.checks.effective.insert(written) {
@@ -151,15 +147,21 @@ impl World {
     fn check_continuity(&mut self, director: NodeNumber) {
         let director = index_of(director);
         let witness = (0..self.checks.nodes).find(|node| {
-            let remembers =
-                self.machines.get(*node).and_then(|m| m.guard.as_ref()).is_some_and(|g| g.continuity);
+            let remembers = self
+                .machines
+                .get(*node)
+                .and_then(|m| m.guard.as_ref())
+                .is_some_and(|g| g.continuity);
             remembers
                 && self.long_ago(self.machines[*node].testifies_since(), SURE)
                 && (*node == director
                     || self.long_ago(self.wires.clean_since(*node, director), SURE))
         });
         if let Some(node) = witness {
-            self.fail(format!("the cluster was taken for a new one, though n{} knows better", node + 1));
+            self.fail(format!(
+                "the cluster was taken for a new one, though n{} knows better",
+                node + 1
+            ));
         }
     }
 
@@ -272,13 +274,15 @@ impl World {
         let stopped = self.machines[node].guard.as_ref().filter(|guard| guard.paused);
         let gone = stopped.map_or(self.machines[node].gone_since, |guard| guard.steady_since);
         if self.long_ago(gone, PLAIN) {
-            return (host == HostStatus::Up).then(|| format!("n{number} is UP, though it is long gone"));
+            return (host == HostStatus::Up)
+                .then(|| format!("n{number} is UP, though it is long gone"));
         }
         let guard = self.machines[node].guard.as_ref().filter(|guard| !guard.paused)?;
-        let heard = self.long_ago(self.wires.clean_one_way_since(node, director), PLAIN)
-            && self.long_ago(guard.steady_since, PLAIN);
-        (heard && self.long_ago(self.wires.deaf_since(node), PLAIN)
-            && host != HostStatus::Disconnected)
+        // Who restarted while it hears nobody cannot prove that its beats are new.
+        let deaf = self.wires.deaf_since(node);
+        let known = guard.steady_since.max(self.machines[director].testifies_since()) < deaf;
+        let heard = self.long_ago(self.wires.clean_one_way_since(node, director), PLAIN);
+        (known && heard && self.long_ago(deaf, PLAIN) && host != HostStatus::Disconnected)
             .then(|| format!("n{number} is {host}, though it is heard and long hears nobody"))
     }
 

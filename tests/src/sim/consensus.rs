@@ -22,6 +22,20 @@ impl World {
         }
     }
 
+    /// A director's proposal goes to the log of its own node and term, and nowhere else: one that was
+    /// deposed without knowing must not have its judgement forwarded to its successor.
+    pub(super) fn submit_in_office(&mut self, node: usize, proposal: Proposal) {
+        let delay = self.rng.range(2, 8) * MS;
+        let office = self.machines[node].agent.as_ref().and_then(|agent| agent.leads);
+        match office {
+            Some(term) => {
+                let proposal = Box::new(proposal);
+                self.schedule(delay, Event::Commit { by: node, term, proposal, tries: 0 });
+            }
+            None => self.schedule(300 * MS, Event::Lost { node, id: proposal.id }),
+        }
+    }
+
     /// Whether a node reaches a majority of voters, itself included.
     fn has_majority(&self, node: usize, voters: &[usize]) -> bool {
         let reached = voters.iter().filter(|voter| {
@@ -66,10 +80,7 @@ impl World {
         self.log.entries.push(proposal);
         let index = self.log.committed();
         let Some(entry) = self.read_entry(index) else {
-            return Applied {
-                outcome: Outcome::Applied { index: 0 },
-                records: Vec::new(),
-            };
+            return Applied { outcome: Outcome::Applied { index: 0 }, records: Vec::new() };
         };
         let applied = self.reference.apply(index as u64, &entry);
         self.check_committed(&entry, &applied);
@@ -163,8 +174,8 @@ impl World {
         let believes =
             self.machines[leader].agent.as_ref().is_some_and(|agent| agent.leads == Some(term));
         let serves = self.machines[leader].serves() && believes;
-        let majority = self.has_majority(leader, &self.log.voters)
-            || self.bug == Some(Bug::MinorityCommits);
+        let majority =
+            self.has_majority(leader, &self.log.voters) || self.bug == Some(Bug::MinorityCommits);
         if serves && majority {
             self.log.confirmed = self.now;
             return;

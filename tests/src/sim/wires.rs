@@ -37,12 +37,8 @@ pub(super) struct Wires {
 
 impl Wires {
     pub(super) fn new(nodes: usize, networks: usize, delay: (u64, u64)) -> Self {
-        let whole = Path {
-            fault: Fault::default(),
-            burst_left: 0,
-            clean_since: 0,
-            cut_since: u64::MAX,
-        };
+        let whole =
+            Path { fault: Fault::default(), burst_left: 0, clean_since: 0, cut_since: u64::MAX };
         let paths = vec![whole; nodes * nodes * networks];
         Self { nodes, networks, paths, delay }
     }
@@ -115,9 +111,8 @@ impl Wires {
     /// Whether a connection between two nodes can live: some network carries both directions.
     pub(super) fn connected(&self, a: usize, b: usize) -> bool {
         a == b
-            || (0..self.networks).any(|network| {
-                !self.fault(a, b, network).cut && !self.fault(b, a, network).cut
-            })
+            || (0..self.networks)
+                .any(|network| !self.fault(a, b, network).cut && !self.fault(b, a, network).cut)
     }
 
     /// The share of datagrams lost on the best network between two nodes.

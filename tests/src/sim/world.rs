@@ -107,11 +107,23 @@ pub(super) enum Trouble {
     Leave(usize),
     WallClock(usize, i64),
     /// Both directions of every path of a node on a network (or on all).
-    Node { node: usize, network: Option<usize>, out: bool, into: bool, fault: Fault },
+    Node {
+        node: usize,
+        network: Option<usize>,
+        out: bool,
+        into: bool,
+        fault: Fault,
+    },
     /// A whole network.
-    Network { network: usize, fault: Fault },
+    Network {
+        network: usize,
+        fault: Fault,
+    },
     /// Two halves, on every network: nodes with a bit in the mask, and the others.
-    Partition { mask: u64, fault: Fault },
+    Partition {
+        mask: u64,
+        fault: Fault,
+    },
     /// Recorded beats of a node are sent again.
     Replay(usize),
 }
