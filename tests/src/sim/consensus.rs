@@ -211,7 +211,9 @@ impl World {
             self.log.election_at = self.now + self.rng.range(50, 150) * MS;
             return;
         }
-        let winner = candidates[self.rng.below(candidates.len())];
+        // A story is easier to follow when the lowest number leads.
+        let chosen = if self.history.is_some() { 0 } else { self.rng.below(candidates.len()) };
+        let winner = candidates[chosen];
         self.log.term += 1;
         let term = self.log.term;
         self.log.leader = Some((winner, term));
@@ -290,5 +292,13 @@ impl World {
         // The answer may be lost on its way, so the repeat may come after it was done.
         let retry = self.rng.range(100, 500) * MS;
         self.schedule(retry, Event::Operator { number, proposal: Box::new(proposal) });
+    }
+
+    /// What the leader decides on an operator's command at once, for stories.
+    pub(super) fn decide(&mut self, proposal: Proposal) -> Option<Outcome> {
+        let (by, _) = self.log.leader?;
+        let applied = self.append(proposal);
+        self.spread(by);
+        Some(applied.outcome)
     }
 }

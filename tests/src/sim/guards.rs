@@ -163,7 +163,8 @@ impl World {
         }
         let to = index_of(beat.destination);
         let network = usize::from(beat.network.0) - 1;
-        if self.machines[from].unusable.contains(&beat.network)
+        if to >= self.machines.len()
+            || self.machines[from].unusable.contains(&beat.network)
             || self.machines[to].unusable.contains(&beat.network)
         {
             return;

@@ -26,7 +26,7 @@ pub(super) const MS: u64 = 1_000;
 /// So many events at one instant are a machine that wants to be woken for ever.
 const BUSY: u64 = 20_000;
 /// The wall clock at the beginning: 2026-01-01T00:00:00Z.
-const EPOCH: i64 = 1_767_225_600_000_000;
+pub(super) const EPOCH: i64 = 1_767_225_600_000_000;
 
 /// What a world is made of.
 #[derive(Clone, Debug)]
