@@ -1,0 +1,405 @@
+//! The peer: corosync 3 of three nodes, each in namespaces of its own for network, processes,
+//! mounts, IPC and host name, on two bridged networks, as the lab builds them for ours.
+//!
+//! Names of namespaces carry the process id of whoever made them, so that what a crash left behind
+//! is recognised and removed. Power is the first process of a node, as in the lab.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use vedette::sandbox::{children_of, find_program, is_alive};
+
+use super::machine;
+use super::quorum;
+use super::wire::now_ms;
+use crate::lab::{LabError, Result};
+
+/// Nodes of the cluster.
+pub(super) const NODES: usize = 3;
+
+/// Networks between them.
+const NETWORKS: usize = 2;
+
+/// What the namespaces' names begin with.
+const PREFIX: &str = "vbc";
+
+/// How corosync is configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tuning {
+    /// Nothing is set: a token of 3 s, and 650 ms for every node from the third.
+    Default,
+    /// A token of 400 ms whatever the number of nodes.
+    Fast,
+}
+
+impl Tuning {
+    const fn lines(self) -> &'static str {
+        match self {
+            Self::Default => "",
+            Self::Fast => "  token: 400\n  token_coefficient: 0\n",
+        }
+    }
+
+    /// How a table calls it.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Default => "corosync 3, its defaults",
+            Self::Fast => "corosync 3, token 400 ms",
+        }
+    }
+}
+
+/// A membership, as a node was told of it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Membership {
+    /// Which node was told: 1, 2, 3.
+    pub(super) node: usize,
+    /// When.
+    pub(super) at_ms: f64,
+    /// Whether they are a quorum.
+    pub(super) quorate: bool,
+    /// The members.
+    pub(super) members: Vec<usize>,
+}
+
+impl Membership {
+    fn parse(node: usize, line: &str) -> Option<Self> {
+        let mut words = line.split(' ');
+        let at_ms = words.next()?.parse().ok()?;
+        let quorate = words.next()? == "1";
+        let members = words.next()?.split(',').filter_map(|word| word.parse().ok()).collect();
+        Some(Self { node, at_ms, quorate, members })
+    }
+}
+
+/// The cluster.
+#[derive(Debug)]
+pub(super) struct Corosync {
+    owner: u32,
+    dir: PathBuf,
+    nodes: Vec<Option<Node>>,
+    sender: Sender<Membership>,
+    memberships: Receiver<Membership>,
+}
+
+/// A node that has power.
+#[derive(Debug)]
+struct Node {
+    unshare: Child,
+    first: u32,
+}
+
+impl Corosync {
+    /// Builds the networks, starts the nodes and waits until they are a cluster.
+    ///
+    /// # Errors
+    /// What failed; nothing stays behind but the logs.
+    pub(super) fn up(dir: &Path, tuning: Tuning) -> Result<Self> {
+        require_corosync()?;
+        let (sender, memberships) = channel();
+        let mut cluster = Self {
+            owner: std::process::id(),
+            dir: dir.to_owned(),
+            nodes: Vec::new(),
+            sender,
+            memberships,
+        };
+        cluster.nodes.resize_with(NODES, || None);
+        create_networks(cluster.owner)?;
+        for node in 1..=NODES {
+            let home = cluster.home(node);
+            quorum::prepare(&home)?;
+            fs::write(quorum::place(&home, "etc/corosync/corosync.conf"), configuration(tuning))?;
+            cluster.power_on(node)?;
+        }
+        cluster.wait_until_whole(60_000.0)?;
+        Ok(cluster)
+    }
+
+    fn home(&self, node: usize) -> PathBuf {
+        self.dir.join(format!("node{node}"))
+    }
+
+    /// Gives a node power and plugs its cables in.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub(super) fn power_on(&mut self, node: usize) -> Result<()> {
+        ip_in(&switch(self.owner), &ports(node, "up"))?;
+        let mut unshare = start_node(self.owner, node, &self.home(node))?;
+        let output = unshare.stdout.take();
+        let sender = self.sender.clone();
+        std::thread::spawn(move || {
+            for line in output.into_iter().flat_map(|pipe| BufReader::new(pipe).lines()) {
+                let told = line.ok().and_then(|line| Membership::parse(node, &line));
+                if told.is_some_and(|told| sender.send(told).is_err()) {
+                    return;
+                }
+            }
+        });
+        let first = first_process(&mut unshare, &self.home(node))?;
+        self.nodes[node - 1] = Some(Node { unshare, first });
+        Ok(())
+    }
+
+    /// Takes a node's power away; answers the moment just before.
+    ///
+    /// # Errors
+    /// If it has none.
+    pub(super) fn power_off(&mut self, node: usize) -> Result<f64> {
+        let mut gone = self.nodes[node - 1]
+            .take()
+            .ok_or_else(|| LabError(format!("node{node} is off already")))?;
+        let zero = now_ms();
+        kill_now(gone.first);
+        ip_in(&switch(self.owner), &ports(node, "down"))?;
+        let _ = gone.unshare.wait();
+        Ok(zero)
+    }
+
+    /// Forgets what was told so far.
+    pub(super) fn forget(&self) {
+        while self.memberships.try_recv().is_ok() {}
+    }
+
+    /// Waits until every survivor was told of a quorate membership of just the survivors; answers
+    /// the moment at which the last of them was.
+    ///
+    /// # Errors
+    /// If that does not happen in `patience_ms`.
+    pub(super) fn wait_without(&self, gone: usize, patience_ms: f64) -> Result<f64> {
+        let survivors: Vec<usize> = (1..=NODES).filter(|node| *node != gone).collect();
+        self.wait_for(&survivors, patience_ms)
+    }
+
+    /// Waits until every node was told of a membership of all.
+    ///
+    /// # Errors
+    /// If that does not happen in `patience_ms`.
+    pub(super) fn wait_until_whole(&self, patience_ms: f64) -> Result<f64> {
+        self.wait_for(&(1..=NODES).collect::<Vec<_>>(), patience_ms)
+    }
+
+    fn wait_for(&self, wanted: &[usize], patience_ms: f64) -> Result<f64> {
+        let deadline = now_ms() + patience_ms;
+        let mut told: [Option<f64>; NODES] = [None; NODES];
+        while !wanted.iter().all(|node| told[node - 1].is_some()) {
+            let left = Duration::from_secs_f64((deadline - now_ms()).max(0.0) / 1e3);
+            let news = self.memberships.recv_timeout(left).map_err(|_| {
+                LabError(format!(
+                    "corosync was no cluster of {wanted:?} after {:.0} s; logs in {}",
+                    patience_ms / 1e3,
+                    self.dir.display()
+                ))
+            })?;
+            let is_wanted = news.quorate && news.members == wanted;
+            told[news.node - 1] = is_wanted.then_some(news.at_ms);
+        }
+        Ok(told.into_iter().flatten().fold(0.0, f64::max))
+    }
+
+    /// The corosync process of each node, with the node's first process.
+    pub(super) fn daemons(&self) -> Vec<(u32, u32)> {
+        let of = |node: &Node| {
+            let daemon =
+                machine::tree(node.first).into_iter().find(|pid| machine::name(*pid) == "corosync");
+            Some((node.first, daemon?))
+        };
+        self.nodes.iter().flatten().filter_map(of).collect()
+    }
+}
+
+impl Drop for Corosync {
+    fn drop(&mut self) {
+        for node in self.nodes.iter_mut().filter_map(Option::take) {
+            let mut unshare = node.unshare;
+            kill_now(node.first);
+            let _ = unshare.kill();
+            let _ = unshare.wait();
+        }
+        destroy_networks(self.owner);
+    }
+}
+
+fn require_corosync() -> Result<()> {
+    if find_program("corosync").is_none() {
+        return Err(LabError(
+            "corosync is not installed. Install it: apt-get install corosync.".into(),
+        ));
+    }
+    Ok(())
+}
+
+fn configuration(tuning: Tuning) -> String {
+    let node = |number: usize| {
+        format!(
+            "  node {{\n    name: node{number}\n    nodeid: {number}\n    ring0_addr: {}\n    ring1_addr: {}\n  }}\n",
+            address(0, number),
+            address(1, number)
+        )
+    };
+    format!(
+        "totem {{\n  version: 2\n  cluster_name: bench\n  transport: knet\n  crypto_cipher: none\n  crypto_hash: none\n{}}}\n\
+         logging {{\n  to_stderr: no\n  to_syslog: no\n  to_logfile: yes\n  logfile: /var/log/corosync/corosync.log\n}}\n\
+         quorum {{\n  provider: corosync_votequorum\n}}\n\
+         nodelist {{\n{}}}\n",
+        tuning.lines(),
+        (1..=NODES).map(node).collect::<String>()
+    )
+}
+
+/// Addresses that no route leads to from outside the namespaces.
+fn address(network: usize, node: usize) -> String {
+    format!("10.{}.0.{node}", 90 + network)
+}
+
+fn switch(owner: u32) -> String {
+    format!("{PREFIX}{owner}sw")
+}
+
+fn namespace(owner: u32, node: usize) -> String {
+    format!("{PREFIX}{owner}n{node}")
+}
+
+fn ports(node: usize, state: &str) -> Vec<String> {
+    (0..NETWORKS).map(|network| format!("link set p{node}x{network} {state}")).collect()
+}
+
+fn create_networks(owner: u32) -> Result<()> {
+    let switch = switch(owner);
+    let mut names = vec![format!("netns add {switch}")];
+    names.extend((1..=NODES).map(|node| format!("netns add {}", namespace(owner, node))));
+    ip(&[], &names)?;
+    let mut bridges = vec!["link set lo up".to_owned()];
+    for network in 0..NETWORKS {
+        bridges.push(format!("link add br{network} type bridge"));
+        bridges.push(format!("link set br{network} up"));
+    }
+    ip_in(&switch, &bridges)?;
+    for node in 1..=NODES {
+        let (mut own, mut other) = (vec!["link set lo up".to_owned()], Vec::new());
+        for network in 0..NETWORKS {
+            let port = format!("p{node}x{network}");
+            own.push(format!("link add eth{network} type veth peer name {port} netns {switch}"));
+            own.push(format!("addr add {}/24 dev eth{network}", address(network, node)));
+            own.push(format!("link set eth{network} up"));
+            other.push(format!("link set {port} master br{network}"));
+            other.push(format!("link set {port} up"));
+        }
+        ip_in(&namespace(owner, node), &own)?;
+        ip_in(&switch, &other)?;
+    }
+    Ok(())
+}
+
+fn destroy_networks(owner: u32) {
+    for name in (1..=NODES).map(|node| namespace(owner, node)).chain([switch(owner)]) {
+        // Those that were never made are not there to be removed.
+        let _ = Command::new("ip").args(["netns", "del", &name]).stderr(Stdio::null()).status();
+    }
+}
+
+/// Removes what benchmarks that are dead left behind: their nodes, then their namespaces.
+pub(super) fn sweep() {
+    let owner_of = |name: &str| {
+        let digits: String =
+            name.strip_prefix(PREFIX)?.chars().take_while(char::is_ascii_digit).collect();
+        digits.parse::<u32>().ok()
+    };
+    let Ok(entries) = fs::read_dir("/run/netns") else { return };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut owners: Vec<u32> = names.filter_map(|name| owner_of(&name)).collect();
+    owners.sort_unstable();
+    owners.dedup();
+    for owner in owners.into_iter().filter(|owner| !is_alive(*owner)) {
+        for node in 1..=NODES {
+            residents(&namespace(owner, node)).into_iter().for_each(kill_now);
+        }
+        destroy_networks(owner);
+    }
+}
+
+/// The processes that live in a network namespace.
+fn residents(namespace: &str) -> Vec<u32> {
+    let output = Command::new("ip").args(["netns", "pids", namespace]).output();
+    let text = output.map(|output| output.stdout).unwrap_or_default();
+    String::from_utf8_lossy(&text).lines().filter_map(|line| line.trim().parse().ok()).collect()
+}
+
+fn start_node(owner: u32, node: usize, home: &Path) -> Result<Child> {
+    let program = std::env::current_exe()?;
+    let mut command = Command::new("ip");
+    command
+        .args(["netns", "exec", &namespace(owner, node), "unshare"])
+        .args(["--mount", "--ipc", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"])
+        .arg(program)
+        .arg("corosync-node")
+        .arg(home)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(fs::File::options().create(true).append(true).open(home.join("node.err"))?)
+        .process_group(0);
+    Ok(command.spawn()?)
+}
+
+/// The first process of a node: the child of `unshare`.
+fn first_process(unshare: &mut Child, home: &Path) -> Result<u32> {
+    let deadline = now_ms() + 10_000.0;
+    while now_ms() < deadline && unshare.try_wait()?.is_none() {
+        if let Some(first) = children_of(unshare.id()).into_iter().next() {
+            return Ok(first);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let _ = unshare.kill();
+    let why = fs::read_to_string(home.join("node.err")).unwrap_or_default();
+    Err(LabError(format!("a corosync node did not start: {}", why.trim())))
+}
+
+fn kill_now(pid: u32) {
+    if let Ok(raw) = i32::try_from(pid) {
+        let _ = kill(Pid::from_raw(raw), Signal::SIGKILL);
+    }
+}
+
+fn ip_in(namespace: &str, lines: &[String]) -> Result<()> {
+    ip(&["-n", namespace], lines)
+}
+
+/// Runs `ip` once with many commands.
+fn ip(options: &[&str], lines: &[String]) -> Result<()> {
+    let mut child = Command::new("ip")
+        .args(options)
+        .args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    if let Some(mut input) = child.stdin.take() {
+        input.write_all((lines.join("\n") + "\n").as_bytes())?;
+    }
+    let output = child.wait_with_output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(LabError(format!("ip: {}", String::from_utf8_lossy(&output.stderr).trim())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_membership_is_read() {
+        let told = Membership::parse(2, "12.500 1 1,3").expect("a membership");
+        assert_eq!(told, Membership { node: 2, at_ms: 12.5, quorate: true, members: vec![1, 3] });
+        assert_eq!(Membership::parse(1, ""), None);
+        assert_eq!(Membership::parse(1, "x 1 1"), None);
+    }
+}
