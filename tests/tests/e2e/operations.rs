@@ -27,13 +27,13 @@ fn the_alert_script_is_edited_tested_and_rolled_back() {
     for node in lab.names() {
         lab.wait_for("the new script on every node", PATIENCE, |lab| {
             let shown = lab.json(&node, &["alert", "show", "-o", "json"]).ok()?;
-            (shown["version"] != old["version"]).then_some(())
+            (shown["active"] != old["active"]).then_some(())
         })
         .unwrap_or_else(|error| panic!("{error}"));
     }
     let before = look::seq(&lab, "n1");
     let test = lab.json("n2", &["alert", "test", "-o", "json"]).expect("alert test");
-    let runs = test["members"].as_array().unwrap_or_else(|| panic!("{test:#}"));
+    let runs = test["runs"].as_array().unwrap_or_else(|| panic!("{test:#}"));
     assert_eq!(runs.len(), 3, "{test:#}");
     for run in runs {
         assert_eq!(run["exit"], 0, "{run:#}");
@@ -48,7 +48,7 @@ fn the_alert_script_is_edited_tested_and_rolled_back() {
     assert_eq!(tested.len(), 3, "{tested:#?}");
     assert!(tested.iter().all(|record| record["test"] == true), "{tested:#?}");
 
-    let version = old["version"].as_u64().expect("a version").to_string();
+    let version = old["active"].as_u64().expect("a version").to_string();
     let back = lab.vedette("n3", &["alert", "rollback", &version]).expect("alert rollback");
     assert!(back.status.success(), "{}", said(&back));
 }

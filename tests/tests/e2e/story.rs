@@ -30,7 +30,7 @@ fn wait_until_settled(lab: &Lab, name: &str) {
         let screen = lab.json("n1", &["status", "-o", "json"]).ok()?;
         let node = look::nodes(lab, "n1").into_iter().find(|node| node["name"] == name)?;
         let second = |text: &serde_json::Value| text.as_str().map(|text| text[..19].to_owned());
-        (second(&screen["at"])? > second(&node["agent_since"])?).then_some(())
+        (second(&screen["now"])? > second(&node["agent_since"])?).then_some(())
     })
     .unwrap_or_else(|error| panic!("{error}"));
     // The next whole second may have been near.
