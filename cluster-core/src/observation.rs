@@ -68,8 +68,10 @@ pub struct Report {
     pub self_suspect: bool,
     /// The observer holds its lease: a director with a majority behind it heard it lately.
     pub lease: bool,
-    /// The observer's agent took part in the seeded cluster before this moment (see
-    /// [`crate::command::Command::Office`]).
+    /// The observer's agent took part in the seeded cluster before this moment, in this run of its
+    /// guard (see [`crate::command::Command::Office`]). It becomes true when the agent is RUNNING
+    /// and has applied the office of the *present* leader to a state that is seeded; what the disk
+    /// says of an earlier time does not count. It outlives the agent, not the guard.
     pub continuity: bool,
     /// Status of the observer's own agent.
     pub agent: AgentStatus,

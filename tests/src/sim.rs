@@ -49,6 +49,8 @@ pub enum Bug {
     EntrySkipped,
     /// A new director takes the cluster for one that has just started.
     ContinuityLost,
+    /// A cluster that has just started is taken for one that ran.
+    ContinuityInvented,
     /// The id of a command is not looked at.
     RepeatNotNoticed,
     /// Alerts are run by everybody, claimed or not.
@@ -65,7 +67,7 @@ pub enum Bug {
 
 impl Bug {
     /// Every one.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::ReplayAccepted,
         Self::OneDirectionSuffices,
         Self::SuspectBelieved,
@@ -74,6 +76,7 @@ impl Bug {
         Self::AppliedTwice,
         Self::EntrySkipped,
         Self::ContinuityLost,
+        Self::ContinuityInvented,
         Self::RepeatNotNoticed,
         Self::ClaimIgnored,
         Self::ClaimNeverRenewed,

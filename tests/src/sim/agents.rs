@@ -161,6 +161,9 @@ impl World {
             (Some(Bug::ContinuityLost), Command::Office { director, term, .. }) => {
                 Some(Command::Office { director, term, continuity: false })
             }
+            (Some(Bug::ContinuityInvented), Command::Office { director, term, .. }) => {
+                Some(Command::Office { director, term, continuity: true })
+            }
             (Some(Bug::ClaimNeverRenewed), Command::ClaimAlert { seq, .. })
                 if self.reference.alerts.get(&seq).is_some_and(|alert| alert.claim.is_some()) =>
             {
@@ -245,7 +248,7 @@ impl World {
     }
 
     fn become_running(&mut self, node: usize) {
-        let led = self.log.leader.is_some_and(|(leader, _)| self.wires.connected(node, leader));
+        let led = self.led_in(node).is_some();
         let caught_up = self.machines[node].applied == self.log.committed();
         let now = self.now;
         let Some(agent) = self.machines[node].agent.as_mut() else { return };
@@ -256,11 +259,15 @@ impl World {
         }
     }
 
-    /// A node that took part in the seeded cluster can testify that it has not just started.
+    /// A node that takes part in the seeded cluster can testify later that it has not just started.
+    /// What its disk says of an earlier time is no testimony: the office of the present leader must
+    /// have been applied.
     fn note_continuity(&mut self, node: usize) {
+        let led = self.led_in(node);
         let machine = &mut self.machines[node];
         let running = machine.agent.as_ref().is_some_and(|a| a.status == AgentStatus::Running);
-        let Some(guard) = machine.guard.as_mut().filter(|_| running) else { return };
+        let present = led == Some(machine.state.term);
+        let Some(guard) = machine.guard.as_mut().filter(|_| running && present) else { return };
         if guard.continuity != machine.state.seeded {
             guard.continuity = machine.state.seeded;
             self.tell_guard(node);

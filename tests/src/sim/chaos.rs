@@ -186,7 +186,8 @@ fn trouble(rng: &mut Rng, setup: &Setup) -> (Trouble, Vec<Trouble>) {
     let network = rng.below(setup.networks);
     let fine = Fault::default();
     match rng.range(0, 100) {
-        0..14 => (Trouble::PowerOff(node), vec![Trouble::PowerOn(node)]),
+        0 => (Trouble::Blackout(true), vec![Trouble::Blackout(false)]),
+        1..14 => (Trouble::PowerOff(node), vec![Trouble::PowerOn(node)]),
         14..18 => (Trouble::Leave(node), vec![Trouble::PowerOn(node)]),
         18..30 => (Trouble::KillAgent(node), Vec::new()),
         30..38 => (Trouble::PauseGuard(node, true), vec![Trouble::PauseGuard(node, false)]),

@@ -107,6 +107,9 @@ impl World {
         {
             self.check_continuity(director);
         }
+        if let (true, Command::Office { continuity: true, .. }) = (took_effect, &entry.command) {
+            self.check_blackout();
+        }
         self.answer_operator(written, &applied.outcome);
         self.check_alerts();
     }
@@ -162,6 +165,19 @@ impl World {
                 "the cluster was taken for a new one, though n{} knows better",
                 node + 1
             ));
+        }
+    }
+
+    /// A cluster whose nodes were all away has just started.
+    fn check_blackout(&mut self) {
+        let until = self.log.seeded_until;
+        let remembers = |machine: &super::node::Machine| {
+            let there = machine.guard.as_ref().is_some_and(|guard| guard.started <= until);
+            // Who was there a moment ago may have said so before it went.
+            there || (machine.guard.is_none() && !self.long_ago(machine.gone_since, SURE))
+        };
+        if !self.machines.is_empty() && !self.machines.iter().any(remembers) {
+            self.fail("the cluster was taken for a running one, though everybody was away");
         }
     }
 

@@ -136,9 +136,16 @@ impl World {
         }
     }
 
+    /// The term of the leader that a node hears, if it hears one.
+    pub(super) fn led_in(&self, node: usize) -> Option<u64> {
+        let (leader, term) = self.log.leader?;
+        let agent = self.machines[leader].agent.as_ref()?;
+        let speaks = !agent.paused && agent.leads == Some(term);
+        (speaks && self.wires.connected(leader, node)).then_some(term)
+    }
+
     pub(super) fn catch_up_from_leader(&mut self, node: usize) {
-        let Some((leader, _)) = self.log.leader else { return };
-        if self.wires.connected(leader, node) {
+        if self.led_in(node).is_some() {
             let upto = self.log.committed();
             self.log.stored[node] = upto;
             self.replicate(node, upto);
@@ -178,6 +185,9 @@ impl World {
             self.has_majority(leader, &self.log.voters) || self.bug == Some(Bug::MinorityCommits);
         if serves && majority {
             self.log.confirmed = self.now;
+            if self.reference.seeded && self.reference.term == term {
+                self.log.seeded_until = self.now;
+            }
             return;
         }
         let election = self.reference.settings.timing.election_max_ms * MS;

@@ -38,6 +38,7 @@ impl World {
             inbox: Vec::new(),
             wake: u64::MAX,
             steady_since: now,
+            started: now,
             continuity: false,
         });
         self.tell_interfaces(node);

@@ -20,6 +20,8 @@ pub(super) struct Log {
     pub(super) leader_since: u64,
     /// When the leader last had a majority.
     pub(super) confirmed: u64,
+    /// When a leader last led a seeded cluster.
+    pub(super) seeded_until: u64,
     /// The last term.
     pub(super) term: u64,
     /// When the next election may be won.

@@ -26,6 +26,8 @@ pub(super) struct Guard {
     pub(super) wake: u64,
     /// Since when it has run without interruption.
     pub(super) steady_since: u64,
+    /// When it was started.
+    pub(super) started: u64,
     /// Whether its agent took part in the seeded cluster; outlives the agent.
     pub(super) continuity: bool,
 }

@@ -99,6 +99,7 @@ pub(super) enum Event {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Trouble {
     PowerOff(usize),
+    Blackout(bool),
     PowerOn(usize),
     KillAgent(usize),
     PauseGuard(usize, bool),
@@ -391,6 +392,11 @@ impl World {
         match trouble {
             Trouble::PowerOff(node) => self.power_off(*node),
             Trouble::PowerOn(node) => self.power_on(*node),
+            Trouble::Blackout(dark) => {
+                for node in 0..self.machines.len() {
+                    if *dark { self.power_off(node) } else { self.power_on(node) }
+                }
+            }
             Trouble::KillAgent(node) => self.kill_agent(*node),
             Trouble::PauseGuard(node, paused) => self.pause_guard(*node, *paused),
             Trouble::PauseAgent(node, paused) => self.pause_agent(*node, *paused),
