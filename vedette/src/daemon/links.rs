@@ -28,7 +28,7 @@ use vedette_node::peers::{Peers, kinds};
 use super::office::Office;
 use super::publisher::Publisher;
 use super::service::ReportMessage;
-use super::standing::{Facts, Standing};
+use super::standing::{Facts, Past, Standing};
 use super::surroundings;
 
 /// How often the guard is told how its agent does, at least.
@@ -171,7 +171,7 @@ async fn tell(means: Arc<Means>, orders: Orders, mut latest: watch::Receiver<Opt
 /// What the guard and the disk were told last.
 #[derive(Default)]
 struct Told {
-    running: bool,
+    past: Past,
     configure: Option<Configure>,
     status: Option<(AgentStatus, Option<u64>, bool)>,
     status_at: Option<tokio::time::Instant>,
@@ -189,8 +189,8 @@ impl Told {
     ) {
         let facts =
             Facts { me: means.ground.me, state, leadership: leads, report: report.as_deref() };
-        let standing = Standing::of(&facts, self.running);
-        self.running = standing.agent == AgentStatus::Running;
+        let standing = Standing::of(&facts, self.past);
+        self.past = standing.past();
         means.continuity.store(standing.continuity, Ordering::SeqCst);
         if let Some(report) = &report {
             means.peers.set_links(&report.links);

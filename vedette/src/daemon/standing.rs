@@ -4,8 +4,9 @@
 //! Two questions need care. *May this node claim to know the cluster?* Only while its guard holds a
 //! lease, that is, heard a director with a majority behind it lately. *Did this node take part in
 //! the running cluster?* (`continuity`, which tells a new director that the cluster did not start
-//! from nothing.) Only if it was adopted under the office of the present term: a state read from
-//! disk may say "seeded" although everybody was away in between.
+//! from nothing.) Only if it was adopted under an office of this run, and has held its lease ever
+//! since: a state read from disk may say "seeded" although everybody was away in between. The lease
+//! carries it across an election, when the new term has no office yet and the new director asks.
 
 use vedette_core::id::NodeNumber;
 use vedette_core::model::{AgentStatus, HostStatus, Role};
@@ -22,6 +23,15 @@ pub(crate) struct Facts<'a> {
     pub(crate) report: Option<&'a Report>,
 }
 
+/// What this run of the agent knows from before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Past {
+    /// It was adopted.
+    pub(crate) running: bool,
+    /// It took part in the running cluster, at the last look.
+    pub(crate) continuity: bool,
+}
+
 /// What follows from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Standing {
@@ -35,8 +45,8 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    /// Works it out; `running` tells whether the agent was adopted before.
-    pub(crate) fn of(facts: &Facts<'_>, running: bool) -> Self {
+    /// Works it out.
+    pub(crate) fn of(facts: &Facts<'_>, past: Past) -> Self {
         let Facts { me, state, leadership, report } = facts;
         let quorate = report.is_some_and(|report| report.lease);
         let director = leadership.me && state.director == Some(*me);
@@ -44,7 +54,7 @@ impl Standing {
         let caught_up =
             leadership.last_applied > 0 && leadership.last_applied >= leadership.committed;
         let adopted = quorate && in_office && caught_up;
-        let running = running || adopted;
+        let running = past.running || adopted;
         let stage = match (report, leadership.leader, adopted || running) {
             (None, ..) => "topology",
             (_, None, false) => "log",
@@ -58,8 +68,13 @@ impl Standing {
             agent: if running { AgentStatus::Running } else { AgentStatus::Initializing },
             stage,
             waiting_for: waiting_for(facts, quorate),
-            continuity: running && quorate && in_office && state.seeded,
+            continuity: running && quorate && state.seeded && (in_office || past.continuity),
         }
+    }
+
+    /// What the next look has to know.
+    pub(crate) fn past(&self) -> Past {
+        Past { running: self.agent == AgentStatus::Running, continuity: self.continuity }
     }
 
     /// Puts it into what is shown.
@@ -173,33 +188,44 @@ mod tests {
             leadership: &Leadership::default(),
             report: Some(&report),
         };
-        let standing = Standing::of(&facts, true);
+        let standing = Standing::of(&facts, Past { running: true, continuity: true });
         assert_eq!(standing.host, HostStatus::Disconnected);
         assert!(!standing.quorate && !standing.continuity);
         assert_eq!(standing.waiting_for, "a majority: 1 of 2 voters are there, n2, n3 not");
+    }
+
+    fn settled(lease: bool, term: u64, past: Past) -> Standing {
+        let fixture = Fixture::settled(3);
+        let report = report(lease, &[2]);
+        let facts = Facts {
+            me: NodeNumber(1),
+            state: &fixture.state,
+            leadership: &leadership(fixture.state.term + term),
+            report: Some(&report),
+        };
+        Standing::of(&facts, past)
     }
 
     /// V10: a state from disk that says "seeded" does not make a cluster that has just started a
     /// running one: only an office of the present term does.
     #[test]
     fn continuity_needs_an_office_of_this_term() {
-        let fixture = Fixture::settled(3);
-        let report = report(true, &[2]);
-        let facts = |leadership| {
-            Standing::of(
-                &Facts {
-                    me: NodeNumber(1),
-                    state: &fixture.state,
-                    leadership,
-                    report: Some(&report),
-                },
-                false,
-            )
-        };
-        let old = facts(&leadership(fixture.state.term + 1));
+        let old = settled(true, 1, Past::default());
         assert!(!old.continuity && old.agent == AgentStatus::Initializing);
         assert_eq!(old.stage, "cluster");
-        let present = facts(&leadership(fixture.state.term));
+        let present = settled(true, 0, Past::default());
         assert!(present.continuity && present.agent == AgentStatus::Running);
+    }
+
+    /// A2, A9: when the director's agent dies and is elected again, the others must be able to say
+    /// that the cluster ran on; whoever lost the lease meanwhile may not.
+    #[test]
+    fn continuity_outlives_an_election_with_the_lease() {
+        let before = settled(true, 0, Past::default()).past();
+        let elected = settled(true, 1, before);
+        assert!(elected.continuity);
+        let without_lease = settled(false, 1, elected.past());
+        assert!(!without_lease.continuity);
+        assert!(!settled(true, 1, without_lease.past()).continuity);
     }
 }
