@@ -213,6 +213,14 @@ fn observe(
 }
 
 impl Leadership {
+    /// When a majority last confirmed that this member leads, if it does. An only voter is its own
+    /// majority: nobody else is asked, so the log never hears of it, and it holds at every moment.
+    pub fn confirmed_at(&self) -> Option<Instant> {
+        let alone =
+            self.me && !self.joint && self.leader.is_some_and(|me| self.voters == [me].into());
+        if alone { Some(Instant::now()) } else { self.last_quorum_ack }
+    }
+
     fn of(metrics: &RaftMetrics<Types<TokioRuntime>>) -> Self {
         let members = metrics.membership_config.membership();
         let me = metrics.state.is_leader();
@@ -232,5 +240,34 @@ impl Leadership {
             learners: members.learner_ids().map(RaftId).collect(),
             joint: members.get_joint_config().len() > 1,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A cluster of one, and one whose other nodes only learn, has a majority as long as it runs.
+    #[test]
+    fn an_only_voter_confirms_itself() {
+        let long_ago = Instant::now().checked_sub(Duration::from_secs(1));
+        let mut leadership = Leadership {
+            leader: Some(RaftId(1)),
+            me: true,
+            last_quorum_ack: long_ago,
+            voters: [RaftId(1)].into(),
+            learners: [RaftId(7)].into(),
+            ..Leadership::default()
+        };
+        assert!(leadership.confirmed_at() > long_ago);
+        leadership.joint = true;
+        assert_eq!(leadership.confirmed_at(), long_ago);
+        leadership = Leadership { voters: [RaftId(1), RaftId(7)].into(), ..leadership };
+        leadership.joint = false;
+        assert_eq!(leadership.confirmed_at(), long_ago);
+        let follower = Leadership { leader: Some(RaftId(7)), me: false, ..Leadership::default() };
+        assert_eq!(follower.confirmed_at(), None);
     }
 }
