@@ -240,7 +240,7 @@ impl Told {
     ) {
         // Leases are granted in the name of an office that everybody knows of.
         let in_office = leads.me && state.term == leads.term;
-        let director = leads.last_quorum_ack.filter(|_| in_office).map(|at| Confirmed {
+        let director = leads.confirmed_at().filter(|_| in_office).map(|at| Confirmed {
             term: leads.term,
             age_us: u64::try_from(at.elapsed().as_micros()).unwrap_or(u64::MAX),
         });
