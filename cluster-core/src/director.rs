@@ -90,6 +90,8 @@ pub enum Input {
 
 /// What the director wants done.
 #[derive(Clone, Debug, PartialEq, Eq)]
+// A few a second, each used up at once: a box would only be in the way.
+#[allow(clippy::large_enum_variant)]
 pub enum Output {
     /// Propose this, as [`ACTOR`], with this very id, and answer with [`Input::Proposed`] or
     /// [`Input::Lost`]. It is for this node's own log in the term of the office: where this node
@@ -174,8 +176,8 @@ pub struct Director {
 impl Director {
     /// A director that is not in office.
     pub fn new(state: Arc<ClusterState>) -> Self {
-        Self {
-            state,
+        let mut director = Self {
+            state: Arc::clone(&state),
             phase: Phase::Idle,
             office: None,
             arrivals: BTreeMap::new(),
@@ -192,7 +194,9 @@ impl Director {
             changing_voters: None,
             proposals: 0,
             next_tick: None,
-        }
+        };
+        director.take_state(Instant::ZERO, state);
+        director
     }
 
     /// Whether this node is director and its office is applied.

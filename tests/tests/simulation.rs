@@ -4,6 +4,8 @@
 //! each mistake that is put in, or the first test would mean little. A failure is repeated, with
 //! everything that happened line by line, by the command it prints.
 
+#![allow(clippy::print_stdout)] // figures and traces are what one runs it for
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 

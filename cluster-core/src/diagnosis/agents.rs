@@ -23,7 +23,7 @@ impl Picture<'_> {
             .filter(|node| hosts.get(&node.number) == Some(&HostStatus::Up))
             .filter_map(|node| {
                 let (to, cause) = self.agent_verdict(node)?;
-                (node.agent != to).then(|| Change::Agent { node: node.number, to, cause })
+                (node.agent != to).then_some(Change::Agent { node: node.number, to, cause })
             })
             .collect()
     }

@@ -31,7 +31,7 @@ impl Picture<'_> {
             .filter_map(|node| {
                 let Verdict { to, planned, cause } = self.host_verdict(node)?;
                 let changed = node.host != to;
-                changed.then(|| Change::Host { node: node.number, to, planned, cause })
+                changed.then_some(Change::Host { node: node.number, to, planned, cause })
             })
             .collect()
     }
