@@ -198,10 +198,14 @@ fn observe(
                 return;
             }
             let new = Leadership::of(&now);
+            // A majority confirms the leader twenty times a second: kept, but no news.
             publish.send_if_modified(|old| {
-                let changed = *old != new;
+                let acked = old.last_quorum_ack.filter(|_| new.last_quorum_ack.is_some());
+                let same =
+                    Leadership { last_quorum_ack: acked.or(new.last_quorum_ack), ..new.clone() };
+                let news = same != *old;
                 *old = new;
-                changed
+                news
             });
             if metrics.changed().await.is_err() {
                 stop.send_replace(Some("raft stopped".into()));

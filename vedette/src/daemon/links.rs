@@ -31,8 +31,8 @@ use super::service::ReportMessage;
 use super::standing::{Facts, Past, Standing};
 use super::surroundings;
 
-/// How often the guard is told how its agent does, at least.
-const STATUS_EVERY: Duration = Duration::from_millis(100);
+/// How often a guard is told how its agent does; after five seconds of silence it would restart it.
+const STATUS_EVERY: Duration = Duration::from_millis(250);
 
 /// How long a report may take to the director; the next one is on its way soon.
 const REPORT_PATIENCE: Duration = Duration::from_millis(500);
@@ -163,7 +163,7 @@ async fn tell(means: Arc<Means>, orders: Orders, mut latest: watch::Receiver<Opt
             changed = latest.changed() => if changed.is_err() { return },
             changed = views.changed() => if changed.is_err() { return },
             changed = leadership.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(STATUS_EVERY) => {}
+            () = tokio::time::sleep(status_every(&leads, &state)) => {}
         }
     }
 }
@@ -245,7 +245,7 @@ impl Told {
             age_us: u64::try_from(at.elapsed().as_micros()).unwrap_or(u64::MAX),
         });
         let news = (standing.agent, director.map(|confirmed| confirmed.term), standing.continuity);
-        let due = self.status_at.is_none_or(|at| at.elapsed() >= STATUS_EVERY);
+        let due = self.status_at.is_none_or(|at| at.elapsed() >= status_every(leads, state));
         if self.status == Some(news) && !due {
             return;
         }
@@ -255,6 +255,15 @@ impl Told {
             Order::Status { status: standing.agent, director, continuity: standing.continuity };
         send(orders, &order).await;
     }
+}
+
+/// A director grants leases only as long as its guard knows that it was confirmed within the
+/// greatest election timeout, so it says so several times in that.
+fn status_every(leads: &Leadership, state: &ClusterState) -> Duration {
+    if !leads.me {
+        return STATUS_EVERY;
+    }
+    STATUS_EVERY.min(Duration::from_millis(state.settings.timing.election_max_ms) / 4)
 }
 
 async fn send(orders: &Orders, order: &Order) {
