@@ -67,13 +67,17 @@ async fn run(
     mut records: watch::Receiver<u64>,
     mut announced: u64,
 ) {
+    let mut told = None;
     loop {
         tokio::select! {
             biased;
             newer = changed.changed() => {
                 if newer.is_err() { return }
                 let (state, _) = surface.read(StateDoc::new);
+                // A view is also new when only round-trip times are; that is no news to anybody.
+                if told.as_ref() == Some(&state) { continue }
                 publisher.publish(Frame { seq: None, text: frame("state", None, &state) });
+                told = Some(state);
             }
             more = records.changed() => {
                 if more.is_err() { return }

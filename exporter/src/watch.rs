@@ -1,9 +1,10 @@
 //! Watching: server-sent events.
 //!
 //! A stream begins with `snapshot` (the whole status), then brings `record` for every event, with
-//! its sequence number as `id`, and `state` whenever the view changed. A client that reconnects
-//! with `Last-Event-ID` is first given what it missed. A client that missed too much, or does not
-//! keep up, is sent `resync` and, in the latter case, disconnected: it must read the status anew.
+//! its sequence number as `id`, and `state` whenever revision, verdict or quorum changed. A client
+//! that reconnects with `Last-Event-ID` is first given what it missed. A client that missed too
+//! much, or does not keep up, is sent `resync` and, in the latter case, disconnected: it must read
+//! the status anew.
 //! A comment every 15 s shows that the stream is alive.
 
 use std::convert::Infallible;

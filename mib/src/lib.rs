@@ -35,3 +35,15 @@ pub use tables::objects;
 
 /// The text of the MIB, as it is shipped.
 pub const MIB_TEXT: &str = include_str!("../VEDETTE-MIB.txt");
+
+/// The modules that the MIB imports, by the names of their files: net-snmp's tools need them to show
+/// names, and Debian does not ship them.
+pub const BASE_MODULES: [(&str, &str); 7] = [
+    ("INET-ADDRESS-MIB", include_str!("../base/INET-ADDRESS-MIB")),
+    ("NET-SNMP-MIB", include_str!("../base/NET-SNMP-MIB")),
+    ("SNMP-FRAMEWORK-MIB", include_str!("../base/SNMP-FRAMEWORK-MIB")),
+    ("SNMPv2-CONF", include_str!("../base/SNMPv2-CONF")),
+    ("SNMPv2-MIB", include_str!("../base/SNMPv2-MIB")),
+    ("SNMPv2-SMI", include_str!("../base/SNMPv2-SMI")),
+    ("SNMPv2-TC", include_str!("../base/SNMPv2-TC")),
+];

@@ -13,9 +13,9 @@ mod processes;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-pub use files::{LabFile, LabNode, LabSnmp};
+pub use files::{LabFile, LabNode, LabSnmp, write_mibs};
 pub use form::{FormError, add_node, form, start_daemon, start_snmpd, wait_for_status};
-pub use processes::{Launcher, children_of, find_program, is_alive, log_to, terminate};
+pub use processes::{Launcher, children_of, find_program, guard_of, is_alive, log_to, terminate};
 
 /// A network of a sandbox.
 #[derive(Clone, Debug)]
@@ -62,6 +62,11 @@ impl SandboxNode {
     /// The socket of the master SNMP agent.
     pub fn agentx(&self) -> PathBuf {
         self.dir.join("agentx")
+    }
+
+    /// A script that runs the program as this node: `n1/vedette status`.
+    pub fn shorthand(&self) -> PathBuf {
+        self.dir.join("vedette")
     }
 
     /// What the daemon logs.
@@ -145,6 +150,11 @@ impl Sandbox {
             community: "public".into(),
             allow_remote: false,
         }
+    }
+
+    /// The MIB and what it imports, for `snmpwalk -M`.
+    pub fn mibs(&self) -> PathBuf {
+        self.dir.join("mibs")
     }
 
     /// The node of that name.

@@ -119,6 +119,21 @@ impl LabNode {
     }
 }
 
+/// Writes `VEDETTE-MIB` and what it imports into a directory of its own, for `snmpwalk -M`.
+///
+/// # Errors
+/// If the directory cannot be written.
+pub fn write_mibs(dir: &Path) -> io::Result<()> {
+    fs::create_dir_all(dir)?;
+    fs::write(dir.join("VEDETTE-MIB.txt"), vedette_mib::MIB_TEXT)?;
+    vedette_mib::BASE_MODULES.iter().try_for_each(|(name, text)| fs::write(dir.join(name), text))
+}
+
+/// A path as a word of the shell.
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', "'\\''"))
+}
+
 impl Sandbox {
     /// Writes every file that the processes need.
     ///
@@ -130,11 +145,25 @@ impl Sandbox {
             fs::set_permissions(&node.dir, fs::Permissions::from_mode(0o700))?;
             fs::write(node.config(), self.vedette_toml(node))?;
             fs::write(node.dir.join("snmpd.conf"), self.snmpd_conf(node))?;
+            self.write_shorthand(node)?;
         }
+        write_mibs(&self.mibs())?;
         fs::write(self.dir.join("snmptrapd.conf"), "disableAuthorization yes\n")?;
         let prometheus = self.dir.join("prometheus");
         fs::create_dir_all(&prometheus)?;
         fs::write(prometheus.join("prometheus.yml"), self.prometheus_yml())
+    }
+
+    /// A script that runs the program as this node, so that nobody has to type its configuration.
+    fn write_shorthand(&self, node: &SandboxNode) -> io::Result<()> {
+        let script = format!(
+            "#!/bin/sh\nexec {} --config {} \"$@\"\n",
+            quoted(&self.program),
+            quoted(&node.config())
+        );
+        let path = node.shorthand();
+        fs::write(&path, script)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
     }
 
     fn vedette_toml(&self, node: &SandboxNode) -> String {

@@ -55,6 +55,15 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
+/// The guard that runs with this state directory, whoever started it: the process that the lock file
+/// names, provided that it holds the file open. A number alone could be somebody else's by now.
+pub fn guard_of(state_dir: &Path) -> Option<u32> {
+    let lock = fs::canonicalize(state_dir.join("guard.lock")).ok()?;
+    let pid: u32 = fs::read_to_string(&lock).ok()?.trim().parse().ok()?;
+    let mut files = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.filter_map(Result::ok);
+    files.any(|file| fs::read_link(file.path()).is_ok_and(|path| path == lock)).then_some(pid)
+}
+
 /// Whether a process exists and is no zombie.
 pub fn is_alive(pid: u32) -> bool {
     stat(pid).is_some_and(|(state, _)| state != 'Z')
