@@ -159,7 +159,9 @@ fn every_row_of_this_release_is_named_in_a_test() {
         .chain(tracked(".txt"))
         .filter(|file| !file.ends_with("house_rules.rs"))
         .map(|file| read(&file))
-        .filter(|text| text.contains("#[test]") || text.contains("tokio::test") || text.contains("----"))
+        .filter(|text| {
+            text.contains("#[test]") || text.contains("tokio::test") || text.contains("----")
+        })
         .collect();
     let named = |row: &str| {
         texts.iter().any(|text| {

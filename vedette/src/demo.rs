@@ -6,6 +6,8 @@
 mod children;
 mod tour;
 
+#![allow(clippy::print_stdout, reason = "a demo talks to whoever started it")]
+
 use std::io;
 use std::net::UdpSocket;
 use std::os::linux::net::SocketAddrExt;
@@ -20,7 +22,7 @@ use clap::Args;
 use nix::sys::socket::{getsockopt, sockopt};
 use vedette::sandbox::{self, LabFile, Sandbox};
 
-use children::Children;
+use children::{Children, Janitor};
 
 /// Where heartbeats go unless a configuration says otherwise.
 const BEAT_PORT: u16 = 7770;
@@ -56,6 +58,9 @@ pub(crate) struct DemoArgs {
     /// Seconds until the demo ends by itself; 0 is never.
     #[arg(long, default_value_t = 0)]
     seconds: u64,
+    /// Wait for the end of a demo in --dir, and clear up if it was killed.
+    #[arg(long, hide = true, requires = "dir")]
+    janitor: bool,
 }
 
 /// Set by Ctrl-C, SIGTERM and the end of the terminal.
@@ -74,6 +79,9 @@ fn ended() -> bool {
 /// # Errors
 /// If the cluster cannot be formed; everything that was started is ended first.
 pub(crate) fn run(arguments: &DemoArgs) -> Result<()> {
+    if let (true, Some(dir)) = (arguments.janitor, &arguments.dir) {
+        return Ok(children::clear_up_after(dir)?);
+    }
     // SAFETY: the handler only stores into an atomic.
     unsafe {
         libc::signal(libc::SIGINT, end as *const () as libc::sighandler_t);
@@ -90,11 +98,14 @@ pub(crate) fn run(arguments: &DemoArgs) -> Result<()> {
     ports_are_free(&sandbox)?;
     std::fs::create_dir_all(&dir)
         .with_context(|| format!("{} cannot be made. Choose another: --dir DIR.", dir.display()))?;
+    let janitor = Janitor::start(&sandbox).context("the program cannot be started again")?;
     let children = Children::default();
     let result = run_in(arguments, &sandbox, &children);
     println!("\nEnding the demo …");
     children.end(&sandbox);
-    tidy(arguments, &dir, result)
+    let result = tidy(arguments, &dir, result);
+    janitor.dismiss();
+    result
 }
 
 /// Removes the directory, unless somebody will want to look into it.

@@ -211,7 +211,7 @@ fn act(lab: &Lab, verb: Verb) -> Result<ExitCode> {
 fn status(lab: &Lab) -> Result<()> {
     let file = lab.refresh()?;
     let number = |pid: Option<u32>| pid.map_or("-".to_owned(), |pid| pid.to_string());
-    println!("{:6} {:>8} {:>8}  {}", "NODE", "GUARD", "AGENT", "ADDRESSES");
+    println!("{:6} {:>8} {:>8}  ADDRESSES", "NODE", "GUARD", "AGENT");
     for node in &file.nodes {
         println!(
             "{:6} {:>8} {:>8}  {}",
