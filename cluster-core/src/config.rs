@@ -17,6 +17,8 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+pub(crate) use check::{NAME_ADVICE, is_name};
+
 use crate::id::{NetworkNumber, NodeNumber};
 use crate::model::{Priority, Settings, Severity};
 

@@ -128,7 +128,8 @@ pub enum StateDirError {
     /// It belongs to a cluster already.
     #[error(
         "{dir} already belongs to cluster {cluster}, as its node {number} ({name}). Use another \
-         directory (--state-dir), or have this node leave that cluster first: `vedette leave`."
+         directory (--state-dir); or, if the node was deleted there (`vedette node delete {name}` \
+         on another member), move this one away."
     )]
     AlreadyAMember {
         /// The directory.

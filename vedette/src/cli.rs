@@ -228,8 +228,10 @@ fn agent(context: &Context) -> Result<u8> {
 
 fn daemon_failed(error: anyhow::Error) -> Failure {
     let needs_operator = error.is::<crate::daemon::NeedsOperator>();
-    let failure =
-        Failure::failed(format!("the daemon ended: {error:#}"), "Its log above says more.");
+    let text = format!("{error:#}");
+    // The sentences come from where the reason was found: what and why, then what to do.
+    let (what, advice) = text.split_once(". ").unwrap_or((&text, "Its log says more."));
+    let failure = Failure::failed(format!("the daemon ended: {what}"), advice);
     if needs_operator { failure.exiting(crate::daemon::EXIT_CONFIG) } else { failure }
 }
 

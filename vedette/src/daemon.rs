@@ -121,10 +121,43 @@ fn check_addresses(ground: &Ground) -> Result<()> {
             ping: network.ping,
         };
         if let Err(why) = guard::bind(&own) {
-            findings.push(why);
+            // A person knows the network by its name.
+            let name = format!("network {}", network.name);
+            findings.push(why.replacen(&format!("network {number}"), &name, 1));
         }
     }
+    for address in ground.peer_addresses() {
+        check_port(address, "other nodes", "another peer_port for the network", &mut findings);
+    }
+    if let Some(address) = ground.config.http {
+        check_port(address, "HTTP", "another [http] listen", &mut findings);
+    }
     if findings.is_empty() { Ok(()) } else { bail!("{}", findings.join("\n")) }
+}
+
+/// How long a port may still be held by the agent of a guard that has just died.
+const PORT_PATIENCE: Duration = Duration::from_secs(3);
+
+fn check_port(address: SocketAddr, whom: &str, other: &str, findings: &mut Vec<String>) {
+    let deadline = std::time::Instant::now() + PORT_PATIENCE;
+    loop {
+        match std::net::TcpListener::bind(address) {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+                if std::time::Instant::now() < deadline {
+                    std::thread::sleep(Duration::from_millis(50));
+                    continue;
+                }
+                let port = address.port();
+                findings.push(format!(
+                    "no port for {whom}: {address}/tcp is in use. Another program has it (ss -ltnp \
+                     'sport = {port}' names it): stop it, or set {other}"
+                ));
+            }
+            // Anything else is told by whoever needs the port.
+            _ => {}
+        }
+        return;
+    }
 }
 
 /// Runs the agent until it is told to end.
@@ -156,6 +189,14 @@ impl Ground {
         let dir = StateDir::new(&config.state_dir);
         let member = dir.load()?;
         member.identity.check(dir.path(), &config.name, None)?;
+        let own = member.identity.number;
+        if let Some(asked) = config.number.filter(|asked| *asked != own) {
+            bail!(
+                "{} belongs to node {own}, but the configuration says that this is number {asked}. \
+                 Correct the number, or name the state directory of that node: --state-dir.",
+                dir.path().display()
+            );
+        }
         let Some(surroundings) = surroundings::last_known(&dir)? else {
             bail!(
                 "the state directory {} does not say who the other members are. Delete this node \
@@ -186,6 +227,8 @@ fn new_session() -> u64 {
 }
 
 async fn agent(config: Config, level: LevelHandle) -> Result<()> {
+    // Before anything is touched: an agent without a guard is of no use.
+    for_operator(links::guard_socket())?;
     let ground = tokio::task::spawn_blocking(move || for_operator(Ground::read(config))).await??;
     // Nobody else may write here while this agent runs.
     let _lock = for_operator(ground.dir.lock())?;

@@ -92,14 +92,14 @@ fn choice<T: Copy>(
 }
 
 /// A name is what can stand in a table, a label and a file name.
-fn is_name(text: &str) -> bool {
+pub(crate) fn is_name(text: &str) -> bool {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     (1..=64).contains(&text.len())
         && text.chars().all(fits)
         && text.starts_with(|c: char| c.is_ascii_alphanumeric())
 }
 
-const NAME_ADVICE: &str =
+pub(crate) const NAME_ADVICE: &str =
     "Write 1 to 64 letters, digits, '-', '_' or '.', beginning with a letter or digit.";
 
 fn node_name(node: &RawNode, host_name: &str, notes: &mut Notes<'_>) -> String {

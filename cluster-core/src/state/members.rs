@@ -67,6 +67,7 @@ impl ClusterState {
         number: NodeNumber,
         expires_at: WallTime,
     ) -> Result<bool, Refusal> {
+        check_name(name)?;
         self.check_free(name, number)?;
         let at = entry.proposal.at;
         self.tokens.retain(|token| token.expires_at > at && token.number != number);
@@ -78,8 +79,9 @@ impl ClusterState {
                     other.name, other.actor, other.number
                 ),
                 format!(
-                    "Wait until it has joined, or until its token expires at {}.",
-                    other.expires_at
+                    "Wait until it has joined, or until its token expires at {}; a new token for \
+                     number {} replaces it: vedette node add NAME --number {}.",
+                    other.expires_at, other.number, other.number
                 ),
             ));
         }
@@ -280,6 +282,7 @@ impl ClusterState {
                 "Stop it instead: vedette stop.",
             ));
         }
+        self.check_majority_without(node)?;
         let name = node.name.clone();
         self.record(
             entry,
@@ -297,6 +300,44 @@ impl ClusterState {
         }
         self.tests.retain(|_, test| test.members.values().any(Option::is_none));
         Ok(true)
+    }
+
+    /// A voter may go only if the others that vote, and are there, are a majority without it:
+    /// nothing could ever be decided again otherwise, not even who votes instead.
+    fn check_majority_without(&self, node: &Node) -> Result<(), Refusal> {
+        if node.role != Role::Voter {
+            return Ok(());
+        }
+        let voters = || self.nodes.values().filter(|other| other.role == Role::Voter);
+        let there = |other: &&Node| {
+            other.number != node.number
+                && other.host == HostStatus::Up
+                && other.agent == AgentStatus::Running
+        };
+        let (count, left) = (voters().count(), voters().filter(there).count());
+        if left * 2 > count {
+            return Ok(());
+        }
+        let (what, advice) = if count == 1 {
+            (
+                format!("{} is the only voter and cannot be deleted", node.name),
+                if self.nodes.len() < 3 {
+                    "Add a third node first: with three voters any one of them can be deleted."
+                } else {
+                    "Wait until the others vote too; vedette status shows who does."
+                },
+            )
+        } else {
+            (
+                format!(
+                    "{} cannot be deleted now: {left} of {count} voters would be left, which is \
+                     no majority",
+                    node.name
+                ),
+                "Start the other voters first; vedette status shows who is missing.",
+            )
+        };
+        Err(Refusal::new("needed_voter", what, advice))
     }
 
     pub(super) fn set_voters(&mut self, entry: &mut Entry<'_>, voters: &[NodeNumber]) -> bool {
@@ -399,6 +440,18 @@ impl ClusterState {
         );
         true
     }
+}
+
+/// A name is checked before a token promises it: a node of that name could never be configured.
+fn check_name(name: &str) -> Result<(), Refusal> {
+    if crate::config::is_name(name) {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        "bad_name",
+        format!("{name:?} cannot be a node's name"),
+        crate::config::NAME_ADVICE,
+    ))
 }
 
 impl Timing {

@@ -101,14 +101,14 @@ pub struct Counters {
 /// Why a server cannot listen.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "cannot listen on {address} for peers: {source}. See who uses the port (`ss -ltnp`), or set \
+    "cannot listen on {address} for peers: {why}. See who uses the port (`ss -ltnp`), or set \
      another peer_port for the network."
 )]
 pub struct ListenError {
     /// The address.
     pub address: SocketAddr,
-    /// Why.
-    pub source: io::Error,
+    /// Why; said in the sentence already, so it is no `source` that would be said again.
+    pub why: io::Error,
 }
 
 /// Listens on the node's own addresses until it is dropped.
@@ -152,7 +152,7 @@ impl Server {
         let mut bound = Vec::new();
         for address in addresses.iter().copied().collect::<BTreeSet<_>>() {
             let opened = listen(address).and_then(|l| Ok((l.local_addr()?, l)));
-            bound.push(opened.map_err(|source| ListenError { address, source })?);
+            bound.push(opened.map_err(|why| ListenError { address, why })?);
         }
         let addresses = bound.iter().map(|(address, _)| *address).collect();
         let listeners = bound

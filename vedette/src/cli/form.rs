@@ -161,6 +161,19 @@ pub(crate) fn join(context: &Context, arguments: &JoinArgs) -> Result<u8> {
     let token: Token =
         arguments.token.trim().parse().map_err(|error| not_joined(JoinError::Token(error)))?;
     let config = context.config()?;
+    if let Some(number) = config.number.filter(|number| *number != token.number) {
+        return Err(Failure::refused(
+            format!(
+                "the token is for number {}, but this node's configuration says {number}",
+                token.number
+            ),
+            format!(
+                "Correct the number in vedette.toml, or get a token for it on a member: vedette \
+                 node add {} --number {number}.",
+                config.name
+            ),
+        ));
+    }
     let addresses = host::addresses(&config)?;
     let mut request = JoinRequest {
         state_dir: config.state_dir.clone(),

@@ -187,7 +187,12 @@ async fn token(
     axum::Json(request): axum::Json<TokenRequest>,
 ) -> Answer<TokenAnswer> {
     let TokenRequest { name, number, valid_s, actor: given } = request;
-    let number = number.unwrap_or_else(|| control.publisher.state().free_number());
+    let state = control.publisher.state();
+    // A second token for a node replaces its first, which may have been lost.
+    let promised = || state.tokens.iter().find(|token| token.name == name);
+    let number = number
+        .or_else(|| promised().map(|token| token.number))
+        .unwrap_or_else(|| state.free_number());
     let valid = Duration::from_secs(valid_s.clamp(30, 7 * 86_400));
     let expires_at = wall_time().plus(valid);
     let (token, hash) = control.admission.make_token(&name, number, expires_at)?;

@@ -79,11 +79,16 @@ impl Links {
     }
 }
 
+/// Where the guard that started this agent listens.
+pub(crate) fn guard_socket() -> Result<PathBuf> {
+    std::env::var_os(SOCKET_VARIABLE).map(PathBuf::from).with_context(|| {
+        format!("{SOCKET_VARIABLE} is not set. Start the agent through `vedette daemon`.")
+    })
+}
+
 /// Connects to the guard and starts the tasks.
 pub(crate) async fn start(means: Means) -> Result<Links> {
-    let path = std::env::var_os(SOCKET_VARIABLE).map(PathBuf::from).with_context(|| {
-        format!("{SOCKET_VARIABLE} is not set. Start the agent through `vedette daemon`.")
-    })?;
+    let path = guard_socket()?;
     let (orders, notices) = connect(&path).await?;
     let (gone_sender, gone) = mpsc::channel(1);
     let (reports, latest) = watch::channel(None);
