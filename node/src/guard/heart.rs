@@ -92,6 +92,8 @@ struct Beating {
     own: Input,
     listener: Option<SyncSender<Notice>>,
     unsaid: Vec<Notice>,
+    /// The agent took part in the running cluster, in this run of the guard.
+    continuity: bool,
     report_due: bool,
     counted: Rejected,
     count_at: Instant,
@@ -104,8 +106,10 @@ struct Cluster {
     topology: Topology,
 }
 
-const NO_AGENT: Input =
-    Input::Agent { status: AgentStatus::Down, director: None, continuity: false };
+/// What is said of an agent that is not there. That it took part in the running cluster stays true.
+const fn no_agent(continuity: bool) -> Input {
+    Input::Agent { status: AgentStatus::Down, director: None, continuity }
+}
 
 impl Beating {
     fn new(
@@ -124,7 +128,8 @@ impl Beating {
             doubts,
             cluster: None,
             nets: Nets::default(),
-            own: NO_AGENT,
+            own: no_agent(false),
+            continuity: false,
             listener: None,
             unsaid: Vec::new(),
             report_due: false,
@@ -183,11 +188,14 @@ impl Beating {
                     term: confirmed.term,
                     at: before(now, Duration::from_micros(confirmed.age_us)),
                 });
+                // An agent that has just started does not know yet; one that runs does.
+                self.continuity = continuity || (self.continuity && status != AgentStatus::Running);
+                let continuity = self.continuity;
                 self.set_own(now, Input::Agent { status, director, continuity });
             }
             Command::Gone => {
                 self.listener = None;
-                self.set_own(now, NO_AGENT);
+                self.set_own(now, no_agent(self.continuity));
             }
             Command::Listener(listener) => {
                 self.listener = Some(listener);

@@ -49,7 +49,8 @@ fn the_alert_script_is_edited_tested_and_rolled_back() {
     assert!(tested.iter().all(|record| record["test"] == true), "{tested:#?}");
 
     let version = old["active"].as_u64().expect("a version").to_string();
-    let back = lab.vedette("n3", &["alert", "rollback", &version, "--yes"]).expect("alert rollback");
+    let back =
+        lab.vedette("n3", &["alert", "rollback", &version, "--yes"]).expect("alert rollback");
     assert!(back.status.success(), "{}", said(&back));
 }
 

@@ -269,6 +269,33 @@ fn a_cut_off_node_says_so_itself() {
     wait_for_host(&lab, "n3", "n3", "UP");
 }
 
+/// V10: all networks are away for some seconds, as when the switches restart. Nobody can decide
+/// anything then; afterwards the cluster goes on, and does not take that for a new start.
+#[test]
+fn a_restart_of_all_switches_is_no_new_start() {
+    let lab = lab();
+    let before = look::seq(&lab, "n1");
+    for node in ["n1", "n2", "n3"] {
+        lab.cut(node, None, None).expect("all cables can be cut");
+    }
+    for node in ["n1", "n2", "n3"] {
+        lab.wait_for("every node to know that it has no quorum", PATIENCE, |lab| {
+            (look::get(lab, node, "/api/v1/local")?.json()["quorate"] == false).then_some(())
+        })
+        .unwrap_or_else(|error| panic!("{error}:\n{}", look::status(&lab, node)));
+    }
+    lab.heal().expect("healed");
+    lab.wait_for("a healthy cluster", PATIENCE, |lab| look::is_healthy(lab, "n1").then_some(()))
+        .unwrap_or_else(|error| panic!("{error}:\n{}", look::status(&lab, "n1")));
+    let told: Vec<_> = look::records_after(&lab, "n1", before)
+        .into_iter()
+        .filter(|record| {
+            matches!(record["code"].as_str(), Some("CLUSTER_STATE" | "CLUSTER_SEEDED"))
+        })
+        .collect();
+    assert!(told.is_empty(), "{told:#?}");
+}
+
 /// V10: after everybody lost power, a starting cluster waits for its nodes and says for whom.
 #[test]
 fn a_starting_cluster_waits_for_its_nodes() {

@@ -4,9 +4,9 @@
 //! Two questions need care. *May this node claim to know the cluster?* Only while its guard holds a
 //! lease, that is, heard a director with a majority behind it lately. *Did this node take part in
 //! the running cluster?* (`continuity`, which tells a new director that the cluster did not start
-//! from nothing.) Only if it was adopted under an office of this run, and has held its lease ever
-//! since: a state read from disk may say "seeded" although everybody was away in between. The lease
-//! carries it across an election, when the new term has no office yet and the new director asks.
+//! from nothing.) That is settled whenever it is adopted under the office of the present director: a
+//! state read from disk may say "seeded" although everybody was away in between. It outlives a lost
+//! lease (a switch that restarts does not make the cluster start anew) and, in the guard, the agent.
 
 use vedette_core::id::NodeNumber;
 use vedette_core::model::{AgentStatus, HostStatus, Role};
@@ -28,7 +28,7 @@ pub(crate) struct Facts<'a> {
 pub(crate) struct Past {
     /// It was adopted.
     pub(crate) running: bool,
-    /// It took part in the running cluster, at the last look.
+    /// It took part in the running cluster.
     pub(crate) continuity: bool,
 }
 
@@ -68,7 +68,11 @@ impl Standing {
             agent: if running { AgentStatus::Running } else { AgentStatus::Initializing },
             stage,
             waiting_for: waiting_for(facts, quorate),
-            continuity: running && quorate && state.seeded && (in_office || past.continuity),
+            continuity: if adopted {
+                state.seeded
+            } else {
+                past.continuity || report.is_some_and(|report| report.continuity)
+            },
         }
     }
 
@@ -190,7 +194,7 @@ mod tests {
         };
         let standing = Standing::of(&facts, Past { running: true, continuity: true });
         assert_eq!(standing.host, HostStatus::Disconnected);
-        assert!(!standing.quorate && !standing.continuity);
+        assert!(!standing.quorate);
         assert_eq!(standing.waiting_for, "a majority: 1 of 2 voters are there, n2, n3 not");
     }
 
@@ -217,15 +221,15 @@ mod tests {
         assert!(present.continuity && present.agent == AgentStatus::Running);
     }
 
-    /// A2, A9: when the director's agent dies and is elected again, the others must be able to say
-    /// that the cluster ran on; whoever lost the lease meanwhile may not.
+    /// V10, A9: when the director's agent dies, and also when the whole network was away for a while,
+    /// the others must be able to say that the cluster ran on.
     #[test]
-    fn continuity_outlives_an_election_with_the_lease() {
+    fn continuity_outlives_an_election_and_the_lease() {
         let before = settled(true, 0, Past::default()).past();
         let elected = settled(true, 1, before);
         assert!(elected.continuity);
         let without_lease = settled(false, 1, elected.past());
-        assert!(!without_lease.continuity);
-        assert!(!settled(true, 1, without_lease.past()).continuity);
+        assert!(without_lease.continuity && !without_lease.quorate);
+        assert!(settled(true, 1, without_lease.past()).continuity);
     }
 }
