@@ -3,10 +3,10 @@
 //! Loopback addresses, high ports and a temporary directory: no rights are needed, and nothing is
 //! left behind. The demo is the same sandbox that the lab uses, only without namespaces.
 
+#![allow(clippy::print_stdout, reason = "a demo talks to whoever started it")]
+
 mod children;
 mod tour;
-
-#![allow(clippy::print_stdout, reason = "a demo talks to whoever started it")]
 
 use std::io;
 use std::net::UdpSocket;

@@ -2,13 +2,17 @@
 //! kernel if the demo is killed, and a daemon that somebody started by hand (as the tour says) is
 //! found by the lock in its state directory.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use vedette::sandbox::{self, LabFile, Launcher, Sandbox, SandboxNode};
+
+/// What the janitor is told when there is nothing left for it to do.
+const DONE: &[u8] = b"done";
 
 /// How long a process may take to end when asked. The cluster is thrown away, so nobody waits for
 /// its last election.
@@ -61,6 +65,49 @@ impl Children {
     fn lock(&self) -> MutexGuard<'_, Vec<Child>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A process that waits for the end of the demo, and clears up if the demo was killed and could not.
+pub(super) struct Janitor(Child);
+
+impl Janitor {
+    /// Starts it.
+    pub(super) fn start(sandbox: &Sandbox) -> io::Result<Self> {
+        let mut command = Command::new(&sandbox.program);
+        command.args(["demo", "--janitor", "--dir"]).arg(&sandbox.dir).stdin(Stdio::piped());
+        command.stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+        command.spawn().map(Self)
+    }
+
+    /// Tells it that all is done, and waits until it is gone.
+    pub(super) fn dismiss(mut self) {
+        if let Some(mut pipe) = self.0.stdin.take() {
+            let _ = pipe.write_all(DONE);
+        }
+        let _ = self.0.wait();
+    }
+}
+
+/// The janitor's work: waits for the end of its standard input, which the demo holds.
+pub(super) fn clear_up_after(dir: &Path) -> io::Result<()> {
+    let mut told = Vec::new();
+    io::stdin().read_to_end(&mut told)?;
+    if told == DONE {
+        return Ok(());
+    }
+    for node in std::fs::read_dir(dir)?.filter_map(Result::ok) {
+        if let Some(guard) = sandbox::guard_of(&node.path().join("state")) {
+            end(guard);
+        }
+    }
+    // Those that the kernel ends may still write.
+    for _ in 0..50 {
+        if std::fs::remove_dir_all(dir).is_ok() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
 }
 
 /// Ends a process, and then its children: a guard that is killed leaves its agent behind.

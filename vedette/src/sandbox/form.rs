@@ -55,7 +55,43 @@ pub fn form(
     }
     let count = sandbox.nodes.len().to_string();
     run(sandbox, launcher, first, &["config", "set", "seed", &count])?;
-    Ok(())
+    wait_for_voters(sandbox, launcher)
+}
+
+/// Waits until so many nodes vote that one may fail, where there are enough of them.
+fn wait_for_voters(sandbox: &Sandbox, launcher: &dyn Launcher) -> Result<(), FormError> {
+    let wanted = match sandbox.nodes.len() {
+        0..=2 => return Ok(()),
+        3 | 4 => 3,
+        _ => 5,
+    };
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        let output = ask_for_nodes(sandbox, launcher, &sandbox.nodes[0])?;
+        if voters(&output.stdout) >= wanted {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let seconds = PATIENCE.as_secs();
+    Err(FormError(format!("the cluster did not have {wanted} voters after {seconds} s")))
+}
+
+fn ask_for_nodes(
+    sandbox: &Sandbox,
+    launcher: &dyn Launcher,
+    asked: &SandboxNode,
+) -> io::Result<Output> {
+    let mut command = Command::new(&sandbox.program);
+    command.arg("--config").arg(asked.config()).args(["node", "list", "-o", "json"]);
+    launcher.output(asked, command)
+}
+
+/// How many nodes vote, in the answer of `node list -o json`.
+fn voters(json: &[u8]) -> usize {
+    let answer: Option<Value> = serde_json::from_slice(json).ok();
+    let nodes = answer.as_ref().and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    nodes.iter().filter(|node| node["role"] == "voter").count()
 }
 
 /// Lets `member` admit `node`, and `node` join.
@@ -147,9 +183,7 @@ pub fn wait_for_status(
     let deadline = Instant::now() + PATIENCE;
     let mut last = String::new();
     while Instant::now() < deadline {
-        let mut command = Command::new(&sandbox.program);
-        command.arg("--config").arg(asked.config()).args(["node", "list", "-o", "json"]);
-        let output = launcher.output(asked, command)?;
+        let output = ask_for_nodes(sandbox, launcher, asked)?;
         if agent_status(&output.stdout, name).as_deref() == Some(agent) {
             return Ok(());
         }
