@@ -127,12 +127,12 @@ fn facts(status: &StatusDoc, style: Style) -> String {
     fact(
         "votes",
         format!(
-            "{} of {} voters are there, {} needed: {} more may fail; {} more networks may fail",
+            "{} of {} voters are there, {} needed; to spare: {}, {}",
             votes.voters_up,
             votes.voters,
             votes.quorum,
-            votes.quorum_remaining,
-            votes.network_remaining
+            count(votes.quorum_remaining, "voter"),
+            count(votes.network_remaining, "network"),
         ),
     );
     fact(
@@ -240,4 +240,9 @@ pub(crate) fn sentence(event: &EventDoc) -> String {
     } else {
         format!("{}{test} ({})", event.message, event.cause)
     }
+}
+
+/// `1 voter`, `2 voters`.
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
