@@ -91,7 +91,8 @@ fn steps(sandbox: &Sandbox, file: &LabFile) -> Vec<(String, String)> {
         let daemon = format!("{} daemon >> {} 2>&1 &", ask(last), node.log.display());
         steps.push((daemon, format!("{name} comes back")));
     }
-    let middle = &file.nodes[last.min(1)];
+    // One that was not killed in the first step, and seldom the director.
+    let middle = &file.nodes[last.saturating_sub(1).min(1)];
     if let Some(agent) = middle.agent_pid {
         let what = format!("only the agent of {}: its host stays UP", middle.name);
         steps.push((format!("kill -9 {agent}"), what));

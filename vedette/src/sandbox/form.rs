@@ -12,6 +12,9 @@ use super::{Launcher, Sandbox, SandboxNode};
 /// How long one step may take before the sandbox is given up.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How many nodes vote in a cluster that was not told otherwise and has so many.
+const VOTERS: usize = 3;
+
 /// Why a sandbox could not be formed.
 #[derive(Debug)]
 pub struct FormError(pub String);
@@ -60,21 +63,19 @@ pub fn form(
 
 /// Waits until so many nodes vote that one may fail, where there are enough of them.
 fn wait_for_voters(sandbox: &Sandbox, launcher: &dyn Launcher) -> Result<(), FormError> {
-    let wanted = match sandbox.nodes.len() {
-        0..=2 => return Ok(()),
-        3 | 4 => 3,
-        _ => 5,
-    };
+    if sandbox.nodes.len() < VOTERS {
+        return Ok(());
+    }
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
         let output = ask_for_nodes(sandbox, launcher, &sandbox.nodes[0])?;
-        if voters(&output.stdout) >= wanted {
+        if voters(&output.stdout) >= VOTERS {
             return Ok(());
         }
         std::thread::sleep(Duration::from_millis(50));
     }
     let seconds = PATIENCE.as_secs();
-    Err(FormError(format!("the cluster did not have {wanted} voters after {seconds} s")))
+    Err(FormError(format!("the cluster did not have {VOTERS} voters after {seconds} s")))
 }
 
 fn ask_for_nodes(
