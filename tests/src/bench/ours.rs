@@ -46,8 +46,8 @@ impl Taken {
 
     /// Whether anything was said of hosts, networks or the cluster.
     pub(super) fn was_more_than_an_agent(&self) -> bool {
-        let mine = ["NODE_AGENT", "DIRECTOR_ELECTED", "VOTERS_CHANGED"];
-        self.others.iter().any(|(code, _)| !mine.contains(&code.as_str()))
+        let more = ["NODE_HOST", "NETWORK", "INTERFACE", "LINK", "CLUSTER_STATE"];
+        self.others.iter().any(|(code, _)| more.contains(&code.as_str()))
     }
 }
 
