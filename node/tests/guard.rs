@@ -230,6 +230,19 @@ fn a_guard_that_is_asked_to_end_says_goodbye() {
     assert!(!one.path("guard.sock").exists());
 }
 
+/// The guard blocks signals for itself; an agent that inherited that could never be asked to end.
+#[test]
+fn an_agent_can_be_sent_signals() {
+    let one = Guard::start(&configure(1, 1, free_port()));
+    let agent = wait_for("an agent", || one.agents().first().copied());
+    // Between fork and exec it still is the guard.
+    wait_for("an agent that blocks no signal", || {
+        let status = std::fs::read_to_string(format!("/proc/{agent}/status")).ok()?;
+        let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:"))?;
+        (blocked.trim().trim_start_matches('0').is_empty()).then_some(())
+    });
+}
+
 #[test]
 fn two_guards_do_not_share_a_state_directory() {
     let one = Guard::start(&configure(1, 1, free_port()));

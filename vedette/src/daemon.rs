@@ -126,37 +126,35 @@ fn check_addresses(ground: &Ground) -> Result<()> {
             findings.push(why.replacen(&format!("network {number}"), &name, 1));
         }
     }
-    for address in ground.peer_addresses() {
-        check_port(address, "other nodes", "another peer_port for the network", &mut findings);
-    }
-    if let Some(address) = ground.config.http {
-        check_port(address, "HTTP", "another [http] listen", &mut findings);
+    let deadline = std::time::Instant::now() + PORT_PATIENCE;
+    let peers = ground.peer_addresses().into_iter();
+    let peers = peers.map(|at| (at, "other nodes", "another peer_port for the network"));
+    let http = ground.config.http.map(|at| (at, "HTTP", "another [http] listen"));
+    for (address, whom, other) in peers.chain(http) {
+        if is_taken(address, deadline) {
+            let port = address.port();
+            findings.push(format!(
+                "no port for {whom}: {address}/tcp is in use. Another program has it (ss -ltnp \
+                 'sport = {port}' names it): stop it, or set {other}"
+            ));
+        }
     }
     if findings.is_empty() { Ok(()) } else { bail!("{}", findings.join("\n")) }
 }
 
 /// How long a port may still be held by the agent of a guard that has just died.
-const PORT_PATIENCE: Duration = Duration::from_secs(3);
+const PORT_PATIENCE: Duration = Duration::from_secs(5);
 
-fn check_port(address: SocketAddr, whom: &str, other: &str, findings: &mut Vec<String>) {
-    let deadline = std::time::Instant::now() + PORT_PATIENCE;
+/// Whether another program has a port until the deadline. Anything else that is wrong with it is
+/// told by whoever needs it.
+fn is_taken(address: SocketAddr, deadline: std::time::Instant) -> bool {
     loop {
-        match std::net::TcpListener::bind(address) {
-            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-                if std::time::Instant::now() < deadline {
-                    std::thread::sleep(Duration::from_millis(50));
-                    continue;
-                }
-                let port = address.port();
-                findings.push(format!(
-                    "no port for {whom}: {address}/tcp is in use. Another program has it (ss -ltnp \
-                     'sport = {port}' names it): stop it, or set {other}"
-                ));
-            }
-            // Anything else is told by whoever needs the port.
-            _ => {}
+        let taken = std::net::TcpListener::bind(address)
+            .is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse);
+        if !taken || std::time::Instant::now() >= deadline {
+            return taken;
         }
-        return;
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 

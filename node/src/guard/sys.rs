@@ -81,10 +81,13 @@ pub(super) fn wait(fds: &mut [libc::pollfd], time: Option<Duration>) {
     }
 }
 
-/// The child ends, by SIGTERM, when the thread that started it ends.
+/// The child ends, by SIGTERM, when the thread that started it ends. It can be sent signals: those
+/// that the guard blocks, because it reads them from a descriptor, would stay blocked in the child
+/// and in everything that it starts.
 pub(super) fn end_with_parent(command: &mut Command) {
     let parent = nix::unistd::getpid();
     let prepare = move || {
+        nix::sys::signal::SigSet::empty().thread_set_mask()?;
         nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?;
         // The parent may have died before the call.
         if nix::unistd::getppid() == parent {
@@ -93,6 +96,6 @@ pub(super) fn end_with_parent(command: &mut Command) {
             Err(io::Error::from_raw_os_error(libc::ESRCH))
         }
     };
-    // SAFETY: `prepare` makes two system calls and allocates nothing.
+    // SAFETY: `prepare` makes three system calls and allocates nothing.
     unsafe { command.pre_exec(prepare) };
 }
