@@ -1,0 +1,441 @@
+//! The real program and what must not harm it: ports that are taken, damaged and foreign files,
+//! garbage on every socket, clients that do not read, alert scripts that misbehave, kills.
+//!
+//! Every test runs daemons of its own on loopback addresses that no other test has. What a person
+//! reads is checked: one sentence of what and why, one of what to do, and never a panic.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A node of its own; its daemon ends with it.
+struct Node {
+    dir: tempfile::TempDir,
+    address: Ipv4Addr,
+    daemon: Option<Child>,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            self.stop_by(&mut daemon, Signal::SIGTERM);
+        }
+    }
+}
+
+impl Node {
+    /// The first member of a new cluster.
+    fn formed(cluster: &str) -> Self {
+        let node = Self::new("n1", cluster);
+        let formed = node.vedette(&["init", "--yes"]);
+        assert!(formed.status.success(), "{}", said(&formed));
+        node
+    }
+
+    fn new(name: &str, cluster: &str) -> Self {
+        static NEXT: AtomicU8 = AtomicU8::new(1);
+        let [high, low] = u16::try_from(std::process::id() % 60_000).expect("small").to_be_bytes();
+        let host = NEXT.fetch_add(1, Ordering::SeqCst);
+        // Another process of this test has another part of the network.
+        let address = Ipv4Addr::new(127, 78 + (high & 1), low, host);
+        let node = Self { dir: tempfile::tempdir().expect("a directory"), address, daemon: None };
+        let path = |name: &str| node.dir.path().join(name);
+        let text = format!(
+            "[node]\nname = \"{name}\"\n[cluster]\nname = \"{cluster}\"\n[[network]]\nname = \
+             \"neta\"\naddress = \"{address}\"\n[http]\nlisten = \"{address}:7780\"\n[snmp]\nenabled = \
+             false\n[paths]\nstate_dir = {:?}\ncontrol = {:?}\n",
+            path("state"),
+            path("control.sock")
+        );
+        std::fs::write(node.config(), text).expect("a file");
+        node
+    }
+
+    fn config(&self) -> PathBuf {
+        self.dir.path().join("vedette.toml")
+    }
+
+    fn state(&self, name: &str) -> PathBuf {
+        self.dir.path().join("state").join(name)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vedette"));
+        command.arg("--config").arg(self.config()).args(arguments).stdin(Stdio::null());
+        command
+    }
+
+    fn vedette(&self, arguments: &[&str]) -> Output {
+        let output = self.command(arguments).output().expect("the program starts");
+        assert!(!said(&output).contains("panicked"), "{}", said(&output));
+        output
+    }
+
+    fn start(&mut self) {
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.dir.path().join("log"))
+            .expect("a log");
+        let mut command = self.command(&["daemon"]);
+        command.stdout(log.try_clone().expect("a log")).stderr(log);
+        self.daemon = Some(command.spawn().expect("the program starts"));
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// Waits until the cluster is as `status` says it should be.
+    fn wait_until_fine(&self) {
+        wait("a fine status", || self.vedette(&["status"]).status.success()).unwrap_or_else(
+            |why| panic!("{why}: {}\n{}", said(&self.vedette(&["status"])), self.log()),
+        );
+    }
+
+    fn stop(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            self.stop_by(&mut daemon, Signal::SIGTERM);
+        }
+    }
+
+    fn stop_by(&self, daemon: &mut Child, signal: Signal) {
+        let _ = kill(pid(daemon.id()), signal);
+        if wait("its end", || daemon.try_wait().expect("a child").is_some()).is_err() {
+            let _ = daemon.kill();
+            let _ = daemon.wait();
+        }
+    }
+
+    /// The process of the agent.
+    fn agent(&self) -> Option<Pid> {
+        let guard = self.daemon.as_ref()?.id();
+        let path = format!("/proc/{guard}/task/{guard}/children");
+        let text = std::fs::read_to_string(path).ok()?;
+        text.split_whitespace().next()?.parse().ok().map(pid)
+    }
+
+    /// Runs the daemon, which must refuse for good, and answers what it says.
+    fn refused_daemon(&self) -> String {
+        let output = self.vedette(&["daemon"]);
+        let text = said(&output);
+        assert_eq!(output.status.code(), Some(78), "{text}");
+        assert!(text.contains("vedette: the daemon ended: "), "{text}");
+        text
+    }
+
+    /// A setting, as this node shows it.
+    fn seed_count(&self) -> Option<u64> {
+        let output = self.vedette(&["config", "show", "-o", "json"]);
+        let document: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
+        document["cluster"]["seed_count"].as_u64()
+    }
+
+    /// What the API answers.
+    fn http(&self, path: &str) -> String {
+        let mut stream = self.connect(7_780);
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("a request");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer
+    }
+
+    fn connect(&self, port: u16) -> TcpStream {
+        let stream = TcpStream::connect((self.address, port)).expect("somebody listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        stream
+    }
+
+    /// Every surface answers, and a command is carried out.
+    fn assert_well(&self) {
+        let status = self.vedette(&["status"]);
+        assert!(status.status.success(), "{}\n{}", said(&status), self.log());
+        assert!(self.http("/healthz").starts_with("HTTP/1.1 200"), "{}", self.log());
+        assert!(self.http("/metrics").contains("vedette_node_host_status"));
+        for count in ["2", "1"] {
+            let set = self.vedette(&["config", "set", "seed", count]);
+            assert!(set.status.success(), "{}", said(&set));
+        }
+        let verified = self.vedette(&["history", "verify"]);
+        assert!(verified.status.success(), "{}", said(&verified));
+        assert!(!self.log().contains("panicked"), "{}", self.log());
+    }
+}
+
+fn pid(number: u32) -> Pid {
+    Pid::from_raw(i32::try_from(number).expect("a process id"))
+}
+
+fn said(output: &Output) -> String {
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    format!("{}{}", text(&output.stdout), text(&output.stderr))
+}
+
+fn wait(what: &str, mut done: impl FnMut() -> bool) -> Result<(), String> {
+    let deadline = Instant::now() + PATIENCE;
+    while !done() {
+        if Instant::now() > deadline {
+            return Err(format!("no {what} in time"));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// H7: a port that another program has is refused at the start, by name, with what to do.
+#[test]
+fn a_port_in_use_is_refused_at_the_start() {
+    let node = Node::formed("ports");
+    let taken = UdpSocket::bind((node.address, 7_770)).expect("a free port");
+    let text = node.refused_daemon();
+    assert!(text.contains("network neta: no heartbeat from"), "{text}");
+    assert!(text.contains("Another program has the port"), "{text}");
+    drop(taken);
+    let ports = [7_771, 7_780];
+    let _taken = ports.map(|port| TcpListener::bind((node.address, port)).expect("a free port"));
+    let text = node.refused_daemon();
+    for port in ports {
+        assert!(text.contains(&format!("{}:{port}/tcp is in use", node.address)), "{text}");
+        assert!(text.contains("Another program has it"), "{text}");
+    }
+}
+
+/// V14: a state directory and a configuration that do not belong together; two daemons in one.
+#[test]
+fn a_state_directory_of_another_node_is_refused() {
+    let mut node = Node::formed("owner");
+    let config = std::fs::read_to_string(node.config()).expect("a file");
+    for (from, to, expected) in [
+        ("\"n1\"", "\"n7\"", "the name of this node is n1, but the configuration says n7"),
+        (
+            "[cluster]",
+            "number = 7\n[cluster]",
+            "belongs to node 1, but the configuration says that",
+        ),
+    ] {
+        std::fs::write(node.config(), config.replacen(from, to, 1)).expect("a file");
+        let text = node.refused_daemon();
+        assert!(text.contains(expected), "{text}");
+    }
+    std::fs::write(node.config(), config).expect("a file");
+    node.start();
+    node.wait_until_fine();
+    let second = node.vedette(&["daemon"]);
+    assert!(!second.status.success());
+    assert!(said(&second).contains("another vedette daemon runs"), "{}", said(&second));
+    let bare = node.vedette(&["agent"]);
+    assert!(said(&bare).contains("Start the agent through `vedette daemon`."), "{}", said(&bare));
+    node.assert_well();
+}
+
+/// Runs a statement in a database.
+fn sql(file: &Path, statement: &str) {
+    let status = Command::new("sqlite3")
+        .arg(file)
+        .arg(statement)
+        .stdout(Stdio::null())
+        .status()
+        .expect("sqlite3 is needed: apt-get install sqlite3");
+    assert!(status.success(), "{statement}");
+}
+
+/// Overwrites every page but the first.
+fn damage(file: &Path) {
+    let mut bytes = std::fs::read(file).expect("a database");
+    bytes.iter_mut().skip(4_096).for_each(|byte| *byte = 0xa5);
+    std::fs::write(file, bytes).expect("a file");
+}
+
+/// A damaged page, a newer version, a database of another cluster: refused with the file's name,
+/// and left as it is.
+#[test]
+fn a_database_that_is_not_right_is_refused_and_left_alone() {
+    let mut other = Node::formed("other");
+    let mut node = Node::formed("mine");
+    for one in [&mut other, &mut node] {
+        one.start();
+        one.wait_until_fine();
+        one.stop();
+    }
+    type Spoil<'a> = &'a dyn Fn(&Path);
+    let foreign = |file: &Path| {
+        std::fs::copy(
+            other.state(file.file_name().and_then(|name| name.to_str()).expect("a name")),
+            file,
+        )
+        .expect("a copy");
+    };
+    let newer =
+        |file: &Path| sql(file, "PRAGMA user_version = 999; PRAGMA wal_checkpoint(TRUNCATE);");
+    let cases: &[(&str, Spoil<'_>, &str)] = &[
+        ("cluster.db", &damage, "cluster.db"),
+        ("cluster.db", &newer, "newer"),
+        ("cluster.db", &foreign, "but this node is member 1 of cluster"),
+        ("history.db", &damage, "history.db"),
+        ("history.db", &newer, "newer"),
+    ];
+    for (name, spoil, expected) in cases {
+        let file = node.state(name);
+        sql(&file, "PRAGMA wal_checkpoint(TRUNCATE);");
+        let good = std::fs::read(&file).expect("a database");
+        spoil(&file);
+        let spoilt = std::fs::read(&file).expect("a database");
+        let text = node.refused_daemon();
+        assert!(text.contains(expected), "{name}: {text}");
+        assert!(std::fs::read(&file).expect("a database") == spoilt, "{name} was changed: {text}");
+        std::fs::write(&file, good).expect("a file");
+    }
+    node.start();
+    node.wait_until_fine();
+    node.assert_well();
+}
+
+/// Whatever is sent to any socket, the others go on.
+#[test]
+fn garbage_on_every_socket_harms_nobody() {
+    let mut node = Node::formed("garbage");
+    node.start();
+    node.wait_until_fine();
+    let udp = UdpSocket::bind((node.address, 0)).expect("a socket");
+    let junk: Vec<u8> =
+        (0..60_000_u32).map(|i| i.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
+    for size in [0, 1, 16, 63, 64, 65, 200, 1_400, 9_000, 60_000] {
+        udp.send_to(&junk[..size], (node.address, 7_770)).expect("a datagram");
+    }
+    let mut held = Vec::new();
+    for port in [7_771, 7_780] {
+        for size in [0, 1, 5, 60_000] {
+            let mut stream = node.connect(port);
+            let _ = stream.write_all(&junk[..size]);
+            held.push(stream);
+        }
+    }
+    let control = node.dir.path().join("control.sock");
+    let mut stream = UnixStream::connect(&control).expect("a socket");
+    let _ = stream.write_all(&junk);
+    for (path, body) in [
+        ("propose", r#"{"id":"x"}"#.to_owned()),
+        ("propose", "[".repeat(100_000)),
+        ("token", "{\"name\":\"".to_owned() + &"a".repeat(8_000_000)),
+        ("nothing", String::new()),
+    ] {
+        let mut stream = UnixStream::connect(&control).expect("a socket");
+        let head = format!(
+            "POST /control/v1/{path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: \
+             application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        let _ = stream.write_all((head + &body).as_bytes());
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{path}: {answer}");
+    }
+    node.assert_well();
+}
+
+/// Watchers that never read hold up nobody.
+#[test]
+fn clients_that_stop_reading_hold_up_nobody() {
+    let mut node = Node::formed("readers");
+    node.start();
+    node.wait_until_fine();
+    let watchers: Vec<TcpStream> = (0..20)
+        .map(|_| {
+            let mut stream = node.connect(7_780);
+            stream.write_all(b"GET /api/v1/watch HTTP/1.1\r\nhost: x\r\n\r\n").expect("a request");
+            stream
+        })
+        .collect();
+    for _ in 0..5 {
+        node.assert_well();
+    }
+    drop(watchers);
+}
+
+/// A14: a script that hangs and forks, one that floods its output: while they run everything
+/// answers, and when the daemon ends nothing of them is left. What cannot run is refused.
+#[test]
+fn alert_scripts_hold_up_nobody() {
+    let mut node = Node::formed("scripts");
+    node.start();
+    node.wait_until_fine();
+    for text in ["echo without an interpreter\n", "#!/nonexistent/sh\n", "#!/bin/sh\nif then\n"] {
+        let file = node.dir.path().join("bad.sh");
+        std::fs::write(&file, text).expect("a file");
+        let refused = node.vedette(&["alert", "edit", "--file", file.to_str().expect("UTF-8")]);
+        assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
+        assert!(said(&refused).contains("the script has errors:\n    line "), "{}", said(&refused));
+    }
+    let mark = format!("86{}", std::process::id());
+    let hangs = format!("for i in 1 2 3 4 5 6 7 8; do sleep {mark} & done; sleep {mark}\n");
+    let mut tests = Vec::new();
+    for (text, count) in [(hangs.as_str(), 9), ("exec yes flood\n", 9)] {
+        let file = node.dir.path().join("script.sh");
+        std::fs::write(&file, format!("#!/bin/sh\n{text}")).expect("a file");
+        let saved = node.vedette(&["alert", "edit", "--file", file.to_str().expect("UTF-8")]);
+        assert!(saved.status.success(), "{}", said(&saved));
+        let mut test = node.command(&["alert", "test"]);
+        test.stdout(Stdio::null()).stderr(Stdio::null());
+        tests.push(test.spawn().expect("the program starts"));
+        wait("hanging script", || left_behind(&mark) == count).expect("it runs");
+        node.assert_well();
+    }
+    node.stop();
+    for mut test in tests {
+        let _ = test.wait();
+    }
+    wait("end of what the scripts started", || left_behind(&mark) == 0).expect("all is gone");
+}
+
+/// How many processes sleep for `mark` seconds.
+fn left_behind(mark: &str) -> usize {
+    let wanted = format!("sleep\0{mark}\0");
+    let processes = std::fs::read_dir("/proc").expect("/proc").flatten();
+    let line = |path: PathBuf| std::fs::read(path.join("cmdline")).unwrap_or_default();
+    processes.filter(|process| line(process.path()) == wanted.as_bytes()).count()
+}
+
+/// Guard and agent are killed again and again while commands are given: nothing that was
+/// acknowledged is lost, and the node always comes back.
+#[test]
+fn kills_lose_nothing_that_was_acknowledged() {
+    let mut node = Node::formed("kills");
+    node.start();
+    node.wait_until_fine();
+    for round in 2..14_u16 {
+        let count = round.to_string();
+        wait("acknowledgement", || {
+            node.vedette(&["config", "set", "seed", &count]).status.success()
+        })
+        .unwrap_or_else(|why| panic!("{why}\n{}", node.log()));
+        if round % 2 == 0 {
+            if let Some(agent) = node.agent() {
+                let _ = kill(agent, Signal::SIGKILL);
+            }
+        } else {
+            let mut guard = node.daemon.take().expect("a daemon");
+            guard.kill().expect("a process");
+            guard.wait().expect("its end");
+            node.start();
+        }
+        // While it reads its log again it shows the state of then; what it says last counts.
+        wait("acknowledged value", || node.seed_count() == Some(u64::from(round)))
+            .unwrap_or_else(|why| panic!("{why}: {:?}\n{}", node.seed_count(), node.log()));
+    }
+    wait("acknowledgement", || node.vedette(&["config", "set", "seed", "1"]).status.success())
+        .unwrap_or_else(|why| panic!("{why}\n{}", node.log()));
+    node.wait_until_fine();
+    node.assert_well();
+}
