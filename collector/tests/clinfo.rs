@@ -148,10 +148,7 @@ fn v10_a_starting_cluster_says_for_whom_it_waits() {
     fixture.apply(Command::SetSeedCount(3));
     fixture.apply(Command::Office { director: NodeNumber(1), term: 2, continuity: false });
     let (level, sentence) = verdict(&fixture.view(NodeNumber(1)));
-    assert_eq!(
-        sentence,
-        "prod is down: it is waiting for n1, n2, n3 (0 of 3 needed nodes are there)."
-    );
+    assert_eq!(sentence, "prod is down: it waits for n1, n2, n3 (0 of 3 needed nodes are there).");
     assert_eq!(level, Level::Failed);
 }
 

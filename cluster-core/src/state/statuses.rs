@@ -360,8 +360,9 @@ impl ClusterState {
         if status != self.status {
             let from = std::mem::replace(&mut self.status, status);
             self.status_since = at;
-            let severity =
-                if status == ClusterStatus::Up { Severity::Notice } else { Severity::Error };
+            // A cluster that has just been formed is not up yet; that is no failure.
+            let failed = status != ClusterStatus::Up && from != ClusterStatus::NotConfigured;
+            let severity = if failed { Severity::Error } else { Severity::Notice };
             let message = format!("cluster {} is {status}", self.name);
             self.record(
                 entry,

@@ -123,10 +123,19 @@ pub fn config(timing: &Timing, cluster: &str) -> Result<Arc<Config>, LogError> {
         enable_pre_vote: Some(true),
         // The state is in memory: a leader that restarts must learn what is committed first.
         enable_leader_restore: Some(false),
+        // A cluster decides tens of things a second, not tens of thousands; what openraft would set
+        // aside for that is most of a process's memory.
+        api_channel_size: Some(CHANNEL),
+        notification_channel_size: Some(CHANNEL),
+        api_batch_capacity: 256,
+        log_stage_capacity: Some(16),
         ..Config::default()
     };
     config.validate().map(Arc::new).map_err(|error| LogError::Timing(error.to_string()))
 }
+
+/// Messages that may wait inside openraft; a full channel makes the sender wait.
+const CHANNEL: u64 = 4_096;
 
 /// A member of the log.
 pub struct Replica<R: AsyncRuntime> {

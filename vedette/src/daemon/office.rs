@@ -13,7 +13,7 @@ use vedette_core::director::{ACTOR, Director, Input, Output};
 use vedette_core::id::{CommandId, NodeNumber, RaftId, Session};
 use vedette_core::state::ClusterState;
 use vedette_core::time;
-use vedette_node::log::{Leadership, Log};
+use vedette_node::log::{Leadership, Log, MembershipError};
 
 use super::proposer::Proposer;
 use super::publisher::Publisher;
@@ -24,6 +24,12 @@ const QUEUE: usize = 1_024;
 
 /// How long joining a node to the log, or taking it out, may take before it is tried again.
 const MEMBERSHIP_PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long a change of voters is tried again; the director asks anew after ten seconds.
+const VOTERS_PATIENCE: Duration = Duration::from_secs(8);
+
+/// The pause before it is tried again.
+const VOTERS_AGAIN: Duration = Duration::from_millis(50);
 
 /// The way in.
 #[derive(Clone)]
@@ -156,11 +162,27 @@ fn carry_out(means: &Means, office: &Office, output: Output) {
                 .collect();
             let (log, office) = (means.log.clone(), office.clone());
             tokio::spawn(async move {
-                if let Err(error) = log.set_voters(ids).await {
+                if let Err(error) = set_voters(&log, ids).await {
                     tracing::debug!(%error, "the voters were not changed");
                     let _ = office.0.send(Input::VotersFailed).await;
                 }
             });
+        }
+    }
+}
+
+/// Changes the voters. A node that is just joining the log cannot vote yet, and one change at a time
+/// is made: both are over in a moment, so it is tried again for a while.
+async fn set_voters(log: &Log, voters: BTreeSet<RaftId>) -> Result<(), MembershipError> {
+    let deadline = Instant::now() + VOTERS_PATIENCE;
+    loop {
+        match log.set_voters(voters.clone()).await {
+            Err(MembershipError::Busy | MembershipError::NotALearner { .. })
+                if Instant::now() < deadline =>
+            {
+                tokio::time::sleep(VOTERS_AGAIN).await;
+            }
+            result => return result,
         }
     }
 }
