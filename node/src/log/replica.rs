@@ -123,8 +123,8 @@ pub fn config(timing: &Timing, cluster: &str) -> Result<Arc<Config>, LogError> {
         enable_pre_vote: Some(true),
         // The state is in memory: a leader that restarts must learn what is committed first.
         enable_leader_restore: Some(false),
-        // A cluster decides tens of things a second, not tens of thousands; what openraft would set
-        // aside for that is most of a process's memory.
+        // A cluster decides tens of things a second, not tens of thousands: short queues, so that
+        // a disk that is too slow is felt by whoever proposes.
         api_channel_size: Some(CHANNEL),
         notification_channel_size: Some(CHANNEL),
         api_batch_capacity: 256,
