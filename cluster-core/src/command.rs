@@ -8,6 +8,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::event::{CommandOutcome, RecoverAction, StopMode, Trigger};
+use crate::group::{GroupState, ResourceState};
 use crate::id::{
     ClusterId, CommandId, Hash, NetworkNumber, NodeNumber, RaftId, Session, StorageId,
 };
@@ -15,6 +17,7 @@ use crate::model::{
     AgentStatus, HostStatus, InterfaceStatus, LinkStatus, NetworkStatus, Priority, RunOutcome,
     Settings, Severity, Timing,
 };
+use crate::takeover::{Backing, LetGo};
 use crate::time::WallTime;
 
 /// A command on its way into the log.
@@ -153,6 +156,28 @@ pub enum Command {
         /// What it says.
         message: String,
     },
+    /// About events and the managers of nodes.
+    Manager(ManagerCommand),
+    /// About resource groups.
+    Group(GroupCommand),
+    /// About the configuration document.
+    Config(ConfigCommand),
+    /// A new version of rules and recovery programs (spec H16); refused if it has errors.
+    SaveRules {
+        /// The rules file.
+        text: String,
+        /// Recovery programs, by the path that the rules name.
+        programs: BTreeMap<String, String>,
+        /// Why.
+        comment: String,
+        /// The version it was made from; refused if that is no longer in force.
+        based_on: u32,
+    },
+    /// An earlier version of the rules is put in force again.
+    RollBackRules {
+        /// Which; 0 are the built-in ones.
+        to: u32,
+    },
     /// The script ran for a test.
     FinishAlertTest {
         /// Which test.
@@ -161,6 +186,250 @@ pub enum Command {
         node: NodeNumber,
         /// How it ended.
         outcome: RunOutcome,
+    },
+}
+
+/// What can be done about events and managers. Those of agents say which node; an answer that does
+/// not fit the state any more (another event, phase or attempt) changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ManagerCommand {
+    /// A node's manager is there (its agent runs, in this session).
+    Present {
+        /// Which node.
+        node: NodeNumber,
+        /// The run of its agent.
+        session: Session,
+        /// What stands behind its guard.
+        backing: Backing,
+    },
+    /// Something happened that nobody but its proposer can see: a user-defined event, a standby
+    /// adapter that failed. What follows from statuses is queued by `apply` itself.
+    Queue {
+        /// What happened.
+        trigger: Trigger,
+        /// How it was seen, in words.
+        cause: String,
+    },
+    /// The queue has settled: vote on its first event. From the director.
+    BeginVote {
+        /// The event that the director saw first.
+        event: u64,
+    },
+    /// A node approves the event that is voted on.
+    Approve {
+        /// The event.
+        event: u64,
+        /// Who.
+        node: NodeNumber,
+    },
+    /// A node ran its commands of a phase: it has arrived at the barrier, or failed.
+    Ran {
+        /// The event.
+        event: u64,
+        /// The phase.
+        phase: usize,
+        /// The attempt.
+        attempt: u32,
+        /// Who.
+        node: NodeNumber,
+        /// How each command ended.
+        outcomes: Vec<CommandOutcome>,
+    },
+    /// A participant gives no answer in time; it counts as failed. From the director.
+    Expire {
+        /// The event.
+        event: u64,
+        /// The phase.
+        phase: usize,
+        /// The attempt.
+        attempt: u32,
+        /// Who.
+        node: NodeNumber,
+    },
+    /// An event runs too long (spec H19). From the director.
+    TooLong {
+        /// The event.
+        event: u64,
+    },
+    /// An operator continues a failed event (spec H18).
+    Recover {
+        /// The event; refused if it is not the one that failed.
+        event: u64,
+        /// How.
+        action: RecoverAction,
+    },
+    /// Managers are stopped (spec H21).
+    Stop {
+        /// On which nodes; on all if empty.
+        nodes: Vec<NodeNumber>,
+        /// How.
+        how: StopMode,
+    },
+    /// Managers are started again.
+    Start {
+        /// On which nodes; on all if empty.
+        nodes: Vec<NodeNumber>,
+    },
+    /// Maintenance begins or ends.
+    Maintenance {
+        /// Of what.
+        scope: Scope,
+        /// Begins.
+        on: bool,
+    },
+}
+
+/// What is in maintenance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// Everything.
+    Cluster,
+    /// A node.
+    Node(NodeNumber),
+    /// A group.
+    Group(String),
+}
+
+/// What can be done about groups. Reports of nodes carry the token of the instance they are about;
+/// with another token they change nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GroupCommand {
+    /// A node tells how an instance does.
+    Progress {
+        /// The group.
+        group: String,
+        /// Who.
+        node: NodeNumber,
+        /// The instance's token.
+        token: u64,
+        /// The instance's state, if it changed. ERROR: it cannot be released.
+        state: Option<GroupState>,
+        /// Resources whose state changed: name, state, detail.
+        resources: Vec<(String, ResourceState, String)>,
+    },
+    /// Nothing of the group is active any more on a node: the instance ends.
+    Released {
+        /// The group.
+        group: String,
+        /// Who.
+        node: NodeNumber,
+        /// The instance's token.
+        token: u64,
+        /// Why: the plan, a failed acquisition, a lost lease.
+        why: String,
+        /// The group could not be acquired there: the node is avoided until that is cleared.
+        avoid: bool,
+    },
+    /// A monitor found a resource failed.
+    Failed {
+        /// The group.
+        group: String,
+        /// Where.
+        node: NodeNumber,
+        /// The instance's token.
+        token: u64,
+        /// The resource.
+        resource: String,
+        /// What was seen.
+        why: String,
+        /// It works again after a restart in place. If not, the group is to move.
+        restarted: bool,
+    },
+    /// All instances of a node end, because it is certain that it has let go. From the director.
+    Evict {
+        /// Which node.
+        node: NodeNumber,
+        /// Why that is certain.
+        evidence: LetGo,
+    },
+    /// A node shall be fenced. From the director.
+    Fence {
+        /// Which node.
+        node: NodeNumber,
+        /// Who shall call the agent.
+        by: NodeNumber,
+    },
+    /// A fence agent was called.
+    Fenced {
+        /// For which node.
+        node: NodeNumber,
+        /// Who called it.
+        by: NodeNumber,
+        /// Which attempt.
+        attempt: u32,
+        /// How it ended.
+        outcome: RunOutcome,
+    },
+    /// An operator is certain that a node is off (a fact that no program can check).
+    ConfirmOff {
+        /// Which node.
+        node: NodeNumber,
+    },
+    /// An operator moves a group.
+    Move {
+        /// Which.
+        group: String,
+        /// Where to; none: wherever placement says, without the present owner.
+        to: Option<NodeNumber>,
+    },
+    /// An operator wants a group on.
+    Online {
+        /// Which.
+        group: String,
+    },
+    /// An operator wants a group off.
+    Offline {
+        /// Which.
+        group: String,
+    },
+    /// An operator clears failures and what follows from them (avoided nodes, blocks).
+    Clear {
+        /// Of which group.
+        group: String,
+        /// On one node only.
+        node: Option<NodeNumber>,
+    },
+}
+
+/// Changes of the configuration document (spec H34, H35): proposed, verified on every node, in
+/// force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConfigCommand {
+    /// A new document. Its findings that need no machine are made by `apply`, which refuses it if
+    /// there are errors.
+    Propose {
+        /// The text.
+        text: String,
+        /// Why.
+        comment: String,
+        /// The version it was made from; refused if that is no longer in force.
+        based_on: u32,
+    },
+    /// What a node found.
+    Verified {
+        /// The proposal.
+        proposal: u64,
+        /// Who.
+        node: NodeNumber,
+        /// What speaks against it on that machine, a sentence each.
+        findings: Vec<String>,
+    },
+    /// The proposal is withdrawn: by an operator, or by the director because a node gives no
+    /// answer.
+    Withdraw {
+        /// The proposal.
+        proposal: u64,
+        /// Why.
+        why: String,
+    },
+    /// An earlier version is proposed again.
+    RollBack {
+        /// Which.
+        to: u32,
     },
 }
 

@@ -14,16 +14,24 @@
 
 pub mod command;
 pub mod config;
+pub mod definition;
 pub mod diagnosis;
 pub mod director;
+pub mod document;
+pub mod event;
 pub mod fixture;
+pub mod group;
 pub mod id;
 pub mod lease;
 pub mod model;
 pub mod observation;
+pub mod placement;
 pub mod record;
+pub mod rules;
 pub mod state;
+pub mod takeover;
 pub mod time;
 pub mod topology;
 pub mod view;
 pub mod wire;
+pub mod work;

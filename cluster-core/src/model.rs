@@ -50,6 +50,8 @@ macro_rules! status {
     };
 }
 
+pub(crate) use status;
+
 status! {
     /// Status of a node's host (spec A8).
     HostStatus {

@@ -81,6 +81,54 @@ codes! {
     AlertTested = 44 "ALERT_TESTED",
     /// Alerts were given up because too many were waiting.
     AlertsDropped = 45 "ALERTS_DROPPED",
+    /// The managers of nodes changed their state (spec H11).
+    Manager = 50 "MANAGER",
+    /// An event was queued.
+    EventQueued = 51 "EVENT_QUEUED",
+    /// An event was taken out of the queue because a later one makes it needless.
+    EventSuperseded = 52 "EVENT_SUPERSEDED",
+    /// A vote began, was approved by all, or gave way to an event of higher priority.
+    EventVote = 53 "EVENT_VOTE",
+    /// A phase of a recovery program began.
+    EventPhase = 54 "EVENT_PHASE",
+    /// A command of a recovery program ended on a node.
+    EventCommand = 55 "EVENT_COMMAND",
+    /// A command failed, and the event waits for an operator (spec H18).
+    EventFailed = 56 "EVENT_FAILED",
+    /// An operator continued a failed event.
+    EventRecovered = 57 "EVENT_RECOVERED",
+    /// An event runs too long (config_too_long).
+    EventTooLong = 58 "EVENT_TOO_LONG",
+    /// An event is over.
+    EventEnded = 59 "EVENT_ENDED",
+    /// A group changed its state.
+    Group = 60 "GROUP",
+    /// A resource changed its state.
+    Resource = 61 "RESOURCE",
+    /// A resource failed.
+    ResourceFailed = 62 "RESOURCE_FAILED",
+    /// A node was seen to have let go of its groups.
+    LetGo = 63 "LET_GO",
+    /// A takeover has to wait, and why.
+    TakeoverWaits = 64 "TAKEOVER_WAITS",
+    /// A node is being fenced, was fenced, or could not be.
+    Fencing = 65 "FENCING",
+    /// Failures were cleared.
+    FailuresCleared = 66 "FAILURES_CLEARED",
+    /// An operator moved a group, or wants it on or off.
+    GroupOrdered = 67 "GROUP_ORDERED",
+    /// A node's manager was stopped or started by an operator.
+    NodeOrdered = 68 "NODE_ORDERED",
+    /// Maintenance began or ended.
+    Maintenance = 69 "MAINTENANCE",
+    /// Rules were loaded.
+    RulesSaved = 70 "RULES_SAVED",
+    /// Earlier rules were put in force again.
+    RulesRolledBack = 71 "RULES_ROLLED_BACK",
+    /// A configuration document is being verified, was withdrawn or refused.
+    ConfigProposed = 72 "CONFIG_PROPOSED",
+    /// A configuration document took effect.
+    ConfigApplied = 73 "CONFIG_APPLIED",
 }
 
 /// What a record is about.
@@ -99,6 +147,16 @@ pub enum Subject {
     Link(NodeNumber, NodeNumber, NetworkNumber),
     /// The alert script.
     AlertScript,
+    /// A resource group, by its number.
+    Group(u16),
+    /// A resource, by the numbers of its group and itself.
+    Resource(u16, u16),
+    /// An event; which one is in [`Record::event`].
+    Event,
+    /// Rules and recovery programs.
+    Rules,
+    /// The configuration document.
+    Document,
 }
 
 impl Subject {
@@ -111,6 +169,11 @@ impl Subject {
             Self::Interface(..) => "interface",
             Self::Link(..) => "link",
             Self::AlertScript => "alert_script",
+            Self::Group(_) => "group",
+            Self::Resource(..) => "resource",
+            Self::Event => "event",
+            Self::Rules => "rules",
+            Self::Document => "configuration",
         }
     }
 
@@ -123,13 +186,23 @@ impl Subject {
             Self::Interface(..) => 5,
             Self::Link(..) => 6,
             Self::AlertScript => 7,
+            Self::Group(_) => 8,
+            Self::Resource(..) => 9,
+            Self::Event => 10,
+            Self::Rules => 11,
+            Self::Document => 12,
         }
     }
 
-    /// The nodes, as numbers, then the network: the numbers that identify the subject.
+    /// The numbers that identify the subject: two of nodes (or of a group and its resource), then
+    /// the network.
     pub const fn numbers(&self) -> (u16, u16, u8) {
         match *self {
-            Self::Cluster | Self::AlertScript => (0, 0, 0),
+            Self::Cluster | Self::AlertScript | Self::Event | Self::Rules | Self::Document => {
+                (0, 0, 0)
+            }
+            Self::Group(group) => (group, 0, 0),
+            Self::Resource(group, resource) => (group, resource, 0),
             Self::Node(node) => (node.0, 0, 0),
             Self::Network(network) => (0, 0, network.0),
             Self::Interface(node, network) => (node.0, 0, network.0),
@@ -148,6 +221,11 @@ impl Subject {
             "interface" => Self::Interface(first, network),
             "link" => Self::Link(first, second, network),
             "alert_script" => Self::AlertScript,
+            "group" => Self::Group(first.0),
+            "resource" => Self::Resource(first.0, second.0),
+            "event" => Self::Event,
+            "rules" => Self::Rules,
+            "configuration" => Self::Document,
             _ => return None,
         })
     }
@@ -188,6 +266,12 @@ pub struct Record {
     pub alert: bool,
     /// Whether it belongs to a test.
     pub test: bool,
+    /// The event of the cluster manager that this is a step of.
+    pub event: Option<u64>,
+    /// The node on which the step was done.
+    pub node: Option<NodeNumber>,
+    /// How long it took.
+    pub duration_ms: Option<u64>,
     /// SHA-256 over the hash of the record before and this one's content.
     pub hash: Hash,
 }
@@ -227,7 +311,19 @@ impl Record {
             hasher.update((text.len() as u64).to_be_bytes());
             hasher.update(text.as_bytes());
         }
+        self.hash_step(&mut hasher);
         Hash(hasher.finalize().into())
+    }
+
+    /// Steps of events say more; records without these fields hash as they always did.
+    fn hash_step(&self, hasher: &mut Sha256) {
+        if self.event.is_none() && self.node.is_none() && self.duration_ms.is_none() {
+            return;
+        }
+        for number in [self.event, self.node.map(|node| u64::from(node.0)), self.duration_ms] {
+            hasher.update([u8::from(number.is_some())]);
+            hasher.update(number.unwrap_or(0).to_be_bytes());
+        }
     }
 }
 

@@ -9,7 +9,11 @@
 //! revision are not woken for nothing.
 
 mod alerts;
+mod documents;
+mod groups;
+mod manager;
 mod members;
+mod rules;
 mod statuses;
 
 pub use alerts::LONGEST_SCRIPT;
@@ -19,6 +23,9 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use crate::command::{Command, Proposal};
+use crate::definition::{Definition, DocumentStore};
+use crate::event::Manager;
+use crate::group::Group;
 use crate::id::{ClusterId, CommandId, Hash, NetworkNumber, NodeNumber};
 use crate::model::{
     AgentStatus, AlertScript, AlertTest, ClusterStatus, GroupStatus, HostStatus, InterfaceStatus,
@@ -26,6 +33,7 @@ use crate::model::{
     Substate,
 };
 use crate::record::{Code, Record, Subject};
+use crate::rules::RuleStore;
 use crate::time::WallTime;
 
 /// How many command ids are remembered to recognise a repeat.
@@ -78,6 +86,18 @@ pub struct ClusterState {
     pub alerts_finished: u64,
     /// Tests of the alert script under way.
     pub tests: BTreeMap<u64, AlertTest>,
+    /// Events and managers.
+    pub manager: Manager,
+    /// The configuration document and its versions.
+    pub documents: DocumentStore,
+    /// What the document in force says.
+    pub definition: Definition,
+    /// Groups, by name; those of the definition, and those that are on their way out.
+    pub groups: BTreeMap<String, Group>,
+    /// The highest number that a group or resource ever had.
+    pub last_group_number: u16,
+    /// Rules and recovery programs.
+    pub rules: RuleStore,
     /// Sequence number of the last record.
     pub seq: u64,
     /// Hash of the last record.
@@ -111,6 +131,12 @@ impl Default for ClusterState {
             alerts: BTreeMap::new(),
             alerts_finished: 0,
             tests: BTreeMap::new(),
+            manager: Manager::default(),
+            documents: DocumentStore::default(),
+            definition: Definition::default(),
+            groups: BTreeMap::new(),
+            last_group_number: 0,
+            rules: RuleStore::default(),
             seq: 0,
             head: Hash::default(),
             applied: VecDeque::new(),
@@ -183,6 +209,9 @@ struct Happening {
     alert: bool,
     test: bool,
     incident: Option<u64>,
+    event: Option<u64>,
+    node: Option<NodeNumber>,
+    duration_ms: Option<u64>,
 }
 
 impl Happening {
@@ -198,6 +227,9 @@ impl Happening {
             alert: false,
             test: false,
             incident: None,
+            event: None,
+            node: None,
+            duration_ms: None,
         }
     }
 
@@ -214,6 +246,12 @@ impl Happening {
 
     fn alerting(mut self, alert: bool) -> Self {
         self.alert = alert;
+        self
+    }
+
+    /// A step of an event: which event, on which node if on one, and how long it took.
+    fn of_event(mut self, event: u64, node: Option<NodeNumber>, duration_ms: Option<u64>) -> Self {
+        (self.event, self.node, self.duration_ms) = (Some(event), node, duration_ms);
         self
     }
 
@@ -290,6 +328,13 @@ impl ClusterState {
             Command::FinishAlertTest { id, node, outcome } => {
                 Ok(self.finish_alert_test(entry, *id, *node, outcome))
             }
+            Command::Manager(command) => self.manage(entry, command),
+            Command::Group(command) => self.change_group(entry, command),
+            Command::Config(command) => self.change_document(entry, command),
+            Command::SaveRules { text, programs, comment, based_on } => {
+                self.save_rules(entry, text, programs, comment, *based_on)
+            }
+            Command::RollBackRules { to } => self.roll_back_rules(entry, *to),
         }
     }
 
@@ -297,6 +342,8 @@ impl ClusterState {
     /// substate, port memberships.
     fn settle(&mut self, entry: &mut Entry<'_>) {
         self.settle_seeding(entry);
+        self.settle_documents(entry);
+        self.settle_manager(entry);
         self.settle_cluster_state(entry);
         self.settle_ports(entry.index);
     }
@@ -320,6 +367,9 @@ impl ClusterState {
             actor: entry.proposal.actor.clone(),
             alert: happening.alert,
             test: happening.test,
+            event: happening.event,
+            node: happening.node,
+            duration_ms: happening.duration_ms,
             hash: Hash::default(),
         };
         record.hash = record.chained(self.head);
@@ -362,6 +412,11 @@ impl ClusterState {
                 self.network_name(network)
             ),
             Subject::AlertScript => "alert script".into(),
+            Subject::Group(number) => self.group_name(number),
+            Subject::Resource(group, resource) => self.resource_name(group, resource),
+            Subject::Event => "event".into(),
+            Subject::Rules => "rules".into(),
+            Subject::Document => "configuration".into(),
         }
     }
 

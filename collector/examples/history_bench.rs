@@ -168,6 +168,9 @@ fn record(seq: u64) -> Record {
         actor: "director".into(),
         alert: false,
         test: false,
+        event: None,
+        node: None,
+        duration_ms: None,
         hash: Hash::default(),
     }
 }

@@ -131,6 +131,9 @@ pub fn test_record(test: &AlertTest, member: NodeNumber) -> Record {
         actor: test.actor.clone(),
         alert: true,
         test: true,
+        event: None,
+        node: None,
+        duration_ms: None,
         hash: Hash::default(),
     }
 }

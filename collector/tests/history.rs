@@ -302,9 +302,9 @@ fn a_file_of_something_else_of_a_newer_version_or_damaged_is_refused_with_advice
 
     let newer = written(&records(1));
     let connection = rusqlite::Connection::open(&newer.path).unwrap();
-    connection.pragma_update(None, "user_version", 2).unwrap();
+    connection.pragma_update(None, "user_version", 3).unwrap();
     let refusal = History::open(&newer.path).err().unwrap();
-    assert!(matches!(refusal, HistoryError::Newer { found: 2, known: 1, .. }), "{refusal}");
+    assert!(matches!(refusal, HistoryError::Newer { found: 3, known: 2, .. }), "{refusal}");
 
     let garbage = place();
     std::fs::write(&garbage.path, "not a database at all, but long enough to look at").unwrap();

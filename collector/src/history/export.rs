@@ -147,6 +147,9 @@ impl Line {
             actor: self.actor,
             alert: self.alert,
             test: self.test,
+            event: None,
+            node: None,
+            duration_ms: None,
             hash: self.hash,
         };
         if record.at.to_string() != self.at || record.subject.numbers() != numbers {

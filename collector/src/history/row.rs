@@ -14,11 +14,11 @@ use super::HistoryError;
 /// The columns, in the order in which [`read`] takes them.
 pub(super) const COLUMNS: &str = "seq, log_index, at, code, severity, subject_kind, subject_node, \
      subject_peer, subject_network, subject_name, previous, current, cause, message, incident, \
-     origin, actor, alert, test, link, hash";
+     origin, actor, alert, test, link, hash, event, node, duration_ms";
 
 /// Inserts one row.
 pub(super) const INSERT: &str = "INSERT INTO record VALUES \
-     (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20,?21)";
+     (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20,?21,?22,?23,?24)";
 
 /// A record with the hash of the one before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +56,9 @@ pub(super) fn insert(
         record.test,
         link.0,
         record.hash.0,
+        record.event.map(|event| event as i64),
+        record.node.map(|node| node.0),
+        record.duration_ms.map(|length| length as i64),
     ])?;
     Ok(())
 }
@@ -86,6 +89,9 @@ fn fields(row: &Row<'_>, seq: i64) -> Result<Stored, String> {
         actor: get(row, 16)?,
         alert: get(row, 17)?,
         test: get(row, 18)?,
+        event: get::<Option<i64>>(row, 21)?.map(|event| event as u64),
+        node: get::<Option<u16>>(row, 22)?.map(NodeNumber),
+        duration_ms: get::<Option<i64>>(row, 23)?.map(|length| length as u64),
         hash: Hash(get(row, 20)?),
     };
     Ok(Stored { record, link: Hash(get(row, 19)?) })

@@ -11,7 +11,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::HistoryError;
 
 /// The newest format that is known here.
-pub(super) const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 2;
 
 /// `VDTH`.
 pub(super) const APPLICATION_ID: i64 = 0x5644_5448;
@@ -40,13 +40,24 @@ CREATE TABLE record (
     alert           INTEGER NOT NULL,
     test            INTEGER NOT NULL,
     link            BLOB    NOT NULL,
-    hash            BLOB    NOT NULL
+    hash            BLOB    NOT NULL,
+    event           INTEGER,
+    node            INTEGER,
+    duration_ms     INTEGER
 ) STRICT;
 CREATE INDEX record_at ON record (at);
 CREATE INDEX record_code ON record (code);
 CREATE INDEX record_severity ON record (severity);
 CREATE INDEX record_incident ON record (incident) WHERE incident IS NOT NULL;
 CREATE TABLE cursor (name TEXT PRIMARY KEY, seq INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+";
+
+/// From format 1, which knew no events.
+const FROM_1: &str = "
+ALTER TABLE record ADD COLUMN event INTEGER;
+ALTER TABLE record ADD COLUMN node INTEGER;
+ALTER TABLE record ADD COLUMN duration_ms INTEGER;
+PRAGMA user_version = 2;
 ";
 
 /// The triggers that refuse changes. The third one is there because `INSERT OR REPLACE` deletes
@@ -98,6 +109,11 @@ fn prepare(path: &Path, connection: &mut Connection) -> Result<(), HistoryError>
         create(connection).map_err(explain)?;
     } else {
         quick_check(path, connection)?;
+        if version == 1 {
+            let transaction = connection.transaction().map_err(explain)?;
+            transaction.execute_batch(FROM_1).map_err(explain)?;
+            transaction.commit().map_err(explain)?;
+        }
         restore_guards(path, connection).map_err(explain)?;
     }
     Ok(())

@@ -54,6 +54,9 @@ fn record(seq: u64) -> Record {
         actor: "director".into(),
         alert: seq.is_multiple_of(4),
         test: false,
+        event: None,
+        node: None,
+        duration_ms: None,
         hash: Hash::default(),
     }
 }

@@ -1,0 +1,378 @@
+//! Events: what the cluster manager reacts to, one at a time, and the life of one.
+//!
+//! ```text
+//!   queued ─▶ voting ─▶ running phase 0 ─ barrier ─▶ … ─▶ running last phase ─ cbarrier ─▶ ended
+//!                │                │ a command ended with an unexpected status
+//!                │ a higher one   ▼
+//!                ▼ was queued    error ─ retry / skip / abort ─▶ …
+//!             queued
+//! ```
+//!
+//! The whole life is replicated state: each step is a command in the log, so a new director (or a
+//! restarted agent) goes on where the old one stopped. A node *arrives* at a barrier by reporting
+//! the outcomes of its commands of that phase; nodes that die are no longer waited for.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{NetworkNumber, NodeNumber, Session};
+use crate::model::{RunOutcome, status};
+use crate::placement::Plan;
+use crate::rules::Program;
+use crate::takeover::Backing;
+use crate::time::WallTime;
+
+status! {
+    /// State of a node's cluster manager (spec H11).
+    ManagerState {
+        /// Nothing is known of it: its node or agent is not there.
+        Unknown = 1 "unknown",
+        /// Its agent has started.
+        Init = 2 "init",
+        /// It waits for its join to be processed.
+        Joining = 3 "joining",
+        /// The queue is empty.
+        Stable = 4 "stable",
+        /// The queue is not empty; it waits for it to settle.
+        Unstable = 5 "unstable",
+        /// The next event is voted on.
+        Voting = 6 "voting",
+        /// Commands of a recovery program run.
+        RpRunning = 7 "rp_running",
+        /// It waits for the others at a barrier.
+        Barrier = 8 "barrier",
+        /// It waits for the others at the end of the program.
+        Cbarrier = 9 "cbarrier",
+        /// It was stopped.
+        Done = 10 "done",
+        /// A command failed on it; an operator has to decide.
+        Error = 11 "error",
+    }
+}
+
+status! {
+    /// How a node's manager is stopped (spec H21).
+    StopMode {
+        /// Resources are released and nobody takes them.
+        Graceful = 1 "graceful",
+        /// Resources are released and others take them.
+        Takeover = 2 "takeover",
+        /// Resources are left running, watched by nobody.
+        Forced = 3 "forced",
+    }
+}
+
+status! {
+    /// What an operator does about a failed event (spec H18).
+    RecoverAction {
+        /// Run the failed commands again.
+        Retry = 1 "retry",
+        /// Go on as if they had succeeded.
+        Skip = 2 "skip",
+        /// End the event as failed.
+        Abort = 3 "abort",
+    }
+}
+
+/// What happened. The order of the variants says nothing; see [`Trigger::rank`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trigger {
+    /// A node joins.
+    NodeUp(NodeNumber),
+    /// A node failed (`stop` is none), or is being stopped.
+    NodeDown {
+        /// Which.
+        node: NodeNumber,
+        /// How, if on purpose. A forced stop is no event.
+        stop: Option<StopMode>,
+    },
+    /// A service adapter failed; its addresses go to a standby of the same node (H27).
+    SwapAdapter {
+        /// Whose.
+        node: NodeNumber,
+        /// On which network.
+        network: NetworkNumber,
+    },
+    /// A standby adapter works (again).
+    JoinStandby {
+        /// Whose.
+        node: NodeNumber,
+        /// On which network.
+        network: NetworkNumber,
+    },
+    /// A standby adapter failed.
+    FailStandby {
+        /// Whose.
+        node: NodeNumber,
+        /// On which network.
+        network: NetworkNumber,
+    },
+    /// A network works (again).
+    NetworkUp(NetworkNumber),
+    /// A network failed.
+    NetworkDown(NetworkNumber),
+    /// Networks were changed by a new configuration.
+    ReconfigTopology {
+        /// The version of the configuration.
+        version: u32,
+    },
+    /// Groups were changed by a new configuration.
+    ReconfigResource {
+        /// The version of the configuration.
+        version: u32,
+    },
+    /// A group is not where it should be: an operator moved it, a resource failed too often, or its
+    /// node could not acquire it.
+    GroupMove {
+        /// Which.
+        group: String,
+    },
+    /// A rule's predicate became true (H29 to H33).
+    User {
+        /// The rule.
+        rule: String,
+        /// On which node.
+        node: NodeNumber,
+        /// The instance, such as `NodeNum=5;ProgName=rwhod;UserName=root`.
+        instance: String,
+        /// The value that made it true, in words.
+        value: String,
+    },
+}
+
+impl Trigger {
+    /// The event's name, as scripts, JSON and text have it (`EVNAME`).
+    pub fn name(&self) -> &str {
+        match self {
+            Self::NodeUp(_) => "node_up",
+            Self::NodeDown { .. } => "node_down",
+            Self::SwapAdapter { .. } => "swap_adapter",
+            Self::JoinStandby { .. } => "join_standby",
+            Self::FailStandby { .. } => "fail_standby",
+            Self::NetworkUp(_) => "network_up",
+            Self::NetworkDown(_) => "network_down",
+            Self::ReconfigTopology { .. } => "reconfig_topology",
+            Self::ReconfigResource { .. } => "reconfig_resource",
+            Self::GroupMove { .. } => "group_move",
+            Self::User { rule, .. } => rule,
+        }
+    }
+
+    /// The name of its rule in the rules file.
+    pub fn rule(&self) -> &str {
+        match self {
+            Self::NodeUp(_) => "TE_JOIN_NODE",
+            Self::NodeDown { .. } => "TE_FAIL_NODE",
+            Self::SwapAdapter { .. } => "TE_SWAP_ADAPTER",
+            Self::JoinStandby { .. } => "TE_JOIN_STANDBY",
+            Self::FailStandby { .. } => "TE_FAIL_STANDBY",
+            Self::NetworkUp(_) => "TE_JOIN_NETWORK",
+            Self::NetworkDown(_) => "TE_FAIL_NETWORK",
+            Self::ReconfigTopology { .. } => "TE_DARE_TOPOLOGY",
+            Self::ReconfigResource { .. } => "TE_DARE_RESOURCE",
+            Self::GroupMove { .. } => "TE_GROUP_MOVE",
+            Self::User { rule, .. } => rule,
+        }
+    }
+
+    /// The node on which it happened: node set `event` (`EVLOCATION`).
+    pub const fn node(&self) -> Option<NodeNumber> {
+        match self {
+            Self::NodeUp(node)
+            | Self::NodeDown { node, .. }
+            | Self::SwapAdapter { node, .. }
+            | Self::JoinStandby { node, .. }
+            | Self::FailStandby { node, .. }
+            | Self::User { node, .. } => Some(*node),
+            _ => None,
+        }
+    }
+
+    /// Its place in the queue, least first (spec H14): the class, then numbers of node and network.
+    pub fn rank(&self) -> (u8, u16, u8) {
+        match self {
+            Self::NodeUp(node) => (1, node.0, 0),
+            Self::NodeDown { node, .. } => (2, node.0, 0),
+            Self::SwapAdapter { node, network } => (3, node.0, network.0),
+            Self::NetworkUp(network) => (4, 0, network.0),
+            Self::NetworkDown(network) => (5, 0, network.0),
+            Self::JoinStandby { node, network } => (6, node.0, network.0),
+            Self::FailStandby { node, network } => (7, node.0, network.0),
+            Self::ReconfigTopology { .. } => (8, 0, 0),
+            Self::ReconfigResource { .. } => (9, 0, 0),
+            Self::GroupMove { .. } => (10, 0, 0),
+            Self::User { node, .. } => (11, node.0, 0),
+        }
+    }
+}
+
+/// An event that waits or runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Counts from 1 over the life of the cluster.
+    pub id: u64,
+    /// What happened.
+    pub trigger: Trigger,
+    /// When it was queued.
+    pub at: WallTime,
+    /// Why, in words.
+    pub cause: String,
+    /// The incident it belongs to.
+    pub incident: u64,
+}
+
+/// The event in progress.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    /// Which.
+    pub event: Event,
+    /// How far it is.
+    pub stage: Stage,
+    /// When that stage began.
+    pub since: WallTime,
+    /// When it was taken from the queue.
+    pub began: WallTime,
+    /// The nodes that take part; those that die are taken out.
+    pub participants: BTreeSet<NodeNumber>,
+    /// Who approved it in the vote.
+    pub approvals: BTreeSet<NodeNumber>,
+    /// The recovery program, as it was when the vote ended. Empty while voting.
+    pub program: Program,
+    /// What the groups shall do, decided when the vote ended. Empty while voting.
+    pub plan: Plan,
+    /// The phase that runs; counts from 0.
+    pub phase: usize,
+    /// Grows with each retry of a phase; outcomes of an older attempt are ignored.
+    pub attempt: u32,
+    /// Who of the participants has arrived at the end of the phase, and with which outcomes; a
+    /// node that failed is in here, and not in `arrived`.
+    pub outcomes: BTreeMap<NodeNumber, Vec<CommandOutcome>>,
+    /// Who waits at the barrier.
+    pub arrived: BTreeSet<NodeNumber>,
+    /// Who failed in this attempt.
+    pub failed: BTreeSet<NodeNumber>,
+    /// Whether the alert about its length was raised (spec H19).
+    pub too_long: bool,
+    /// Steps done in earlier phases, oldest first, bounded.
+    pub steps: Vec<Step>,
+}
+
+/// How far an event is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Its participants are asked to approve it.
+    Voting,
+    /// Commands of a phase run; some participants may wait at its barrier already.
+    Running,
+    /// A participant failed; an operator has to decide.
+    Error,
+}
+
+/// A command of a recovery program that ran on a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandOutcome {
+    /// Its place in the phase.
+    pub index: usize,
+    /// The command line.
+    pub command: String,
+    /// Whether its status was the expected one, or none was expected.
+    pub expected: bool,
+    /// How many times it was run.
+    pub runs: u32,
+    /// How the last run ended.
+    pub outcome: RunOutcome,
+}
+
+/// One command on one node, for those who look back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// The phase.
+    pub phase: usize,
+    /// On which node.
+    pub node: NodeNumber,
+    /// The command line.
+    pub command: String,
+    /// How it ended, in words.
+    pub result: String,
+    /// How long it ran.
+    pub duration_ms: u64,
+}
+
+/// An event that is over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// Which.
+    pub event: Event,
+    /// `completed`, `completed after skip`, `aborted`, `superseded`.
+    pub how: String,
+    /// When it was taken from the queue; when it ended if it never was.
+    pub began: WallTime,
+    /// When it ended.
+    pub ended: WallTime,
+}
+
+/// The manager of one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its state.
+    pub state: ManagerState,
+    /// When its state last changed.
+    pub since: WallTime,
+    /// Its join was processed: it takes part in events.
+    pub joined: bool,
+    /// An operator stopped it.
+    pub stopped: Option<StopMode>,
+    /// Nothing is moved from or to it, nothing restarted on it.
+    pub maintenance: bool,
+    /// What stands behind its guard.
+    pub backing: Backing,
+    /// The run of its agent that reported last.
+    pub session: Session,
+}
+
+/// The cluster manager: everything about events that nodes agree on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manager {
+    /// Managers, by node. A node that never had one is not in here.
+    pub members: BTreeMap<NodeNumber, Member>,
+    /// Events that wait, in the order of their ranks; equal ranks in order of their ids.
+    pub queue: Vec<Event>,
+    /// The event in progress.
+    pub current: Option<Running>,
+    /// Events that are over, oldest first; at most [`Manager::REMEMBERED`].
+    pub recent: VecDeque<Ended>,
+    /// The id of the last event.
+    pub last_event: u64,
+    /// Events that ended, over the life of the cluster.
+    pub ended: u64,
+    /// Nothing is moved, nothing restarted, in the whole cluster.
+    pub maintenance: bool,
+    /// Fencing of nodes that is asked for or under way.
+    pub fencing: BTreeMap<NodeNumber, Fencing>,
+}
+
+impl Manager {
+    /// How many ended events are remembered in the state; the history has all.
+    pub const REMEMBERED: usize = 64;
+
+    /// Nodes whose managers take part in events.
+    pub fn joined(&self) -> impl Iterator<Item = NodeNumber> {
+        self.members.iter().filter(|(_, member)| member.joined).map(|(node, _)| *node)
+    }
+}
+
+/// A node that shall be fenced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fencing {
+    /// Who calls the agent.
+    pub by: NodeNumber,
+    /// Counts the calls.
+    pub attempt: u32,
+    /// When it was asked for.
+    pub since: WallTime,
+    /// How the last call failed, if one did.
+    pub failure: Option<String>,
+}

@@ -1,0 +1,313 @@
+//! Resource groups: what an operator defines ([`GroupDef`]), and what is known of it while it runs
+//! ([`Group`]).
+//!
+//! A group is a list of resources that belong together on one node (cascading, rotating) or on many
+//! (concurrent). Wherever something of a group may be active there is an [`Instance`]; it is made
+//! before the first action and removed only when there is evidence that nothing is left
+//! ([`crate::takeover::LetGo`]). For a group that is not concurrent there is never a second one:
+//! `ClusterState::apply` refuses it. That is what "one owner" rests on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{NetworkNumber, NodeNumber};
+use crate::model::status;
+use crate::time::WallTime;
+
+status! {
+    /// Where a group runs, and when it moves (spec H24).
+    Policy {
+        /// On the first node of its list that is there; goes back when a better one returns.
+        Cascading = 1 "cascading",
+        /// On any node of its list; stays where it is.
+        Rotating = 2 "rotating",
+        /// On every node of its list at once.
+        Concurrent = 3 "concurrent",
+    }
+}
+
+status! {
+    /// State of a group as a whole, or of one instance of it.
+    GroupState {
+        /// Not known, as when its node is not there and nothing proves that it has let go.
+        Unknown = 1 "UNKNOWN",
+        /// Everything in it works.
+        Online = 2 "ONLINE",
+        /// Nothing in it is active anywhere.
+        Offline = 3 "OFFLINE",
+        /// It is being acquired.
+        Acquiring = 4 "ACQUIRING",
+        /// It is being released.
+        Releasing = 5 "RELEASING",
+        /// Needs an operator: it could not be released, or no node could acquire it.
+        Error = 6 "ERROR",
+        /// Left running by a forced stop, watched by nobody (spec H21).
+        Unmanaged = 7 "UNMANAGED",
+    }
+}
+
+status! {
+    /// State of one resource on one node.
+    ResourceState {
+        /// Not known.
+        Unknown = 1 "UNKNOWN",
+        /// It works.
+        Online = 2 "ONLINE",
+        /// It is off.
+        Offline = 3 "OFFLINE",
+        /// It is being started.
+        Starting = 4 "STARTING",
+        /// It is being stopped.
+        Stopping = 5 "STOPPING",
+        /// It failed, or could not be started or stopped.
+        Failed = 6 "FAILED",
+    }
+}
+
+status! {
+    /// How an address is brought to a node (spec H26).
+    AddressMode {
+        /// As one more address of the interface in use.
+        Alias = 1 "alias",
+        /// On a standby adapter of the node, where there is one; else as an alias.
+        Swap = 2 "swap",
+    }
+}
+
+/// A resource, as it is configured. Its name is unique in the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourceDef {
+    /// The name that operators use.
+    pub name: String,
+    /// What it is.
+    pub kind: ResourceKind,
+    /// Time between two looks at it; 0 for none.
+    pub monitor_interval_ms: u64,
+    /// Longest time to start it.
+    pub start_timeout_ms: u64,
+    /// Longest time to stop it.
+    pub stop_timeout_ms: u64,
+    /// Longest time to look at it.
+    pub monitor_timeout_ms: u64,
+    /// How many times it is restarted in place before its group moves.
+    pub restarts: u32,
+}
+
+impl ResourceDef {
+    /// A resource with the usual intervals.
+    pub fn new(name: impl Into<String>, kind: ResourceKind) -> Self {
+        Self {
+            name: name.into(),
+            kind,
+            monitor_interval_ms: 1_000,
+            start_timeout_ms: 60_000,
+            stop_timeout_ms: 60_000,
+            monitor_timeout_ms: 10_000,
+            restarts: 2,
+        }
+    }
+}
+
+/// What a resource is (spec H25).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResourceKind {
+    /// A service address.
+    Address {
+        /// The address.
+        address: IpAddr,
+        /// Length of its network prefix.
+        prefix: u8,
+        /// The network it belongs to.
+        network: NetworkNumber,
+        /// How it is brought to a node.
+        mode: AddressMode,
+    },
+    /// A file system.
+    FileSystem {
+        /// The block device, or what else `mount` takes.
+        device: String,
+        /// Where it is mounted.
+        mount_point: String,
+        /// Its type, such as `ext4`.
+        fs_type: String,
+        /// Options of `mount -o`; may be empty.
+        options: String,
+        /// Whether it is checked (`fsck -p`) before it is mounted.
+        check: bool,
+    },
+    /// An LVM2 volume group.
+    VolumeGroup {
+        /// Its name.
+        name: String,
+    },
+    /// An application server: programs with their arguments; nothing is read by a shell.
+    Application {
+        /// Starts it; ends when it runs. What it leaves behind lives in the group's control group.
+        start: Vec<String>,
+        /// Stops it.
+        stop: Vec<String>,
+        /// Says by exit status 0 that it works; if empty, that any of its processes lives.
+        monitor: Vec<String>,
+        /// The user as whom all three run; root if none.
+        user: Option<String>,
+    },
+    /// An OCF agent, as installed: `ocf:provider:type`.
+    Ocf {
+        /// The provider, such as `heartbeat`.
+        provider: String,
+        /// The type, such as `Dummy`.
+        agent: String,
+        /// Its parameters.
+        parameters: BTreeMap<String, String>,
+    },
+}
+
+impl ResourceKind {
+    /// The kind in a word, as JSON and text have it.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Address { .. } => "address",
+            Self::FileSystem { .. } => "file_system",
+            Self::VolumeGroup { .. } => "volume_group",
+            Self::Application { .. } => "application",
+            Self::Ocf { .. } => "ocf",
+        }
+    }
+
+    /// The kind's number in the MIB.
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Address { .. } => 2,
+            Self::FileSystem { .. } => 3,
+            Self::VolumeGroup { .. } => 4,
+            Self::Application { .. } => 5,
+            Self::Ocf { .. } => 6,
+        }
+    }
+}
+
+/// A resource group, as it is configured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupDef {
+    /// The name that operators use.
+    pub name: String,
+    /// Where it runs.
+    pub policy: Policy,
+    /// The nodes it may run on, best first.
+    pub nodes: Vec<NodeNumber>,
+    /// Whether a cascading group goes back to a better node that returns.
+    pub fallback: bool,
+    /// Its resources, in the order in which they are acquired; released in reverse.
+    pub resources: Vec<ResourceDef>,
+}
+
+/// A group while the cluster runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// Its number in the MIB and in records; never used again.
+    pub number: u16,
+    /// Numbers of its resources, by name.
+    pub resource_numbers: BTreeMap<String, u16>,
+    /// Where something of it may be active. At most one unless the group is concurrent.
+    pub instances: BTreeMap<NodeNumber, Instance>,
+    /// An operator wants it to be off (spec A17: what was offline stays offline).
+    pub wanted_offline: bool,
+    /// An operator moved it here; it stays as long as that node is there.
+    pub preferred: Option<NodeNumber>,
+    /// A node that was stopped without takeover took it along; it waits for that node (H21).
+    pub held_for: Option<NodeNumber>,
+    /// Where it ran last.
+    pub last: Option<NodeNumber>,
+    /// Why nothing is done with it until an operator says so.
+    pub blocked: Option<Blocked>,
+    /// Nothing is moved and nothing restarted.
+    pub maintenance: bool,
+    /// Failures, until they are cleared.
+    pub fails: Vec<FailCount>,
+    /// Nodes that could not acquire it, or where its resources failed too often.
+    pub avoid: BTreeSet<NodeNumber>,
+    /// When its state (the worst of its instances) last changed.
+    pub since: WallTime,
+    /// How many times it was brought online on a node other than the last.
+    pub failovers: u64,
+}
+
+/// What blocks a group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blocked {
+    /// On which node, if on one.
+    pub node: Option<NodeNumber>,
+    /// Why, in a sentence without full stop.
+    pub why: String,
+    /// Since when.
+    pub since: WallTime,
+}
+
+/// Failures of one resource on one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailCount {
+    /// The node.
+    pub node: NodeNumber,
+    /// The resource.
+    pub resource: String,
+    /// How many since it was cleared.
+    pub count: u32,
+    /// When it failed last.
+    pub last: WallTime,
+    /// What was seen.
+    pub why: String,
+}
+
+/// A group on a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    /// Its state. ERROR: it could not be released.
+    pub state: GroupState,
+    /// The log index that allowed it: the fencing token of everything done for it.
+    pub token: u64,
+    /// When its state last changed.
+    pub since: WallTime,
+    /// Its resources, by name.
+    pub resources: BTreeMap<String, ResourceStatus>,
+}
+
+/// A resource on a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourceStatus {
+    /// Its state.
+    pub state: ResourceState,
+    /// When its state last changed.
+    pub since: WallTime,
+    /// What is to be said about it, such as the device that has an address, or why it failed.
+    pub detail: String,
+}
+
+impl Group {
+    /// The state of the group as a whole, for [`GroupDef::policy`] alike: the worst of its
+    /// instances, where ERROR is worse than being in motion, and that worse than ONLINE.
+    pub fn state(&self) -> GroupState {
+        if self.blocked.is_some() {
+            return GroupState::Error;
+        }
+        let has = |state| self.instances.values().any(|instance| instance.state == state);
+        [
+            GroupState::Error,
+            GroupState::Unknown,
+            GroupState::Releasing,
+            GroupState::Acquiring,
+            GroupState::Unmanaged,
+            GroupState::Online,
+        ]
+        .into_iter()
+        .find(|state| has(*state))
+        .unwrap_or(GroupState::Offline)
+    }
+
+    /// The only node that has it; of a concurrent group the first.
+    pub fn owner(&self) -> Option<NodeNumber> {
+        self.instances.keys().next().copied()
+    }
+}

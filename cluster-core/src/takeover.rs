@@ -1,0 +1,72 @@
+//! What allows one node to have what another one had: evidence that it was let go.
+//!
+//! The lease ([`crate::lease`]) is a node's, not a group's: without it the node owns nothing, and its
+//! guard (and its kernel) see to that within `release_max` of its end. The director knows when it
+//! heard a node last; what that node asked for, it asked before. So at
+//! `max(elected, last heard) + lease × (1 + drift) + release_max` nothing of the node is active any
+//! more, if the kernel or a watchdog stands behind the release ([`Backing`]).
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::NodeNumber;
+use crate::model::{Timing, status};
+
+status! {
+    /// What ends a node's ownership when its processes cannot act.
+    Backing {
+        /// Nothing: a paused guard would keep its addresses. Needs fencing or an operator.
+        None = 1 "none",
+        /// The kernel drops traffic of service addresses when the lease is over.
+        Kernel = 2 "kernel",
+        /// A watchdog resets the machine.
+        Watchdog = 3 "watchdog",
+    }
+}
+
+/// Why it is certain that a node has nothing active any more (architecture, invariant 4).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LetGo {
+    /// Its guard said that it released everything.
+    Released,
+    /// Its lease is over, and its guard had time to release.
+    LeaseOver {
+        /// How long the director has not heard it, in milliseconds.
+        silent_ms: u64,
+        /// What stands behind the release.
+        backing: Backing,
+    },
+    /// A fence agent confirmed that it is off.
+    Fenced {
+        /// The agent.
+        agent: String,
+        /// Who called it.
+        by: NodeNumber,
+    },
+    /// An administrator said so.
+    Confirmed,
+}
+
+impl LetGo {
+    /// In words, for records.
+    pub fn words(&self) -> String {
+        match self {
+            Self::Released => "it said that it has let go".into(),
+            Self::LeaseOver { silent_ms, backing } => {
+                format!(
+                    "its lease is over: not heard for {silent_ms} ms, release kept by its {backing}"
+                )
+            }
+            Self::Fenced { agent, by } => format!("fenced by {agent}, called by node {by}"),
+            Self::Confirmed => "an administrator confirmed that it is off".into(),
+        }
+    }
+}
+
+/// Silence after which a lease is certainly over and the release done. Clocks may differ in rate by
+/// one percent.
+pub const fn let_go_after(timing: &Timing) -> Duration {
+    Duration::from_millis(timing.lease_ms + timing.lease_ms / 100 + 1 + timing.release_max_ms)
+}
