@@ -183,6 +183,7 @@ impl Fixture {
             sequence: 1_000,
             self_suspect: false,
             lease: true,
+            released: false,
             continuity: true,
             agent: AgentStatus::Running,
             peers: peers.iter().map(|peer| peer_view(*peer, up(*peer))).collect(),
@@ -232,7 +233,7 @@ fn all_up(size: u16) -> Vec<Change> {
 
 fn peer_view(peer: NodeNumber, up: bool) -> PeerView {
     let agent = if up { AgentStatus::Running } else { AgentStatus::Unknown };
-    PeerView { peer, session: Some(Session(u64::from(peer.0))), agent, leaving: false }
+    PeerView { peer, session: Some(Session(u64::from(peer.0))), agent, leaving: false, released: false }
 }
 
 fn link_view(peer: NodeNumber, network: NetworkNumber, up: bool) -> LinkView {

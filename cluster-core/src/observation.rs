@@ -42,6 +42,9 @@ pub struct PeerView {
     pub agent: AgentStatus,
     /// The peer said that it is leaving.
     pub leaving: bool,
+    /// The peer's guard says that it let go of everything when its lease ended.
+    #[serde(default)]
+    pub released: bool,
 }
 
 /// What one node knows of its own interface on one network.
@@ -68,6 +71,9 @@ pub struct Report {
     pub self_suspect: bool,
     /// The observer holds its lease: a director with a majority behind it heard it lately.
     pub lease: bool,
+    /// The observer's guard let go of everything when its lease ended, and took nothing since.
+    #[serde(default)]
+    pub released: bool,
     /// The observer's agent took part in the seeded cluster before this moment, in this run of its
     /// guard (see [`crate::command::Command::Office`]). It becomes true when the agent is RUNNING
     /// and has applied the office of the *present* leader to a state that is seeded; what the disk

@@ -379,6 +379,7 @@ impl Topology {
             sequence: self.reports,
             self_suspect: self.doubt.suspect,
             lease: self.lease.held(now),
+            released: false,
             continuity: self.own.continuity,
             agent: self.own.agent,
             peers: self.known.iter().filter(spoken_of).map(|k| self.peer_view(k)).collect(),
@@ -407,7 +408,7 @@ impl Topology {
         let peer = known.peer.number;
         let heard = self.links.iter().any(|l| l.peer == peer && l.inbound);
         let agent = if heard { known.agent } else { AgentStatus::Unknown };
-        PeerView { peer, session: known.session, agent, leaving: known.leaving }
+        PeerView { peer, session: known.session, agent, leaving: known.leaving, released: false }
     }
 }
 

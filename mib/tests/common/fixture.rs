@@ -236,6 +236,7 @@ fn report() -> Report {
         sequence: 1,
         self_suspect: false,
         lease: true,
+        released: false,
         continuity: true,
         agent: AgentStatus::Running,
         peers: Vec::new(),

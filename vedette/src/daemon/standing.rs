@@ -156,6 +156,7 @@ mod tests {
             session: None,
             agent: AgentStatus::Unknown,
             leaving: false,
+            released: false,
         };
         Report {
             observer: NodeNumber(1),
@@ -163,6 +164,7 @@ mod tests {
             sequence: 1,
             self_suspect: false,
             lease,
+            released: false,
             continuity: false,
             agent: AgentStatus::Running,
             peers: vec![peer(2), peer(3)],
