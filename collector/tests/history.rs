@@ -262,6 +262,41 @@ fn exports_are_verified_without_the_database() {
     }
 }
 
+/// Exports that were made before steps of events were recorded can still be verified.
+#[test]
+fn an_export_of_the_earlier_form_is_read() {
+    let place = written(&records(5));
+    let history = History::open(&place.path).unwrap();
+    let mut text = Vec::new();
+    history.export(0, &mut text, Format::Csv).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    let earlier = text.replacen(",event,node,duration_ms\n", "\n", 1).replace(",,,\n", "\n");
+    assert_eq!(earlier.len() + 23 + 5 * 3, text.len());
+    let verdict = verify_export(earlier.as_bytes()).unwrap();
+    assert!(verdict.intact() && verdict.checked == 5, "{:?}", verdict.fault);
+    let mut json = Vec::new();
+    history.export(0, &mut json, Format::Jsonl).unwrap();
+    assert!(!String::from_utf8(json).unwrap().contains("duration_ms"));
+}
+
+/// What an export says of a step is guarded by the hash like everything else.
+#[test]
+fn a_step_that_was_changed_in_an_export_is_found() {
+    let place = written(&records(40));
+    let history = History::open(&place.path).unwrap();
+    for (format, was, is) in [
+        (Format::Jsonl, "\"duration_ms\":108", "\"duration_ms\":8"),
+        (Format::Csv, ",6,1,108\n", ",6,1,8\n"),
+    ] {
+        let mut text = Vec::new();
+        history.export(0, &mut text, format).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.contains(was), "{text}");
+        let fault = verify_export(text.replace(was, is).as_bytes()).unwrap().fault.unwrap();
+        assert_eq!((fault.seq, fault.kind), (36, FaultKind::ChangedContent));
+    }
+}
+
 #[test]
 fn an_export_with_a_lost_line_or_a_broken_one_says_so() {
     let place = written(&records(20));

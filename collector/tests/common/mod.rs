@@ -54,9 +54,9 @@ fn record(seq: u64) -> Record {
         actor: "director".into(),
         alert: seq.is_multiple_of(4),
         test: false,
-        event: None,
-        node: None,
-        duration_ms: None,
+        event: seq.is_multiple_of(6).then_some(seq / 6),
+        node: seq.is_multiple_of(12).then_some(node),
+        duration_ms: seq.is_multiple_of(18).then_some(seq * 3),
         hash: Hash::default(),
     }
 }

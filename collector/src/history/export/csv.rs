@@ -10,10 +10,21 @@ use super::Line;
 /// The first line of a CSV export.
 pub(super) const HEADING: &str = "seq,log_index,at,at_microseconds,code,severity,subject_kind,\
      subject_node,subject_peer,subject_network,subject_name,previous,current,cause,message,\
-     incident,origin,actor,alert,test,previous_hash,hash";
+     incident,origin,actor,alert,test,previous_hash,hash,event,node,duration_ms";
 
 /// How many columns there are.
-const COLUMNS: usize = 22;
+const COLUMNS: usize = 25;
+
+/// What a file lacks that was written before steps of events were recorded.
+const LATER: &str = ",event,node,duration_ms";
+
+/// How many columns such a file has.
+const EARLIER_COLUMNS: usize = 22;
+
+/// Whether a line is the heading of an export, of today's or of the earlier form.
+pub(super) fn is_heading(line: &[u8]) -> bool {
+    line == HEADING.as_bytes() || HEADING.strip_suffix(LATER).is_some_and(|h| h.as_bytes() == line)
+}
 
 /// One line without its end.
 pub(super) fn write(line: &Line) -> String {
@@ -33,15 +44,22 @@ pub(super) fn write(line: &Line) -> String {
         quoted(&line.current),
         quoted(&line.cause),
         quoted(&line.message),
-        line.incident.map(|index| index.to_string()).unwrap_or_default(),
+        optional(line.incident),
         line.origin.to_string(),
         quoted(&line.actor),
         line.alert.to_string(),
         line.test.to_string(),
         line.previous_hash.to_string(),
         line.hash.to_string(),
+        optional(line.event),
+        optional(line.node),
+        optional(line.duration_ms),
     ];
     fields.join(",")
+}
+
+fn optional(value: Option<impl ToString>) -> String {
+    value.map(|value| value.to_string()).unwrap_or_default()
 }
 
 fn quoted(text: &str) -> String {
@@ -55,13 +73,16 @@ fn quoted(text: &str) -> String {
 /// Reads one record of text.
 pub(super) fn read(bytes: &[u8]) -> Result<Line, String> {
     let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
-    let fields = split(text)?;
+    let mut fields = split(text)?;
+    if fields.len() == EARLIER_COLUMNS {
+        fields.resize(COLUMNS, String::new());
+    }
     let fields: [String; COLUMNS] = fields
         .try_into()
         .map_err(|fields: Vec<_>| format!("{} fields instead of {COLUMNS}", fields.len()))?;
     let [seq, log_index, at, at_us, code, severity, kind, node, peer, network, rest @ ..] = fields;
     let [name, previous, current, cause, message, incident, origin, actor, rest @ ..] = rest;
-    let [alert, test, previous_hash, hash] = rest;
+    let [alert, test, previous_hash, hash, event, node_of_step, duration_ms] = rest;
     Ok(Line {
         seq: number("seq", &seq)?,
         log_index: number("log_index", &log_index)?,
@@ -78,14 +99,21 @@ pub(super) fn read(bytes: &[u8]) -> Result<Line, String> {
         current,
         cause,
         message,
-        incident: (!incident.is_empty()).then(|| number("incident", &incident)).transpose()?,
+        incident: maybe("incident", &incident)?,
         origin: number("origin", &origin)?,
         actor,
         alert: number("alert", &alert)?,
         test: number("test", &test)?,
         previous_hash: number::<Hash>("previous_hash", &previous_hash)?,
         hash: number("hash", &hash)?,
+        event: maybe("event", &event)?,
+        node: maybe("node", &node_of_step)?,
+        duration_ms: maybe("duration_ms", &duration_ms)?,
     })
+}
+
+fn maybe<T: std::str::FromStr>(name: &str, text: &str) -> Result<Option<T>, String> {
+    if text.is_empty() { Ok(None) } else { number(name, text).map(Some) }
 }
 
 fn number<T: std::str::FromStr>(name: &str, text: &str) -> Result<T, String> {

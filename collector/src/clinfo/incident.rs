@@ -1,0 +1,422 @@
+//! Incidents: one failure and everything that was done about it, made of the history's records.
+//!
+//! A record says which incident it belongs to by the log index of the record that began it. So an
+//! incident is nothing that anybody keeps: it is what the history holds under one number, put into
+//! order here by a pure function. What is not over has no end; nothing is guessed.
+//!
+//! A step's length comes from its record, which is made when the step is over; a phase or a vote
+//! lasts until the next one of its event. An *outage* of a group is the time from the record that
+//! says it is not ONLINE to the one that says it is: what a client sees, less what passed before
+//! the failure was noticed ([`IncidentDoc::detection_ms`], where the records know it).
+
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use vedette_core::group::GroupState;
+use vedette_core::id::NodeNumber;
+use vedette_core::model::{HostStatus, Severity};
+use vedette_core::record::{Code, Record, Subject};
+use vedette_core::time::WallTime;
+
+use super::SubjectDoc;
+
+/// One failure (or order of an operator) and everything that followed from it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct IncidentDoc {
+    /// Log index of the record that began it.
+    pub id: u64,
+    /// `open`, `recovered` or `closed`.
+    pub state: IncidentState,
+    /// What began it, in one sentence.
+    #[schema(example = "node n3 is DOWN")]
+    pub title: String,
+    /// About what that was.
+    pub subject: SubjectDoc,
+    /// Why: who saw what, since when.
+    pub cause: String,
+    /// The worst severity of its events.
+    #[schema(value_type = String, example = "error")]
+    pub severity: Severity,
+    /// When it began: when the failure was a fact of the cluster.
+    pub began: String,
+    /// How long the failure had lasted by then, where the records know it.
+    pub detection_ms: Option<u64>,
+    /// What was decided, and on what ground, in order.
+    pub decisions: Vec<String>,
+    /// When the last of its events was over and no group of it was in motion any more.
+    pub recovered: Option<String>,
+    /// From its beginning until then.
+    pub recovery_ms: Option<u64>,
+    /// When what had failed was back; the same as `recovered` where nothing was to come back.
+    pub closed: Option<String>,
+    /// The cluster manager's events in it.
+    pub events: Vec<IncidentEventDoc>,
+    /// Groups that were not in service for a time, or are not yet.
+    pub outages: Vec<OutageDoc>,
+    /// Everything that was done, in the order of the records.
+    pub steps: Vec<IncidentStepDoc>,
+}
+
+/// How far an incident is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum IncidentState {
+    /// Something of it is still being done, or waits for somebody.
+    Open,
+    /// Everything was done; what had failed is not back.
+    Recovered,
+    /// Over.
+    Closed,
+}
+
+impl IncidentState {
+    /// Its spelling.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Recovered => "recovered",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// An event of the cluster manager that belongs to an incident.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct IncidentEventDoc {
+    /// Its id.
+    pub id: u64,
+    /// What the record that queued it says.
+    pub what: String,
+    /// How it ended; `null` while it waits or runs.
+    pub ended: Option<String>,
+    /// From when it was queued until it ended.
+    pub duration_ms: Option<u64>,
+}
+
+/// A group that was not in service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OutageDoc {
+    /// The group.
+    pub group: String,
+    /// Where it had been, if that is in the records.
+    pub from: Option<String>,
+    /// Where it is in service again.
+    pub to: Option<String>,
+    /// When it began, as the cluster knows it.
+    pub began: String,
+    /// When it ended; `null` while it lasts.
+    pub ended: Option<String>,
+    /// How long it was; `null` while it lasts.
+    pub outage_ms: Option<u64>,
+}
+
+/// What a step is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StepKind {
+    /// Something was found to be so.
+    Detection,
+    /// It was decided what to do, or that it is safe.
+    Decision,
+    /// A phase of a recovery program.
+    Phase,
+    /// A command on a node.
+    Command,
+    /// A group or resource changed its state.
+    Resource,
+    /// An operator did something.
+    Operator,
+    /// What else is in the history about it.
+    Note,
+}
+
+impl StepKind {
+    /// Its spelling.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Detection => "detection",
+            Self::Decision => "decision",
+            Self::Phase => "phase",
+            Self::Command => "command",
+            Self::Resource => "resource",
+            Self::Operator => "operator",
+            Self::Note => "note",
+        }
+    }
+}
+
+/// One thing that was done, for a waterfall: it begins `starts_ms` after the incident began.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct IncidentStepDoc {
+    /// Sequence number of its event in the history.
+    pub seq: u64,
+    /// What it is for.
+    pub kind: StepKind,
+    /// Its code, such as `EVENT_COMMAND`.
+    pub code: String,
+    /// The event of the cluster manager that it is a step of.
+    pub event: Option<u64>,
+    /// The node on which it was done; `null` if on the cluster as a whole.
+    pub node: Option<String>,
+    /// The number of that node.
+    pub node_number: Option<u16>,
+    /// In one sentence.
+    pub what: String,
+    /// Why, or how it ended.
+    pub cause: String,
+    /// Whether it is bad.
+    pub failed: bool,
+    /// When it began, counted from the beginning of the incident.
+    pub starts_ms: u64,
+    /// How long it took; 0 for what has no length, `null` while it lasts.
+    pub duration_ms: Option<u64>,
+}
+
+impl IncidentDoc {
+    /// The incident that `records` tell of: all of them belong to one, oldest first; what belongs
+    /// to another one is passed over. `name` tells how a node is called. `None` if there are none.
+    pub fn build<R: Borrow<Record>>(
+        records: &[R],
+        name: impl Fn(NodeNumber) -> String,
+    ) -> Option<Self> {
+        let first = records.iter().map(Borrow::borrow).find(|record| record.incident.is_some())?;
+        let id = first.incident?;
+        let records: Vec<&Record> =
+            records.iter().map(Borrow::borrow).filter(|r| r.incident == Some(id)).collect();
+        let story = Story { began: first.at, records: &records, name: &name };
+        let (events, outages) = (story.events(), story.outages());
+        let recovered = story.recovered(&events, &outages);
+        let closed = story.closed(recovered);
+        let text = |time: WallTime| time.to_string();
+        Some(Self {
+            id,
+            state: match (recovered, closed) {
+                (None, _) => IncidentState::Open,
+                (Some(_), None) => IncidentState::Recovered,
+                (Some(_), Some(_)) => IncidentState::Closed,
+            },
+            title: first.message.clone(),
+            subject: SubjectDoc::new(first),
+            cause: first.cause.clone(),
+            severity: records.iter().map(|record| record.severity).min().unwrap_or(first.severity),
+            began: text(first.at),
+            detection_ms: first.duration_ms,
+            decisions: story.decisions(),
+            recovered: recovered.map(text),
+            recovery_ms: recovered.map(|at| story.millis_since(first.at, at)),
+            closed: recovered.and(closed).map(text),
+            events,
+            outages,
+            steps: story.steps(),
+        })
+    }
+
+    /// The time from its beginning to the end of its last step, for the scale of a waterfall.
+    pub fn length_ms(&self) -> u64 {
+        let ends = self.steps.iter().map(|step| step.starts_ms + step.duration_ms.unwrap_or(0));
+        ends.max().unwrap_or(0)
+    }
+}
+
+/// The records of one incident, while they are read.
+struct Story<'a> {
+    began: WallTime,
+    records: &'a [&'a Record],
+    name: &'a dyn Fn(NodeNumber) -> String,
+}
+
+impl Story<'_> {
+    /// Clocks of two proposers may differ: what ends before it begins took no time.
+    fn millis_since(&self, from: WallTime, to: WallTime) -> u64 {
+        u64::try_from(to.0.saturating_sub(from.0) / 1_000).unwrap_or(0)
+    }
+
+    fn decisions(&self) -> Vec<String> {
+        let decided = self.records.iter().filter(|r| kind(r, false) == StepKind::Decision);
+        decided.map(|record| sentence(record)).collect()
+    }
+
+    /// The manager's events by id.
+    fn events(&self) -> Vec<IncidentEventDoc> {
+        let mut events: BTreeMap<u64, (WallTime, IncidentEventDoc)> = BTreeMap::new();
+        for record in self.records {
+            let Some(id) = record.event else { continue };
+            let what = record.message.clone();
+            let (queued, event) = events.entry(id).or_insert_with(|| {
+                (record.at, IncidentEventDoc { id, what, ended: None, duration_ms: None })
+            });
+            if matches!(record.code, Code::EventEnded | Code::EventSuperseded) {
+                event.ended = Some(sentence(record));
+                event.duration_ms = Some(self.millis_since(*queued, record.at));
+            }
+        }
+        events.into_values().map(|(_, event)| event).collect()
+    }
+
+    /// Groups that went out of service and came back, in the order in which they went.
+    fn outages(&self) -> Vec<OutageDoc> {
+        let mut outages: Vec<OutageDoc> = Vec::new();
+        let mut open: BTreeMap<u16, (usize, WallTime)> = BTreeMap::new();
+        for record in self.records.iter().filter(|record| record.code == Code::Group) {
+            let Subject::Group(number) = record.subject else { continue };
+            let node = record.node.map(|node| (self.name)(node));
+            let online = record.current == GroupState::Online.name();
+            match (online, open.get(&number).copied()) {
+                (true, Some((place, began))) => {
+                    outages[place].to = node;
+                    outages[place].ended = Some(record.at.to_string());
+                    outages[place].outage_ms = Some(self.millis_since(began, record.at));
+                    open.remove(&number);
+                }
+                (false, None) if record.previous == GroupState::Online.name() => {
+                    open.insert(number, (outages.len(), record.at));
+                    outages.push(OutageDoc {
+                        group: record.subject_name.clone(),
+                        from: node,
+                        to: None,
+                        began: record.at.to_string(),
+                        ended: None,
+                        outage_ms: None,
+                    });
+                }
+                _ => {}
+            }
+        }
+        outages
+    }
+
+    /// When everything was done, if it is.
+    fn recovered(&self, events: &[IncidentEventDoc], outages: &[OutageDoc]) -> Option<WallTime> {
+        let waits = events.iter().any(|event| event.ended.is_none())
+            || outages.iter().any(|outage| outage.ended.is_none());
+        if waits {
+            return None;
+        }
+        let done = |record: &&&Record| {
+            matches!(record.code, Code::EventEnded | Code::EventSuperseded | Code::Group)
+        };
+        match self.records.iter().filter(done).next_back() {
+            Some(last) => Some(last.at),
+            // No event, no group: it is over when what had failed is back.
+            None => self.returned().or_else(|| self.nothing_failed()),
+        }
+    }
+
+    fn closed(&self, recovered: Option<WallTime>) -> Option<WallTime> {
+        match self.nothing_failed() {
+            Some(_) => recovered,
+            None => self.returned().map(|at| recovered.map_or(at, |done| at.max(done))),
+        }
+    }
+
+    /// The nodes that went away in it.
+    fn lost(&self) -> BTreeSet<Subject> {
+        let away = |record: &&&Record| {
+            record.code == Code::NodeHost
+                && [HostStatus::Down.name(), HostStatus::Disconnected.name()]
+                    .contains(&record.current.as_str())
+        };
+        self.records.iter().filter(away).map(|record| record.subject).collect()
+    }
+
+    /// When it began, if no node went away in it.
+    fn nothing_failed(&self) -> Option<WallTime> {
+        self.lost().is_empty().then_some(self.began)
+    }
+
+    /// When the last of the nodes that went away was back.
+    fn returned(&self) -> Option<WallTime> {
+        let back = |subject: &Subject| {
+            let last = self
+                .records
+                .iter()
+                .rfind(|record| record.code == Code::NodeHost && record.subject == *subject)?;
+            (last.current == HostStatus::Up.name()).then_some(last.at)
+        };
+        self.lost().iter().map(back).collect::<Option<Vec<_>>>()?.into_iter().max()
+    }
+
+    fn steps(&self) -> Vec<IncidentStepDoc> {
+        self.records.iter().enumerate().map(|(place, _)| self.step(place)).collect()
+    }
+
+    fn step(&self, place: usize) -> IncidentStepDoc {
+        let record = self.records[place];
+        let (starts, duration) = match (record.duration_ms, lasting(record)) {
+            (Some(length), _) => {
+                let end = self.millis_since(self.began, record.at);
+                (end.saturating_sub(length), Some(length))
+            }
+            (None, true) => (
+                self.millis_since(self.began, record.at),
+                self.next_of_event(place).map(|next| self.millis_since(record.at, next.at)),
+            ),
+            (None, false) => (self.millis_since(self.began, record.at), Some(0)),
+        };
+        IncidentStepDoc {
+            seq: record.seq,
+            kind: kind(record, place == 0),
+            code: record.code.name().into(),
+            event: record.event,
+            node: record.node.map(|node| (self.name)(node)),
+            node_number: record.node.map(|node| node.0),
+            what: record.message.clone(),
+            cause: record.cause.clone(),
+            failed: record.severity == Severity::Error && place > 0,
+            starts_ms: starts,
+            duration_ms: duration,
+        }
+    }
+
+    /// The record that ends what the one at `place` began.
+    fn next_of_event(&self, place: usize) -> Option<&Record> {
+        let event = self.records[place].event;
+        let ends = |record: &&&Record| {
+            record.event == event
+                && (lasting(record)
+                    || matches!(
+                        record.code,
+                        Code::EventEnded | Code::EventFailed | Code::EventSuperseded
+                    ))
+        };
+        self.records[place + 1..].iter().find(ends).copied()
+    }
+}
+
+/// Whether a record begins something that lasts until the next such record of its event.
+fn lasting(record: &Record) -> bool {
+    matches!(
+        record.code,
+        Code::EventQueued | Code::EventVote | Code::EventPhase | Code::EventRecovered
+    )
+}
+
+fn kind(record: &Record, first: bool) -> StepKind {
+    match record.code {
+        _ if first => StepKind::Detection,
+        Code::NodeHost | Code::NodeAgent | Code::Network | Code::Interface | Code::Link => {
+            StepKind::Detection
+        }
+        Code::EventVote | Code::LetGo | Code::TakeoverWaits | Code::Fencing => StepKind::Decision,
+        Code::EventPhase => StepKind::Phase,
+        Code::EventCommand => StepKind::Command,
+        Code::Group | Code::Resource | Code::ResourceFailed => StepKind::Resource,
+        Code::EventRecovered
+        | Code::GroupOrdered
+        | Code::NodeOrdered
+        | Code::Maintenance
+        | Code::FailuresCleared => StepKind::Operator,
+        _ => StepKind::Note,
+    }
+}
+
+/// What a record says, with its reason.
+fn sentence(record: &Record) -> String {
+    if record.cause.is_empty() {
+        record.message.clone()
+    } else {
+        format!("{} ({})", record.message, record.cause)
+    }
+}
