@@ -363,6 +363,14 @@ pub enum GroupCommand {
         /// How it ended.
         outcome: RunOutcome,
     },
+    /// The takeover from a node has to wait, because nothing proves yet that it has let go. Makes
+    /// one alerting record for each node and incident. From the director.
+    Waits {
+        /// Which node.
+        node: NodeNumber,
+        /// Why, and what would help, in a sentence without full stop.
+        why: String,
+    },
     /// An operator is certain that a node is off (a fact that no program can check).
     ConfirmOff {
         /// Which node.
