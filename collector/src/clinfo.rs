@@ -8,6 +8,7 @@
 
 mod cluster;
 mod event;
+pub mod incident;
 mod local;
 mod membership;
 mod network;
@@ -24,6 +25,9 @@ use vedette_core::view::View;
 
 pub use cluster::{ClusterDoc, RedundancyDoc, TimingDoc};
 pub use event::{EventDoc, SubjectDoc};
+pub use incident::{
+    IncidentDoc, IncidentEventDoc, IncidentState, IncidentStepDoc, OutageDoc, StepKind,
+};
 pub use local::{LocalDoc, SeenInterfaceDoc, SeenPeerDoc};
 pub use membership::PortDoc;
 pub use network::{InterfaceDoc, LinkDoc, LinkSeenDoc, NetworkDoc};

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use vedette_core::model::Severity;
-use vedette_core::record::Record;
+use vedette_core::record::{Record, Subject};
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -31,6 +31,15 @@ pub struct EventDoc {
     pub message: String,
     /// The incident it belongs to.
     pub incident: Option<u64>,
+    /// The event of the cluster manager that it is a step of.
+    #[serde(default)]
+    pub event: Option<u64>,
+    /// Number of the node on which the step was done.
+    #[serde(default)]
+    pub node: Option<u16>,
+    /// How long it took.
+    #[serde(default)]
+    pub duration_ms: Option<u64>,
     /// Number of the node whose proposal made it.
     pub origin: u16,
     /// Who asked: `director`, `agent`, or an operator.
@@ -46,7 +55,8 @@ pub struct EventDoc {
 /// What an event is about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SubjectDoc {
-    /// `cluster`, `node`, `network`, `interface`, `link` or `alert_script`.
+    /// `cluster`, `node`, `network`, `interface`, `link`, `alert_script`, `group`, `resource`,
+    /// `event`, `rules` or `configuration`.
     pub kind: String,
     /// Its name at that time: `n2`, `neta`, `n2/neta`, `n1-n2/neta`.
     pub name: String,
@@ -56,6 +66,12 @@ pub struct SubjectDoc {
     pub peer: Option<u16>,
     /// Number of the network, where there is one.
     pub network: Option<u8>,
+    /// Number of the group, where there is one.
+    #[serde(default)]
+    pub group: Option<u16>,
+    /// Number of the resource, where there is one.
+    #[serde(default)]
+    pub resource: Option<u16>,
 }
 
 impl EventDoc {
@@ -73,6 +89,9 @@ impl EventDoc {
             cause: record.cause.clone(),
             message: record.message.clone(),
             incident: record.incident,
+            event: record.event,
+            node: record.node.map(|node| node.0),
+            duration_ms: record.duration_ms,
             origin: record.origin.0,
             actor: record.actor.clone(),
             alert: record.alert,
@@ -83,14 +102,18 @@ impl EventDoc {
 }
 
 impl SubjectDoc {
-    fn new(record: &Record) -> Self {
-        let (node, peer, network) = record.subject.numbers();
+    pub(super) fn new(record: &Record) -> Self {
+        let (first, second, network) = record.subject.numbers();
+        let (first, second) = ((first != 0).then_some(first), (second != 0).then_some(second));
+        let of_group = matches!(record.subject, Subject::Group(_) | Subject::Resource(..));
         Self {
             kind: record.subject.kind().into(),
             name: record.subject_name.clone(),
-            node: (node != 0).then_some(node),
-            peer: (peer != 0).then_some(peer),
+            node: first.filter(|_| !of_group),
+            peer: second.filter(|_| !of_group),
             network: (network != 0).then_some(network),
+            group: first.filter(|_| of_group),
+            resource: second.filter(|_| of_group),
         }
     }
 }

@@ -290,7 +290,7 @@ impl Story<'_> {
     /// When everything was done, if it is.
     fn recovered(&self, events: &[IncidentEventDoc], outages: &[OutageDoc]) -> Option<WallTime> {
         let waits = events.iter().any(|event| event.ended.is_none())
-            || outages.iter().any(|outage| outage.ended.is_none());
+            || outages.iter().any(|outage| outage.ended.is_none() && self.is_due(&outage.group));
         if waits {
             return None;
         }
@@ -304,6 +304,15 @@ impl Story<'_> {
         }
     }
 
+    /// Whether a group is still to come back: one that is OFFLINE when nothing is being done any
+    /// more was taken off on purpose.
+    fn is_due(&self, group: &str) -> bool {
+        let about = |record: &&&Record| record.code == Code::Group && record.subject_name == group;
+        let last = self.records.iter().rfind(about);
+        last.is_some_and(|record| record.current != GroupState::Offline.name())
+    }
+
+    /// When what had failed was back.
     fn closed(&self, recovered: Option<WallTime>) -> Option<WallTime> {
         match self.nothing_failed() {
             Some(_) => recovered,
@@ -418,5 +427,168 @@ fn sentence(record: &Record) -> String {
         record.message.clone()
     } else {
         format!("{} ({})", record.message, record.cause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vedette_core::id::Hash;
+
+    use super::*;
+
+    const BEGAN: WallTime = WallTime(1_795_348_800_000_000);
+
+    /// A record of incident 7, `ms` after it began.
+    fn record(ms: u64, code: Code, subject: Subject, message: &str) -> Record {
+        Record {
+            seq: 100 + ms,
+            index: 7 + ms,
+            at: BEGAN.plus(std::time::Duration::from_millis(ms)),
+            code,
+            severity: Severity::Notice,
+            subject,
+            subject_name: "web".into(),
+            previous: String::new(),
+            current: String::new(),
+            cause: String::new(),
+            message: message.into(),
+            incident: Some(7),
+            origin: NodeNumber(1),
+            actor: "director".into(),
+            alert: false,
+            test: false,
+            event: None,
+            node: None,
+            duration_ms: None,
+            hash: Hash::default(),
+        }
+    }
+
+    fn change(mut record: Record, from: &str, to: &str) -> Record {
+        (record.previous, record.current) = (from.into(), to.into());
+        record
+    }
+
+    fn of_event(mut record: Record, node: Option<u16>, duration_ms: Option<u64>) -> Record {
+        (record.event, record.node, record.duration_ms) =
+            (Some(1), node.map(NodeNumber), duration_ms);
+        record
+    }
+
+    fn host(ms: u64, to: &str) -> Record {
+        let node = Subject::Node(NodeNumber(3));
+        change(record(ms, Code::NodeHost, node, &format!("node n3 is {to}")), "", to)
+    }
+
+    fn group(ms: u64, node: u16, from: &str, to: &str) -> Record {
+        let is = record(ms, Code::Group, Subject::Group(1), &format!("web is {to}"));
+        of_event(change(is, from, to), Some(node), None)
+    }
+
+    fn event(ms: u64, code: Code, message: &str) -> Record {
+        of_event(record(ms, code, Subject::Event, message), None, None)
+    }
+
+    /// A node dies and its group is taken over.
+    fn failover() -> Vec<Record> {
+        let command = record(900, Code::EventCommand, Subject::Event, "n1 ran node_down");
+        vec![
+            Record { severity: Severity::Error, cause: "silent".into(), ..host(0, "DOWN") },
+            group(0, 3, "ONLINE", "UNKNOWN"),
+            event(0, Code::EventQueued, "node_down n3 is queued"),
+            event(50, Code::EventVote, "node_down n3 is voted on"),
+            event(60, Code::EventPhase, "phase 1 of 2 begins"),
+            record(150, Code::LetGo, Subject::Node(NodeNumber(3)), "n3 has let go"),
+            group(160, 1, "UNKNOWN", "ACQUIRING"),
+            group(850, 1, "ACQUIRING", "ONLINE"),
+            of_event(command, Some(1), Some(840)),
+            event(900, Code::EventPhase, "phase 2 of 2 begins"),
+            event(950, Code::EventEnded, "node_down n3 has ended"),
+        ]
+    }
+
+    fn doc(records: &[Record]) -> IncidentDoc {
+        IncidentDoc::build(records, |node| format!("n{node}")).expect("an incident")
+    }
+
+    /// Issue 3, item 10: cause, decision, steps with durations per node, end, outage.
+    #[test]
+    fn a_failover_is_one_incident() {
+        let doc = doc(&failover());
+        assert_eq!(
+            (doc.id, doc.title.as_str(), doc.cause.as_str()),
+            (7, "node n3 is DOWN", "silent")
+        );
+        assert_eq!((doc.state, doc.recovery_ms), (IncidentState::Recovered, Some(950)));
+        assert_eq!(doc.severity, Severity::Error);
+        assert_eq!(doc.decisions, ["node_down n3 is voted on", "n3 has let go"]);
+        let outage = &doc.outages[0];
+        assert_eq!((outage.from.as_deref(), outage.to.as_deref()), (Some("n3"), Some("n1")));
+        assert_eq!(outage.outage_ms, Some(850));
+        let lengths: Vec<_> = doc
+            .steps
+            .iter()
+            .filter(|step| matches!(step.kind, StepKind::Phase | StepKind::Command))
+            .map(|step| (step.node.as_deref(), step.starts_ms, step.duration_ms))
+            .collect();
+        assert_eq!(
+            lengths,
+            [(None, 60, Some(840)), (Some("n1"), 60, Some(840)), (None, 900, Some(50))]
+        );
+        assert_eq!(doc.length_ms(), 950);
+    }
+
+    #[test]
+    fn it_closes_when_the_node_is_back() {
+        let mut records = failover();
+        records.push(host(60_000, "UP"));
+        let doc = doc(&records);
+        assert_eq!((doc.state, doc.recovery_ms), (IncidentState::Closed, Some(950)));
+        assert_eq!(doc.closed.as_deref(), Some("2026-11-22T12:01:00.000Z"));
+    }
+
+    /// What is not over has no end, at every point of the way.
+    #[test]
+    fn it_is_open_until_everything_was_done() {
+        let records = failover();
+        for end in 1..records.len() {
+            let doc = doc(&records[..end]);
+            assert_eq!((doc.state, doc.recovered), (IncidentState::Open, None), "{end}");
+        }
+        let running = doc(&records[..5]);
+        assert_eq!(running.steps[4].duration_ms, None);
+        assert_eq!(running.outages[0].outage_ms, None);
+    }
+
+    /// A group that was stopped on purpose is not waited for.
+    #[test]
+    fn a_group_that_stays_off_ends_it_too() {
+        let mut records = failover();
+        records.truncate(6);
+        records.push(group(100, 3, "UNKNOWN", "OFFLINE"));
+        records.push(event(200, Code::EventEnded, "ended"));
+        assert_eq!(doc(&records).state, IncidentState::Recovered);
+    }
+
+    #[test]
+    fn records_of_other_incidents_are_passed_over() {
+        let other = Record { incident: Some(9), ..host(5, "DOWN") };
+        let none = Record { incident: None, ..host(1, "DOWN") };
+        let mut records = failover();
+        let alone = doc(&records);
+        records.insert(0, none.clone());
+        records.push(other);
+        assert_eq!(doc(&records), alone);
+        assert_eq!(IncidentDoc::build(&[none], |node| node.to_string()), None);
+    }
+
+    proptest::proptest! {
+        /// Any records in any order: no panic, and every step is there.
+        #[test]
+        fn any_story_can_be_told(order in proptest::collection::vec(0_usize..11, 1..40)) {
+            let all = failover();
+            let records: Vec<Record> = order.iter().map(|place| all[*place].clone()).collect();
+            proptest::prop_assert_eq!(doc(&records).steps.len(), records.len());
+        }
     }
 }
