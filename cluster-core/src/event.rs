@@ -255,6 +255,9 @@ pub struct Running {
     pub failed: BTreeSet<NodeNumber>,
     /// Whether the alert about its length was raised (spec H19).
     pub too_long: bool,
+    /// Whether an operator skipped what failed.
+    #[serde(default)]
+    pub skipped: bool,
     /// Steps done in earlier phases, oldest first, bounded.
     pub steps: Vec<Step>,
 }
@@ -352,6 +355,12 @@ pub struct Manager {
     pub maintenance: bool,
     /// Fencing of nodes that is asked for or under way.
     pub fencing: BTreeMap<NodeNumber, Fencing>,
+    /// Standby adapters that are known not to work, by node and network.
+    #[serde(default)]
+    pub standbys_down: BTreeSet<(NodeNumber, NetworkNumber)>,
+    /// Nodes of which it was said that a takeover from them waits, with the incident.
+    #[serde(default)]
+    pub waits: BTreeMap<NodeNumber, u64>,
 }
 
 impl Manager {

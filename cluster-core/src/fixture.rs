@@ -7,6 +7,14 @@
 //!
 //! It is part of the library because crates cannot share test code; a daemon never uses it.
 
+mod busy;
+
+pub use busy::{busy, busy_fixture};
+
+mod groups;
+
+pub use groups::definition;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;

@@ -233,6 +233,10 @@ pub struct Group {
     pub since: WallTime,
     /// How many times it was brought online on a node other than the last.
     pub failovers: u64,
+    /// What it was when its instances were made, if the definition in force says something else or
+    /// has it no more: by this it is released.
+    #[serde(default)]
+    pub retired: Option<GroupDef>,
 }
 
 /// What blocks a group.
