@@ -1,15 +1,46 @@
 //! Placement: where each group shall be, decided by a pure function that gives its reasons.
+//!
+//! Read it as a conversation. Something happened (the trigger of an event, an operator's wish, or
+//! nothing at all: [`astray`]). For each group that this concerns, the question is the same: who has
+//! it, who may have it ([`obstacle`] says why a node may not), and what does its policy make of that?
+//!
+//! - A *cascading* group is on the first node of its list that may have it. It goes back when a
+//!   better one returns, unless it is told not to; a node to which an operator moved it counts as
+//!   better than all.
+//! - A *rotating* group stays where it is. When its node goes, the next of its list takes it that has
+//!   no other rotating group on the network of its service address, or the one with the least to
+//!   do. A node that joins takes at most one such group for each network.
+//! - A *concurrent* group is on every node of its list that may have it.
+//!
+//! What always holds:
+//!
+//! - A group that is not concurrent is planned on one node at most.
+//! - Nothing is planned on a node that may not have it.
+//! - What an event does not concern is not disturbed: only a group that must move moves.
+//! - Once a plan is carried out, the same question has an empty answer.
+
+mod choice;
+mod moves;
+mod nodes;
+mod whatif;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::Trigger;
+use crate::definition::Definition;
+use crate::event::{StopMode, Trigger};
 use crate::id::NodeNumber;
 use crate::state::ClusterState;
+
+use moves::{Planner, Verdict};
+
+pub use nodes::{exhausted, obstacle};
+pub use whatif::{WhatIf, execute, what_if};
 
 /// What the groups shall do in an event.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    /// What shall be done; releases before acquisitions, groups in the order of the configuration.
+    /// What shall be done; mere releases before acquisitions, groups in the order of the
+    /// configuration.
     pub moves: Vec<Move>,
     /// Groups that stay as they are although one might wonder, and why.
     pub stays: Vec<Stay>,
@@ -47,17 +78,78 @@ impl Plan {
     pub fn acquires(&self, node: NodeNumber) -> impl Iterator<Item = &str> {
         self.moves.iter().filter(move |m| m.acquire.contains(&node)).map(|m| m.group.as_str())
     }
+
+    /// Whether nothing is to be done.
+    pub fn is_idle(&self) -> bool {
+        self.moves.is_empty()
+    }
+}
+
+/// Why placement is asked.
+#[derive(Clone, Copy, Debug)]
+enum Occasion<'a> {
+    /// A node joins.
+    Joins(NodeNumber),
+    /// A node failed, or is stopped.
+    Leaves(NodeNumber, Option<StopMode>),
+    /// The configuration changed; what it was before, if that is known.
+    Redefined(Option<&'a Definition>),
+    /// One group is to move: an operator said so, or it failed too often.
+    Ordered(&'a str),
+    /// Nothing happened; is everything where it should be?
+    Reconcile,
 }
 
 /// What the groups shall do because of an event, with the state as it is when its vote has ended
 /// (`state.manager.current` is that event). Nodes whose joins still wait in the queue count as
 /// about to be there: nothing is placed elsewhere only to be moved to them a moment later.
-pub fn for_event(_state: &ClusterState, _trigger: &Trigger) -> Plan {
-    Plan::default()
+pub fn for_event(state: &ClusterState, trigger: &Trigger) -> Plan {
+    match trigger {
+        Trigger::NodeUp(node) => plan(state, Occasion::Joins(*node)),
+        // Its resources are left running: there is nothing to plan.
+        Trigger::NodeDown { stop: Some(StopMode::Forced), .. } => Plan::default(),
+        Trigger::NodeDown { node, stop } => plan(state, Occasion::Leaves(*node, *stop)),
+        Trigger::ReconfigResource { version } => {
+            let before = definition_before(state, *version);
+            plan(state, Occasion::Redefined(before.as_ref()))
+        }
+        Trigger::GroupMove { group } => plan(state, Occasion::Ordered(group)),
+        _ => Plan::default(),
+    }
 }
 
-/// The first group that is not where it should be although nothing stands in its way; asked when
-/// no event waits or runs.
-pub fn astray(_state: &ClusterState) -> Option<(String, String)> {
-    None
+/// What the groups shall do after the definition `before` was replaced by the one in the state.
+pub fn for_definition(state: &ClusterState, before: &Definition) -> Plan {
+    plan(state, Occasion::Redefined(Some(before)))
+}
+
+/// The first group that is not where it should be although nothing stands in its way, and why;
+/// asked when no event waits or runs. A group that is in motion, or on a node that has not been
+/// seen to let go, is left alone until that is over.
+pub fn astray(state: &ClusterState) -> Option<(String, String)> {
+    let first = plan(state, Occasion::Reconcile).moves.into_iter().next()?;
+    Some((first.group, first.reason))
+}
+
+fn plan(state: &ClusterState, occasion: Occasion<'_>) -> Plan {
+    let mut planner = Planner::new(state, occasion);
+    let mut plan = Plan::default();
+    for name in planner.groups() {
+        match planner.decide(&name) {
+            Verdict::Nothing => {}
+            Verdict::Stay(reason) => plan.stays.push(Stay { group: name, reason }),
+            Verdict::Move { release, acquire, reason } => {
+                plan.moves.push(Move { group: name, release, acquire, reason });
+            }
+        }
+    }
+    // A stable sort: the order of the configuration is kept among equals.
+    plan.moves.sort_by_key(|m| !m.acquire.is_empty());
+    plan
+}
+
+/// What was in force before a version of the document, as far as it is kept.
+fn definition_before(state: &ClusterState, version: u32) -> Option<Definition> {
+    let (_, before) = state.documents.versions.range(..version).next_back()?;
+    Some(crate::document::parse(&before.text, state).0)
 }

@@ -1,0 +1,536 @@
+//! From an occasion to what one group does: concerned or not, held back or not, and then its policy.
+
+use std::collections::BTreeSet;
+
+use crate::event::StopMode;
+use crate::group::{Group, GroupDef, GroupState, Policy, ResourceDef};
+use crate::id::NodeNumber;
+use crate::state::ClusterState;
+
+use super::Occasion;
+use super::choice::{Layout, best, network, rank};
+use super::nodes::{Holder, Nodes};
+
+/// What becomes of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is not concerned, or is where it should be.
+    Nothing,
+    /// One might expect a move; there is none, and why.
+    Stay(String),
+    /// It is released, acquired, or both.
+    Move { release: Vec<NodeNumber>, acquire: Vec<NodeNumber>, reason: String },
+}
+
+impl Verdict {
+    fn release(nodes: Vec<NodeNumber>, reason: String) -> Self {
+        Self::Move { release: nodes, acquire: Vec::new(), reason }
+    }
+
+    fn acquire(node: NodeNumber, reason: String) -> Self {
+        Self::Move { release: Vec::new(), acquire: vec![node], reason }
+    }
+
+    fn shift(from: NodeNumber, to: NodeNumber, reason: String) -> Self {
+        Self::Move { release: vec![from], acquire: vec![to], reason }
+    }
+}
+
+/// Decides one group after the other.
+pub(super) struct Planner<'a> {
+    state: &'a ClusterState,
+    occasion: Occasion<'a>,
+    nodes: Nodes<'a>,
+    layout: Layout<'a>,
+}
+
+impl<'a> Planner<'a> {
+    pub(super) fn new(state: &'a ClusterState, occasion: Occasion<'a>) -> Self {
+        Self { state, occasion, nodes: Nodes::new(state, occasion), layout: Layout::new(state) }
+    }
+
+    /// Groups that may be concerned: those that are on their way out, then the configured ones.
+    pub(super) fn groups(&self) -> Vec<String> {
+        let configured = &self.state.definition.groups;
+        let going =
+            self.state.groups.keys().filter(|name| self.state.definition.group(name).is_none());
+        let all = going.cloned().chain(configured.iter().map(|def| def.name.clone()));
+        match self.occasion {
+            Occasion::Ordered(group) => all.filter(|name| name == group).collect(),
+            _ => all.collect(),
+        }
+    }
+
+    pub(super) fn decide(&mut self, name: &str) -> Verdict {
+        let none = Group::default();
+        let run = self.state.groups.get(name).unwrap_or(&none);
+        let verdict = match self.state.definition.group(name) {
+            None => self.without_definition(run),
+            Some(def) if !self.concerned(def, run) => Verdict::Nothing,
+            Some(def) => self.held_back(run).unwrap_or_else(|| match def.policy {
+                Policy::Concurrent => self.concurrent(def, run),
+                Policy::Cascading | Policy::Rotating => self.exclusive(def, run),
+            }),
+        };
+        self.remember(name, &verdict);
+        verdict
+    }
+
+    fn remember(&mut self, name: &str, verdict: &Verdict) {
+        let Verdict::Move { release, acquire, .. } = verdict else { return };
+        let exclusive =
+            self.state.definition.group(name).is_some_and(|def| def.policy != Policy::Concurrent);
+        match acquire.as_slice() {
+            [to] if exclusive => self.layout.moved(name, *to),
+            _ => self.layout.change(name, release, acquire),
+        }
+    }
+
+    fn concerned(&self, def: &GroupDef, run: &Group) -> bool {
+        match self.occasion {
+            Occasion::Joins(node) => def.nodes.contains(&node) || run.instances.contains_key(&node),
+            Occasion::Leaves(node, _) => run.instances.contains_key(&node),
+            Occasion::Redefined(_) | Occasion::Ordered(_) | Occasion::Reconcile => true,
+        }
+    }
+
+    /// What stands above every policy: blocks, maintenance, and what a stop asks for.
+    fn held_back(&self, run: &Group) -> Option<Verdict> {
+        if let Some(blocked) = &run.blocked {
+            return Some(Verdict::Stay(format!("blocked: {}", blocked.why)));
+        }
+        let maintenance = self.nodes.maintenance(run);
+        if let Occasion::Leaves(node, Some(how)) = self.occasion {
+            return self.stop(run, node, how, maintenance);
+        }
+        maintenance.map(|why| Verdict::Stay(format!("nothing is moved: {why}")))
+    }
+
+    /// A stopped node releases what it has, also in maintenance; but then nobody takes it.
+    fn stop(
+        &self,
+        run: &Group,
+        node: NodeNumber,
+        how: StopMode,
+        maintenance: Option<String>,
+    ) -> Option<Verdict> {
+        let name = self.nodes.name(node);
+        if self.unmanaged_on(run, node) {
+            return Some(Verdict::Stay(format!("left running on {name} by a forced stop")));
+        }
+        let why = match (how, maintenance) {
+            (StopMode::Graceful, _) => format!("{name} is stopped and takes it along"),
+            (_, Some(why)) => format!("{name} is stopped; nobody takes it: {why}"),
+            (_, None) => return None,
+        };
+        Some(Verdict::release(vec![node], why))
+    }
+
+    fn unmanaged_on(&self, run: &Group, node: NodeNumber) -> bool {
+        run.instances.get(&node).is_some_and(|instance| instance.state == GroupState::Unmanaged)
+    }
+
+    /// A group that is not configured any more is released wherever it is.
+    fn without_definition(&self, run: &Group) -> Verdict {
+        let asked = matches!(
+            self.occasion,
+            Occasion::Redefined(_) | Occasion::Ordered(_) | Occasion::Reconcile
+        );
+        let left = self.releasable(run);
+        if !asked
+            || left.is_empty()
+            || run.blocked.is_some()
+            || self.nodes.maintenance(run).is_some()
+        {
+            return Verdict::Nothing;
+        }
+        Verdict::release(left, "it is not configured any more".into())
+    }
+
+    /// Nodes that have something of a group, are there, and are not about it already.
+    fn releasable(&self, run: &Group) -> Vec<NodeNumber> {
+        let reconcile = matches!(self.occasion, Occasion::Reconcile);
+        let idle = |state| !(state == GroupState::Unmanaged || reconcile && in_motion(state));
+        run.instances
+            .iter()
+            .filter(|(node, instance)| {
+                idle(instance.state) && self.nodes.holder(**node) == Holder::There
+            })
+            .map(|(node, _)| *node)
+            .collect()
+    }
+
+    /// A group that an operator wants off.
+    fn unwanted(&self, run: &Group) -> Verdict {
+        let left = self.releasable(run);
+        let asked = !matches!(self.occasion, Occasion::Joins(_) | Occasion::Leaves(_, None));
+        let leaves = match self.occasion {
+            Occasion::Leaves(node, Some(_)) => vec![node],
+            _ if asked => left,
+            _ => Vec::new(),
+        };
+        if leaves.is_empty() {
+            return Verdict::Stay("an operator wants it off".into());
+        }
+        Verdict::release(leaves, "an operator wants it off".into())
+    }
+
+    fn exclusive(&self, def: &GroupDef, run: &Group) -> Verdict {
+        if run.wanted_offline {
+            return self.unwanted(run);
+        }
+        if let Some(surplus) = self.surplus(def, run) {
+            return surplus;
+        }
+        let Some((&owner, instance)) = run.instances.first_key_value() else {
+            return self.place(def, run, None);
+        };
+        if instance.state == GroupState::Unmanaged {
+            return self.unmanaged(def, run, owner);
+        }
+        if let Occasion::Joins(node) = self.occasion
+            && node == owner
+        {
+            return self.returned(def, run, owner);
+        }
+        if let Occasion::Leaves(node, stop) = self.occasion {
+            return self.taken_over(def, run, node, stop);
+        }
+        match self.nodes.holder(owner) {
+            Holder::LeftAlone(why) => Verdict::Stay(why),
+            Holder::Gone if matches!(self.occasion, Occasion::Reconcile) => Verdict::Nothing,
+            Holder::Gone => {
+                self.place(def, run, Some(format!("{} is gone", self.nodes.name(owner))))
+            }
+            Holder::There
+                if matches!(self.occasion, Occasion::Reconcile) && in_motion(instance.state) =>
+            {
+                Verdict::Nothing
+            }
+            Holder::There if in_motion(instance.state) => self.again(
+                def,
+                run,
+                owner,
+                format!(
+                    "an earlier event left it {} on {}",
+                    instance.state,
+                    self.nodes.name(owner)
+                ),
+            ),
+            Holder::There => self.owned(def, run, owner),
+        }
+    }
+
+    /// A group that was concurrent and is not any more: all but one node let it go.
+    fn surplus(&self, def: &GroupDef, run: &Group) -> Option<Verdict> {
+        let stops = matches!(self.occasion, Occasion::Leaves(..) | Occasion::Joins(_));
+        if run.instances.len() < 2 || stops {
+            return None;
+        }
+        let keep = def.nodes.iter().find(|node| run.instances.contains_key(node));
+        let keep = keep.or(run.instances.keys().next()).copied();
+        let others = self.releasable(run).into_iter().filter(|node| Some(*node) != keep).collect();
+        Some(Verdict::release(others, "it may be on one node only".into())).filter(
+            |verdict| !matches!(verdict, Verdict::Move { release, .. } if release.is_empty()),
+        )
+    }
+
+    fn unmanaged(&self, def: &GroupDef, run: &Group, owner: NodeNumber) -> Verdict {
+        let name = self.nodes.name(owner);
+        let back = matches!(self.occasion, Occasion::Joins(node) if node == owner);
+        if back && self.nodes.may_have(def, run, owner) {
+            return Verdict::acquire(
+                owner,
+                format!("it was left running on {name}, which is back"),
+            );
+        }
+        Verdict::Stay(format!("left running on {name} by a forced stop"))
+    }
+
+    /// A node comes back while something of the group is still its own: it starts afresh there
+    /// rather than being moved in the same breath.
+    fn returned(&self, def: &GroupDef, run: &Group, owner: NodeNumber) -> Verdict {
+        let why = format!("{} was away while it had it", self.nodes.name(owner));
+        if self.nodes.may_have(def, run, owner) {
+            return Verdict::shift(owner, owner, why);
+        }
+        self.again(def, run, owner, why)
+    }
+
+    /// Released where it is and placed anew.
+    fn again(&self, def: &GroupDef, run: &Group, owner: NodeNumber, why: String) -> Verdict {
+        match best(&self.nodes, &self.layout, def, run) {
+            Some((to, choice)) => Verdict::shift(owner, to, format!("{why}; {choice}")),
+            None => {
+                let nobody = self.nodes.nobody(def, run);
+                Verdict::release(vec![owner], format!("{why}; no node can have it: {nobody}"))
+            }
+        }
+    }
+
+    fn taken_over(
+        &self,
+        def: &GroupDef,
+        run: &Group,
+        node: NodeNumber,
+        stop: Option<StopMode>,
+    ) -> Verdict {
+        let name = self.nodes.name(node);
+        match stop {
+            Some(_) => match self.about_to_be_better(def, run, None) {
+                Some(why) => Verdict::release(vec![node], format!("{name} is stopped; {why}")),
+                None => self.again(def, run, node, format!("{name} is stopped")),
+            },
+            None => self.place(def, run, Some(format!("{name} failed"))),
+        }
+    }
+
+    /// A group that nobody has, or whose node is gone.
+    fn place(&self, def: &GroupDef, run: &Group, why: Option<String>) -> Verdict {
+        if let (Occasion::Joins(node), Policy::Rotating, true) =
+            (self.occasion, def.policy, run.instances.is_empty())
+        {
+            return self.joiner_takes(def, run, node);
+        }
+        let choice = best(&self.nodes, &self.layout, def, run);
+        let chosen = choice.as_ref().map(|(node, _)| *node);
+        if let Some(why) = self.about_to_be_better(def, run, chosen) {
+            return Verdict::Stay(why);
+        }
+        let why = why.map(|why| format!("{why}; ")).unwrap_or_default();
+        match choice {
+            Some((node, choice)) => Verdict::acquire(node, format!("{why}{choice}")),
+            None => {
+                Verdict::Stay(format!("{why}no node can have it: {}", self.nodes.nobody(def, run)))
+            }
+        }
+    }
+
+    /// A node that joins takes one rotating group for each network.
+    fn joiner_takes(&self, def: &GroupDef, run: &Group, node: NodeNumber) -> Verdict {
+        let name = self.nodes.name(node);
+        if let Some(obstacle) = self.nodes.obstacle(def, run, node) {
+            return Verdict::Stay(format!("{name} {obstacle}"));
+        }
+        if let Some(rival) = self.layout.rival(def, node) {
+            let of = network(def).map(|network| self.state.network_name(network));
+            let of = of.map(|of| format!(" of {of}")).unwrap_or_default();
+            let rival = &rival.name;
+            return Verdict::Stay(format!("{name} has a rotating group{of} already: {rival}"));
+        }
+        Verdict::acquire(node, format!("{name} is free for it"))
+    }
+
+    /// A node for which it is worth waiting: its join waits in the queue, and it would get the group
+    /// from `chosen` at once. A rotating group also waits for nodes that may be starting, because it
+    /// never moves to them later.
+    fn about_to_be_better(
+        &self,
+        def: &GroupDef,
+        run: &Group,
+        chosen: Option<NodeNumber>,
+    ) -> Option<String> {
+        let free = |node: &NodeNumber| {
+            Some(*node) != chosen
+                && !run.avoid.contains(node)
+                && !self.nodes.in_maintenance(*node)
+                && self.nodes.held_for(def, run).is_none_or(|held| held == *node)
+        };
+        let place = |node: NodeNumber| (run.preferred != Some(node), rank(def, node));
+        let better = |node: &NodeNumber| match def.policy {
+            Policy::Rotating => run.preferred == Some(*node) || chosen.is_none(),
+            _ => chosen.is_none_or(|chosen| place(*node) < place(chosen)),
+        };
+        let coming = def.nodes.iter().filter(|node| free(node));
+        let coming = coming.clone().find(|node| better(node) && self.nodes.is_coming(**node));
+        if let Some(node) = coming {
+            return Some(format!("{} is about to join and comes first", self.nodes.name(*node)));
+        }
+        if def.policy != Policy::Rotating || !matches!(self.occasion, Occasion::Reconcile) {
+            return None;
+        }
+        let starting = def.nodes.iter().find(|n| free(n) && self.nodes.may_be_starting(**n))?;
+        Some(format!("{} may be starting", self.nodes.name(*starting)))
+    }
+
+    /// A group that works on a node that is there: does it stay?
+    fn owned(&self, def: &GroupDef, run: &Group, owner: NodeNumber) -> Verdict {
+        let name = self.nodes.name(owner);
+        if let Occasion::Joins(node) = self.occasion {
+            return self.goes_back(def, run, owner, node);
+        }
+        if !def.nodes.contains(&owner) {
+            return self.again(def, run, owner, format!("{name} is not in its list"));
+        }
+        if run.avoid.contains(&owner) {
+            return self.again(def, run, owner, format!("{name} is avoided after failures"));
+        }
+        if let Some((to, why)) = self.better_than(def, run, owner) {
+            return Verdict::shift(owner, to, why);
+        }
+        if self.resources_changed(def) {
+            return Verdict::shift(owner, owner, "its resources were changed".into());
+        }
+        match self.occasion {
+            Occasion::Ordered(_) => Verdict::Stay(format!("it is where it should be, on {name}")),
+            _ => Verdict::Nothing,
+        }
+    }
+
+    /// The node to which a group goes although its own is there.
+    fn better_than(
+        &self,
+        def: &GroupDef,
+        run: &Group,
+        owner: NodeNumber,
+    ) -> Option<(NodeNumber, String)> {
+        let able = |node: &NodeNumber| self.nodes.may_have(def, run, *node);
+        // A rotating group that went on from where an operator put it stays where it is now.
+        let ordered = matches!(self.occasion, Occasion::Ordered(_));
+        let obeys = def.policy == Policy::Cascading || ordered;
+        if let Some(node) = run.preferred.filter(|node| obeys && able(node)) {
+            let why = format!("an operator moved it to {}", self.nodes.name(node));
+            return (node != owner).then_some((node, why));
+        }
+        if def.policy != Policy::Cascading || !def.fallback {
+            return None;
+        }
+        let before = &def.nodes[..rank(def, owner).min(def.nodes.len())];
+        let node = *before.iter().find(|node| able(node))?;
+        let names = (self.nodes.name(node), self.nodes.name(owner));
+        Some((node, format!("{} is there and comes before {} in its list", names.0, names.1)))
+    }
+
+    /// A cascading group goes back to the node that joins, if that is better than where it is.
+    fn goes_back(
+        &self,
+        def: &GroupDef,
+        run: &Group,
+        owner: NodeNumber,
+        joiner: NodeNumber,
+    ) -> Verdict {
+        let (name, to) = (self.nodes.name(owner), self.nodes.name(joiner));
+        if def.policy == Policy::Rotating {
+            return Verdict::Stay(format!("it rotates: it stays on {name}"));
+        }
+        let home = run.preferred == Some(joiner);
+        if run.preferred == Some(owner) {
+            return Verdict::Stay(format!("an operator moved it to {name}"));
+        }
+        if !home && rank(def, joiner) > rank(def, owner) {
+            return Verdict::Nothing;
+        }
+        if let Some(obstacle) = self.nodes.obstacle(def, run, joiner) {
+            return Verdict::Stay(format!("{to} {obstacle}"));
+        }
+        if !home && !def.fallback {
+            return Verdict::Stay(format!("it does not go back: it stays on {name}"));
+        }
+        if let Some(why) = self.about_to_be_better(def, run, Some(joiner)) {
+            return Verdict::Stay(why);
+        }
+        let why = if home {
+            format!("{to} is back, to which an operator moved it")
+        } else {
+            format!("{to} is there and comes before {name} in its list")
+        };
+        Verdict::shift(owner, joiner, why)
+    }
+
+    fn resources_changed(&self, def: &GroupDef) -> bool {
+        let Occasion::Redefined(Some(before)) = self.occasion else { return false };
+        before.group(&def.name).is_some_and(|old| differ(&old.resources, &def.resources))
+    }
+
+    fn concurrent(&self, def: &GroupDef, run: &Group) -> Verdict {
+        if run.wanted_offline {
+            return self.unwanted(run);
+        }
+        match self.occasion {
+            Occasion::Leaves(node, stop) => self.one_less(def, run, node, stop),
+            Occasion::Joins(node) => self.one_more(def, run, node),
+            _ => self.everywhere(def, run),
+        }
+    }
+
+    fn one_less(
+        &self,
+        def: &GroupDef,
+        run: &Group,
+        node: NodeNumber,
+        stop: Option<StopMode>,
+    ) -> Verdict {
+        let name = self.nodes.name(node);
+        if stop.is_some() {
+            return Verdict::release(vec![node], format!("{name} is stopped"));
+        }
+        let on = |n: &NodeNumber| *n != node && run.instances.contains_key(n);
+        let others: Vec<String> =
+            def.nodes.iter().filter(|n| on(n)).map(|n| self.nodes.name(*n)).collect();
+        Verdict::Stay(match others.is_empty() {
+            true => format!("{name} failed, and no other node has it"),
+            false => format!("{name} failed; it goes on on {}", others.join(", ")),
+        })
+    }
+
+    fn one_more(&self, def: &GroupDef, run: &Group, node: NodeNumber) -> Verdict {
+        let name = self.nodes.name(node);
+        if let Some(obstacle) = self.nodes.obstacle(def, run, node) {
+            return Verdict::Stay(format!("{name} {obstacle}"));
+        }
+        match run.instances.get(&node).map(|instance| instance.state) {
+            None => Verdict::acquire(node, format!("{name} joins")),
+            Some(GroupState::Unmanaged) => {
+                Verdict::acquire(node, format!("it was left running on {name}, which is back"))
+            }
+            Some(_) => Verdict::shift(node, node, format!("{name} was away while it had it")),
+        }
+    }
+
+    /// What is missing is acquired, what may not be there is released.
+    fn everywhere(&self, def: &GroupDef, run: &Group) -> Verdict {
+        let may_stay = |node: &NodeNumber| def.nodes.contains(node) && !run.avoid.contains(node);
+        let changed = self.resources_changed(def);
+        let release: Vec<NodeNumber> =
+            self.releasable(run).into_iter().filter(|n| changed || !may_stay(n)).collect();
+        let leaving: BTreeSet<NodeNumber> = release.iter().copied().collect();
+        let missing = |node: &NodeNumber| {
+            (!run.instances.contains_key(node) || leaving.contains(node))
+                && self.nodes.obstacle(def, run, *node).is_none()
+        };
+        let acquire: Vec<NodeNumber> = def.nodes.iter().copied().filter(missing).collect();
+        let reason = match (release.is_empty(), acquire.is_empty()) {
+            (true, true) => return self.nothing_to_add(def, run),
+            (false, _) if changed => "its resources were changed".to_owned(),
+            (false, _) => format!("{} may not have it", self.names(&release)),
+            (true, false) => format!("{} can have it", self.names(&acquire)),
+        };
+        Verdict::Move { release, acquire, reason }
+    }
+
+    fn nothing_to_add(&self, def: &GroupDef, run: &Group) -> Verdict {
+        match self.occasion {
+            Occasion::Ordered(_) if run.instances.is_empty() => {
+                Verdict::Stay(format!("no node can have it: {}", self.nodes.nobody(def, run)))
+            }
+            Occasion::Ordered(_) => Verdict::Stay("it is wherever it can be".into()),
+            _ => Verdict::Nothing,
+        }
+    }
+
+    fn names(&self, nodes: &[NodeNumber]) -> String {
+        let names: Vec<String> = nodes.iter().map(|node| self.nodes.name(*node)).collect();
+        names.join(", ")
+    }
+}
+
+fn in_motion(state: GroupState) -> bool {
+    matches!(state, GroupState::Acquiring | GroupState::Releasing)
+}
+
+/// Whether resources are others than before. How often one looks at them, and how long one waits,
+/// is no reason to disturb them.
+fn differ(before: &[ResourceDef], after: &[ResourceDef]) -> bool {
+    let what = |resource: &ResourceDef| (resource.name.clone(), resource.kind.clone());
+    before.len() != after.len() || before.iter().zip(after).any(|(b, a)| what(b) != what(a))
+}
