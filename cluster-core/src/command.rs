@@ -195,6 +195,15 @@ pub enum Command {
 #[serde(rename_all = "snake_case")]
 pub enum ManagerCommand {
     /// A node's manager is there (its agent runs, in this session).
+    ///
+    /// The epoch closes a gap that no look at the state can close. A node that was cut off or
+    /// stopped longer than its lease has let go of everything, while its own state may lag behind
+    /// and still name it as an owner. Its guard therefore counts: each lapse of the lease while
+    /// something was held, and each start of the guard, begins a new epoch. An epoch that is new to
+    /// the state means "I hold nothing that you gave me before": `apply` ends every instance of the
+    /// node. And the node acts on an instance only while the epoch in its state is the guard's
+    /// present one, which it can only be if its state is from after the lapse; the guard refuses to
+    /// hold anything for another epoch. So an old leave can never be used, however late.
     Present {
         /// Which node.
         node: NodeNumber,
@@ -202,6 +211,8 @@ pub enum ManagerCommand {
         session: Session,
         /// What stands behind its guard.
         backing: Backing,
+        /// The epoch of its guard.
+        epoch: u64,
     },
     /// Something happened that nobody but its proposer can see: a user-defined event, a standby
     /// adapter that failed. What follows from statuses is queued by `apply` itself.

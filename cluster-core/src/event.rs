@@ -334,6 +334,9 @@ pub struct Member {
     pub backing: Backing,
     /// The run of its agent that reported last.
     pub session: Session,
+    /// The epoch of its guard: what a node holds, it holds in one epoch. Another one means that
+    /// everything was let go in between (see [`crate::command::ManagerCommand::Present`]).
+    pub epoch: u64,
 }
 
 /// The cluster manager: everything about events that nodes agree on.
