@@ -7,7 +7,9 @@
 //! was on its way; clocks need not agree, only run at about the same rate.
 //!
 //! Invariants: a grant never ends later than `T_lease` after its own request was sent; a grant of
-//! an older term than one already seen changes nothing; a lease is never shortened by a grant.
+//! an older term than one already seen changes nothing; a lease is never shortened by a grant; a
+//! lease that ended and is granted anew is counted as a lapse, because in between everything that
+//! stood on it may have been given to another node.
 
 use std::time::Duration;
 
@@ -19,6 +21,7 @@ use crate::time::Instant;
 pub struct Lease {
     until: Option<Instant>,
     term: u64,
+    lapses: u64,
 }
 
 impl Lease {
@@ -29,12 +32,23 @@ impl Lease {
             return;
         }
         self.term = term;
-        self.until = self.until.max(Some(asked + length));
+        let until = asked + length;
+        // A node that was paused for longer than its lease may hear of the next grant before it
+        // notices that the last one ended.
+        if until > now && self.until.is_some_and(|old| old <= now) {
+            self.lapses += 1;
+        }
+        self.until = self.until.max(Some(until));
     }
 
     /// Whether the lease is held.
     pub fn held(&self, now: Instant) -> bool {
         self.until.is_some_and(|until| now < until)
+    }
+
+    /// How many times it had ended before it was granted again.
+    pub fn lapses(&self) -> u64 {
+        self.lapses
     }
 
     /// When it ends, or ended, unless it is granted again.
@@ -140,6 +154,19 @@ mod tests {
         let mut lease = Lease::default();
         lease.grant(at(1_000), 1, at(5_000), LENGTH);
         assert_eq!(lease.until(), None);
+    }
+
+    /// A pause longer than the lease is noticed even if the next grant is what ends it.
+    #[test]
+    fn a_grant_after_the_end_is_a_lapse() {
+        let mut lease = Lease::default();
+        lease.grant(at(1_001), 1, at(1_000), LENGTH);
+        lease.grant(at(1_799), 1, at(1_700), LENGTH);
+        assert_eq!(lease.lapses(), 0);
+        lease.grant(at(2_500), 1, at(1_650), LENGTH);
+        assert_eq!(lease.lapses(), 0, "over before it came: not granted again");
+        lease.grant(at(2_500), 1, at(2_450), LENGTH);
+        assert_eq!(lease.lapses(), 1);
     }
 
     #[test]

@@ -79,6 +79,8 @@ pub enum Input {
     },
     /// The state of an own interface.
     Interface(OwnInterface),
+    /// Whether this guard let go of everything when its lease ended, and holds nothing since.
+    Released(bool),
     /// This node is leaving on purpose; say so now (spec A19).
     Leave,
 }
@@ -171,6 +173,7 @@ impl From<WireError> for Reject {
             WireError::OtherCluster => Self::OtherCluster,
             WireError::Seal => Self::Seal,
             WireError::Malformed => Self::Malformed,
+            WireError::Stranger => Self::Stranger,
         }
     }
 }
@@ -209,6 +212,7 @@ struct Known {
     session: Option<Session>,
     agent: AgentStatus,
     leaving: bool,
+    released: bool,
     /// The peer's clock when it said so; of two networks the later word counts.
     said_us: u64,
     /// No high-priority link to it is up, so low ones beat at the full rate.
@@ -218,7 +222,8 @@ struct Known {
 impl Known {
     fn new(peer: Peer) -> Self {
         let (agent, session) = (AgentStatus::Unknown, None);
-        Self { peer, session, agent, leaving: false, said_us: 0, promoted: true }
+        let (leaving, released) = (false, false);
+        Self { peer, session, agent, leaving, released, said_us: 0, promoted: true }
     }
 
     /// Takes what a fresh beat says of its node. Returns whether that is news.
@@ -227,10 +232,11 @@ impl Known {
         if !new_run && beat.sent_us < self.said_us {
             return false;
         }
-        let before = (self.session, self.agent, self.leaving);
+        let before = (self.session, self.agent, self.leaving, self.released);
         (self.session, self.said_us) = (Some(beat.session), beat.sent_us);
         (self.agent, self.leaving) = (beat.agent, beat.flags.leaving);
-        before != (self.session, self.agent, self.leaving)
+        self.released = beat.flags.released;
+        before != (self.session, self.agent, self.leaving, self.released)
     }
 }
 
@@ -240,6 +246,7 @@ struct Own {
     agent: AgentStatus,
     continuity: bool,
     leaving: bool,
+    released: bool,
     granter: Granter,
 }
 
@@ -280,6 +287,7 @@ impl Topology {
             agent: AgentStatus::Down,
             continuity: false,
             leaving: false,
+            released: false,
             granter: Granter::default(),
         };
         let mut topology = Self {
@@ -336,6 +344,12 @@ impl Topology {
                 self.hear_agent(now, status, director, continuity, out);
             }
             Input::Interface(interface) => self.set_interface(interface),
+            Input::Released(released) => {
+                if std::mem::replace(&mut self.own.released, released) != released {
+                    self.news = true;
+                    self.beat_all(now, out);
+                }
+            }
             Input::Leave => {
                 self.own.leaving = true;
                 self.beat_all(now, out);
@@ -364,6 +378,16 @@ impl Topology {
         [Some(self.next_beat), Some(self.next_report), lease, links].into_iter().flatten().min()
     }
 
+    /// When the lease ends unless it is granted again; `None` before the first grant.
+    pub fn lease_until(&self) -> Option<Instant> {
+        self.lease.until()
+    }
+
+    /// How many times it had ended before it was granted again ([`Lease::lapses`]).
+    pub fn lease_lapses(&self) -> u64 {
+        self.lease.lapses()
+    }
+
     /// This node's testimony.
     pub fn report(&mut self, now: Instant) -> Report {
         self.reports += 1;
@@ -379,7 +403,7 @@ impl Topology {
             sequence: self.reports,
             self_suspect: self.doubt.suspect,
             lease: self.lease.held(now),
-            released: false,
+            released: self.own.released,
             continuity: self.own.continuity,
             agent: self.own.agent,
             peers: self.known.iter().filter(spoken_of).map(|k| self.peer_view(k)).collect(),
@@ -408,7 +432,7 @@ impl Topology {
         let peer = known.peer.number;
         let heard = self.links.iter().any(|l| l.peer == peer && l.inbound);
         let agent = if heard { known.agent } else { AgentStatus::Unknown };
-        PeerView { peer, session: known.session, agent, leaving: known.leaving, released: false }
+        PeerView { peer, session: known.session, agent, leaving: known.leaving, released: known.released }
     }
 }
 
@@ -729,6 +753,7 @@ impl Topology {
             agent: self.own.agent,
             flags: Flags {
                 leaving: self.own.leaving,
+                released: self.own.released,
                 self_suspect: self.doubt.suspect,
                 hears_you: link.inbound,
                 half_rate,

@@ -6,6 +6,11 @@
 //! right. The cluster tag comes first only because it is cheap: several clusters may share a wire
 //! (spec H8, V4), and their packets are nobody's fault.
 //!
+//! The seal also covers the storage ids of both ends ([`Ends`]), which are not in the packet: each
+//! end takes them from what it knows of the members. A state directory of a node that was deleted,
+//! and whose number another machine has now, still holds the cluster's secret; its beats count for
+//! nobody, and it believes nobody's.
+//!
 //! ```text
 //!  0 magic "VDB"   3 version   4 cluster tag   12 source  14 destination  16 network
 //! 17 agent status 18 flags    19 zero          20 session 28 sequence     36 sent (µs)
@@ -22,14 +27,14 @@ use std::fmt;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
-use crate::id::{ClusterId, NetworkNumber, NodeNumber, Session};
+use crate::id::{ClusterId, NetworkNumber, NodeNumber, Session, StorageId};
 use crate::model::AgentStatus;
 
 /// Bytes of a beat on the wire.
 pub const LEN: usize = SEALED + SEAL;
 
 /// The version of the layout; a packet of another one is refused as such.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 const MAGIC: [u8; 3] = *b"VDB";
 const SEALED: usize = 84;
@@ -59,10 +64,12 @@ pub struct Flags {
     pub half_rate: bool,
     /// The sender watches the destination on this network and wants its beats.
     pub watching: bool,
+    /// The sender let go of everything when its lease ended, and holds nothing since.
+    pub released: bool,
 }
 
 impl Flags {
-    const ALL: u8 = 0b1_1111;
+    const ALL: u8 = 0b11_1111;
 
     fn bits(self) -> u8 {
         u8::from(self.leaving)
@@ -70,6 +77,7 @@ impl Flags {
             | u8::from(self.hears_you) << 2
             | u8::from(self.half_rate) << 3
             | u8::from(self.watching) << 4
+            | u8::from(self.released) << 5
     }
 
     fn from_bits(bits: u8) -> Option<Self> {
@@ -79,6 +87,7 @@ impl Flags {
             hears_you: bits & 4 != 0,
             half_rate: bits & 8 != 0,
             watching: bits & 16 != 0,
+            released: bits & 32 != 0,
         })
     }
 }
@@ -143,9 +152,21 @@ pub enum WireError {
     /// The seal is wrong: another key, or the bytes were changed.
     #[error("the packet is not sealed with this cluster's key")]
     Seal,
+    /// It says to be from a node that is no member: there is nothing to check its seal with.
+    #[error("the packet's sender is no member of this cluster")]
+    Stranger,
     /// Well sealed, yet a field has a value that this version does not know.
     #[error("a field of the packet has an unknown value")]
     Malformed,
+}
+
+/// The storages of the two ends of a beat, as whoever seals or opens it knows them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// Of its source.
+    pub source: StorageId,
+    /// Of its destination.
+    pub destination: StorageId,
 }
 
 /// Seals and opens the beats of one cluster. The keyed state is computed once and cloned.
@@ -175,8 +196,16 @@ impl Codec {
         }
     }
 
-    /// The bytes of `beat`.
-    pub fn encode(&self, beat: &Beat) -> [u8; LEN] {
+    fn seal(&self, packet: &[u8; LEN], ends: &Ends) -> Hmac<Sha256> {
+        let mut seal = self.keyed.clone();
+        seal.update(&packet[..SEALED]);
+        seal.update(&ends.source.0);
+        seal.update(&ends.destination.0);
+        seal
+    }
+
+    /// The bytes of `beat` between those ends.
+    pub fn encode(&self, beat: &Beat, ends: &Ends) -> [u8; LEN] {
         let mut packet = [0; LEN];
         let mut writer = Writer { packet: &mut packet, at: 0 };
         writer.put(&MAGIC);
@@ -197,14 +226,18 @@ impl Codec {
         ] {
             writer.put(&number.to_be_bytes());
         }
-        let mut seal = self.keyed.clone();
-        seal.update(&packet[..SEALED]);
-        packet[SEALED..].copy_from_slice(&seal.finalize().into_bytes()[..SEAL]);
+        let seal = self.seal(&packet, ends).finalize().into_bytes();
+        packet[SEALED..].copy_from_slice(&seal[..SEAL]);
         packet
     }
 
-    /// The beat in `bytes`, if they are one of this cluster.
-    pub fn decode(&self, bytes: &[u8]) -> Result<Beat, WireError> {
+    /// The beat in `bytes`, if they are one of this cluster. `ends` tells the storages of source
+    /// and destination, if both are members.
+    pub fn decode(
+        &self,
+        bytes: &[u8],
+        ends: impl FnOnce(NodeNumber, NodeNumber) -> Option<Ends>,
+    ) -> Result<Beat, WireError> {
         let packet: &[u8; LEN] = bytes.try_into().map_err(|_| {
             if bytes.len() < LEN { WireError::Truncated } else { WireError::Oversized }
         })?;
@@ -219,8 +252,9 @@ impl Codec {
         if reader.number() != self.tag.0 {
             return Err(WireError::OtherCluster);
         }
-        let mut seal = self.keyed.clone();
-        seal.update(&packet[..SEALED]);
+        let [source, destination] = reader.ahead().map(NodeNumber);
+        let ends = ends(source, destination).ok_or(WireError::Stranger)?;
+        let seal = self.seal(packet, &ends);
         seal.verify_truncated_left(&packet[SEALED..]).map_err(|_| WireError::Seal)?;
         reader.fields().ok_or(WireError::Malformed)
     }
@@ -250,6 +284,12 @@ impl Reader<'_> {
         bytes.copy_from_slice(&self.packet[self.at..self.at + N]);
         self.at += N;
         bytes
+    }
+
+    /// Source and destination, which come next, without taking them.
+    fn ahead(&self) -> [u16; 2] {
+        let mut ahead = Reader { ..*self };
+        [u16::from_be_bytes(ahead.take()), u16::from_be_bytes(ahead.take())]
     }
 
     fn number(&mut self) -> u64 {
@@ -286,6 +326,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    const ENDS: Ends = Ends { source: StorageId([5; 16]), destination: StorageId([6; 16]) };
+
+    fn open(codec: &Codec, bytes: &[u8]) -> Result<Beat, WireError> {
+        codec.decode(bytes, |_, _| Some(ENDS))
+    }
 
     const CLUSTER: ClusterId = ClusterId([7; 16]);
 
@@ -330,23 +376,22 @@ mod tests {
 
     /// The seal of whatever the bytes are, so that a test gets past it.
     fn reseal(packet: &mut [u8; LEN]) {
-        let mut seal = codec().keyed;
-        seal.update(&packet[..SEALED]);
+        let seal = codec().seal(packet, &ENDS);
         packet[SEALED..].copy_from_slice(&seal.finalize().into_bytes()[..SEAL]);
     }
 
     #[test]
     fn each_way_of_being_wrong_has_its_name() {
-        let good = codec().encode(&beat());
+        let good = codec().encode(&beat(), &ENDS);
         let mut long = good.to_vec();
         long.push(0);
         let mut version = good;
         version[3] = 9;
-        assert_eq!(codec().decode(&good[..LEN - 1]), Err(WireError::Truncated));
-        assert_eq!(codec().decode(&[]), Err(WireError::Truncated));
-        assert_eq!(codec().decode(&long), Err(WireError::Oversized));
-        assert_eq!(codec().decode(&[0; LEN]), Err(WireError::Foreign));
-        assert_eq!(codec().decode(&version), Err(WireError::Version(9)));
+        assert_eq!(open(&codec(), &good[..LEN - 1]), Err(WireError::Truncated));
+        assert_eq!(open(&codec(), &[]), Err(WireError::Truncated));
+        assert_eq!(open(&codec(), &long), Err(WireError::Oversized));
+        assert_eq!(open(&codec(), &[0; LEN]), Err(WireError::Foreign));
+        assert_eq!(open(&codec(), &version), Err(WireError::Version(9)));
     }
 
     /// H8, V4: several clusters on one wire do not hear each other, even with the same key.
@@ -354,28 +399,51 @@ mod tests {
     fn other_cluster_and_other_key_are_refused() {
         let other_cluster = Codec::new(ClusterId([8; 16]), &[1; 32]);
         let other_key = Codec::new(CLUSTER, &[2; 32]);
-        assert_eq!(other_cluster.decode(&codec().encode(&beat())), Err(WireError::OtherCluster));
-        assert_eq!(other_key.decode(&codec().encode(&beat())), Err(WireError::Seal));
+        assert_eq!(
+            open(&other_cluster, &codec().encode(&beat(), &ENDS)),
+            Err(WireError::OtherCluster)
+        );
+        assert_eq!(open(&other_key, &codec().encode(&beat(), &ENDS)), Err(WireError::Seal));
+    }
+
+    /// The number of a deleted node was given to another machine: the old state directory still
+    /// has the key, but neither speaks for the node nor believes the others.
+    #[test]
+    fn another_storage_at_either_end_is_refused() {
+        let packet = codec().encode(&beat(), &ENDS);
+        let other = StorageId([9; 16]);
+        for ends in [Ends { source: other, ..ENDS }, Ends { destination: other, ..ENDS }] {
+            assert_eq!(codec().decode(&packet, |_, _| Some(ends)), Err(WireError::Seal));
+        }
+        assert_eq!(codec().decode(&packet, |_, _| None), Err(WireError::Stranger));
+        let asked = std::cell::Cell::new(None);
+        let _ = codec().decode(&packet, |source, destination| {
+            asked.set(Some((source.0, destination.0)));
+            Some(ENDS)
+        });
+        assert_eq!(asked.get(), Some((1, 2)));
     }
 
     #[test]
     fn well_sealed_nonsense_is_malformed() {
-        for (at, value) in [(15, 0), (17, 0), (17, 99), (18, 0x80), (19, 1)] {
-            let mut packet = codec().encode(&beat());
+        for (at, value) in [(15, 0), (17, 0), (17, 99), (18, 0x40), (19, 1)] {
+            let mut packet = codec().encode(&beat(), &ENDS);
             packet[at] = value;
             if at == 15 {
                 packet[14] = 0;
             }
             reseal(&mut packet);
-            assert_eq!(codec().decode(&packet), Err(WireError::Malformed), "byte {at} = {value}");
+            assert_eq!(open(&codec(), &packet), Err(WireError::Malformed), "byte {at} = {value}");
         }
     }
 
     #[test]
     fn the_seal_is_hmac_sha256_of_the_plain_key() {
         let mut plain = <Hmac<Sha256> as Mac>::new_from_slice(&[1; 32]).unwrap();
-        let packet = codec().encode(&beat());
+        let packet = codec().encode(&beat(), &ENDS);
         plain.update(&packet[..SEALED]);
+        plain.update(&[5; 16]);
+        plain.update(&[6; 16]);
         assert!(plain.verify_truncated_left(&packet[SEALED..]).is_ok());
     }
 
@@ -387,29 +455,29 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_encoded_is_decoded(beat in any_beat()) {
-            prop_assert_eq!(codec().decode(&codec().encode(&beat)), Ok(beat));
+            prop_assert_eq!(open(&codec(), &codec().encode(&beat, &ENDS)), Ok(beat));
         }
 
         #[test]
         fn random_bytes_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..3 * LEN)) {
-            prop_assert!(codec().decode(&bytes).is_err());
+            prop_assert!(open(&codec(), &bytes).is_err());
         }
 
         #[test]
         fn one_changed_bit_is_noticed(beat in any_beat(), bit in 0..LEN * 8) {
-            let mut packet = codec().encode(&beat);
+            let mut packet = codec().encode(&beat, &ENDS);
             packet[bit / 8] ^= 1 << (bit % 8);
-            prop_assert!(codec().decode(&packet).is_err());
+            prop_assert!(open(&codec(), &packet).is_err());
         }
 
         /// Past the seal too, whatever the fields hold: no panic.
         #[test]
         fn sealed_random_fields_never_panic(bytes in any::<[u8; SEALED - 12]>()) {
-            let mut packet = codec().encode(&beat());
+            let mut packet = codec().encode(&beat(), &ENDS);
             packet[12..SEALED].copy_from_slice(&bytes);
             reseal(&mut packet);
-            if let Ok(beat) = codec().decode(&packet) {
-                prop_assert_eq!(codec().encode(&beat), packet);
+            if let Ok(beat) = open(&codec(), &packet) {
+                prop_assert_eq!(codec().encode(&beat, &ENDS), packet);
             }
         }
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use vedette_core::id::{ClusterId, NetworkNumber, NodeNumber, Session};
+use vedette_core::id::{ClusterId, NetworkNumber, NodeNumber, Session, StorageId};
 use vedette_core::model::{AgentStatus, Priority, Timing};
 use vedette_core::observation::{PeerView, Report};
 use vedette_node::guard::protocol::{Configure, Notice, OwnNetwork, PeerNode, Secret};
@@ -37,11 +37,13 @@ fn configure(me: u16, nodes: u16, port: u16) -> Configure {
     });
     let peer = |node| PeerNode {
         number: NodeNumber(node),
+        storage: StorageId([node as u8; 16]),
         live: true,
         addresses: BTreeMap::from([1, 2].map(|n| (NetworkNumber(n), address(n, node)))),
     };
     Configure {
         me: NodeNumber(me),
+        storage: StorageId([me as u8; 16]),
         cluster: ClusterId([9; 16]),
         key: Secret::new([3; 32]),
         timing: Timing::DEFAULT,
@@ -307,6 +309,24 @@ fn an_address_that_is_not_here_is_reported() {
     let report = wait_for("a report", || one.reports().pop());
     let usable: Vec<_> = report.interfaces.iter().map(|i| i.usable).collect();
     assert_eq!(usable, [true, false]);
+}
+
+/// V4: the machine that has the number of a deleted node does not hear that node's old copy.
+#[test]
+fn an_old_copy_of_a_node_is_not_heard() {
+    let port = free_port();
+    let mut old = configure(2, 2, port);
+    old.storage = StorageId([99; 16]);
+    let (one, copy) = (Guard::start(&configure(1, 2, port)), Guard::start(&old));
+    for guard in [&one, &copy] {
+        wait_for("a count of wrong seals", || {
+            guard
+                .notices()
+                .into_iter()
+                .find(|notice| matches!(notice, Notice::Rejected(kinds) if kinds["seal"] > 0))
+        });
+        assert!(guard.reports().iter().all(|r| r.links.iter().all(|l| !l.inbound)));
+    }
 }
 
 /// H8, V4: a cluster with another key on the same addresses is not heard, and is counted.

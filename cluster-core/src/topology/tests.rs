@@ -122,6 +122,25 @@ fn a_paused_node_doubts_itself() {
     assert!(!world.report(1).self_suspect, "it was punctual for a while");
 }
 
+/// H14: what a guard says of its release is known to its peers one packet later.
+#[test]
+fn a_release_is_visible_at_the_peers_at_once() {
+    let mut world = World::new(3, HIGH);
+    world.run(ms(2_050));
+    let said = world.now();
+    world.input(1, Input::Released(true));
+    world.run(ms(1));
+    for peer in [2, 3] {
+        assert!(world.peer(peer, 1).unwrap().released);
+        assert!(!world.peer(peer, 5 - peer).unwrap().released);
+        assert!(!world.reports_since(peer, said).is_empty(), "reported without being asked");
+    }
+    assert!(world.report(1).released);
+    world.input(1, Input::Released(false));
+    world.run(ms(1));
+    assert!(!world.peer(2, 1).unwrap().released && !world.report(1).released);
+}
+
 #[test]
 fn a_short_pause_is_nobodys_business() {
     let mut world = World::new(3, HIGH);

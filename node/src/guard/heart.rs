@@ -11,12 +11,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender};
 use std::time::Duration;
 
-use vedette_core::id::{NetworkNumber, Session};
+use vedette_core::id::{NetworkNumber, NodeNumber, Session, StorageId};
 use vedette_core::lease::Confirmation;
 use vedette_core::model::AgentStatus;
 use vedette_core::time::Instant;
 use vedette_core::topology::{Config, Input, Output, Peer, Reject, Rejected, Topology};
-use vedette_core::wire::Codec;
+use vedette_core::wire::{Codec, Ends};
 
 use super::nets::Nets;
 use super::probe::{Doubts, Target};
@@ -103,7 +103,28 @@ struct Beating {
 struct Cluster {
     configure: Configure,
     codec: Codec,
+    /// Of all members, in order of number, to be searched without allocation.
+    storages: Vec<(NodeNumber, StorageId)>,
     topology: Topology,
+}
+
+impl Cluster {
+    fn ends(&self, source: NodeNumber, destination: NodeNumber) -> Option<Ends> {
+        let storage = |node: NodeNumber| {
+            let at = self.storages.binary_search_by_key(&node, |(number, _)| *number).ok()?;
+            Some(self.storages[at].1)
+        };
+        Some(Ends { source: storage(source)?, destination: storage(destination)? })
+    }
+}
+
+fn storages(configure: &Configure) -> Vec<(NodeNumber, StorageId)> {
+    let own = (configure.me, configure.storage);
+    let mut all: Vec<_> = configure.peers.iter().map(|peer| (peer.number, peer.storage)).collect();
+    all.retain(|(number, _)| *number != configure.me);
+    all.push(own);
+    all.sort_unstable_by_key(|(number, _)| *number);
+    all
 }
 
 /// What is said of an agent that is not there. That it took part in the running cluster stays true.
@@ -229,12 +250,14 @@ impl Beating {
         match self.cluster.take() {
             Some(mut old) if same_cluster(&old.configure, &configure) => {
                 old.topology.reconfigure(now, config, &mut self.out);
-                self.cluster = Some(Cluster { configure, ..old });
+                let storages = storages(&configure);
+                self.cluster = Some(Cluster { configure, storages, ..old });
             }
             _ => {
                 let codec = Codec::new(configure.cluster, configure.key.bytes());
                 let topology = Topology::new(config, now);
-                self.cluster = Some(Cluster { configure, codec, topology });
+                let storages = storages(&configure);
+                self.cluster = Some(Cluster { configure, codec, storages, topology });
                 self.step(now, self.own.clone());
             }
         }
@@ -280,7 +303,7 @@ impl Beating {
                 let Ok((length, _)) = socket.recv_from(&mut buffer) else { break };
                 let network = net.own.number;
                 let Some(cluster) = &self.cluster else { break };
-                let input = match cluster.codec.decode(&buffer[..length]) {
+                let input = match cluster.codec.decode(&buffer[..length], |from, to| cluster.ends(from, to)) {
                     Ok(beat) => Input::Beat(network, beat),
                     Err(why) => Input::Garbage(why),
                 };
@@ -295,7 +318,8 @@ impl Beating {
         for output in out.drain(..) {
             match (output, &self.cluster) {
                 (Output::Send(beat), Some(cluster)) => {
-                    let packet = cluster.codec.encode(&beat);
+                    let Some(ends) = cluster.ends(beat.source, beat.destination) else { continue };
+                    let packet = cluster.codec.encode(&beat, &ends);
                     let to = (beat.destination, beat.network);
                     if let Some(network) = self.nets.send(now, to, &packet) {
                         self.interface_changed(now, network);
@@ -358,7 +382,7 @@ fn before(now: Instant, age: Duration) -> Instant {
 }
 
 fn same_cluster(old: &Configure, new: &Configure) -> bool {
-    (old.me, old.cluster, old.key) == (new.me, new.cluster, new.key)
+    (old.me, old.storage, old.cluster, old.key) == (new.me, new.storage, new.cluster, new.key)
 }
 
 fn topology_config(session: Session, configure: &Configure) -> Config {

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use vedette_core::id::{ClusterId, Hash, NetworkNumber, NodeNumber, Session};
+use vedette_core::id::{ClusterId, Hash, NetworkNumber, NodeNumber, Session, StorageId};
 use vedette_core::model::{AgentStatus, Priority, Timing};
 use vedette_core::observation::Report;
 
@@ -58,6 +58,8 @@ pub struct Confirmed {
 pub struct Configure {
     /// This node.
     pub me: NodeNumber,
+    /// Its storage: beats are sealed with it, so that an old copy of a node is a stranger.
+    pub storage: StorageId,
     /// The cluster.
     pub cluster: ClusterId,
     /// The cluster's secret, 32 bytes in hexadecimal digits.
@@ -115,6 +117,8 @@ pub struct OwnNetwork {
 pub struct PeerNode {
     /// Its number.
     pub number: NodeNumber,
+    /// Its storage.
+    pub storage: StorageId,
     /// Its committed host status is UP.
     pub live: bool,
     /// Its addresses, one a network.
@@ -204,6 +208,7 @@ mod tests {
         let address = IpAddr::from([127, 0, 0, 1]);
         Order::Configure(Box::new(Configure {
             me: NodeNumber(1),
+            storage: StorageId([1; 16]),
             cluster: ClusterId([1; 16]),
             key: Secret::new([0xab; 32]),
             timing: Timing::DEFAULT,
@@ -216,6 +221,7 @@ mod tests {
             }],
             peers: vec![PeerNode {
                 number: NodeNumber(2),
+                storage: StorageId([2; 16]),
                 live: true,
                 addresses: BTreeMap::from([(NetworkNumber(1), address)]),
             }],

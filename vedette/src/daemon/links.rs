@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tokio::sync::{mpsc, watch};
 use vedette_core::director::Input;
-use vedette_core::id::{ClusterId, NodeNumber, RaftId, Session};
+use vedette_core::id::{ClusterId, NodeNumber, RaftId, Session, StorageId};
 use vedette_core::model::AgentStatus;
 use vedette_core::observation::Report;
 use vedette_core::state::ClusterState;
@@ -293,6 +293,7 @@ fn configure(ground: &Known, known: &Surroundings, state: &ClusterState) -> Conf
         known.members.iter().filter(|(number, _)| **number != ground.me).map(|(number, peer)| {
             PeerNode {
                 number: *number,
+                storage: peer.storage,
                 live: surroundings::is_live(state, *number),
                 addresses: peer
                     .addresses
@@ -303,6 +304,7 @@ fn configure(ground: &Known, known: &Surroundings, state: &ClusterState) -> Conf
         });
     Configure {
         me: ground.me,
+        storage: own.map_or(StorageId([0; 16]), |own| own.storage),
         cluster: ground.cluster,
         key: Secret::new(ground.key.0),
         timing: known.settings.timing,
