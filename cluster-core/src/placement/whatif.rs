@@ -104,6 +104,7 @@ fn enlist(manager: &mut Manager, node: NodeNumber) {
         maintenance: false,
         backing: Backing::None,
         session: Session::default(),
+        epoch: 0,
     });
     member.stopped = None;
 }
