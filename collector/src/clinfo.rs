@@ -8,8 +8,10 @@
 
 mod cluster;
 mod event;
+mod group;
 pub mod incident;
 mod local;
+pub mod manager;
 mod membership;
 mod network;
 mod node;
@@ -25,10 +27,15 @@ use vedette_core::view::View;
 
 pub use cluster::{ClusterDoc, RedundancyDoc, TimingDoc};
 pub use event::{EventDoc, SubjectDoc};
+pub use group::{
+    Balance, BlockedDoc, FailCountDoc, GroupDoc, InstanceDoc, LocationDoc, ResourceDoc,
+    ResourceStateDoc,
+};
 pub use incident::{
     IncidentDoc, IncidentEventDoc, IncidentState, IncidentStepDoc, OutageDoc, StepKind,
 };
 pub use local::{LocalDoc, SeenInterfaceDoc, SeenPeerDoc};
+pub use manager::{EndedDoc, ManagerDoc, MemberDoc, QueuedDoc, RunningDoc};
 pub use membership::PortDoc;
 pub use network::{InterfaceDoc, LinkDoc, LinkSeenDoc, NetworkDoc};
 pub use node::NodeDoc;
@@ -72,6 +79,12 @@ pub struct StatusDoc {
     pub nodes: Vec<NodeDoc>,
     /// Every network.
     pub networks: Vec<NetworkDoc>,
+    /// Everything that is in maintenance, one sentence each: nothing is moved or restarted there.
+    pub maintenance: Vec<String>,
+    /// The cluster manager: the event in progress and what waits.
+    pub manager: ManagerDoc,
+    /// Every resource group.
+    pub groups: Vec<GroupDoc>,
     /// The last events, oldest first.
     pub events: Vec<EventDoc>,
 }
@@ -92,6 +105,9 @@ impl StatusDoc {
             local: LocalDoc::new(seen),
             nodes: NodeDoc::all(seen.view),
             networks: NetworkDoc::all(seen.view),
+            maintenance: manager::maintenance(&seen.view.state),
+            manager: ManagerDoc::new(seen),
+            groups: GroupDoc::all(seen.view),
             events: last.iter().map(|record| EventDoc::new(record)).collect(),
         }
     }

@@ -1,11 +1,11 @@
-//! One member: both its statuses, since when, and why (spec A8, A9, A10).
+//! One member: its statuses, since when, and why (spec A8, A9, A10), and its manager (H11).
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use vedette_core::model::{AgentStatus, HostStatus, Node, Role};
 use vedette_core::view::View;
 
-use super::InterfaceDoc;
+use super::{InterfaceDoc, MemberDoc};
 
 /// A node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -41,6 +41,8 @@ pub struct NodeDoc {
     pub incident: Option<u64>,
     /// When it was added.
     pub added_at: String,
+    /// Its manager: whether it takes part in events, and how far it is.
+    pub manager: MemberDoc,
     /// Its interfaces, in the order of the networks.
     pub interfaces: Vec<InterfaceDoc>,
 }
@@ -63,6 +65,7 @@ impl NodeDoc {
             jeopardy: view.state.in_jeopardy(node),
             incident: node.incident,
             added_at: node.added_at.to_string(),
+            manager: MemberDoc::new(&view.state, node.number),
             interfaces: InterfaceDoc::of_node(view, node),
         }
     }

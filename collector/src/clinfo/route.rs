@@ -9,7 +9,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use vedette_core::id::NetworkNumber;
+use vedette_core::group::{Group, Instance, ResourceKind, ResourceState};
+use vedette_core::id::{NetworkNumber, NodeNumber};
 use vedette_core::model::{HostStatus, InterfaceStatus, Node, Priority};
 use vedette_core::view::View;
 
@@ -52,7 +53,7 @@ pub struct AvailabilityDoc {
     pub address: String,
     /// Whether it answers.
     pub available: bool,
-    /// Whose it is.
+    /// Whose it is; of a service address who has it, empty if nobody does.
     pub node: String,
     /// On which network.
     pub network: String,
@@ -62,6 +63,10 @@ pub struct AvailabilityDoc {
     /// Status of the host.
     #[schema(value_type = String, example = "UP")]
     pub host_status: HostStatus,
+    /// The resource group, if it is a service address.
+    pub group: Option<String>,
+    /// Its resource of that group.
+    pub resource: Option<String>,
 }
 
 /// An interface that works.
@@ -119,8 +124,13 @@ fn working(view: &View, node: &Node) -> Vec<Working> {
 }
 
 impl AvailabilityDoc {
-    /// Whether `address` answers; `None` if no member has it.
+    /// Whether `address` answers: one of a node's own, or a service address (spec H26). `None` if
+    /// the cluster does not have it.
     pub fn new(view: &View, address: IpAddr) -> Option<Self> {
+        Self::of_node(view, address).or_else(|| Self::of_group(view, address))
+    }
+
+    fn of_node(view: &View, address: IpAddr) -> Option<Self> {
         view.state.nodes.values().find_map(|node| {
             let (network, own) = node.interfaces.iter().find(|(_, own)| own.address == address)?;
             Some(Self {
@@ -130,7 +140,45 @@ impl AvailabilityDoc {
                 network: view.state.network_name(*network),
                 interface_status: own.status,
                 host_status: node.host,
+                group: None,
+                resource: None,
             })
         })
     }
+
+    fn of_group(view: &View, address: IpAddr) -> Option<Self> {
+        let state = &*view.state;
+        let (def, resource, network) = state.definition.groups.iter().find_map(|def| {
+            def.resources.iter().find_map(|resource| match resource.kind {
+                ResourceKind::Address { address: own, network, .. } if own == address => {
+                    Some((def, resource, network))
+                }
+                _ => None,
+            })
+        })?;
+        let holder = state.groups.get(&def.name).and_then(|group| has(group, &resource.name));
+        let node = holder.and_then(|number| state.nodes.get(&number));
+        let interface_status = node
+            .and_then(|node| node.interfaces.get(&network))
+            .map_or(InterfaceStatus::Unknown, |own| own.status);
+        let host_status = node.map_or(HostStatus::Unknown, |node| node.host);
+        Some(Self {
+            address: address.to_string(),
+            available: host_status == HostStatus::Up && interface_status == InterfaceStatus::Up,
+            node: node.map_or_else(String::new, |node| node.name.clone()),
+            network: state.network_name(network),
+            interface_status,
+            host_status,
+            group: Some(def.name.clone()),
+            resource: Some(resource.name.clone()),
+        })
+    }
+}
+
+/// The node on which a resource works.
+fn has(group: &Group, resource: &str) -> Option<NodeNumber> {
+    let works = |instance: &Instance| {
+        instance.resources.get(resource).is_some_and(|own| own.state == ResourceState::Online)
+    };
+    group.instances.iter().find(|(_, instance)| works(instance)).map(|(node, _)| *node)
 }

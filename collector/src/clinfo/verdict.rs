@@ -8,12 +8,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use vedette_core::group::GroupState;
 use vedette_core::model::{
     AgentStatus, HostStatus, InterfaceStatus, NetworkStatus, Node, Role, Substate,
 };
 use vedette_core::state::ClusterState;
 use vedette_core::time::WallTime;
 use vedette_core::view::View;
+
+mod groups;
 
 use super::cluster::networks_up;
 use super::{RedundancyDoc, Seen};
@@ -71,6 +74,9 @@ impl Verdict {
         if !state.seeded {
             let sentence =
                 format!("{} is down: it waits for {}.", state.name, waiting_for(seen.view));
+            return Self { level: Level::Failed, sentence, problems };
+        }
+        if let Some(sentence) = does_not_serve(state, &problems) {
             return Self { level: Level::Failed, sentence, problems };
         }
         match problems.first() {
@@ -150,13 +156,31 @@ fn all_is_well(state: &ClusterState) -> String {
     )
 }
 
-/// The worst problem, how many more there are, and what is left.
-fn degraded(state: &ClusterState, worst: &str, problems: usize) -> String {
-    let more = match problems - 1 {
+/// What is said when a group needs an operator: the cluster as such works, and yet somebody's
+/// service does not.
+fn does_not_serve(state: &ClusterState, problems: &[String]) -> Option<String> {
+    let mut broken = state.groups.iter().filter(|(_, group)| group.state() == GroupState::Error);
+    let (name, _) = broken.next()?;
+    let others = match broken.count() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let worst = problems.first().map_or("", String::as_str);
+    Some(format!("{} does not serve {name}{others}: {worst}{}.", state.name, more(problems.len())))
+}
+
+/// How many problems there are beside the one that was told.
+fn more(problems: usize) -> String {
+    match problems.saturating_sub(1) {
         0 => String::new(),
         1 => " (and 1 more problem)".to_owned(),
         many => format!(" (and {many} more problems)"),
-    };
+    }
+}
+
+/// The worst problem, how many more there are, and what is left.
+fn degraded(state: &ClusterState, worst: &str, problems: usize) -> String {
+    let more = more(problems);
     let (up, all) = (state.nodes_up().count(), state.nodes.len());
     let networks = match (networks_up(state), state.networks.len()) {
         (up, all) if up == all => String::new(),
@@ -199,6 +223,7 @@ fn problems(seen: Seen<'_>) -> Vec<String> {
             format!("its substate is {} {}", state.substate, since(state.substate_since, seen.now)),
         ));
     }
+    found.extend(groups::problems(state, seen.now));
     found.sort_by_key(|(rank, _)| *rank);
     found.into_iter().map(|(_, problem)| problem).collect()
 }

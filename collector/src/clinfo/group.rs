@@ -1,0 +1,405 @@
+//! Resource groups: where each is, how each of its resources does, and what stands in its way
+//! (spec H24 to H28).
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use vedette_core::event::ManagerState;
+use vedette_core::group::{
+    FailCount, Group, GroupDef, GroupState, Instance, Policy, ResourceDef, ResourceKind,
+    ResourceState,
+};
+use vedette_core::id::NodeNumber;
+use vedette_core::state::ClusterState;
+use vedette_core::view::View;
+
+/// A resource group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GroupDoc {
+    /// Its number in the MIB and in events.
+    pub number: u16,
+    /// Its name.
+    pub name: String,
+    /// `cascading`, `rotating` or `concurrent`; `null` for a group that is on its way out.
+    #[schema(value_type = Option<String>, example = "cascading")]
+    pub policy: Option<Policy>,
+    /// `UNKNOWN`, `ONLINE`, `OFFLINE`, `ACQUIRING`, `RELEASING`, `ERROR` or `UNMANAGED`.
+    #[schema(value_type = String, example = "ONLINE")]
+    pub state: GroupState,
+    /// Since when.
+    pub since: String,
+    /// The node that has it; of a concurrent group the first.
+    pub owner: Option<String>,
+    /// Its number.
+    pub owner_number: Option<u16>,
+    /// Every node that has something of it.
+    pub owners: Vec<String>,
+    /// The nodes it may run on, best first.
+    pub nodes: Vec<String>,
+    /// Whether a cascading group goes back to a better node that returns.
+    pub fallback: bool,
+    /// Whether nothing is done about it: it, or the whole cluster, is in maintenance.
+    pub maintenance: bool,
+    /// An operator wants it to be off.
+    pub wanted_offline: bool,
+    /// An operator moved it to this node.
+    pub preferred: Option<String>,
+    /// A node that was stopped took it along; it waits for that node.
+    pub held_for: Option<String>,
+    /// Where it ran last.
+    pub last: Option<String>,
+    /// Why nothing is done about it until an operator says so.
+    pub blocked: Option<BlockedDoc>,
+    /// Nodes that it does not go to until failures are cleared.
+    pub avoid: Vec<String>,
+    /// Failures, until they are cleared.
+    pub fails: Vec<FailCountDoc>,
+    /// How many times it was brought online on a node other than the last.
+    pub failovers: u64,
+    /// Where something of it may be active.
+    pub instances: Vec<InstanceDoc>,
+    /// Its resources, in the order in which they are acquired.
+    pub resources: Vec<ResourceDoc>,
+}
+
+/// What blocks a group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BlockedDoc {
+    /// On which node, if on one.
+    pub node: Option<String>,
+    /// Why.
+    pub why: String,
+    /// Since when.
+    pub since: String,
+}
+
+/// Failures of a resource on a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FailCountDoc {
+    /// The node.
+    pub node: String,
+    /// Its number.
+    pub node_number: u16,
+    /// The resource.
+    pub resource: String,
+    /// How many since they were cleared.
+    pub count: u32,
+    /// When it failed last.
+    pub last: String,
+    /// What was seen.
+    pub why: String,
+}
+
+/// A group on a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct InstanceDoc {
+    /// The node.
+    pub node: String,
+    /// Its number.
+    pub node_number: u16,
+    /// State of the group there.
+    #[schema(value_type = String, example = "ONLINE")]
+    pub state: GroupState,
+    /// Since when.
+    pub since: String,
+    /// The log index that allowed it: a fencing token.
+    pub token: u64,
+    /// Its resources there, in the order in which they are acquired.
+    pub resources: Vec<ResourceStateDoc>,
+}
+
+/// A resource on a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ResourceStateDoc {
+    /// Its name.
+    pub name: String,
+    /// `UNKNOWN`, `ONLINE`, `OFFLINE`, `STARTING`, `STOPPING` or `FAILED`.
+    #[schema(value_type = String, example = "ONLINE")]
+    pub state: ResourceState,
+    /// Since when.
+    pub since: String,
+    /// What is to be said about it.
+    pub detail: String,
+}
+
+/// A resource, as it is configured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ResourceDoc {
+    /// Its name.
+    pub name: String,
+    /// Its number in the MIB; 0 if it has none yet.
+    pub number: u16,
+    /// `address`, `file_system`, `volume_group`, `application` or `ocf`.
+    #[schema(example = "address")]
+    pub kind: String,
+    /// What it is, in a few words.
+    #[schema(example = "10.91.0.100/24 on neta")]
+    pub what: String,
+    /// The address, if it is one.
+    pub address: Option<String>,
+}
+
+/// Where a group is: the question of `cl_getgroupnodestates` in one answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LocationDoc {
+    /// The group.
+    pub group: String,
+    /// Its state.
+    #[schema(value_type = String, example = "ONLINE")]
+    pub state: GroupState,
+    /// Since when.
+    pub since: String,
+    /// The node where it is in service; of a concurrent group the first.
+    pub node: Option<String>,
+    /// Its number.
+    pub node_number: Option<u16>,
+    /// Every node where it is in service.
+    pub nodes: Vec<String>,
+    /// Its service addresses.
+    pub addresses: Vec<String>,
+    /// Whether the answering node is part of a quorum. If not, this is what it knew last.
+    pub quorate: bool,
+}
+
+/// What a load balancer wants to know of the answering node and a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Balance {
+    /// The group is in service on this node.
+    Active,
+    /// This node would take the group, and does not have it.
+    Standby,
+    /// The group is in service somewhere.
+    Online,
+}
+
+impl GroupDoc {
+    /// One group of a view.
+    pub fn new(view: &View, name: &str, group: &Group) -> Self {
+        let state = &*view.state;
+        let def = state.definition.group(name);
+        let node_name = |node: NodeNumber| state.node_name(node);
+        let owner = group.owner();
+        Self {
+            number: group.number,
+            name: name.into(),
+            policy: def.map(|def| def.policy),
+            state: group.state(),
+            since: group.since.to_string(),
+            owner: owner.map(node_name),
+            owner_number: owner.map(|node| node.0),
+            owners: group.instances.keys().copied().map(node_name).collect(),
+            nodes: def.into_iter().flat_map(|def| &def.nodes).copied().map(node_name).collect(),
+            fallback: def.is_some_and(|def| def.fallback),
+            maintenance: group.maintenance || state.manager.maintenance,
+            wanted_offline: group.wanted_offline,
+            preferred: group.preferred.map(node_name),
+            held_for: group.held_for.map(node_name),
+            last: group.last.map(node_name),
+            blocked: group.blocked.as_ref().map(|blocked| BlockedDoc {
+                node: blocked.node.map(node_name),
+                why: blocked.why.clone(),
+                since: blocked.since.to_string(),
+            }),
+            avoid: group.avoid.iter().copied().map(node_name).collect(),
+            fails: group.fails.iter().map(|fail| FailCountDoc::new(state, fail)).collect(),
+            failovers: group.failovers,
+            instances: instances(state, def, group),
+            resources: resources(state, def, group),
+        }
+    }
+
+    /// Every group: those of the configuration in its order, then those on their way out.
+    pub fn all(view: &View) -> Vec<Self> {
+        in_order(&view.state).map(|(name, group)| Self::new(view, name, group)).collect()
+    }
+
+    /// The group with that name or number.
+    pub fn find(view: &View, name_or_number: &str) -> Option<Self> {
+        find(&view.state, name_or_number).map(|(name, group)| Self::new(view, name, group))
+    }
+}
+
+/// Groups in the order of the configuration; those that are on their way out come last.
+fn in_order(state: &ClusterState) -> impl Iterator<Item = (&str, &Group)> {
+    let known =
+        state.definition.groups.iter().filter_map(|def| state.groups.get_key_value(&def.name));
+    let leaving = state.groups.iter().filter(|(name, _)| state.definition.group(name).is_none());
+    known.chain(leaving).map(|(name, group)| (name.as_str(), group))
+}
+
+/// The group with that name or, if there is none of that name, that number.
+fn find<'a>(state: &'a ClusterState, name_or_number: &str) -> Option<(&'a str, &'a Group)> {
+    let numbered = || {
+        let number: u16 = name_or_number.parse().ok()?;
+        state.groups.iter().find(|(_, group)| group.number == number)
+    };
+    let found = state.groups.get_key_value(name_or_number).or_else(numbered);
+    found.map(|(name, group)| (name.as_str(), group))
+}
+
+impl FailCountDoc {
+    fn new(state: &ClusterState, fail: &FailCount) -> Self {
+        Self {
+            node: state.node_name(fail.node),
+            node_number: fail.node.0,
+            resource: fail.resource.clone(),
+            count: fail.count,
+            last: fail.last.to_string(),
+            why: fail.why.clone(),
+        }
+    }
+}
+
+fn instances(state: &ClusterState, def: Option<&GroupDef>, group: &Group) -> Vec<InstanceDoc> {
+    let doc = |(node, instance): (&NodeNumber, &Instance)| InstanceDoc {
+        node: state.node_name(*node),
+        node_number: node.0,
+        state: instance.state,
+        since: instance.since.to_string(),
+        token: instance.token,
+        resources: resource_states(def, instance),
+    };
+    group.instances.iter().map(doc).collect()
+}
+
+/// In the order of the configuration; what it does not know any more comes last.
+fn resource_states(def: Option<&GroupDef>, instance: &Instance) -> Vec<ResourceStateDoc> {
+    let place = |name: &str| {
+        let list = def.map_or(&[][..], |def| &def.resources);
+        list.iter().position(|resource| resource.name == name).unwrap_or(usize::MAX)
+    };
+    let mut all: Vec<_> = instance.resources.iter().collect();
+    all.sort_by_key(|(name, _)| place(name));
+    all.into_iter()
+        .map(|(name, status)| ResourceStateDoc {
+            name: name.clone(),
+            state: status.state,
+            since: status.since.to_string(),
+            detail: status.detail.clone(),
+        })
+        .collect()
+}
+
+fn resources(state: &ClusterState, def: Option<&GroupDef>, group: &Group) -> Vec<ResourceDoc> {
+    let doc = |resource: &ResourceDef| ResourceDoc {
+        name: resource.name.clone(),
+        number: group.resource_numbers.get(&resource.name).copied().unwrap_or(0),
+        kind: resource.kind.name().into(),
+        what: what(state, &resource.kind),
+        address: address(resource).map(|address| address.to_string()),
+    };
+    def.into_iter().flat_map(|def| &def.resources).map(doc).collect()
+}
+
+/// A resource in a few words.
+fn what(state: &ClusterState, kind: &ResourceKind) -> String {
+    match kind {
+        ResourceKind::Address { address, prefix, network, .. } => {
+            format!("{address}/{prefix} on {}", state.network_name(*network))
+        }
+        ResourceKind::FileSystem { device, mount_point, .. } => {
+            format!("{device} at {mount_point}")
+        }
+        ResourceKind::VolumeGroup { name } => name.clone(),
+        ResourceKind::Application { start, .. } => start.join(" "),
+        ResourceKind::Ocf { provider, agent, .. } => format!("ocf:{provider}:{agent}"),
+    }
+}
+
+pub(super) fn address(resource: &ResourceDef) -> Option<IpAddr> {
+    match resource.kind {
+        ResourceKind::Address { address, .. } => Some(address),
+        _ => None,
+    }
+}
+
+impl LocationDoc {
+    /// Where the group with that name or number is.
+    pub fn find(view: &View, name_or_number: &str) -> Option<Self> {
+        let state = &*view.state;
+        let (name, group) = find(state, name_or_number)?;
+        let serving: Vec<NodeNumber> = serving(group).collect();
+        let def = state.definition.group(name);
+        let addresses = def.into_iter().flat_map(|def| &def.resources).filter_map(address);
+        Some(Self {
+            group: name.into(),
+            state: group.state(),
+            since: group.since.to_string(),
+            node: serving.first().map(|node| state.node_name(*node)),
+            node_number: serving.first().map(|node| node.0),
+            nodes: serving.iter().map(|node| state.node_name(*node)).collect(),
+            addresses: addresses.map(|address| address.to_string()).collect(),
+            quorate: view.local.quorate,
+        })
+    }
+}
+
+/// Nodes where a group is in service; left running by a forced stop is in service too (spec H21).
+fn serving(group: &Group) -> impl Iterator<Item = NodeNumber> {
+    let serves = |state| matches!(state, GroupState::Online | GroupState::Unmanaged);
+    group.instances.iter().filter(move |(_, own)| serves(own.state)).map(|(node, _)| *node)
+}
+
+impl Balance {
+    /// Its spelling.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Standby => "standby",
+            Self::Online => "online",
+        }
+    }
+
+    /// Whether it holds for the group with that name or number; if not, why. `None` if there is no
+    /// such group. A node without a quorum claims nothing.
+    pub fn holds(self, view: &View, name_or_number: &str) -> Option<Result<(), String>> {
+        let (name, group) = find(&view.state, name_or_number)?;
+        let own = view.state.node_name(view.local.node);
+        if !view.local.quorate {
+            return Some(Err(format!("{own} is not part of a quorum, so it claims nothing")));
+        }
+        let here = serving(group).any(|node| node == view.local.node);
+        let answer = match self {
+            Self::Active if here => Ok(()),
+            Self::Active => Err(elsewhere(view, name, group, &own)),
+            Self::Standby => standby(view, name, group, &own),
+            Self::Online if serving(group).next().is_some() => Ok(()),
+            Self::Online => Err(format!("{name} is {} and in service nowhere", group.state())),
+        };
+        Some(answer)
+    }
+}
+
+fn elsewhere(view: &View, name: &str, group: &Group, own: &str) -> String {
+    match serving(group).next() {
+        Some(node) => {
+            format!("{name} is in service on {} and not on {own}", view.state.node_name(node))
+        }
+        None => format!("{name} is {} and not in service on {own}", group.state()),
+    }
+}
+
+/// Whether the answering node would take a group that it does not have.
+fn standby(view: &View, name: &str, group: &Group, own: &str) -> Result<(), String> {
+    let (state, node) = (&view.state, view.local.node);
+    let listed = state.definition.group(name).is_some_and(|def| def.nodes.contains(&node));
+    let member = state.manager.members.get(&node);
+    let ready = member.is_some_and(|member| {
+        member.joined && !matches!(member.state, ManagerState::Done | ManagerState::Error)
+    });
+    if group.instances.contains_key(&node) {
+        Err(format!("{own} has {name} itself"))
+    } else if !listed {
+        Err(format!("{name} may not run on {own}"))
+    } else if !ready {
+        Err(format!("the manager of {own} takes no part in events"))
+    } else if member.is_some_and(|member| member.maintenance) {
+        Err(format!("{own} is in maintenance"))
+    } else if group.avoid.contains(&node) {
+        Err(format!("{own} is avoided by {name} because of failures there"))
+    } else {
+        Ok(())
+    }
+}

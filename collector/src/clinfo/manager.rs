@@ -1,0 +1,576 @@
+//! The cluster manager: which event runs, how far it is and on whom it waits; what waits behind it;
+//! and the manager of every node (spec H11 to H18).
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use vedette_core::event::{
+    CommandOutcome, Ended, Event, ManagerState, Running, Stage, StopMode, Trigger,
+};
+use vedette_core::id::NodeNumber;
+use vedette_core::rules::NodeSet;
+use vedette_core::state::ClusterState;
+use vedette_core::takeover::Backing;
+use vedette_core::time::WallTime;
+use vedette_core::view::View;
+
+use super::Seen;
+
+/// The cluster manager as a whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ManagerDoc {
+    /// Nothing is moved and nothing restarted in the whole cluster.
+    pub maintenance: bool,
+    /// The event in progress.
+    pub in_progress: Option<RunningDoc>,
+    /// Events that wait, in the order in which they will be taken.
+    pub queue: Vec<QueuedDoc>,
+    /// Events that ended lately, oldest first.
+    pub recent: Vec<EndedDoc>,
+    /// How many ended over the life of the cluster.
+    pub ended: u64,
+    /// The managers of the nodes.
+    pub members: Vec<MemberDoc>,
+    /// Nodes that are being fenced.
+    pub fencing: Vec<FencingDoc>,
+    /// The version of the rules in force; 0 are the built-in ones.
+    pub rules_version: u32,
+    /// The version of the configuration document in force; 0 if there never was one.
+    pub configuration_version: u32,
+    /// A configuration document that is being verified.
+    pub pending_configuration: Option<PendingDoc>,
+}
+
+/// The manager of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MemberDoc {
+    /// The node.
+    pub node: String,
+    /// Its number.
+    pub number: u16,
+    /// `unknown`, `init`, `joining`, `stable`, `unstable`, `voting`, `rp_running`, `barrier`,
+    /// `cbarrier`, `done` or `error`.
+    #[schema(value_type = String, example = "stable")]
+    pub state: ManagerState,
+    /// Since when; `null` if there never was one.
+    pub since: Option<String>,
+    /// Whether it takes part in events.
+    pub joined: bool,
+    /// How it was stopped, if an operator did: `graceful`, `takeover` or `forced`.
+    #[schema(value_type = Option<String>)]
+    pub stopped: Option<StopMode>,
+    /// Nothing is moved from or to it, nothing restarted on it.
+    pub maintenance: bool,
+    /// What ends its ownership if its processes cannot act: `none`, `kernel` or `watchdog`.
+    #[schema(value_type = String, example = "kernel")]
+    pub backing: Backing,
+}
+
+/// The event in progress.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RunningDoc {
+    /// Its id.
+    pub id: u64,
+    /// Its name, such as `node_down`.
+    pub name: String,
+    /// Its name and what it is about, such as `node_down n3`.
+    pub what: String,
+    /// Why it was queued.
+    pub cause: String,
+    /// The node on which it happened.
+    pub node: Option<String>,
+    /// The incident it belongs to.
+    pub incident: u64,
+    /// When it was taken from the queue.
+    pub began: String,
+    /// How long ago that was.
+    pub age_ms: u64,
+    /// Whether it runs longer than it should.
+    pub too_long: bool,
+    /// `voting`, `running` or `error`.
+    #[schema(value_type = String, example = "running")]
+    pub stage: Stage,
+    /// When that stage began.
+    pub stage_since: String,
+    /// How far it is, in one sentence.
+    pub progress: String,
+    /// Its recovery program; empty while it is voted on.
+    pub program: String,
+    /// The phase that runs, counted from 1; 0 while it is voted on.
+    pub step: usize,
+    /// How many phases there are.
+    pub steps: usize,
+    /// How many times the phase was tried again.
+    pub attempt: u32,
+    /// Who takes part, and how far each is.
+    pub participants: Vec<ParticipantDoc>,
+    /// Its phases.
+    pub phases: Vec<PhaseDoc>,
+    /// What the groups do in it.
+    pub moves: Vec<MoveDoc>,
+    /// Groups that stay as they are, and why.
+    pub stays: Vec<StayDoc>,
+    /// Commands that ended in earlier phases.
+    pub done: Vec<DoneDoc>,
+}
+
+/// A node that takes part in an event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ParticipantDoc {
+    /// The node.
+    pub node: String,
+    /// Its number.
+    pub number: u16,
+    /// How far it is.
+    pub stands: Standing,
+    /// How its commands of this phase ended.
+    pub commands: Vec<CommandDoc>,
+}
+
+/// How far a participant is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// It has not approved the event yet.
+    Asked,
+    /// It approved the event.
+    Approved,
+    /// Its commands run.
+    Running,
+    /// It waits at the barrier.
+    Arrived,
+    /// A command failed on it.
+    Failed,
+}
+
+impl Standing {
+    /// Its spelling.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Asked => "asked",
+            Self::Approved => "approved",
+            Self::Running => "running",
+            Self::Arrived => "arrived",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// A phase of a recovery program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PhaseDoc {
+    /// Counted from 1.
+    pub step: usize,
+    /// `done`, `running`, `failed` or `waiting`.
+    #[schema(example = "running")]
+    pub state: String,
+    /// What runs in it, in parallel.
+    pub commands: Vec<PhaseCommandDoc>,
+}
+
+/// A command of a phase.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PhaseCommandDoc {
+    /// On whom: `all`, `event` or `other`.
+    #[schema(value_type = String, example = "all")]
+    pub nodes: NodeSet,
+    /// The command line.
+    pub command: String,
+    /// The status that means success; `null` if every status does.
+    pub expected: Option<i32>,
+}
+
+/// How a command ended on a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CommandDoc {
+    /// The command line.
+    pub command: String,
+    /// Whether its status was the expected one.
+    pub expected: bool,
+    /// How many times it was run.
+    pub runs: u32,
+    /// How the last run ended, in a few words.
+    pub result: String,
+    /// The first part of what it printed.
+    pub output: String,
+    /// How long the last run took.
+    pub duration_ms: u64,
+}
+
+/// A group that moves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MoveDoc {
+    /// The group.
+    pub group: String,
+    /// Nodes that release it.
+    pub release: Vec<String>,
+    /// Nodes that acquire it.
+    pub acquire: Vec<String>,
+    /// Why.
+    pub reason: String,
+}
+
+/// A group that stays as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StayDoc {
+    /// The group.
+    pub group: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// A command that ended in an earlier phase.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DoneDoc {
+    /// The phase, counted from 1.
+    pub step: usize,
+    /// The node.
+    pub node: String,
+    /// The command line.
+    pub command: String,
+    /// How it ended.
+    pub result: String,
+    /// How long it ran.
+    pub duration_ms: u64,
+}
+
+/// An event that waits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct QueuedDoc {
+    /// Its id.
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    /// Its name and what it is about.
+    pub what: String,
+    /// Why it was queued.
+    pub cause: String,
+    /// The node on which it happened.
+    pub node: Option<String>,
+    /// The incident it belongs to.
+    pub incident: u64,
+    /// When it was queued.
+    pub at: String,
+}
+
+/// An event that is over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EndedDoc {
+    /// Its id.
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    /// Its name and what it is about.
+    pub what: String,
+    /// The incident it belongs to.
+    pub incident: u64,
+    /// How it ended.
+    #[schema(example = "completed")]
+    pub how: String,
+    /// When it was taken from the queue.
+    pub began: String,
+    /// When it ended.
+    pub ended: String,
+    /// The time between.
+    pub duration_ms: u64,
+}
+
+/// A node that is being fenced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FencingDoc {
+    /// The node.
+    pub node: String,
+    /// Who calls the agent.
+    pub by: String,
+    /// Counts the calls.
+    pub attempt: u32,
+    /// When it was asked for.
+    pub since: String,
+    /// How the last call failed, if one did.
+    pub failure: Option<String>,
+}
+
+/// A configuration document that is being verified.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PendingDoc {
+    /// Log index of the proposal.
+    pub id: u64,
+    /// Who gave it.
+    pub author: String,
+    /// Why.
+    pub comment: String,
+    /// Nodes that have not answered yet.
+    pub waiting_for: Vec<String>,
+    /// What speaks against it, `node: finding`.
+    pub findings: Vec<String>,
+}
+
+impl ManagerDoc {
+    /// The cluster manager of a view.
+    pub fn new(seen: Seen<'_>) -> Self {
+        let state = &*seen.view.state;
+        let manager = &state.manager;
+        Self {
+            maintenance: manager.maintenance,
+            in_progress: manager.current.as_ref().map(|r| RunningDoc::new(state, r, seen.now)),
+            queue: manager.queue.iter().map(|event| QueuedDoc::new(state, event)).collect(),
+            recent: manager.recent.iter().map(|ended| EndedDoc::new(state, ended)).collect(),
+            ended: manager.ended,
+            members: MemberDoc::all(seen.view),
+            fencing: fencing(state),
+            rules_version: state.rules.active,
+            configuration_version: state.documents.active,
+            pending_configuration: pending(state),
+        }
+    }
+}
+
+impl MemberDoc {
+    /// The manager of a node; `unknown` where there never was one.
+    pub fn new(state: &ClusterState, number: NodeNumber) -> Self {
+        let member = state.manager.members.get(&number);
+        Self {
+            node: state.node_name(number),
+            number: number.0,
+            state: member.map_or(ManagerState::Unknown, |member| member.state),
+            since: member.map(|member| member.since.to_string()),
+            joined: member.is_some_and(|member| member.joined),
+            stopped: member.and_then(|member| member.stopped),
+            maintenance: member.is_some_and(|member| member.maintenance),
+            backing: member.map_or(Backing::None, |member| member.backing),
+        }
+    }
+
+    /// The managers of all members, by number.
+    pub fn all(view: &View) -> Vec<Self> {
+        view.state.nodes.keys().map(|number| Self::new(&view.state, *number)).collect()
+    }
+}
+
+impl RunningDoc {
+    /// The event in progress.
+    pub fn new(state: &ClusterState, running: &Running, now: WallTime) -> Self {
+        let event = &running.event;
+        Self {
+            id: event.id,
+            name: event.trigger.name().into(),
+            what: what(state, &event.trigger),
+            cause: event.cause.clone(),
+            node: event.trigger.node().map(|node| state.node_name(node)),
+            incident: event.incident,
+            began: running.began.to_string(),
+            age_ms: millis_between(running.began, now),
+            too_long: running.too_long,
+            stage: running.stage,
+            stage_since: running.since.to_string(),
+            progress: progress(state, running),
+            program: running.program.path.clone(),
+            step: if running.stage == Stage::Voting { 0 } else { running.phase + 1 },
+            steps: running.program.phases.len(),
+            attempt: running.attempt,
+            participants: participants(state, running),
+            phases: phases(running),
+            moves: moves(state, running),
+            stays: stays(running),
+            done: done(state, running),
+        }
+    }
+}
+
+impl QueuedDoc {
+    fn new(state: &ClusterState, event: &Event) -> Self {
+        Self {
+            id: event.id,
+            name: event.trigger.name().into(),
+            what: what(state, &event.trigger),
+            cause: event.cause.clone(),
+            node: event.trigger.node().map(|node| state.node_name(node)),
+            incident: event.incident,
+            at: event.at.to_string(),
+        }
+    }
+}
+
+impl EndedDoc {
+    fn new(state: &ClusterState, over: &Ended) -> Self {
+        Self {
+            id: over.event.id,
+            name: over.event.trigger.name().into(),
+            what: what(state, &over.event.trigger),
+            incident: over.event.incident,
+            how: over.how.clone(),
+            began: over.began.to_string(),
+            ended: over.ended.to_string(),
+            duration_ms: millis_between(over.began, over.ended),
+        }
+    }
+}
+
+impl CommandDoc {
+    fn new(outcome: &CommandOutcome) -> Self {
+        Self {
+            command: outcome.command.clone(),
+            expected: outcome.expected,
+            runs: outcome.runs,
+            result: outcome.outcome.summary(),
+            output: outcome.outcome.output.clone(),
+            duration_ms: outcome.outcome.duration_ms,
+        }
+    }
+}
+
+/// An event's name and what it is about: `node_down n3`, `swap_adapter n1/neta`, `group_move web`.
+pub fn what(state: &ClusterState, trigger: &Trigger) -> String {
+    let name = trigger.name();
+    let node = |node: &NodeNumber| state.node_name(*node);
+    match trigger {
+        Trigger::NodeDown { node: number, stop: Some(how) } => {
+            format!("{name} {} ({how})", node(number))
+        }
+        Trigger::NodeUp(number) | Trigger::NodeDown { node: number, stop: None } => {
+            format!("{name} {}", node(number))
+        }
+        Trigger::SwapAdapter { node: number, network }
+        | Trigger::JoinStandby { node: number, network }
+        | Trigger::FailStandby { node: number, network } => {
+            format!("{name} {}/{}", node(number), state.network_name(*network))
+        }
+        Trigger::NetworkUp(network) | Trigger::NetworkDown(network) => {
+            format!("{name} {}", state.network_name(*network))
+        }
+        Trigger::ReconfigTopology { version } | Trigger::ReconfigResource { version } => {
+            format!("{name} to version {version}")
+        }
+        Trigger::GroupMove { group } => format!("{name} {group}"),
+        Trigger::User { node: number, .. } => format!("{name} on {}", node(number)),
+    }
+}
+
+/// How far an event is, and on whom it waits.
+fn progress(state: &ClusterState, running: &Running) -> String {
+    let names = |nodes: Vec<NodeNumber>| {
+        nodes.into_iter().map(|node| state.node_name(node)).collect::<Vec<_>>().join(", ")
+    };
+    let missing = |there: &std::collections::BTreeSet<NodeNumber>| {
+        names(running.participants.difference(there).copied().collect())
+    };
+    let phase = format!("phase {} of {}", running.phase + 1, running.program.phases.len());
+    match running.stage {
+        Stage::Voting => format!("voted on; waits for {}", missing(&running.approvals)),
+        Stage::Running => format!("{phase}; waits for {}", missing(&running.arrived)),
+        Stage::Error => {
+            let failed = names(running.failed.iter().copied().collect());
+            format!("{phase} failed on {failed}; waits for an operator")
+        }
+    }
+}
+
+fn participants(state: &ClusterState, running: &Running) -> Vec<ParticipantDoc> {
+    let standing = |node: &NodeNumber| match running.stage {
+        Stage::Voting if running.approvals.contains(node) => Standing::Approved,
+        Stage::Voting => Standing::Asked,
+        _ if running.failed.contains(node) => Standing::Failed,
+        _ if running.arrived.contains(node) => Standing::Arrived,
+        _ => Standing::Running,
+    };
+    let doc = |node: &NodeNumber| ParticipantDoc {
+        node: state.node_name(*node),
+        number: node.0,
+        stands: standing(node),
+        commands: running.outcomes.get(node).into_iter().flatten().map(CommandDoc::new).collect(),
+    };
+    running.participants.iter().map(doc).collect()
+}
+
+fn phases(running: &Running) -> Vec<PhaseDoc> {
+    let state = |place: usize| match running.stage {
+        _ if place < running.phase => "done",
+        Stage::Error if place == running.phase => "failed",
+        Stage::Running if place == running.phase => "running",
+        _ => "waiting",
+    };
+    let doc = |(place, lines): (usize, &Vec<vedette_core::rules::ProgramLine>)| PhaseDoc {
+        step: place + 1,
+        state: state(place).into(),
+        commands: lines
+            .iter()
+            .map(|line| PhaseCommandDoc {
+                nodes: line.nodes,
+                command: line.command.clone(),
+                expected: line.expected,
+            })
+            .collect(),
+    };
+    running.program.phases.iter().enumerate().map(doc).collect()
+}
+
+fn moves(state: &ClusterState, running: &Running) -> Vec<MoveDoc> {
+    let names =
+        |nodes: &[NodeNumber]| nodes.iter().map(|node| state.node_name(*node)).collect::<Vec<_>>();
+    let doc = |planned: &vedette_core::placement::Move| MoveDoc {
+        group: planned.group.clone(),
+        release: names(&planned.release),
+        acquire: names(&planned.acquire),
+        reason: planned.reason.clone(),
+    };
+    running.plan.moves.iter().map(doc).collect()
+}
+
+fn stays(running: &Running) -> Vec<StayDoc> {
+    let stays = running.plan.stays.iter();
+    stays.map(|stay| StayDoc { group: stay.group.clone(), reason: stay.reason.clone() }).collect()
+}
+
+fn done(state: &ClusterState, running: &Running) -> Vec<DoneDoc> {
+    let doc = |step: &vedette_core::event::Step| DoneDoc {
+        step: step.phase + 1,
+        node: state.node_name(step.node),
+        command: step.command.clone(),
+        result: step.result.clone(),
+        duration_ms: step.duration_ms,
+    };
+    running.steps.iter().map(doc).collect()
+}
+
+fn fencing(state: &ClusterState) -> Vec<FencingDoc> {
+    let doc = |(node, fencing): (&NodeNumber, &vedette_core::event::Fencing)| FencingDoc {
+        node: state.node_name(*node),
+        by: state.node_name(fencing.by),
+        attempt: fencing.attempt,
+        since: fencing.since.to_string(),
+        failure: fencing.failure.clone(),
+    };
+    state.manager.fencing.iter().map(doc).collect()
+}
+
+fn pending(state: &ClusterState) -> Option<PendingDoc> {
+    let pending = state.documents.pending.as_ref()?;
+    let silent = pending.asked.iter().filter(|node| !pending.findings.contains_key(node));
+    let findings = pending.findings.iter().flat_map(|(node, list)| {
+        list.iter().map(|finding| format!("{}: {finding}", state.node_name(*node)))
+    });
+    Some(PendingDoc {
+        id: pending.id,
+        author: pending.version.author.clone(),
+        comment: pending.version.comment.clone(),
+        waiting_for: silent.map(|node| state.node_name(*node)).collect(),
+        findings: findings.collect(),
+    })
+}
+
+/// Everything that is in maintenance, a sentence each without full stop.
+pub(super) fn maintenance(state: &ClusterState) -> Vec<String> {
+    let cluster = state.manager.maintenance.then(|| format!("the cluster {}", state.name));
+    let nodes = state.manager.members.iter().filter(|(_, member)| member.maintenance);
+    let groups = state.groups.iter().filter(|(_, group)| group.maintenance);
+    cluster
+        .into_iter()
+        .chain(nodes.map(|(node, _)| format!("node {}", state.node_name(*node))))
+        .chain(groups.map(|(name, _)| format!("group {name}")))
+        .map(|what| format!("{what} is in maintenance: nothing is moved or restarted there"))
+        .collect()
+}
+
+/// Clocks of two nodes may differ: what ends before it began took no time.
+fn millis_between(from: WallTime, to: WallTime) -> u64 {
+    u64::try_from(to.0.saturating_sub(from.0) / 1_000).unwrap_or(0)
+}

@@ -1,0 +1,87 @@
+//! What is not as it should be with groups and events. A group that needs an operator is worse than
+//! anything; one in motion is told because nobody is served by it at this moment; maintenance is
+//! told last, and always, because a cluster in which nothing fails over looks healthy.
+
+use vedette_core::event::{Running, Stage};
+use vedette_core::group::{Group, GroupState};
+use vedette_core::state::ClusterState;
+use vedette_core::time::WallTime;
+
+use super::super::manager::{maintenance, what};
+use super::since;
+
+/// Problems with their ranks, least worst.
+pub(super) fn problems(state: &ClusterState, now: WallTime) -> Vec<(u8, String)> {
+    let mut found: Vec<(u8, String)> = Vec::new();
+    found.extend(state.groups.iter().filter_map(|(name, group)| of_group(state, name, group, now)));
+    found.extend(state.manager.current.as_ref().and_then(|running| of_event(state, running, now)));
+    found.extend(failures(state));
+    found.extend(maintenance(state).into_iter().map(|sentence| (8, sentence)));
+    found
+}
+
+fn of_group(
+    state: &ClusterState,
+    name: &str,
+    group: &Group,
+    now: WallTime,
+) -> Option<(u8, String)> {
+    let since = since(group.since, now);
+    let is = group.state();
+    let on = group.owner().map(|node| format!(" on {}", state.node_name(node)));
+    let on = on.unwrap_or_default();
+    match (is, &group.blocked) {
+        (_, Some(blocked)) => Some((0, format!("group {name} is ERROR {since} ({})", blocked.why))),
+        (GroupState::Error, None) => Some((0, format!("group {name} is ERROR{on} {since}"))),
+        (GroupState::Offline, None) if group.wanted_offline => None,
+        (GroupState::Offline, None) => match group.held_for {
+            Some(node) => {
+                let node = state.node_name(node);
+                Some((6, format!("group {name} is OFFLINE {since} and waits for {node}")))
+            }
+            None => Some((1, format!("group {name} is OFFLINE {since}"))),
+        },
+        (GroupState::Online, None) => None,
+        (GroupState::Unmanaged, None) => {
+            Some((6, format!("group {name} is UNMANAGED{on} {since}: nobody watches it")))
+        }
+        _ => Some((1, format!("group {name} is {is}{on} {since}"))),
+    }
+}
+
+fn of_event(state: &ClusterState, running: &Running, now: WallTime) -> Option<(u8, String)> {
+    let what = what(state, &running.event.trigger);
+    let failed = running.failed.iter().map(|node| state.node_name(*node)).collect::<Vec<_>>();
+    match running.stage {
+        Stage::Error => Some((
+            0,
+            format!(
+                "event {what} failed on {} {} and waits for an operator",
+                failed.join(", "),
+                since(running.since, now)
+            ),
+        )),
+        _ if running.too_long => {
+            Some((2, format!("event {what} runs too long, {}", since(running.began, now))))
+        }
+        _ => None,
+    }
+}
+
+/// Resources that failed and were brought back: served, but somebody should look.
+fn failures(state: &ClusterState) -> impl Iterator<Item = (u8, String)> {
+    state.groups.iter().flat_map(move |(name, group)| {
+        group.fails.iter().map(move |fail| {
+            let node = state.node_name(fail.node);
+            let times =
+                if fail.count == 1 { "once".into() } else { format!("{} times", fail.count) };
+            (
+                7,
+                format!(
+                    "{} of group {name} failed {times} on {node} ({})",
+                    fail.resource, fail.why
+                ),
+            )
+        })
+    })
+}
