@@ -9,7 +9,7 @@
 //! and whether a directory can be written is checked by whoever has the parsed [`Config`].
 
 mod check;
-mod near;
+pub(crate) mod near;
 mod raw;
 
 use std::collections::BTreeMap;

@@ -5,7 +5,7 @@
 
 /// The nearest of `known`, if one is near enough to have been meant: the word is its beginning, or
 /// differs from it by a slip.
-pub(super) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let begun = |candidate: &&&'a str| word.len() >= 3 && candidate.starts_with(word);
     if let Some(whole) = known.iter().find(begun) {
         return Some(whole);

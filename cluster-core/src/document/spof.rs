@@ -1,0 +1,119 @@
+//! Single points of failure (spec H47): what would take a service away by failing alone, each with
+//! what removes it. They are no errors: a cluster of two nodes and one switch is a choice.
+
+use std::collections::BTreeSet;
+
+use crate::group::{Policy, ResourceKind};
+use crate::id::NetworkNumber;
+use crate::state::ClusterState;
+use crate::takeover::Backing;
+
+use super::{Document, Finding};
+
+/// Those that remain with a document, as far as they can be seen without a machine.
+pub fn single_points(document: &Document, state: &ClusterState) -> Vec<Finding> {
+    let mut found = Vec::new();
+    members(document, &mut found);
+    networks(document, &mut found);
+    groups(document, state, &mut found);
+    adapters(document, state, &mut found);
+    release(document, state, &mut found);
+    found
+}
+
+fn members(document: &Document, found: &mut Vec<Finding>) {
+    let members = document.addresses.len();
+    let (what, advice) = match members {
+        0 | 1 => ("there is only one node", "Admit a second and a third: vedette node add n2."),
+        2 => (
+            "with two voters the loss of either takes the majority away",
+            "Admit a third node; it needs no resources: vedette node add n3.",
+        ),
+        _ => return,
+    };
+    found.push(Finding::warning("nodes", what, advice));
+}
+
+fn networks(document: &Document, found: &mut Vec<Finding>) {
+    if document.networks.len() == 1 {
+        let what = "there is only one network: a broken switch looks like the death of every node";
+        let advice =
+            "Add a second one over other hardware: [networks.NAME], with an address of every node.";
+        found.push(Finding::warning("networks", what, advice));
+    }
+    let unprobed = document.networks.values().all(|network| network.ping.is_none());
+    if document.addresses.len() == 2 && unprobed {
+        let what =
+            "two nodes that lose each other cannot tell whose adapter failed: nothing is probed";
+        let advice = "Name a router on the network: ping = \"10.91.0.254\".";
+        found.push(Finding::warning("networks", what, advice));
+    }
+}
+
+fn groups(document: &Document, state: &ClusterState, found: &mut Vec<Finding>) {
+    for group in &document.definition.groups {
+        if let [only] = group.nodes[..] {
+            let what = format!("{} can run on {} only", group.name, state.node_name(only));
+            let advice = "Add a second node to its list.";
+            found.push(Finding::warning(format!("groups.{}.nodes", group.name), what, advice));
+        }
+        for resource in &group.resources {
+            if resource.monitor_interval_ms == 0 && group.policy != Policy::Concurrent {
+                let what = format!("nobody looks whether {} works", resource.name);
+                let key =
+                    format!("groups.{}.resources.{}.monitor_interval", group.name, resource.name);
+                found.push(Finding::warning(key, what, "Set monitor_interval, such as \"1s\"."));
+            }
+        }
+    }
+}
+
+/// Networks that carry service addresses, and nodes with a single adapter there.
+fn adapters(document: &Document, state: &ClusterState, found: &mut Vec<Finding>) {
+    let resources = document.definition.groups.iter().flat_map(|group| &group.resources);
+    let used: BTreeSet<NetworkNumber> = resources
+        .filter_map(|resource| match resource.kind {
+            ResourceKind::Address { network, .. } => Some(network),
+            _ => None,
+        })
+        .collect();
+    for network in used {
+        let has_standby = |node: &_| {
+            let mut all = document.definition.standbys.iter();
+            all.any(|standby| (standby.node, standby.network) == (*node, network))
+        };
+        let single: Vec<String> = document
+            .addresses
+            .keys()
+            .filter(|node| !has_standby(node))
+            .map(|node| state.node_name(*node))
+            .collect();
+        if !single.is_empty() {
+            let name = document.network_name(network);
+            let what =
+                format!("one adapter on {name} carries service addresses on {}", single.join(", "));
+            let advice = "A bond removes that, or a standby adapter: [[standby]]. Without, its failure moves the group.";
+            found.push(Finding::warning(format!("networks.{name}"), what, advice));
+        }
+    }
+}
+
+/// Nodes of which nothing is certain once they are silent.
+fn release(document: &Document, state: &ClusterState, found: &mut Vec<Finding>) {
+    let definition = &document.definition;
+    if definition.groups.is_empty() || definition.manager.trust_guard {
+        return;
+    }
+    let unbacked = state.manager.members.iter().filter(|(node, member)| {
+        member.backing == Backing::None && !definition.fencing.contains_key(node)
+    });
+    let names: Vec<String> = unbacked.map(|(node, _)| state.node_name(*node)).collect();
+    if !names.is_empty() {
+        let what = format!(
+            "nothing makes sure that {} lets go when silent: no kernel filter, no watchdog, no fencing",
+            names.join(", ")
+        );
+        let advice = "Install nftables there, or configure [fencing.NODE]; else an operator has to confirm each takeover.";
+        found.push(Finding::warning("fencing", what, advice));
+    }
+}
