@@ -19,7 +19,7 @@ use crate::time::WallTime;
 status! {
     /// Where a group runs, and when it moves (spec H24).
     Policy {
-        /// On the first node of its list that is there; goes back when a better one returns.
+        /// On the first node of its list that is there; goes back when its home, the first, returns.
         Cascading = 1 "cascading",
         /// On any node of its list; stays where it is.
         Rotating = 2 "rotating",
@@ -198,7 +198,7 @@ pub struct GroupDef {
     pub policy: Policy,
     /// The nodes it may run on, best first.
     pub nodes: Vec<NodeNumber>,
-    /// Whether a cascading group goes back to a better node that returns.
+    /// Whether a cascading group goes back to its home, the first of its list, when that returns.
     pub fallback: bool,
     /// Its resources, in the order in which they are acquired; released in reverse.
     pub resources: Vec<ResourceDef>,

@@ -4,9 +4,10 @@
 //! nothing at all: [`astray`]). For each group that this concerns, the question is the same: who has
 //! it, who may have it ([`obstacle`] says why a node may not), and what does its policy make of that?
 //!
-//! - A *cascading* group is on the first node of its list that may have it. It goes back when a
-//!   better one returns, unless it is told not to; a node to which an operator moved it counts as
-//!   better than all.
+//! - A *cascading* group is on the first node of its list that may have it. It goes back when its
+//!   home returns, the first of its list, unless it is told not to; any other node that comes before
+//!   the present one is no reason to move it (redbook, 8.2.1). A node to which an operator moved it
+//!   counts as its home.
 //! - A *rotating* group stays where it is. When its node goes, the next of its list takes it that has
 //!   no other rotating group on the network of its service address, or the one with the least to
 //!   do. A node that joins takes at most one such group for each network.
@@ -34,7 +35,7 @@ use crate::state::ClusterState;
 use moves::{Planner, Verdict};
 
 pub use nodes::{exhausted, obstacle};
-pub use whatif::{WhatIf, execute, what_if};
+pub use whatif::{WhatIf, carry_out, what_if};
 
 /// What the groups shall do in an event.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -395,13 +395,12 @@ impl<'a> Planner<'a> {
         if def.policy != Policy::Cascading || !def.fallback {
             return None;
         }
-        let before = &def.nodes[..rank(def, owner).min(def.nodes.len())];
-        let node = *before.iter().find(|node| able(node))?;
-        let names = (self.nodes.name(node), self.nodes.name(owner));
-        Some((node, format!("{} is there and comes before {} in its list", names.0, names.1)))
+        let home = self.nodes.home(def).filter(|home| *home != owner && able(home))?;
+        Some((home, format!("{} is there, its home", self.nodes.name(home))))
     }
 
-    /// A cascading group goes back to the node that joins, if that is better than where it is.
+    /// A cascading group goes back to the node that joins if that is its home: the first of its
+    /// list, or where an operator moved it.
     fn goes_back(
         &self,
         def: &GroupDef,
@@ -410,31 +409,40 @@ impl<'a> Planner<'a> {
         joiner: NodeNumber,
     ) -> Verdict {
         let (name, to) = (self.nodes.name(owner), self.nodes.name(joiner));
+        let home = self.nodes.home(def);
         if def.policy == Policy::Rotating {
             return Verdict::Stay(format!("it rotates: it stays on {name}"));
         }
-        let home = run.preferred == Some(joiner);
         if run.preferred == Some(owner) {
             return Verdict::Stay(format!("an operator moved it to {name}"));
         }
-        if !home && rank(def, joiner) > rank(def, owner) {
-            return Verdict::Nothing;
+        let ordered = run.preferred == Some(joiner);
+        if !ordered && home != Some(joiner) {
+            return self.passed_over(def, owner, joiner);
         }
         if let Some(obstacle) = self.nodes.obstacle(def, run, joiner) {
             return Verdict::Stay(format!("{to} {obstacle}"));
         }
-        if !home && !def.fallback {
+        if !ordered && !def.fallback {
             return Verdict::Stay(format!("it does not go back: it stays on {name}"));
         }
         if let Some(why) = self.about_to_be_better(def, run, Some(joiner)) {
             return Verdict::Stay(why);
         }
-        let why = if home {
-            format!("{to} is back, to which an operator moved it")
-        } else {
-            format!("{to} is there and comes before {name} in its list")
-        };
-        Verdict::shift(owner, joiner, why)
+        let what = if ordered { "to which an operator moved it" } else { "its home" };
+        Verdict::shift(owner, joiner, format!("{to} is back, {what}"))
+    }
+
+    /// A node that joins, is not the home of a group, and yet stands before its owner in the list.
+    fn passed_over(&self, def: &GroupDef, owner: NodeNumber, joiner: NodeNumber) -> Verdict {
+        if rank(def, joiner) > rank(def, owner) {
+            return Verdict::Nothing;
+        }
+        let home = self.nodes.home(def).map(|home| self.nodes.name(home)).unwrap_or_default();
+        Verdict::Stay(format!(
+            "it stays on {} until its home {home} is back",
+            self.nodes.name(owner)
+        ))
     }
 
     fn resources_changed(&self, def: &GroupDef) -> bool {

@@ -1,7 +1,7 @@
 //! Who may have a group: the one question that every policy asks, answered with a reason.
 
 use crate::event::{StopMode, Trigger};
-use crate::group::{Group, GroupDef};
+use crate::group::{Group, GroupDef, Policy};
 use crate::id::NodeNumber;
 use crate::model::{AgentStatus, HostStatus};
 use crate::state::ClusterState;
@@ -94,11 +94,24 @@ impl<'a> Nodes<'a> {
     }
 
     /// For whom a group that nobody has is kept. A node that was deleted or taken out of the list
-    /// keeps nothing.
+    /// keeps nothing, and of a concurrent group every node has its own. When the node is back a
+    /// rotating group goes on there; a cascading one is placed like any other.
     pub(super) fn held_for(&self, def: &GroupDef, run: &Group) -> Option<NodeNumber> {
-        let known =
-            |node: &NodeNumber| def.nodes.contains(node) && self.state.nodes.contains_key(node);
-        run.held_for.filter(known)
+        let listed =
+            |node: NodeNumber| def.nodes.contains(&node) && self.state.nodes.contains_key(&node);
+        run.held_for.filter(|node| {
+            listed(*node)
+                && match def.policy {
+                    Policy::Cascading => !self.serves(*node),
+                    Policy::Rotating => true,
+                    Policy::Concurrent => false,
+                }
+        })
+    }
+
+    /// The node to which a cascading group goes back: the first of its list that is a member.
+    pub(super) fn home(&self, def: &GroupDef) -> Option<NodeNumber> {
+        def.nodes.iter().copied().find(|node| self.state.nodes.contains_key(node))
     }
 
     /// Why a node does not take part.

@@ -34,7 +34,7 @@ pub fn what_if(state: &ClusterState, supposed: &WhatIf) -> Plan {
     for trigger in &triggers {
         let plan = for_event(&world, trigger);
         note(&plan, &mut reasons, &mut stays);
-        settle(&mut world, trigger, &plan);
+        carry_out(&mut world, trigger, &plan);
     }
     // Every group can be astray a few times at most; a bound is cheaper than a proof.
     for _ in 0..4 * world.groups.len().max(world.definition.groups.len()) {
@@ -46,8 +46,7 @@ pub fn what_if(state: &ClusterState, supposed: &WhatIf) -> Plan {
     difference(state, &world, reasons, stays)
 }
 
-/// Carries a plan out as if everything in it succeeded at once, and whoever had to let go had.
-pub fn execute(state: &mut ClusterState, plan: &Plan) {
+fn execute(state: &mut ClusterState, plan: &Plan) {
     for m in &plan.moves {
         let exclusive =
             state.definition.group(&m.group).is_none_or(|def| def.policy != Policy::Concurrent);
@@ -109,8 +108,9 @@ fn enlist(manager: &mut Manager, node: NodeNumber) {
     member.stopped = None;
 }
 
-/// Carries out an event: its plan, and what becomes of its node.
-fn settle(world: &mut ClusterState, trigger: &Trigger, plan: &Plan) {
+/// Carries out an event as if everything in its plan succeeded at once and whoever had to let go
+/// had: its plan, and what becomes of its node.
+pub fn carry_out(world: &mut ClusterState, trigger: &Trigger, plan: &Plan) {
     execute(world, plan);
     let Some(number) = trigger.node() else { return };
     let held: BTreeSet<&str> = plan.releases(number).collect();
