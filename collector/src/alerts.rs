@@ -19,26 +19,19 @@
 //!   finds a daemon that made a session of its own. A process that clears its environment *and*
 //!   leaves the group escapes; to end that too would need a cgroup of its own.
 
-use std::ffi::CString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::unistd::{Gid, Uid, User};
+use nix::unistd::Uid;
 use vedette_core::id::{Hash, NodeNumber};
 use vedette_core::model::{AlertTest, RunOutcome};
 use vedette_core::record::{Code, Record, Subject};
+use vedette_node::process::{self, Program, Shebang, User, sealed};
 
 mod environment;
-mod left_behind;
-mod process;
-mod sealed;
-mod shebang;
 mod syntax;
 
 pub use syntax::{Finding, syntax_check};
-
-use process::{Ended, Job};
-use shebang::Shebang;
 
 /// The built-in script, version 0.
 pub const DEFAULT_SCRIPT: &str = include_str!("alerts/default.sh");
@@ -105,11 +98,11 @@ impl Default for Limits {
 /// Runs `script`, or the built-in one, and says how it ended. Dropping the future ends the run.
 pub async fn run(script: Option<&str>, input: &AlertInput, limits: &Limits) -> RunOutcome {
     let text = script.unwrap_or(DEFAULT_SCRIPT);
-    let ended = match prepare(text, input, limits) {
-        Ok(job) => process::run(job).await,
-        Err(why) => Ended::not_started(why),
+    let outcome = match prepare(text, input, limits) {
+        Ok(program) => process::run(program).await,
+        Err(why) => process::not_started(why),
     };
-    outcome(ended, input.version)
+    RunOutcome { version: input.version, ..outcome }
 }
 
 /// The record that a test of the script on `member` is given.
@@ -148,59 +141,29 @@ pub fn prepare_log(path: &Path, user: Option<&str>) -> std::io::Result<()> {
         .mode(0o640)
         .custom_flags(libc::O_NOFOLLOW)
         .open(path)?;
-    if let Some((uid, gid)) = identity(user).map_err(std::io::Error::other)? {
-        std::os::unix::fs::fchown(&file, Some(uid.as_raw()), Some(gid.as_raw()))?;
+    if let Some(user) = identity(user).map_err(std::io::Error::other)? {
+        let (uid, gid) = user.numbers();
+        std::os::unix::fs::fchown(&file, Some(uid), Some(gid))?;
     }
     Ok(())
 }
 
-fn prepare(text: &str, input: &AlertInput, limits: &Limits) -> Result<Job, String> {
-    let shebang = Shebang::of(text)?;
+fn prepare(text: &str, input: &AlertInput, limits: &Limits) -> Result<Program, String> {
+    let first_line = Shebang::of(text)?;
     let user = identity(limits.user.as_deref())?;
     let script = sealed::memory("alert-script", text.as_bytes()).map_err(|e| e.to_string())?;
-    let json = environment::json(input);
-    let stdin = sealed::memory("alert-record", json.as_bytes()).map_err(|e| e.to_string())?;
-    let program = sealed::path_of(&script);
-    let mut argv = vec![program.clone()];
-    argv.extend(environment::arguments(input).into_iter().map(|text| c_string(&text)));
-    Ok(Job {
-        program,
-        argv,
-        environment: environment::of(input),
-        script,
-        stdin,
-        user,
-        timeout: limits.timeout,
-        keep: limits.output_bytes,
-        explain: Box::new(move |error| shebang.explain(error)),
-    })
+    let arguments = environment::arguments(input);
+    Program::script(script, first_line, arguments, limits.timeout)
+        .environment(environment::of(input))
+        .user(user)
+        .keep(limits.output_bytes)
+        .bounded()
+        .ends_all()
+        .stdin(&environment::json(input))
+        .map_err(|error| error.to_string())
 }
 
 /// As whom to run: nobody else than now, unless this is root and a user is named.
-fn identity(user: Option<&str>) -> Result<Option<(Uid, Gid)>, String> {
-    let Some(name) = user.filter(|_| Uid::effective().is_root()) else { return Ok(None) };
-    match User::from_name(name) {
-        Ok(Some(user)) => Ok(Some((user.uid, user.gid))),
-        Ok(None) => Err(format!("there is no user `{name}` here to run it as")),
-        Err(error) => Err(format!("the user `{name}` cannot be looked up: {error}")),
-    }
-}
-
-fn outcome(ended: Ended, version: u32) -> RunOutcome {
-    use std::os::unix::process::ExitStatusExt;
-    RunOutcome {
-        exit: ended.status.and_then(|status| status.code()),
-        signal: ended.status.and_then(|status| status.signal()),
-        timed_out: ended.timed_out,
-        failure: ended.failure,
-        output: String::from_utf8_lossy(&ended.output).into_owned(),
-        output_dropped: ended.dropped,
-        duration_ms: u64::try_from(ended.took.as_millis()).unwrap_or(u64::MAX),
-        version,
-    }
-}
-
-/// A C string cannot hold NUL; the replacement character takes its place.
-fn c_string(text: &str) -> CString {
-    CString::new(text.replace('\0', "\u{fffd}")).unwrap_or_default()
+fn identity(user: Option<&str>) -> Result<Option<User>, String> {
+    user.filter(|_| Uid::effective().is_root()).map(User::named).transpose()
 }

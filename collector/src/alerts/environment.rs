@@ -1,18 +1,13 @@
 //! What the script is told: arguments, environment, standard input. A contract, described at
 //! [`AlertInput`](super::AlertInput).
 
-use std::ffi::CString;
-
 use serde_json::{Value, json};
 use vedette_core::id::Hash;
 use vedette_core::model::HostStatus;
 use vedette_core::record::{Code, Subject};
 
-use super::{AlertInput, c_string};
+use super::AlertInput;
 use crate::history::Line;
-
-/// Where the script finds programs.
-pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The longest value; the system allows 128 KiB for one variable, and an alert needs far less.
 const LONGEST: usize = 16 * 1_024;
@@ -29,14 +24,12 @@ pub(super) fn arguments(input: &AlertInput) -> [String; 5] {
     ]
 }
 
-/// The whole environment.
-pub(super) fn of(input: &AlertInput) -> Vec<CString> {
-    let mut variables = vec![("PATH".into(), PATH.into()), ("LANG".into(), "C.UTF-8".into())];
-    variables.extend(ours(input).map(|(name, value)| (format!("VEDETTE_ALERT_{name}"), value)));
+/// The whole environment, besides `PATH` and `LANG`.
+pub(super) fn of(input: &AlertInput) -> Vec<(String, String)> {
+    let ours = ours(input).map(|(name, value)| (format!("VEDETTE_ALERT_{name}"), value));
     let theirs = pacemaker(input).into_iter().chain(pacemaker_resource(input));
-    variables.extend(theirs.map(|(name, value)| (format!("CRM_alert_{name}"), value)));
-    let line = |(name, value): (String, String)| c_string(&format!("{name}={}", clipped(&value)));
-    variables.into_iter().map(line).collect()
+    let theirs = theirs.map(|(name, value)| (format!("CRM_alert_{name}"), value));
+    ours.chain(theirs).map(|(name, value)| (name, clipped(&value).to_owned())).collect()
 }
 
 fn ours(input: &AlertInput) -> impl Iterator<Item = (&'static str, String)> {

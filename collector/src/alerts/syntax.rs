@@ -3,20 +3,20 @@
 //! Shells are asked with `-n`, Python parses the text; of other languages only the interpreter's
 //! presence is checked, because asking them (`perl -c`) may execute parts of the script.
 
-use std::ffi::CString;
 use std::path::Path;
 use std::time::Duration;
 
-use super::environment::PATH;
-use super::process::{self, Ended, Job};
-use super::shebang::Shebang;
-use super::{c_string, sealed};
+use vedette_core::model::RunOutcome;
+use vedette_node::process::{self, Program, Shebang};
 
 /// How long an interpreter may take to read a script.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How much of what the interpreter says is kept.
 const KEEP: usize = 8_192;
+
+/// The script is on standard input, and has this name as a file.
+const AS_A_FILE: &str = "/proc/self/fd/0";
 
 /// How many findings are reported.
 const MOST: usize = 20;
@@ -87,33 +87,22 @@ fn question(program: &Path) -> Option<Vec<&'static str>> {
     }
 }
 
-async fn ask(text: &str, program: &Path, arguments: &[&str]) -> Ended {
-    match job(text, program, arguments) {
-        Ok(job) => process::run(job).await,
-        Err(error) => Ended::not_started(error.to_string()),
+async fn ask(text: &str, program: &Path, arguments: &[&str]) -> RunOutcome {
+    let program = program.to_string_lossy();
+    let argv = std::iter::once(&*program).chain(arguments.iter().copied()).chain([AS_A_FILE]);
+    let asked = Program::new(argv, TIMEOUT)
+        .environment([("LC_ALL", "C")])
+        .keep(KEEP)
+        .bounded()
+        .ends_all()
+        .stdin(text);
+    match asked {
+        Ok(asked) => process::run(asked).await,
+        Err(error) => process::not_started(error.to_string()),
     }
 }
 
-fn job(text: &str, program: &Path, arguments: &[&str]) -> std::io::Result<Job> {
-    let script = sealed::memory("script", text.as_bytes())?;
-    let program = c_string(&program.to_string_lossy());
-    let mut argv: Vec<CString> = vec![program.clone()];
-    argv.extend(arguments.iter().map(|argument| c_string(argument)));
-    argv.push(sealed::path_of(&script));
-    Ok(Job {
-        program,
-        argv,
-        environment: vec![c_string(&format!("PATH={PATH}")), c_string("LC_ALL=C")],
-        script,
-        stdin: sealed::memory("nothing", b"")?,
-        user: None,
-        timeout: TIMEOUT,
-        keep: KEEP,
-        explain: Box::new(|error| error.to_string()),
-    })
-}
-
-fn judge(program: &Path, ended: &Ended) -> Result<(), Vec<Finding>> {
+fn judge(program: &Path, ended: &RunOutcome) -> Result<(), Vec<Finding>> {
     let program = program.display();
     if let Some(why) = &ended.failure {
         let what = format!("{program} could not be asked about the syntax: {why}");
@@ -123,10 +112,10 @@ fn judge(program: &Path, ended: &Ended) -> Result<(), Vec<Finding>> {
         let what = format!("{program} took longer than {} s to read it", TIMEOUT.as_secs());
         return Err(vec![Finding::new(1, what, "Make the script shorter.")]);
     }
-    if ended.status.is_some_and(|status| status.success()) {
+    if ended.succeeded() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&ended.output);
+    let said = &ended.output;
     let found: Vec<_> = said.lines().filter_map(finding).take(MOST).collect();
     if !found.is_empty() {
         return Err(found);

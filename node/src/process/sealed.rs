@@ -13,7 +13,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{Mode, fchmod};
 
 /// A file in memory with that content, readable and executable by everybody it is handed to.
-pub(super) fn memory(name: &str, content: &[u8]) -> std::io::Result<OwnedFd> {
+pub fn memory(name: &str, content: &[u8]) -> std::io::Result<OwnedFd> {
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let mut file = File::from(memfd_create(name, flags)?);
     file.write_all(content)?;
@@ -25,6 +25,6 @@ pub(super) fn memory(name: &str, content: &[u8]) -> std::io::Result<OwnedFd> {
 }
 
 /// The path under which a process that holds the descriptor finds the file.
-pub(super) fn path_of(file: &OwnedFd) -> CString {
-    super::c_string(&format!("/proc/self/fd/{}", file.as_raw_fd()))
+pub fn path_of(file: &OwnedFd) -> CString {
+    super::c_text(&format!("/proc/self/fd/{}", file.as_raw_fd()))
 }

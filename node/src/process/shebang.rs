@@ -2,20 +2,20 @@
 
 use std::path::{Path, PathBuf};
 
-use super::environment::PATH;
+use super::PATH;
 
 /// Which interpreter a script asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Shebang {
+pub struct Shebang {
     /// What the kernel will execute.
-    pub(super) interpreter: PathBuf,
+    pub interpreter: PathBuf,
     /// The program that `env` will look for, if the interpreter is `env`.
-    pub(super) looked_up: Option<String>,
+    pub looked_up: Option<String>,
 }
 
 impl Shebang {
     /// Reads the first line as the kernel does. An error is a sentence.
-    pub(super) fn of(text: &str) -> Result<Self, String> {
+    pub fn of(text: &str) -> Result<Self, String> {
         let line = text.lines().next().unwrap_or_default();
         let raw = text.split('\n').next().unwrap_or_default();
         let Some(rest) = line.strip_prefix("#!") else {
@@ -38,7 +38,7 @@ impl Shebang {
     }
 
     /// The program that reads the script in the end, if it is there.
-    pub(super) fn program(&self) -> Result<PathBuf, String> {
+    pub fn program(&self) -> Result<PathBuf, String> {
         let program = match &self.looked_up {
             None => self.interpreter.clone(),
             Some(name) if name.contains('/') => PathBuf::from(name),
@@ -57,7 +57,7 @@ impl Shebang {
     }
 
     /// Why the kernel refused to start the script, as a sentence.
-    pub(super) fn explain(&self, error: &std::io::Error) -> String {
+    pub fn explain(&self, error: &std::io::Error) -> String {
         let interpreter = self.interpreter.display();
         match error.raw_os_error() {
             Some(libc::ENOENT) => format!("the interpreter {interpreter} does not exist here"),

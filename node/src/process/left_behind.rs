@@ -9,7 +9,7 @@ use std::os::fd::AsRawFd;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 /// The name of the variable that marks the processes of a run.
-pub(super) const MARK: &str = "VEDETTE_ALERT_RUN";
+pub(super) const MARK: &str = "VEDETTE_RUN";
 
 /// The processes of one run.
 #[derive(Clone, Debug)]
@@ -22,9 +22,9 @@ pub(super) struct LeftBehind {
 }
 
 impl LeftBehind {
-    /// Whether any process is left.
-    pub(super) fn any(&self) -> bool {
-        processes().any(|pid| self.owns(pid))
+    /// Whether any process is left; `all` also counts those outside the group.
+    pub(super) fn any(&self, all: bool) -> bool {
+        processes().any(|pid| self.in_group(pid) || all && self.is_marked(pid))
     }
 
     /// Sends a signal to every process that is left.
@@ -39,8 +39,11 @@ impl LeftBehind {
     }
 
     fn owns(&self, pid: i32) -> bool {
-        let in_group = self.group.is_some_and(|group| group_of_living(pid) == Some(group));
-        in_group || self.is_marked(pid)
+        self.in_group(pid) || self.is_marked(pid)
+    }
+
+    fn in_group(&self, pid: i32) -> bool {
+        self.group.is_some_and(|group| group_of_living(pid) == Some(group))
     }
 
     fn is_marked(&self, pid: i32) -> bool {

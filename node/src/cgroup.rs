@@ -1,0 +1,158 @@
+//! Control groups (version 2): where the processes of a resource live, so that all of them can be
+//! counted and ended whatever they did to their parents, sessions and names.
+//!
+//! The tree is `<cgroup2>/vedette/<cluster>-<node>/<group>/<resource>`. Killing a directory kills
+//! everything below it. A program is put there before its first instruction
+//! ([`crate::process::Program::cgroup`]); one whose directory was removed does not start.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+/// How often to look whether a group is empty: the kernel ends processes in their own time.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// Where version 2 is mounted on this machine, alone or beside version 1.
+pub fn mount_point() -> Option<PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    mounts.lines().find_map(cgroup2_of)
+}
+
+/// `36 35 98:0 / /mnt rw - type source options`
+fn cgroup2_of(line: &str) -> Option<PathBuf> {
+    let (mount, system) = line.split_once(" - ")?;
+    let is = system.split(' ').next() == Some("cgroup2");
+    let place = mount.split(' ').nth(4).filter(|_| is)?;
+    Some(PathBuf::from(unescaped(place)))
+}
+
+/// The kernel writes blank, tab, line end and backslash as `\` and three octal digits.
+pub(crate) fn unescaped(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let octal = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) if *first == b'\\' => {
+                bytes.push(byte);
+                rest = &after[3..];
+            }
+            _ => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The directory of all groups of this node: `<cgroup2>/vedette/<cluster>-<node>`; of the
+/// cluster's id the first eight characters are enough.
+pub fn root(cluster: &str, node: u16) -> Option<PathBuf> {
+    let short: String = cluster.chars().filter(char::is_ascii_alphanumeric).take(8).collect();
+    mount_point().map(|mount| mount.join("vedette").join(format!("{short}-{node}")))
+}
+
+/// One control group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControlGroup(PathBuf);
+
+impl ControlGroup {
+    /// The control group at a directory, which need not be there.
+    pub fn at(directory: impl Into<PathBuf>) -> Self {
+        Self(directory.into())
+    }
+
+    /// Its directory.
+    pub fn directory(&self) -> &Path {
+        &self.0
+    }
+
+    /// Makes it, with those above it.
+    pub fn make(&self) -> io::Result<()> {
+        std::fs::create_dir_all(&self.0)
+    }
+
+    /// Whether there is a living process in it or below.
+    pub fn is_populated(&self) -> bool {
+        let events = std::fs::read_to_string(self.0.join("cgroup.events")).unwrap_or_default();
+        events.lines().any(|line| line == "populated 1")
+    }
+
+    /// Processes in it and below.
+    pub fn processes(&self) -> Vec<i32> {
+        let here = std::fs::read_to_string(self.0.join("cgroup.procs")).unwrap_or_default();
+        let mut found: Vec<i32> = here.lines().filter_map(|line| line.parse().ok()).collect();
+        found.extend(self.below().iter().flat_map(Self::processes));
+        found
+    }
+
+    fn below(&self) -> Vec<Self> {
+        let entries = std::fs::read_dir(&self.0).into_iter().flatten().flatten();
+        let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        folders.map(|entry| Self(entry.path())).collect()
+    }
+
+    /// Kills everything in it and below. A group that is not there has nothing to kill.
+    pub fn kill(&self) -> io::Result<()> {
+        match std::fs::write(self.0.join("cgroup.kill"), "1") {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.0.exists() => Ok(()),
+            // Kernels before 5.14 have no such file.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.kill_each(),
+            other => other,
+        }
+    }
+
+    fn kill_each(&self) -> io::Result<()> {
+        use nix::sys::signal::{Signal, kill};
+        use nix::unistd::Pid;
+        for process in self.processes() {
+            // It may have ended meanwhile.
+            let _ = kill(Pid::from_raw(process), Signal::SIGKILL);
+        }
+        Ok(())
+    }
+
+    /// Kills what is in it until nothing is, and removes it. Says whether it is empty in time.
+    pub async fn end(&self, time: Duration) -> io::Result<bool> {
+        let until = Instant::now() + time;
+        while self.is_populated() {
+            self.kill()?;
+            if Instant::now() >= until {
+                return Ok(false);
+            }
+            sleep(LOOK_EVERY).await;
+        }
+        self.remove();
+        Ok(true)
+    }
+
+    /// Removes it and what is below it, as far as it is empty.
+    pub fn remove(&self) {
+        self.below().iter().for_each(Self::remove);
+        // Not there, or not empty: both may be.
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cgroup2_is_found_in_its_line_and_nowhere_else() {
+        let line = "41 31 0:38 / /sys/fs/my\\040cgroup rw,relatime - cgroup2 cgroup2 rw";
+        assert_eq!(cgroup2_of(line), Some(PathBuf::from("/sys/fs/my cgroup")));
+        assert_eq!(cgroup2_of("32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu"), None);
+        assert_eq!(cgroup2_of("nonsense"), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_a_line_holds_never_panics(line in "\\PC{0,80}") {
+            let _ = (cgroup2_of(&line), unescaped(&line));
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Resources on this machine: what is taken over when a node takes a group over (spec H25).
+//!
+//! Five kinds behind one trait, so that the executor, which knows about order, tokens and reports,
+//! knows nothing about addresses or volume groups.
+//!
+//! Invariants:
+//!
+//! - Everything may be asked again: starting what runs and stopping what is off succeed. A restarted
+//!   agent repeats what it is not sure of.
+//! - `start` and `stop` end when it is so, or fail; nothing is reported in hope.
+//! - A failure is a sentence with its reason, another with what would help, and what was printed.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use vedette_core::document::Finding;
+use vedette_core::group::{ResourceDef, ResourceKind};
+use vedette_core::id::{NetworkNumber, NodeNumber};
+use vedette_core::model::RunOutcome;
+
+use crate::cgroup::ControlGroup;
+
+pub mod address;
+pub mod announce;
+mod application;
+mod later;
+
+/// On whose behalf, and where.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// Name of the group.
+    pub group: String,
+    /// The instance's token, for what can compare it; 0 if nothing is owned, as when verifying.
+    pub token: u64,
+    /// This node.
+    pub node: NodeNumber,
+    /// Its name.
+    pub node_name: String,
+    /// The addresses by which this node is a member of its networks: their devices are where
+    /// service addresses go.
+    pub interfaces: BTreeMap<NetworkNumber, IpAddr>,
+    /// Addresses of its standby adapters.
+    pub standbys: BTreeMap<NetworkNumber, IpAddr>,
+    /// The other nodes' own addresses, which are nobody's service addresses.
+    pub others: Vec<IpAddr>,
+    /// [`crate::cgroup::root`]; without it processes are not kept together.
+    pub cgroup: Option<PathBuf>,
+    /// A directory that survives a restart of the machine.
+    pub state: PathBuf,
+    /// A directory that need not.
+    pub run: PathBuf,
+    /// What every program gets in its environment besides the resource's own variables.
+    pub environment: BTreeMap<String, String>,
+}
+
+impl Context {
+    /// The control group of a resource.
+    pub fn control_group(&self, resource: &str) -> Option<ControlGroup> {
+        let root = self.cgroup.as_ref()?;
+        Some(ControlGroup::at(root.join(file_name(&self.group)).join(file_name(resource))))
+    }
+
+    /// Environment of the programs of a resource.
+    pub fn variables(&self, resource: &str) -> BTreeMap<String, String> {
+        let mut variables = self.environment.clone();
+        variables.insert("VEDETTE_GROUP".into(), self.group.clone());
+        variables.insert("VEDETTE_RESOURCE".into(), resource.into());
+        variables.insert("VEDETTE_TOKEN".into(), self.token.to_string());
+        variables.insert("VEDETTE_NODE".into(), self.node_name.clone());
+        variables
+    }
+}
+
+/// A name of an operator as the name of a file: it cannot lead out of its directory.
+pub(crate) fn file_name(name: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "-_".contains(c) { c } else { '_' };
+    name.chars().map(plain).collect()
+}
+
+/// What is to be said about something that works, such as the device that has an address.
+pub type Detail = String;
+
+/// Whether something runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It does.
+    Running,
+    /// It does not, and nothing of it is left.
+    NotRunning,
+}
+
+/// How far a failure reaches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reach {
+    /// Trying again may help.
+    #[default]
+    Attempt,
+    /// It will fail on this node until an operator acts; another node may do.
+    Node,
+    /// It will fail everywhere: the configuration is wrong.
+    Cluster,
+}
+
+/// Why something could not be done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{why}. {advice}")]
+pub struct Failure {
+    /// What happened and why, without full stop.
+    pub why: String,
+    /// What would help: a sentence.
+    pub advice: String,
+    /// What was printed, if anything was run.
+    pub output: String,
+    /// How far it reaches.
+    pub reach: Reach,
+}
+
+impl Failure {
+    /// One that may not happen again.
+    pub fn new(why: impl Into<String>, advice: impl Into<String>) -> Self {
+        let (why, advice) = (why.into(), advice.into());
+        Self { why, advice, output: String::new(), reach: Reach::Attempt }
+    }
+
+    /// One that concerns this node, or all.
+    pub fn reaching(self, reach: Reach) -> Self {
+        Self { reach, ..self }
+    }
+
+    /// With what was printed.
+    pub fn with(self, output: impl Into<String>) -> Self {
+        Self { output: output.into(), ..self }
+    }
+
+    /// Of a program; `what` says whose.
+    pub fn of_run(what: &str, outcome: &RunOutcome, advice: impl Into<String>) -> Self {
+        let last = outcome.output.lines().rfind(|line| !line.trim().is_empty());
+        let said = last.map(|line| format!(" ({})", line.trim())).unwrap_or_default();
+        let reach = if outcome.failure.is_some() { Reach::Node } else { Reach::Attempt };
+        let why = format!("{what}: {}{said}", outcome.summary());
+        Self { why, advice: advice.into(), output: outcome.output.clone(), reach }
+    }
+}
+
+/// Something that can be started, stopped and looked at on this machine.
+pub trait Resource: Send + Sync {
+    /// Makes it run here.
+    fn start<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<Detail, Failure>>;
+
+    /// Makes it stop here; nothing of it is left.
+    fn stop<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<Detail, Failure>>;
+
+    /// Looks at it.
+    fn monitor<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<Health, Failure>>;
+
+    /// What stands in the way of running it here, without touching it.
+    fn verify<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Vec<Finding>>;
+
+    /// Tells neighbours where it is now: after a network healed, they may have missed it.
+    fn announce<'a>(&'a self, _context: &'a Context) -> BoxFuture<'a, ()> {
+        Box::pin(async {})
+    }
+}
+
+/// The resource that a definition describes.
+pub fn resource(def: &ResourceDef) -> Box<dyn Resource> {
+    let common = Common::of(def);
+    match def.kind.clone() {
+        ResourceKind::Address { address, prefix, network, mode } => {
+            Box::new(address::ServiceAddress::new(common.name, address, prefix, network, mode))
+        }
+        ResourceKind::Application { start, stop, monitor, user } => {
+            Box::new(application::Application { common, start, stop, monitor, user })
+        }
+        _ => Box::new(later::Later(common.name)),
+    }
+}
+
+/// What all kinds have.
+#[derive(Clone, Debug)]
+pub(crate) struct Common {
+    pub(crate) name: String,
+    pub(crate) start: Duration,
+    pub(crate) stop: Duration,
+    pub(crate) monitor: Duration,
+}
+
+impl Common {
+    fn of(def: &ResourceDef) -> Self {
+        Self {
+            name: def.name.clone(),
+            start: Duration::from_millis(def.start_timeout_ms),
+            stop: Duration::from_millis(def.stop_timeout_ms),
+            monitor: Duration::from_millis(def.monitor_timeout_ms),
+        }
+    }
+}
+
+/// Something that stands in the way.
+pub(crate) fn error(name: &str, what: impl Into<String>, advice: impl Into<String>) -> Finding {
+    let key = format!("resource {name}");
+    Finding { line: None, key, what: what.into(), advice: advice.into(), error: true }
+}
+
+/// Something worth knowing.
+pub(crate) fn warning(name: &str, what: impl Into<String>, advice: impl Into<String>) -> Finding {
+    Finding { error: false, ..error(name, what, advice) }
+}

@@ -1,0 +1,338 @@
+//! Service addresses (spec H26, H27): brought to a device of this node and taken off it.
+//!
+//! The device is found, not configured: it is the one that has the node's own address on the
+//! network, or, for [`AddressMode::Swap`], the standby adapter's. So a node answers on its own
+//! address all the time, and a returning node cannot clash with whoever has the service now.
+//!
+//! Invariants:
+//!
+//! - An address that some other device has, or that is a node's own, is never touched.
+//! - What the kernel takes along when an address goes (the other addresses of its subnet, routes)
+//!   is put back.
+//! - Starting waits for nobody: neighbours are told at once and again in the background
+//!   ([`super::announce`]).
+
+use std::io;
+use std::net::IpAddr;
+
+use futures_util::future::BoxFuture;
+use vedette_core::document::Finding;
+use vedette_core::group::AddressMode;
+use vedette_core::id::NetworkNumber;
+
+use super::{Context, Detail, Failure, Health, Reach, Resource, announce, error, warning};
+use crate::netlink::{Link, Netlink, Route};
+
+mod swap;
+
+pub use swap::swap;
+
+/// A service address.
+#[derive(Clone, Debug)]
+pub struct ServiceAddress {
+    name: String,
+    address: IpAddr,
+    prefix: u8,
+    network: NetworkNumber,
+    mode: AddressMode,
+}
+
+impl ServiceAddress {
+    /// The resource of that name.
+    pub fn new(
+        name: String,
+        address: IpAddr,
+        prefix: u8,
+        network: NetworkNumber,
+        mode: AddressMode,
+    ) -> Self {
+        Self { name, address, prefix, network, mode }
+    }
+
+    /// Brings it here. Returns the device.
+    fn bring(&self, context: &Context) -> Result<Link, Failure> {
+        self.refuse_own(context)?;
+        let mut here = Here::look()?;
+        let target = self.target(context, &here)?;
+        match here.holder(self.address) {
+            Some(link) if self.belongs(context, &here, link) => Ok(link.clone()),
+            Some(link) => Err(self.elsewhere(link)),
+            None => {
+                here.netlink
+                    .add_address(target.index, self.address, self.prefix)
+                    .map_err(|why| self.refused("could not be added to", &target, &why))?;
+                Ok(target)
+            }
+        }
+    }
+
+    /// Takes it off whichever device has it. Returns the device's name if one had.
+    fn take_off(&self, context: &Context) -> Result<Option<String>, Failure> {
+        self.refuse_own(context)?;
+        let mut here = Here::look()?;
+        let mut from = None;
+        while let Some(link) = here.holder(self.address).cloned() {
+            here.remove(&link, self.address)
+                .map_err(|why| self.refused("could not be removed from", &link, &why))?;
+            from = Some(link.name);
+        }
+        Ok(from)
+    }
+
+    fn look(&self, context: &Context) -> Result<Health, Failure> {
+        let here = Here::look()?;
+        let Some(link) = here.holder(self.address) else { return Ok(Health::NotRunning) };
+        let at = (link.index, self.address);
+        let usable = here.addresses.iter().any(|a| (a.device, a.address) == at && a.is_usable());
+        let advice = |what: &str| format!("{what}; the network's state says more.");
+        if !self.belongs(context, &here, link) {
+            Err(self.elsewhere(link))
+        } else if !link.is_up() {
+            let why = format!("{} has {}, but is switched off", link.name, self.address);
+            Err(Failure::new(why, advice(&format!("Switch it on (ip link set {} up)", link.name))))
+        } else if !usable {
+            let why = format!("{} on {} may not be used", self.address, link.name);
+            Err(Failure::new(why, advice("Somebody else on the network has it")))
+        } else {
+            Ok(Health::Running)
+        }
+    }
+
+    /// Where it goes.
+    fn target(&self, context: &Context, here: &Here) -> Result<Link, Failure> {
+        let standby =
+            context.standbys.get(&self.network).filter(|_| self.mode == AddressMode::Swap);
+        let standby = standby.and_then(|address| here.holder(*address));
+        let Some(own) = context.interfaces.get(&self.network) else {
+            let why = format!("this node has no address on network {}", self.network);
+            let advice = "Give it one, or take the node off the group's list.";
+            return Err(Failure::new(why, advice).reaching(Reach::Node));
+        };
+        let link = standby.or_else(|| here.holder(*own)).ok_or_else(|| no_device(*own))?;
+        if !link.is_up() {
+            let why = format!("{} is switched off", link.name);
+            let advice = format!("Switch it on (ip link set {} up).", link.name);
+            return Err(Failure::new(why, advice).reaching(Reach::Node));
+        }
+        Ok(link.clone())
+    }
+
+    /// Whether a device is one of those on which it may be.
+    fn belongs(&self, context: &Context, here: &Here, link: &Link) -> bool {
+        let of = |addresses: &std::collections::BTreeMap<NetworkNumber, IpAddr>| {
+            addresses.get(&self.network).is_some_and(|address| here.has(link, *address))
+        };
+        of(&context.interfaces) || of(&context.standbys)
+    }
+
+    fn refuse_own(&self, context: &Context) -> Result<(), Failure> {
+        let mut own = context.interfaces.values().chain(context.standbys.values());
+        if own.any(|address| *address == self.address) || context.others.contains(&self.address) {
+            let why = format!("{} is a node's own address", self.address);
+            let advice = "Choose another service address: a node keeps its own at all times.";
+            return Err(Failure::new(why, advice).reaching(Reach::Cluster));
+        }
+        Ok(())
+    }
+
+    fn elsewhere(&self, link: &Link) -> Failure {
+        let why = format!(
+            "{} is on {} already, which is not this node's device on network {}",
+            self.address, link.name, self.network
+        );
+        let advice = format!(
+            "Find out who put it there, and remove it (ip address del {}/{} dev {}).",
+            self.address, self.prefix, link.name
+        );
+        Failure::new(why, advice).reaching(Reach::Node)
+    }
+
+    fn refused(&self, what: &str, link: &Link, why: &io::Error) -> Failure {
+        let (address, prefix) = (self.address, self.prefix);
+        let advice = match why.raw_os_error() {
+            Some(libc::EPERM) => "The agent needs the capability CAP_NET_ADMIN.",
+            Some(libc::EACCES) => {
+                "IPv6 may be switched off (sysctl net.ipv6.conf.all.disable_ipv6)."
+            }
+            _ => "Look at the device with ip address show.",
+        };
+        Failure::new(format!("{address}/{prefix} {what} {}: {why}", link.name), advice)
+    }
+
+    fn findings(&self, context: &Context) -> Vec<Finding> {
+        let here = match Here::look() {
+            Ok(here) => here,
+            Err(failure) => return vec![error(&self.name, failure.why, failure.advice)],
+        };
+        let mut found: Vec<_> = [self.refuse_own(context), self.target(context, &here).map(drop)]
+            .into_iter()
+            .filter_map(Result::err)
+            .map(|failure| error(&self.name, failure.why, failure.advice))
+            .collect();
+        if let Some(link) = here.holder(self.address)
+            && !self.belongs(context, &here, link)
+        {
+            let failure = self.elsewhere(link);
+            found.push(error(&self.name, failure.why, failure.advice));
+        }
+        found.extend(self.family_differs(context));
+        found.extend(self.standby_missing(context, &here));
+        found
+    }
+
+    fn family_differs(&self, context: &Context) -> Option<Finding> {
+        let own = context.interfaces.get(&self.network)?;
+        (own.is_ipv4() != self.address.is_ipv4()).then(|| {
+            let what =
+                format!("{} and this node's own {own} are of different families", self.address);
+            warning(&self.name, what, "Clients reach only the one that they speak.")
+        })
+    }
+
+    fn standby_missing(&self, context: &Context, here: &Here) -> Option<Finding> {
+        let standby = context.standbys.get(&self.network);
+        let there = standby.is_some_and(|address| here.holder(*address).is_some());
+        (self.mode == AddressMode::Swap && !there).then(|| {
+            let what = format!("there is no standby adapter here on network {}", self.network);
+            warning(&self.name, what, "The address will be an alias of the adapter in use.")
+        })
+    }
+}
+
+impl Resource for ServiceAddress {
+    fn start<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<Detail, Failure>> {
+        let (job, context) = (self.clone(), context.clone());
+        Box::pin(async move {
+            let address = job.address;
+            let link = apart(move || job.bring(&context)).await?;
+            tell(&link, address);
+            Ok(format!("on {}", link.name))
+        })
+    }
+
+    fn stop<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<Detail, Failure>> {
+        let (job, context) = (self.clone(), context.clone());
+        Box::pin(async move {
+            let from = apart(move || job.take_off(&context)).await?;
+            Ok(from.map_or_else(|| "was not here".into(), |name| format!("removed from {name}")))
+        })
+    }
+
+    fn monitor<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<Health, Failure>> {
+        let (job, context) = (self.clone(), context.clone());
+        Box::pin(apart(move || job.look(&context)))
+    }
+
+    fn verify<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Vec<Finding>> {
+        let (job, context) = (self.clone(), context.clone());
+        Box::pin(async move { apart(move || Ok(job.findings(&context))).await.unwrap_or_default() })
+    }
+
+    fn announce<'a>(&'a self, _context: &'a Context) -> BoxFuture<'a, ()> {
+        let address = self.address;
+        Box::pin(async move {
+            let holder = apart(move || Ok(Here::look()?.holder(address).cloned())).await;
+            if let Ok(Some(link)) = holder {
+                tell(&link, address);
+            }
+        })
+    }
+}
+
+/// At once, and again in the background.
+fn tell(link: &Link, address: IpAddr) {
+    if let Err(error) = announce::once(link, address) {
+        tracing::warn!(%address, device = link.name, %error, "neighbours could not be told");
+    }
+    announce::repeatedly(link.clone(), address);
+}
+
+/// The kernel may take its time while others change the same tables.
+async fn apart<T, F>(job: F) -> Result<T, Failure>
+where
+    T: Send + 'static,
+    F: FnOnce() -> Result<T, Failure> + Send + 'static,
+{
+    let ended = tokio::task::spawn_blocking(job).await;
+    ended.unwrap_or_else(|error| Err(Failure::new(error.to_string(), "Try again.")))
+}
+
+fn no_device(own: IpAddr) -> Failure {
+    let why = format!("this node's own address {own} is on none of its devices");
+    let advice = format!("Give it to an interface (ip address add {own}/… dev …).");
+    Failure::new(why, advice).reaching(Reach::Node)
+}
+
+/// Devices and addresses as they are.
+struct Here {
+    netlink: Netlink,
+    links: Vec<Link>,
+    addresses: Vec<crate::netlink::Address>,
+}
+
+impl Here {
+    fn look() -> Result<Self, Failure> {
+        let look = || {
+            let mut netlink = Netlink::open()?;
+            let links = netlink.links()?;
+            let addresses = netlink.addresses()?;
+            Ok(Self { netlink, links, addresses })
+        };
+        look().map_err(|error: io::Error| {
+            let why = format!("the kernel does not tell addresses and devices: {error}");
+            Failure::new(why, "Try again.")
+        })
+    }
+
+    /// The device that has an address.
+    fn holder(&self, address: IpAddr) -> Option<&Link> {
+        let found = self.addresses.iter().find(|there| there.address == address)?;
+        self.links.iter().find(|link| link.index == found.device)
+    }
+
+    fn has(&self, link: &Link, address: IpAddr) -> bool {
+        self.addresses.iter().any(|a| (a.device, a.address) == (link.index, address))
+    }
+
+    fn prefix(&self, link: &Link, address: IpAddr) -> Option<u8> {
+        let at = (link.index, address);
+        self.addresses.iter().find(|a| (a.device, a.address) == at).map(|a| a.prefix)
+    }
+
+    /// Removes an address from a device and puts back what else went with it.
+    fn remove(&mut self, link: &Link, address: IpAddr) -> io::Result<()> {
+        let routes = self.netlink.routes()?;
+        let prefix = self.prefix(link, address).unwrap_or_default();
+        self.netlink.remove_address(link.index, address, prefix)?;
+        let at = (link.index, address, prefix);
+        self.addresses.retain(|a| (a.device, a.address, a.prefix) != at);
+        self.put_back(&routes)
+    }
+
+    /// Puts back the addresses that should be there, and those of the routes that are gone.
+    fn put_back(&mut self, routes: &[Route]) -> io::Result<()> {
+        let there = self.netlink.addresses()?;
+        let same = |a: &crate::netlink::Address| (a.device, a.address);
+        for address in &self.addresses {
+            if !there.iter().any(|now| same(now) == same(address)) {
+                self.netlink.add_address(address.device, address.address, address.prefix)?;
+            }
+        }
+        let now = self.netlink.routes()?;
+        let gone = routes.iter().filter(|route| !now.contains(route)).cloned().collect();
+        self.restore(gone);
+        Ok(())
+    }
+
+    /// Puts routes back, those to neighbours first. One that cannot be is not worth giving up for.
+    fn restore(&mut self, mut routes: Vec<Route>) {
+        routes.sort_by_key(Route::has_gateway);
+        for route in routes {
+            let source = route.source().filter(|source| self.holder(*source).is_none());
+            let route = if source.is_some() { route.without_source() } else { route };
+            if let Err(error) = self.netlink.add_route(&route) {
+                tracing::warn!(?route, %error, "a route was lost with an address");
+            }
+        }
+    }
+}

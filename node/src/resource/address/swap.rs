@@ -1,0 +1,100 @@
+//! `swap_adapter` (spec H27): what the adapter in use has goes to the standby adapter of the same
+//! node, and the standby's own address comes back in exchange.
+//!
+//! The node's own address moves along, so that heartbeats and everything that is found by it
+//! ([`super`]) work over the good adapter; the failed one, with the standby's address, is the
+//! standby from now on. Routes move too. Each call exchanges: a second one exchanges back.
+
+use std::io;
+use std::net::IpAddr;
+
+use vedette_core::id::NetworkNumber;
+
+use super::{Here, apart, no_device, tell};
+use crate::netlink::{Address, Link};
+use crate::resource::{Context, Detail, Failure, Reach};
+
+/// Exchanges the adapters of a network. `services` are the addresses that may be on it besides the
+/// node's own; those that are move.
+pub async fn swap(
+    context: &Context,
+    network: NetworkNumber,
+    services: Vec<IpAddr>,
+) -> Result<Detail, Failure> {
+    let own = context.interfaces.get(&network).copied();
+    let standby = context.standbys.get(&network).copied();
+    let (Some(own), Some(standby)) = (own, standby) else {
+        let why = format!("this node has no standby adapter on network {network}");
+        let advice = "Give it one, and name its address in the configuration.";
+        return Err(Failure::new(why, advice).reaching(Reach::Node));
+    };
+    let (moved, to) = apart(move || exchange(own, standby, services)).await?;
+    moved.iter().for_each(|address| tell(&to, *address));
+    let words: Vec<_> = moved.iter().map(IpAddr::to_string).collect();
+    Ok(format!("{} on {}", words.join(", "), to.name))
+}
+
+fn exchange(
+    own: IpAddr,
+    standby: IpAddr,
+    services: Vec<IpAddr>,
+) -> Result<(Vec<IpAddr>, Link), Failure> {
+    let mut here = Here::look()?;
+    let from = here.holder(own).cloned().ok_or_else(|| no_device(own))?;
+    let to = here.holder(standby).cloned().ok_or_else(|| no_device(standby))?;
+    refuse_useless(&from, &to)?;
+    let moves = |a: &&Address| {
+        a.device == from.index && (a.address == own || services.contains(&a.address))
+    };
+    let moving: Vec<Address> = here.addresses.iter().filter(moves).copied().collect();
+    here.exchange(&from, &to, &moving, standby).map_err(|error| {
+        let why = format!("{} could not be exchanged for {}: {error}", from.name, to.name);
+        Failure::new(why, "Look at both with ip address show.")
+    })?;
+    Ok((moving.iter().map(|address| address.address).collect(), to))
+}
+
+fn refuse_useless(from: &Link, to: &Link) -> Result<(), Failure> {
+    let refused = |why, advice: &str| Err(Failure::new(why, advice).reaching(Reach::Node));
+    if from.index == to.index {
+        let why = format!("the standby's address is on {} as well, so there is no other", to.name);
+        return refused(why, "Put it on the standby adapter.");
+    }
+    if !to.is_up() || !to.runs() {
+        let why = format!("the standby adapter {} has no link either", to.name);
+        return refused(why, "Look after its cable and switch.");
+    }
+    Ok(())
+}
+
+impl Here {
+    /// First everything is on the new device, then it goes off the old one, so that nothing is
+    /// nowhere in between.
+    fn exchange(
+        &mut self,
+        from: &Link,
+        to: &Link,
+        moving: &[Address],
+        standby: IpAddr,
+    ) -> io::Result<()> {
+        let routes = self.netlink.routes()?;
+        for address in moving {
+            self.netlink.add_address(to.index, address.address, address.prefix)?;
+            self.addresses.push(Address { device: to.index, ..*address });
+        }
+        for address in moving {
+            self.remove(from, address.address)?;
+        }
+        let prefix = self.prefix(to, standby).unwrap_or_default();
+        self.remove(to, standby)?;
+        self.netlink.add_address(from.index, standby, prefix)?;
+        let through = routes.iter().filter(|route| route.device() == Some(from.index));
+        let through: Vec<_> = through.cloned().collect();
+        for route in &through {
+            // The kernel may have removed it already.
+            let _ = self.netlink.remove_route(route);
+        }
+        self.restore(through.iter().map(|route| route.through(to.index)).collect());
+        Ok(())
+    }
+}
