@@ -1,0 +1,263 @@
+//! Watchers: from readings to events, with rearming (spec H31, H33).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::Trigger;
+use crate::id::NodeNumber;
+use crate::predicate::{self, Predicate};
+use crate::rules::Rule;
+use crate::time::WallTime;
+
+use super::{Instance, Pattern, Value, canonical};
+
+/// How many instances one rule follows. The one that was not heard of for longest gives way.
+const MOST_INSTANCES: usize = 4_096;
+
+/// A value of one instance of a variable.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reading {
+    /// The variable, by any of its names.
+    pub variable: String,
+    /// Which copy.
+    pub instance: Instance,
+    /// The value.
+    pub value: Value,
+    /// When it was taken.
+    pub at: WallTime,
+}
+
+/// A predicate that came true.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fired {
+    /// The rule.
+    pub rule: String,
+    /// On which node, as the instance says.
+    pub node: NodeNumber,
+    /// The instance.
+    pub instance: String,
+    /// The value, in words.
+    pub value: String,
+    /// When the value was taken.
+    pub at: WallTime,
+    /// Why, for the event: the variable, its value, and the predicate.
+    pub cause: String,
+}
+
+impl Fired {
+    /// The event that is to be queued.
+    pub fn trigger(&self) -> Trigger {
+        Trigger::User {
+            rule: self.rule.clone(),
+            node: self.node,
+            instance: self.instance.clone(),
+            value: self.value.clone(),
+        }
+    }
+}
+
+/// A rule that cannot be applied to a value. Told once for an instance, until it can be again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("rule {rule} cannot be applied to {instance}: {what}. {advice}")]
+pub struct Complaint {
+    /// The rule.
+    pub rule: String,
+    /// The instance.
+    pub instance: String,
+    /// One sentence without its full stop.
+    pub what: String,
+    /// What to do.
+    pub advice: String,
+}
+
+/// What came of a reading.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// Events.
+    pub fired: Vec<Fired>,
+    /// Rules that could not be applied.
+    pub complaints: Vec<Complaint>,
+}
+
+/// How far a rule is with one instance.
+#[derive(Clone, Debug, Default)]
+struct Watched {
+    fired: bool,
+    complained: bool,
+    before: Option<Value>,
+    /// When it was heard of, counted in readings.
+    heard: u64,
+}
+
+/// One rule, and how far it is with each instance.
+#[derive(Clone, Debug)]
+pub struct Watcher {
+    rule: Rule,
+    pattern: Pattern,
+    predicate: Predicate,
+    rearm: Option<Predicate>,
+    watched: BTreeMap<Instance, Watched>,
+    readings: u64,
+}
+
+impl Watcher {
+    /// The watcher of a rule; none if the rule is of a predefined event, or has errors.
+    pub fn new(rule: &Rule) -> Option<Self> {
+        if !rule.is_user_defined() || rule.state != Rule::STATE {
+            return None;
+        }
+        let rearm = match rule.rearm.as_str() {
+            "" => None,
+            text => Some(Predicate::parse(text).ok()?),
+        };
+        Some(Self {
+            rule: rule.clone(),
+            pattern: Pattern::parse(&rule.vector).ok()?,
+            predicate: Predicate::parse(&rule.predicate).ok()?,
+            rearm,
+            watched: BTreeMap::new(),
+            readings: 0,
+        })
+    }
+
+    /// Our name of the variable.
+    pub fn variable(&self) -> &str {
+        canonical(&self.rule.variable)
+    }
+
+    /// The instances that are meant.
+    pub fn pattern(&self) -> &Pattern {
+        &self.pattern
+    }
+
+    /// Takes in a reading. Answers an event if the predicate came true.
+    ///
+    /// # Errors
+    /// If the rule cannot be applied to this value, the first time for its instance.
+    pub fn observe(&mut self, reading: &Reading) -> Result<Option<Fired>, Complaint> {
+        let meant = canonical(&reading.variable) == self.variable();
+        if !meant || !self.pattern.matches(&reading.instance) {
+            return Ok(None);
+        }
+        let Some(node) = reading.instance.node() else {
+            return self.complain(reading, "its instance names no node", "Add NodeNum to it.");
+        };
+        match self.step(reading) {
+            Ok(true) => Ok(Some(self.fired(reading, node))),
+            Ok(false) => Ok(None),
+            Err(error) => self.complain(reading, &told(&error), &error.advice),
+        }
+    }
+
+    /// Whether the predicate came true by this reading.
+    fn step(&mut self, reading: &Reading) -> Result<bool, predicate::Error> {
+        self.make_room(&reading.instance);
+        self.readings += 1;
+        let watched = self.watched.entry(reading.instance.clone()).or_default();
+        watched.heard = self.readings;
+        let before = watched.before.replace(reading.value.clone());
+        let holds = |predicate: &Predicate| predicate.holds(&reading.value, before.as_ref());
+        let came_true = if !watched.fired {
+            watched.fired = holds(&self.predicate)?;
+            watched.fired
+        } else {
+            let rearmed = match &self.rearm {
+                Some(rearm) => holds(rearm)?,
+                None => !holds(&self.predicate)?,
+            };
+            watched.fired = !rearmed;
+            false
+        };
+        watched.complained = false;
+        Ok(came_true)
+    }
+
+    /// Forgets the instance that was not heard of for longest, if a new one has no room.
+    fn make_room(&mut self, instance: &Instance) {
+        if self.watched.len() < MOST_INSTANCES || self.watched.contains_key(instance) {
+            return;
+        }
+        let oldest = self.watched.iter().min_by_key(|(_, watched)| watched.heard);
+        if let Some(oldest) = oldest.map(|(instance, _)| instance.clone()) {
+            self.watched.remove(&oldest);
+        }
+    }
+
+    fn complain(
+        &mut self,
+        reading: &Reading,
+        what: &str,
+        advice: &str,
+    ) -> Result<Option<Fired>, Complaint> {
+        self.make_room(&reading.instance);
+        let watched = self.watched.entry(reading.instance.clone()).or_default();
+        if std::mem::replace(&mut watched.complained, true) {
+            return Ok(None);
+        }
+        Err(Complaint {
+            rule: self.rule.name.clone(),
+            instance: reading.instance.to_string(),
+            what: what.into(),
+            advice: advice.into(),
+        })
+    }
+
+    fn fired(&self, reading: &Reading, node: NodeNumber) -> Fired {
+        let (value, instance) = (reading.value.to_string(), reading.instance.to_string());
+        let cause = format!(
+            "{} of {instance} is {value}, and {} holds",
+            self.rule.variable, self.rule.predicate
+        );
+        Fired { rule: self.rule.name.clone(), node, instance, value, at: reading.at, cause }
+    }
+}
+
+fn told(error: &predicate::Error) -> String {
+    format!("{} (column {} of `{}`)", error.what, error.column(), error.text)
+}
+
+/// The watchers of all rules in force.
+#[derive(Clone, Debug, Default)]
+pub struct Watchers(Vec<Watcher>);
+
+impl Watchers {
+    /// Watchers of these rules, all armed.
+    pub fn new(rules: &[Rule]) -> Self {
+        Self(rules.iter().filter_map(Watcher::new).collect())
+    }
+
+    /// Other rules are in force: those that did not change keep their state.
+    pub fn reload(&mut self, rules: &[Rule]) {
+        let mut old = std::mem::take(&mut self.0);
+        self.0 = rules
+            .iter()
+            .filter_map(|rule| match old.iter().position(|watcher| watcher.rule == *rule) {
+                Some(place) => Some(old.swap_remove(place)),
+                None => Watcher::new(rule),
+            })
+            .collect();
+    }
+
+    /// Each watcher.
+    pub fn iter(&self) -> impl Iterator<Item = &Watcher> {
+        self.0.iter()
+    }
+
+    /// Whether nobody has to look at anything.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Takes in a reading.
+    pub fn observe(&mut self, reading: &Reading) -> Observed {
+        let mut observed = Observed::default();
+        for watcher in &mut self.0 {
+            match watcher.observe(reading) {
+                Ok(fired) => observed.fired.extend(fired),
+                Err(complaint) => observed.complaints.push(complaint),
+            }
+        }
+        observed
+    }
+}
