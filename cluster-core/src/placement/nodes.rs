@@ -95,7 +95,8 @@ impl<'a> Nodes<'a> {
 
     /// For whom a group that nobody has is kept. A node that was deleted or taken out of the list
     /// keeps nothing, and of a concurrent group every node has its own. When the node is back a
-    /// rotating group goes on there; a cascading one is placed like any other.
+    /// rotating group goes on there, unless an operator wished it elsewhere; a cascading one is
+    /// placed like any other.
     pub(super) fn held_for(&self, def: &GroupDef, run: &Group) -> Option<NodeNumber> {
         let listed =
             |node: NodeNumber| def.nodes.contains(&node) && self.state.nodes.contains_key(&node);
@@ -103,7 +104,9 @@ impl<'a> Nodes<'a> {
             listed(*node)
                 && match def.policy {
                     Policy::Cascading => !self.serves(*node),
-                    Policy::Rotating => true,
+                    Policy::Rotating => {
+                        !self.serves(*node) || run.preferred.is_none_or(|wish| wish == *node)
+                    }
                     Policy::Concurrent => false,
                 }
         })
