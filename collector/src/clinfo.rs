@@ -29,10 +29,11 @@ pub use cluster::{ClusterDoc, RedundancyDoc, TimingDoc};
 pub use event::{EventDoc, SubjectDoc};
 pub use group::{
     Balance, BlockedDoc, FailCountDoc, GroupDoc, InstanceDoc, LocationDoc, ResourceDoc,
-    ResourceStateDoc,
+    ResourceStateDoc, standby_nodes,
 };
 pub use incident::{
-    IncidentDoc, IncidentEventDoc, IncidentState, IncidentStepDoc, OutageDoc, StepKind,
+    IncidentDoc, IncidentEventDoc, IncidentState, IncidentStepDoc, IncidentSummaryDoc, OutageDoc,
+    StepKind,
 };
 pub use local::{LocalDoc, SeenInterfaceDoc, SeenPeerDoc};
 pub use manager::{EndedDoc, ManagerDoc, MemberDoc, QueuedDoc, RunningDoc};

@@ -350,6 +350,11 @@ impl History {
         self.readers.with(|connection| read::query(connection, page, most, filter))
     }
 
+    /// Incidents with a number below `before`, the latest first, at most `most`.
+    pub fn incidents(&self, before: u64, most: usize) -> Result<Vec<u64>, HistoryError> {
+        self.readers.with(|connection| read::incidents(connection, before, most))
+    }
+
     /// The hash of record `seq`, if it is here.
     pub fn hash_at(&self, seq: u64) -> Result<Option<Hash>, HistoryError> {
         if seq == 0 {

@@ -160,6 +160,12 @@ fn filters_hold_together() {
     assert_eq!(last.first(), expected.last());
     let incident = Filter { incident: Some(50), ..Filter::default() };
     assert_eq!(history.query(Page::After(0), 9, &incident).unwrap(), all[49..50]);
+    let numbers = all.iter().filter_map(|record| record.incident);
+    let mut newest: Vec<u64> =
+        numbers.collect::<std::collections::BTreeSet<_>>().into_iter().collect();
+    newest.reverse();
+    assert_eq!(history.incidents(u64::MAX, usize::MAX).unwrap(), newest);
+    assert_eq!(history.incidents(newest[0], 1).unwrap(), newest[1..newest.len().min(2)]);
 }
 
 #[test]

@@ -15,14 +15,18 @@ use vedette_collector::clinfo::{
 use crate::query::Params;
 use crate::{App, Problem, meta};
 
-type Answer = Result<Response, Problem>;
+pub(crate) type Answer = Result<Response, Problem>;
 
 /// Waits as the query says, then answers with a document of the latest view.
-async fn answer<T: Serialize>(app: &App, uri: &Uri, build: impl FnOnce(Seen<'_>) -> T) -> Answer {
+pub(crate) async fn answer<T: Serialize>(
+    app: &App,
+    uri: &Uri,
+    build: impl FnOnce(Seen<'_>) -> T,
+) -> Answer {
     try_answer(app, uri, |seen| Ok(build(seen))).await
 }
 
-async fn try_answer<T: Serialize>(
+pub(crate) async fn try_answer<T: Serialize>(
     app: &App,
     uri: &Uri,
     build: impl FnOnce(Seen<'_>) -> Result<T, Problem>,
@@ -47,9 +51,9 @@ fn unknown_node(name: &str) -> Problem {
 }
 
 /// A path that cannot be decoded names nothing that exists.
-type Name = Result<Path<String>, axum::extract::rejection::PathRejection>;
+pub(crate) type Name = Result<Path<String>, axum::extract::rejection::PathRejection>;
 
-fn name(path: Name) -> Result<String, Problem> {
+pub(crate) fn name(path: Name) -> Result<String, Problem> {
     path.map(|Path(name)| name).map_err(|error| {
         Problem::bad_parameter(
             format!("The path cannot be read: {}.", error.body_text()),
@@ -235,14 +239,14 @@ pub(crate) async fn alerts(State(app): State<App>, uri: Uri) -> Answer {
     answer(&app, &uri, |seen| AlertsDoc::new(seen.view)).await
 }
 
-/// Whether an address of the cluster answers (`cl_isaddravail`).
+/// Whether an address of the cluster answers (`cl_isaddravail`): a node's own, or a service address.
 #[utoipa::path(get, path = "/api/v1/addresses/{address}/available", tag = "clinfo",
     params(("address" = String, Path, description = "IPv4 or IPv6 address"),
            ("index" = Option<u64>, Query, description = "Answer when the revision is greater"),
            ("wait" = Option<String>, Query, description = "At most so long: 500ms, 30s, 5m")),
     responses((status = 200, description = "Whether it answers", body = AvailabilityDoc),
               (status = 400, description = "Not an address, or a bad parameter", body = Problem),
-              (status = 404, description = "No member has it", body = Problem)))]
+              (status = 404, description = "The cluster does not have it", body = Problem)))]
 pub(crate) async fn available(State(app): State<App>, path: Name, uri: Uri) -> Answer {
     let text = name(path)?;
     let address: IpAddr = text.parse().map_err(|_| {
@@ -255,8 +259,8 @@ pub(crate) async fn available(State(app): State<App>, path: Name, uri: Uri) -> A
         AvailabilityDoc::new(seen.view, address).ok_or_else(|| {
             Problem::not_found(
                 "unknown_address",
-                format!("No node of this cluster has the address {address}."),
-                "GET /api/v1/interfaces lists the addresses.",
+                format!("No node and no group of this cluster has the address {address}."),
+                "GET /api/v1/interfaces and /api/v1/groups list the addresses.",
             )
         })
     };

@@ -12,9 +12,10 @@ use utoipa::ToSchema;
 use vedette_collector::clinfo::EventDoc;
 use vedette_core::model::Severity;
 use vedette_core::record::{Code, Record};
+use vedette_core::view::View;
 
 use crate::query::Params;
-use crate::{App, EventQuery, Problem, Surface, meta};
+use crate::{App, EventQuery, HistoryReader, HistoryUnavailable, Problem, Surface, meta};
 
 /// How many events an answer holds if the request does not say, and at most.
 const DEFAULT_LIMIT: u64 = 100;
@@ -45,14 +46,7 @@ pub(crate) struct EventsDoc {
 pub(crate) async fn events(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
     let params = Params::of(&uri, &["after", "limit", "severity", "code"])?;
     let query = event_query(&params)?;
-    let deadline = params.wait(&app.surface).await?;
-    let view = app.surface.source.view();
-    if params.get("index").is_some() {
-        // What the new revision recorded may not be durable yet.
-        let mut records = app.surface.records.clone();
-        let durable = records.wait_for(|seq| *seq >= view.state.seq);
-        let _ = timeout_at(deadline, durable).await;
-    }
+    let view = wait_durable(&app.surface, &params).await?;
     let last_seq = *app.surface.records.borrow();
     let records = read(&app.surface, query.clone()).await?;
     // A page that is not full has seen everything up to the last event, also what it did not want.
@@ -104,17 +98,38 @@ fn one_of<T>(
     parse(text).map(Some).ok_or_else(bad)
 }
 
-/// Reads the history on a thread that may block.
+/// Events of a query.
 pub(crate) async fn read(
     surface: &Surface,
     query: EventQuery,
 ) -> Result<Vec<Arc<Record>>, Problem> {
+    read_with(surface, move |history| history.events(&query)).await
+}
+
+/// Reads the history on a thread that may block.
+pub(crate) async fn read_with<T: Send + 'static>(
+    surface: &Surface,
+    read: impl FnOnce(&dyn HistoryReader) -> Result<T, HistoryUnavailable> + Send + 'static,
+) -> Result<T, Problem> {
     let history = surface.history.clone();
     let unavailable = |why: String| {
         Problem::unavailable("history_unavailable", why, "Ask again, or ask another node.")
     };
-    tokio::task::spawn_blocking(move || history.events(&query))
+    tokio::task::spawn_blocking(move || read(&*history))
         .await
         .map_err(|_| unavailable("The history was not read: the process is ending.".into()))?
         .map_err(|error| unavailable(format!("{error}.")))
+}
+
+/// Waits until what the view tells is durable, where the request waits for something at all: what a
+/// new revision recorded may not be in the history yet.
+pub(crate) async fn wait_durable(surface: &Surface, params: &Params) -> Result<Arc<View>, Problem> {
+    let deadline = params.wait(surface).await?;
+    let view = surface.source.view();
+    if params.get("index").is_some() {
+        let mut records = surface.records.clone();
+        let durable = records.wait_for(|seq| *seq >= view.state.seq);
+        let _ = timeout_at(deadline, durable).await;
+    }
+    Ok(view)
 }

@@ -11,7 +11,9 @@
 
 mod api;
 mod events;
+mod groups;
 mod health;
+mod incidents;
 mod meta;
 pub mod metrics;
 pub mod openapi;
@@ -66,6 +68,15 @@ fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/api/v1/links", get(api::links)),
         ("/api/v1/ports", get(api::ports)),
         ("/api/v1/addresses/{address}/available", get(api::available)),
+        ("/api/v1/groups", get(groups::groups)),
+        ("/api/v1/groups/{group}", get(groups::group)),
+        ("/api/v1/groups/{group}/location", get(groups::location)),
+        ("/api/v1/lb/{group}/active", get(groups::active)),
+        ("/api/v1/lb/{group}/standby", get(groups::standby)),
+        ("/api/v1/lb/{group}/online", get(groups::online)),
+        ("/api/v1/manager", get(groups::manager)),
+        ("/api/v1/incidents", get(incidents::incidents)),
+        ("/api/v1/incidents/{incident}", get(incidents::incident)),
         ("/api/v1/alerts", get(api::alerts)),
         ("/api/v1/events", get(events::events)),
         ("/api/v1/watch", get(watch::watch)),

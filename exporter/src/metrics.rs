@@ -6,7 +6,9 @@
 
 mod cluster;
 mod family;
+mod groups;
 mod heartbeats;
+mod manager;
 mod networks;
 mod nodes;
 mod process;
@@ -59,6 +61,33 @@ pub const FAMILIES: &[Family] = &[
     nodes::DIRECTOR,
     nodes::JEOPARDY,
     nodes::VOTER,
+    manager::STATE,
+    manager::STATE_CODE,
+    manager::JOINED,
+    manager::NODE_MAINTENANCE,
+    manager::CLUSTER_MAINTENANCE,
+    manager::IN_PROGRESS,
+    manager::STAGE,
+    manager::AGE,
+    manager::STEP,
+    manager::STEPS,
+    manager::TOO_LONG,
+    manager::QUEUE,
+    manager::ENDED,
+    manager::FENCING,
+    manager::RULES,
+    manager::CONFIGURATION,
+    manager::CONFIGURATION_PENDING,
+    groups::STATE,
+    groups::STATE_CODE,
+    groups::OWNER,
+    groups::STANDBYS,
+    groups::BLOCKED,
+    groups::MAINTENANCE,
+    groups::WANTED_OFFLINE,
+    groups::FAILOVERS,
+    groups::RESOURCE,
+    groups::FAILS,
     networks::NETWORK,
     networks::NETWORK_CODE,
     networks::GROUP,

@@ -9,7 +9,7 @@ use vedette_collector::clinfo::{EventDoc, StatusDoc};
 
 use crate::query::Params;
 use crate::watch::StateDoc;
-use crate::{App, Problem, api, events, health, metrics, page, watch};
+use crate::{App, Problem, api, events, groups, health, incidents, metrics, page, watch};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -37,6 +37,15 @@ use crate::{App, Problem, api, events, health, metrics, page, watch};
         api::links,
         api::ports,
         api::available,
+        groups::groups,
+        groups::group,
+        groups::location,
+        groups::active,
+        groups::standby,
+        groups::online,
+        groups::manager,
+        incidents::incidents,
+        incidents::incident,
         api::alerts,
         events::events,
         watch::watch,

@@ -1,6 +1,6 @@
 //! What this crate is given, and what it counts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -46,12 +46,44 @@ pub trait HistoryReader: Send + Sync + 'static {
     /// # Errors
     /// The store cannot be read now.
     fn events(&self, query: &EventQuery) -> Result<Vec<Arc<Record>>, HistoryUnavailable>;
+
+    /// Incidents (their numbers are below `before`), the latest first, at most `most`.
+    ///
+    /// # Errors
+    /// The store cannot be read now.
+    fn incidents(&self, before: u64, most: usize) -> Result<Vec<u64>, HistoryUnavailable>;
+
+    /// The records of an incident, oldest first, at most `most`.
+    ///
+    /// # Errors
+    /// The store cannot be read now.
+    fn incident(&self, id: u64, most: usize) -> Result<Vec<Arc<Record>>, HistoryUnavailable>;
 }
 
 /// A history that has what the source still holds: the fallback where there is no store.
 pub struct SourceHistory(pub Arc<dyn Source>);
 
+impl SourceHistory {
+    /// Everything the source still holds that is wanted.
+    fn all(&self, wanted: impl Fn(&Record) -> bool) -> Vec<Arc<Record>> {
+        let whole = self.0.records_after(0, usize::MAX);
+        whole.into_iter().filter(|record| wanted(record)).collect()
+    }
+}
+
 impl HistoryReader for SourceHistory {
+    fn incidents(&self, before: u64, most: usize) -> Result<Vec<u64>, HistoryUnavailable> {
+        let known = self.all(|record| record.incident.is_some_and(|id| id < before));
+        let ids: BTreeSet<u64> = known.iter().filter_map(|record| record.incident).collect();
+        Ok(ids.into_iter().rev().take(most).collect())
+    }
+
+    fn incident(&self, id: u64, most: usize) -> Result<Vec<Arc<Record>>, HistoryUnavailable> {
+        let mut records = self.all(|record| record.incident == Some(id));
+        records.truncate(most);
+        Ok(records)
+    }
+
     fn events(&self, query: &EventQuery) -> Result<Vec<Arc<Record>>, HistoryUnavailable> {
         const PAGE: usize = 1_024;
         let (mut wanted, mut after) = (Vec::new(), query.after);

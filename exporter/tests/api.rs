@@ -9,6 +9,7 @@ use axum::http::{Method, Request, StatusCode};
 use common::{DEADLINE, Stage, ask, get, one_down};
 use proptest::prelude::*;
 use vedette_core::command::Command;
+use vedette_core::fixture::busy_fixture;
 use vedette_core::model::{HostStatus, Severity};
 
 #[tokio::test]
@@ -59,6 +60,13 @@ async fn problems_are_rfc_9457() {
         ("/api/v1/networks/netz", 404, "unknown_network"),
         ("/api/v1/addresses/x/available", 400, "bad_parameter"),
         ("/api/v1/addresses/192.0.2.9/available", 404, "unknown_address"),
+        ("/api/v1/groups/mail", 404, "unknown_group"),
+        ("/api/v1/groups/mail/location", 404, "unknown_group"),
+        ("/api/v1/lb/mail/active", 404, "unknown_group"),
+        ("/api/v1/lb/mail/backup", 404, "unknown_route"),
+        ("/api/v1/incidents/x", 404, "unknown_incident"),
+        ("/api/v1/incidents/999999", 404, "unknown_incident"),
+        ("/api/v1/incidents?limit=101", 400, "bad_parameter"),
         ("/api/v1/nodes?index=x", 400, "bad_parameter"),
         ("/api/v1/nodes?wait=11m", 400, "bad_parameter"),
         ("/api/v1/nodes?colour=red", 400, "bad_parameter"),
@@ -157,6 +165,64 @@ async fn events_come_in_pages() {
     assert_eq!(errors["next_after"].as_u64(), Some(all.len() as u64), "nothing more to scan");
 }
 
+/// What a load balancer is told, on each kind of node: 200 only where it holds, 503 with a reason
+/// where it does not, and nothing at all from a node without a quorum.
+#[tokio::test]
+async fn load_balancers_are_told_who_serves() {
+    let fixture = busy_fixture();
+    let cases = [
+        (1, "logs/active", 200, "active\n"),
+        (3, "logs/active", 503, "logs is in service on n1 and not on n3."),
+        (1, "web/active", 503, "web is ACQUIRING and not in service on n1."),
+        (1, "web/online", 503, "web is ACQUIRING and in service nowhere."),
+        (3, "logs/online", 200, "online\n"),
+        (1, "web/standby", 503, "n1 has web itself."),
+        (2, "web/standby", 503, "n2 is in maintenance."),
+        (3, "web/standby", 503, "the manager of n3 takes no part in events."),
+        (3, "db/standby", 503, "db may not run on n3."),
+        (1, "5/standby", 503, "n1 is avoided by db because of failures there."),
+    ];
+    for (node, question, status, says) in cases {
+        let mut view = fixture.view(vedette_core::id::NodeNumber(node));
+        let path = format!("/api/v1/lb/{question}");
+        let stage = Stage::showing(view.clone(), Vec::new(), Duration::ZERO);
+        let answer = get(&stage.router(), &path).await;
+        assert_eq!(answer.status.as_u16(), status, "{node} {question}");
+        if status == 200 {
+            assert_eq!(answer.body, says, "{node} {question}");
+        } else {
+            assert_eq!(answer.json()["detail"], says, "{node} {question}");
+        }
+        view.local.quorate = false;
+        let stage = Stage::showing(view, Vec::new(), Duration::from_secs(1));
+        let answer = get(&stage.router(), &path).await;
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{node} {question}");
+    }
+    let mut free = fixture.clone();
+    free.state.manager.members.get_mut(&vedette_core::id::NodeNumber(2)).expect("n2").maintenance =
+        false;
+    let stage =
+        Stage::showing(free.view(vedette_core::id::NodeNumber(2)), Vec::new(), Duration::ZERO);
+    assert_eq!(get(&stage.router(), "/api/v1/lb/web/standby").await.body, "standby\n");
+}
+
+/// Incidents come latest first, page by page, each with what is known of it.
+#[tokio::test]
+async fn incidents_come_in_pages() {
+    let (stage, mut fixture) = (Stage::one_down(), one_down());
+    fixture.node_down(vedette_core::id::NodeNumber(2), "silent");
+    stage.publish(&fixture);
+    let router = stage.router();
+    let first = get(&router, "/api/v1/incidents?limit=1").await.json();
+    assert_eq!(first["incidents"][0]["title"], "node n2 is DOWN");
+    let before = first["next_before"].as_u64().expect("more");
+    let second = get(&router, &format!("/api/v1/incidents?limit=1&before={before}")).await.json();
+    assert_eq!(second["incidents"][0]["title"], "node n3 is DOWN");
+    let last = get(&router, "/api/v1/incidents/last").await.json();
+    assert_eq!(last["id"], first["incidents"][0]["id"]);
+    assert_eq!(last["steps"][0]["what"], "node n2 is DOWN");
+}
+
 /// The page is one file: it asks no other host for anything.
 #[tokio::test]
 async fn the_page_is_self_contained() {
@@ -184,6 +250,10 @@ const PATHS: &[&str] = &[
     "/api/v1/interfaces",
     "/api/v1/links",
     "/api/v1/ports",
+    "/api/v1/groups",
+    "/api/v1/manager",
+    "/api/v1/incidents",
+    "/api/v1/incidents/last",
     "/api/v1/alerts",
     "/api/v1/events",
     "/api/v1/openapi.json",
@@ -220,7 +290,7 @@ proptest! {
     #[test]
     fn no_known_parameter_breaks_it(
         path in prop::sample::select(PATHS),
-        name in prop::sample::select(&["index", "wait", "after", "limit", "severity", "code", "from"][..]),
+        name in prop::sample::select(&["index", "wait", "after", "before", "limit", "severity", "code", "from"][..]),
         value in "[0-9a-z%._-]{0,24}",
     ) {
         survives(&format!("{path}?{name}={value}"));
@@ -231,6 +301,10 @@ proptest! {
         survives(&format!("/api/v1/nodes/{name}"));
         survives(&format!("/api/v1/nodes/{name}/route"));
         survives(&format!("/api/v1/addresses/{name}/available"));
+        survives(&format!("/api/v1/groups/{name}"));
+        survives(&format!("/api/v1/groups/{name}/location"));
+        survives(&format!("/api/v1/lb/{name}/active"));
+        survives(&format!("/api/v1/incidents/{name}"));
         survives(&format!("/{name}"));
     }
 }

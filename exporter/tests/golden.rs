@@ -26,6 +26,21 @@ const GOLDEN: &[(&str, &str)] = &[
     ("/api/v1/events?severity=warning", "events.json"),
     ("/api/v1/addresses/10.91.0.3/available", "available.json"),
     ("/api/v1/nodes/n9", "problem.json"),
+    ("/api/v1/incidents/last", "incident.json"),
+];
+
+/// The same for the cluster at its busiest: groups, an event in progress, failures, maintenance.
+const BUSY: &[(&str, &str)] = &[
+    ("/metrics", "busy/metrics.txt"),
+    ("/api/v1/status", "busy/status.json"),
+    ("/api/v1/groups/db", "busy/group.json"),
+    ("/api/v1/groups/web/location", "busy/location.json"),
+    ("/api/v1/groups/logs/location", "busy/location_concurrent.json"),
+    ("/api/v1/manager", "busy/manager.json"),
+    ("/api/v1/addresses/10.92.0.50/available", "busy/service_address.json"),
+    ("/api/v1/lb/web/active", "busy/lb_active.json"),
+    ("/api/v1/lb/logs/active", "busy/lb_logs.txt"),
+    ("/api/v1/groups/mail", "busy/problem.json"),
 ];
 
 fn file(name: &str) -> PathBuf {
@@ -35,10 +50,20 @@ fn file(name: &str) -> PathBuf {
 /// H40, H41, A10: what the API and the metrics page say of the example cluster.
 #[tokio::test]
 async fn golden_answers() {
+    compare(GOLDEN, Stage::one_down).await;
+}
+
+/// Issue 3, item 10; H11, H24: manager, groups, resources, failures on every route.
+#[tokio::test]
+async fn golden_answers_of_a_busy_cluster() {
+    compare(BUSY, Stage::busy).await;
+}
+
+async fn compare(golden: &[(&str, &'static str)], stage: impl Fn() -> Stage) {
     let mut wrong = Vec::new();
-    for (path, name) in GOLDEN {
+    for (path, name) in golden {
         // A router of its own for each: the metrics page counts requests.
-        let answer = get(&Stage::one_down().router(), path).await;
+        let answer = get(&stage().router(), path).await;
         let text = match serde_json::from_str::<Value>(&answer.body) {
             Ok(json) => format!("{json:#}\n"),
             Err(_) => answer.body,
@@ -118,4 +143,45 @@ async fn all_routes_agree() {
     assert_eq!(json("/api/v1/alerts").await["pending"][0]["event"], *last);
     let verdict = status["verdict"].as_str().expect("a verdict");
     assert!(verdict.contains(last["cause"].as_str().expect("a cause")), "{verdict}");
+}
+
+/// One truth: groups, manager and verdict agree on all routes and the metrics page.
+#[tokio::test]
+async fn all_routes_agree_on_groups() {
+    let router = Stage::busy().router();
+    let page = get(&router, "/metrics").await.body;
+    let status = get(&router, "/api/v1/status").await.json();
+    assert_eq!(status["groups"], get(&router, "/api/v1/groups").await.json());
+    assert_eq!(status["manager"], get(&router, "/api/v1/manager").await.json());
+    for group in status["groups"].as_array().expect("groups") {
+        let name = group["name"].as_str().expect("a name");
+        let state = group["state"].as_str().expect("a state").to_lowercase();
+        let series =
+            format!(r#"vedette_group_state{{cluster="prod",group="{name}",state="{state}"}}"#);
+        assert_eq!(metric(&page, &series), 1.0);
+        let blocked = format!(r#"vedette_group_blocked{{cluster="prod",group="{name}"}}"#);
+        assert_eq!(metric(&page, &blocked) > 0.0, group["blocked"].is_object());
+        for owner in group["owners"].as_array().expect("owners") {
+            let owner = owner.as_str().expect("a name");
+            let series =
+                format!(r#"vedette_group_owner{{cluster="prod",group="{name}",node="{owner}"}}"#);
+            assert_eq!(metric(&page, &series), 1.0);
+        }
+        let location = get(&router, &format!("/api/v1/groups/{name}/location")).await.json();
+        assert_eq!(location["state"], group["state"]);
+    }
+    for node in status["nodes"].as_array().expect("nodes") {
+        let (name, own) = (node["name"].as_str().expect("a name"), &node["manager"]);
+        let state = own["state"].as_str().expect("a state");
+        let series =
+            format!(r#"vedette_manager_state{{cluster="prod",node="{name}",state="{state}"}}"#);
+        assert_eq!(metric(&page, &series), 1.0);
+    }
+    let event = &status["manager"]["in_progress"];
+    assert_eq!(
+        metric(&page, r#"vedette_event_step{cluster="prod"}"#),
+        event["step"].as_f64().expect("a step")
+    );
+    let age = metric(&page, r#"vedette_event_age_seconds{cluster="prod"}"#);
+    assert_eq!(age, event["age_ms"].as_f64().expect("an age") / 1e3);
 }

@@ -32,6 +32,12 @@ async fn promtool_has_nothing_to_say() {
     assert_eq!(check(&page), (true, String::new()));
 }
 
+#[tokio::test]
+async fn promtool_has_nothing_to_say_about_groups() {
+    let page = get(&Stage::busy().router(), "/metrics").await.body;
+    assert_eq!(check(&page), (true, String::new()));
+}
+
 /// Also when there is nothing to report yet: a scrape is never an error.
 #[tokio::test]
 async fn an_empty_cluster_has_a_page_too() {

@@ -11,6 +11,7 @@ use vedette_core::group::{
     ResourceState,
 };
 use vedette_core::id::NodeNumber;
+use vedette_core::model::HostStatus;
 use vedette_core::state::ClusterState;
 use vedette_core::view::View;
 
@@ -37,6 +38,8 @@ pub struct GroupDoc {
     pub owners: Vec<String>,
     /// The nodes it may run on, best first.
     pub nodes: Vec<String>,
+    /// Those that would take it now and do not have it.
+    pub standbys: Vec<String>,
     /// Whether a cascading group goes back to a better node that returns.
     pub fallback: bool,
     /// Whether nothing is done about it: it, or the whole cluster, is in maintenance.
@@ -191,6 +194,7 @@ impl GroupDoc {
             owner_number: owner.map(|node| node.0),
             owners: group.instances.keys().copied().map(node_name).collect(),
             nodes: def.into_iter().flat_map(|def| &def.nodes).copied().map(node_name).collect(),
+            standbys: standby_nodes(state, name, group).map(node_name).collect(),
             fallback: def.is_some_and(|def| def.fallback),
             maintenance: group.maintenance || state.manager.maintenance,
             wanted_offline: group.wanted_offline,
@@ -383,23 +387,46 @@ fn elsewhere(view: &View, name: &str, group: &Group, own: &str) -> String {
 
 /// Whether the answering node would take a group that it does not have.
 fn standby(view: &View, name: &str, group: &Group, own: &str) -> Result<(), String> {
-    let (state, node) = (&view.state, view.local.node);
+    let node = view.local.node;
+    if group.instances.contains_key(&node) {
+        return Err(format!("{own} has {name} itself"));
+    }
+    match hindrance(&view.state, name, group, node) {
+        None => Ok(()),
+        Some(why) => Err(why),
+    }
+}
+
+/// The nodes that would take a group now and do not have it, best first.
+pub fn standby_nodes<'a>(
+    state: &'a ClusterState,
+    name: &'a str,
+    group: &'a Group,
+) -> impl Iterator<Item = NodeNumber> + 'a {
+    let listed = state.definition.group(name).into_iter().flat_map(|def| &def.nodes).copied();
+    listed.filter(move |node| {
+        !group.instances.contains_key(node) && hindrance(state, name, group, *node).is_none()
+    })
+}
+
+/// What keeps a node from taking a group, if anything does.
+fn hindrance(state: &ClusterState, name: &str, group: &Group, node: NodeNumber) -> Option<String> {
+    let own = state.node_name(node);
     let listed = state.definition.group(name).is_some_and(|def| def.nodes.contains(&node));
     let member = state.manager.members.get(&node);
-    let ready = member.is_some_and(|member| {
+    let takes_part = member.is_some_and(|member| {
         member.joined && !matches!(member.state, ManagerState::Done | ManagerState::Error)
     });
-    if group.instances.contains_key(&node) {
-        Err(format!("{own} has {name} itself"))
-    } else if !listed {
-        Err(format!("{name} may not run on {own}"))
-    } else if !ready {
-        Err(format!("the manager of {own} takes no part in events"))
+    let there = state.nodes.get(&node).is_some_and(|node| node.host == HostStatus::Up);
+    if !listed {
+        Some(format!("{name} may not run on {own}"))
+    } else if !there || !takes_part {
+        Some(format!("the manager of {own} takes no part in events"))
     } else if member.is_some_and(|member| member.maintenance) {
-        Err(format!("{own} is in maintenance"))
+        Some(format!("{own} is in maintenance"))
     } else if group.avoid.contains(&node) {
-        Err(format!("{own} is avoided by {name} because of failures there"))
+        Some(format!("{own} is avoided by {name} because of failures there"))
     } else {
-        Ok(())
+        None
     }
 }

@@ -59,6 +59,53 @@ pub struct IncidentDoc {
     pub steps: Vec<IncidentStepDoc>,
 }
 
+/// An incident in a few lines, for a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct IncidentSummaryDoc {
+    /// Its number.
+    pub id: u64,
+    /// `open`, `recovered` or `closed`.
+    pub state: IncidentState,
+    /// What began it, in one sentence.
+    pub title: String,
+    /// Why.
+    pub cause: String,
+    /// The worst severity of its events.
+    #[schema(value_type = String, example = "error")]
+    pub severity: Severity,
+    /// When it began.
+    pub began: String,
+    /// When everything had been done.
+    pub recovered: Option<String>,
+    /// From its beginning until then.
+    pub recovery_ms: Option<u64>,
+    /// When what had failed was back.
+    pub closed: Option<String>,
+    /// Groups that were not in service for a time, or are not yet.
+    pub outages: Vec<OutageDoc>,
+    /// How many steps it has.
+    pub steps: usize,
+}
+
+impl IncidentSummaryDoc {
+    /// The summary of an incident.
+    pub fn new(incident: &IncidentDoc) -> Self {
+        Self {
+            id: incident.id,
+            state: incident.state,
+            title: incident.title.clone(),
+            cause: incident.cause.clone(),
+            severity: incident.severity,
+            began: incident.began.clone(),
+            recovered: incident.recovered.clone(),
+            recovery_ms: incident.recovery_ms,
+            closed: incident.closed.clone(),
+            outages: incident.outages.clone(),
+            steps: incident.steps.len(),
+        }
+    }
+}
+
 /// How far an incident is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]

@@ -116,6 +116,22 @@ pub(super) fn query(
     Ok(records)
 }
 
+/// Incidents with a number below `before`, the latest first.
+pub(super) fn incidents(
+    connection: &Connection,
+    before: u64,
+    most: usize,
+) -> Result<Vec<u64>, HistoryError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT DISTINCT incident FROM record WHERE incident IS NOT NULL AND incident < ? \
+         ORDER BY incident DESC LIMIT ?",
+    )?;
+    // A number above the largest of SQLite means no bound at all.
+    let before = i64::try_from(before).unwrap_or(i64::MAX);
+    let rows = statement.query_map((before, limit(most)), |row| row.get::<_, i64>(0))?;
+    Ok(rows.map(|id| id.map(|id| id as u64)).collect::<Result<_, _>>()?)
+}
+
 /// The words of the statement are ours; what the reader gave goes in as values.
 fn statement(page: Page, most: usize, filter: &Filter) -> (String, Vec<Value>) {
     let (side, order, seq) = match page {

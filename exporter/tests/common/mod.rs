@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use tokio::sync::watch;
 use tower::ServiceExt;
-use vedette_core::fixture::{DOWN_AT, Fixture};
+use vedette_core::fixture::{DOWN_AT, Fixture, busy_fixture};
 use vedette_core::id::NodeNumber;
 use vedette_core::record::Record;
 use vedette_core::view::{Source, View};
@@ -68,6 +68,11 @@ impl Stage {
     /// The cluster of the golden files: three nodes, `n3` is down.
     pub fn one_down() -> Self {
         Self::new(&one_down())
+    }
+
+    /// The cluster of the golden files in `busy`: groups, an event in progress, failures.
+    pub fn busy() -> Self {
+        Self::new(&busy_fixture())
     }
 
     pub fn surface(&self) -> Surface {

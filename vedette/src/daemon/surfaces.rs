@@ -26,8 +26,29 @@ const SNMP_CURSOR: &str = "snmp.cursor";
 impl HistoryReader for Publisher {
     fn events(&self, query: &EventQuery) -> Result<Vec<Arc<Record>>, HistoryUnavailable> {
         let filter = Filter { severity: query.severity, code: query.code, ..Filter::default() };
+        self.read(query.after, query.limit, &filter)
+    }
+
+    fn incidents(&self, before: u64, most: usize) -> Result<Vec<u64>, HistoryUnavailable> {
+        let found = self.history().incidents(before, most);
+        found.map_err(|error| HistoryUnavailable(error.to_string()))
+    }
+
+    fn incident(&self, id: u64, most: usize) -> Result<Vec<Arc<Record>>, HistoryUnavailable> {
+        self.read(0, most, &Filter { incident: Some(id), ..Filter::default() })
+    }
+}
+
+impl Publisher {
+    /// Records of the history after `after` that fulfil a filter.
+    fn read(
+        &self,
+        after: u64,
+        most: usize,
+        filter: &Filter,
+    ) -> Result<Vec<Arc<Record>>, HistoryUnavailable> {
         self.history()
-            .query(Page::After(query.after), query.limit, &filter)
+            .query(Page::After(after), most, filter)
             .map(|records| records.into_iter().map(Arc::new).collect())
             .map_err(|error| HistoryUnavailable(error.to_string()))
     }

@@ -1,0 +1,181 @@
+//! Resource groups, their owners, resources and failures.
+//!
+//! The largest family is `vedette_resource_state`: six series for each resource on each node of its
+//! group. Forty groups of four resources on three nodes are 2,880 series on each node's page; a
+//! resource's name comes from the configuration, so nothing grows by itself.
+
+use vedette_core::group::{Group, GroupDef, GroupState, ResourceState};
+use vedette_core::id::NodeNumber;
+use vedette_core::state::ClusterState;
+
+use vedette_collector::clinfo::standby_nodes;
+
+use super::{Family, Rows, Scrape};
+
+pub(super) const STATE: Family = Family::gauge(
+    "vedette_group_state",
+    "State of a resource group: 1 for the state that holds.",
+    |scrape, rows| {
+        each(scrape, rows, |rows, labels, _, group| {
+            let all = GroupState::ALL.iter().map(|state| state.name());
+            rows.states(labels, all, group.state().name());
+        });
+    },
+);
+
+pub(super) const STATE_CODE: Family = Family::gauge(
+    "vedette_group_state_code",
+    "State of a resource group as the MIB's integer: 1 unknown, 2 online, 3 offline, \
+     4 acquiring, 5 releasing, 6 error, 7 unmanaged.",
+    |scrape, rows| {
+        each(scrape, rows, |rows, labels, _, group| {
+            rows.add(labels, f64::from(group.state().code()));
+        });
+    },
+);
+
+pub(super) const OWNER: Family = Family::gauge(
+    "vedette_group_owner",
+    "Whether a node has something of a resource group; 0 everywhere while the answering node has \
+     no quorum.",
+    |scrape, rows| {
+        each_node(scrape, rows, |rows, labels, group, node| {
+            let has = scrape.view.local.quorate && group.instances.contains_key(&node);
+            rows.flag(labels, has);
+        });
+    },
+);
+
+pub(super) const STANDBYS: Family = Family::gauge(
+    "vedette_group_standby_nodes",
+    "Nodes that would take a resource group now and do not have it.",
+    |scrape, rows| {
+        each(scrape, rows, |rows, labels, name, group| {
+            rows.add(labels, standby_nodes(&scrape.view.state, name, group).count() as f64);
+        });
+    },
+);
+
+pub(super) const BLOCKED: Family = Family::gauge(
+    "vedette_group_blocked",
+    "Whether nothing is done about a resource group until an operator says so.",
+    |scrape, rows| {
+        each(scrape, rows, |rows, labels, _, group| rows.flag(labels, group.blocked.is_some()));
+    },
+);
+
+pub(super) const MAINTENANCE: Family = Family::gauge(
+    "vedette_group_maintenance",
+    "Whether a resource group is in maintenance: nothing is moved and nothing restarted.",
+    |scrape, rows| {
+        each(scrape, rows, |rows, labels, _, group| rows.flag(labels, group.maintenance));
+    },
+);
+
+pub(super) const WANTED_OFFLINE: Family = Family::gauge(
+    "vedette_group_wanted_offline",
+    "Whether an operator wants a resource group to be off.",
+    |scrape, rows| {
+        each(scrape, rows, |rows, labels, _, group| rows.flag(labels, group.wanted_offline));
+    },
+);
+
+pub(super) const FAILOVERS: Family = Family::counter(
+    "vedette_group_failovers_total",
+    "How many times a resource group was brought online on a node other than the last.",
+    |scrape, rows| {
+        each(scrape, rows, |rows, labels, _, group| rows.add(labels, group.failovers as f64));
+    },
+);
+
+pub(super) const RESOURCE: Family = Family::gauge(
+    "vedette_resource_state",
+    "State of a resource on a node: 1 for the state that holds.",
+    |scrape, rows| {
+        each_resource(scrape, rows, |rows, labels, group, resource, node| {
+            let all = ResourceState::ALL.iter().map(|state| state.name());
+            rows.states(labels, all, state_of(group, resource, node).name());
+        });
+    },
+);
+
+pub(super) const FAILS: Family = Family::gauge(
+    "vedette_resource_failures",
+    "Failures of a resource on a node since they were cleared.",
+    |scrape, rows| {
+        each_resource(scrape, rows, |rows, labels, group, resource, node| {
+            let of = |fail: &&vedette_core::group::FailCount| {
+                fail.node == node && fail.resource == resource
+            };
+            let count = group.fails.iter().filter(of).map(|fail| fail.count).sum::<u32>();
+            rows.add(labels, f64::from(count));
+        });
+    },
+);
+
+/// What is nowhere active is OFFLINE; what is active and not reported yet is UNKNOWN.
+fn state_of(group: &Group, resource: &str, node: NodeNumber) -> ResourceState {
+    match group.instances.get(&node) {
+        None => ResourceState::Offline,
+        Some(instance) => {
+            instance.resources.get(resource).map_or(ResourceState::Unknown, |own| own.state)
+        }
+    }
+}
+
+fn each(
+    scrape: &Scrape<'_>,
+    rows: &mut Rows,
+    add: impl Fn(&mut Rows, &[(&str, &str)], &str, &Group),
+) {
+    let state = &scrape.view.state;
+    for (name, group) in &state.groups {
+        add(rows, &[("cluster", &state.name), ("group", name)], name, group);
+    }
+}
+
+/// Every group on every node of its list, and wherever it is besides.
+fn each_node(
+    scrape: &Scrape<'_>,
+    rows: &mut Rows,
+    add: impl Fn(&mut Rows, &[(&str, &str)], &Group, NodeNumber),
+) {
+    let state = &scrape.view.state;
+    for (name, group) in &state.groups {
+        for number in nodes_of(state.definition.group(name), group) {
+            let node = state.node_name(number);
+            let labels = [("cluster", state.name.as_str()), ("group", name), ("node", &node)];
+            add(rows, &labels, group, number);
+        }
+    }
+}
+
+fn each_resource(
+    scrape: &Scrape<'_>,
+    rows: &mut Rows,
+    add: impl Fn(&mut Rows, &[(&str, &str)], &Group, &str, NodeNumber),
+) {
+    let state: &ClusterState = &scrape.view.state;
+    for (name, group) in &state.groups {
+        for number in nodes_of(state.definition.group(name), group) {
+            let node = state.node_name(number);
+            for resource in group.resource_numbers.keys() {
+                let labels = [
+                    ("cluster", state.name.as_str()),
+                    ("group", name),
+                    ("resource", resource),
+                    ("node", &node),
+                ];
+                add(rows, &labels, group, resource, number);
+            }
+        }
+    }
+}
+
+fn nodes_of(def: Option<&GroupDef>, group: &Group) -> Vec<NodeNumber> {
+    let mut nodes: Vec<NodeNumber> = def.map_or_else(Vec::new, |def| def.nodes.clone());
+    nodes.extend(group.instances.keys());
+    nodes.sort_unstable();
+    nodes.dedup();
+    nodes
+}
