@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::{NetworkNumber, NodeNumber, Session};
 use crate::model::{RunOutcome, status};
 use crate::placement::Plan;
-use crate::rules::Program;
+use crate::rules::{NodeSet, Program, ProgramLine};
 use crate::takeover::Backing;
 use crate::time::WallTime;
 
@@ -260,6 +260,45 @@ pub struct Running {
     pub skipped: bool,
     /// Steps done in earlier phases, oldest first, bounded.
     pub steps: Vec<Step>,
+}
+
+impl Running {
+    /// The commands of a phase that `node` runs, with their places in it (spec H17). None for a
+    /// node that takes no part.
+    pub fn commands(&self, phase: usize, node: NodeNumber) -> Vec<(usize, &ProgramLine)> {
+        let here = self.event.trigger.node() == Some(node);
+        let lines = self.program.phases.get(phase).filter(|_| self.participants.contains(&node));
+        lines
+            .into_iter()
+            .flatten()
+            .enumerate()
+            .filter(|(_, line)| match line.nodes {
+                NodeSet::All => true,
+                NodeSet::Event => here,
+                NodeSet::Other => !here,
+            })
+            .collect()
+    }
+
+    /// The commands of the present phase that `node` still has to run: those that did not yet end
+    /// as they should.
+    pub fn pending(&self, node: NodeNumber) -> Vec<(usize, &ProgramLine)> {
+        let done = |place: usize| {
+            let outcomes = self.outcomes.get(&node).map_or(&[][..], Vec::as_slice);
+            outcomes.iter().any(|outcome| outcome.index == place && outcome.expected)
+        };
+        let mut commands = self.commands(self.phase, node);
+        commands.retain(|(place, _)| !done(*place));
+        commands
+    }
+
+    /// Whether `node` is to acquire or release the group in this event.
+    pub fn plans(&self, group: &str, node: NodeNumber) -> bool {
+        self.plan.moves.iter().any(|planned| {
+            planned.group == group
+                && (planned.acquire.contains(&node) || planned.release.contains(&node))
+        })
+    }
 }
 
 /// How far an event is.

@@ -11,8 +11,10 @@ mod busy;
 
 pub use busy::{busy, busy_fixture};
 
+mod events;
 mod groups;
 
+pub use events::{exited, succeeded};
 pub use groups::definition;
 
 use std::collections::BTreeMap;

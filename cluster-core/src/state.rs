@@ -15,6 +15,8 @@ mod manager;
 mod members;
 mod rules;
 mod statuses;
+#[cfg(test)]
+mod testing;
 
 pub use alerts::LONGEST_SCRIPT;
 
@@ -25,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use crate::command::{Command, Proposal};
 use crate::definition::{Definition, DocumentStore};
 use crate::event::Manager;
-use crate::group::Group;
+use crate::group::{Group, GroupState};
 use crate::id::{ClusterId, CommandId, Hash, NetworkNumber, NodeNumber};
 use crate::model::{
     AgentStatus, AlertScript, AlertTest, ClusterStatus, GroupStatus, HostStatus, InterfaceStatus,
@@ -195,6 +197,9 @@ struct Entry<'a> {
     index: u64,
     proposal: &'a Proposal,
     records: Vec<Record>,
+    /// What the state of each group was when it was last recorded, and why it changes.
+    groups: BTreeMap<String, GroupState>,
+    causes: BTreeMap<String, String>,
 }
 
 /// The parts of a record that its maker decides; the rest is filled in by [`ClusterState::record`].
@@ -267,7 +272,14 @@ impl ClusterState {
         if let Some(&(_, first)) = self.applied.iter().find(|(id, _)| *id == proposal.id) {
             return Applied { outcome: Outcome::Repeated { index: first }, records: Vec::new() };
         }
-        let mut entry = Entry { index, proposal, records: Vec::new() };
+        let groups = self.groups.iter().map(|(name, group)| (name.clone(), group.state()));
+        let mut entry = Entry {
+            index,
+            proposal,
+            records: Vec::new(),
+            groups: groups.collect(),
+            causes: BTreeMap::new(),
+        };
         let changed = match self.execute(&mut entry) {
             Ok(changed) => changed,
             Err(refusal) => {

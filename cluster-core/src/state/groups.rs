@@ -1,17 +1,312 @@
-//! Groups: instances, their grants and their end, failures, and what operators want.
+//! Groups: where something of them may be active, how that begins and how it ends.
+//!
+//! There is one function that makes an instance ([`ClusterState::insert_instance`]) and one that
+//! ends it (`end_instance`). Everything that must be true of owners is checked in the first: a group
+//! that is not concurrent never has a second instance, and nothing begins by a new definition while
+//! something is active by the old one.
+//!
+//! - `reports`: what nodes say about their instances;
+//! - `evidence`: how it becomes certain that a node has let go;
+//! - `orders`: what operators want;
+//! - `define`: a new definition.
+
+mod define;
+mod evidence;
+mod orders;
+mod reports;
+
+use std::collections::BTreeMap;
 
 use crate::command::GroupCommand;
+use crate::group::{Blocked, GroupState, Instance, Policy, ResourceState, ResourceStatus};
+use crate::id::NodeNumber;
+use crate::model::{HostStatus, Severity};
+use crate::record::{Code, Subject};
+use crate::time::WallTime;
 
-use super::{ClusterState, Entry, Refusal};
+use super::{ClusterState, Entry, Happening, Refusal};
 
 impl ClusterState {
     /// A command about groups.
     pub(super) fn change_group(
         &mut self,
-        _entry: &mut Entry<'_>,
-        _command: &GroupCommand,
+        entry: &mut Entry<'_>,
+        command: &GroupCommand,
     ) -> Result<bool, Refusal> {
-        Ok(false)
+        match command {
+            GroupCommand::Progress { group, node, token, state, resources } => {
+                Ok(self.progress(entry, (group, *node, *token), *state, resources))
+            }
+            GroupCommand::Released { group, node, token, why, avoid } => {
+                Ok(self.released(entry, (group, *node, *token), why, *avoid))
+            }
+            GroupCommand::Failed { group, node, token, resource, why, restarted } => {
+                Ok(self.failed(entry, (group, *node, *token), (resource, why), *restarted))
+            }
+            GroupCommand::Evict { node, evidence } => Ok(self.evict(entry, *node, evidence)),
+            GroupCommand::Fence { node, by } => self.fence(entry, *node, *by),
+            GroupCommand::Fenced { node, by, attempt, outcome } => {
+                Ok(self.fenced(entry, *node, (*by, *attempt), outcome))
+            }
+            GroupCommand::Waits { node, why } => Ok(self.takeover_waits(entry, *node, why)),
+            GroupCommand::ConfirmOff { node } => self.confirm_off(entry, *node),
+            GroupCommand::Move { group, to } => self.order_move(entry, group, *to),
+            GroupCommand::Online { group } => self.order_online(entry, group),
+            GroupCommand::Offline { group } => self.order_offline(entry, group),
+            GroupCommand::Clear { group, node } => self.clear(entry, group, *node),
+        }
+    }
+
+    /// Makes an instance: nothing of a group is started without one. Refuses a second one of a
+    /// group that is not concurrent. The only place where one is made.
+    fn insert_instance(&mut self, name: &str, node: NodeNumber, token: u64, at: WallTime) -> bool {
+        let Some(def) = self.definition.group(name) else { return false };
+        let Some(group) = self.groups.get_mut(name) else { return false };
+        let taken = match def.policy {
+            Policy::Concurrent => group.instances.contains_key(&node),
+            Policy::Cascading | Policy::Rotating => !group.instances.is_empty(),
+        };
+        if taken || group.retired.is_some() {
+            return false;
+        }
+        let off =
+            ResourceStatus { state: ResourceState::Offline, since: at, detail: String::new() };
+        let resources: BTreeMap<String, ResourceStatus> =
+            def.resources.iter().map(|resource| (resource.name.clone(), off.clone())).collect();
+        let state = GroupState::Acquiring;
+        group.instances.insert(node, Instance { state, token, since: at, resources });
+        true
+    }
+
+    /// An instance is over; with the last one, the definition by which they were made.
+    fn end_instance(&mut self, name: &str, node: NodeNumber) {
+        let Some(group) = self.groups.get_mut(name) else { return };
+        group.instances.remove(&node);
+        if group.instances.is_empty() {
+            group.retired = None;
+        }
+    }
+
+    /// Lets nodes acquire what the event in progress plans for them, as soon as nobody else has it.
+    pub(super) fn grant(&mut self, entry: &mut Entry<'_>) {
+        let Some(running) = &self.manager.current else { return };
+        let wanted: Vec<(String, NodeNumber)> = running
+            .plan
+            .moves
+            .iter()
+            .flat_map(|planned| planned.acquire.iter().map(|node| (planned.group.clone(), *node)))
+            .filter(|(_, node)| running.participants.contains(node))
+            .collect();
+        for (group, node) in wanted {
+            if self.may_acquire(&group, node) {
+                self.grant_one(entry, &group, node);
+            }
+        }
+    }
+
+    fn may_acquire(&self, name: &str, node: NodeNumber) -> bool {
+        let up = self.nodes.get(&node).is_some_and(|known| known.host == HostStatus::Up);
+        up && self.groups.get(name).is_some_and(|group| {
+            group.blocked.is_none() && !group.wanted_offline && !group.avoid.contains(&node)
+        })
+    }
+
+    /// A new instance, or the one that a forced stop left behind, which is managed again.
+    fn grant_one(&mut self, entry: &mut Entry<'_>, name: &str, node: NodeNumber) {
+        let (at, token) = (entry.proposal.at, entry.index);
+        let group = self.groups.get_mut(name);
+        if let Some(left) = group.and_then(|group| group.instances.get_mut(&node)) {
+            if left.state == GroupState::Unmanaged {
+                (left.state, left.token, left.since) = (GroupState::Acquiring, token, at);
+            }
+            return;
+        }
+        self.insert_instance(name, node, token, at);
+    }
+
+    /// Instances on hosts that went away: nothing is known of them until there is evidence.
+    pub(super) fn lose_sight(&mut self, entry: &mut Entry<'_>) {
+        let at = entry.proposal.at;
+        let away = |state: &Self, node| {
+            let host = state.nodes.get(&node).map(|node| node.host);
+            matches!(host, Some(HostStatus::Down | HostStatus::Disconnected))
+        };
+        self.lose_sight_of(entry, "its node is not there", away, at);
+    }
+
+    pub(super) fn lose_sight_of(
+        &mut self,
+        entry: &mut Entry<'_>,
+        why: &str,
+        lost: impl Fn(&Self, NodeNumber) -> bool,
+        at: WallTime,
+    ) {
+        let mut groups = std::mem::take(&mut self.groups);
+        for (name, group) in &mut groups {
+            for (node, instance) in &mut group.instances {
+                let known = !matches!(instance.state, GroupState::Unknown | GroupState::Unmanaged);
+                if known && lost(self, *node) {
+                    (instance.state, instance.since) = (GroupState::Unknown, at);
+                    for resource in instance.resources.values_mut() {
+                        (resource.state, resource.since) = (ResourceState::Unknown, at);
+                    }
+                    entry.causes.insert(name.clone(), why.into());
+                }
+            }
+        }
+        self.groups = groups;
+    }
+
+    /// A node is not asked to acquire a group again until that is cleared.
+    pub(super) fn avoid(&mut self, entry: &mut Entry<'_>, name: &str, node: NodeNumber, why: &str) {
+        let Some(group) = self.groups.get_mut(name) else { return };
+        let subject = Subject::Group(group.number);
+        if !group.avoid.insert(node) {
+            return;
+        }
+        let message = format!("group {name} could not be acquired by {}", self.node_name(node));
+        let happening = Happening::new(Code::ResourceFailed, Severity::Warning, subject, message);
+        let happening = self.in_event(happening.because(why).alerting(true), Some(node), None);
+        self.record(entry, happening);
+    }
+
+    /// Nothing is done with a group any more until an operator says so.
+    pub(super) fn block(
+        &mut self,
+        entry: &mut Entry<'_>,
+        name: &str,
+        node: Option<NodeNumber>,
+        why: &str,
+    ) {
+        let since = entry.proposal.at;
+        let Some(group) = self.groups.get_mut(name) else { return };
+        if group.blocked.is_none() {
+            group.blocked = Some(Blocked { node, why: why.into(), since });
+            entry.causes.insert(name.into(), why.into());
+        }
+    }
+
+    /// A group that none of its nodes could acquire waits for an operator.
+    pub(super) fn block_hopeless(&mut self, entry: &mut Entry<'_>) {
+        if !self.is_idle() {
+            return;
+        }
+        let hopeless = |name: &str| -> Option<Vec<NodeNumber>> {
+            let (group, def) = (self.groups.get(name)?, self.definition.group(name)?);
+            let wanted = group.instances.is_empty()
+                && group.blocked.is_none()
+                && group.held_for.is_none()
+                && !group.wanted_offline;
+            let there: Vec<NodeNumber> = def
+                .nodes
+                .iter()
+                .copied()
+                .filter(|node| self.manager.members.get(node).is_some_and(|m| m.joined))
+                .collect();
+            let tried = !there.is_empty() && there.iter().all(|node| group.avoid.contains(node));
+            (wanted && tried).then_some(there)
+        };
+        let found: Vec<(String, Vec<NodeNumber>)> =
+            self.groups.keys().filter_map(|name| Some((name.clone(), hopeless(name)?))).collect();
+        for (name, tried) in found {
+            let why = format!(
+                "none of {} could acquire it; vedette group clear {name} when that is repaired",
+                self.names(&tried)
+            );
+            self.block(entry, &name, None, &why);
+        }
+    }
+
+    /// Records each group whose state is not the one that was recorded last.
+    pub(super) fn record_groups(&mut self, entry: &mut Entry<'_>) {
+        let changed: Vec<(String, GroupState, GroupState)> = self
+            .groups
+            .iter()
+            .map(|(name, group)| {
+                let before = entry.groups.get(name).copied().unwrap_or(GroupState::Offline);
+                (name.clone(), before, group.state())
+            })
+            .filter(|(_, from, to)| from != to)
+            .collect();
+        for (name, from, to) in changed {
+            self.record_group(entry, &name, from, to);
+            entry.groups.insert(name, to);
+        }
+    }
+
+    fn record_group(
+        &mut self,
+        entry: &mut Entry<'_>,
+        name: &str,
+        from: GroupState,
+        to: GroupState,
+    ) {
+        let unplanned = to == GroupState::Offline && self.off_by_itself(name);
+        let at = entry.proposal.at;
+        let Some(group) = self.groups.get_mut(name) else { return };
+        let took = u64::try_from(at.0.saturating_sub(group.since.0)).unwrap_or(0) / 1_000;
+        group.since = at;
+        let (number, node, count) = (group.number, group.owner(), group.instances.len());
+        let place = match node {
+            Some(node) if count == 1 => format!(" on {}", self.node_name(node)),
+            _ => String::new(),
+        };
+        let severity = match to {
+            GroupState::Error => Severity::Error,
+            GroupState::Offline if unplanned => Severity::Error,
+            GroupState::Unknown | GroupState::Unmanaged => Severity::Warning,
+            GroupState::Online | GroupState::Offline => Severity::Notice,
+            GroupState::Acquiring | GroupState::Releasing => Severity::Informational,
+        };
+        let cause = entry.causes.get(name).cloned().unwrap_or_default();
+        let message = format!("group {name} is {to}{place}");
+        let happening = Happening::new(Code::Group, severity, Subject::Group(number), message)
+            .change(from, to)
+            .because(cause)
+            .alerting(to == GroupState::Error || unplanned);
+        let mut happening = self.in_event(happening, node.filter(|_| count == 1), Some(took));
+        happening.incident = happening.incident.or_else(|| self.incident_of_group(name));
+        self.record(entry, happening);
+    }
+
+    /// The incident of a node that has a group or had it last.
+    fn incident_of_group(&self, name: &str) -> Option<u64> {
+        let group = self.groups.get(name)?;
+        let mut nodes = group.instances.keys().copied().chain(group.last);
+        nodes.find_map(|node| self.nodes.get(&node)?.incident)
+    }
+
+    /// Whether a group is off although nobody wants that and no event is about it.
+    fn off_by_itself(&self, name: &str) -> bool {
+        self.is_idle()
+            && self.definition.group(name).is_some()
+            && self
+                .groups
+                .get(name)
+                .is_some_and(|group| !group.wanted_offline && group.held_for.is_none())
+    }
+
+    /// Makes a happening a step of the event in progress, if there is one.
+    fn in_event(
+        &self,
+        happening: Happening,
+        node: Option<NodeNumber>,
+        took: Option<u64>,
+    ) -> Happening {
+        let of_node = node.and_then(|node| self.nodes.get(&node)?.incident);
+        let Some(running) = &self.manager.current else {
+            let happening = Happening { node, duration_ms: took, ..happening };
+            return happening.of_incident(of_node);
+        };
+        let incident = running.event.incident;
+        happening.of_event(running.event.id, node, took).of_incident(Some(incident))
+    }
+
+    /// Groups that are configured no more and of which nothing is left.
+    pub(super) fn prune_groups(&mut self) {
+        let definition = &self.definition;
+        self.groups
+            .retain(|name, group| definition.group(name).is_some() || !group.instances.is_empty());
     }
 
     /// The name of the group with that number.

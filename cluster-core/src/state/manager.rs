@@ -1,20 +1,239 @@
-//! Events: the queue, the vote, phases and barriers, and what follows for the managers of nodes.
+//! The cluster manager: what `apply` does about events and the managers of nodes.
+//!
+//! A command changes one thing (somebody approved, somebody arrived); `settle_manager` then does
+//! everything that follows, in one order: who is lost, who joins, who is to stop, whether the event
+//! in progress can go on, and whether a group is astray. Nothing here waits or remembers: what
+//! follows is always worked out from the state, so it does not matter which command came first.
+//!
+//! - `queue`: what gets into the queue, and what a later event makes needless;
+//! - `phases`: the vote, phases and barriers;
+//! - `ending`: plans, and what an event leaves behind;
+//! - `orders`: stop, start, maintenance, and what to do about a failed event;
+//! - `states`: the state of each node's manager (spec H11).
+
+mod ending;
+pub(super) mod orders;
+mod phases;
+mod queue;
+mod states;
+#[cfg(test)]
+mod tests;
 
 use crate::command::ManagerCommand;
+use crate::event::{Event, ManagerState, Member, Stage, Trigger};
+use crate::id::{NodeNumber, Session};
+use crate::model::{HostStatus, Severity, Substate};
+use crate::record::{Code, Subject};
+use crate::takeover::{Backing, LetGo};
 
-use super::{ClusterState, Entry, Refusal};
+use super::{ClusterState, Entry, Happening, Refusal};
 
 impl ClusterState {
     /// A command about events or managers.
     pub(super) fn manage(
         &mut self,
-        _entry: &mut Entry<'_>,
-        _command: &ManagerCommand,
+        entry: &mut Entry<'_>,
+        command: &ManagerCommand,
     ) -> Result<bool, Refusal> {
-        Ok(false)
+        match command {
+            ManagerCommand::Present { node, session, backing, epoch } => {
+                Ok(self.present(entry, *node, *session, (*backing, *epoch)))
+            }
+            ManagerCommand::Queue { trigger, cause } => self.queue_seen(entry, trigger, cause),
+            ManagerCommand::BeginVote { event } => Ok(self.begin_vote(entry, *event)),
+            ManagerCommand::Approve { event, node } => Ok(self.approve(*event, *node)),
+            ManagerCommand::Ran { event, phase, attempt, node, outcomes } => {
+                Ok(self.ran(entry, (*event, *phase, *attempt), *node, outcomes))
+            }
+            ManagerCommand::Expire { event, phase, attempt, node } => {
+                Ok(self.expire(entry, (*event, *phase, *attempt), *node))
+            }
+            ManagerCommand::TooLong { event } => Ok(self.too_long(entry, *event)),
+            ManagerCommand::Recover { event, action } => self.recover(entry, *event, *action),
+            ManagerCommand::Stop { nodes, how } => self.stop(entry, nodes, *how),
+            ManagerCommand::Start { nodes } => self.start(entry, nodes),
+            ManagerCommand::Maintenance { scope, on } => self.maintain(entry, scope, *on),
+        }
     }
 
     /// What follows from statuses for events: joins and failures are queued, the event in progress
     /// goes on where nobody has to be waited for any more.
-    pub(super) fn settle_manager(&mut self, _entry: &mut Entry<'_>) {}
+    pub(super) fn settle_manager(&mut self, entry: &mut Entry<'_>) {
+        if self.manager.members.is_empty() && self.groups.is_empty() {
+            return;
+        }
+        self.mark_states(entry);
+        self.lose_sight(entry);
+        self.drop_participants();
+        self.welcome_back(entry);
+        self.queue_what_follows(entry);
+        self.mark_states(entry);
+        self.give_way(entry);
+        self.proceed(entry);
+        self.queue_what_follows(entry);
+        self.prune_groups();
+        self.record_groups(entry);
+        self.block_hopeless(entry);
+        self.queue_astray(entry);
+        self.record_groups(entry);
+        self.mark_states(entry);
+    }
+
+    /// A node's manager says that it is there. A new epoch says that it holds nothing it was given
+    /// before.
+    fn present(
+        &mut self,
+        entry: &mut Entry<'_>,
+        node: NodeNumber,
+        session: Session,
+        (backing, epoch): (Backing, u64),
+    ) -> bool {
+        if !self.nodes.contains_key(&node) {
+            return false;
+        }
+        let since = entry.proposal.at;
+        let known = self.manager.members.get(&node);
+        let now = (session, backing, epoch);
+        if known.is_some_and(|known| (known.session, known.backing, known.epoch) == now) {
+            return false;
+        }
+        if known.is_none_or(|known| known.epoch != epoch) {
+            self.evict(entry, node, &LetGo::Released);
+        }
+        let member = self.manager.members.entry(node).or_insert(Member {
+            state: ManagerState::Unknown,
+            since,
+            joined: false,
+            stopped: None,
+            maintenance: false,
+            backing,
+            session,
+            epoch,
+        });
+        (member.session, member.backing, member.epoch) = now;
+        if !member.joined && member.stopped.is_none() {
+            self.set_states(entry, vec![(node, ManagerState::Init)]);
+        }
+        true
+    }
+
+    /// Whether a node's host is there, as far as everybody knows.
+    fn is_there(&self, node: NodeNumber) -> bool {
+        let host = self.nodes.get(&node).map(|node| node.host);
+        matches!(host, Some(HostStatus::Up | HostStatus::Netpar))
+    }
+
+    /// Whether a node's host is certainly away.
+    fn is_away(&self, node: NodeNumber) -> bool {
+        let host = self.nodes.get(&node).map(|node| node.host);
+        matches!(host, Some(HostStatus::Down | HostStatus::Disconnected))
+    }
+
+    /// Whether the event in progress is one that `wanted` knows, in any stage.
+    fn current_is(&self, wanted: impl Fn(&Trigger) -> bool) -> bool {
+        self.manager.current.as_ref().is_some_and(|running| wanted(&running.event.trigger))
+    }
+
+    /// Whether an event waits that `wanted` knows.
+    fn waits(&self, wanted: impl Fn(&Trigger) -> bool) -> bool {
+        self.manager.queue.iter().any(|event| wanted(&event.trigger))
+    }
+
+    /// What an event is called, such as `event 4 node_down n1`.
+    pub fn event_label(&self, event: &Event) -> String {
+        format!("event {} {}", event.id, self.trigger_label(&event.trigger))
+    }
+
+    /// What happened, such as `node_down n1` or `swap_adapter n1/neta`.
+    pub fn trigger_label(&self, trigger: &Trigger) -> String {
+        let name = trigger.name();
+        match trigger {
+            Trigger::NodeUp(node) | Trigger::NodeDown { node, .. } | Trigger::User { node, .. } => {
+                format!("{name} {}", self.node_name(*node))
+            }
+            Trigger::SwapAdapter { node, network }
+            | Trigger::JoinStandby { node, network }
+            | Trigger::FailStandby { node, network } => {
+                format!("{name} {}/{}", self.node_name(*node), self.network_name(*network))
+            }
+            Trigger::NetworkUp(network) | Trigger::NetworkDown(network) => {
+                format!("{name} {}", self.network_name(*network))
+            }
+            Trigger::ReconfigTopology { version } | Trigger::ReconfigResource { version } => {
+                format!("{name} version {version}")
+            }
+            Trigger::GroupMove { group } => format!("{name} {group}"),
+        }
+    }
+
+    pub(super) fn names<'a>(&self, nodes: impl IntoIterator<Item = &'a NodeNumber>) -> String {
+        let names: Vec<String> = nodes.into_iter().map(|node| self.node_name(*node)).collect();
+        if names.is_empty() { "nobody".into() } else { names.join(", ") }
+    }
+
+    /// What waiting and running events mean for the cluster's substate, and which one it is.
+    pub(super) fn manager_substate(&self) -> Option<(Substate, String)> {
+        let Some(running) = &self.manager.current else {
+            let waiting = self.manager.queue.first()?;
+            return Some((Substate::Unstable, format!("{} waits", self.event_label(waiting))));
+        };
+        let what = self.event_label(&running.event);
+        let reconfig = matches!(
+            running.event.trigger,
+            Trigger::ReconfigResource { .. } | Trigger::ReconfigTopology { .. }
+        );
+        Some(match running.stage {
+            Stage::Error => (Substate::Error, format!("{what} failed")),
+            Stage::Running if reconfig => (Substate::Reconfig, format!("{what} runs")),
+            Stage::Running => (Substate::Unstable, format!("{what} runs")),
+            Stage::Voting => (Substate::Unstable, format!("{what} is voted on")),
+        })
+    }
+
+    /// A node was deleted: nothing of it waits or is waited for.
+    pub(super) fn forget_member(&mut self, entry: &mut Entry<'_>, node: NodeNumber, name: &str) {
+        self.manager.members.remove(&node);
+        self.manager.fencing.remove(&node);
+        self.manager.fencing.retain(|_, fencing| fencing.by != node);
+        self.manager.waits.remove(&node);
+        self.manager.standbys_down.retain(|(owner, _)| *owner != node);
+        self.supersede(entry, &format!("{name} was deleted"), |t| t.node() == Some(node));
+        self.hold_no_longer(node);
+        for group in self.groups.values_mut() {
+            group.preferred.take_if(|preferred| *preferred == node);
+            group.last.take_if(|last| *last == node);
+            group.fails.retain(|fail| fail.node != node);
+            group.avoid.remove(&node);
+        }
+    }
+
+    /// The manager starts from nothing, because the cluster does: nobody has joined, and no event of
+    /// before means anything. Instances stay until their nodes, or evidence, end them.
+    pub(super) fn forget_manager(&mut self, entry: &mut Entry<'_>) {
+        let at = entry.proposal.at;
+        if self.manager.current.is_some() {
+            self.end_event(entry, "aborted: the cluster was started anew");
+        }
+        for event in std::mem::take(&mut self.manager.queue) {
+            self.supersede_one(entry, event, "the cluster was started anew".into());
+        }
+        self.manager.fencing.clear();
+        self.manager.waits.clear();
+        for member in self.manager.members.values_mut() {
+            member.joined = false;
+        }
+        self.lose_sight_of(entry, "the cluster has just started", |_, _| true, at);
+    }
+}
+
+/// A record that is a step of an event.
+fn step_of(event: &Event, code: Code, severity: Severity, message: String) -> Happening {
+    Happening::new(code, severity, Subject::Event, message)
+        .of_event(event.id, None, None)
+        .of_incident(Some(event.incident))
+}
+
+/// Milliseconds from one moment to a later one.
+fn ms_between(from: crate::time::WallTime, to: crate::time::WallTime) -> u64 {
+    u64::try_from(to.0.saturating_sub(from.0)).unwrap_or(0) / 1_000
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::command::{Command, NewNode};
+use crate::group::Group;
 use crate::id::{Hash, NetworkNumber, NodeNumber, RaftId};
 use crate::model::{
     AgentStatus, HostStatus, Interface, InterfaceStatus, JoinToken, Network, NetworkStatus, Node,
@@ -283,6 +284,7 @@ impl ClusterState {
             ));
         }
         self.check_majority_without(node)?;
+        self.check_holds_nothing(node)?;
         let name = node.name.clone();
         self.record(
             entry,
@@ -294,12 +296,39 @@ impl ClusterState {
             ),
         );
         self.nodes.remove(&number);
+        self.forget_member(entry, number, &name);
         self.links.retain(|link| link.low != number && link.high != number);
         for test in self.tests.values_mut() {
             test.members.remove(&number);
         }
         self.tests.retain(|_, test| test.members.values().any(Option::is_none));
         Ok(true)
+    }
+
+    /// A node's groups go elsewhere before it does (spec A6): nobody would ever know again whether it
+    /// has let go of them.
+    fn check_holds_nothing(&self, node: &Node) -> Result<(), Refusal> {
+        let holds = |group: &Group| group.instances.contains_key(&node.number);
+        let held: Vec<&str> = self
+            .groups
+            .iter()
+            .filter(|(_, group)| holds(group))
+            .map(|(name, _)| name.as_str())
+            .collect();
+        if held.is_empty() {
+            return Ok(());
+        }
+        let name = &node.name;
+        let advice = if node.host == HostStatus::Up {
+            format!("Stop its manager first, so that others take them: vedette stop --node {name}.")
+        } else {
+            format!("If it is certainly off, say so first: vedette node confirm-off {name}.")
+        };
+        Err(Refusal::new(
+            "node_holds_groups",
+            format!("{name} cannot be deleted while it holds {}", held.join(", ")),
+            advice,
+        ))
     }
 
     /// A voter may go only if the others that vote, and are there, are a majority without it:

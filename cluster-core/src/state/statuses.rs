@@ -44,6 +44,7 @@ impl ClusterState {
         );
         if !continuity {
             self.forget_statuses(entry);
+            self.forget_manager(entry);
         }
         Ok(true)
     }
@@ -238,6 +239,7 @@ impl ClusterState {
                 .because(cause)
                 .alerting(from != NetworkStatus::Unknown),
         );
+        self.network_changed(entry, number, (from, to), cause);
         true
     }
 
@@ -274,6 +276,9 @@ impl ClusterState {
                 .alerting(alert)
                 .of_incident(incident),
         );
+        if (from, to) == (InterfaceStatus::Up, InterfaceStatus::Down) {
+            self.interface_failed(entry, number, network, cause);
+        }
         true
     }
 
@@ -349,10 +354,11 @@ impl ClusterState {
             .filter(|node| !starting(node.agent))
             .map(|node| node.name.as_str())
             .collect();
-        let (substate, cause) = match (self.seeded, unsettled.is_empty()) {
-            (false, _) => (Substate::Unstable, "waiting for nodes".to_owned()),
-            (true, true) => (Substate::Stable, String::new()),
-            (true, false) => {
+        let (substate, cause) = match (self.manager_substate(), unsettled.is_empty()) {
+            _ if !self.seeded => (Substate::Unstable, "waiting for nodes".to_owned()),
+            (Some(busy), _) => busy,
+            (None, true) => (Substate::Stable, String::new()),
+            (None, false) => {
                 (Substate::Unstable, format!("agent not running on {}", unsettled.join(", ")))
             }
         };

@@ -1,0 +1,218 @@
+//! How it becomes certain that a node has let go ([`LetGo`]), and what is done until it is.
+//!
+//! An eviction is the only way in which an instance ends without its node's own word. It is
+//! proposed by the director, which knows when it heard whom; here only what the state itself can
+//! contradict is refused: a lease is not over while the host is up.
+
+use crate::event::Fencing;
+use crate::group::GroupState;
+use crate::id::NodeNumber;
+use crate::model::{HostStatus, RunOutcome, Severity};
+use crate::record::{Code, Subject};
+use crate::state::manager::orders::unknown_node;
+use crate::takeover::LetGo;
+
+use super::{ClusterState, Entry, Happening, Refusal};
+
+impl ClusterState {
+    /// All instances of a node end. What a forced stop left running knows no lease, so the end of
+    /// one says nothing about it.
+    pub(in crate::state) fn evict(
+        &mut self,
+        entry: &mut Entry<'_>,
+        node: NodeNumber,
+        evidence: &LetGo,
+    ) -> bool {
+        let lease = matches!(evidence, LetGo::LeaseOver { .. });
+        if lease && self.is_up(node) {
+            return false;
+        }
+        let ended: Vec<String> = self
+            .groups
+            .iter()
+            .filter(|(_, group)| {
+                let instance = group.instances.get(&node);
+                instance.is_some_and(|i| !(lease && i.state == GroupState::Unmanaged))
+            })
+            .map(|(name, _)| name.clone())
+            .collect();
+        let asked = self.manager.fencing.remove(&node).is_some();
+        self.manager.waits.remove(&node);
+        if ended.is_empty() {
+            return asked;
+        }
+        let words = evidence.words();
+        for name in &ended {
+            self.end_instance(name, node);
+            self.unblock(name, node);
+            entry.causes.insert(name.clone(), words.clone());
+        }
+        let message = format!("{} has let go of {}", self.node_name(node), ended.join(", "));
+        let happening = Happening::new(Code::LetGo, Severity::Notice, Subject::Node(node), message);
+        let happening = self.in_event(happening.because(words), Some(node), None);
+        self.record(entry, happening);
+        true
+    }
+
+    /// What blocked a group on a node is over with its instance there.
+    fn unblock(&mut self, name: &str, node: NodeNumber) {
+        if let Some(group) = self.groups.get_mut(name) {
+            group.blocked.take_if(|blocked| blocked.node == Some(node));
+        }
+    }
+
+    fn is_up(&self, node: NodeNumber) -> bool {
+        let host = self.nodes.get(&node).map(|node| node.host);
+        matches!(host, Some(HostStatus::Up | HostStatus::Netpar))
+    }
+
+    /// An operator is certain that a node is off.
+    pub(super) fn confirm_off(
+        &mut self,
+        entry: &mut Entry<'_>,
+        node: NodeNumber,
+    ) -> Result<bool, Refusal> {
+        let Some(known) = self.nodes.get(&node) else { return Err(unknown_node(node)) };
+        if self.is_up(node) {
+            return Err(Refusal::new(
+                "node_is_up",
+                format!("{} is {}, so it is certainly not off", known.name, known.host),
+                "Stop its manager if it shall release its groups: vedette stop.",
+            ));
+        }
+        if !self.groups.values().any(|group| group.instances.contains_key(&node)) {
+            return Err(Refusal::new(
+                "nothing_to_do",
+                format!("{} holds nothing that anybody waits for", known.name),
+                "Nothing needs to be done.",
+            ));
+        }
+        Ok(self.evict(entry, node, &LetGo::Confirmed))
+    }
+
+    /// The director says why a takeover has to wait: once for each node and incident.
+    pub(super) fn takeover_waits(
+        &mut self,
+        entry: &mut Entry<'_>,
+        node: NodeNumber,
+        why: &str,
+    ) -> bool {
+        let Some(known) = self.nodes.get(&node) else { return false };
+        let incident = known.incident.unwrap_or(0);
+        if self.manager.waits.insert(node, incident) == Some(incident) {
+            return false;
+        }
+        let held: Vec<&str> = self
+            .groups
+            .iter()
+            .filter(|(_, group)| group.instances.contains_key(&node))
+            .map(|(name, _)| name.as_str())
+            .collect();
+        let message = format!(
+            "takeover of {} from {} has to wait",
+            if held.is_empty() { "groups".into() } else { held.join(", ") },
+            known.name
+        );
+        let happening =
+            Happening::new(Code::TakeoverWaits, Severity::Error, Subject::Node(node), message);
+        let happening = self.in_event(happening.because(why).alerting(true), Some(node), None);
+        self.record(entry, happening);
+        true
+    }
+
+    /// A node shall be fenced.
+    pub(super) fn fence(
+        &mut self,
+        entry: &mut Entry<'_>,
+        node: NodeNumber,
+        by: NodeNumber,
+    ) -> Result<bool, Refusal> {
+        for number in [node, by] {
+            if !self.nodes.contains_key(&number) {
+                return Err(unknown_node(number));
+            }
+        }
+        if !self.definition.fencing.contains_key(&node) || node == by {
+            return Err(Refusal::new(
+                "cannot_fence",
+                format!("{} cannot be fenced by {}", self.node_name(node), self.node_name(by)),
+                "Configure a fence agent for it; no node fences itself.",
+            ));
+        }
+        let known = self.manager.fencing.get(&node);
+        if known.is_some_and(|known| known.by == by && known.failure.is_none()) {
+            return Ok(false);
+        }
+        self.ask_to_fence(entry, node, by, "its groups are to be taken over");
+        Ok(true)
+    }
+
+    pub(super) fn ask_to_fence(
+        &mut self,
+        entry: &mut Entry<'_>,
+        node: NodeNumber,
+        by: NodeNumber,
+        why: &str,
+    ) {
+        let since = entry.proposal.at;
+        let attempt = self.manager.fencing.get(&node).map_or(1, |known| known.attempt + 1);
+        let fencing = Fencing { by, attempt, since, failure: None };
+        self.manager.fencing.insert(node, fencing);
+        let (name, caller) = (self.node_name(node), self.node_name(by));
+        let message = format!("{name} is to be fenced by {caller}, attempt {attempt}");
+        self.fencing_record(entry, node, (Severity::Warning, message, why.into()), false, None);
+    }
+
+    fn fencing_record(
+        &mut self,
+        entry: &mut Entry<'_>,
+        node: NodeNumber,
+        (severity, message, why): (Severity, String, String),
+        alert: bool,
+        took: Option<u64>,
+    ) {
+        let happening = Happening::new(Code::Fencing, severity, Subject::Node(node), message);
+        let happening = happening.because(why).alerting(alert);
+        let happening = self.in_event(happening, Some(node), took);
+        self.record(entry, happening);
+    }
+
+    /// A fence agent was called. Its success is evidence.
+    pub(super) fn fenced(
+        &mut self,
+        entry: &mut Entry<'_>,
+        node: NodeNumber,
+        (by, attempt): (NodeNumber, u32),
+        outcome: &RunOutcome,
+    ) -> bool {
+        let Some(asked) = self.manager.fencing.get_mut(&node) else { return false };
+        if (asked.by, asked.attempt) != (by, attempt) || asked.failure.is_some() {
+            return false;
+        }
+        let (name, caller) = (self.node_name(node), self.node_name(by));
+        let took = Some(outcome.duration_ms);
+        let agent = self.definition.fencing.get(&node).map(|def| def.agent.clone());
+        let agent = agent.unwrap_or_else(|| "a fence agent".into());
+        if outcome.succeeded() {
+            let message = format!("{name} was fenced by {caller} with {agent}");
+            self.fencing_record(
+                entry,
+                node,
+                (Severity::Warning, message, outcome.summary()),
+                true,
+                took,
+            );
+            self.evict(entry, node, &LetGo::Fenced { agent, by });
+            return true;
+        }
+        let why = outcome.summary();
+        if let Some(asked) = self.manager.fencing.get_mut(&node) {
+            asked.failure = Some(why.clone());
+        }
+        let printed: String = outcome.output.lines().take(3).collect::<Vec<_>>().join(" / ");
+        let cause = if printed.is_empty() { why } else { format!("{why}: {printed}") };
+        let message = format!("{name} could not be fenced by {caller} with {agent}");
+        self.fencing_record(entry, node, (Severity::Error, message, cause), true, took);
+        true
+    }
+}

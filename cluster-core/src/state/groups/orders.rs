@@ -1,0 +1,231 @@
+//! What operators want of groups: moved, on, off, failures cleared. An order marks the group and
+//! queues an event; what comes of it is up to placement.
+
+use crate::event::Trigger;
+use crate::group::{Group, GroupDef, GroupState, Policy};
+use crate::id::NodeNumber;
+use crate::model::Severity;
+use crate::record::{Code, Subject};
+use crate::state::manager::orders::unknown_node;
+
+use super::{ClusterState, Entry, Happening, Refusal};
+
+impl ClusterState {
+    /// The group of that name.
+    pub(in crate::state) fn check_group(&self, name: &str) -> Result<&Group, Refusal> {
+        self.groups.get(name).ok_or_else(|| unknown_group(name))
+    }
+
+    /// Group and definition, if it can be given orders about where it runs.
+    fn check_orders(&self, name: &str) -> Result<(&Group, &GroupDef), Refusal> {
+        let group = self.check_group(name)?;
+        let def = self.definition.group(name).ok_or_else(|| unknown_group(name))?;
+        if let Some(blocked) = &group.blocked {
+            return Err(Refusal::new(
+                "group_blocked",
+                format!("group {name} is blocked: {}", blocked.why),
+                format!("Repair that, then: vedette group clear {name}."),
+            ));
+        }
+        Ok((group, def))
+    }
+
+    /// An operator moves a group.
+    pub(super) fn order_move(
+        &mut self,
+        entry: &mut Entry<'_>,
+        name: &str,
+        to: Option<NodeNumber>,
+    ) -> Result<bool, Refusal> {
+        let (group, def) = self.check_orders(name)?;
+        let refuse =
+            |code: &str, what: String, advice: String| Err(Refusal::new(code, what, advice));
+        if def.policy == Policy::Concurrent {
+            return refuse(
+                "concurrent_group",
+                format!("group {name} is concurrent and runs on all of its nodes"),
+                "Stop the manager of a node if the group shall leave it: vedette stop.".into(),
+            );
+        }
+        if group.wanted_offline {
+            return refuse(
+                "group_is_off",
+                format!("group {name} shall be off, so it cannot be moved"),
+                format!("Switch it on: vedette group online {name}."),
+            );
+        }
+        if group.maintenance || self.manager.maintenance {
+            return refuse(
+                "maintenance",
+                format!("group {name} is in maintenance, and nothing is moved"),
+                "End the maintenance first: vedette maintenance off.".into(),
+            );
+        }
+        let target = match to {
+            Some(node) => self.check_target(name, node)?,
+            None => self.other_target(name)?,
+        };
+        let place = self.node_name(target);
+        if let Some(group) = self.groups.get_mut(name) {
+            group.preferred = Some(target);
+            group.held_for = None;
+        }
+        self.ordered(entry, name, format!("group {name} is to move to {place}"));
+        self.queue_move(entry, name, &format!("an operator moves it to {place}"));
+        Ok(true)
+    }
+
+    fn can_run(&self, node: NodeNumber) -> bool {
+        let joined = |member: &crate::event::Member| member.joined && member.stopped.is_none();
+        self.manager.members.get(&node).is_some_and(joined)
+            && self.nodes.get(&node).is_some_and(|n| n.host == crate::model::HostStatus::Up)
+    }
+
+    fn check_target(&self, name: &str, node: NodeNumber) -> Result<NodeNumber, Refusal> {
+        let (group, def) = self.check_orders(name)?;
+        let Some(known) = self.nodes.get(&node) else { return Err(unknown_node(node)) };
+        let place = &known.name;
+        let (code, what, advice) = if !def.nodes.contains(&node) {
+            let what = format!("{place} is not among the nodes of group {name}");
+            ("not_a_node_of_it", what, "Add it to the group's nodes: vedette config edit.".into())
+        } else if !self.can_run(node) {
+            let what = format!("{place} takes no part now, so it cannot have group {name}");
+            ("node_not_there", what, "See why: vedette manager status.".into())
+        } else if group.avoid.contains(&node) {
+            let what = format!("{place} could not run group {name} before and is avoided");
+            ("node_avoided", what, format!("Repair that, then: vedette group clear {name}."))
+        } else if group.owner() == Some(node) {
+            let what = format!("group {name} is on {place} already");
+            ("nothing_to_do", what, "Nothing needs to be done.".into())
+        } else {
+            return Ok(node);
+        };
+        Err(Refusal::new(code, what, advice))
+    }
+
+    /// The best node for a group besides its owner.
+    fn other_target(&self, name: &str) -> Result<NodeNumber, Refusal> {
+        let (_, def) = self.check_orders(name)?;
+        let fits = |node: &NodeNumber| self.check_target(name, *node).is_ok();
+        def.nodes.iter().copied().find(fits).ok_or_else(|| {
+            Refusal::new(
+                "no_other_node",
+                format!("no other node of group {name} can have it now"),
+                "See why: vedette group plan.",
+            )
+        })
+    }
+
+    /// An operator wants a group on.
+    pub(super) fn order_online(
+        &mut self,
+        entry: &mut Entry<'_>,
+        name: &str,
+    ) -> Result<bool, Refusal> {
+        let (group, _) = self.check_orders(name)?;
+        if !group.wanted_offline && group.held_for.is_none() && group.state() != GroupState::Offline
+        {
+            return Err(Refusal::new(
+                "nothing_to_do",
+                format!("group {name} shall be on already, and is {}", group.state()),
+                "Nothing needs to be done.",
+            ));
+        }
+        if let Some(group) = self.groups.get_mut(name) {
+            (group.wanted_offline, group.held_for) = (false, None);
+        }
+        self.ordered(entry, name, format!("group {name} is to be on"));
+        self.queue_move(entry, name, "an operator wants it on");
+        Ok(true)
+    }
+
+    /// An operator wants a group off.
+    pub(super) fn order_offline(
+        &mut self,
+        entry: &mut Entry<'_>,
+        name: &str,
+    ) -> Result<bool, Refusal> {
+        let (group, _) = self.check_orders(name)?;
+        if group.wanted_offline {
+            return Err(Refusal::new(
+                "nothing_to_do",
+                format!("group {name} shall be off already, and is {}", group.state()),
+                "Nothing needs to be done.",
+            ));
+        }
+        let active = !group.instances.is_empty();
+        if let Some(group) = self.groups.get_mut(name) {
+            (group.wanted_offline, group.preferred, group.held_for) = (true, None, None);
+        }
+        self.ordered(entry, name, format!("group {name} is to be off"));
+        if active {
+            self.queue_move(entry, name, "an operator wants it off");
+        }
+        Ok(true)
+    }
+
+    fn queue_move(&mut self, entry: &mut Entry<'_>, name: &str, cause: &str) {
+        if self.manager.joined().next().is_some() {
+            self.enqueue(entry, Trigger::GroupMove { group: name.into() }, cause, None);
+        }
+    }
+
+    fn ordered(&mut self, entry: &mut Entry<'_>, name: &str, message: String) {
+        let number = self.groups.get(name).map_or(0, |group| group.number);
+        let subject = Subject::Group(number);
+        let happening = Happening::new(Code::GroupOrdered, Severity::Notice, subject, message);
+        self.record(entry, happening);
+    }
+
+    /// An operator clears failures and what follows from them. What could not be released is
+    /// released again.
+    pub(super) fn clear(
+        &mut self,
+        entry: &mut Entry<'_>,
+        name: &str,
+        node: Option<NodeNumber>,
+    ) -> Result<bool, Refusal> {
+        let group = self.check_group(name)?;
+        if let Some(node) = node.filter(|node| !self.nodes.contains_key(node)) {
+            return Err(unknown_node(node));
+        }
+        let concerns = |other: NodeNumber| node.is_none_or(|node| node == other);
+        let any = group.fails.iter().any(|fail| concerns(fail.node))
+            || group.avoid.iter().any(|avoided| concerns(*avoided))
+            || group.blocked.is_some()
+            || group.instances.values().any(|i| i.state == GroupState::Error);
+        if !any {
+            return Err(Refusal::new(
+                "nothing_to_do",
+                format!("group {name} has no failures to be cleared"),
+                "Nothing needs to be done.",
+            ));
+        }
+        let at = entry.proposal.at;
+        if let Some(group) = self.groups.get_mut(name) {
+            group.fails.retain(|fail| !concerns(fail.node));
+            group.avoid.retain(|avoided| !concerns(*avoided));
+            group.blocked.take_if(|blocked| blocked.node.is_none_or(concerns));
+            for (owner, instance) in &mut group.instances {
+                if instance.state == GroupState::Error && concerns(*owner) {
+                    (instance.state, instance.since) = (GroupState::Releasing, at);
+                }
+            }
+        }
+        let place = node.map(|node| format!(" on {}", self.node_name(node))).unwrap_or_default();
+        let number = self.groups.get(name).map_or(0, |group| group.number);
+        let message = format!("failures of group {name}{place} were cleared");
+        let subject = Subject::Group(number);
+        let happening = Happening::new(Code::FailuresCleared, Severity::Notice, subject, message);
+        self.record(entry, happening);
+        Ok(true)
+    }
+}
+
+fn unknown_group(name: &str) -> Refusal {
+    Refusal::new(
+        "unknown_group",
+        format!("there is no group {name}"),
+        "List the groups: vedette group list.",
+    )
+}

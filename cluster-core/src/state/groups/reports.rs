@@ -1,0 +1,238 @@
+//! What nodes say about their instances. Each report carries the instance's token; with another one
+//! it is about something that is over, and changes nothing.
+
+use crate::event::Trigger;
+use crate::group::{FailCount, GroupState, Instance, Policy, ResourceState};
+use crate::id::NodeNumber;
+use crate::model::Severity;
+use crate::record::{Code, Subject};
+
+use super::{ClusterState, Entry, Happening};
+
+/// Group, node and token, by which an instance is meant.
+pub(super) type Which<'a> = (&'a String, NodeNumber, u64);
+
+impl ClusterState {
+    fn instance_mut(&mut self, (name, node, token): Which<'_>) -> Option<&mut Instance> {
+        let instance = self.groups.get_mut(name)?.instances.get_mut(&node)?;
+        (instance.token == token).then_some(instance)
+    }
+
+    pub(super) fn progress(
+        &mut self,
+        entry: &mut Entry<'_>,
+        which: Which<'_>,
+        state: Option<GroupState>,
+        resources: &[(String, ResourceState, String)],
+    ) -> bool {
+        if self.instance_mut(which).is_none() {
+            return false;
+        }
+        let mut changed = false;
+        for (resource, to, detail) in resources {
+            changed |= self.resource_changed(entry, which, resource, *to, detail);
+        }
+        if let Some(to) = state {
+            changed |= self.instance_changed(entry, which, to);
+        }
+        changed
+    }
+
+    /// Takes a new state of an instance, where it can be one: what the cluster lost sight of, or
+    /// what has no leave to be acquired, is not online because its node says so.
+    fn instance_changed(
+        &mut self,
+        entry: &mut Entry<'_>,
+        which: Which<'_>,
+        to: GroupState,
+    ) -> bool {
+        let (name, node, _) = which;
+        let at = entry.proposal.at;
+        let stray = self.is_stray(name, node);
+        let Some(instance) = self.instance_mut(which) else { return false };
+        let from = instance.state;
+        let possible = match to {
+            GroupState::Online => {
+                matches!(from, GroupState::Acquiring | GroupState::Releasing) && !stray
+            }
+            GroupState::Releasing | GroupState::Error => from != GroupState::Unmanaged,
+            GroupState::Acquiring => from == GroupState::Online,
+            GroupState::Unknown | GroupState::Offline | GroupState::Unmanaged => false,
+        };
+        if !possible || from == to {
+            return false;
+        }
+        (instance.state, instance.since) = (to, at);
+        match to {
+            GroupState::Online => self.came_online(name, node),
+            GroupState::Error => self.not_released(entry, name, node),
+            _ => {}
+        }
+        true
+    }
+
+    /// Whether an instance is in motion although no event in progress plans that: it is to be
+    /// cleaned up.
+    pub(crate) fn is_stray(&self, name: &str, node: NodeNumber) -> bool {
+        let state = self.groups.get(name).and_then(|group| group.instances.get(&node));
+        let moving = |state| matches!(state, GroupState::Acquiring | GroupState::Releasing);
+        let planned =
+            || self.manager.current.as_ref().is_some_and(|running| running.plans(name, node));
+        state.is_some_and(|instance| moving(instance.state)) && !planned()
+    }
+
+    fn came_online(&mut self, name: &str, node: NodeNumber) {
+        let def = self.definition.group(name);
+        let exclusive = def.is_some_and(|def| def.policy != Policy::Concurrent);
+        let Some(group) = self.groups.get_mut(name) else { return };
+        if exclusive && group.last.is_some_and(|last| last != node) {
+            group.failovers += 1;
+        }
+        if exclusive || group.last.is_none() {
+            group.last = Some(node);
+        }
+    }
+
+    /// A group that cannot be released: its node is fenced if that is configured; if not, an
+    /// operator is needed.
+    fn not_released(&mut self, entry: &mut Entry<'_>, name: &str, node: NodeNumber) {
+        let why = format!("it could not be released on {}", self.node_name(node));
+        entry.causes.insert(name.into(), why.clone());
+        let by = self.manager.joined().find(|by| *by != node);
+        match by.filter(|_| self.definition.fencing.contains_key(&node)) {
+            Some(by) => self.ask_to_fence(entry, node, by, &why),
+            None => self.block(entry, name, Some(node), &why),
+        }
+    }
+
+    fn resource_changed(
+        &mut self,
+        entry: &mut Entry<'_>,
+        which: Which<'_>,
+        resource: &str,
+        to: ResourceState,
+        detail: &str,
+    ) -> bool {
+        let at = entry.proposal.at;
+        let Some(instance) = self.instance_mut(which) else { return false };
+        let Some(status) = instance.resources.get_mut(resource) else { return false };
+        if status.state == to {
+            let changed = status.detail != detail;
+            status.detail = detail.into();
+            return changed;
+        }
+        let from = std::mem::replace(&mut status.state, to);
+        let took = u64::try_from(at.0.saturating_sub(status.since.0)).unwrap_or(0) / 1_000;
+        (status.since, status.detail) = (at, detail.into());
+        let (name, node, _) = which;
+        let failed = to == ResourceState::Failed;
+        let severity = if failed { Severity::Warning } else { Severity::Informational };
+        let message = format!("resource {resource} is {to} on {}", self.node_name(node));
+        let subject = self.resource_subject(name, resource);
+        let happening = Happening::new(Code::Resource, severity, subject, message)
+            .change(from, to)
+            .because(detail)
+            .alerting(failed);
+        let happening = self.in_event(happening, Some(node), Some(took));
+        self.record(entry, happening);
+        true
+    }
+
+    fn resource_subject(&self, group: &str, resource: &str) -> Subject {
+        let Some(known) = self.groups.get(group) else { return Subject::Cluster };
+        match known.resource_numbers.get(resource) {
+            Some(number) => Subject::Resource(known.number, *number),
+            None => Subject::Group(known.number),
+        }
+    }
+
+    pub(super) fn released(
+        &mut self,
+        entry: &mut Entry<'_>,
+        which: Which<'_>,
+        why: &str,
+        avoid: bool,
+    ) -> bool {
+        if self.instance_mut(which).is_none() {
+            return false;
+        }
+        let (name, node, _) = which;
+        entry.causes.insert(name.clone(), why.into());
+        if avoid {
+            self.avoid(entry, name, node, why);
+        }
+        self.end_instance(name, node);
+        true
+    }
+
+    /// A monitor found a resource failed. If it does not work again, its group leaves the node.
+    pub(super) fn failed(
+        &mut self,
+        entry: &mut Entry<'_>,
+        which: Which<'_>,
+        (resource, why): (&str, &str),
+        restarted: bool,
+    ) -> bool {
+        let (name, node, _) = which;
+        let known = self.instance_mut(which).map(|i| i.resources.contains_key(resource));
+        if known != Some(true) {
+            return false;
+        }
+        let count = self.count_failure(entry, which, (resource, why));
+        let end = if restarted { "was started again in place" } else { "its group is to move" };
+        let message = format!(
+            "resource {resource} failed on {}, failure {count}: {end}",
+            self.node_name(node)
+        );
+        let subject = self.resource_subject(name, resource);
+        let happening = Happening::new(Code::ResourceFailed, Severity::Warning, subject, message)
+            .because(why)
+            .alerting(true);
+        let happening = self.in_event(happening, Some(node), None);
+        self.record(entry, happening);
+        if !restarted {
+            self.resource_changed(entry, which, resource, ResourceState::Failed, why);
+            self.leave_node(entry, name, node, (resource, why));
+        }
+        true
+    }
+
+    fn count_failure(
+        &mut self,
+        entry: &Entry<'_>,
+        (name, node, _): Which<'_>,
+        (resource, why): (&str, &str),
+    ) -> u32 {
+        let last = entry.proposal.at;
+        let Some(group) = self.groups.get_mut(name) else { return 0 };
+        let same = |known: &&mut FailCount| known.node == node && known.resource == resource;
+        if let Some(known) = group.fails.iter_mut().find(same) {
+            known.count = known.count.saturating_add(1);
+            (known.last, known.why) = (last, why.into());
+            return known.count;
+        }
+        let resource = resource.to_owned();
+        group.fails.push(FailCount { node, resource, count: 1, last, why: why.into() });
+        1
+    }
+
+    fn leave_node(
+        &mut self,
+        entry: &mut Entry<'_>,
+        name: &str,
+        node: NodeNumber,
+        (resource, why): (&str, &str),
+    ) {
+        let quiet = self.manager.maintenance
+            || self.manager.members.get(&node).is_none_or(|member| member.maintenance)
+            || self.groups.get(name).is_none_or(|group| group.maintenance);
+        if quiet {
+            return;
+        }
+        if let Some(group) = self.groups.get_mut(name) {
+            group.avoid.insert(node);
+        }
+        let cause = format!("{resource} failed on {}: {why}", self.node_name(node));
+        self.enqueue(entry, Trigger::GroupMove { group: name.into() }, &cause, None);
+    }
+}

@@ -1,0 +1,234 @@
+//! What an event is to do with groups, and what it leaves behind when it is over.
+//!
+//! The plan is [`placement::for_event`]'s, and what nobody can decide otherwise is added here: a
+//! node that is stopped releases all it has, a manager that was stopped by force takes back what it
+//! left running, a group that changed is released as it was.
+
+use crate::event::{Ended, Running, StopMode, Trigger};
+use crate::group::{GroupState, Policy};
+use crate::id::NodeNumber;
+use crate::model::Severity;
+use crate::placement::{self, Move, Plan};
+use crate::record::Code;
+
+use super::{ClusterState, Entry, ms_between, step_of};
+
+impl ClusterState {
+    /// What has to hold before the plan is made: a node that is stopped without takeover takes its
+    /// groups along (spec H21).
+    pub(super) fn prepare(&mut self, trigger: &Trigger) {
+        let leaving: Vec<NodeNumber> = match trigger {
+            Trigger::NodeDown { node, stop: Some(StopMode::Graceful) } => vec![*node],
+            Trigger::GroupMove { .. } if self.all_stop() => {
+                let graceful = |member: &crate::event::Member| {
+                    member.joined && member.stopped == Some(StopMode::Graceful)
+                };
+                let members = self.manager.members.iter();
+                members.filter(|(_, member)| graceful(member)).map(|(node, _)| *node).collect()
+            }
+            _ => return,
+        };
+        for (name, group) in &mut self.groups {
+            let def = self.definition.group(name);
+            let exclusive = def.is_some_and(|def| def.policy != Policy::Concurrent);
+            let owner = group.owner().filter(|owner| leaving.contains(owner));
+            let concerned = !matches!(trigger, Trigger::GroupMove { group } if group != name);
+            if exclusive && concerned && !group.wanted_offline && owner.is_some() {
+                group.held_for = owner;
+            }
+        }
+    }
+
+    /// What the groups shall do in an event.
+    pub(super) fn plan(&self, trigger: &Trigger) -> Plan {
+        let mut plan = placement::for_event(self, trigger);
+        match trigger {
+            Trigger::GroupMove { group } if self.all_stop() => {
+                plan = Plan::default();
+                self.plan_release(&mut plan, group, "every node is being stopped");
+            }
+            Trigger::GroupMove { group } if self.is_unwanted(group) => {
+                self.plan_release(&mut plan, group, "it shall be off");
+            }
+            Trigger::NodeDown { node, stop: Some(_) } => self.plan_leave(&mut plan, *node),
+            Trigger::NodeUp(node) => self.plan_return(&mut plan, *node),
+            Trigger::ReconfigResource { .. } => self.plan_change(&mut plan),
+            _ => {}
+        }
+        plan
+    }
+
+    fn is_unwanted(&self, group: &str) -> bool {
+        self.definition.group(group).is_none()
+            || self.groups.get(group).is_none_or(|group| group.wanted_offline)
+    }
+
+    fn plan_release(&self, plan: &mut Plan, name: &str, why: &str) {
+        let Some(group) = self.groups.get(name) else { return };
+        for (node, instance) in &group.instances {
+            if instance.state != GroupState::Unmanaged {
+                plan_one(plan, name, why).release(*node);
+            }
+        }
+    }
+
+    fn plan_leave(&self, plan: &mut Plan, node: NodeNumber) {
+        for (name, group) in &self.groups {
+            let active = |state| state != GroupState::Unmanaged;
+            if group.instances.get(&node).is_some_and(|instance| active(instance.state)) {
+                plan_one(plan, name, "its node is being stopped").release(node);
+            }
+        }
+    }
+
+    fn plan_return(&self, plan: &mut Plan, node: NodeNumber) {
+        for (name, group) in &self.groups {
+            let left = |state| state == GroupState::Unmanaged;
+            if group.instances.get(&node).is_some_and(|instance| left(instance.state)) {
+                plan_one(plan, name, "it was left running there").acquire(node);
+            }
+        }
+    }
+
+    fn plan_change(&self, plan: &mut Plan) {
+        for (name, group) in self.groups.iter().filter(|(_, group)| group.retired.is_some()) {
+            let known = self.definition.group(name).is_some() && !group.wanted_offline;
+            let why = if known { "its resources were changed" } else { "it is configured no more" };
+            if plan.moves.iter().any(|planned| planned.group == *name) {
+                continue;
+            }
+            for node in group.instances.keys() {
+                let planned = plan_one(plan, name, why);
+                planned.release(*node);
+                if known {
+                    planned.acquire(*node);
+                }
+            }
+        }
+    }
+
+    /// A plan in words, for the record of its approval.
+    pub(super) fn plan_words(&self, plan: &Plan) -> String {
+        let words = |planned: &Move| {
+            let mut parts = Vec::new();
+            if !planned.release.is_empty() {
+                parts.push(format!("released by {}", self.names(&planned.release)));
+            }
+            if !planned.acquire.is_empty() {
+                parts.push(format!("acquired by {}", self.names(&planned.acquire)));
+            }
+            format!("{} {}: {}", planned.group, parts.join(", "), planned.reason)
+        };
+        plan.moves.iter().map(words).collect::<Vec<String>>().join("; ")
+    }
+
+    /// The event in progress is over.
+    pub(super) fn end_event(&mut self, entry: &mut Entry<'_>, how: &str) {
+        self.record_groups(entry);
+        let Some(mut running) = self.manager.current.take() else { return };
+        running.keep_steps();
+        self.settle_moves(entry, &running);
+        self.settle_trigger(&running, how.starts_with("aborted"));
+        let at = entry.proposal.at;
+        let took = ms_between(running.began, at);
+        let fine = how.starts_with("completed");
+        let severity = if fine { Severity::Notice } else { Severity::Warning };
+        let message = format!("{}: {how}", self.event_label(&running.event));
+        let step = step_of(&running.event, Code::EventEnded, severity, message)
+            .change("", how)
+            .of_event(running.event.id, None, Some(took));
+        self.record(entry, step);
+        let Running { event, began, .. } = running;
+        self.remember(Ended { event, how: how.into(), began, ended: at });
+    }
+
+    /// What was planned and not done: a node that did not acquire is avoided (what it has begun is
+    /// cleaned up), a group that was not released is blocked. Without this the same would be planned
+    /// again at once, and for ever.
+    fn settle_moves(&mut self, entry: &mut Entry<'_>, running: &Running) {
+        for planned in &running.plan.moves {
+            for node in &planned.acquire {
+                if self.instance_state(&planned.group, *node) == Some(GroupState::Acquiring) {
+                    self.avoid(entry, &planned.group, *node, "it was not acquired in its event");
+                }
+            }
+            for node in planned.release.iter().filter(|node| !planned.acquire.contains(node)) {
+                let state = self.instance_state(&planned.group, *node);
+                if state == Some(GroupState::Online) && self.is_there(*node) {
+                    let why = format!(
+                        "{} did not release it in {}",
+                        self.node_name(*node),
+                        self.event_label(&running.event)
+                    );
+                    self.block(entry, &planned.group, Some(*node), &why);
+                }
+            }
+        }
+    }
+
+    fn instance_state(&self, group: &str, node: NodeNumber) -> Option<GroupState> {
+        Some(self.groups.get(group)?.instances.get(&node)?.state)
+    }
+
+    /// What an event means for the managers: who has joined, who is gone.
+    fn settle_trigger(&mut self, running: &Running, aborted: bool) {
+        let (node, stop) = match &running.event.trigger {
+            Trigger::NodeUp(node) => {
+                let joined = running.participants.contains(node);
+                if let Some(member) = self.manager.members.get_mut(node) {
+                    member.joined = joined;
+                }
+                if joined {
+                    self.hold_no_longer(*node);
+                }
+                return;
+            }
+            Trigger::NodeDown { node, stop } => (*node, *stop),
+            _ => return,
+        };
+        let stays = aborted && stop.is_some() && running.participants.contains(&node);
+        let Some(member) = self.manager.members.get_mut(&node) else { return };
+        if stays {
+            member.stopped = None;
+            self.hold_no_longer(node);
+        } else {
+            member.joined = false;
+        }
+    }
+
+    pub(super) fn hold_no_longer(&mut self, node: NodeNumber) {
+        for group in self.groups.values_mut() {
+            group.held_for.take_if(|held| *held == node);
+        }
+    }
+}
+
+/// The move of a group in a plan; made if there is none.
+fn plan_one<'p>(plan: &'p mut Plan, group: &str, why: &str) -> &'p mut Move {
+    let known = plan.moves.iter().position(|planned| planned.group == group);
+    let place = known.unwrap_or_else(|| {
+        plan.stays.retain(|stay| stay.group != group);
+        plan.moves.push(Move {
+            group: group.into(),
+            release: Vec::new(),
+            acquire: Vec::new(),
+            reason: why.into(),
+        });
+        plan.moves.len() - 1
+    });
+    &mut plan.moves[place]
+}
+
+impl Move {
+    fn release(&mut self, node: NodeNumber) {
+        if !self.release.contains(&node) {
+            self.release.push(node);
+        }
+    }
+
+    fn acquire(&mut self, node: NodeNumber) {
+        if !self.acquire.contains(&node) {
+            self.acquire.push(node);
+        }
+    }
+}

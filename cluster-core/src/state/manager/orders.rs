@@ -1,0 +1,344 @@
+//! What operators order: stop and start of managers, maintenance, and how a failed event goes on.
+//!
+//! Each order is refused with what stands in its way. What an order leads to is not done here: a
+//! stop marks the member, and `queue` makes an event of it.
+
+use std::collections::BTreeSet;
+
+use crate::command::Scope;
+use crate::event::{RecoverAction, Stage, StopMode, Trigger};
+use crate::group::GroupState;
+use crate::id::NodeNumber;
+use crate::model::Severity;
+use crate::record::{Code, Subject};
+
+use super::{ClusterState, Entry, Happening, Refusal, step_of};
+
+impl ClusterState {
+    /// An operator continues a failed event.
+    pub(super) fn recover(
+        &mut self,
+        entry: &mut Entry<'_>,
+        event: u64,
+        action: RecoverAction,
+    ) -> Result<bool, Refusal> {
+        self.check_recovery(event, action)?;
+        let Some(running) = &mut self.manager.current else { return Ok(false) };
+        let failed: Vec<NodeNumber> = running.failed.iter().copied().collect();
+        match action {
+            RecoverAction::Retry => running.try_again(),
+            RecoverAction::Skip => {
+                running.arrived.extend(std::mem::take(&mut running.failed));
+                (running.skipped, running.stage) = (true, Stage::Running);
+            }
+            RecoverAction::Abort => {}
+        }
+        let event = running.event.clone();
+        let what = match action {
+            RecoverAction::Retry => "what failed is run again",
+            RecoverAction::Skip => "what failed is skipped",
+            RecoverAction::Abort => "it is aborted",
+        };
+        let message = format!("{}: {what}", self.event_label(&event));
+        let step = step_of(&event, Code::EventRecovered, Severity::Notice, message)
+            .change("error", action)
+            .because(format!("it had failed on {}", self.names(&failed)));
+        self.record(entry, step);
+        if action == RecoverAction::Abort {
+            self.end_event(entry, "aborted");
+        }
+        Ok(true)
+    }
+
+    fn check_recovery(&self, event: u64, action: RecoverAction) -> Result<(), Refusal> {
+        let Some(running) = self.manager.current.as_ref().filter(|r| r.event.id == event) else {
+            return Err(self.no_such_event(event));
+        };
+        if running.stage != Stage::Error {
+            return Err(Refusal::new(
+                "not_failed",
+                format!("{} has not failed", self.event_label(&running.event)),
+                "Nothing needs to be done; vedette event show says what it waits for.",
+            ));
+        }
+        let busy: Vec<NodeNumber> = running
+            .participants
+            .iter()
+            .copied()
+            .filter(|node| !running.arrived.contains(node) && !running.failed.contains(node))
+            .collect();
+        if action == RecoverAction::Retry && !busy.is_empty() {
+            return Err(Refusal::new(
+                "still_running",
+                format!("commands of this phase still run on {}", self.names(&busy)),
+                "Wait until they have ended, then retry.",
+            ));
+        }
+        Ok(())
+    }
+
+    fn no_such_event(&self, event: u64) -> Refusal {
+        let mut recent = self.manager.recent.iter();
+        if let Some(ended) = recent.find(|ended| ended.event.id == event) {
+            return Refusal::new(
+                "event_ended",
+                format!(
+                    "{} has ended ({}) at {}",
+                    self.event_label(&ended.event),
+                    ended.how,
+                    ended.ended
+                ),
+                "Nothing needs to be done; vedette event list shows what waits and runs.",
+            );
+        }
+        if let Some(waiting) = self.manager.queue.iter().find(|waiting| waiting.id == event) {
+            return Refusal::new(
+                "not_failed",
+                format!("{} waits and has not begun", self.event_label(waiting)),
+                "Continue the event that runs first: vedette event list.",
+            );
+        }
+        let (code, what) = if event <= self.manager.last_event && event > 0 {
+            ("event_ended", format!("event {event} ended long ago"))
+        } else {
+            ("unknown_event", format!("there is no event {event}"))
+        };
+        Refusal::new(code, what, "See what waits and runs: vedette event list.")
+    }
+
+    /// Managers are stopped (spec H21).
+    pub(super) fn stop(
+        &mut self,
+        entry: &mut Entry<'_>,
+        nodes: &[NodeNumber],
+        how: StopMode,
+    ) -> Result<bool, Refusal> {
+        let nodes = self.check_stop(nodes, how)?;
+        for node in nodes {
+            let from = self.order_state(node);
+            let Some(member) = self.manager.members.get_mut(&node) else { continue };
+            member.stopped = Some(how);
+            let name = self.node_name(node);
+            let message = match how {
+                StopMode::Graceful => format!("manager of {name} is to stop, with its groups"),
+                StopMode::Takeover => {
+                    format!("manager of {name} is to stop, its groups go to others")
+                }
+                StopMode::Forced => format!("manager of {name} is stopped, its groups go on"),
+            };
+            self.order_record(entry, node, message, (from, how.name()));
+            let why = format!("{name} is being stopped");
+            self.supersede(entry, &why, |waiting| {
+                *waiting == Trigger::NodeUp(node)
+                    || matches!(waiting, Trigger::NodeDown { node: n, stop: Some(_) } if *n == node)
+            });
+            if how == StopMode::Forced {
+                self.leave_unmanaged(entry, node);
+            }
+        }
+        Ok(true)
+    }
+
+    fn check_stop(
+        &self,
+        nodes: &[NodeNumber],
+        how: StopMode,
+    ) -> Result<BTreeSet<NodeNumber>, Refusal> {
+        if nodes.is_empty() {
+            let stoppable = |node: &NodeNumber| self.check_stop_of(*node, how).is_ok();
+            let all: BTreeSet<NodeNumber> =
+                self.manager.members.keys().copied().filter(stoppable).collect();
+            return if all.is_empty() {
+                Err(Refusal::new(
+                    "nothing_to_do",
+                    "no node's manager runs that could be stopped",
+                    "See what they do: vedette manager status.",
+                ))
+            } else {
+                Ok(all)
+            };
+        }
+        for node in nodes {
+            self.check_stop_of(*node, how)?;
+        }
+        Ok(nodes.iter().copied().collect())
+    }
+
+    fn check_stop_of(&self, node: NodeNumber, how: StopMode) -> Result<(), Refusal> {
+        let name = self.check_member(node)?;
+        let refuse = |code: &str, what: String, advice: &str| Err(Refusal::new(code, what, advice));
+        let Some(member) = self.manager.members.get(&node) else { return Ok(()) };
+        match member.stopped {
+            Some(_) if !member.joined && how != StopMode::Forced => refuse(
+                "already_stopped",
+                format!("the manager of {name} is stopped already"),
+                "Nothing needs to be done; vedette start starts it.",
+            ),
+            Some(mode) if mode == how => refuse(
+                "already_stopped",
+                format!("the manager of {name} is being stopped ({mode}) already"),
+                "Wait for it: vedette event list.",
+            ),
+            None if !self.is_there(node) => refuse(
+                "node_not_there",
+                format!("{name} is not there, so its manager cannot be stopped"),
+                "Start the node first, or delete it: vedette node delete.",
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    /// The name of a node that has a manager.
+    fn check_member(&self, node: NodeNumber) -> Result<String, Refusal> {
+        let Some(known) = self.nodes.get(&node) else { return Err(unknown_node(node)) };
+        if self.manager.members.contains_key(&node) {
+            return Ok(known.name.clone());
+        }
+        Err(Refusal::new(
+            "no_manager",
+            format!("no manager was ever seen on {}", known.name),
+            "Start its daemon first.",
+        ))
+    }
+
+    fn order_state(&self, node: NodeNumber) -> String {
+        self.manager.members.get(&node).map(|member| member.state.to_string()).unwrap_or_default()
+    }
+
+    fn order_record(
+        &mut self,
+        entry: &mut Entry<'_>,
+        node: NodeNumber,
+        message: String,
+        (from, to): (String, &str),
+    ) {
+        let happening =
+            Happening::new(Code::NodeOrdered, Severity::Notice, Subject::Node(node), message);
+        self.record(entry, happening.change(from, to));
+    }
+
+    /// A forced stop: no event; what runs goes on, watched by nobody.
+    fn leave_unmanaged(&mut self, entry: &mut Entry<'_>, node: NodeNumber) {
+        let at = entry.proposal.at;
+        if let Some(member) = self.manager.members.get_mut(&node) {
+            member.joined = false;
+        }
+        if let Some(running) = &mut self.manager.current {
+            running.participants.remove(&node);
+        }
+        let why = format!("the manager of {} was stopped by force", self.node_name(node));
+        for (name, group) in &mut self.groups {
+            let Some(instance) = group.instances.get_mut(&node) else { continue };
+            (instance.state, instance.since) = (GroupState::Unmanaged, at);
+            entry.causes.insert(name.clone(), why.clone());
+        }
+    }
+
+    /// Managers are started again.
+    pub(super) fn start(
+        &mut self,
+        entry: &mut Entry<'_>,
+        nodes: &[NodeNumber],
+    ) -> Result<bool, Refusal> {
+        for node in self.check_start(nodes)? {
+            let from = self.order_state(node);
+            let Some(member) = self.manager.members.get_mut(&node) else { continue };
+            member.stopped = None;
+            let name = self.node_name(node);
+            let message = format!("manager of {name} is started");
+            self.order_record(entry, node, message, (from, "start"));
+            let why = format!("{name} is started again");
+            self.supersede(
+                entry,
+                &why,
+                |waiting| matches!(waiting, Trigger::NodeDown { node: n, stop: Some(_) } if *n == node),
+            );
+        }
+        Ok(true)
+    }
+
+    fn check_start(&self, nodes: &[NodeNumber]) -> Result<Vec<NodeNumber>, Refusal> {
+        let stopped =
+            |node: &NodeNumber| self.manager.members.get(node).is_some_and(|m| m.stopped.is_some());
+        if nodes.is_empty() {
+            let all: Vec<NodeNumber> =
+                self.manager.members.keys().copied().filter(stopped).collect();
+            return if all.is_empty() {
+                Err(Refusal::new(
+                    "nothing_to_do",
+                    "no node's manager was stopped",
+                    "Nothing needs to be done.",
+                ))
+            } else {
+                Ok(all)
+            };
+        }
+        for node in nodes {
+            let name = self.check_member(*node)?;
+            if !stopped(node) {
+                return Err(Refusal::new(
+                    "not_stopped",
+                    format!("the manager of {name} was not stopped"),
+                    "Nothing needs to be done; it joins when its node is there.",
+                ));
+            }
+        }
+        let nodes: BTreeSet<NodeNumber> = nodes.iter().copied().collect();
+        Ok(nodes.into_iter().collect())
+    }
+
+    /// Maintenance begins or ends.
+    pub(super) fn maintain(
+        &mut self,
+        entry: &mut Entry<'_>,
+        scope: &Scope,
+        on: bool,
+    ) -> Result<bool, Refusal> {
+        let (what, subject) = self.check_scope(scope)?;
+        let flag = match scope {
+            Scope::Cluster => Some(&mut self.manager.maintenance),
+            Scope::Node(node) => self.manager.members.get_mut(node).map(|m| &mut m.maintenance),
+            Scope::Group(name) => self.groups.get_mut(name).map(|group| &mut group.maintenance),
+        };
+        let Some(flag) = flag else { return Ok(false) };
+        if *flag == on {
+            let state = if on { "in maintenance already" } else { "not in maintenance" };
+            return Err(Refusal::new(
+                "nothing_to_do",
+                format!("{what} is {state}"),
+                "Nothing needs to be done.",
+            ));
+        }
+        *flag = on;
+        let (verb, severity) =
+            if on { ("begins", Severity::Warning) } else { ("ends", Severity::Notice) };
+        let words = |on| if on { "maintenance" } else { "" };
+        let message = format!("maintenance of {what} {verb}");
+        self.record(
+            entry,
+            Happening::new(Code::Maintenance, severity, subject, message)
+                .change(words(!on), words(on)),
+        );
+        Ok(true)
+    }
+
+    fn check_scope(&self, scope: &Scope) -> Result<(String, Subject), Refusal> {
+        Ok(match scope {
+            Scope::Cluster => (format!("cluster {}", self.name), Subject::Cluster),
+            Scope::Node(node) => (self.check_member(*node)?, Subject::Node(*node)),
+            Scope::Group(name) => {
+                let group = self.check_group(name)?;
+                (format!("group {name}"), Subject::Group(group.number))
+            }
+        })
+    }
+}
+
+/// An order about a node that is no member.
+pub(in crate::state) fn unknown_node(node: NodeNumber) -> Refusal {
+    Refusal::new(
+        "unknown_node",
+        format!("there is no node {node}"),
+        "List the nodes: vedette node list.",
+    )
+}

@@ -1,0 +1,422 @@
+//! The event in progress: the vote, phases, barriers (spec H12, H17, H18).
+//!
+//! Whoever has nothing to run in a phase waits at its barrier from the start. Whoever dies is not
+//! waited for any more. So a phase is over when everybody who still takes part has arrived, and
+//! that is looked at after every command, not only after an arrival.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::event::{CommandOutcome, Event, Running, Stage, Step, Trigger};
+use crate::id::NodeNumber;
+use crate::model::{RunOutcome, Severity};
+use crate::placement::Plan;
+use crate::record::Code;
+use crate::rules::{Program, ProgramLine};
+
+use super::{ClusterState, Entry, ms_between, step_of};
+
+/// How many steps of an event are kept in the state; the history has all.
+const MOST_STEPS: usize = 256;
+
+/// How much of a failed command's output its alert carries.
+const SHOWN_LINES: usize = 4;
+const SHOWN_CHARS: usize = 400;
+
+/// Event, phase and attempt, by which an answer is known to be one of now.
+type Moment = (u64, usize, u32);
+
+impl ClusterState {
+    /// The queue has settled.
+    pub(super) fn begin_vote(&mut self, entry: &mut Entry<'_>, event: u64) -> bool {
+        let first = self.manager.queue.first().map(|first| first.id);
+        if self.manager.current.is_some() || first != Some(event) {
+            return false;
+        }
+        self.start_vote(entry);
+        true
+    }
+
+    fn start_vote(&mut self, entry: &mut Entry<'_>) {
+        if self.manager.current.is_some() || self.manager.queue.is_empty() {
+            return;
+        }
+        let event = self.manager.queue.remove(0);
+        let at = entry.proposal.at;
+        let participants = self.participants(&event.trigger);
+        let message =
+            format!("vote on {} by {}", self.event_label(&event), self.names(&participants));
+        self.record(entry, step_of(&event, Code::EventVote, Severity::Informational, message));
+        self.manager.current = Some(Running {
+            event,
+            stage: Stage::Voting,
+            since: at,
+            began: at,
+            participants,
+            approvals: BTreeSet::new(),
+            program: Program::default(),
+            plan: Plan::default(),
+            phase: 0,
+            attempt: 0,
+            outcomes: BTreeMap::new(),
+            arrived: BTreeSet::new(),
+            failed: BTreeSet::new(),
+            too_long: false,
+            skipped: false,
+            steps: Vec::new(),
+        });
+    }
+
+    /// Who takes part: joined managers whose hosts are there; who joins is among them, who failed
+    /// is not, even if its host is there again.
+    fn participants(&self, trigger: &Trigger) -> BTreeSet<NodeNumber> {
+        let takes_part = |node: NodeNumber, joined: bool| match trigger {
+            Trigger::NodeUp(joining) if *joining == node => true,
+            Trigger::NodeDown { node: failed, stop: None } if *failed == node => false,
+            _ => joined,
+        };
+        self.manager
+            .members
+            .iter()
+            .filter(|(node, member)| takes_part(**node, member.joined) && self.is_there(**node))
+            .map(|(node, _)| *node)
+            .collect()
+    }
+
+    /// Nodes that are gone are waited for no longer; if they were all that failed, nothing has.
+    pub(super) fn drop_participants(&mut self) {
+        let there: BTreeSet<NodeNumber> =
+            self.manager.members.keys().copied().filter(|node| self.is_there(*node)).collect();
+        let Some(running) = &mut self.manager.current else { return };
+        running.participants.retain(|node| there.contains(node));
+        running.keep_participants();
+    }
+
+    /// A vote on an event gives way to one of a higher rank.
+    pub(super) fn give_way(&mut self, entry: &mut Entry<'_>) {
+        let Some(first) = self.manager.queue.first() else { return };
+        let (rank, label) = (first.trigger.rank(), self.event_label(first));
+        let outranked = |running: &mut Running| {
+            running.stage == Stage::Voting && rank < running.event.trigger.rank()
+        };
+        let Some(running) = self.manager.current.take_if(outranked) else { return };
+        let given_up = self.event_label(&running.event);
+        let message = format!("vote on {given_up} gives way to {label}");
+        let step = step_of(&running.event, Code::EventVote, Severity::Informational, message);
+        self.record(entry, step);
+        self.insert_event(running.event);
+        self.start_vote(entry);
+    }
+
+    pub(super) fn approve(&mut self, event: u64, node: NodeNumber) -> bool {
+        let Some(running) = &mut self.manager.current else { return false };
+        running.event.id == event
+            && running.stage == Stage::Voting
+            && running.participants.contains(&node)
+            && running.approvals.insert(node)
+    }
+
+    /// The event in progress goes on as far as it can without anybody's answer.
+    pub(super) fn proceed(&mut self, entry: &mut Entry<'_>) {
+        self.conclude_vote(entry);
+        loop {
+            self.grant(entry);
+            if !self.pass_barrier(entry) {
+                return;
+            }
+        }
+    }
+
+    fn conclude_vote(&mut self, entry: &mut Entry<'_>) {
+        let Some(running) = &self.manager.current else { return };
+        if running.stage != Stage::Voting || !running.participants.is_subset(&running.approvals) {
+            return;
+        }
+        let event = running.event.clone();
+        let took = ms_between(running.since, entry.proposal.at);
+        let by = self.names(&running.participants);
+        self.prepare(&event.trigger);
+        let plan = self.plan(&event.trigger);
+        let message = format!("{} was approved by {by}", self.event_label(&event));
+        let step = step_of(&event, Code::EventVote, Severity::Informational, message)
+            .because(self.plan_words(&plan))
+            .of_event(event.id, None, Some(took));
+        self.record(entry, step);
+        let Some(program) = self.rules.program(&event.trigger) else {
+            self.end_event(entry, "no rule");
+            return;
+        };
+        if let Some(running) = &mut self.manager.current {
+            (running.stage, running.plan, running.program) = (Stage::Running, plan, program);
+        }
+        self.begin_phase(entry, 0);
+    }
+
+    fn begin_phase(&mut self, entry: &mut Entry<'_>, phase: usize) {
+        let at = entry.proposal.at;
+        let Some(running) = &mut self.manager.current else { return };
+        let count = running.program.phases.len();
+        if phase >= count {
+            let how = if running.skipped { "completed after skip" } else { "completed" };
+            self.end_event(entry, how);
+            return;
+        }
+        (running.phase, running.attempt, running.since) = (phase, 0, at);
+        running.stage = Stage::Running;
+        running.outcomes.clear();
+        running.failed.clear();
+        let idle = |node: &NodeNumber| running.commands(phase, *node).is_empty();
+        running.arrived = running.participants.iter().copied().filter(idle).collect();
+        let event = running.event.clone();
+        let words = self.phase_words(phase);
+        let message = format!("phase {} of {count} of {}", phase + 1, self.event_label(&event));
+        let step = step_of(&event, Code::EventPhase, Severity::Informational, message);
+        self.record(entry, step.because(words));
+    }
+
+    /// What runs where in a phase, such as `node_down on n2, n3`.
+    fn phase_words(&self, phase: usize) -> String {
+        let Some(running) = &self.manager.current else { return String::new() };
+        let mut nodes: BTreeMap<usize, (&ProgramLine, Vec<NodeNumber>)> = BTreeMap::new();
+        for node in &running.participants {
+            for (place, line) in running.commands(phase, *node) {
+                nodes.entry(place).or_insert((line, Vec::new())).1.push(*node);
+            }
+        }
+        let words = |(line, nodes): &(&ProgramLine, Vec<NodeNumber>)| {
+            format!("{} on {}", line.command, self.names(nodes))
+        };
+        let words: Vec<String> = nodes.values().map(words).collect();
+        if words.is_empty() { "nobody has anything to run".into() } else { words.join("; ") }
+    }
+
+    /// Goes to the next phase if everybody has arrived.
+    fn pass_barrier(&mut self, entry: &mut Entry<'_>) -> bool {
+        let Some(running) = &mut self.manager.current else { return false };
+        if running.stage != Stage::Running || !running.participants.is_subset(&running.arrived) {
+            return false;
+        }
+        running.keep_steps();
+        let next = running.phase + 1;
+        self.begin_phase(entry, next);
+        true
+    }
+
+    /// The running event, if an answer of `node` for that moment means anything now: the node takes
+    /// part, and has neither arrived nor failed yet.
+    fn awaits(&self, moment: Moment, node: NodeNumber) -> Option<&Running> {
+        self.manager.current.as_ref().filter(|running| {
+            (running.event.id, running.phase, running.attempt) == moment
+                && running.stage != Stage::Voting
+                && running.participants.contains(&node)
+                && !running.arrived.contains(&node)
+                && !running.failed.contains(&node)
+        })
+    }
+
+    pub(super) fn ran(
+        &mut self,
+        entry: &mut Entry<'_>,
+        moment: Moment,
+        node: NodeNumber,
+        outcomes: &[CommandOutcome],
+    ) -> bool {
+        let Some(running) = self.awaits(moment, node) else { return false };
+        let pending: BTreeSet<usize> = running.pending(node).iter().map(|(at, _)| *at).collect();
+        let event = running.event.clone();
+        let mut answers: Vec<CommandOutcome> =
+            outcomes.iter().filter(|outcome| pending.contains(&outcome.index)).cloned().collect();
+        answers.sort_by_key(|outcome| outcome.index);
+        answers.dedup_by_key(|outcome| outcome.index);
+        for outcome in &answers {
+            self.record_command(entry, &event, node, outcome);
+        }
+        let Some(running) = &mut self.manager.current else { return false };
+        running.outcomes.entry(node).or_default().extend(answers.iter().cloned());
+        if running.pending(node).is_empty() {
+            running.arrived.insert(node);
+        } else {
+            running.failed.insert(node);
+            running.stage = Stage::Error;
+            self.record_failure(entry, &event, node, &answers);
+        }
+        true
+    }
+
+    fn record_command(
+        &mut self,
+        entry: &mut Entry<'_>,
+        event: &Event,
+        node: NodeNumber,
+        outcome: &CommandOutcome,
+    ) {
+        let ended = outcome.outcome.summary();
+        let again =
+            if outcome.runs > 1 { format!(", run {} times", outcome.runs) } else { "".into() };
+        let message = format!("{} on {}: {ended}{again}", outcome.command, self.node_name(node));
+        let severity = if outcome.expected { Severity::Informational } else { Severity::Warning };
+        let mut step = step_of(event, Code::EventCommand, severity, message).of_event(
+            event.id,
+            Some(node),
+            Some(outcome.outcome.duration_ms),
+        );
+        if !outcome.expected {
+            step = step.because(first_lines(&outcome.outcome.output));
+        }
+        self.record(entry, step);
+    }
+
+    /// The alert that says which command on which node printed what.
+    fn record_failure(
+        &mut self,
+        entry: &mut Entry<'_>,
+        event: &Event,
+        node: NodeNumber,
+        answers: &[CommandOutcome],
+    ) {
+        let (label, name) = (self.event_label(event), self.node_name(node));
+        let failed = answers.iter().find(|outcome| !outcome.expected);
+        let (what, printed) = failed.map_or_else(
+            || ("it did not say how its commands ended".to_owned(), String::new()),
+            |outcome| {
+                let ended = format!("{}: {}", outcome.command, outcome.outcome.summary());
+                (ended, first_lines(&outcome.outcome.output))
+            },
+        );
+        let cause = if printed.is_empty() { "it printed nothing".into() } else { printed };
+        let step = step_of(
+            event,
+            Code::EventFailed,
+            Severity::Error,
+            format!("{label} failed on {name}, {what}; vedette recover retry, skip or abort"),
+        );
+        self.record(entry, step.because(cause).of_event(event.id, Some(node), None).alerting(true));
+    }
+
+    /// A participant gives no answer: in a vote it cannot object, in a phase it has failed.
+    pub(super) fn expire(
+        &mut self,
+        entry: &mut Entry<'_>,
+        moment: Moment,
+        node: NodeNumber,
+    ) -> bool {
+        let name = self.node_name(node);
+        let Some(running) = &self.manager.current else { return false };
+        if running.stage == Stage::Voting {
+            let event = running.event.clone();
+            if !self.approve(moment.0, node) {
+                return false;
+            }
+            let message =
+                format!("{name} gives no answer to the vote on {}", self.event_label(&event));
+            let step = step_of(&event, Code::EventVote, Severity::Warning, message).of_event(
+                event.id,
+                Some(node),
+                None,
+            );
+            self.record(entry, step.because("the event goes on without its approval"));
+            return true;
+        }
+        let Some(running) = self.awaits(moment, node) else { return false };
+        let took = ms_between(running.since, entry.proposal.at);
+        let silent = |(index, line): &(usize, &ProgramLine)| CommandOutcome {
+            index: *index,
+            command: line.command.clone(),
+            expected: false,
+            runs: 1,
+            outcome: no_answer(took),
+        };
+        let outcomes: Vec<CommandOutcome> = running.pending(node).iter().map(silent).collect();
+        self.ran(entry, moment, node, &outcomes)
+    }
+
+    pub(super) fn too_long(&mut self, entry: &mut Entry<'_>, event: u64) -> bool {
+        let Some(running) = &mut self.manager.current else { return false };
+        if running.event.id != event || running.too_long {
+            return false;
+        }
+        running.too_long = true;
+        let took = ms_between(running.began, entry.proposal.at);
+        let waited: Vec<NodeNumber> =
+            running.participants.difference(&running.arrived).copied().collect();
+        let event = running.event.clone();
+        let message = format!("{} has been running for {took} ms", self.event_label(&event));
+        let step = step_of(&event, Code::EventTooLong, Severity::Warning, message)
+            .because(format!("waiting for {}", self.names(&waited)))
+            .of_event(event.id, None, Some(took));
+        self.record(entry, step.alerting(true));
+        true
+    }
+}
+
+impl Running {
+    fn keep_participants(&mut self) {
+        let Self { participants, approvals, arrived, failed, .. } = self;
+        for nodes in [approvals, arrived, failed] {
+            nodes.retain(|node| participants.contains(node));
+        }
+        if self.stage == Stage::Error && self.failed.is_empty() {
+            self.stage = Stage::Running;
+        }
+    }
+
+    /// Keeps what ran in the phase for those who look back.
+    pub(super) fn keep_steps(&mut self) {
+        for (node, outcomes) in std::mem::take(&mut self.outcomes) {
+            self.steps.extend(outcomes.into_iter().map(|ran| step(self.phase, node, &ran)));
+        }
+        self.bound_steps();
+    }
+
+    /// The failed nodes try again: what did not end as it should becomes a step of the past.
+    pub(super) fn try_again(&mut self) {
+        let phase = self.phase;
+        for (node, outcomes) in &mut self.outcomes {
+            for failed in outcomes.extract_if(.., |outcome| !outcome.expected) {
+                self.steps.push(step(phase, *node, &failed));
+            }
+        }
+        self.failed.clear();
+        self.attempt += 1;
+        self.stage = Stage::Running;
+        self.bound_steps();
+    }
+
+    fn bound_steps(&mut self) {
+        let surplus = self.steps.len().saturating_sub(MOST_STEPS);
+        self.steps.drain(..surplus);
+    }
+}
+
+fn step(phase: usize, node: NodeNumber, ran: &CommandOutcome) -> Step {
+    Step {
+        phase,
+        node,
+        command: ran.command.clone(),
+        result: ran.outcome.summary(),
+        duration_ms: ran.outcome.duration_ms,
+    }
+}
+
+fn no_answer(duration_ms: u64) -> RunOutcome {
+    RunOutcome {
+        exit: None,
+        signal: None,
+        timed_out: true,
+        failure: None,
+        output: String::new(),
+        output_dropped: 0,
+        duration_ms,
+        version: 0,
+    }
+}
+
+/// The first lines of what a program printed, bounded.
+fn first_lines(output: &str) -> String {
+    let lines: Vec<&str> = output
+        .lines()
+        .map(str::trim_end)
+        .filter(|line| !line.is_empty())
+        .take(SHOWN_LINES)
+        .collect();
+    lines.join(" / ").chars().take(SHOWN_CHARS).collect()
+}

@@ -1,0 +1,376 @@
+//! The queue: what gets in, in which order, and what a later event makes needless (spec H14).
+//!
+//! Almost everything in it follows from statuses and is queued here, in the very entry that changed
+//! them; what no other node can see (a user-defined event, a standby adapter) is proposed.
+
+use crate::event::{Ended, Event, Manager, Stage, StopMode, Trigger};
+use crate::group::{GroupState, ResourceKind};
+use crate::id::{NetworkNumber, NodeNumber};
+use crate::model::{AgentStatus, HostStatus, NetworkStatus, Severity};
+use crate::placement;
+use crate::record::Code;
+
+use super::{ClusterState, Entry, Refusal, step_of};
+
+/// How many events may wait before proposed ones are refused.
+const MOST_WAITING: usize = 256;
+
+impl ClusterState {
+    /// An event that was seen by its proposer alone.
+    pub(super) fn queue_seen(
+        &mut self,
+        entry: &mut Entry<'_>,
+        trigger: &Trigger,
+        cause: &str,
+    ) -> Result<bool, Refusal> {
+        let standby = match trigger {
+            Trigger::User { .. } => None,
+            Trigger::JoinStandby { node, network } | Trigger::FailStandby { node, network } => {
+                Some((*node, *network))
+            }
+            _ => {
+                return Err(Refusal::new(
+                    "not_proposed",
+                    format!("{} follows from what is observed", self.trigger_label(trigger)),
+                    "Only user-defined events and those of standby adapters are proposed.",
+                ));
+            }
+        };
+        let joined = |node| self.manager.members.get(&node).is_some_and(|member| member.joined);
+        if !trigger.node().is_some_and(joined) {
+            return Err(Refusal::new(
+                "not_joined",
+                format!("{}: the node's manager takes no part", self.trigger_label(trigger)),
+                "See which managers have joined: vedette manager status.",
+            ));
+        }
+        if self.manager.queue.len() >= MOST_WAITING {
+            return Err(Refusal::new(
+                "queue_full",
+                format!("{} events wait already", self.manager.queue.len()),
+                "Wait until they were processed, or see why they are not: vedette event list.",
+            ));
+        }
+        let mut changed = false;
+        if let Some(standby) = standby {
+            let down = matches!(trigger, Trigger::FailStandby { .. });
+            let downs = &mut self.manager.standbys_down;
+            changed = if down { downs.insert(standby) } else { downs.remove(&standby) };
+        }
+        Ok(self.enqueue(entry, trigger.clone(), cause, None) || changed)
+    }
+
+    /// Queues an event, unless it waits already; what it makes needless leaves the queue.
+    pub(in crate::state) fn enqueue(
+        &mut self,
+        entry: &mut Entry<'_>,
+        trigger: Trigger,
+        cause: &str,
+        incident: Option<u64>,
+    ) -> bool {
+        let voting = |running: &crate::event::Running| {
+            running.stage == Stage::Voting && running.event.trigger == trigger
+        };
+        if self.waits(|waiting| *waiting == trigger)
+            || self.manager.current.as_ref().is_some_and(voting)
+        {
+            return false;
+        }
+        self.manager.last_event += 1;
+        let event = Event {
+            id: self.manager.last_event,
+            trigger,
+            at: entry.proposal.at,
+            cause: cause.into(),
+            incident: incident.unwrap_or(entry.index),
+        };
+        let label = self.event_label(&event);
+        self.record(
+            entry,
+            step_of(
+                &event,
+                Code::EventQueued,
+                Severity::Informational,
+                format!("{label} was queued"),
+            )
+            .because(cause),
+        );
+        let why = format!("{label} makes it needless");
+        let trigger = event.trigger.clone();
+        self.insert_event(event);
+        self.supersede(entry, &why, |waiting| makes_needless(&trigger, waiting));
+        true
+    }
+
+    /// Puts an event in its place: by rank, and by id among equals.
+    pub(super) fn insert_event(&mut self, event: Event) {
+        let key = (event.trigger.rank(), event.id);
+        let place =
+            self.manager.queue.partition_point(|other| (other.trigger.rank(), other.id) < key);
+        self.manager.queue.insert(place, event);
+    }
+
+    /// Takes events out of the queue that `needless` knows.
+    pub(super) fn supersede(
+        &mut self,
+        entry: &mut Entry<'_>,
+        why: &str,
+        needless: impl Fn(&Trigger) -> bool,
+    ) -> bool {
+        let (gone, kept): (Vec<Event>, Vec<Event>) = std::mem::take(&mut self.manager.queue)
+            .into_iter()
+            .partition(|event| needless(&event.trigger));
+        self.manager.queue = kept;
+        let any = !gone.is_empty();
+        for event in gone {
+            self.supersede_one(entry, event, why.into());
+        }
+        any
+    }
+
+    pub(super) fn supersede_one(&mut self, entry: &mut Entry<'_>, event: Event, why: String) {
+        let message = format!("{} was superseded", self.event_label(&event));
+        self.record(
+            entry,
+            step_of(&event, Code::EventSuperseded, Severity::Informational, message).because(why),
+        );
+        let at = entry.proposal.at;
+        self.remember(Ended { event, how: "superseded".into(), began: at, ended: at });
+    }
+
+    pub(super) fn remember(&mut self, ended: Ended) {
+        self.manager.ended += 1;
+        self.manager.recent.push_back(ended);
+        while self.manager.recent.len() > Manager::REMEMBERED {
+            self.manager.recent.pop_front();
+        }
+    }
+
+    /// The failure of a node that is back is not processed any more; it joins again instead.
+    pub(super) fn welcome_back(&mut self, entry: &mut Entry<'_>) {
+        let back: Vec<NodeNumber> =
+            self.manager.members.keys().copied().filter(|node| self.is_ready(*node)).collect();
+        for node in back {
+            let failure = Trigger::NodeDown { node, stop: None };
+            let why = format!("{} is back", self.node_name(node));
+            let mut gone = self.supersede(entry, &why, |waiting| *waiting == failure);
+            gone |= self.give_up_vote(entry, &failure, &why);
+            if gone && let Some(member) = self.manager.members.get_mut(&node) {
+                member.joined = false;
+            }
+        }
+    }
+
+    fn give_up_vote(&mut self, entry: &mut Entry<'_>, trigger: &Trigger, why: &str) -> bool {
+        let voting = |running: &mut crate::event::Running| {
+            running.stage == Stage::Voting && running.event.trigger == *trigger
+        };
+        let Some(running) = self.manager.current.take_if(voting) else { return false };
+        self.supersede_one(entry, running.event, why.into());
+        true
+    }
+
+    /// A node that may take part: its host is up, its agent runs, and nobody stopped its manager.
+    fn is_ready(&self, node: NodeNumber) -> bool {
+        let stopped = |node| self.manager.members.get(&node).is_none_or(|m| m.stopped.is_some());
+        self.nodes.get(&node).is_some_and(|known| {
+            known.host == HostStatus::Up && known.agent == AgentStatus::Running
+        }) && !stopped(node)
+    }
+
+    /// Queues what follows from statuses and orders: failures, joins, stops.
+    pub(super) fn queue_what_follows(&mut self, entry: &mut Entry<'_>) {
+        let nodes: Vec<NodeNumber> = self.manager.members.keys().copied().collect();
+        for node in nodes {
+            if self.is_lost(node) {
+                let known = self.nodes.get(&node);
+                let cause = known.map(|node| node.host_cause.clone()).unwrap_or_default();
+                let incident = known.and_then(|node| node.incident);
+                self.enqueue(entry, Trigger::NodeDown { node, stop: None }, &cause, incident);
+            } else if self.may_join(node) {
+                self.enqueue(entry, Trigger::NodeUp(node), "its manager is there", None);
+            }
+        }
+        self.queue_stops(entry);
+    }
+
+    /// Whether a node's failure is to be processed: it takes part, or is about to.
+    fn is_lost(&self, node: NodeNumber) -> bool {
+        let joining = |trigger: &Trigger| *trigger == Trigger::NodeUp(node);
+        let leaving =
+            |trigger: &Trigger| matches!(trigger, Trigger::NodeDown { node: n, .. } if *n == node);
+        let joined = self.manager.members.get(&node).is_some_and(|member| member.joined);
+        self.is_away(node)
+            && (joined || self.waits(joining) || self.current_is(joining))
+            && !self.current_is(leaving)
+    }
+
+    fn may_join(&self, node: NodeNumber) -> bool {
+        let joined = self.manager.members.get(&node).is_none_or(|member| member.joined);
+        let current = |trigger: &Trigger| match trigger {
+            Trigger::NodeUp(n) => {
+                let running = self.manager.current.as_ref();
+                *n == node && running.is_some_and(|running| running.participants.contains(&node))
+            }
+            Trigger::NodeDown { node: n, .. } => *n == node,
+            _ => false,
+        };
+        self.seeded && self.is_ready(node) && !joined && !self.current_is(current)
+    }
+
+    /// Stops that were ordered. If nobody stays, groups go offline first, then members (spec A17).
+    fn queue_stops(&mut self, entry: &mut Entry<'_>) {
+        let stopping: Vec<(NodeNumber, StopMode)> = self
+            .manager
+            .members
+            .iter()
+            .filter(|(_, member)| member.joined)
+            .filter_map(|(node, member)| Some((*node, member.stopped?)))
+            .collect();
+        if self.all_stop() {
+            if self.manager.current.is_some() {
+                return;
+            }
+            let groups = self.groups_to_stop();
+            for group in &groups {
+                let trigger = Trigger::GroupMove { group: group.clone() };
+                self.enqueue(entry, trigger, "every node is being stopped", None);
+            }
+            if !groups.is_empty() {
+                return;
+            }
+        }
+        for (node, mode) in stopping {
+            let leaving =
+                |t: &Trigger| matches!(t, Trigger::NodeDown { node: n, .. } if *n == node);
+            if !self.current_is(leaving) && !self.waits(leaving) {
+                let trigger = Trigger::NodeDown { node, stop: Some(mode) };
+                self.enqueue(entry, trigger, "an operator stops it", None);
+            }
+        }
+    }
+
+    /// Whether every node that takes part is being stopped.
+    pub(super) fn all_stop(&self) -> bool {
+        let mut joined = self.manager.members.values().filter(|member| member.joined).peekable();
+        joined.peek().is_some() && joined.all(|member| member.stopped.is_some())
+    }
+
+    fn groups_to_stop(&self) -> Vec<String> {
+        let active = |state| {
+            matches!(state, GroupState::Online | GroupState::Acquiring | GroupState::Releasing)
+        };
+        self.groups
+            .iter()
+            .filter(|(_, group)| group.blocked.is_none())
+            .filter(|(_, group)| group.instances.values().any(|instance| active(instance.state)))
+            .filter(|(name, _)| self.has_rule_to_move(name))
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+
+    fn has_rule_to_move(&self, group: &str) -> bool {
+        self.rules.program(&Trigger::GroupMove { group: group.into() }).is_some()
+    }
+
+    /// A network whose status really changed, while somebody takes part in events.
+    pub(in crate::state) fn network_changed(
+        &mut self,
+        entry: &mut Entry<'_>,
+        network: NetworkNumber,
+        (from, to): (NetworkStatus, NetworkStatus),
+        cause: &str,
+    ) {
+        if !self.seeded || self.manager.joined().next().is_none() {
+            return;
+        }
+        let trigger = match (from, to) {
+            (NetworkStatus::Up, NetworkStatus::Down) => Trigger::NetworkDown(network),
+            (NetworkStatus::Down, NetworkStatus::Up) => Trigger::NetworkUp(network),
+            _ => return,
+        };
+        self.enqueue(entry, trigger, cause, None);
+    }
+
+    /// An interface failed: what it serves goes to the standby adapter, if there is one that works.
+    pub(in crate::state) fn interface_failed(
+        &mut self,
+        entry: &mut Entry<'_>,
+        node: NodeNumber,
+        network: NetworkNumber,
+        cause: &str,
+    ) {
+        let joined = self.manager.members.get(&node).is_some_and(|member| member.joined);
+        let standby = |standby: &crate::definition::Standby| {
+            (standby.node, standby.network) == (node, network)
+        };
+        let usable = self.definition.standbys.iter().any(standby)
+            && !self.manager.standbys_down.contains(&(node, network));
+        if joined && usable && self.serves(node, network) {
+            let incident = self.nodes.get(&node).and_then(|node| node.incident);
+            self.enqueue(entry, Trigger::SwapAdapter { node, network }, cause, incident);
+        }
+    }
+
+    /// Whether a node has a service address on a network.
+    fn serves(&self, node: NodeNumber, network: NetworkNumber) -> bool {
+        let here = |kind: &ResourceKind| matches!(kind, ResourceKind::Address { network: n, .. } if *n == network);
+        self.definition.groups.iter().any(|def| {
+            def.resources.iter().any(|resource| here(&resource.kind))
+                && self.groups.get(&def.name).is_some_and(|g| g.instances.contains_key(&node))
+        })
+    }
+
+    /// When nothing waits or runs: the first group that is not where it should be.
+    pub(super) fn queue_astray(&mut self, entry: &mut Entry<'_>) {
+        let stopping = |member: &crate::event::Member| member.joined && member.stopped.is_some();
+        if !self.is_idle()
+            || self.manager.maintenance
+            || self.manager.members.values().any(stopping)
+        {
+            return;
+        }
+        let Some((group, why)) = placement::astray(self) else { return };
+        if self.has_rule_to_move(&group) {
+            let last = self.manager.recent.back().filter(|last| last.ended == entry.proposal.at);
+            let incident = last.map(|last| last.event.incident);
+            self.enqueue(entry, Trigger::GroupMove { group }, &why, incident);
+        }
+    }
+
+    /// Whether no event waits or runs although there is somebody to process one.
+    pub(in crate::state) fn is_idle(&self) -> bool {
+        self.seeded
+            && self.manager.current.is_none()
+            && self.manager.queue.is_empty()
+            && self.manager.joined().next().is_some()
+    }
+}
+
+/// Whether an event that waits is needless because of a newer one.
+fn makes_needless(newer: &Trigger, waiting: &Trigger) -> bool {
+    match (newer, waiting) {
+        (Trigger::NetworkUp(a), Trigger::NetworkDown(b))
+        | (Trigger::NetworkDown(a), Trigger::NetworkUp(b)) => a == b,
+        (
+            Trigger::NodeDown { node: a, stop: None },
+            Trigger::NodeDown { node: b, stop: Some(_) }
+            | Trigger::SwapAdapter { node: b, .. }
+            | Trigger::JoinStandby { node: b, .. }
+            | Trigger::FailStandby { node: b, .. },
+        ) => a == b,
+        (
+            Trigger::JoinStandby { node: a, network: m },
+            Trigger::FailStandby { node: b, network: n },
+        )
+        | (
+            Trigger::FailStandby { node: a, network: m },
+            Trigger::JoinStandby { node: b, network: n },
+        ) => (a, m) == (b, n),
+        (Trigger::ReconfigResource { version: a }, Trigger::ReconfigResource { version: b })
+        | (Trigger::ReconfigTopology { version: a }, Trigger::ReconfigTopology { version: b }) => {
+            a > b
+        }
+        _ => false,
+    }
+}

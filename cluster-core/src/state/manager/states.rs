@@ -1,0 +1,103 @@
+//! The state of each node's manager (spec H11), worked out from everything else.
+//!
+//! It is kept in the state only so that its changes can be recorded: one record for all nodes that
+//! go from the same state to the same state.
+
+use std::collections::BTreeMap;
+
+use crate::event::{ManagerState, Member, Running, Stage, Trigger};
+use crate::id::NodeNumber;
+use crate::model::{AgentStatus, Severity};
+use crate::record::{Code, Subject};
+
+use super::{ClusterState, Entry, Happening};
+
+impl ClusterState {
+    /// Brings the states of all managers up to date.
+    pub(super) fn mark_states(&mut self, entry: &mut Entry<'_>) {
+        let states: Vec<(NodeNumber, ManagerState)> = self
+            .manager
+            .members
+            .iter()
+            .map(|(node, member)| (*node, self.manager_state(*node, member)))
+            .collect();
+        self.set_states(entry, states);
+    }
+
+    pub(super) fn set_states(
+        &mut self,
+        entry: &mut Entry<'_>,
+        states: Vec<(NodeNumber, ManagerState)>,
+    ) {
+        let mut changes: BTreeMap<(ManagerState, ManagerState), Vec<NodeNumber>> = BTreeMap::new();
+        for (node, state) in states {
+            let Some(member) = self.manager.members.get_mut(&node) else { continue };
+            if member.state == state {
+                continue;
+            }
+            let from = std::mem::replace(&mut member.state, state);
+            member.since = entry.proposal.at;
+            changes.entry((from, state)).or_default().push(node);
+        }
+        for ((from, to), nodes) in changes {
+            self.record_states(entry, from.name(), to.name(), &nodes);
+        }
+    }
+
+    fn record_states(&mut self, entry: &mut Entry<'_>, from: &str, to: &str, nodes: &[NodeNumber]) {
+        let (subject, word) = match nodes {
+            [node] => (Subject::Node(*node), "manager"),
+            _ => (Subject::Cluster, "managers"),
+        };
+        let message = format!("{word} of {}: {from} → {to}", self.names(nodes));
+        let mut happening =
+            Happening::new(Code::Manager, Severity::Informational, subject, message)
+                .change(from, to);
+        if let Some(running) = &self.manager.current {
+            happening = happening
+                .of_event(
+                    running.event.id,
+                    nodes.first().copied().filter(|_| nodes.len() == 1),
+                    None,
+                )
+                .of_incident(Some(running.event.incident));
+        }
+        self.record(entry, happening);
+    }
+
+    fn manager_state(&self, node: NodeNumber, member: &Member) -> ManagerState {
+        let agent = self.nodes.get(&node).map(|known| known.agent);
+        if !self.is_there(node) {
+            return ManagerState::Unknown;
+        }
+        match agent {
+            Some(AgentStatus::Running) => {}
+            Some(AgentStatus::Initializing) if !member.joined => return ManagerState::Init,
+            _ => return ManagerState::Unknown,
+        }
+        let current = self.manager.current.as_ref();
+        if let Some(running) = current.filter(|running| running.participants.contains(&node)) {
+            return state_in(running, node);
+        }
+        let quiet = self.manager.queue.is_empty() && current.is_none();
+        let settles = self.waits(|t| *t == Trigger::NodeUp(node)) && current.is_none();
+        match (member.joined, member.stopped) {
+            (true, _) if quiet => ManagerState::Stable,
+            (true, _) => ManagerState::Unstable,
+            (false, Some(_)) => ManagerState::Done,
+            (false, None) if settles => ManagerState::Unstable,
+            (false, None) => ManagerState::Joining,
+        }
+    }
+}
+
+fn state_in(running: &Running, node: NodeNumber) -> ManagerState {
+    let last = running.phase + 1 >= running.program.phases.len();
+    match running.stage {
+        Stage::Voting => ManagerState::Voting,
+        _ if running.failed.contains(&node) => ManagerState::Error,
+        _ if running.arrived.contains(&node) && last => ManagerState::Cbarrier,
+        _ if running.arrived.contains(&node) => ManagerState::Barrier,
+        _ => ManagerState::RpRunning,
+    }
+}

@@ -1,0 +1,538 @@
+//! Events from the first join to the last barrier: each test is a small story.
+
+use std::collections::BTreeMap;
+
+use crate::command::{Change, Command, GroupCommand, ManagerCommand, Scope};
+use crate::event::{CommandOutcome, ManagerState, RecoverAction, Stage, StopMode, Trigger};
+use crate::fixture::{Fixture, exited};
+use crate::group::GroupState;
+use crate::id::{NetworkNumber, NodeNumber};
+use crate::model::{AgentStatus, HostStatus, InterfaceStatus, NetworkStatus, Severity, Substate};
+use crate::record::Code;
+use crate::work::{Task, tasks};
+
+use super::super::testing::refused;
+
+const N1: NodeNumber = NodeNumber(1);
+const N2: NodeNumber = NodeNumber(2);
+const N3: NodeNumber = NodeNumber(3);
+
+fn manager_steps(fixture: &Fixture, node: &str) -> Vec<String> {
+    let concerns = |message: &str| {
+        let names = message.split(" of ").nth(1).and_then(|rest| rest.split(':').next());
+        names.is_some_and(|names| names.split(", ").any(|name| name == node))
+    };
+    let steps = fixture.records.iter().filter(|record| record.code == Code::Manager);
+    steps.filter(|record| concerns(&record.message)).map(|record| record.current.clone()).collect()
+}
+
+fn ended(fixture: &Fixture) -> Vec<String> {
+    let recent = fixture.state.manager.recent.iter();
+    let label = |trigger: &Trigger| fixture.state.trigger_label(trigger);
+    recent.map(|ended| format!("{}: {}", label(&ended.event.trigger), ended.how)).collect()
+}
+
+fn host(fixture: &mut Fixture, node: NodeNumber, to: HostStatus) {
+    let cause = "heard by its peers".to_owned();
+    fixture.apply(Command::Observe {
+        changes: vec![Change::Host { node, to, planned: false, cause }],
+    });
+}
+
+fn agent(fixture: &mut Fixture, node: NodeNumber, to: AgentStatus) {
+    let cause = "its guard says so".to_owned();
+    fixture.apply(Command::Observe { changes: vec![Change::Agent { node, to, cause }] });
+}
+
+fn returns(fixture: &mut Fixture, node: NodeNumber) {
+    host(fixture, node, HostStatus::Up);
+    agent(fixture, node, AgentStatus::Running);
+}
+
+fn owners(fixture: &Fixture) -> BTreeMap<&str, String> {
+    let names = |nodes: Vec<NodeNumber>| fixture.state.names(&nodes);
+    let groups = fixture.state.groups.iter();
+    groups.map(|(n, g)| (n.as_str(), names(g.instances.keys().copied().collect()))).collect()
+}
+
+fn begin(fixture: &mut Fixture) -> u64 {
+    let event = fixture.state.manager.queue.first().unwrap().id;
+    fixture.manage(ManagerCommand::BeginVote { event });
+    for node in fixture.state.manager.current.as_ref().unwrap().participants.clone() {
+        fixture.manage(ManagerCommand::Approve { event, node });
+    }
+    event
+}
+
+fn fail(fixture: &mut Fixture, node: NodeNumber, output: &str) {
+    let running = fixture.state.manager.current.clone().unwrap();
+    let outcomes = running.pending(node).into_iter().map(|(index, line)| CommandOutcome {
+        index,
+        command: line.command.clone(),
+        expected: false,
+        runs: 1,
+        outcome: exited(1, output),
+    });
+    fixture.manage(ManagerCommand::Ran {
+        event: running.event.id,
+        phase: running.phase,
+        attempt: running.attempt,
+        node,
+        outcomes: outcomes.collect(),
+    });
+}
+
+fn perform_all(fixture: &mut Fixture, node: NodeNumber) {
+    for task in tasks(&fixture.state, node) {
+        fixture.perform(node, task);
+    }
+}
+
+/// H11, H12: the first node goes from joining to stable by way of the vote, two barriers and the
+/// last one.
+#[test]
+fn the_first_node_joins_alone() {
+    let mut fixture = Fixture::settled(1);
+    fixture.present(N1);
+    fixture.run_events();
+    assert_eq!(
+        manager_steps(&fixture, "n1"),
+        [
+            "init",
+            "joining",
+            "unstable",
+            "voting",
+            "rp_running",
+            "barrier",
+            "rp_running",
+            "cbarrier",
+            "stable"
+        ]
+    );
+    assert_eq!(ended(&fixture), ["node_up n1: completed"]);
+    assert!(fixture.state.manager.members[&N1].joined);
+}
+
+/// H12: when a further node joins, the others run their part first and it waits at the barrier;
+/// then they wait for it.
+#[test]
+fn a_further_node_waits_until_the_others_are_ready_for_it() {
+    let mut fixture = Fixture::settled(3);
+    fixture.present(N1);
+    fixture.run_events();
+    fixture.present(N2);
+    assert_eq!(fixture.state.manager.members[&N1].state, ManagerState::Unstable);
+    let event = begin(&mut fixture);
+    let states = |fixture: &Fixture| {
+        [N1, N2].map(|node| fixture.state.manager.members[&node].state.name()).join(" ")
+    };
+    assert_eq!(states(&fixture), "rp_running barrier");
+    assert_eq!(tasks(&fixture.state, N2), []);
+    perform_all(&mut fixture, N1);
+    assert_eq!(states(&fixture), "barrier rp_running");
+    let run = Task::Run { event, phase: 1, attempt: 0, commands: vec![(0, "node_up".into())] };
+    assert_eq!(tasks(&fixture.state, N2), [run]);
+    perform_all(&mut fixture, N2);
+    assert_eq!(states(&fixture), "rp_running rp_running");
+    perform_all(&mut fixture, N1);
+    assert_eq!(states(&fixture), "cbarrier rp_running");
+    perform_all(&mut fixture, N2);
+    assert_eq!(states(&fixture), "stable stable");
+}
+
+/// H14: the example of section 4.6. Nodes 1 and 2 are up, 3, 4 and 5 start, and 3 fails meanwhile.
+#[test]
+fn joins_come_before_the_failure_of_one_that_joins() {
+    let mut fixture = Fixture::settled(5);
+    for node in [1, 2] {
+        fixture.present(NodeNumber(node));
+        fixture.run_events();
+    }
+    for node in [5, 3, 4] {
+        fixture.present(NodeNumber(node));
+    }
+    fixture.node_down(N3, "silent");
+    fixture.run_events();
+    assert_eq!(
+        ended(&fixture)[2..],
+        [
+            "node_up n3: completed",
+            "node_up n4: completed",
+            "node_up n5: completed",
+            "node_down n3: completed"
+        ]
+    );
+    assert!(!fixture.state.manager.members[&N3].joined);
+    assert_eq!(fixture.state.manager.members[&N3].state, ManagerState::Unknown);
+}
+
+/// H14: the vote on a failure gives way to a join, and nothing gives way once a program runs.
+#[test]
+fn a_vote_gives_way_and_a_running_program_does_not() {
+    let mut fixture = Fixture::settled(4);
+    for node in [1, 2, 3] {
+        fixture.present(NodeNumber(node));
+        fixture.run_events();
+    }
+    fixture.node_down(N3, "silent");
+    let event = fixture.state.manager.queue[0].id;
+    fixture.manage(ManagerCommand::BeginVote { event });
+    fixture.present(NodeNumber(4));
+    let running = fixture.state.manager.current.clone().unwrap();
+    assert_eq!(running.event.trigger, Trigger::NodeUp(NodeNumber(4)));
+    assert_eq!(fixture.state.manager.queue[0].id, event);
+    assert!(
+        fixture.records.iter().any(|record| record.message
+            == "vote on event 4 node_down n3 gives way to event 5 node_up n4")
+    );
+    fixture.run_events();
+    fixture.node_down(NodeNumber(4), "silent");
+    begin(&mut fixture);
+    returns(&mut fixture, N3);
+    let running = fixture.state.manager.current.as_ref().unwrap();
+    assert_eq!(running.event.trigger.name(), "node_down");
+    assert_eq!(fixture.state.manager.queue[0].trigger, Trigger::NodeUp(N3));
+}
+
+/// H14: what a later event makes needless is taken out and said so.
+#[test]
+fn a_failure_that_is_over_is_superseded() {
+    let mut fixture = Fixture::with_groups();
+    fixture.node_down(N3, "silent");
+    assert_eq!(fixture.state.manager.queue[0].trigger.name(), "node_down");
+    returns(&mut fixture, N3);
+    let waiting: Vec<&str> =
+        fixture.state.manager.queue.iter().map(|event| event.trigger.name()).collect();
+    assert_eq!(waiting, ["node_up"]);
+    assert!(ended(&fixture).contains(&"node_down n3: superseded".to_owned()));
+    let network = |fixture: &mut Fixture, to| {
+        let change = Change::Network { network: NetworkNumber(2), to, cause: "links".into() };
+        fixture.apply(Command::Observe { changes: vec![change] });
+    };
+    network(&mut fixture, NetworkStatus::Down);
+    network(&mut fixture, NetworkStatus::Up);
+    let waiting: Vec<&str> =
+        fixture.state.manager.queue.iter().map(|event| event.trigger.name()).collect();
+    assert_eq!(waiting, ["node_up", "network_up"]);
+}
+
+/// H22: a node dies, another takes over when there is evidence and not before; when it is back, the
+/// others release what is its own and it acquires.
+#[test]
+fn a_death_is_taken_over_and_a_return_reintegrated() {
+    let mut fixture = Fixture::with_groups();
+    fixture.node_down(N1, "silent");
+    assert_eq!(fixture.state.groups["web"].state(), GroupState::Unknown);
+    begin(&mut fixture);
+    let running = fixture.state.manager.current.as_ref().unwrap();
+    assert_eq!((running.phase, running.stage), (1, Stage::Running));
+    assert_eq!(owners(&fixture)["web"], "n1");
+    fixture.lease_over(N1);
+    assert_eq!(owners(&fixture)["web"], "n2");
+    assert_eq!(fixture.state.groups["web"].state(), GroupState::Acquiring);
+    fixture.run_events();
+    assert_eq!(owners(&fixture)["web"], "n2");
+    assert_eq!(fixture.state.groups["web"].failovers, 1);
+    assert_eq!(owners(&fixture)["batch"], "n2, n3");
+    returns(&mut fixture, N1);
+    fixture.run_events();
+    assert_eq!(owners(&fixture)["web"], "n1");
+    assert_eq!(owners(&fixture)["db"], "n2");
+    assert_eq!(owners(&fixture)["batch"], "n1, n2, n3");
+    let alerts = fixture.records.iter().filter(|r| r.alert && r.code == Code::Group);
+    assert_eq!(alerts.count(), 0);
+}
+
+/// A failover is one incident: every step of it carries the incident of the host that went away.
+#[test]
+fn the_steps_of_a_failover_carry_its_incident() {
+    let mut fixture = Fixture::with_groups();
+    let start = fixture.records.len();
+    fixture.node_down(N1, "silent");
+    let incident = fixture.state.nodes[&N1].incident;
+    begin(&mut fixture);
+    fixture.lease_over(N1);
+    fixture.run_events();
+    assert!(incident.is_some());
+    for record in &fixture.records[start..] {
+        let free = matches!(record.code, Code::ClusterSubstate | Code::Manager);
+        assert!(free || record.incident == incident, "{record}: {:?}", record.incident);
+    }
+    let command = fixture.records.iter().rfind(|r| r.code == Code::EventCommand).unwrap();
+    assert_eq!((command.node.is_some(), command.duration_ms), (true, Some(31)));
+    let end = fixture.records.iter().rfind(|r| r.code == Code::EventEnded).unwrap();
+    assert!(end.event.is_some() && end.duration_ms > Some(0));
+}
+
+/// H17: a command runs where its node set says; in a failure nobody is the node of the event.
+#[test]
+fn node_sets_are_those_of_the_participants() {
+    let mut fixture = Fixture::with_groups();
+    fixture.manage(ManagerCommand::Stop { nodes: vec![N3], how: StopMode::Takeover });
+    begin(&mut fixture);
+    let running = fixture.state.manager.current.clone().unwrap();
+    let on = |phase| [N1, N2, N3].map(|node| running.commands(phase, node).len());
+    assert_eq!([on(0), on(1), on(2)], [[0, 0, 1], [1, 1, 0], [1, 1, 1]]);
+    fixture.run_events();
+    fixture.node_down(N2, "silent");
+    begin(&mut fixture);
+    let running = fixture.state.manager.current.clone().unwrap();
+    let on = |phase| [N1, N2, N3].map(|node| running.commands(phase, node).len());
+    assert_eq!([on(0), on(1), on(2)], [[0, 0, 0], [1, 0, 0], [1, 0, 0]]);
+}
+
+/// H18: an unexpected status stops the event with an alert that says which command on which node
+/// printed what; a retry runs only what failed.
+#[test]
+fn a_failed_event_is_retried() {
+    let mut fixture = Fixture::with_groups();
+    fixture.node_down(N1, "silent");
+    let event = begin(&mut fixture);
+    perform_all(&mut fixture, N3);
+    fail(&mut fixture, N2, "no space left\non device\n");
+    assert_eq!(fixture.state.substate, Substate::Error);
+    assert_eq!(fixture.state.manager.members[&N2].state, ManagerState::Error);
+    let alert = fixture.records.iter().rfind(|r| r.code == Code::EventFailed).unwrap();
+    assert!(alert.alert && alert.severity == Severity::Error);
+    assert!(alert.message.contains("failed on n2, node_down: exit status 1"), "{alert}");
+    assert_eq!(alert.cause, "no space left / on device");
+    assert_eq!(tasks(&fixture.state, N2), []);
+    let action = RecoverAction::Retry;
+    fixture.manage(ManagerCommand::Recover { event, action });
+    assert_eq!(tasks(&fixture.state, N3), []);
+    let commands = vec![(0, "node_down".to_owned())];
+    assert_eq!(tasks(&fixture.state, N2), [Task::Run { event, phase: 1, attempt: 1, commands }]);
+    fixture.lease_over(N1);
+    fixture.run_events();
+    assert_eq!(fixture.state.substate, Substate::Stable);
+    assert_eq!(ended(&fixture).last().unwrap(), "node_down n1: completed");
+    assert_eq!(owners(&fixture)["web"], "n2");
+}
+
+/// H18: skipped, the event goes on; aborted, it ends; both are on record.
+#[test]
+fn a_failed_event_is_skipped_or_aborted() {
+    for (action, how) in
+        [(RecoverAction::Skip, "completed after skip"), (RecoverAction::Abort, "aborted")]
+    {
+        let mut fixture = Fixture::with_groups();
+        fixture.node_down(N1, "silent");
+        fixture.lease_over(N1);
+        let event = begin(&mut fixture);
+        fail(&mut fixture, N2, "");
+        perform_all(&mut fixture, N3);
+        fixture.manage(ManagerCommand::Recover { event, action });
+        let recovered = fixture.records.iter().rfind(|r| r.code == Code::EventRecovered).unwrap();
+        assert!(recovered.cause.contains("n2"));
+        fixture.run_events();
+        let first = fixture.state.manager.recent.iter().find(|ended| ended.event.id == event);
+        assert_eq!(first.unwrap().how, how);
+        for r in &fixture.records { println!("{r}"); }
+        // What n2 did not acquire in time is cleaned up, and n3 is the next to try.
+        assert_eq!(owners(&fixture)["web"], "n3");
+        assert!(fixture.state.groups["web"].avoid.contains(&N2));
+    }
+}
+
+/// H18, bad input: an operator who continues what did not fail, or has ended, is told so.
+#[test]
+fn recovery_of_an_event_that_has_not_failed_is_refused() {
+    let mut fixture = Fixture::with_groups();
+    let recover =
+        |event| Command::Manager(ManagerCommand::Recover { event, action: RecoverAction::Retry });
+    assert_eq!(refused(&mut fixture, recover(99)).code, "unknown_event");
+    let said = refused(&mut fixture, recover(1));
+    assert!(said.what.starts_with("event 1 node_up n1 has ended (completed) at "), "{said}");
+    fixture.node_down(N1, "silent");
+    let waiting = fixture.state.manager.queue[0].id;
+    assert!(refused(&mut fixture, recover(waiting)).what.contains("has not begun"));
+    let event = begin(&mut fixture);
+    assert_eq!(refused(&mut fixture, recover(event)).code, "not_failed");
+    fail(&mut fixture, N2, "");
+    let said = refused(&mut fixture, recover(event));
+    assert_eq!(said.what, "commands of this phase still run on n3");
+}
+
+/// A node that dies is not waited for any more, and its failure is none that an operator must see.
+#[test]
+fn the_death_of_whoever_failed_lets_the_event_go_on() {
+    let mut fixture = Fixture::with_groups();
+    fixture.node_down(N1, "silent");
+    fixture.lease_over(N1);
+    begin(&mut fixture);
+    fail(&mut fixture, N2, "");
+    perform_all(&mut fixture, N3);
+    fixture.node_down(N2, "silent");
+    assert_eq!(fixture.state.manager.current.as_ref().unwrap().phase, 2);
+    fixture.lease_over(N2);
+    fixture.run_events();
+    assert_eq!(owners(&fixture).into_values().collect::<Vec<_>>(), ["n3", "n3", "n3"]);
+}
+
+/// A new director in the middle of a barrier changes nothing: the event is in the state.
+#[test]
+fn a_change_of_director_does_not_disturb_an_event() {
+    let mut fixture = Fixture::with_groups();
+    fixture.node_down(N1, "silent");
+    fixture.lease_over(N1);
+    begin(&mut fixture);
+    perform_all(&mut fixture, N3);
+    let before = fixture.state.manager.clone();
+    fixture.apply(Command::Office { director: N2, term: 9, continuity: true });
+    assert_eq!(fixture.state.manager, before);
+    fixture.run_events();
+    assert_eq!(owners(&fixture)["web"], "n2");
+}
+
+/// A participant that gives no answer has failed, with a word about it.
+#[test]
+fn silence_is_a_failure() {
+    let mut fixture = Fixture::with_groups();
+    fixture.node_down(N1, "silent");
+    let event = begin(&mut fixture);
+    fixture.manage(ManagerCommand::Expire { event, phase: 1, attempt: 0, node: N2 });
+    let running = fixture.state.manager.current.as_ref().unwrap();
+    assert!(running.stage == Stage::Error && running.failed.contains(&N2));
+    fixture.manage(ManagerCommand::TooLong { event });
+    fixture.manage(ManagerCommand::TooLong { event });
+    let long = fixture.records.iter().filter(|r| r.code == Code::EventTooLong);
+    assert_eq!(long.count(), 1);
+}
+
+/// H21: graceful, its groups go along and nobody takes them; started again, it has them again.
+#[test]
+fn a_graceful_stop_takes_the_groups_along() {
+    let mut fixture = Fixture::with_groups();
+    fixture.manage(ManagerCommand::Stop { nodes: vec![N1], how: StopMode::Graceful });
+    fixture.run_events();
+    assert_eq!(fixture.state.manager.members[&N1].state, ManagerState::Done);
+    assert_eq!(owners(&fixture)["web"], "nobody");
+    assert_eq!(fixture.state.groups["web"].held_for, Some(N1));
+    let said = refused(
+        &mut fixture,
+        Command::Manager(ManagerCommand::Stop { nodes: vec![N1], how: StopMode::Graceful }),
+    );
+    assert_eq!(said.what, "the manager of n1 is stopped already");
+    fixture.manage(ManagerCommand::Start { nodes: vec![N1] });
+    fixture.run_events();
+    assert_eq!(owners(&fixture)["web"], "n1");
+    let said = refused(&mut fixture, Command::Manager(ManagerCommand::Start { nodes: vec![N1] }));
+    assert_eq!(said.code, "not_stopped");
+}
+
+/// H21: graceful with takeover, others take them.
+#[test]
+fn a_stop_with_takeover_hands_the_groups_over() {
+    let mut fixture = Fixture::with_groups();
+    fixture.manage(ManagerCommand::Stop { nodes: vec![N1], how: StopMode::Takeover });
+    fixture.run_events();
+    assert_eq!(fixture.state.manager.members[&N1].state, ManagerState::Done);
+    assert_eq!(owners(&fixture)["web"], "n2");
+    assert_eq!(ended(&fixture).last().unwrap(), "node_down n1: completed");
+}
+
+/// H21: forced, the resources go on, watched by nobody, and the death of the node is no event.
+#[test]
+fn a_forced_stop_leaves_the_groups_running() {
+    let mut fixture = Fixture::with_groups();
+    fixture.manage(ManagerCommand::Stop { nodes: vec![N1], how: StopMode::Forced });
+    assert_eq!(fixture.state.groups["web"].state(), GroupState::Unmanaged);
+    assert_eq!(fixture.state.manager.members[&N1].state, ManagerState::Done);
+    host(&mut fixture, N1, HostStatus::Down);
+    assert_eq!(fixture.state.manager.queue, []);
+    fixture.lease_over(N1);
+    assert_eq!(fixture.state.groups["web"].state(), GroupState::Unmanaged);
+    returns(&mut fixture, N1);
+    assert_eq!(fixture.state.manager.queue, []);
+    fixture.manage(ManagerCommand::Start { nodes: Vec::new() });
+    fixture.run_events();
+    assert_eq!(fixture.state.groups["web"].state(), GroupState::Online);
+    assert_eq!(owners(&fixture)["web"], "n1");
+}
+
+/// A17: everything is stopped: groups first, then members; what was off before stays off after.
+#[test]
+fn all_groups_are_off_before_the_first_member_is_done() {
+    let mut fixture = Fixture::with_groups();
+    fixture.group(GroupCommand::Offline { group: "db".into() });
+    fixture.run_events();
+    fixture.manage(ManagerCommand::Stop { nodes: Vec::new(), how: StopMode::Graceful });
+    fixture.run_events();
+    let position = |code: Code, current: &str| {
+        let known =
+            |r: &std::sync::Arc<crate::record::Record>| r.code == code && r.current == current;
+        fixture.records.iter().rposition(known).unwrap()
+    };
+    let done = fixture.records.iter().position(|r| r.current == "done").unwrap();
+    assert!(position(Code::Group, "OFFLINE") < done);
+    let states = fixture.state.manager.members.values().map(|member| member.state);
+    assert!(states.into_iter().all(|state| state == ManagerState::Done));
+    fixture.manage(ManagerCommand::Start { nodes: Vec::new() });
+    fixture.run_events();
+    assert_eq!(owners(&fixture)["web"], "n1");
+    assert_eq!(owners(&fixture)["batch"], "n1, n2, n3");
+    assert_eq!(owners(&fixture)["db"], "nobody");
+}
+
+/// A start from nothing: nobody has joined, and what was owned is cleaned up by its nodes.
+#[test]
+fn a_cold_start_forgets_managers_and_keeps_instances() {
+    let mut fixture = Fixture::with_groups();
+    fixture.node_down(N3, "silent");
+    begin(&mut fixture);
+    fixture.apply(Command::Office { director: N1, term: 5, continuity: false });
+    assert!(fixture.state.manager.current.is_none());
+    assert!(ended(&fixture).last().unwrap().starts_with("node_down n3: aborted"));
+    assert_eq!(fixture.state.manager.joined().count(), 0);
+    assert_eq!(fixture.state.groups["web"].state(), GroupState::Unknown);
+    let token = fixture.token("web", N1).unwrap();
+    let group = "web".to_owned();
+    assert!(tasks(&fixture.state, N1).contains(&Task::CleanUp { group, token }));
+    for node in [N1, N2, N3] {
+        returns(&mut fixture, node);
+    }
+    fixture.run_events();
+    assert_eq!(owners(&fixture)["web"], "n1");
+    assert_eq!(fixture.state.manager.joined().count(), 3);
+}
+
+/// H27: the adapter of a service address fails where there is a standby that works.
+#[test]
+fn a_failed_service_adapter_is_swapped_if_there_is_a_standby() {
+    let mut fixture = Fixture::with_groups();
+    let network = NetworkNumber(1);
+    let interface = |fixture: &mut Fixture, to| {
+        let change = Change::Interface { node: N1, network, to, cause: "no carrier".into() };
+        fixture.apply(Command::Observe { changes: vec![change] });
+    };
+    interface(&mut fixture, InterfaceStatus::Down);
+    assert_eq!(fixture.state.manager.queue, []);
+    interface(&mut fixture, InterfaceStatus::Up);
+    let address = [10, 91, 1, 1].into();
+    fixture.state.definition.standbys =
+        vec![crate::definition::Standby { node: N1, network, address }];
+    let standby = Trigger::FailStandby { node: N1, network };
+    fixture.manage(ManagerCommand::Queue { trigger: standby, cause: "no carrier".into() });
+    interface(&mut fixture, InterfaceStatus::Down);
+    interface(&mut fixture, InterfaceStatus::Up);
+    let standby = Trigger::JoinStandby { node: N1, network };
+    fixture.manage(ManagerCommand::Queue { trigger: standby, cause: "carrier".into() });
+    interface(&mut fixture, InterfaceStatus::Down);
+    let waiting: Vec<&str> =
+        fixture.state.manager.queue.iter().map(|event| event.trigger.name()).collect();
+    assert_eq!(waiting, ["swap_adapter", "join_standby"]);
+}
+
+/// Maintenance is on record, and once is enough.
+#[test]
+fn maintenance_begins_and_ends_once() {
+    let mut fixture = Fixture::with_groups();
+    for scope in [Scope::Cluster, Scope::Node(N2), Scope::Group("web".into())] {
+        let on = |on| ManagerCommand::Maintenance { scope: scope.clone(), on };
+        fixture.manage(on(true));
+        assert_eq!(refused(&mut fixture, Command::Manager(on(true))).code, "nothing_to_do");
+        fixture.manage(on(false));
+    }
+    let seen = fixture.records.iter().filter(|record| record.code == Code::Maintenance);
+    assert_eq!(seen.count(), 6);
+}
