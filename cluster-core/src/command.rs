@@ -428,6 +428,11 @@ pub enum ConfigCommand {
         /// The version it was made from; refused if that is no longer in force.
         based_on: u32,
     },
+    /// A document is verified by every node like a new one, but never takes effect.
+    Examine {
+        /// The text.
+        text: String,
+    },
     /// What a node found.
     Verified {
         /// The proposal.

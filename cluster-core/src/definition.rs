@@ -127,6 +127,9 @@ pub struct DocumentStore {
     pub versions: BTreeMap<u32, DocumentVersion>,
     /// What is being verified on every node.
     pub pending: Option<PendingDocument>,
+    /// How the last verification ended.
+    #[serde(default)]
+    pub last: Option<Verdict>,
 }
 
 /// One version of the configuration document.
@@ -154,4 +157,26 @@ pub struct PendingDocument {
     pub asked: BTreeSet<NodeNumber>,
     /// What each found; empty: nothing against it.
     pub findings: BTreeMap<NodeNumber, Vec<String>>,
+    /// It is examined only and will not take effect.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// How the verification of a document ended, for whoever asked for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Log index of the proposal.
+    pub id: u64,
+    /// The version as which it took effect, if it did.
+    pub version: Option<u32>,
+    /// It was examined only.
+    pub dry_run: bool,
+    /// Who was asked.
+    pub asked: BTreeSet<NodeNumber>,
+    /// What each found; who went away meanwhile is not in here.
+    pub findings: BTreeMap<NodeNumber, Vec<String>>,
+    /// What speaks against it without looking at a machine, or why it was withdrawn.
+    pub against: Vec<String>,
+    /// When.
+    pub at: WallTime,
 }

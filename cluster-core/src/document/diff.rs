@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use crate::group::{GroupDef, ResourceDef, ResourceKind};
+use crate::group::{GroupDef, Policy, ResourceDef, ResourceKind};
 use crate::state::ClusterState;
 
 use super::Document;
@@ -11,7 +11,9 @@ use super::Document;
 /// What differs between two documents.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Difference {
-    /// Changes of settings, networks and addresses, a line each: `+` comes, `-` goes, `~` changes.
+    /// Changes of settings, a line each: `+` comes, `-` goes, `~` changes.
+    pub settings: Vec<String>,
+    /// Changes of networks and addresses, likewise.
     pub topology: Vec<String>,
     /// Changes of all the rest, likewise.
     pub resources: Vec<String>,
@@ -22,12 +24,12 @@ pub struct Difference {
 impl Difference {
     /// Whether nothing changes.
     pub fn is_empty(&self) -> bool {
-        self.topology.is_empty() && self.resources.is_empty()
+        self.settings.is_empty() && self.topology.is_empty() && self.resources.is_empty()
     }
 
     /// Every line, for people.
     pub fn lines(&self) -> Vec<String> {
-        let all = self.topology.iter().chain(&self.resources).cloned();
+        let all = self.settings.iter().chain(&self.topology).chain(&self.resources).cloned();
         let disturbed = self.disturbed.iter().map(|(group, why)| format!("! {group}: {why}"));
         all.chain(disturbed).collect()
     }
@@ -36,14 +38,14 @@ impl Difference {
 /// What has to be done to get from `old` to `new`. The state says which groups run where, and what
 /// nodes are called.
 pub fn diff(old: &Document, new: &Document, state: &ClusterState) -> Difference {
-    let mut topology = Vec::new();
-    settings(old, new, &mut topology);
+    let (mut changed, mut topology) = (Vec::new(), Vec::new());
+    settings(old, new, &mut changed);
     networks(old, new, &mut topology);
     addresses(old, new, state, &mut topology);
     let mut resources = Vec::new();
     groups(old, new, state, &mut resources);
     rest(old, new, state, &mut resources);
-    Difference { topology, resources, disturbed: disturbed(old, new, state) }
+    Difference { settings: changed, topology, resources, disturbed: disturbed(old, new, state) }
 }
 
 /// A line if two values differ.
@@ -393,22 +395,21 @@ fn disturbed(old: &Document, new: &Document, state: &ClusterState) -> BTreeMap<S
             Some(to) if group.instances.keys().any(|node| !to.nodes.contains(node)) => {
                 format!("leaves {places}, which is no longer in its list")
             }
-            Some(to) => match touched(from, to) {
-                names if names.is_empty() => continue,
-                names => format!("on {places}: {} stop and start", names.join(", ")),
-            },
+            Some(to) if continues(from, to) => continue,
+            Some(_) => format!("is released and acquired again on {places}"),
         };
         disturbed.insert(from.name.clone(), why);
     }
     disturbed
 }
 
-/// Resources that are there before and after, but not as the same thing. How they are watched is no
-/// reason to stop them.
-fn touched(from: &GroupDef, to: &GroupDef) -> Vec<String> {
-    let gone = from.resources.iter().filter(|resource| {
-        find(to, &resource.name).is_none_or(|other| other.kind != resource.kind)
-    });
-    let new = to.resources.iter().filter(|resource| find(from, &resource.name).is_none());
-    gone.chain(new).map(|resource| resource.name.clone()).collect()
+/// Whether what is active by one definition is right for another as well: how it is watched and how
+/// long it may take is no reason to stop it, as `apply` sees it, too.
+fn continues(from: &GroupDef, to: &GroupDef) -> bool {
+    let substance = |def: &GroupDef| -> Vec<(String, ResourceKind)> {
+        let all = def.resources.iter();
+        all.map(|resource| (resource.name.clone(), resource.kind.clone())).collect()
+    };
+    let concurrent = |def: &GroupDef| def.policy == Policy::Concurrent;
+    concurrent(from) == concurrent(to) && substance(from) == substance(to)
 }

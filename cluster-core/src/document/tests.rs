@@ -324,7 +324,7 @@ fn h34_a_difference_is_told_in_lines() {
             "~ group web: web-ip: address: 10.91.0.200/16 -> 10.91.0.222/16",
             "~ group web: web-app: monitor_interval: 1s -> 5s",
             "+ group new: rotating on n3, with no resources",
-            "! web: on n1: web-ip stop and start",
+            "! web: is released and acquired again on n1",
         ]
     );
     assert!(diff(&old, &old, &state).is_empty());
