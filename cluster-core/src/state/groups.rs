@@ -14,6 +14,8 @@ mod define;
 mod evidence;
 mod orders;
 mod reports;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 

@@ -5,7 +5,7 @@
 //! left running, a group that changed is released as it was.
 
 use crate::event::{Ended, Running, StopMode, Trigger};
-use crate::group::{GroupState, Policy};
+use crate::group::{Group, GroupState, Policy};
 use crate::id::NodeNumber;
 use crate::model::Severity;
 use crate::placement::{self, Move, Plan};
@@ -50,6 +50,7 @@ impl ClusterState {
             Trigger::GroupMove { group } if self.is_unwanted(group) => {
                 self.plan_release(&mut plan, group, "it shall be off");
             }
+            Trigger::NodeDown { node, stop: None } => self.plan_orphans(&mut plan, *node),
             Trigger::NodeDown { node, stop: Some(_) } => self.plan_leave(&mut plan, *node),
             Trigger::NodeUp(node) => self.plan_return(&mut plan, *node),
             Trigger::ReconfigResource { .. } => self.plan_change(&mut plan),
@@ -68,6 +69,20 @@ impl ClusterState {
         for (node, instance) in &group.instances {
             if instance.state != GroupState::Unmanaged {
                 plan_one(plan, name, why).release(*node);
+            }
+        }
+    }
+
+    /// Groups of a node that failed and let go before the vote was over: without this they would
+    /// have to wait for an event of their own.
+    fn plan_orphans(&self, plan: &mut Plan, node: NodeNumber) {
+        let orphan = |group: &Group| group.instances.is_empty() && group.last == Some(node);
+        for (name, _) in self.groups.iter().filter(|(_, group)| orphan(group)) {
+            if plan.moves.iter().all(|planned| planned.group != *name) {
+                let alone = placement::for_event(self, &Trigger::GroupMove { group: name.clone() });
+                plan.stays.retain(|stay| stay.group != *name);
+                plan.moves.extend(alone.moves);
+                plan.stays.extend(alone.stays);
             }
         }
     }

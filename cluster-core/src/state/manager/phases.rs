@@ -166,6 +166,9 @@ impl ClusterState {
         running.failed.clear();
         let idle = |node: &NodeNumber| running.commands(phase, *node).is_empty();
         running.arrived = running.participants.iter().copied().filter(idle).collect();
+        if running.arrived == running.participants {
+            return;
+        }
         let event = running.event.clone();
         let words = self.phase_words(phase);
         let message = format!("phase {} of {count} of {}", phase + 1, self.event_label(&event));
@@ -185,8 +188,7 @@ impl ClusterState {
         let words = |(line, nodes): &(&ProgramLine, Vec<NodeNumber>)| {
             format!("{} on {}", line.command, self.names(nodes))
         };
-        let words: Vec<String> = nodes.values().map(words).collect();
-        if words.is_empty() { "nobody has anything to run".into() } else { words.join("; ") }
+        nodes.values().map(words).collect::<Vec<String>>().join("; ")
     }
 
     /// Goes to the next phase if everybody has arrived.

@@ -327,7 +327,6 @@ fn a_failed_event_is_skipped_or_aborted() {
         fixture.run_events();
         let first = fixture.state.manager.recent.iter().find(|ended| ended.event.id == event);
         assert_eq!(first.unwrap().how, how);
-        for r in &fixture.records { println!("{r}"); }
         // What n2 did not acquire in time is cleaned up, and n3 is the next to try.
         assert_eq!(owners(&fixture)["web"], "n3");
         assert!(fixture.state.groups["web"].avoid.contains(&N2));
