@@ -7,6 +7,7 @@
 mod agent;
 mod corosync;
 mod detection;
+mod failover;
 mod figures;
 mod idle;
 mod janitor;
@@ -36,6 +37,8 @@ pub type Progress<'a> = &'a dyn Fn(&str);
 pub enum Measurement {
     /// Power-off of a node, beside corosync.
     Detection,
+    /// A service address moves, beside pacemaker and keepalived.
+    Failover,
     /// An agent is killed.
     Agent,
     /// A change and when the surfaces show it.
@@ -48,8 +51,8 @@ pub enum Measurement {
 
 impl Measurement {
     /// All, in the order of the report.
-    pub const ALL: [Self; 5] =
-        [Self::Detection, Self::Agent, Self::Surfaces, Self::Idle, Self::Programs];
+    pub const ALL: [Self; 6] =
+        [Self::Detection, Self::Failover, Self::Agent, Self::Surfaces, Self::Idle, Self::Programs];
 }
 
 /// How much is measured.
@@ -158,6 +161,7 @@ fn measure(
     };
     match measurement {
         Measurement::Detection => detection::measure(dir, options.trials, stop, progress),
+        Measurement::Failover => failover::measure(dir, options.trials, stop, progress),
         Measurement::Agent => {
             Ok(vec![agent::measure(&lab("agent")?, options.trials, stop, progress)?])
         }

@@ -11,8 +11,9 @@
 //! crash left behind is swept away by the next `up` or `down`.
 
 mod faults;
-mod namespaces;
+pub(crate) mod namespaces;
 mod plan;
+mod prober;
 
 use std::fs;
 use std::io;
@@ -24,6 +25,7 @@ use vedette::sandbox::{self, LabFile, Sandbox, SandboxNode};
 
 pub use faults::{Direction, Victim};
 pub use plan::{Plan, UpOptions};
+pub use prober::{Answer, Answers, Prober};
 
 /// Why the lab could not do what it was asked for.
 #[derive(Debug)]

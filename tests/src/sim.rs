@@ -25,6 +25,7 @@ mod node;
 mod rng;
 pub mod story;
 mod wires;
+mod works;
 mod world;
 
 pub use chaos::{Figures, run, run_traced, search};
@@ -63,11 +64,19 @@ pub enum Bug {
     SilenceIgnored,
     /// A node that comes back is not declared UP.
     ReturnIgnored,
+    /// A node whose lease is over goes on as if it had one.
+    LeaseIgnored,
+    /// A node that had let go acts on what its old state says.
+    EpochIgnored,
+    /// A director takes a node's groups away as soon as it is DOWN.
+    TakeoverAtOnce,
+    /// A second node may have a group without anybody's evidence.
+    EvidenceForged,
 }
 
 impl Bug {
     /// Every one.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 19] = [
         Self::ReplayAccepted,
         Self::OneDirectionSuffices,
         Self::SuspectBelieved,
@@ -83,5 +92,9 @@ impl Bug {
         Self::MinorityCommits,
         Self::SilenceIgnored,
         Self::ReturnIgnored,
+        Self::LeaseIgnored,
+        Self::EpochIgnored,
+        Self::TakeoverAtOnce,
+        Self::EvidenceForged,
     ];
 }

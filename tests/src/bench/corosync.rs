@@ -19,6 +19,7 @@ use vedette::sandbox::{children_of, find_program, is_alive};
 use super::machine;
 use super::quorum;
 use super::wire::now_ms;
+use crate::lab::namespaces::hardware_address;
 use crate::lab::{LabError, Result};
 
 /// Nodes of the cluster.
@@ -82,7 +83,8 @@ impl Membership {
 /// The cluster.
 #[derive(Debug)]
 pub(super) struct Corosync {
-    owner: u32,
+    owner: String,
+    stack: Stack,
     dir: PathBuf,
     nodes: Vec<Option<Node>>,
     sender: Sender<Membership>,
@@ -102,24 +104,33 @@ impl Corosync {
     /// # Errors
     /// What failed; nothing stays behind but the logs.
     pub(super) fn up(dir: &Path, tuning: Tuning) -> Result<Self> {
-        require_corosync()?;
+        Self::up_with(dir, tuning, Stack::Corosync)
+    }
+
+    /// The same with more on top of it, or something else in its place.
+    ///
+    /// # Errors
+    /// What failed; nothing stays behind but the logs.
+    pub(super) fn up_with(dir: &Path, tuning: Tuning, stack: Stack) -> Result<Self> {
+        stack.require()?;
         let (sender, memberships) = channel();
-        let mut cluster = Self {
-            owner: std::process::id(),
-            dir: dir.to_owned(),
-            nodes: Vec::new(),
-            sender,
-            memberships,
-        };
+        // Several of these clusters may be up at a time.
+        let owner = format!("{}{}", std::process::id(), stack.letter());
+        let mut cluster =
+            Self { owner, stack, dir: dir.to_owned(), nodes: Vec::new(), sender, memberships };
         cluster.nodes.resize_with(NODES, || None);
-        create_networks(cluster.owner)?;
+        create_networks(&cluster.owner)?;
         for node in 1..=NODES {
             let home = cluster.home(node);
             quorum::prepare(&home)?;
             fs::write(quorum::place(&home, "etc/corosync/corosync.conf"), configuration(tuning))?;
+            fs::write(quorum::place(&home, quorum::STACK), stack.letter().to_string())?;
+            fs::write(quorum::place(&home, quorum::KEEPALIVED), keepalived(node, tuning))?;
             cluster.power_on(node)?;
         }
-        cluster.wait_until_whole(60_000.0)?;
+        if stack != Stack::Keepalived {
+            cluster.wait_until_whole(60_000.0)?;
+        }
         Ok(cluster)
     }
 
@@ -132,8 +143,9 @@ impl Corosync {
     /// # Errors
     /// If it cannot be started.
     pub(super) fn power_on(&mut self, node: usize) -> Result<()> {
-        ip_in(&switch(self.owner), &ports(node, "up"))?;
-        let mut unshare = start_node(self.owner, node, &self.home(node))?;
+        ip_in(&namespace(&self.owner, node), &fresh_addresses(node))?;
+        ip_in(&switch(&self.owner), &ports(node, "up"))?;
+        let mut unshare = start_node(&self.owner, node, &self.home(node))?;
         let output = unshare.stdout.take();
         let sender = self.sender.clone();
         std::thread::spawn(move || {
@@ -159,7 +171,7 @@ impl Corosync {
             .ok_or_else(|| LabError(format!("node{node} is off already")))?;
         let zero = now_ms();
         kill_now(gone.first);
-        ip_in(&switch(self.owner), &ports(node, "down"))?;
+        ip_in(&switch(&self.owner), &ports(node, "down"))?;
         let _ = gone.unshare.wait();
         Ok(zero)
     }
@@ -224,17 +236,151 @@ impl Drop for Corosync {
             let _ = unshare.kill();
             let _ = unshare.wait();
         }
-        destroy_networks(self.owner);
+        destroy_networks(&self.owner);
     }
 }
 
-fn require_corosync() -> Result<()> {
-    if find_program("corosync").is_none() {
-        return Err(LabError(
-            "corosync is not installed. Install it: apt-get install corosync.".into(),
-        ));
+/// What runs on the nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stack {
+    /// Corosync alone.
+    Corosync,
+    /// Corosync with pacemaker.
+    Pacemaker,
+    /// Keepalived; no corosync.
+    Keepalived,
+}
+
+impl Stack {
+    /// Tells clusters of one process apart, in names of at most 15 characters.
+    pub(super) const fn letter(self) -> char {
+        match self {
+            Self::Corosync => 'c',
+            Self::Pacemaker => 'p',
+            Self::Keepalived => 'k',
+        }
     }
-    Ok(())
+
+    fn require(self) -> Result<()> {
+        let programs: &[&str] = match self {
+            Self::Corosync => &["corosync"],
+            Self::Pacemaker => &["corosync", "pacemakerd", "crm_resource"],
+            Self::Keepalived => &["keepalived"],
+        };
+        for program in programs {
+            if find_program(program).is_none() {
+                return Err(LabError(format!(
+                    "{program} is not installed. Install the peers: apt-get install corosync \
+                     pacemaker pacemaker-cli-utils resource-agents keepalived."
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// VRRP as fast as it takes: three nodes that differ in priority, and no preemption.
+fn keepalived(node: usize, tuning: Tuning) -> String {
+    let advert = if tuning == Tuning::Fast { "0.1" } else { "1" };
+    format!(
+        "global_defs {{\n vrrp_version 3\n}}\nvrrp_instance V {{\n state BACKUP\n interface eth0\n \
+         virtual_router_id 51\n priority {}\n advert_int {advert}\n nopreempt\n \
+         virtual_ipaddress {{\n  {SERVICE}/24 dev eth0\n }}\n}}\n",
+        110 - 10 * node
+    )
+}
+
+/// The service address of pacemaker and keepalived.
+pub(super) const SERVICE: std::net::Ipv4Addr = std::net::Ipv4Addr::new(10, 90, 0, 100);
+
+/// What pacemaker looks after: the address alone, which stays where it is.
+const CIB: &str = r#"<primitive id="vip" class="ocf" provider="heartbeat" type="IPaddr2">
+<instance_attributes id="vip-ia"><nvpair id="vip-ip" name="ip" value="10.90.0.100"/>
+<nvpair id="vip-nic" name="nic" value="eth0"/><nvpair id="vip-nm" name="cidr_netmask" value="24"/>
+</instance_attributes><operations><op id="vip-mon" name="monitor" interval="10s" timeout="20s"/>
+</operations></primitive>"#;
+
+impl Corosync {
+    /// Runs a program on a node and takes what it prints.
+    ///
+    /// # Errors
+    /// If the node is off or the program cannot be started.
+    pub(super) fn inside(&self, node: usize, program: &str, arguments: &[&str]) -> Result<String> {
+        let first = self.nodes[node - 1].as_ref().map(|node| node.first.to_string());
+        let first = first.ok_or_else(|| LabError(format!("node{node} is off")))?;
+        let output = Command::new("nsenter")
+            .args(["-t", &first, "-m", "-i", "-u", "-n", "-p", program])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()?;
+        let (out, err) = (output.stdout, output.stderr);
+        Ok(format!("{}{}", String::from_utf8_lossy(&out), String::from_utf8_lossy(&err)))
+    }
+
+    /// Tells pacemaker what to look after.
+    ///
+    /// # Errors
+    /// If it does not take that within a minute and a half.
+    pub(super) fn configure(&self) -> Result<()> {
+        let deadline = now_ms() + 90_000.0;
+        while !self.inside(1, "crm_mon", &["-1"])?.contains("Online: [ node1 node2 node3 ]") {
+            if now_ms() >= deadline {
+                return Err(LabError(format!(
+                    "pacemaker did not start; logs in {}",
+                    self.dir.display()
+                )));
+            }
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        self.inside(1, "crm_attribute", &["-n", "stonith-enabled", "-v", "false"])?;
+        let stay = ["-t", "rsc_defaults", "-n", "resource-stickiness", "-v", "100"];
+        self.inside(1, "crm_attribute", &stay)?;
+        self.inside(1, "cibadmin", &["-C", "-o", "resources", "-X", CIB])?;
+        Ok(())
+    }
+
+    /// What runs on its nodes.
+    pub(super) const fn stack(&self) -> Stack {
+        self.stack
+    }
+
+    /// Waits until pacemaker says that every node is there and nothing is under way.
+    ///
+    /// # Errors
+    /// After that time.
+    pub(super) fn wait_until_online(&self, patience: Duration) -> Result<()> {
+        let deadline = now_ms() + patience.as_secs_f64() * 1e3;
+        while now_ms() < deadline {
+            if self.inside(1, "crm_mon", &["-1"])?.contains("Online: [ node1 node2 node3 ]") {
+                self.inside(1, "crm_resource", &["--wait", "-T", "30"])?;
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        Err(LabError(format!("pacemaker is not whole; logs in {}", self.dir.display())))
+    }
+
+    /// Asks who answers for the service address.
+    ///
+    /// # Errors
+    /// If the prober cannot be started.
+    pub(super) fn probe(&self) -> Result<crate::lab::Prober> {
+        let own = std::net::Ipv4Addr::new(10, 90, 0, 253);
+        let switch = switch(&self.owner);
+        ip_in(&switch, &[format!("addr replace {own}/24 dev br0")])?;
+        crate::lab::Prober::start_at(&switch, "br0", own, SERVICE)
+    }
+}
+
+/// What a machine has of its addresses after a reboot.
+fn fresh_addresses(node: usize) -> Vec<String> {
+    let each = |network: usize| {
+        [
+            format!("addr flush dev eth{network}"),
+            format!("addr add {}/24 dev eth{network}", address(network, node)),
+        ]
+    };
+    (0..NETWORKS).flat_map(each).collect()
 }
 
 fn configuration(tuning: Tuning) -> String {
@@ -260,11 +406,11 @@ fn address(network: usize, node: usize) -> String {
     format!("10.{}.0.{node}", 90 + network)
 }
 
-fn switch(owner: u32) -> String {
+fn switch(owner: &str) -> String {
     format!("{PREFIX}{owner}sw")
 }
 
-fn namespace(owner: u32, node: usize) -> String {
+fn namespace(owner: &str, node: usize) -> String {
     format!("{PREFIX}{owner}n{node}")
 }
 
@@ -272,7 +418,7 @@ fn ports(node: usize, state: &str) -> Vec<String> {
     (0..NETWORKS).map(|network| format!("link set p{node}x{network} {state}")).collect()
 }
 
-fn create_networks(owner: u32) -> Result<()> {
+fn create_networks(owner: &str) -> Result<()> {
     let switch = switch(owner);
     let mut names = vec![format!("netns add {switch}")];
     names.extend((1..=NODES).map(|node| format!("netns add {}", namespace(owner, node))));
@@ -287,7 +433,10 @@ fn create_networks(owner: u32) -> Result<()> {
         let (mut own, mut other) = (vec!["link set lo up".to_owned()], Vec::new());
         for network in 0..NETWORKS {
             let port = format!("p{node}x{network}");
-            own.push(format!("link add eth{network} type veth peer name {port} netns {switch}"));
+            let hardware = hardware_address(network, node as u16);
+            own.push(format!(
+                "link add eth{network} address {hardware} type veth peer name {port} netns {switch}"
+            ));
             own.push(format!("addr add {}/24 dev eth{network}", address(network, node)));
             own.push(format!("link set eth{network} up"));
             other.push(format!("link set {port} master br{network}"));
@@ -299,7 +448,7 @@ fn create_networks(owner: u32) -> Result<()> {
     Ok(())
 }
 
-fn destroy_networks(owner: u32) {
+fn destroy_networks(owner: &str) {
     for name in (1..=NODES).map(|node| namespace(owner, node)).chain([switch(owner)]) {
         // Those that were never made are not there to be removed.
         let _ = Command::new("ip").args(["netns", "del", &name]).stderr(Stdio::null()).status();
@@ -309,20 +458,21 @@ fn destroy_networks(owner: u32) {
 /// Removes what benchmarks that are dead left behind: their nodes, then their namespaces.
 pub(super) fn sweep() {
     let owner_of = |name: &str| {
-        let digits: String =
-            name.strip_prefix(PREFIX)?.chars().take_while(char::is_ascii_digit).collect();
-        digits.parse::<u32>().ok()
+        let rest = name.strip_prefix(PREFIX)?;
+        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        let letter = rest.chars().nth(digits.len())?;
+        digits.parse::<u32>().ok().map(|pid| (pid, format!("{digits}{letter}")))
     };
     let Ok(entries) = fs::read_dir("/run/netns") else { return };
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let mut owners: Vec<u32> = names.filter_map(|name| owner_of(&name)).collect();
+    let mut owners: Vec<(u32, String)> = names.filter_map(|name| owner_of(&name)).collect();
     owners.sort_unstable();
     owners.dedup();
-    for owner in owners.into_iter().filter(|owner| !is_alive(*owner)) {
+    for (_, owner) in owners.into_iter().filter(|(pid, _)| !is_alive(*pid)) {
         for node in 1..=NODES {
-            residents(&namespace(owner, node)).into_iter().for_each(kill_now);
+            residents(&namespace(&owner, node)).into_iter().for_each(kill_now);
         }
-        destroy_networks(owner);
+        destroy_networks(&owner);
     }
 }
 
@@ -333,7 +483,7 @@ fn residents(namespace: &str) -> Vec<u32> {
     String::from_utf8_lossy(&text).lines().filter_map(|line| line.trim().parse().ok()).collect()
 }
 
-fn start_node(owner: u32, node: usize, home: &Path) -> Result<Child> {
+fn start_node(owner: &str, node: usize, home: &Path) -> Result<Child> {
     let program = std::env::current_exe()?;
     let mut command = Command::new("ip");
     command

@@ -113,7 +113,7 @@ impl Pair {
 }
 
 /// Waits for a part of a second that is another one in every trial.
-fn spread_phase(trial: usize) {
+pub(super) fn spread_phase(trial: usize) {
     let part = (trial as f64 * 0.618_034).fract();
     std::thread::sleep(Duration::from_secs_f64(0.3 + part));
 }

@@ -18,6 +18,15 @@ use crate::lab::{LabError, Result};
 /// Where corosync keeps things; each node has its own.
 const PLACES: [&str; 3] = ["etc/corosync", "var/lib/corosync", "var/log/corosync"];
 
+/// Where pacemaker does.
+const PACEMAKER: [&str; 2] = ["var/lib/pacemaker", "var/log/pacemaker"];
+
+/// The file that says what runs on a node: a letter of [`super::corosync::Stack`].
+pub(super) const STACK: &str = "stack";
+
+/// Keepalived's configuration.
+pub(super) const KEEPALIVED: &str = "keepalived.conf";
+
 /// The directory of a node in which `path` of that node is kept.
 pub(super) fn place(dir: &Path, path: &str) -> std::path::PathBuf {
     dir.join(path)
@@ -44,14 +53,61 @@ pub fn run_node(dir: &Path) -> Result<()> {
         return Err(LabError("a corosync node must be first in a process namespace".into()));
     }
     hide_places(dir)?;
+    let stack = fs::read_to_string(place(dir, STACK))?;
     let log = fs::File::create(place(dir, "corosync.out"))?;
+    if stack == "k" {
+        return run_keepalived(dir, &log);
+    }
     Command::new("corosync")
         .arg("-f")
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
-        .stderr(log)
+        .stderr(log.try_clone()?)
         .spawn()?;
-    Quorum::load()?.follow()
+    let quorum = Quorum::load()?;
+    if stack == "p" {
+        // Corosync must answer first.
+        quorum.connect()?;
+        start_pacemaker(dir, &log)?;
+    }
+    quorum.follow()
+}
+
+/// Keepalived in the foreground: it is the node's only program.
+fn run_keepalived(dir: &Path, log: &fs::File) -> Result<()> {
+    let status = Command::new("keepalived")
+        .args(["-n", "-P", "-l", "-p", "/run/keepalived.pid", "-r", "/run/vrrp.pid", "-f"])
+        .arg(place(dir, KEEPALIVED))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log.try_clone()?)
+        .status()?;
+    Err(LabError(format!("keepalived ended: {status}")))
+}
+
+/// Pacemaker writes as a user of its own, so its places are copies of what its package made.
+fn start_pacemaker(dir: &Path, log: &fs::File) -> Result<()> {
+    let home = dir.to_string_lossy();
+    let mut script = String::from("set -e; ");
+    for path in PACEMAKER {
+        script += &format!(
+            "[ -e {home}/{path} ] || {{ mkdir -p {home}/{path}; cp -a /{path}/. {home}/{path}; chown --reference=/{path} {home}/{path}; }}; mount --bind {home}/{path} /{path}; "
+        );
+    }
+    script += "mkdir -p /run/lock /run/crm /run/resource-agents; chown hacluster:haclient /run/crm; chmod 750 /run/crm";
+    let made = Command::new("sh").args(["-c", &script]).stdin(Stdio::null()).status()?;
+    if !made.success() {
+        return Err(LabError("pacemaker's places cannot be made private".into()));
+    }
+    Command::new("pacemakerd")
+        .arg("-f")
+        .env("PCMK_logfile", "/var/log/pacemaker/pacemaker.log")
+        .env("PCMK_ipc_type", "shared-mem")
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log.try_clone()?)
+        .spawn()?;
+    Ok(())
 }
 
 fn hide_places(dir: &Path) -> Result<()> {

@@ -47,6 +47,8 @@ enum Verb {
     All,
     /// Power-off of a node until all survivors agree, beside corosync.
     Detection,
+    /// A service address moves, beside pacemaker and keepalived.
+    Failover,
     /// An agent is killed until it is adopted again.
     Agent,
     /// A change until each surface of another node shows it.
@@ -93,6 +95,7 @@ fn run(cli: &Cli) -> Result<bool> {
         }
         Verb::All => Measurement::ALL.to_vec(),
         Verb::Detection => vec![Measurement::Detection],
+        Verb::Failover => vec![Measurement::Failover],
         Verb::Agent => vec![Measurement::Agent],
         Verb::Surfaces => vec![Measurement::Surfaces],
         Verb::Idle => vec![Measurement::Idle],

@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use vedette::sandbox;
 
-use super::namespaces::{ip_batch_in, port, start_holder};
+use super::namespaces::{self, ip_batch_in, port, start_holder};
 use super::{InNode, Lab, LabError, Result};
 
 /// What is killed, paused or continued.
@@ -38,6 +38,7 @@ impl Lab {
     pub(super) fn power_on(&self, index: usize) -> Result<()> {
         let node = &self.sandbox.nodes[index];
         let namespace = self.plan.namespace(&node.name);
+        namespaces::reset(&self.plan, &node.name, node.number)?;
         let holder = start_holder(&namespace, &self.plan.lab_program)?;
         self.plan.set_holder(&node.name, holder)?;
         self.set_ports(&node.name, None, true)

@@ -76,6 +76,37 @@ pub(super) fn port(node: u16, network: usize) -> String {
     format!("p{node}x{network}")
 }
 
+/// The hardware address of a node's device: says which node it is.
+pub(crate) fn hardware_address(network: usize, node: u16) -> String {
+    let [high, low] = node.to_be_bytes();
+    format!("02:76:{high:02x}:{low:02x}:00:{network:02x}")
+}
+
+/// What a machine has forgotten when its power returns: addresses that were added while it ran,
+/// rules of packet filters, routes.
+pub(super) fn reset(plan: &Plan, name: &str, number: u16) -> Result<()> {
+    let namespace = plan.namespace(name);
+    let lines = (0..=plan.networks).flat_map(|network| {
+        let (device, own) = (plan.device(network), plan.address(network, number));
+        // Bringing a device down removes its routes; its own come back with it.
+        [
+            format!("link set {device} down"),
+            format!("addr flush dev {device}"),
+            format!("addr add {own}/24 dev {device}"),
+            format!("link set {device} up"),
+        ]
+    });
+    ip_batch_in(&namespace, &lines.collect::<Vec<_>>())?;
+    let flushed = Command::new("ip")
+        .args(["netns", "exec", &namespace, "nft", "flush", "ruleset"])
+        .stderr(Stdio::null())
+        .status()?;
+    if flushed.success() {
+        return Ok(());
+    }
+    Err(LabError(format!("The packet filter of {name} cannot be emptied.")))
+}
+
 /// Everything the lab's traffic flows through.
 pub(super) fn create(plan: &Plan) -> Result<()> {
     let switch = plan.switch();
@@ -110,7 +141,10 @@ fn connect(plan: &Plan, name: &str, number: u16) -> Result<()> {
     let mut switch_side = Vec::new();
     for network in 0..=plan.networks {
         let (device, port) = (plan.device(network), port(number, network));
-        node_side.push(format!("link add {device} type veth peer name {port} netns {switch}"));
+        let hardware = hardware_address(network, number);
+        node_side.push(format!(
+            "link add {device} address {hardware} type veth peer name {port} netns {switch}"
+        ));
         node_side.push(format!("addr add {}/24 dev {device}", plan.address(network, number)));
         node_side.push(format!("link set {device} up"));
         switch_side.push(format!("link set {port} master br{network}"));

@@ -14,6 +14,7 @@ use vedette_core::state::{Applied, ClusterState};
 
 use super::Bug;
 use super::node::Agent;
+use super::works::Desk;
 use super::world::{Event, MS, World, number_of};
 
 impl World {
@@ -40,6 +41,7 @@ impl World {
             steady_since: u64::MAX,
             running: BTreeSet::new(),
             unsaid: BTreeMap::new(),
+            desk: Desk::default(),
         });
         self.tell_guard(node);
         self.schedule(20 * MS, Event::AgentRound { node, session });
@@ -120,11 +122,11 @@ impl World {
     fn wake_director(&mut self, node: usize) {
         let now = self.now;
         let machine = &mut self.machines[node];
-        let offset = machine.offset;
+        let deadline = machine.agent.as_ref().and_then(|agent| agent.director.deadline());
+        let Some(at) = deadline.map(|deadline| machine.world_time(deadline)) else { return };
         let Some(agent) = machine.agent.as_mut() else { return };
-        let Some(deadline) = agent.director.deadline() else { return };
         // Rounded up: a process that wakes too early finds nothing to do.
-        let at = (deadline.as_micros() + 1).saturating_sub(offset).max(now);
+        let at = at.max(now);
         if at < agent.wake {
             agent.wake = at;
             self.schedule(at - now, Event::DirectorTimer { node });
@@ -242,6 +244,7 @@ impl World {
         self.become_running(node);
         self.note_continuity(node);
         self.say_unsaid(node);
+        self.look_after_groups(node);
         if self.log.leads(node) {
             self.tell_guard(node);
         }
@@ -275,7 +278,7 @@ impl World {
     }
 
     /// Outcomes of scripts are said until they are in the log.
-    fn say_unsaid(&mut self, node: usize) {
+    pub(super) fn say_unsaid(&mut self, node: usize) {
         let now = self.now;
         let Some(agent) = self.machines[node].agent.as_mut() else { return };
         let due: Vec<CommandId> =
@@ -329,8 +332,9 @@ impl World {
         Some(proposal)
     }
 
-    /// Looks for scripts that are this node's to run.
+    /// Looks for scripts that are this node's to run, and for the cluster manager's work.
     pub(super) fn look_for_scripts(&mut self, node: usize) {
+        self.look_for_work(node);
         let machine = &self.machines[node];
         let Some(agent) = machine.agent.as_ref() else { return };
         let me = (machine.number, agent.session);

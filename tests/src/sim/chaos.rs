@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use vedette_core::command::Command;
+use vedette_core::command::{Command, GroupCommand, ManagerCommand};
+use vedette_core::event::StopMode;
 use vedette_core::model::{Settings, Severity};
 
 use super::Bug;
 use super::rng::Rng;
 use super::wires::Fault;
-use super::world::{Event, MS, Setup, Trouble, Violation, World};
+use super::world::{Event, MS, Setup, Trouble, Violation, World, number_of};
 
 /// When the storm begins, and how long it lasts at most.
 const BEGIN: u64 = 2_500 * MS;
@@ -144,6 +145,7 @@ fn setup(rng: &mut Rng, seed: u64, bug: Option<Bug>) -> Setup {
         delay: (rng.range(50, 500), rng.range(1, 6_000)),
         settings,
         ping: false,
+        document: rng.percent(85).then(|| document(rng, nodes)),
         bug,
     }
 }
@@ -170,7 +172,9 @@ fn storm(rng: &mut Rng, world: &mut World, setup: &Setup, span: u64) -> u64 {
 }
 
 fn operator(rng: &mut Rng, world: &mut World, number: u64, at: u64) {
-    let command = if rng.percent(70) {
+    let command = if rng.percent(50) {
+        order(rng, world.machines.len())
+    } else if rng.percent(70) {
         let message = format!("test {number}");
         Command::TestAlert { members: Vec::new(), severity: Severity::Error, message }
     } else {
@@ -181,6 +185,25 @@ fn operator(rng: &mut Rng, world: &mut World, number: u64, at: u64) {
     world.schedule(at, Event::Operator { number, proposal: Box::new(proposal) });
 }
 
+/// What an operator may want of events and groups, sensible or not.
+fn order(rng: &mut Rng, nodes: usize) -> Command {
+    let node = number_of(rng.below(nodes));
+    let group = || ["web", "db", "batch"][0..3].to_vec();
+    let group = group()[rng.below(3)].to_owned();
+    match rng.below(8) {
+        0 | 1 => Command::Group(GroupCommand::Move { group, to: rng.percent(60).then_some(node) }),
+        2 => Command::Group(GroupCommand::Offline { group }),
+        3 => Command::Group(GroupCommand::Online { group }),
+        4 | 5 => {
+            let how = StopMode::ALL[rng.below(StopMode::ALL.len())];
+            let nodes = if rng.percent(80) { vec![node] } else { Vec::new() };
+            Command::Manager(ManagerCommand::Stop { nodes, how })
+        }
+        6 => Command::Manager(ManagerCommand::Start { nodes: vec![node] }),
+        _ => Command::Group(GroupCommand::Clear { group, node: None }),
+    }
+}
+
 fn trouble(rng: &mut Rng, setup: &Setup) -> (Trouble, Vec<Trouble>) {
     let node = rng.below(setup.nodes);
     let network = rng.below(setup.networks);
@@ -189,9 +212,13 @@ fn trouble(rng: &mut Rng, setup: &Setup) -> (Trouble, Vec<Trouble>) {
         0 => (Trouble::Blackout(true), vec![Trouble::Blackout(false)]),
         1..14 => (Trouble::PowerOff(node), vec![Trouble::PowerOn(node)]),
         14..18 => (Trouble::Leave(node), vec![Trouble::PowerOn(node)]),
-        18..30 => (Trouble::KillAgent(node), Vec::new()),
+        18..24 => (Trouble::KillAgent(node), Vec::new()),
+        24..27 => (Trouble::KillGuard(node, rng.percent(50)), vec![Trouble::PowerOn(node)]),
+        27..30 => (Trouble::ResourceFails(node), Vec::new()),
         30..38 => (Trouble::PauseGuard(node, true), vec![Trouble::PauseGuard(node, false)]),
-        38..46 => (Trouble::PauseAgent(node, true), vec![Trouble::PauseAgent(node, false)]),
+        38..42 => (Trouble::PauseAgent(node, true), vec![Trouble::PauseAgent(node, false)]),
+        42..45 => (Trouble::PauseAll(node, true), vec![Trouble::PauseAll(node, false)]),
+        45 => (Trouble::Clumsy(node, true), vec![Trouble::Clumsy(node, false)]),
         46..49 => (Trouble::Wipe(node), vec![Trouble::PowerOn(node)]),
         49..52 => {
             let by = rng.range(0, 7_200_000_000) as i64 - 3_600_000_000;
@@ -237,4 +264,23 @@ fn wire_fault(rng: &mut Rng) -> Fault {
         8 => Fault { loss: rng.range(2, 20) as u8, burst: rng.range(2, 12) as u8, ..fine },
         _ => Fault { slow: rng.range(1, 400) * MS, ..fine },
     }
+}
+
+/// Three groups, one of each policy, on nodes in some order.
+fn document(rng: &mut Rng, nodes: usize) -> String {
+    let mut text = String::new();
+    for (name, policy) in [("web", "cascading"), ("db", "rotating"), ("batch", "concurrent")] {
+        let mut order: Vec<usize> = (1..=nodes).collect();
+        for place in (1..nodes).rev() {
+            order.swap(place, rng.below(place + 1));
+        }
+        let names: Vec<String> = order.iter().map(|node| format!("\"n{node}\"")).collect();
+        text +=
+            &format!("[groups.{name}]\npolicy = \"{policy}\"\nnodes = [{}]\n", names.join(", "));
+        text += &format!(
+            "[[groups.{name}.resources]]\nname = \"{name}-app\"\nkind = \"application\"\n"
+        );
+        text += "start = [\"/bin/true\"]\nstop = [\"/bin/true\"]\n";
+    }
+    text
 }

@@ -326,6 +326,9 @@ impl World {
         if !state.seeded || !state.alerts.is_empty() || !state.tests_done() {
             return Some(format!("{} alerts wait", state.alerts.len()));
         }
+        if let Some(ailment) = self.group_ailment() {
+            return Some(ailment);
+        }
         let behind = self.machines.iter().find(|machine| machine.applied < self.log.committed());
         behind.map(|machine| format!("n{} lags behind", machine.number))
     }

@@ -1,9 +1,11 @@
 //! How proposals become entries, how entries reach the nodes, and who leads.
 
-use vedette_core::command::Proposal;
+use vedette_core::command::{Command, GroupCommand, Proposal};
 use vedette_core::director;
 use vedette_core::id::{CommandId, NodeNumber};
+use vedette_core::model::HostStatus;
 use vedette_core::state::{Applied, Outcome};
+use vedette_core::takeover::LetGo;
 
 use super::Bug;
 use super::log::Log;
@@ -113,6 +115,29 @@ impl World {
         self.catch_up(by, upto);
         self.look_for_scripts(by);
         self.tell_director_state(by);
+        self.take_away_too_soon(by);
+    }
+
+    /// What a director without patience, or without evidence, would propose.
+    fn take_away_too_soon(&mut self, by: usize) {
+        let wanted = |host: HostStatus| match self.bug {
+            Some(Bug::TakeoverAtOnce) => host == HostStatus::Down,
+            Some(Bug::EvidenceForged) => host != HostStatus::Unknown,
+            _ => false,
+        };
+        let state = &self.reference;
+        let holds = |node: &NodeNumber| {
+            state.groups.values().any(|group| group.instances.contains_key(node))
+        };
+        let node = state.nodes.values().find(|n| wanted(n.host) && holds(&n.number));
+        let Some(node) = node.map(|node| node.number) else { return };
+        if self.bug == Some(Bug::EvidenceForged) && !self.rng.percent(1) {
+            return;
+        }
+        let evidence = LetGo::Confirmed;
+        let command = Command::Group(GroupCommand::Evict { node, evidence });
+        let proposal = self.proposal(by, director::ACTOR, command);
+        self.submit_in_office(by, proposal);
     }
 
     fn tell_director_state(&mut self, node: usize) {

@@ -41,6 +41,8 @@ impl World {
             started: now,
             continuity: false,
         });
+        // What an earlier guard left behind is released before anything is said.
+        self.machines[node].works.clear();
         self.tell_interfaces(node);
         self.wake_guard(node);
         let start = self.rng.range(50, 400) * MS;
@@ -50,6 +52,25 @@ impl World {
     pub(super) fn power_off(&mut self, node: usize) {
         self.drop_agent(node);
         let machine = &mut self.machines[node];
+        machine.works.clear();
+        machine.guard = None;
+        if machine.gone_since == u64::MAX {
+            machine.gone_since = self.now;
+        }
+    }
+
+    /// The guard dies alone: its agent sees it, releases and ends; the service manager starts it
+    /// again. If the agent is stopped or dies at the same moment, only the kernel acts.
+    pub(super) fn kill_guard(&mut self, node: usize, both: bool) {
+        if self.machines[node].guard.is_none() {
+            return;
+        }
+        let acts = self.machines[node].serves() && !both;
+        self.drop_agent(node);
+        let machine = &mut self.machines[node];
+        if acts {
+            machine.works.clear();
+        }
         machine.guard = None;
         if machine.gone_since == u64::MAX {
             machine.gone_since = self.now;
@@ -142,16 +163,20 @@ impl World {
             self.make_report(node);
         }
         self.wake_guard(node);
+        if !self.machines[node].works.on.is_empty() {
+            self.renew_gate(node);
+        }
     }
 
     fn wake_guard(&mut self, node: usize) {
         let machine = &mut self.machines[node];
-        let offset = machine.offset;
         let now = self.now;
-        let Some(guard) = machine.guard.as_mut().filter(|guard| !guard.paused) else { return };
-        let Some(deadline) = guard.topology.deadline() else { return };
+        let awake = machine.guard.as_ref().filter(|guard| !guard.paused);
+        let deadline = awake.and_then(|guard| guard.topology.deadline());
+        let Some(at) = deadline.map(|deadline| machine.world_time(deadline)) else { return };
+        let Some(guard) = machine.guard.as_mut() else { return };
         // Rounded up: a process that wakes too early finds nothing to do.
-        let at = (deadline.as_micros() + 1).saturating_sub(offset).max(now);
+        let at = at.max(now);
         if at < guard.wake {
             guard.wake = at;
             self.schedule(at - now, Event::GuardTimer { node });

@@ -12,6 +12,7 @@ use vedette_core::time::Instant;
 use vedette_core::topology::{self, Topology};
 use vedette_core::wire::Beat;
 
+use super::works::{Desk, Works};
 use super::world::Event;
 
 /// The process of a guard.
@@ -51,6 +52,8 @@ pub(super) struct Agent {
     pub(super) running: BTreeSet<(bool, u64)>,
     /// Outcomes that are not in the log yet, with the time of the next attempt.
     pub(super) unsaid: BTreeMap<CommandId, (u64, Proposal)>,
+    /// What it does for the cluster manager.
+    pub(super) desk: Desk,
 }
 
 /// One machine.
@@ -64,6 +67,10 @@ pub(super) struct Machine {
     pub(super) applied: usize,
     /// Offset of its monotonic clock, in microseconds.
     pub(super) offset: u64,
+    /// How much faster its monotonic clock runs, in parts per million.
+    pub(super) drift: i64,
+    /// Groups that are active here.
+    pub(super) works: Works,
     /// Offset of its wall clock, in microseconds.
     pub(super) wall: i64,
     /// What its guard was last told of the cluster; kept beside the disk's state.
@@ -77,7 +84,14 @@ pub(super) struct Machine {
 
 impl Machine {
     pub(super) fn clock(&self, now: u64) -> Instant {
-        Instant::from_micros(now + self.offset)
+        let gained = now as i64 * self.drift / 1_000_000;
+        Instant::from_micros((now + self.offset).saturating_add_signed(gained))
+    }
+
+    /// When in the world its clock shows `at`, or a moment later.
+    pub(super) fn world_time(&self, at: Instant) -> u64 {
+        let local = at.as_micros().saturating_sub(self.offset) as i128;
+        (local * 1_000_000 / (1_000_000 + i128::from(self.drift))) as u64 + 1
     }
 
     /// Whether the agent can do anything.

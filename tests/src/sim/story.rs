@@ -114,6 +114,7 @@ impl Stage {
             delay: (500, 1),
             settings: Settings { seed_count, ..Settings::default() },
             ping: words.contains(&"ping"),
+            document: None,
             bug: None,
         };
         let mut world = World::new(&setup);

@@ -20,6 +20,7 @@ use super::log::Log;
 use super::node::Machine;
 use super::rng::Rng;
 use super::wires::{Fault, Wires};
+use super::works::Works;
 
 /// One millisecond in the world's unit.
 pub(super) const MS: u64 = 1_000;
@@ -45,6 +46,8 @@ pub struct Setup {
     pub settings: Settings,
     /// Whether each network has a ping target.
     pub ping: bool,
+    /// The configuration document; none for a cluster without groups.
+    pub document: Option<String>,
     /// The mistake that is put in.
     pub bug: Option<Bug>,
 }
@@ -87,6 +90,14 @@ pub(super) enum Event {
     SetVoters { by: usize, term: u64, voters: Vec<NodeNumber> },
     /// A script ends: of an alert, or of a test.
     ScriptEnds { node: usize, session: u64, test: bool, id: u64 },
+    /// A piece of the manager's work goes on.
+    Work { node: usize, session: u64, job: u64 },
+    /// The lease that the kernel was told of runs out, unless it was renewed.
+    GateCloses { node: usize },
+    /// What was held without a lease is off by now.
+    Lapsed { node: usize },
+    /// An operator puts in order what the storm left.
+    TidyUp,
     /// Somebody looks at who leads: twenty times a second.
     Elections,
     /// An operator asks for something; asked again until it is known to have happened.
@@ -104,6 +115,14 @@ pub(super) enum Trouble {
     KillAgent(usize),
     PauseGuard(usize, bool),
     PauseAgent(usize, bool),
+    /// Guard and agent alike.
+    PauseAll(usize, bool),
+    /// The guard dies; its agent too, at the same moment, if so said.
+    KillGuard(usize, bool),
+    /// Scripts of a node fail.
+    Clumsy(usize, bool),
+    /// A resource fails by itself.
+    ResourceFails(usize),
     Wipe(usize),
     Leave(usize),
     WallClock(usize, i64),
@@ -229,6 +248,8 @@ impl World {
             state: self.reference.clone(),
             applied: self.log.committed(),
             offset: self.rng.range(0, 1 << 40),
+            drift: self.rng.range(0, 10_001) as i64 - 5_000,
+            works: Works::default(),
             wall: 0,
             config: vedette_core::topology::Config {
                 me: number,
@@ -272,6 +293,14 @@ impl World {
         };
         self.log.voters = (0..voters).collect();
         self.enter(Command::Voters { voters: (0..voters).map(number_of).collect() });
+        if let Some(text) = &setup.document {
+            let propose = vedette_core::command::ConfigCommand::Propose {
+                text: text.clone(),
+                comment: "the first".into(),
+                based_on: 0,
+            };
+            self.enter(Command::Config(propose));
+        }
         let committed = self.log.committed();
         self.log.stored.fill(committed);
     }
@@ -336,6 +365,9 @@ impl World {
             Event::Elections => self.elections(),
             Event::Trouble(trouble) => self.trouble(&trouble),
             Event::Operator { number, proposal } => self.operator(number, *proposal),
+            Event::GateCloses { node } => self.gate_closes(node),
+            Event::Lapsed { node } => self.lapsed(node),
+            Event::TidyUp => self.tidy(),
             Event::Commit { by, term, proposal, tries } => {
                 self.commit(by, term, *proposal, tries);
             }
@@ -352,6 +384,7 @@ impl World {
             | Event::Apply { node, .. }
             | Event::Lost { node, .. }
             | Event::Deposed { node, .. }
+            | Event::Work { node, .. }
             | Event::ScriptEnds { node, .. } => *node,
             Event::Report { to, .. } => *to,
             Event::SetVoters { by, .. } => *by,
@@ -372,6 +405,7 @@ impl World {
             Event::Apply { node, upto } => self.replicate(node, upto),
             Event::Lost { node, id } => self.proposal_lost(node, id),
             Event::Deposed { node, term } => self.told_deposed(node, term),
+            Event::Work { node, session, job } => self.work(node, session, job),
             Event::SetVoters { by, term, voters } => self.change_voters(by, term, &voters),
             Event::ScriptEnds { node, session, test, id } => {
                 self.script_ends(node, session, test, id);
@@ -400,6 +434,13 @@ impl World {
             Trouble::KillAgent(node) => self.kill_agent(*node),
             Trouble::PauseGuard(node, paused) => self.pause_guard(*node, *paused),
             Trouble::PauseAgent(node, paused) => self.pause_agent(*node, *paused),
+            Trouble::PauseAll(node, paused) => {
+                self.pause_agent(*node, *paused);
+                self.pause_guard(*node, *paused);
+            }
+            Trouble::KillGuard(node, both) => self.kill_guard(*node, *both),
+            Trouble::Clumsy(node, clumsy) => self.machines[*node].works.clumsy = *clumsy,
+            Trouble::ResourceFails(node) => self.resource_fails(*node),
             Trouble::Wipe(node) => self.wipe(*node),
             Trouble::Leave(node) => self.leave(*node),
             Trouble::WallClock(node, by) => self.machines[*node].wall += by,
@@ -456,7 +497,9 @@ impl World {
             self.pause_guard(node, false);
             self.pause_agent(node, false);
             self.power_on(node);
+            self.machines[node].works.clumsy = false;
         }
+        self.schedule(500 * MS, Event::TidyUp);
     }
 }
 

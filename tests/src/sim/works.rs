@@ -1,0 +1,597 @@
+//! What machines do for groups: runners, executors, what is really active, and the guard's end of it.
+//!
+//! [`Works::on`] is the physical truth: a group is in it from the moment its resources are started
+//! until they are off, whatever anybody knows or says. Its service addresses answer only while the
+//! kernel's gate is open, that is, until the lease that the guard handed to the kernel last runs
+//! out, whether anybody is awake at that moment or not. [`World::check_owners`] looks at nothing else.
+//!
+//! Scripts take a while, some fail, and every process may be stopped or killed in the middle.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use vedette_core::command::{Command, GroupCommand, ManagerCommand, Proposal};
+use vedette_core::event::{CommandOutcome, Stage};
+use vedette_core::group::{GroupState, Policy, ResourceState};
+use vedette_core::id::{CommandId, Session};
+use vedette_core::model::{AgentStatus, RunOutcome};
+use vedette_core::takeover::Backing;
+use vedette_core::work::{self, Task};
+
+use super::Bug;
+use super::world::{Event, MS, World, index_of};
+
+/// How long an acquisition waits for its turn.
+const TURN: u64 = 20_000 * MS;
+/// Between two looks of an acquisition that waits.
+const LOOK: u64 = 15 * MS;
+
+/// What is on a machine, besides processes of the cluster manager.
+#[derive(Debug, Default)]
+pub(super) struct Works {
+    /// Groups that are active, whatever is known of them, with the token they were started for.
+    pub(super) on: BTreeMap<String, u64>,
+    /// Until when the kernel lets traffic of service addresses pass.
+    pub(super) gate: u64,
+    /// The lease ended while something was on, and that was not released yet.
+    pub(super) lapsed: bool,
+    /// Whether somebody will look when the gate closes.
+    watched: bool,
+    /// Begins anew with each guard and each lapse (see `ManagerCommand::Present`).
+    pub(super) epoch: u64,
+    /// A machine whose scripts fail.
+    pub(super) clumsy: bool,
+}
+
+impl Works {
+    /// Nothing is on any more.
+    pub(super) fn clear(&mut self) {
+        self.on.clear();
+        self.lapsed = false;
+        self.gate = 0;
+        self.epoch += 1;
+    }
+}
+
+/// What an agent is doing for the manager.
+#[derive(Debug, Default)]
+pub(super) struct Desk {
+    /// Tasks that were begun.
+    jobs: BTreeMap<u64, Job>,
+    /// What was last said of the manager, and with which proposal.
+    present: Option<CommandId>,
+    /// Ends of instances that were said, by group and token.
+    ended: BTreeSet<(String, u64)>,
+    last: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Job {
+    task: Task,
+    steps: Vec<Step>,
+    began: u64,
+    failed: bool,
+    /// Everything was done and said; it stays until the state has no such task any more.
+    done: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Step {
+    Release(String),
+    Acquire(String),
+    Say,
+}
+
+impl World {
+    /// A node holds something, or its lease was renewed: until when does the kernel let it pass?
+    pub(super) fn renew_gate(&mut self, node: usize) {
+        let now = self.now;
+        let machine = &mut self.machines[node];
+        let Some(guard) = machine.guard.as_ref().filter(|guard| !guard.paused) else { return };
+        let until = guard.topology.lease_until();
+        let until = until.map_or(0, |until| machine.world_time(until));
+        let unbounded = self.bug == Some(Bug::LeaseIgnored);
+        let works = &mut machine.works;
+        // What lapsed is released first, however soon the next lease came.
+        if works.gate <= now && !works.on.is_empty() && !unbounded {
+            works.lapsed = true;
+        }
+        if works.lapsed {
+            self.release_all(node);
+        }
+        let works = &mut self.machines[node].works;
+        let opened = works.gate <= now;
+        works.gate = if unbounded { u64::MAX } else { works.gate.max(until) };
+        if opened && works.gate > now {
+            self.check_owners();
+        }
+        self.watch_gate(node);
+    }
+
+    /// Somebody has to look when the gate closes.
+    fn watch_gate(&mut self, node: usize) {
+        let now = self.now;
+        let works = &mut self.machines[node].works;
+        if works.watched || works.on.is_empty() || works.gate == u64::MAX {
+            return;
+        }
+        works.watched = true;
+        let after = works.gate.saturating_sub(now) + 1;
+        self.schedule(after, Event::GateCloses { node });
+    }
+
+    /// The lease is over unless it was renewed: guard and agent, whoever is awake, release.
+    pub(super) fn gate_closes(&mut self, node: usize) {
+        let now = self.now;
+        let works = &mut self.machines[node].works;
+        works.watched = false;
+        if works.on.is_empty() || works.gate > now {
+            self.watch_gate(node);
+            return;
+        }
+        works.lapsed = true;
+        let most = self.reference.settings.timing.release_max_ms * MS;
+        let takes = self.rng.range(1, most);
+        self.schedule(takes, Event::Lapsed { node });
+    }
+
+    /// The release itself, done by a process that is not stopped.
+    pub(super) fn lapsed(&mut self, node: usize) {
+        let machine = &self.machines[node];
+        let guard = machine.guard.as_ref().is_some_and(|guard| !guard.paused);
+        if !machine.works.lapsed || machine.works.on.is_empty() {
+            return;
+        }
+        if guard || machine.serves() {
+            self.release_all(node);
+        }
+    }
+
+    /// Everything off at once, by whoever notices.
+    pub(super) fn release_all(&mut self, node: usize) {
+        let works = &mut self.machines[node].works;
+        works.on.clear();
+        works.lapsed = false;
+        works.epoch += 1;
+        self.note(|| format!("n{} releases everything", node + 1));
+        self.look_after_groups(node);
+    }
+
+    fn turn_on(&mut self, node: usize, group: &str, token: u64) {
+        self.machines[node].works.on.insert(group.to_owned(), token);
+        self.note(|| format!("n{}: {group} is on (token {token})", node + 1));
+        self.renew_gate(node);
+        self.check_owners();
+    }
+
+    fn turn_off(&mut self, node: usize, group: &str) {
+        if self.machines[node].works.on.remove(group).is_some() {
+            self.note(|| format!("n{}: {group} is off", node + 1));
+        }
+    }
+
+    /// One owner: looked at whenever something was turned on or let through again.
+    pub(super) fn check_owners(&mut self) {
+        let now = self.now;
+        let exclusive: Vec<String> = self
+            .reference
+            .definition
+            .groups
+            .iter()
+            .filter(|group| group.policy != Policy::Concurrent)
+            .map(|group| group.name.clone())
+            .collect();
+        for group in exclusive {
+            let owners: Vec<usize> = (0..self.machines.len())
+                .filter(|node| {
+                    let works = &self.machines[*node].works;
+                    works.on.contains_key(&group) && works.gate > now
+                })
+                .collect();
+            if let [first, second, ..] = owners[..] {
+                let what = format!("{group} is active on n{} and n{}", first + 1, second + 1);
+                self.checks.fail(now, what);
+            }
+        }
+    }
+
+    /// What in this state is this node's work? Begins what is new, forgets what is gone.
+    pub(super) fn look_for_work(&mut self, node: usize) {
+        let machine = &self.machines[node];
+        let tasks = work::tasks(&machine.state, machine.number);
+        let Some(agent) = self.machines[node].agent.as_mut() else { return };
+        if agent.status != AgentStatus::Running {
+            return;
+        }
+        let session = agent.session.0;
+        agent.desk.jobs.retain(|_, job| tasks.contains(&job.task));
+        let known = |task: &Task| agent.desk.jobs.values().any(|job| job.task == *task);
+        let new: Vec<Task> = tasks.iter().filter(|task| !known(task)).cloned().collect();
+        for task in new {
+            let steps = self.steps_of(node, &task);
+            let began = self.now;
+            let Some(agent) = self.machines[node].agent.as_mut() else { return };
+            agent.desk.last += 1;
+            let job = agent.desk.last;
+            agent.desk.jobs.insert(job, Job { task, steps, began, failed: false, done: false });
+            let after = self.rng.range(1, 20) * MS;
+            self.schedule(after, Event::Work { node, session, job });
+        }
+    }
+
+    fn steps_of(&self, node: usize, task: &Task) -> Vec<Step> {
+        let machine = &self.machines[node];
+        let mut steps = Vec::new();
+        match task {
+            Task::Run { commands, .. } if !commands.is_empty() => {
+                let completes = commands.iter().all(|(_, line)| line.contains("complete"));
+                let current = machine.state.manager.current.as_ref();
+                if let (Some(running), false) = (current, completes) {
+                    let me = machine.number;
+                    let (releases, acquires) = commands_do(commands);
+                    if releases {
+                        steps.extend(running.plan.releases(me).map(|g| Step::Release(g.into())));
+                    }
+                    if acquires {
+                        steps.extend(running.plan.acquires(me).map(|g| Step::Acquire(g.into())));
+                    }
+                }
+            }
+            Task::CleanUp { group, .. } => steps.push(Step::Release(group.clone())),
+            _ => {}
+        }
+        steps.push(Step::Say);
+        steps
+    }
+
+    /// Does the next step of a job.
+    pub(super) fn work(&mut self, node: usize, session: u64, id: u64) {
+        let Some(agent) = self.machines[node].agent.as_ref() else { return };
+        if agent.session != Session(session) {
+            return;
+        }
+        let Some(job) = agent.desk.jobs.get(&id).filter(|job| !job.done).cloned() else { return };
+        let Some(step) = job.steps.first().cloned() else { return };
+        let finished = match step {
+            Step::Release(group) => self.do_release(node, &group),
+            Step::Acquire(group) => self.do_acquire(node, &group, job.began),
+            Step::Say => {
+                self.answer(node, &job);
+                Some(false)
+            }
+        };
+        let Some(agent) = self.machines[node].agent.as_mut() else { return };
+        let Some(job) = agent.desk.jobs.get_mut(&id) else { return };
+        let mut after = LOOK;
+        if let Some(failed) = finished {
+            job.failed |= failed;
+            job.steps.remove(0);
+            job.done = job.steps.is_empty();
+            after = self.rng.range(2, 60) * MS;
+        }
+        self.schedule(after, Event::Work { node, session, job: id });
+    }
+
+    /// Off, and said so.
+    fn do_release(&mut self, node: usize, group: &str) -> Option<bool> {
+        self.turn_off(node, group);
+        let machine = &self.machines[node];
+        let me = machine.number;
+        let instance = machine.state.groups.get(group).and_then(|g| g.instances.get(&me));
+        if let Some(token) = instance.map(|instance| instance.token) {
+            self.say_released(node, group, token, false);
+        }
+        Some(false)
+    }
+
+    /// On, as soon as the state allows it and the lease is held; `None` to look again.
+    fn do_acquire(&mut self, node: usize, group: &str, began: u64) -> Option<bool> {
+        let now = self.now;
+        if self.machines[node].works.clumsy && self.rng.percent(50) {
+            return self.fail_acquisition(node, group);
+        }
+        let machine = &self.machines[node];
+        let me = machine.number;
+        let instance = machine.state.groups.get(group).and_then(|g| g.instances.get(&me));
+        let token = match instance {
+            Some(i) if i.state == GroupState::Acquiring => i.token,
+            Some(i) if i.state == GroupState::Online => return Some(false),
+            _ if now - began > TURN => return Some(false),
+            _ => return None,
+        };
+        let known = machine.state.manager.members.get(&me);
+        let fresh = known.is_some_and(|member| member.epoch == machine.works.epoch)
+            || self.bug == Some(Bug::EpochIgnored);
+        let lease = machine.works.gate > now || machine.works.on.is_empty();
+        let guarded = self.machines[node].guard.as_ref().is_some_and(|guard| !guard.paused);
+        if !fresh || !lease || !guarded || !self.holds_lease(node) {
+            return if now - began > TURN { Some(false) } else { None };
+        }
+        self.turn_on(node, group, token);
+        self.say_online(node, group, token);
+        Some(false)
+    }
+
+    fn fail_acquisition(&mut self, node: usize, group: &str) -> Option<bool> {
+        let machine = &self.machines[node];
+        let me = machine.number;
+        let instance = machine.state.groups.get(group).and_then(|g| g.instances.get(&me))?;
+        if instance.state != GroupState::Acquiring {
+            return None;
+        }
+        let token = instance.token;
+        self.turn_off(node, group);
+        self.say_released(node, group, token, true);
+        Some(false)
+    }
+
+    fn holds_lease(&self, node: usize) -> bool {
+        let machine = &self.machines[node];
+        let clock = machine.clock(self.now);
+        let until = machine.guard.as_ref().and_then(|guard| guard.topology.lease_until());
+        until.is_some_and(|until| clock < until) || self.bug == Some(Bug::LeaseIgnored)
+    }
+
+    fn say_released(&mut self, node: usize, group: &str, token: u64, avoid: bool) {
+        let me = self.machines[node].number;
+        self.say(
+            node,
+            Command::Group(GroupCommand::Released {
+                group: group.into(),
+                node: me,
+                token,
+                why: if avoid { "it could not be started" } else { "it was released" }.into(),
+                avoid,
+            }),
+        );
+    }
+
+    fn say_online(&mut self, node: usize, group: &str, token: u64) {
+        let me = self.machines[node].number;
+        let definition = self.machines[node].state.definition.group(group);
+        let resources = definition.map(|group| {
+            let each = group.resources.iter();
+            each.map(|r| (r.name.clone(), ResourceState::Online, String::new())).collect()
+        });
+        self.say(
+            node,
+            Command::Group(GroupCommand::Progress {
+                group: group.into(),
+                node: me,
+                token,
+                state: Some(GroupState::Online),
+                resources: resources.unwrap_or_default(),
+            }),
+        );
+    }
+
+    /// Says something until it is in the log.
+    fn say(&mut self, node: usize, command: Command) -> CommandId {
+        let proposal: Proposal = self.proposal(node, "agent", command);
+        let id = proposal.id;
+        let now = self.now;
+        if let Some(agent) = self.machines[node].agent.as_mut() {
+            agent.unsaid.insert(id, (now, proposal));
+        }
+        self.say_unsaid(node);
+        id
+    }
+
+    /// The answer that makes a task disappear.
+    fn answer(&mut self, node: usize, job: &Job) {
+        let me = self.machines[node].number;
+        let command = match &job.task {
+            Task::Approve { event } => {
+                Command::Manager(ManagerCommand::Approve { event: *event, node: me })
+            }
+            Task::Run { event, phase, attempt, commands } => {
+                let outcomes = self.outcomes(node, commands, job);
+                Command::Manager(ManagerCommand::Ran {
+                    event: *event,
+                    phase: *phase,
+                    attempt: *attempt,
+                    node: me,
+                    outcomes,
+                })
+            }
+            Task::CleanUp { .. } => return,
+            Task::Verify { proposal } => {
+                Command::Config(vedette_core::command::ConfigCommand::Verified {
+                    proposal: *proposal,
+                    node: me,
+                    findings: Vec::new(),
+                })
+            }
+            Task::Fence { node: whom, attempt } => {
+                self.power_off(index_of(*whom));
+                Command::Group(GroupCommand::Fenced {
+                    node: *whom,
+                    by: me,
+                    attempt: *attempt,
+                    outcome: run_outcome(0),
+                })
+            }
+        };
+        self.say(node, command);
+    }
+
+    fn outcomes(
+        &mut self,
+        node: usize,
+        commands: &[(usize, String)],
+        job: &Job,
+    ) -> Vec<CommandOutcome> {
+        let clumsy = self.machines[node].works.clumsy;
+        let each = commands.iter();
+        each.map(|(index, command)| {
+            let fails = job.failed || (clumsy && self.rng.percent(20));
+            let program = self.machines[node].state.manager.current.as_ref();
+            let expected = program
+                .and_then(|running| running.program.phases.get(running.phase))
+                .and_then(|phase| phase.get(*index))
+                .is_none_or(|line| line.expected.is_none_or(|status| status == i32::from(fails)));
+            CommandOutcome {
+                index: *index,
+                command: command.clone(),
+                expected,
+                runs: 1,
+                outcome: run_outcome(i32::from(fails)),
+            }
+        })
+        .collect()
+    }
+
+    /// What an agent looks after ten times a second: its manager is known, what is off is said.
+    pub(super) fn look_after_groups(&mut self, node: usize) {
+        self.say_present(node);
+        self.say_ended(node);
+        self.look_for_work(node);
+        if self.machines[node].works.lapsed {
+            self.lapsed(node);
+        }
+    }
+
+    fn say_present(&mut self, node: usize) {
+        let machine = &self.machines[node];
+        let Some(agent) = machine.agent.as_ref() else { return };
+        if agent.status != AgentStatus::Running {
+            return;
+        }
+        let (me, session, backing) = (machine.number, agent.session, Backing::Kernel);
+        let known = machine.state.manager.members.get(&me);
+        let epoch = machine.works.epoch;
+        let said = agent.desk.present.is_some_and(|id| agent.unsaid.contains_key(&id));
+        if said || known.is_some_and(|m| m.session == session && m.epoch == epoch) {
+            return;
+        }
+        let present = ManagerCommand::Present { node: me, session, backing, epoch };
+        let id = self.say(node, Command::Manager(present));
+        if let Some(agent) = self.machines[node].agent.as_mut() {
+            agent.desk.present = Some(id);
+        }
+    }
+
+    /// Instances of this node that are not on, though the state believes so, have ended.
+    fn say_ended(&mut self, node: usize) {
+        let machine = &self.machines[node];
+        let Some(agent) = machine.agent.as_ref().filter(|agent| !agent.paused) else { return };
+        if agent.status != AgentStatus::Running {
+            return;
+        }
+        let me = machine.number;
+        let ended: Vec<(String, u64)> = machine
+            .state
+            .groups
+            .iter()
+            .filter_map(|(name, group)| Some((name.clone(), group.instances.get(&me)?)))
+            .filter(|(name, instance)| {
+                instance.state != GroupState::Acquiring && !machine.works.on.contains_key(name)
+            })
+            .map(|(name, instance)| (name, instance.token))
+            .filter(|key| !agent.desk.ended.contains(key))
+            .collect();
+        for (group, token) in ended {
+            if let Some(agent) = self.machines[node].agent.as_mut() {
+                agent.desk.ended.insert((group.clone(), token));
+            }
+            self.say_released(node, &group, token, false);
+        }
+    }
+
+    /// Something of a group ends by itself; its monitor sees that soon.
+    pub(super) fn resource_fails(&mut self, node: usize) {
+        let Some(group) = self.machines[node].works.on.keys().next().cloned() else { return };
+        let machine = &self.machines[node];
+        let me = machine.number;
+        let instance = machine.state.groups.get(&group).and_then(|g| g.instances.get(&me));
+        let known = instance.filter(|i| i.state == GroupState::Online).map(|i| i.token);
+        let resource = machine.state.definition.group(&group).and_then(|g| g.resources.first());
+        let (Some(token), Some(resource)) = (known, resource.map(|r| r.name.clone())) else {
+            return;
+        };
+        let restarted = self.rng.percent(50);
+        if !machine.serves() {
+            return;
+        }
+        let command = GroupCommand::Failed {
+            group,
+            node: me,
+            token,
+            resource,
+            why: "it ended".into(),
+            restarted,
+        };
+        self.say(node, Command::Group(command));
+    }
+
+    /// The operator looks twice a second and does what is left to do.
+    pub(super) fn tidy(&mut self) {
+        self.schedule(500 * MS, Event::TidyUp);
+        if let (Some(command), Some((by, term))) = (self.tidy_up(), self.log.leader) {
+            let proposal = Box::new(self.proposal(by, "root@n1", command));
+            self.schedule(5 * MS, Event::Commit { by, term, proposal, tries: 0 });
+        }
+    }
+
+    /// What an operator does once the storm is over, until everything is well.
+    pub(super) fn tidy_up(&mut self) -> Option<Command> {
+        let state = &self.reference;
+        let manager = &state.manager;
+        if let Some(running) = manager.current.as_ref().filter(|r| r.stage == Stage::Error) {
+            let actions = vedette_core::event::RecoverAction::ALL;
+            let action = actions[self.rng.below(actions.len())];
+            let event = running.event.id;
+            return Some(Command::Manager(ManagerCommand::Recover { event, action }));
+        }
+        if manager.members.values().any(|member| member.stopped.is_some()) {
+            return Some(Command::Manager(ManagerCommand::Start { nodes: Vec::new() }));
+        }
+        let (name, group) = state.groups.iter().find(|(_, group)| {
+            group.wanted_offline || group.blocked.is_some() || !group.avoid.is_empty()
+        })?;
+        let group_name = name.clone();
+        Some(Command::Group(if group.wanted_offline {
+            GroupCommand::Online { group: group_name }
+        } else {
+            GroupCommand::Clear { group: group_name, node: None }
+        }))
+    }
+
+    /// What is not well with events and groups.
+    pub(super) fn group_ailment(&self) -> Option<String> {
+        let state = &self.reference;
+        if let Some(running) = &state.manager.current {
+            let name = running.event.trigger.name();
+            return Some(format!("{name} runs, {:?} in phase {}", running.stage, running.phase));
+        }
+        if let Some(event) = state.manager.queue.first() {
+            return Some(format!("{} waits", event.trigger.name()));
+        }
+        for node in state.nodes.keys() {
+            if !state.manager.members.get(node).is_some_and(|member| member.joined) {
+                return Some(format!("the manager of n{node} has not joined"));
+            }
+        }
+        let group = state.groups.iter().find(|(_, group)| group.state() != GroupState::Online)?;
+        Some(format!("{} is {}", group.0, group.1.state()))
+    }
+}
+
+/// Whether the scripts among these commands release, acquire, or both.
+fn commands_do(commands: &[(usize, String)]) -> (bool, bool) {
+    let any = |word: &str| commands.iter().any(|(_, line)| line.contains(word));
+    let (releases, acquires) = (any("release"), any("acquire"));
+    if releases || acquires { (releases, acquires) } else { (true, true) }
+}
+
+fn run_outcome(status: i32) -> RunOutcome {
+    RunOutcome {
+        exit: Some(status),
+        signal: None,
+        timed_out: false,
+        failure: None,
+        output: String::new(),
+        output_dropped: 0,
+        duration_ms: 30,
+        version: 0,
+    }
+}
