@@ -288,7 +288,8 @@ impl ClusterState {
                 .is_some_and(|group| !group.wanted_offline && group.held_for.is_none())
     }
 
-    /// Makes a happening a step of the event in progress, if there is one.
+    /// Makes a happening a step of the event in progress, if there is one; what happens to a node in
+    /// trouble belongs to the incident of that node.
     fn in_event(
         &self,
         happening: Happening,
@@ -300,7 +301,7 @@ impl ClusterState {
             let happening = Happening { node, duration_ms: took, ..happening };
             return happening.of_incident(of_node);
         };
-        let incident = running.event.incident;
+        let incident = of_node.unwrap_or(running.event.incident);
         happening.of_event(running.event.id, node, took).of_incident(Some(incident))
     }
 

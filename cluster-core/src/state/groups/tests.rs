@@ -298,7 +298,7 @@ fn group() -> impl Strategy<Value = String> {
 /// What a command of the sequence is made of; tokens and events are taken from the state, or not.
 #[derive(Clone, Debug)]
 enum Act {
-    Any(Command),
+    Any(Box<Command>),
     Task(NodeNumber, usize),
     Vote,
     Ran(NodeNumber, bool),
@@ -391,14 +391,18 @@ fn group_command() -> impl Strategy<Value = GroupCommand> {
     ]
 }
 
+fn any_of(command: Command) -> Act {
+    Act::Any(Box::new(command))
+}
+
 fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
-        4 => change().prop_map(|change| Act::Any(Command::Observe { changes: vec![change] })),
-        3 => manager_command().prop_map(|command| Act::Any(Command::Manager(command))),
-        2 => group_command().prop_map(|command| Act::Any(Command::Group(command))),
-        1 => node().prop_map(|node| Act::Any(Command::RemoveNode { node })),
+        4 => change().prop_map(|change| any_of(Command::Observe { changes: vec![change] })),
+        3 => manager_command().prop_map(|command| any_of(Command::Manager(command))),
+        2 => group_command().prop_map(|command| any_of(Command::Group(command))),
+        1 => node().prop_map(|node| any_of(Command::RemoveNode { node })),
         1 => (any::<bool>(), 0u64..9).prop_map(|(continuity, term)| {
-            Act::Any(Command::Office { director: N1, term, continuity })
+            any_of(Command::Office { director: N1, term, continuity })
         }),
         12 => (node(), 0usize..3).prop_map(|(node, place)| Act::Task(node, place)),
         6 => Just(Act::Vote),
@@ -412,7 +416,7 @@ fn act() -> impl Strategy<Value = Act> {
 fn commands_of(act: Act, state: &ClusterState) -> Option<Command> {
     let current = state.manager.current.as_ref();
     Some(match act {
-        Act::Any(command) => command,
+        Act::Any(command) => *command,
         Act::Vote => {
             let event = state.manager.queue.first()?.id;
             Command::Manager(ManagerCommand::BeginVote { event })

@@ -9,8 +9,9 @@ use crate::event::{ManagerState, Member, Running, Stage, Trigger};
 use crate::id::NodeNumber;
 use crate::model::{AgentStatus, Severity};
 use crate::record::{Code, Subject};
+use crate::time::WallTime;
 
-use super::{ClusterState, Entry, Happening};
+use super::{ClusterState, Entry, Happening, ms_between};
 
 impl ClusterState {
     /// Brings the states of all managers up to date.
@@ -29,22 +30,33 @@ impl ClusterState {
         entry: &mut Entry<'_>,
         states: Vec<(NodeNumber, ManagerState)>,
     ) {
-        let mut changes: BTreeMap<(ManagerState, ManagerState), Vec<NodeNumber>> = BTreeMap::new();
+        let mut changes: BTreeMap<(ManagerState, ManagerState), (Vec<NodeNumber>, WallTime)> =
+            BTreeMap::new();
         for (node, state) in states {
             let Some(member) = self.manager.members.get_mut(&node) else { continue };
             if member.state == state {
                 continue;
             }
             let from = std::mem::replace(&mut member.state, state);
-            member.since = entry.proposal.at;
-            changes.entry((from, state)).or_default().push(node);
+            let since = std::mem::replace(&mut member.since, entry.proposal.at);
+            let (nodes, first) = changes.entry((from, state)).or_insert((Vec::new(), since));
+            nodes.push(node);
+            *first = since.min(*first);
         }
-        for ((from, to), nodes) in changes {
-            self.record_states(entry, from.name(), to.name(), &nodes);
+        for ((from, to), (nodes, since)) in changes {
+            let took = ms_between(since, entry.proposal.at);
+            self.record_states(entry, (from.name(), to.name()), &nodes, took);
         }
     }
 
-    fn record_states(&mut self, entry: &mut Entry<'_>, from: &str, to: &str, nodes: &[NodeNumber]) {
+    /// With the time that they were in the state before (the longest, of several).
+    fn record_states(
+        &mut self,
+        entry: &mut Entry<'_>,
+        (from, to): (&str, &str),
+        nodes: &[NodeNumber],
+        took: u64,
+    ) {
         let (subject, word) = match nodes {
             [node] => (Subject::Node(*node), "manager"),
             _ => (Subject::Cluster, "managers"),
@@ -54,14 +66,11 @@ impl ClusterState {
             Happening::new(Code::Manager, Severity::Informational, subject, message)
                 .change(from, to);
         if let Some(running) = &self.manager.current {
-            happening = happening
-                .of_event(
-                    running.event.id,
-                    nodes.first().copied().filter(|_| nodes.len() == 1),
-                    None,
-                )
-                .of_incident(Some(running.event.incident));
+            let (event, incident) = (running.event.id, running.event.incident);
+            happening = happening.of_event(event, None, None).of_incident(Some(incident));
         }
+        happening.node = nodes.first().copied().filter(|_| nodes.len() == 1);
+        happening.duration_ms = Some(took);
         self.record(entry, happening);
     }
 
