@@ -1,7 +1,8 @@
 //! The director: the node whose agent leads the log, and what it does in office (spec A11).
 //!
 //! It collects everybody's reports, has [`crate::diagnosis`] compare them, and proposes what shall
-//! be a fact. It hands out alerts, one at a time, and keeps the set of voters healthy. It holds no
+//! be a fact. It hands out alerts, one at a time, keeps the set of voters healthy, and does for the
+//! cluster manager whatever needs a clock. It holds no
 //! truth of its own: whatever it knows beyond the replicated state can be learned again by its
 //! successor from the next reports, so nothing is handed over when the director changes.
 //!
@@ -10,7 +11,8 @@
 //! What always holds:
 //!
 //! - In office it proposes [`Command::Office`] first, and nothing else before that is applied.
-//! - At most one observation, one claim and one change of voters are under way at a time.
+//! - At most one observation, one claim, one change of voters, one eviction and one other proposal
+//!   for the manager are under way at a time.
 //! - A proposal that was lost is repeated with the same id, or judged anew from the evidence; its
 //!   ids are drawn from cluster, term and a counter, so a repeat is harmless.
 //! - A failure that may be over in a moment is held back ([`damper`]); the death of a node is not.
@@ -19,6 +21,8 @@ pub mod damper;
 pub mod voters;
 
 mod alerts;
+mod evidence;
+mod manager;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -33,6 +37,8 @@ use crate::state::{ClusterState, Outcome};
 use crate::time::Instant;
 
 use damper::Damper;
+use evidence::Caution;
+use manager::Watch;
 
 /// The name under which the director proposes.
 pub const ACTOR: &str = "director";
@@ -166,6 +172,10 @@ pub struct Director {
     observing: Option<Flight>,
     claiming: Option<Flight>,
     recording_voters: Option<Flight>,
+    managing: Option<Flight>,
+    evicting: Option<Flight>,
+    watch: Watch,
+    caution: Caution,
     voters: Option<Vec<NodeNumber>>,
     wanted_voters: Option<(Vec<NodeNumber>, Instant)>,
     changing_voters: Option<Instant>,
@@ -189,6 +199,10 @@ impl Director {
             observing: None,
             claiming: None,
             recording_voters: None,
+            managing: None,
+            evicting: None,
+            watch: Watch::default(),
+            caution: Caution::default(),
             voters: None,
             wanted_voters: None,
             changing_voters: None,
@@ -211,6 +225,7 @@ impl Director {
 
     /// Takes note of `input`.
     pub fn handle(&mut self, now: Instant, input: Input, out: &mut Vec<Output>) {
+        self.caution.step(now, &self.state.settings.timing);
         match input {
             Input::Elected { term, me, session, own_continuity } => {
                 self.elected(
@@ -242,6 +257,7 @@ impl Director {
 
     /// Time has passed.
     pub fn on_timeout(&mut self, now: Instant, out: &mut Vec<Output>) {
+        self.caution.step(now, &self.state.settings.timing);
         if self.next_tick.is_some_and(|at| at <= now) {
             self.act(now, out);
         }
@@ -253,6 +269,7 @@ impl Director {
         self.agents = self.agents.iter().map(|(node, (agent, _))| (*node, (*agent, now))).collect();
         self.unknown.values_mut().for_each(|since| *since = now);
         self.away.values_mut().for_each(|since| *since = now);
+        self.watch.restart(now);
         self.office = Some(office);
         self.phase = Phase::Gathering;
     }
@@ -264,6 +281,8 @@ impl Director {
         self.observing = None;
         self.claiming = None;
         self.recording_voters = None;
+        self.managing = None;
+        self.evicting = None;
         self.voters = None;
         self.wanted_voters = None;
         self.changing_voters = None;
@@ -306,6 +325,8 @@ impl Director {
         (self.agents, self.unknown, self.away) = (agents, unknown, gone);
         self.arrivals.retain(|node, _| state.nodes.contains_key(node));
         self.sessions.retain(|node, _| state.nodes.contains_key(node));
+        self.watch.take_state(now, &state);
+        self.caution.timing(now, &self.state.settings.timing, &state.settings.timing);
         self.state = state;
     }
 
@@ -323,7 +344,7 @@ impl Director {
             // The first judgement waits for the state that the office made.
             self.observing = Some(Flight { id, applied: Some(index), since: now });
         }
-        for flight in [&mut self.observing, &mut self.claiming, &mut self.recording_voters] {
+        for flight in self.flights() {
             if let Some(flight) = flight.as_mut().filter(|flight| flight.id == done) {
                 flight.applied = Some(index);
             }
@@ -337,11 +358,22 @@ impl Director {
         {
             out.push(office_command(id, office, continuity));
         }
-        for flight in [&mut self.observing, &mut self.claiming, &mut self.recording_voters] {
+        for flight in self.flights() {
             if flight.is_some_and(|flight| flight.id == lost) {
                 *flight = None;
             }
         }
+    }
+
+    /// Everything that is under way.
+    fn flights(&mut self) -> [&mut Option<Flight>; 5] {
+        [
+            &mut self.observing,
+            &mut self.claiming,
+            &mut self.recording_voters,
+            &mut self.managing,
+            &mut self.evicting,
+        ]
     }
 
     fn act(&mut self, now: Instant, out: &mut Vec<Output>) {
@@ -379,6 +411,7 @@ impl Director {
     fn serve(&mut self, now: Instant, office: Office, out: &mut Vec<Output>) {
         self.land(now);
         self.observe(now, office, out);
+        self.manage(now, office, out);
         self.hand_out_alerts(now, office, out);
         self.keep_voters(now, office, out);
     }
@@ -388,7 +421,7 @@ impl Director {
     fn land(&mut self, now: Instant) {
         let patience = self.timing().interval() / 2;
         let revision = self.state.revision;
-        for flight in [&mut self.observing, &mut self.claiming, &mut self.recording_voters] {
+        for flight in self.flights() {
             let landed = flight.is_some_and(|flight| {
                 let late = now - flight.since >= patience;
                 flight.applied.is_some_and(|index| revision >= index || late)

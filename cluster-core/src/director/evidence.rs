@@ -1,0 +1,306 @@
+//! When is it certain that a node has let go of its groups, and what is done if it never is.
+//!
+//! A lease is granted by the beats of the director's own guard and by nothing else, so only what
+//! that guard heard counts: what it granted last, it granted for a request that it heard. A
+//! predecessor may have granted until the moment of the election. Hence a lease that was held is
+//! over at `max(elected, last heard) + lease`, and the release done at `+ release_max`
+//! ([`let_go_after`]); both with the clocks' drift in them.
+//!
+//! What the guard has heard since its last report is not known here. It need not be: the report must
+//! show that the lease was over *by then*. A node that is heard later is granted a new lease, in a
+//! new epoch, in which it holds nothing of before.
+//!
+//! Nothing is concluded
+//! - from a report that is old, or whose guard doubts itself;
+//! - within a moment ([`held_up`]) after this director was held up itself: what it was not told
+//!   meanwhile waits to be read. For the same reason a report counts as that much older than it
+//!   looks;
+//! - where neither the kernel nor a watchdog stands behind the release, unless the operator trusts
+//!   guards. Then the node is fenced, or an operator has to say that it is off.
+
+use std::time::Duration;
+
+use crate::command::{Command, GroupCommand};
+use crate::event::Fencing;
+use crate::group::GroupState;
+use crate::id::NodeNumber;
+use crate::model::{AgentStatus, HostStatus, Timing};
+use crate::takeover::{Backing, LetGo, let_go_after};
+use crate::time::Instant;
+
+use super::manager::{Due, Duty, Seen};
+use super::{Director, Office};
+
+/// The wait after the first failed call of a fence agent; doubled with each further one.
+const FENCE_PAUSE: Duration = Duration::from_secs(5);
+
+/// The longest such wait.
+const FENCE_PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// How long a caller may take over the fence agent's time limit.
+const FENCE_GRACE: Duration = Duration::from_secs(30);
+
+/// For how long a change of timers is not trusted: a node that lags behind uses the old ones.
+const OLD_TIMING: Duration = Duration::from_secs(60);
+
+/// What is known of a node's silence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Silence {
+    /// No lease that was granted for anything earlier than this can be extended.
+    heard: Instant,
+    /// Until when it is known that nothing was heard.
+    known: Instant,
+}
+
+/// How long this director has been awake, and which timers were in force lately.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Caution {
+    last_step: Instant,
+    awake: Instant,
+    /// The longest wait of timers that were replaced, and until when it counts.
+    old: Option<(Timing, Instant)>,
+}
+
+impl Caution {
+    /// Takes note of a step. A director that is called late was held up.
+    pub(super) fn step(&mut self, now: Instant, timing: &Timing) {
+        if now - self.last_step > held_up(timing) {
+            self.awake = now;
+        }
+        self.last_step = now;
+    }
+
+    /// Takes note of new timers; the slower ones count for a while.
+    pub(super) fn timing(&mut self, now: Instant, before: &Timing, after: &Timing) {
+        let until = now + OLD_TIMING;
+        if let_go_after(before) > let_go_after(after) {
+            self.old = Some((*before, until));
+        }
+    }
+
+    /// The timers that must be reckoned with.
+    fn slowest(&self, now: Instant, timing: &Timing) -> Timing {
+        match self.old {
+            Some((old, until)) if now < until && let_go_after(&old) > let_go_after(timing) => old,
+            _ => *timing,
+        }
+    }
+
+    fn is_awake(&self, now: Instant, timing: &Timing) -> bool {
+        now - self.awake >= held_up(timing)
+    }
+}
+
+/// The longest time between two steps of a director that is not held up; so long may a report have
+/// waited to be read.
+fn held_up(timing: &Timing) -> Duration {
+    timing.interval().max(Duration::from_millis(50))
+}
+
+/// When a lease is certainly over, the release not counted.
+const fn lease_over(timing: &Timing) -> Duration {
+    Duration::from_millis(timing.lease_ms + timing.lease_ms / 100 + 1)
+}
+
+fn before(at: Instant, by: Duration) -> Instant {
+    let by = u64::try_from(by.as_micros()).unwrap_or(u64::MAX);
+    Instant::from_micros(at.as_micros().saturating_sub(by))
+}
+
+impl Director {
+    /// Nodes that are away while something of a group may be active there. What a forced stop left
+    /// running knows no lease.
+    fn holders_away(&self) -> Vec<NodeNumber> {
+        let away = |node: &NodeNumber| {
+            let host = self.state.nodes.get(node).map(|node| node.host);
+            matches!(host, Some(HostStatus::Down | HostStatus::Disconnected))
+        };
+        self.holders(|state| state != GroupState::Unmanaged).into_iter().filter(away).collect()
+    }
+
+    /// Nodes with an instance in a state that `wanted` knows.
+    fn holders(&self, wanted: impl Fn(GroupState) -> bool) -> Vec<NodeNumber> {
+        let instances = self.state.groups.values().flat_map(|group| &group.instances);
+        let mut nodes: Vec<NodeNumber> = instances
+            .filter(|(_, instance)| wanted(instance.state))
+            .map(|(node, _)| *node)
+            .collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        nodes
+    }
+
+    fn backing(&self, node: NodeNumber) -> Backing {
+        self.state.manager.members.get(&node).map_or(Backing::None, |member| member.backing)
+    }
+
+    /// Whether the end of a node's lease is evidence enough.
+    fn lease_suffices(&self, node: NodeNumber) -> bool {
+        let options = &self.state.definition.manager;
+        !options.fence_always && (options.trust_guard || self.backing(node) != Backing::None)
+    }
+
+    /// Leases that are over, or will be if nothing is heard.
+    pub(super) fn evictions(&self, now: Instant, office: Office) -> Vec<Due> {
+        let leased = self.holders_away().into_iter().filter(|node| self.lease_suffices(*node));
+        leased.filter_map(|node| self.eviction(now, office, node)).collect()
+    }
+
+    fn eviction(&self, now: Instant, office: Office, node: NodeNumber) -> Option<Due> {
+        let silence = self.silence(now, office, node)?;
+        let timing = self.caution.slowest(now, self.timing());
+        let over = silence.heard + lease_over(&timing);
+        let at = silence.heard + let_go_after(&timing);
+        // The report that shows it has not come yet; it is looked at when it does, or at a tick.
+        if silence.known < over && at <= now {
+            return None;
+        }
+        let silent_ms = u64::try_from((now - silence.heard).as_millis()).unwrap_or(u64::MAX);
+        let evidence = LetGo::LeaseOver { silent_ms, backing: self.backing(node) };
+        let command = Command::Group(GroupCommand::Evict { node, evidence });
+        Some(Due { duty: Duty::Evict(node), command, at })
+    }
+
+    /// What this node's own guard says about another's silence.
+    fn silence(&self, now: Instant, office: Office, node: NodeNumber) -> Option<Silence> {
+        let own = self.arrivals.get(&office.me)?;
+        let fresh = now - own.at < self.timing().detect();
+        let awake = self.caution.is_awake(now, self.timing());
+        if !fresh || !awake || own.report.self_suspect || node == office.me {
+            return None;
+        }
+        let links = own.report.links.iter().filter(|link| link.peer == node);
+        let heard = links.filter_map(|link| link.silent).map(|silent| before(own.at, silent)).max();
+        // What an earlier run of the guard granted, it granted before this one reported.
+        let heard = heard.unwrap_or(own.first).max(office.since);
+        Some(Silence { heard, known: before(own.at, held_up(self.timing())) })
+    }
+
+    /// Nodes that have to be fenced, and takeovers that have to wait.
+    pub(super) fn fence_duties(&self, now: Instant, office: Office) -> Vec<Due> {
+        let mut dues = Vec::new();
+        if self.state.manager.maintenance {
+            return dues;
+        }
+        for node in self.holders_away() {
+            if let Some(why) = self.lease_is_no_help(now, office, node) {
+                dues.extend(self.fence_or_wait(now, office, node, &why));
+            }
+        }
+        for node in self.holders(|state| state == GroupState::Error) {
+            let there = self.state.nodes.get(&node).is_some_and(|n| n.host == HostStatus::Up);
+            if there && self.can_be_fenced(node) {
+                dues.extend(self.fence_or_wait(now, office, node, "it cannot release a group"));
+            }
+        }
+        dues
+    }
+
+    /// Why the end of a lease will not do, if it will not.
+    fn lease_is_no_help(&self, now: Instant, office: Office, node: NodeNumber) -> Option<String> {
+        if self.state.definition.manager.fence_always {
+            return Some("the configuration demands that it is fenced".into());
+        }
+        if !self.lease_suffices(node) {
+            return Some("nothing but its guard stands behind its release".into());
+        }
+        let patience = self.timing().detect() * 10;
+        let late = self.watch.since(&Seen::Away(node)).is_some_and(|at| now - at >= patience);
+        let heard = self.silence(now, office, node)?.heard;
+        (late && now - heard < let_go_after(self.timing()))
+            .then(|| "it is still heard, though it cannot be reached".into())
+    }
+
+    fn can_be_fenced(&self, node: NodeNumber) -> bool {
+        let manager = &self.state.manager;
+        let maintained = manager.members.get(&node).is_some_and(|member| member.maintenance);
+        self.state.definition.fencing.contains_key(&node) && !maintained
+    }
+
+    fn fence_or_wait(&self, now: Instant, office: Office, node: NodeNumber, why: &str) -> Vec<Due> {
+        if !self.can_be_fenced(node) {
+            return vec![self.waits(now, node, format!("{why}, and it cannot be fenced"))];
+        }
+        let asked = self.state.manager.fencing.get(&node);
+        let mut dues = Vec::new();
+        if let Some(failure) = asked.and_then(|asked| asked.failure.as_ref()) {
+            dues.push(self.waits(now, node, format!("{why}; fencing failed: {failure}")));
+        }
+        match self.caller(office, node, asked) {
+            None => dues.push(self.waits(now, node, format!("{why}; nobody can fence it"))),
+            Some(by) => dues.extend(self.fence(now, node, by, asked)),
+        }
+        dues
+    }
+
+    /// Who calls the agent: this node, and in further attempts the others in turn.
+    fn caller(
+        &self,
+        office: Office,
+        node: NodeNumber,
+        asked: Option<&Fencing>,
+    ) -> Option<NodeNumber> {
+        let mut able: Vec<NodeNumber> =
+            self.state.manager.joined().filter(|by| *by != node && self.can_call(*by)).collect();
+        able.sort_by_key(|by| (*by != office.me, *by));
+        let attempt = asked.map_or(0, |asked| asked.attempt as usize);
+        let turn = attempt.checked_rem(able.len())?;
+        able.rotate_left(turn);
+        let other = |by: &&NodeNumber| asked.is_none_or(|asked| asked.by != **by);
+        able.iter().find(other).or(able.first()).copied()
+    }
+
+    fn can_call(&self, by: NodeNumber) -> bool {
+        self.state
+            .nodes
+            .get(&by)
+            .is_some_and(|node| node.host == HostStatus::Up && node.agent == AgentStatus::Running)
+    }
+
+    /// The next call of the agent: at once, when the last one failed and a while has passed, or
+    /// when who was asked cannot do it.
+    fn fence(
+        &self,
+        now: Instant,
+        node: NodeNumber,
+        by: NodeNumber,
+        asked: Option<&Fencing>,
+    ) -> Option<Due> {
+        let attempt = asked.map_or(0, |asked| asked.attempt);
+        let at = match asked {
+            None => now,
+            Some(asked) if asked.failure.is_none() && !self.can_call(asked.by) => now,
+            Some(asked) => {
+                let seen = Seen::Fence(node, attempt, asked.failure.is_some());
+                let pause = match asked.failure {
+                    Some(_) => fence_pause(attempt),
+                    None => self.fence_timeout(node),
+                };
+                self.watch.since(&seen)? + pause
+            }
+        };
+        let command = Command::Group(GroupCommand::Fence { node, by });
+        Some(Due { duty: Duty::Fence(node, attempt), command, at })
+    }
+
+    fn fence_timeout(&self, node: NodeNumber) -> Duration {
+        let limit = self.state.definition.fencing.get(&node).map_or(0, |def| def.timeout_ms);
+        Duration::from_millis(limit) + FENCE_GRACE
+    }
+
+    /// That a takeover waits is said once for each incident.
+    fn waits(&self, now: Instant, node: NodeNumber, why: String) -> Due {
+        let known = self.state.nodes.get(&node);
+        let incident = known.and_then(|node| node.incident).unwrap_or_default();
+        let name = self.state.node_name(node);
+        let why = format!("{why}; if it is certainly off: vedette node confirm-off {name}");
+        let command = Command::Group(GroupCommand::Waits { node, why });
+        Due { duty: Duty::Waits(node, incident), command, at: now }
+    }
+}
+
+/// How long to wait after a failed attempt.
+fn fence_pause(attempt: u32) -> Duration {
+    let doubled = FENCE_PAUSE.saturating_mul(1 << attempt.saturating_sub(1).min(8));
+    doubled.min(FENCE_PAUSE_MAX)
+}

@@ -1,0 +1,686 @@
+//! What the director does for the manager, in virtual time: when it votes, evicts, fences, gives up.
+//!
+//! A [`World`] is one director with its guard: the guard reports every beat what it heard, every
+//! proposal is answered at once, and nothing changes the state but the test.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::command::{Command, ConfigCommand, GroupCommand, ManagerCommand};
+use crate::definition::{DocumentVersion, FenceDef, ManagerOptions, PendingDocument};
+use crate::director::{Director, Input, Output};
+use crate::event::{Event, Fencing, ManagerState, Member, Running, Stage, Trigger};
+use crate::fixture::Fixture;
+use crate::group::{Group, GroupState, Instance};
+use crate::id::{NetworkNumber, NodeNumber, Session};
+use crate::model::{HostStatus, Timing};
+use crate::observation::{LinkView, Report};
+use crate::placement::Plan;
+use crate::rules::Program;
+use crate::state::{ClusterState, Outcome};
+use crate::takeover::{Backing, LetGo, let_go_after};
+use crate::time::{Instant, WallTime};
+
+const ME: NodeNumber = NodeNumber(1);
+const DEAD: NodeNumber = NodeNumber(3);
+
+/// Silence that suffices with the usual timers.
+const ENOUGH: u64 = 1_109;
+
+/// A director, its guard and its clock in milliseconds.
+struct World {
+    director: Director,
+    state: ClusterState,
+    now: u64,
+    term: u64,
+    sequence: u64,
+    /// When the guard heard each node last; nodes that it never heard are not in its report.
+    heard: BTreeMap<NodeNumber, u64>,
+    /// Whether the guard doubts itself, and whether its reports arrive.
+    suspect: bool,
+    reports: bool,
+    answers: bool,
+    /// What was proposed on entering office.
+    first: Vec<(u64, Command)>,
+}
+
+/// Three nodes; a group is on n3, whose kernel stands behind its release, and n3 is DOWN.
+fn takeover() -> ClusterState {
+    let mut state = Fixture::settled(3).state;
+    state.manager = Default::default();
+    state.alerts.clear();
+    for node in state.nodes.keys() {
+        state.manager.members.insert(*node, member());
+    }
+    hold(&mut state, DEAD, GroupState::Online);
+    set_host(&mut state, DEAD, HostStatus::Down);
+    state
+}
+
+fn member() -> Member {
+    Member {
+        state: ManagerState::Stable,
+        since: WallTime::default(),
+        joined: true,
+        stopped: None,
+        maintenance: false,
+        backing: Backing::Kernel,
+        session: Session(1),
+        epoch: 1,
+    }
+}
+
+fn hold(state: &mut ClusterState, node: NodeNumber, how: GroupState) {
+    let (since, resources) = (WallTime::default(), BTreeMap::new());
+    let mut group = Group::default();
+    group.instances.insert(node, Instance { state: how, token: 1, since, resources });
+    state.groups.insert(format!("group{node}"), group);
+}
+
+fn set_host(state: &mut ClusterState, node: NodeNumber, host: HostStatus) {
+    if let Some(node) = state.nodes.get_mut(&node) {
+        node.host = host;
+    }
+}
+
+fn fence_agent(state: &mut ClusterState, node: NodeNumber) {
+    let def = FenceDef {
+        agent: "fence_test".into(),
+        options: BTreeMap::new(),
+        action: "off".into(),
+        timeout_ms: 20_000,
+    };
+    state.definition.fencing.insert(node, def);
+}
+
+fn backing(state: &mut ClusterState, node: NodeNumber, backing: Backing) {
+    if let Some(member) = state.manager.members.get_mut(&node) {
+        member.backing = backing;
+    }
+}
+
+/// In office since 0 ms, n3 not heard since `heard` (which may lie before the election).
+fn world(state: ClusterState) -> World {
+    let mut world = World {
+        director: Director::new(Arc::new(state.clone())),
+        state,
+        now: 10_000,
+        term: 1,
+        sequence: 0,
+        heard: BTreeMap::from([(NodeNumber(2), 10_000), (DEAD, 10_000)]),
+        suspect: false,
+        reports: true,
+        answers: true,
+        first: Vec::new(),
+    };
+    world.report();
+    world.elect();
+    world
+}
+
+impl World {
+    fn elect(&mut self) {
+        let (term, me, session) = (self.term, ME, Session(70));
+        self.term += 1;
+        let first = self.tell(Input::Elected { term, me, session, own_continuity: true });
+        self.first.extend(first.into_iter().map(|command| (self.now, command)));
+    }
+
+    fn report(&mut self) -> Vec<Command> {
+        self.sequence += 1;
+        let silent = |at: &u64| Duration::from_millis(self.now - at);
+        let link = |(peer, at): (&NodeNumber, &u64)| LinkView {
+            peer: *peer,
+            network: NetworkNumber(1),
+            inbound: silent(at) < Duration::from_secs(1),
+            outbound: silent(at) < Duration::from_secs(1),
+            silent: Some(silent(at)),
+            rtt_us: None,
+            lost: 0,
+            received: 1,
+        };
+        let report = Report {
+            observer: ME,
+            session: Session(1),
+            sequence: self.sequence,
+            self_suspect: self.suspect,
+            lease: true,
+            released: false,
+            continuity: true,
+            agent: crate::model::AgentStatus::Running,
+            peers: Vec::new(),
+            links: self.heard.iter().map(link).collect(),
+            interfaces: Vec::new(),
+        };
+        self.tell(Input::Report(Arc::new(report)))
+    }
+
+    /// Tells the director something, and answers what it proposes about managers and groups.
+    fn tell(&mut self, input: Input) -> Vec<Command> {
+        let mut out = Vec::new();
+        self.director.handle(Instant::from_millis(self.now), input, &mut out);
+        self.answer(out)
+    }
+
+    fn answer(&mut self, out: Vec<Output>) -> Vec<Command> {
+        let mut commands = Vec::new();
+        for output in out {
+            let Output::Propose { id, command } = output else { continue };
+            let outcome = Outcome::Applied { index: 0 };
+            let ours =
+                matches!(command, Command::Manager(_) | Command::Group(_) | Command::Config(_));
+            // What the director makes of the wiring is not the matter here: it gets no answer.
+            if ours && self.answers || matches!(command, Command::Office { .. }) {
+                let more = self.tell(Input::Proposed { id, outcome });
+                commands.extend(more);
+            }
+            if ours {
+                commands.push(command);
+            }
+        }
+        commands
+    }
+
+    fn change(&mut self, with: impl FnOnce(&mut ClusterState)) -> Vec<Command> {
+        with(&mut self.state);
+        self.state.revision += 1;
+        self.tell(Input::State(Arc::new(self.state.clone())))
+    }
+
+    /// Lets time pass until `until`; answers what was proposed, and when.
+    fn run(&mut self, until: u64) -> Vec<(u64, Command)> {
+        let mut all = std::mem::take(&mut self.first);
+        while self.now < until {
+            self.now += 1;
+            let mut commands = Vec::new();
+            if self.reports && self.now.is_multiple_of(200) {
+                commands.extend(self.report());
+            }
+            let now = Instant::from_millis(self.now);
+            if self.director.deadline().is_some_and(|at| at <= now) {
+                let mut out = Vec::new();
+                self.director.on_timeout(now, &mut out);
+                commands.extend(self.answer(out));
+            }
+            all.extend(commands.into_iter().map(|command| (self.now, command)));
+        }
+        all
+    }
+
+    /// When the first eviction was proposed until then.
+    fn evicted(&mut self, until: u64) -> Option<u64> {
+        let proposed = self.run(until);
+        let evict = |(_, command): &&(u64, Command)| {
+            matches!(command, Command::Group(GroupCommand::Evict { .. }))
+        };
+        proposed.iter().find(evict).map(|(at, _)| *at)
+    }
+}
+
+fn fences(proposed: &[(u64, Command)]) -> Vec<(u64, u16, u16)> {
+    let fence = |(at, command): &(u64, Command)| match command {
+        Command::Group(GroupCommand::Fence { node, by }) => Some((*at, node.0, by.0)),
+        _ => None,
+    };
+    proposed.iter().filter_map(fence).collect()
+}
+
+fn waits(proposed: &[(u64, Command)]) -> Vec<String> {
+    let why = |(_, command): &(u64, Command)| match command {
+        Command::Group(GroupCommand::Waits { node: DEAD, why }) => Some(why.clone()),
+        _ => None,
+    };
+    proposed.iter().filter_map(why).collect()
+}
+
+/// Invariant 8: no eviction before `max(elected, last heard) + let_go_after`, whenever the node was
+/// heard last; and not long after it either.
+#[test]
+fn a_lease_is_over_when_nobody_can_have_extended_it() {
+    assert_eq!(let_go_after(&Timing::DEFAULT), Duration::from_millis(ENOUGH));
+    for heard in [1_000, 8_000, 9_990, 10_000, 10_001, 10_150, 10_399, 10_777, 12_000, 13_456] {
+        let mut world = world(takeover());
+        world.heard.insert(DEAD, heard.min(10_000));
+        let mut evicted = None;
+        // Heard until then, and not any more.
+        while world.now < heard && evicted.is_none() {
+            world.heard.insert(DEAD, world.now);
+            evicted = world.evicted(world.now + 1);
+        }
+        assert_eq!(evicted, None, "evicted while it is heard until {heard}");
+        world.heard.insert(DEAD, heard);
+        let allowed = heard.max(10_000) + ENOUGH;
+        let at = world.evicted(20_000);
+        let at = at.unwrap_or_else(|| panic!("never evicted, last heard at {heard}"));
+        assert!(at >= allowed, "heard at {heard}, evicted at {at}, allowed at {allowed}");
+        assert!(at <= allowed + 200, "heard at {heard}, evicted at {at}, allowed at {allowed}");
+    }
+}
+
+/// Clocks whose rates differ by one percent: the node's lease and its release end before.
+#[test]
+fn the_margin_covers_the_drift_of_clocks() {
+    for timing in [Timing::DEFAULT, Timing::FAST] {
+        let on_a_slow_clock = (timing.lease_ms as f64) * 1.01 + timing.release_max_ms as f64;
+        assert!(let_go_after(&timing).as_secs_f64() * 1_000.0 > on_a_slow_clock);
+    }
+}
+
+#[test]
+fn the_evidence_says_how_long_and_what_stands_behind_it() {
+    let mut world = world(takeover());
+    world.heard.insert(DEAD, 9_000);
+    let proposed = world.run(12_000);
+    let evidence = proposed.iter().find_map(|(at, command)| match command {
+        Command::Group(GroupCommand::Evict { node: DEAD, evidence }) => Some((*at, evidence)),
+        _ => None,
+    });
+    let (at, evidence) = evidence.expect("an eviction");
+    let silent_ms = at - 10_000;
+    assert_eq!(*evidence, LetGo::LeaseOver { silent_ms, backing: Backing::Kernel });
+}
+
+/// A report that is old proves nothing, however silent the node was in it.
+#[test]
+fn a_guard_that_does_not_report_is_no_evidence() {
+    let mut world = world(takeover());
+    world.heard.insert(DEAD, 1_000);
+    assert_eq!(world.evicted(10_600), None);
+    world.reports = false;
+    assert_eq!(world.evicted(30_000), None);
+}
+
+#[test]
+fn a_guard_that_doubts_itself_is_no_evidence() {
+    let mut world = world(takeover());
+    world.heard.insert(DEAD, 1_000);
+    world.suspect = true;
+    assert_eq!(world.evicted(30_000), None);
+    world.suspect = false;
+    assert!(world.evicted(31_000).is_some());
+}
+
+/// A node that the guard knows nothing of: the time in office counts.
+#[test]
+fn a_node_that_was_never_heard_has_what_the_predecessor_granted() {
+    let mut world = world(takeover());
+    world.heard.remove(&DEAD);
+    let at = world.evicted(20_000).expect("an eviction");
+    assert!((10_000 + ENOUGH..10_000 + ENOUGH + 200).contains(&at), "{at}");
+}
+
+/// A new director counts from its election, however long it has heard nothing.
+#[test]
+fn a_new_director_waits_for_what_its_predecessor_may_have_granted() {
+    let mut world = world(takeover());
+    world.tell(Input::Deposed);
+    world.heard.insert(DEAD, 9_000);
+    assert_eq!(world.evicted(15_000), None, "not in office");
+    world.elect();
+    let at = world.evicted(20_000).expect("an eviction");
+    assert!((15_000 + ENOUGH..15_000 + ENOUGH + 200).contains(&at), "{at}");
+}
+
+/// A director that was held up reads first what was said to it meanwhile.
+#[test]
+fn a_director_that_was_held_up_does_not_evict_at_once() {
+    let mut world = world(takeover());
+    world.heard.insert(DEAD, 1_000);
+    assert_eq!(world.evicted(10_900), None);
+    world.now = 12_000;
+    let late = world.report();
+    assert!(late.is_empty(), "{late:?}");
+    world.heard.insert(DEAD, 11_500);
+    assert_eq!(world.evicted(11_500 + ENOUGH - 1), None);
+    assert!(world.evicted(11_500 + ENOUGH + 300).is_some());
+}
+
+/// After timers were made shorter, a node that lags behind still uses the longer ones.
+#[test]
+fn replaced_timers_count_for_a_while() {
+    let mut world = world(takeover());
+    world.change(|state| state.settings.timing = Timing::FAST);
+    let mut at = None;
+    while at.is_none() && world.now < 20_000 {
+        at = world.evicted(world.now + 1);
+        if world.now.is_multiple_of(20) {
+            world.report();
+        }
+        world.heard.insert(DEAD, 10_000);
+    }
+    let at = at.expect("an eviction");
+    assert!(at >= 10_000 + ENOUGH, "{at}");
+}
+
+/// UP and NETPAR nodes are alive; UNMANAGED knows no lease.
+#[test]
+fn only_what_has_a_lease_is_evicted_and_only_from_nodes_that_are_away() {
+    for (host, how, expected) in [
+        (HostStatus::Down, GroupState::Online, true),
+        (HostStatus::Disconnected, GroupState::Online, true),
+        (HostStatus::Down, GroupState::Error, true),
+        (HostStatus::Down, GroupState::Unmanaged, false),
+        (HostStatus::Netpar, GroupState::Online, false),
+        (HostStatus::Unknown, GroupState::Online, false),
+        (HostStatus::Up, GroupState::Online, false),
+    ] {
+        let mut state = takeover();
+        set_host(&mut state, DEAD, host);
+        hold(&mut state, DEAD, how);
+        let mut world = world(state);
+        world.heard.insert(DEAD, 9_000);
+        assert_eq!(world.evicted(13_000).is_some(), expected, "{host} {how}");
+    }
+}
+
+/// Nothing that is under way holds an eviction up.
+#[test]
+fn an_eviction_does_not_wait_for_other_proposals() {
+    let mut state = takeover();
+    queue(&mut state, 1, Trigger::NodeDown { node: DEAD, stop: None });
+    let mut world = world(state);
+    world.heard.insert(DEAD, 9_000);
+    world.answers = false;
+    let at = world.evicted(20_000).expect("an eviction");
+    assert!(at < 10_000 + ENOUGH + 200, "{at}");
+}
+
+#[test]
+fn an_eviction_that_changed_nothing_is_not_repeated_without_a_pause() {
+    let mut world = world(takeover());
+    world.heard.insert(DEAD, 9_000);
+    let proposed = world.run(13_000);
+    assert!((2..=10).contains(&proposed.len()), "{proposed:?}");
+}
+
+/// Without anything behind the guard's release the takeover waits, and that is said once.
+#[test]
+fn without_backing_and_fencing_the_takeover_waits() {
+    let mut state = takeover();
+    backing(&mut state, DEAD, Backing::None);
+    let mut world = world(state);
+    world.heard.insert(DEAD, 9_000);
+    let proposed = world.run(20_000);
+    let why = "nothing but its guard stands behind its release, and it cannot be fenced; if it is \
+               certainly off: vedette node confirm-off n3";
+    assert_eq!(waits(&proposed), [why]);
+    assert_eq!(proposed.len(), 1, "{proposed:?}");
+    let said = world.change(|state| {
+        if let Some(node) = state.nodes.get_mut(&DEAD) {
+            node.incident = Some(99);
+        }
+    });
+    assert_eq!(said.len(), 1, "another incident: {said:?}");
+}
+
+#[test]
+fn a_guard_may_be_trusted() {
+    let mut state = takeover();
+    backing(&mut state, DEAD, Backing::None);
+    state.definition.manager = ManagerOptions { trust_guard: true, ..Default::default() };
+    let mut world = world(state);
+    world.heard.insert(DEAD, 9_000);
+    assert!(world.evicted(13_000).is_some_and(|at| at >= 10_000 + ENOUGH));
+}
+
+/// Fencing is asked of the director; with a lease that suffices it is not asked for.
+#[test]
+fn a_node_is_fenced_where_its_lease_proves_nothing() {
+    let mut state = takeover();
+    fence_agent(&mut state, DEAD);
+    let mut trusted = world(state.clone());
+    trusted.heard.insert(DEAD, 9_000);
+    assert_eq!(fences(&trusted.run(13_000)), []);
+
+    backing(&mut state, DEAD, Backing::None);
+    let mut world = world(state);
+    world.heard.insert(DEAD, 9_000);
+    let proposed = world.run(10_150);
+    assert!(matches!(fences(&proposed)[..], [(_, 3, 1)]), "{proposed:?}");
+    world.change(|state| asked(state, 1, ME, None));
+    assert_eq!(world.run(10_150 + 49_000), [], "who was asked has time");
+    let late = fences(&world.run(10_150 + 51_000));
+    assert!(matches!(late[..], [(_, 3, 2), ..]), "then another is asked: {late:?}");
+}
+
+#[test]
+fn fencing_may_be_demanded() {
+    let mut state = takeover();
+    state.definition.manager = ManagerOptions { fence_always: true, ..Default::default() };
+    let mut without = world(state.clone());
+    without.heard.insert(DEAD, 9_000);
+    let said = without.run(14_000);
+    assert_eq!((waits(&said).len(), said.len()), (1, 1), "{said:?}");
+
+    fence_agent(&mut state, DEAD);
+    let mut world = world(state);
+    world.heard.insert(DEAD, 9_000);
+    let proposed = world.run(10_100);
+    assert!(matches!(fences(&proposed)[..], [(_, 3, 1)]), "{proposed:?}");
+    assert_eq!(world.evicted(14_000), None, "the lease is not enough");
+}
+
+/// After a failure another node tries, later each time, and an operator is told.
+#[test]
+fn fencing_that_failed_is_tried_again_by_another() {
+    let mut state = takeover();
+    fence_agent(&mut state, DEAD);
+    backing(&mut state, DEAD, Backing::None);
+    asked(&mut state, 1, ME, Some("exit status 1"));
+    let mut world = world(state);
+    let proposed = world.run(16_000);
+    let first = fences(&proposed);
+    assert!(matches!(first[..], [(15_000..15_200, 3, 2), ..]), "{first:?}");
+    assert_eq!(waits(&proposed).len(), 1);
+    let now = world.now;
+    world.change(|state| asked(state, 2, NodeNumber(2), Some("exit status 1")));
+    let second = fences(&world.run(now + 11_000));
+    assert!(matches!(second[..], [(at, 3, 1), ..] if at >= now + 10_000), "{second:?}");
+}
+
+fn asked(state: &mut ClusterState, attempt: u32, by: NodeNumber, failure: Option<&str>) {
+    let (since, failure) = (WallTime::default(), failure.map(Into::into));
+    state.manager.fencing.insert(DEAD, Fencing { by, attempt, since, failure });
+}
+
+#[test]
+fn another_is_asked_at_once_if_the_caller_dies() {
+    let mut state = takeover();
+    fence_agent(&mut state, DEAD);
+    backing(&mut state, DEAD, Backing::None);
+    asked(&mut state, 1, NodeNumber(2), None);
+    let mut world = world(state);
+    assert_eq!(world.run(11_000), []);
+    let proposed = world.change(|state| set_host(state, NodeNumber(2), HostStatus::Down));
+    let by_me = Command::Group(GroupCommand::Fence { node: DEAD, by: ME });
+    assert!(proposed.contains(&by_me), "{proposed:?}");
+}
+
+/// A node that is there and cannot release a group is fenced, if that is configured.
+#[test]
+fn a_node_that_cannot_release_is_fenced() {
+    let mut state = takeover();
+    set_host(&mut state, DEAD, HostStatus::Up);
+    hold(&mut state, DEAD, GroupState::Error);
+    let mut without = world(state.clone());
+    assert_eq!(without.run(12_000), []);
+    fence_agent(&mut state, DEAD);
+    let mut world = world(state.clone());
+    assert!(matches!(fences(&world.run(10_100))[..], [(_, 3, 1)]));
+    state.manager.maintenance = true;
+    let mut maintained = self::world(state);
+    assert_eq!(maintained.run(12_000), [], "maintenance of the cluster");
+}
+
+/// DISCONNECTED: it is heard, so its lease may be held; after a while an operator is told.
+#[test]
+fn a_node_that_is_heard_though_not_reached_is_not_evicted() {
+    let mut state = takeover();
+    set_host(&mut state, DEAD, HostStatus::Disconnected);
+    let mut world = world(state);
+    let mut proposed = Vec::new();
+    while world.now < 22_000 {
+        world.heard.insert(DEAD, world.now);
+        proposed.extend(world.run(world.now + 100));
+    }
+    assert_eq!((waits(&proposed).len(), proposed.len()), (1, 1), "{proposed:?}");
+    assert!(proposed[0].0 >= 20_000, "{proposed:?}");
+}
+
+fn queue(state: &mut ClusterState, id: u64, trigger: Trigger) {
+    let (at, cause) = (WallTime::default(), String::new());
+    state.manager.last_event = id;
+    state.manager.queue.push(Event { id, trigger, at, cause, incident: id });
+    state.manager.queue.sort_by_key(|event| event.trigger.rank());
+}
+
+fn votes(proposed: &[(u64, Command)]) -> Vec<(u64, u64)> {
+    let vote = |(at, command): &(u64, Command)| match command {
+        Command::Manager(ManagerCommand::BeginVote { event }) => Some((*at, *event)),
+        _ => None,
+    };
+    proposed.iter().filter_map(vote).collect()
+}
+
+fn quiet() -> ClusterState {
+    let mut state = takeover();
+    state.groups.clear();
+    state
+}
+
+/// H12: the vote begins when the queue has been quiet, with its first event.
+#[test]
+fn the_queue_settles_before_a_vote() {
+    let mut world = world(quiet());
+    assert_eq!(world.run(11_000), []);
+    world.change(|state| queue(state, 1, Trigger::NetworkDown(NetworkNumber(1))));
+    assert_eq!(votes(&world.run(11_030)), []);
+    world.change(|state| queue(state, 2, Trigger::NodeUp(NodeNumber(2))));
+    assert_eq!(votes(&world.run(11_079)), [], "the newest counts");
+    assert_eq!(votes(&world.run(11_100)), [(11_080, 2)], "the first of the queue, on time");
+}
+
+#[test]
+fn the_time_to_settle_can_be_configured() {
+    let mut state = quiet();
+    state.definition.manager.settle_ms = Some(2_000);
+    let mut world = world(state);
+    world.change(|state| queue(state, 1, Trigger::NodeUp(NodeNumber(2))));
+    assert_eq!(votes(&world.run(11_999)), []);
+    assert_eq!(votes(&world.run(12_100)), [(12_000, 1)]);
+}
+
+#[test]
+fn there_is_no_vote_while_an_event_is_in_progress() {
+    let mut state = quiet();
+    state.manager.current = Some(running(Stage::Running));
+    queue(&mut state, 8, Trigger::NodeUp(NodeNumber(2)));
+    let mut world = world(state);
+    assert_eq!(votes(&world.run(14_000)), []);
+    world.change(|state| state.manager.current = None);
+    assert_eq!(votes(&world.run(14_001)).len() + votes(&world.run(14_200)).len(), 1);
+}
+
+fn running(stage: Stage) -> Running {
+    let mut state = ClusterState::default();
+    queue(&mut state, 7, Trigger::NetworkDown(NetworkNumber(1)));
+    let at = WallTime::default();
+    Running {
+        event: state.manager.queue.remove(0),
+        stage,
+        since: at,
+        began: at,
+        participants: BTreeSet::from([ME, NodeNumber(2)]),
+        approvals: BTreeSet::from([ME]),
+        program: Program::default(),
+        plan: Plan::default(),
+        phase: 1,
+        attempt: 0,
+        outcomes: BTreeMap::new(),
+        arrived: BTreeSet::from([ME]),
+        failed: BTreeSet::new(),
+        too_long: false,
+        skipped: false,
+        steps: Vec::new(),
+    }
+}
+
+fn expired(proposed: &[(u64, Command)]) -> Vec<(u64, u16, usize)> {
+    let expire = |(at, command): &(u64, Command)| match command {
+        Command::Manager(ManagerCommand::Expire { event: 7, phase, node, .. }) => {
+            Some((*at, node.0, *phase))
+        }
+        _ => None,
+    };
+    proposed.iter().filter_map(expire).collect()
+}
+
+#[test]
+fn a_node_that_does_not_vote_is_given_up() {
+    let mut state = quiet();
+    state.manager.current = Some(running(Stage::Voting));
+    let mut world = world(state);
+    assert_eq!(expired(&world.run(19_999)), [], "ten times the detection time");
+    assert_eq!(expired(&world.run(20_010)), [(20_000, 2, 1)]);
+}
+
+/// H18: a command may take as long as it may, its node a little longer; a new phase or attempt, or
+/// a new director, begins to wait anew.
+#[test]
+fn a_node_that_does_not_arrive_is_given_up() {
+    let mut state = quiet();
+    state.definition.manager.command_timeout_ms = 10_000;
+    state.definition.manager.too_long_ms = 1_000_000;
+    state.manager.current = Some(running(Stage::Running));
+    let mut world = world(state);
+    assert_eq!(expired(&world.run(30_000)), []);
+    world.change(|state| {
+        if let Some(running) = &mut state.manager.current {
+            running.attempt = 1;
+        }
+    });
+    assert_eq!(expired(&world.run(60_000)), []);
+    world.elect();
+    assert_eq!(expired(&world.run(99_999)), []);
+    assert_eq!(expired(&world.run(100_010)), [(100_000, 2, 1)]);
+    world.change(|state| state.manager.current = Some(running(Stage::Error)));
+    assert_eq!(expired(&world.run(200_000)), [], "an operator is asked");
+}
+
+/// H19: config_too_long, once.
+#[test]
+fn an_event_that_runs_too_long_is_reported() {
+    let mut state = quiet();
+    state.manager.current = Some(running(Stage::Running));
+    let mut world = world(state);
+    let told = |proposed: &[(u64, Command)]| -> Vec<u64> {
+        let too_long = Command::Manager(ManagerCommand::TooLong { event: 7 });
+        proposed.iter().filter(|(_, command)| *command == too_long).map(|(at, _)| *at).collect()
+    };
+    assert_eq!(told(&world.run(189_999)), [0; 0]);
+    assert_eq!(told(&world.run(190_010)), [190_000]);
+    world.change(|state| {
+        if let Some(running) = &mut state.manager.current {
+            running.too_long = true;
+        }
+    });
+    assert_eq!(told(&world.run(200_000)), [0; 0]);
+}
+
+/// H35: a node that does not verify a document does not hold it up for ever.
+#[test]
+fn a_document_that_is_not_verified_is_withdrawn() {
+    let mut state = quiet();
+    let at = WallTime::default();
+    let version =
+        DocumentVersion { text: String::new(), author: String::new(), comment: String::new(), at };
+    let asked = BTreeSet::from([ME, NodeNumber(2)]);
+    let findings = BTreeMap::from([(ME, Vec::new())]);
+    state.documents.pending = Some(PendingDocument { id: 5, version, asked, findings });
+    let mut world = world(state);
+    assert_eq!(world.run(39_999), []);
+    let why = "no answer from n2 in 30 s".to_owned();
+    let withdraw = Command::Config(ConfigCommand::Withdraw { proposal: 5, why });
+    assert_eq!(world.run(40_010), [(40_000, withdraw)]);
+}
