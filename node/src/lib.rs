@@ -1,6 +1,7 @@
 //! The shell that runs the core on a machine: guard, links, replicated log, peers, agent.
 
 pub mod cgroup;
+pub mod events;
 pub mod guard;
 pub mod hold;
 pub mod identity;
