@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use vedette_core::group::GroupState;
+use vedette_core::group::{GroupState, ResourceState};
 use vedette_core::id::NodeNumber;
 use vedette_core::model::{HostStatus, Severity};
 use vedette_core::record::{Code, Record, Subject};
@@ -400,10 +400,11 @@ impl Story<'_> {
 
     fn step(&self, place: usize) -> IncidentStepDoc {
         let record = self.records[place];
-        let (starts, duration) = match (record.duration_ms, lasting(record)) {
+        let (starts, duration) = match (length(record), lasting(record)) {
             (Some(length), _) => {
                 let end = self.millis_since(self.began, record.at);
-                (end.saturating_sub(length), Some(length))
+                let length = length.min(end);
+                (end - length, Some(length))
             }
             (None, true) => (
                 self.millis_since(self.began, record.at),
@@ -434,7 +435,10 @@ impl Story<'_> {
                 && (lasting(record)
                     || matches!(
                         record.code,
-                        Code::EventEnded | Code::EventFailed | Code::EventSuperseded
+                        Code::EventVote
+                            | Code::EventEnded
+                            | Code::EventFailed
+                            | Code::EventSuperseded
                     ))
         };
         self.records[place + 1..].iter().find(ends).copied()
@@ -443,10 +447,23 @@ impl Story<'_> {
 
 /// Whether a record begins something that lasts until the next such record of its event.
 fn lasting(record: &Record) -> bool {
-    matches!(
-        record.code,
-        Code::EventQueued | Code::EventVote | Code::EventPhase | Code::EventRecovered
-    )
+    matches!(record.code, Code::EventQueued | Code::EventPhase | Code::EventRecovered)
+}
+
+/// How long a step took, if its record knows. That of a group or resource says how long the state
+/// before lasted: a step only if something was being done in it.
+fn length(record: &Record) -> Option<u64> {
+    if !matches!(record.code, Code::Group | Code::Resource) {
+        return record.duration_ms;
+    }
+    let in_motion = [
+        GroupState::Acquiring.name(),
+        GroupState::Releasing.name(),
+        GroupState::Unknown.name(),
+        ResourceState::Starting.name(),
+        ResourceState::Stopping.name(),
+    ];
+    record.duration_ms.filter(|_| in_motion.contains(&record.previous.as_str()))
 }
 
 fn kind(record: &Record, first: bool) -> StepKind {
@@ -455,6 +472,7 @@ fn kind(record: &Record, first: bool) -> StepKind {
         Code::NodeHost | Code::NodeAgent | Code::Network | Code::Interface | Code::Link => {
             StepKind::Detection
         }
+        Code::EventVote if record.duration_ms.is_none() => StepKind::Note,
         Code::EventVote | Code::LetGo | Code::TakeoverWaits | Code::Fencing => StepKind::Decision,
         Code::EventPhase => StepKind::Phase,
         Code::EventCommand => StepKind::Command,
@@ -544,6 +562,11 @@ mod tests {
             group(0, 3, "ONLINE", "UNKNOWN"),
             event(0, Code::EventQueued, "node_down n3 is queued"),
             event(50, Code::EventVote, "node_down n3 is voted on"),
+            of_event(
+                record(60, Code::EventVote, Subject::Event, "node_down n3 is approved by all"),
+                None,
+                Some(10),
+            ),
             event(60, Code::EventPhase, "phase 1 of 2 begins"),
             record(150, Code::LetGo, Subject::Node(NodeNumber(3)), "n3 has let go"),
             group(160, 1, "UNKNOWN", "ACQUIRING"),
@@ -568,7 +591,7 @@ mod tests {
         );
         assert_eq!((doc.state, doc.recovery_ms), (IncidentState::Recovered, Some(950)));
         assert_eq!(doc.severity, Severity::Error);
-        assert_eq!(doc.decisions, ["node_down n3 is voted on", "n3 has let go"]);
+        assert_eq!(doc.decisions, ["node_down n3 is approved by all", "n3 has let go"]);
         let outage = &doc.outages[0];
         assert_eq!((outage.from.as_deref(), outage.to.as_deref()), (Some("n3"), Some("n1")));
         assert_eq!(outage.outage_ms, Some(850));
@@ -602,8 +625,8 @@ mod tests {
             let doc = doc(&records[..end]);
             assert_eq!((doc.state, doc.recovered), (IncidentState::Open, None), "{end}");
         }
-        let running = doc(&records[..5]);
-        assert_eq!(running.steps[4].duration_ms, None);
+        let running = doc(&records[..6]);
+        assert_eq!(running.steps[5].duration_ms, None);
         assert_eq!(running.outages[0].outage_ms, None);
     }
 
@@ -615,6 +638,19 @@ mod tests {
         records.push(group(100, 3, "UNKNOWN", "OFFLINE"));
         records.push(event(200, Code::EventEnded, "ended"));
         assert_eq!(doc(&records).state, IncidentState::Recovered);
+    }
+
+    /// The record of a group tells how long the state before lasted: a step only if it was one of
+    /// doing something.
+    #[test]
+    fn days_of_service_are_no_step() {
+        let took = |record: Record| Record { duration_ms: Some(700), ..record };
+        let mut records = failover();
+        records[1] = took(records[1].clone());
+        records[8] = took(records[8].clone());
+        let steps = doc(&records).steps;
+        assert_eq!((steps[1].starts_ms, steps[1].duration_ms), (0, Some(0)));
+        assert_eq!((steps[8].starts_ms, steps[8].duration_ms), (150, Some(700)));
     }
 
     #[test]
@@ -632,7 +668,7 @@ mod tests {
     proptest::proptest! {
         /// Any records in any order: no panic, and every step is there.
         #[test]
-        fn any_story_can_be_told(order in proptest::collection::vec(0_usize..11, 1..40)) {
+        fn any_story_can_be_told(order in proptest::collection::vec(0_usize..12, 1..40)) {
             let all = failover();
             let records: Vec<Record> = order.iter().map(|place| all[*place].clone()).collect();
             proptest::prop_assert_eq!(doc(&records).steps.len(), records.len());

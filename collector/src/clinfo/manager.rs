@@ -3,9 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use vedette_core::event::{
-    CommandOutcome, Ended, Event, ManagerState, Running, Stage, StopMode, Trigger,
-};
+use vedette_core::event::{CommandOutcome, Ended, Event, ManagerState, Running, Stage, StopMode};
 use vedette_core::id::NodeNumber;
 use vedette_core::rules::NodeSet;
 use vedette_core::state::ClusterState;
@@ -353,7 +351,7 @@ impl RunningDoc {
         Self {
             id: event.id,
             name: event.trigger.name().into(),
-            what: what(state, &event.trigger),
+            what: state.trigger_label(&event.trigger),
             cause: event.cause.clone(),
             node: event.trigger.node().map(|node| state.node_name(node)),
             incident: event.incident,
@@ -381,7 +379,7 @@ impl QueuedDoc {
         Self {
             id: event.id,
             name: event.trigger.name().into(),
-            what: what(state, &event.trigger),
+            what: state.trigger_label(&event.trigger),
             cause: event.cause.clone(),
             node: event.trigger.node().map(|node| state.node_name(node)),
             incident: event.incident,
@@ -395,7 +393,7 @@ impl EndedDoc {
         Self {
             id: over.event.id,
             name: over.event.trigger.name().into(),
-            what: what(state, &over.event.trigger),
+            what: state.trigger_label(&over.event.trigger),
             incident: over.event.incident,
             how: over.how.clone(),
             began: over.began.to_string(),
@@ -415,33 +413,6 @@ impl CommandDoc {
             output: outcome.outcome.output.clone(),
             duration_ms: outcome.outcome.duration_ms,
         }
-    }
-}
-
-/// An event's name and what it is about: `node_down n3`, `swap_adapter n1/neta`, `group_move web`.
-pub fn what(state: &ClusterState, trigger: &Trigger) -> String {
-    let name = trigger.name();
-    let node = |node: &NodeNumber| state.node_name(*node);
-    match trigger {
-        Trigger::NodeDown { node: number, stop: Some(how) } => {
-            format!("{name} {} ({how})", node(number))
-        }
-        Trigger::NodeUp(number) | Trigger::NodeDown { node: number, stop: None } => {
-            format!("{name} {}", node(number))
-        }
-        Trigger::SwapAdapter { node: number, network }
-        | Trigger::JoinStandby { node: number, network }
-        | Trigger::FailStandby { node: number, network } => {
-            format!("{name} {}/{}", node(number), state.network_name(*network))
-        }
-        Trigger::NetworkUp(network) | Trigger::NetworkDown(network) => {
-            format!("{name} {}", state.network_name(*network))
-        }
-        Trigger::ReconfigTopology { version } | Trigger::ReconfigResource { version } => {
-            format!("{name} to version {version}")
-        }
-        Trigger::GroupMove { group } => format!("{name} {group}"),
-        Trigger::User { node: number, .. } => format!("{name} on {}", node(number)),
     }
 }
 

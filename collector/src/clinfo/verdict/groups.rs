@@ -7,7 +7,7 @@ use vedette_core::group::{Group, GroupState};
 use vedette_core::state::ClusterState;
 use vedette_core::time::WallTime;
 
-use super::super::manager::{maintenance, what};
+use super::super::manager::maintenance;
 use super::since;
 
 /// Problems with their ranks, least worst.
@@ -50,7 +50,7 @@ fn of_group(
 }
 
 fn of_event(state: &ClusterState, running: &Running, now: WallTime) -> Option<(u8, String)> {
-    let what = what(state, &running.event.trigger);
+    let what = state.trigger_label(&running.event.trigger);
     let failed = running.failed.iter().map(|node| state.node_name(*node)).collect::<Vec<_>>();
     match running.stage {
         Stage::Error => Some((
