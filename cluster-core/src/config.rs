@@ -46,6 +46,8 @@ pub struct Config {
     pub alert: AlertConfig,
     /// What this node's daemon logs until the cluster's own level is known.
     pub log: LogConfig,
+    /// The machine's watchdog that the guard pets, if it is to have one.
+    pub watchdog: Option<PathBuf>,
     /// Where state is kept.
     pub state_dir: PathBuf,
     /// The control socket.

@@ -432,7 +432,13 @@ impl Topology {
         let peer = known.peer.number;
         let heard = self.links.iter().any(|l| l.peer == peer && l.inbound);
         let agent = if heard { known.agent } else { AgentStatus::Unknown };
-        PeerView { peer, session: known.session, agent, leaving: known.leaving, released: known.released }
+        PeerView {
+            peer,
+            session: known.session,
+            agent,
+            leaving: known.leaving,
+            released: known.released,
+        }
     }
 }
 

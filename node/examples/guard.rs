@@ -4,6 +4,10 @@
 //! its orders from `DIR/configure.json`, says RUNNING twice a second, and appends what it is told
 //! to `DIR/notices.jsonl` and its process id to `DIR/agents`. `DIR/exit` holds the status with
 //! which it shall exit at once; `DIR/hang` makes it say nothing after its first order.
+//!
+//! With `DIR/director` it is director of a cluster of one, which grants the lease to its own guard.
+//! What is in `DIR/hold.json` it orders to be held, in the epoch that the guard said last; with
+//! `DIR/watch` it has an eye on the lease itself.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -12,7 +16,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use vedette_core::model::AgentStatus;
-use vedette_node::guard::protocol::{Configure, Order, SOCKET_VARIABLE};
+use vedette_node::guard::protocol::{
+    Configure, Confirmed, Hold, Holding, Notice, Order, SOCKET_VARIABLE,
+};
 use vedette_node::guard::{self, EXIT_CONFIGURATION, ExitReason, GuardConfig, client};
 
 type Failure = Box<dyn std::error::Error>;
@@ -37,6 +43,7 @@ fn guard(directory: &Path) -> Result<ExitCode, Failure> {
         socket: directory.join("guard.sock"),
         agent: vec![me.into(), directory.into()],
         version: env!("CARGO_PKG_VERSION").into(),
+        watchdog: directory.join("watchdog").exists().then(|| directory.join("watchdog")),
     })?;
     Ok(match reason {
         ExitReason::Left => ExitCode::SUCCESS,
@@ -64,27 +71,83 @@ async fn talk(directory: &Path, socket: &Path) -> Result<(), Failure> {
     let (orders, mut notices) = client::connect(socket).await?;
     let text = std::fs::read(directory.join("configure.json"))?;
     let configure: Configure = serde_json::from_slice(&text)?;
+    let release_max = Duration::from_millis(configure.timing.release_max_ms);
     orders.send(&Order::Configure(Box::new(configure))).await?;
     let mut asked_to_end = signal(SignalKind::terminate())?;
-    let mut tick = tokio::time::interval(Duration::from_millis(500));
+    let mut tick = tokio::time::interval(Duration::from_millis(100));
+    let mut agent = Agent { directory, release_max, epoch: 0, ordered: Vec::new() };
+    let watch = notices.lease_watch();
     loop {
         tokio::select! {
             _ = tick.tick() => {
-                let (status, director, continuity) = (AgentStatus::Running, None, false);
-                if !directory.join("hang").exists() {
-                    orders.send(&Order::Status { status, director, continuity }).await?;
+                for order in agent.orders()? {
+                    orders.send(&order).await?;
                 }
             }
             notice = notices.next() => match notice {
-                Some(notice) => {
-                    append(directory.join("notices.jsonl"), &serde_json::to_string(&notice)?)?;
-                }
+                Some(notice) => agent.hear(&notice, &watch)?,
                 None => return Ok(()),
             },
             _ = asked_to_end.recv() => {
                 orders.send(&Order::Leave).await?;
                 return Ok(orders.send(&Order::Shutdown).await?);
             }
+        }
+    }
+}
+
+struct Agent<'a> {
+    directory: &'a Path,
+    release_max: Duration,
+    epoch: u64,
+    /// The text of the last order to hold.
+    ordered: Vec<u8>,
+}
+
+impl Agent<'_> {
+    fn has(&self, name: &str) -> bool {
+        self.directory.join(name).exists()
+    }
+
+    /// What is to be ordered now.
+    fn orders(&mut self) -> Result<Vec<Order>, Failure> {
+        if self.has("hang") {
+            return Ok(Vec::new());
+        }
+        let director = self.has("director").then_some(Confirmed { term: 1, age_us: 0 });
+        let (status, continuity) = (AgentStatus::Running, false);
+        let mut orders = vec![Order::Status { status, director, continuity }];
+        if self.has("unmanaged") {
+            std::fs::remove_file(self.directory.join("unmanaged"))?;
+            orders.push(Order::Unmanaged);
+        }
+        let wanted = std::fs::read(self.directory.join("hold.json")).unwrap_or_default();
+        if self.epoch != 0 && wanted != self.ordered {
+            let mut hold: Hold = serde_json::from_slice(&wanted)?;
+            if hold.epoch == 0 {
+                hold.epoch = self.epoch;
+            }
+            orders.push(Order::Hold(Box::new(hold)));
+            self.ordered = wanted;
+        }
+        Ok(orders)
+    }
+
+    fn hear(&mut self, notice: &Notice, watch: &client::LeaseWatch) -> Result<(), Failure> {
+        match notice {
+            Notice::Holding(holding) => {
+                self.epoch = holding.epoch;
+                self.watch(holding, watch);
+            }
+            Notice::ReleasedAll { epoch } => self.epoch = *epoch,
+            _ => {}
+        }
+        append(self.directory.join("notices.jsonl"), &serde_json::to_string(notice)?)
+    }
+
+    fn watch(&self, holding: &Holding, watch: &client::LeaseWatch) {
+        if self.has("watch") {
+            watch.hold(holding, self.release_max);
         }
     }
 }

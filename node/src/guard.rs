@@ -8,6 +8,8 @@
 //! ```text
 //!   main thread   supervises the agent; signals            (this file)
 //!   heartbeat     topology, sockets; real-time              heart, nets
+//!   keeper        holds nothing without a lease             keeper, lease, gate, watchdog
+//!   clerk         writes down what is held                  clerk
 //!   control       orders and notices over the socket        control, protocol, client
 //!   probe         asks a third party when in doubt (H4)     probe
 //! ```
@@ -16,16 +18,24 @@
 //! - One guard a state directory (a lock file says so).
 //! - No async runtime here, and at most 8 MiB resident: what is small can be locked and is seldom
 //!   wrong.
+//! - Before it says a word it lets go of what an earlier guard left behind, and when it ends, of
+//!   everything.
 //! - If the guard ends, the agent ends: by the end of its socket, and by SIGTERM from the kernel.
 
 mod child;
+mod clerk;
 pub mod client;
 mod control;
+mod gate;
 mod heart;
+mod keeper;
+mod lease;
+mod lease_watch;
 mod nets;
 mod probe;
 pub mod protocol;
 mod sys;
+mod watchdog;
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -44,9 +54,13 @@ use vedette_core::id::Session;
 pub use self::nets::bind;
 
 use self::child::{Agent, BackOff};
-use self::control::Presence;
+use self::control::{Inside, Presence};
+use self::gate::Gate;
 use self::heart::{Command, Heart};
+use self::keeper::Inheritance;
+use self::lease::LeaseCell;
 use self::protocol::Notice;
+use crate::hold::{self, Held};
 
 /// An agent that found its configuration to be wrong exits so (`EX_CONFIG`); it is not restarted.
 pub const EXIT_CONFIGURATION: i32 = 78;
@@ -59,6 +73,9 @@ const TICK: Duration = Duration::from_secs(1);
 const SILENT_TICKS: u32 = 5;
 /// Ticks that an agent may take to connect: it may have a long log to read.
 const START_TICKS: u32 = 60;
+/// How long a guard that starts may take to let go of what an earlier one left behind, before it
+/// goes on and tries again beside its other work.
+const CLEAN_WITHIN: Duration = Duration::from_secs(2);
 /// Time between the last beats of a node that leaves.
 const FAREWELL: Duration = Duration::from_millis(20);
 
@@ -73,6 +90,8 @@ pub struct GuardConfig {
     pub agent: Vec<OsString>,
     /// The version that is shown.
     pub version: String,
+    /// The machine's watchdog, such as `/dev/watchdog`, if it is to be used.
+    pub watchdog: Option<PathBuf>,
 }
 
 /// Why the guard ended, if it did what it was asked to.
@@ -103,6 +122,17 @@ pub enum GuardError {
         /// What the system says.
         source: io::Error,
     },
+    /// Nobody knows what an earlier guard held.
+    #[error(
+        "held.json in {path} cannot be read: {source}. It says which addresses and processes this \
+         node may still have: see that none of a group is active here, then remove the file"
+    )]
+    Held {
+        /// The state directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: io::Error,
+    },
     /// The system refuses something that every system has.
     #[error("{what}: {source}. The system may be out of processes, memory or open files")]
     System {
@@ -130,19 +160,26 @@ pub fn run(config: GuardConfig) -> Result<ExitReason, GuardError> {
         path: config.socket.clone(),
         source,
     })?;
+    let (file, inheritance) = inherit(&config)?;
     let session = Session(rand::random());
     let (targets, to_probe) = std::sync::mpsc::channel();
     let doubts = probe::Doubts::default();
-    let (heart, beating) = heart::start(session, targets, doubts.clone())
+    let lease = Arc::new(LeaseCell::new().map_err(system("no event descriptor"))?);
+    let (heart, beating) = heart::start(session, targets, doubts.clone(), Arc::clone(&lease))
         .map_err(system("the heartbeat cannot be started"))?;
+    let clerk = clerk::start(file).map_err(system("the clerk cannot be started"))?;
+    let keeper = keeper::start(lease, heart.clone(), clerk.clone(), inheritance)
+        .map_err(system("the keeper cannot be started"))?;
     let presence = Arc::new(Presence::new().map_err(system("no event descriptor"))?);
     let welcome = Notice::Welcome { session, version: config.version.clone() };
     let prober = heart.clone();
     thread("probe", move || probe::run(&to_probe, &doubts, &prober))?;
-    let (spoken_to, seen) = (heart.clone(), Arc::clone(&presence));
-    thread("control", move || control::serve(&listener, &spoken_to, &seen, &welcome))?;
+    let inside = Inside { heart: heart.clone(), keeper: keeper.clone(), clerk };
+    let seen = Arc::clone(&presence);
+    thread("control", move || control::serve(&listener, &inside, &seen, &welcome))?;
     let supervisor = Supervisor::new(&config, heart.clone(), presence, signals);
     let reason = supervisor.run();
+    keeper.end();
     if reason == ExitReason::Left {
         farewell(&heart);
     }
@@ -150,6 +187,38 @@ pub fn run(config: GuardConfig) -> Result<ExitReason, GuardError> {
     let _ = beating.join();
     let _ = std::fs::remove_file(&config.socket);
     Ok(reason)
+}
+
+/// Lets go of what an earlier guard held when it ended, however that was; whatever the gate of that
+/// time lets through is none of ours before.
+fn inherit(config: &GuardConfig) -> Result<(hold::File, Inheritance), GuardError> {
+    let mut file = hold::File::open(&config.state_dir)
+        .map_err(|source| GuardError::Held { path: config.state_dir.clone(), source })?;
+    let mut pending = file.kept().held.clone();
+    let outcome = hold::release(&pending, CLEAN_WITHIN);
+    if outcome.is_complete() {
+        if !pending.is_empty() {
+            tracing::warn!("what an earlier guard held when it ended was let go of");
+        }
+        pending = Held::default();
+        remove_gate(file.kept().gate.as_deref());
+    }
+    // The wall clock makes it grow even if the file was lost.
+    let wall = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    let epoch = (file.kept().epoch + 1).max(wall.as_millis() as u64);
+    let held = pending.clone();
+    if let Err(error) = file.update(|kept| (kept.epoch, kept.held) = (epoch, held)) {
+        tracing::error!(%error, "held.json in the state directory cannot be written. Make room");
+    }
+    Ok((file, Inheritance { epoch, pending, watchdog: config.watchdog.clone() }))
+}
+
+/// Removes the gate of an earlier guard: there is nothing behind it any more.
+fn remove_gate(table: Option<&str>) {
+    let Some(table) = table else { return };
+    if let Err(error) = Gate::new(table.into()).and_then(|mut gate| gate.remove()) {
+        tracing::warn!(%error, table, "the gate of an earlier guard cannot be removed");
+    }
 }
 
 /// Says goodbye, often enough that one lost packet does not matter.

@@ -91,6 +91,7 @@ pub(crate) fn guard_main(config: Config, arguments: Vec<OsString>) -> Result<()>
         socket,
         agent,
         version: VERSION.into(),
+        watchdog: ground.config.watchdog.clone(),
     };
     match guard::run(guard)? {
         guard::ExitReason::Left => Ok(()),

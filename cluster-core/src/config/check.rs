@@ -23,7 +23,7 @@ const LONGEST_MS: i64 = 600_000;
 
 /// Makes of what was written what holds.
 pub(super) fn check(raw: RawConfig, host_name: &str, notes: &mut Notes<'_>) -> Config {
-    let RawConfig { node, cluster, networks, timing, http, snmp, alert, log, paths } = raw;
+    let RawConfig { node, cluster, networks, timing, http, snmp, alert, log, guard, paths } = raw;
     let log = check_log(&log, notes);
     let defaults = Settings::default();
     Config {
@@ -45,6 +45,9 @@ pub(super) fn check(raw: RawConfig, host_name: &str, notes: &mut Notes<'_>) -> C
             mail_to: word(notes, "alert.mail_to", alert.mail_to),
         },
         log,
+        watchdog: guard
+            .watchdog
+            .map(|written| path(notes, "guard.watchdog", Some(written), "/dev/watchdog")),
         state_dir: path(notes, "paths.state_dir", paths.state_dir, "/var/lib/vedette"),
         control: socket_path(notes, "paths.control", paths.control, "/run/vedette/control.sock"),
     }

@@ -34,6 +34,7 @@ pub(super) struct RawConfig {
     pub(super) snmp: RawSnmp,
     pub(super) alert: RawAlert,
     pub(super) log: RawLog,
+    pub(super) guard: RawGuard,
     pub(super) paths: RawPaths,
 }
 
@@ -107,6 +108,12 @@ pub(super) struct RawLog {
     pub(super) level: Text,
 }
 
+/// `[guard]`
+#[derive(Debug, Default)]
+pub(super) struct RawGuard {
+    pub(super) watchdog: Text,
+}
+
 /// `[paths]`
 #[derive(Debug, Default)]
 pub(super) struct RawPaths {
@@ -144,6 +151,7 @@ pub(super) fn read(text: &str, notes: &mut Notes<'_>) -> Option<RawConfig> {
             format: r.text(n, "format"),
             level: r.text(n, "level"),
         }),
+        guard: top.section(notes, "guard", |r, n| RawGuard { watchdog: r.text(n, "watchdog") }),
         paths: top.section(notes, "paths", |r, n| RawPaths {
             state_dir: r.text(n, "state_dir"),
             control: r.text(n, "control"),

@@ -122,7 +122,7 @@ fn a_paused_node_doubts_itself() {
     assert!(!world.report(1).self_suspect, "it was punctual for a while");
 }
 
-/// H14: what a guard says of its release is known to its peers one packet later.
+/// What a guard says of its release is known to its peers one packet later.
 #[test]
 fn a_release_is_visible_at_the_peers_at_once() {
     let mut world = World::new(3, HIGH);

@@ -13,12 +13,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 
+use super::clerk::{Clerk, Note};
 use super::heart::{Command, Heart};
+use super::keeper::{Keeper, Task};
 use super::protocol::{LineError, Lines, Notice, Order, line};
 use super::sys::Waker;
 
 /// Notices that wait for the agent; see [`super::client`].
 const WAITING: usize = 64;
+
+/// To whom orders go.
+#[derive(Clone, Debug)]
+pub(super) struct Inside {
+    pub(super) heart: Heart,
+    pub(super) keeper: Keeper,
+    pub(super) clerk: Clerk,
+}
 
 /// What the supervisor wants to know of the conversation.
 #[derive(Debug)]
@@ -64,12 +74,12 @@ pub(super) fn listen(path: &Path) -> io::Result<UnixListener> {
 /// Serves agents, one after the other, for the life of the process.
 pub(super) fn serve(
     listener: &UnixListener,
-    heart: &Heart,
+    inside: &Inside,
     presence: &Arc<Presence>,
     welcome: &Notice,
 ) {
     for stream in listener.incoming() {
-        let result = stream.and_then(|stream| converse(stream, heart, presence, welcome));
+        let result = stream.and_then(|stream| converse(stream, inside, presence, welcome));
         if let Err(error) = result {
             tracing::warn!(%error, "the conversation with the agent failed");
         }
@@ -78,7 +88,7 @@ pub(super) fn serve(
 
 fn converse(
     mut stream: UnixStream,
-    heart: &Heart,
+    inside: &Inside,
     presence: &Presence,
     welcome: &Notice,
 ) -> io::Result<()> {
@@ -89,11 +99,13 @@ fn converse(
         .name("notices".into())
         .stack_size(256 << 10)
         .spawn(move || write(&mut writer, &notices))?;
-    heart.tell(Command::Listener(sender));
+    inside.heart.tell(Command::Listener(sender.clone()));
+    inside.keeper.tell(Task::Listener(sender));
     presence.connected.store(true, Ordering::Relaxed);
-    let result = listen_to(&mut stream, heart, presence);
+    let result = listen_to(&mut stream, inside, presence);
     presence.connected.store(false, Ordering::Relaxed);
-    heart.tell(Command::Gone);
+    inside.heart.tell(Command::Gone);
+    inside.keeper.tell(Task::Gone);
     // Ends a writer that waits for the agent to read.
     let _ = stream.shutdown(Shutdown::Both);
     let _ = writing.join();
@@ -109,7 +121,7 @@ fn write(stream: &mut UnixStream, notices: &Receiver<Notice>) {
     }
 }
 
-fn listen_to(stream: &mut UnixStream, heart: &Heart, presence: &Presence) -> io::Result<()> {
+fn listen_to(stream: &mut UnixStream, inside: &Inside, presence: &Presence) -> io::Result<()> {
     let mut lines = Lines::default();
     let mut buffer = [0; 4096];
     loop {
@@ -120,7 +132,7 @@ fn listen_to(stream: &mut UnixStream, heart: &Heart, presence: &Presence) -> io:
         lines.extend(&buffer[..length]);
         while let Some(order) = lines.next_message().map_err(refused)? {
             presence.orders.fetch_add(1, Ordering::Relaxed);
-            obey(order, heart, presence);
+            obey(order, inside, presence);
         }
     }
 }
@@ -129,9 +141,15 @@ fn refused(error: LineError) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
-fn obey(order: Order, heart: &Heart, presence: &Presence) {
+fn obey(order: Order, inside: &Inside, presence: &Presence) {
+    let heart = &inside.heart;
     match order {
-        Order::Configure(configure) => heart.tell(Command::Configure(configure)),
+        Order::Hold(hold) => inside.clerk.tell(Note::Hold(hold)),
+        Order::Unmanaged => inside.clerk.tell(Note::Unmanaged),
+        Order::Configure(configure) => {
+            inside.keeper.configure(&configure);
+            heart.tell(Command::Configure(configure));
+        }
         Order::Status { status, director, continuity } => {
             heart.tell(Command::Status { status, director, continuity });
         }

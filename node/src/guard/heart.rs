@@ -18,6 +18,7 @@ use vedette_core::time::Instant;
 use vedette_core::topology::{Config, Input, Output, Peer, Reject, Rejected, Topology};
 use vedette_core::wire::{Codec, Ends};
 
+use super::lease::{LeaseCell, LeaseNow};
 use super::nets::Nets;
 use super::probe::{Doubts, Target};
 use super::protocol::{Configure, Confirmed, Notice};
@@ -40,6 +41,8 @@ pub(super) enum Command {
         continuity: bool,
     },
     Probed(NetworkNumber, Option<bool>),
+    /// Everything was let go of, or not any more.
+    Released(bool),
     /// An agent is there and listens.
     Listener(SyncSender<Notice>),
     /// The agent is gone.
@@ -61,6 +64,11 @@ impl Heart {
         let _ = self.commands.send(command);
         self.waker.wake();
     }
+
+    /// Makes it turn once, whether there is something to do or not.
+    pub(super) fn nudge(&self) {
+        self.waker.wake();
+    }
 }
 
 /// Starts the thread. `targets` is told what to probe.
@@ -68,6 +76,7 @@ pub(super) fn start(
     session: Session,
     targets: Sender<Vec<Target>>,
     doubts: Doubts,
+    lease: Arc<LeaseCell>,
 ) -> io::Result<(Heart, std::thread::JoinHandle<()>)> {
     let (sender, commands) = std::sync::mpsc::channel();
     let waker = Arc::new(Waker::new()?);
@@ -75,13 +84,16 @@ pub(super) fn start(
     let thread = std::thread::Builder::new()
         .name("heartbeat".into())
         .stack_size(256 << 10)
-        .spawn(move || Beating::new(session, commands, waker, targets, doubts).run())?;
+        .spawn(move || Beating::new(session, commands, waker, targets, doubts, lease).run())?;
     Ok((heart, thread))
 }
 
 /// What belongs to the thread.
 struct Beating {
-    started: std::time::Instant,
+    /// On the clock that also counts while the machine is suspended.
+    started_us: u64,
+    lease: Arc<LeaseCell>,
+    released: bool,
     session: Session,
     commands: Receiver<Command>,
     waker: Arc<Waker>,
@@ -139,9 +151,12 @@ impl Beating {
         waker: Arc<Waker>,
         targets: Sender<Vec<Target>>,
         doubts: Doubts,
+        lease: Arc<LeaseCell>,
     ) -> Self {
         Self {
-            started: std::time::Instant::now(),
+            started_us: sys::boot_time_us(),
+            lease,
+            released: false,
             session,
             commands,
             waker,
@@ -161,7 +176,7 @@ impl Beating {
     }
 
     fn now(&self) -> Instant {
-        Instant::from(self.started.elapsed())
+        now_since(self.started_us)
     }
 
     fn run(mut self) {
@@ -190,7 +205,18 @@ impl Beating {
             self.pass_time();
             self.receive();
             self.tell();
+            self.show_lease();
         }
+    }
+
+    /// For the keeper.
+    fn show_lease(&self) {
+        let topology = self.cluster.as_ref().map(|cluster| &cluster.topology);
+        let until = topology.and_then(Topology::lease_until);
+        self.lease.set(LeaseNow {
+            until_us: until.map_or(0, |until| self.started_us + until.as_micros()),
+            lapses: topology.map_or(0, Topology::lease_lapses),
+        });
     }
 
     /// Until something is due.
@@ -224,6 +250,10 @@ impl Beating {
                 self.counted = Rejected::default();
             }
             Command::Probed(network, answer) => self.set_probe(now, network, answer),
+            Command::Released(released) => {
+                self.released = released;
+                self.step(now, Input::Released(released));
+            }
             Command::Leave => self.step(now, Input::Leave),
             Command::Stop => {}
         }
@@ -259,6 +289,7 @@ impl Beating {
                 let storages = storages(&configure);
                 self.cluster = Some(Cluster { configure, codec, storages, topology });
                 self.step(now, self.own.clone());
+                self.step(now, Input::Released(self.released));
             }
         }
         for at in 0..self.nets.nets.len() {
@@ -303,7 +334,10 @@ impl Beating {
                 let Ok((length, _)) = socket.recv_from(&mut buffer) else { break };
                 let network = net.own.number;
                 let Some(cluster) = &self.cluster else { break };
-                let input = match cluster.codec.decode(&buffer[..length], |from, to| cluster.ends(from, to)) {
+                let input = match cluster
+                    .codec
+                    .decode(&buffer[..length], |from, to| cluster.ends(from, to))
+                {
                     Ok(beat) => Input::Beat(network, beat),
                     Err(why) => Input::Garbage(why),
                 };
@@ -370,11 +404,15 @@ impl Beating {
             }
         }
         if let Some(cluster) = self.cluster.as_mut().filter(|_| self.report_due) {
-            let now = Instant::from(self.started.elapsed());
+            let now = now_since(self.started_us);
             let report = Notice::Report(cluster.topology.report(now));
             self.report_due = listener.try_send(report).is_err();
         }
     }
+}
+
+fn now_since(started_us: u64) -> Instant {
+    Instant::from_micros(sys::boot_time_us().saturating_sub(started_us))
 }
 
 fn before(now: Instant, age: Duration) -> Instant {

@@ -4,7 +4,7 @@
 //! line that is no order closes the connection with a reason in the log: both ends come from the
 //! same program, so there is nothing to be lenient about.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use serde::de::DeserializeOwned;
@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 use vedette_core::id::{ClusterId, Hash, NetworkNumber, NodeNumber, Session, StorageId};
 use vedette_core::model::{AgentStatus, Priority, Timing};
 use vedette_core::observation::Report;
+use vedette_core::takeover::Backing;
+
+use crate::hold::Held;
 
 /// Name of the environment variable in which the agent finds the socket's path.
 pub const SOCKET_VARIABLE: &str = "VEDETTE_GUARD_SOCKET";
@@ -36,10 +39,52 @@ pub enum Order {
         /// Whether it took part in the seeded cluster before this moment.
         continuity: bool,
     },
+    /// What the node holds from now on; answered by [`Notice::Holding`]. To be sent before anything
+    /// is acquired, and after anything was released. Nothing may be acquired before the answer says
+    /// that it is accepted.
+    Hold(Box<Hold>),
+    /// What is held is left running as it is, and nobody watches over it any more: the guard forgets
+    /// it and takes the kernel's gate away (spec H21, a forced stop).
+    Unmanaged,
     /// The node is leaving on purpose: say so in every beat from now on.
     Leave,
     /// The agent will exit by itself, and the guard shall end after it.
     Shutdown,
+}
+
+/// What the node holds, as the agent wants it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hold {
+    /// Comes back in the answer.
+    pub sequence: u64,
+    /// The guard's epoch, as it last said. In another one the guard let go of everything in between,
+    /// and what the agent knows is of the past: it is refused.
+    pub epoch: u64,
+    /// All service addresses of the cluster on networks of this node, whoever has them.
+    pub known: BTreeSet<IpAddr>,
+    /// What is held now, or is about to be.
+    pub held: Held,
+}
+
+/// What the guard says of what the node holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Holding {
+    /// That of the order; 0 in what is said without being asked, after [`Notice::Welcome`].
+    pub sequence: u64,
+    /// Why the order was refused, in a sentence; then everything is as it was before.
+    pub refused: Option<String>,
+    /// Begins anew with each end of the lease and each start of the guard: what was given to this
+    /// node in an earlier epoch it does not have.
+    pub epoch: u64,
+    /// What is held.
+    pub held: Held,
+    /// What ends it if the guard cannot.
+    pub backing: Backing,
+    /// Until when the lease lasts unless it is granted again, in microseconds of `CLOCK_BOOTTIME`;
+    /// 0 if there is none.
+    pub lease_until_us: u64,
 }
 
 /// A majority confirmed the agent's office as director.
@@ -138,6 +183,19 @@ pub enum Notice {
     },
     /// What the guard sees; at every change, and once a second.
     Report(Report),
+    /// The answer to [`Order::Hold`] and [`Order::Unmanaged`], and what an agent that connects finds.
+    Holding(Box<Holding>),
+    /// The lease was granted again; said only while something is held. Whoever does not hear of it
+    /// in time has to release ([`super::client::LeaseWatch`]).
+    Lease {
+        /// As in [`Holding`].
+        until_us: u64,
+    },
+    /// The lease ended and the guard let go of everything.
+    ReleasedAll {
+        /// The new epoch.
+        epoch: u64,
+    },
     /// How many packets did not count so far, by kind; sent when it changed.
     Rejected(BTreeMap<String, u64>),
     /// Something an operator should know, in two sentences: what and why, and what to do.
@@ -228,10 +286,25 @@ mod tests {
         }))
     }
 
+    fn hold() -> Order {
+        let address = IpAddr::from([10, 0, 0, 9]);
+        let held = Held {
+            addresses: BTreeSet::from([crate::hold::HeldAddress {
+                address,
+                prefix: 24,
+                device: "eth0".into(),
+            }]),
+            groups: BTreeSet::from(["/sys/fs/cgroup/vedette/web".into()]),
+        };
+        Order::Hold(Box::new(Hold { sequence: 1, epoch: 2, known: [address].into(), held }))
+    }
+
     fn orders() -> Vec<Order> {
         let director = Some(Confirmed { term: 3, age_us: 10 });
         vec![
             configure(),
+            hold(),
+            Order::Unmanaged,
             Order::Status { status: AgentStatus::Running, director, continuity: true },
             Order::Leave,
             Order::Shutdown,
@@ -286,7 +359,7 @@ mod tests {
             let mut lines = Lines::default();
             lines.extend(text.as_bytes());
             lines.extend(b"\n");
-            let known = matches!(text.trim(), "\"leave\"" | "\"shutdown\"");
+            let known = matches!(text.trim(), "\"leave\"" | "\"shutdown\"" | "\"unmanaged\"");
             prop_assert_eq!(lines.next_message::<Order>().is_err(), !known);
         }
     }

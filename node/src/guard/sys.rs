@@ -11,6 +11,17 @@ use nix::sys::signal::Signal;
 
 /// Low among the real-time priorities: above all normal work, below the kernel's own threads.
 const PRIORITY: i32 = 10;
+/// Of what must not wait for normal work either, but for the heartbeat.
+const LOWER_PRIORITY: i32 = 5;
+
+/// Microseconds since the machine started, those in which it was suspended included: a lease does
+/// not wait for a machine that sleeps.
+pub(super) fn boot_time_us() -> u64 {
+    let clock = nix::time::ClockId::CLOCK_BOOTTIME;
+    // It fails for clocks that do not exist; this one does since Linux 2.6.39.
+    let now = clock.now().unwrap_or_else(|_| nix::sys::time::TimeSpec::new(0, 0));
+    now.tv_sec() as u64 * 1_000_000 + now.tv_nsec() as u64 / 1_000
+}
 
 fn checked(result: i32) -> io::Result<i32> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
@@ -18,7 +29,16 @@ fn checked(result: i32) -> io::Result<i32> {
 
 /// Lets the calling thread run before all normal work. Children do not inherit it.
 pub(super) fn real_time() -> io::Result<()> {
-    let parameter = libc::sched_param { sched_priority: PRIORITY };
+    schedule(PRIORITY)
+}
+
+/// The same, but after the heartbeat.
+pub(super) fn nearly_real_time() -> io::Result<()> {
+    schedule(LOWER_PRIORITY)
+}
+
+fn schedule(priority: i32) -> io::Result<()> {
+    let parameter = libc::sched_param { sched_priority: priority };
     let policy = libc::SCHED_RR | libc::SCHED_RESET_ON_FORK;
     // SAFETY: `parameter` is valid for the call; 0 names the calling thread.
     checked(unsafe { libc::sched_setscheduler(0, policy, &parameter) }).map(drop)

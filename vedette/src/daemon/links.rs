@@ -110,6 +110,7 @@ async fn listen(
             Notice::Report(report) => {
                 reports.send_replace(Some(Arc::new(report)));
             }
+            Notice::Holding(_) | Notice::Lease { .. } | Notice::ReleasedAll { .. } => {}
             Notice::Warning { text } => tracing::warn!("guard: {text}"),
             Notice::Rejected(kinds) => tracing::debug!(?kinds, "packets that did not count"),
             Notice::Welcome { session, version } => {

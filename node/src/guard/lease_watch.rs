@@ -1,0 +1,266 @@
+//! The agent's own eye on the lease, for a guard that is stopped, or gone.
+//!
+//! The guard releases at the lease's end. If it cannot, because somebody stopped it or it died, the
+//! agent does the same, on a thread of its own that needs neither the guard nor the agent's other
+//! tasks. It begins a little after the guard would have, so that normally the guard is done before.
+//!
+//! How an agent uses it: send [`Order::Hold`](super::protocol::Order::Hold), await the
+//! [`Notice::Holding`] with the order's sequence, and give it to [`LeaseWatch::hold`]; only if that
+//! answers `true`, acquire. Look at [`LeaseWatch::is_valid`] before each further step.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::protocol::{Holding, Notice};
+use super::sys::boot_time_us;
+use crate::hold::{self, Held};
+
+/// Between two attempts to let go of what does not go.
+const AGAIN: Duration = Duration::from_millis(100);
+/// Attempts when the guard is gone; the agent ends then, whatever is left.
+const LAST_ATTEMPTS: usize = 10;
+
+/// Watches over what the agent holds. Clones are one.
+#[derive(Clone, Debug)]
+pub struct LeaseWatch {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    state: Mutex<State>,
+    /// Something changed that the thread waits for.
+    bell: Condvar,
+    /// How many times everything was let go of here.
+    releases: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    held: Held,
+    until_us: u64,
+    release_max: Duration,
+    /// The guard is gone, and with it every lease.
+    gone: bool,
+    /// The thread runs.
+    watched: bool,
+}
+
+impl Default for LeaseWatch {
+    fn default() -> Self {
+        let state = Mutex::new(State::default());
+        let (bell, releases) = (Condvar::new(), watch::Sender::new(0));
+        Self { inner: Arc::new(Inner { state, bell, releases }) }
+    }
+}
+
+impl LeaseWatch {
+    /// What is held from now on: an answer of the guard. Answers whether it was accepted and the
+    /// lease still lasts; if not, nothing may be acquired on that ground.
+    pub fn hold(&self, holding: &Holding, release_max: Duration) -> bool {
+        let mut state = self.state();
+        if state.gone || holding.refused.is_some() {
+            return false;
+        }
+        let more = !holding.held.is_within(&state.held);
+        if more && boot_time_us() >= holding.lease_until_us.max(state.until_us) {
+            return false;
+        }
+        state.until_us = state.until_us.max(holding.lease_until_us);
+        (state.held, state.release_max) = (holding.held.clone(), release_max);
+        let watched = state.held.is_empty() || self.start(&mut state);
+        drop(state);
+        self.inner.bell.notify_all();
+        watched
+    }
+
+    /// Whether the lease lasts, as far as this node's agent knows: to be asked right before each
+    /// step of an acquisition.
+    pub fn is_valid(&self) -> bool {
+        let state = self.state();
+        !state.gone && boot_time_us() < state.until_us
+    }
+
+    /// Goes up each time everything was let go of here, because the guard was silent past the lease
+    /// or is gone.
+    pub fn releases(&self) -> watch::Receiver<u64> {
+        self.inner.releases.subscribe()
+    }
+
+    /// Takes what the guard says.
+    pub(super) fn hear(&self, notice: &Notice) {
+        let mut state = self.state();
+        match notice {
+            Notice::Lease { until_us } => {
+                // What ended stays ended, even if the thread was not fast enough to act on it.
+                if state.held.is_empty() || boot_time_us() < state.until_us {
+                    state.until_us = state.until_us.max(*until_us);
+                }
+            }
+            Notice::ReleasedAll { .. } => state.held = Held::default(),
+            _ => {}
+        }
+    }
+
+    /// The guard is gone: lets go of everything, here and now, and for good.
+    pub(super) fn guard_gone(&self) {
+        let (mut held, release_max) = {
+            let mut state = self.state();
+            state.gone = true;
+            (std::mem::take(&mut state.held), state.release_max)
+        };
+        self.inner.bell.notify_all();
+        for _ in 0..LAST_ATTEMPTS {
+            if held.is_empty() || self.let_go(&held, release_max, "the guard is gone") {
+                held = Held::default();
+                break;
+            }
+            std::thread::sleep(AGAIN);
+        }
+        if !held.is_empty() {
+            tracing::error!("the agent ends, and not everything could be let go of");
+        }
+    }
+
+    fn let_go(&self, held: &Held, within: Duration, why: &str) -> bool {
+        tracing::error!("{why}: everything that this node holds is let go of");
+        let outcome = hold::release(held, within);
+        for failed in &outcome.failed {
+            tracing::error!("{failed}");
+        }
+        if outcome.is_complete() {
+            self.inner.releases.send_modify(|count| *count += 1);
+        }
+        outcome.is_complete()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The thread lives as long as the process; it waits without a timer while nothing is held.
+    fn start(&self, state: &mut State) -> bool {
+        if !state.watched {
+            let watch = self.clone();
+            let builder = std::thread::Builder::new().name("lease watch".into());
+            let started = builder.stack_size(256 << 10).spawn(move || watch.run());
+            state.watched = started.is_ok();
+        }
+        state.watched
+    }
+
+    fn run(&self) {
+        loop {
+            let (held, release_max) = self.wait_for_the_end();
+            let why = "the guard is silent and the lease is over";
+            while !self.let_go(&held, release_max, why) {
+                std::thread::sleep(AGAIN);
+            }
+        }
+    }
+
+    /// Waits until something is held without a lease, and takes it.
+    fn wait_for_the_end(&self) -> (Held, Duration) {
+        let mut state = self.state();
+        loop {
+            // The guard's own release comes first.
+            let grace = state.release_max / 3;
+            let due = state.until_us + grace.as_micros() as u64;
+            let left = due.saturating_sub(boot_time_us());
+            state = if state.held.is_empty() {
+                self.inner.bell.wait(state).unwrap_or_else(PoisonError::into_inner)
+            } else if left > 0 {
+                let left = Duration::from_micros(left);
+                let waited = self.inner.bell.wait_timeout(state, left);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            } else {
+                return (std::mem::take(&mut state.held), state.release_max);
+            };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use vedette_core::takeover::Backing;
+
+    use super::*;
+
+    const RELEASE_MAX: Duration = Duration::from_millis(30);
+
+    /// A directory that is no control group any more stands for something held: letting go of it
+    /// succeeds.
+    fn holding(lease: Duration) -> Holding {
+        Holding {
+            sequence: 1,
+            refused: None,
+            epoch: 1,
+            held: Held {
+                groups: BTreeSet::from(["/sys/fs/cgroup/vedette-test-never-made".into()]),
+                ..Held::default()
+            },
+            backing: Backing::None,
+            lease_until_us: boot_time_us() + lease.as_micros() as u64,
+        }
+    }
+
+    fn wait_for_release(releases: &watch::Receiver<u64>) {
+        let end = std::time::Instant::now() + Duration::from_secs(30);
+        while *releases.borrow() == 0 {
+            assert!(std::time::Instant::now() < end, "waited in vain for a release");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    #[test]
+    fn a_silent_guard_means_letting_go_when_the_lease_is_over() {
+        let watch = LeaseWatch::default();
+        let releases = watch.releases();
+        assert!(watch.hold(&holding(Duration::from_millis(50)), RELEASE_MAX));
+        wait_for_release(&releases);
+        assert!(!watch.is_valid());
+        let late = Notice::Lease { until_us: boot_time_us() + 60_000_000 };
+        watch.hear(&late);
+        assert!(watch.is_valid(), "nothing is held: a new lease is a new beginning");
+    }
+
+    #[test]
+    fn a_grant_after_the_end_does_not_undo_it() {
+        let watch = LeaseWatch::default();
+        let mut short = holding(Duration::from_micros(1));
+        short.lease_until_us = boot_time_us() + 2_000;
+        let accepted = watch.hold(&short, Duration::from_secs(3_600));
+        while accepted && watch.is_valid() {
+            std::thread::yield_now();
+        }
+        watch.hear(&Notice::Lease { until_us: boot_time_us() + 60_000_000 });
+        assert!(!accepted || !watch.is_valid());
+    }
+
+    #[test]
+    fn a_guard_that_is_gone_means_letting_go_at_once_and_for_good() {
+        let watch = LeaseWatch::default();
+        let long = holding(Duration::from_secs(3_600));
+        assert!(watch.hold(&long, RELEASE_MAX) && watch.is_valid());
+        watch.guard_gone();
+        assert_eq!(*watch.releases().borrow(), 1);
+        assert!(!watch.is_valid() && !watch.hold(&long, RELEASE_MAX));
+    }
+
+    #[test]
+    fn what_the_guard_refused_or_let_go_of_is_not_held() {
+        let watch = LeaseWatch::default();
+        let mut refused = holding(Duration::from_secs(3_600));
+        refused.refused = Some("no lease".into());
+        assert!(!watch.hold(&refused, RELEASE_MAX));
+        assert!(!watch.hold(&holding(Duration::ZERO), RELEASE_MAX), "its lease is over already");
+        assert!(watch.hold(&holding(Duration::from_secs(3_600)), RELEASE_MAX));
+        watch.hear(&Notice::ReleasedAll { epoch: 2 });
+        watch.guard_gone();
+        assert_eq!(*watch.releases().borrow(), 0, "there was nothing left to let go of");
+    }
+}

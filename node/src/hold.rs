@@ -1,0 +1,169 @@
+//! What this node holds, and how it lets go of all of it at once.
+//!
+//! A node may own service addresses and processes only while it has its lease
+//! ([`vedette_core::lease`]). When the lease is over nobody asks the agent, its scripts or its
+//! groups' order: [`release`] takes the addresses off and kills the control groups, within a time
+//! that the rest of the cluster waits for (`release_max`). The guard does it, and so does the agent
+//! when its guard is gone or silent; twice is as good as once.
+//!
+//! Invariants:
+//! - What is not there any more is no failure; what could not be removed is named.
+//! - [`release`] answers in time, whatever the kernel does with its calls.
+//! - Nothing is acquired before it is in the [`File`], so a guard that starts finds what an earlier
+//!   one left behind, however that one ended.
+
+mod addresses;
+mod file;
+mod groups;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+pub use self::file::{File, Kept};
+
+/// A service address on this node.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeldAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// Length of its network prefix.
+    pub prefix: u8,
+    /// The device that is to have it. It is removed from whichever has it.
+    pub device: String,
+}
+
+/// What a node holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Held {
+    /// Service addresses.
+    pub addresses: BTreeSet<HeldAddress>,
+    /// Control groups of resource groups, as directories.
+    pub groups: BTreeSet<PathBuf>,
+}
+
+impl Held {
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.addresses.is_empty() && self.groups.is_empty()
+    }
+
+    /// Whether all of it is in `other` as well.
+    pub fn is_within(&self, other: &Self) -> bool {
+        self.addresses.is_subset(&other.addresses) && self.groups.is_subset(&other.groups)
+    }
+
+    /// Adds what another one has.
+    pub fn add(&mut self, other: &Self) {
+        self.addresses.extend(other.addresses.iter().cloned());
+        self.groups.extend(other.groups.iter().cloned());
+    }
+}
+
+/// What became of a release.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Released {
+    /// What could not be let go of, one sentence each.
+    pub failed: Vec<String>,
+}
+
+impl Released {
+    /// Whether nothing is left.
+    pub fn is_complete(&self) -> bool {
+        self.failed.is_empty()
+    }
+}
+
+type Answers = (&'static str, Vec<String>);
+
+/// Lets go of everything in `held`: addresses are removed and groups killed, side by side. To be
+/// called again with the same if the answer says that something is left.
+pub fn release(held: &Held, within: Duration) -> Released {
+    let deadline = Instant::now() + within;
+    let (sender, answers) = channel();
+    let addresses: BTreeSet<IpAddr> = held.addresses.iter().map(|held| held.address).collect();
+    let groups: Vec<PathBuf> = held.groups.iter().cloned().collect();
+    let mut waiting = Vec::new();
+    if !addresses.is_empty() {
+        waiting.push("the service addresses");
+        start(&sender, "the service addresses", move || addresses::remove(&addresses));
+    }
+    if !groups.is_empty() {
+        waiting.push("the control groups");
+        start(&sender, "the control groups", move || groups::kill(&groups, deadline));
+    }
+    collect(&answers, waiting, deadline)
+}
+
+/// On a thread of its own; on this one if there can be no other.
+fn start(
+    sender: &Sender<Answers>,
+    what: &'static str,
+    work: impl FnOnce() -> Vec<String> + Send + Clone + 'static,
+) {
+    let (theirs, again) = (sender.clone(), work.clone());
+    let builder = std::thread::Builder::new().name("release".into()).stack_size(128 << 10);
+    if builder.spawn(move || drop(theirs.send((what, work())))).is_err() {
+        let _ = sender.send((what, again()));
+    }
+}
+
+fn collect(
+    answers: &Receiver<Answers>,
+    mut waiting: Vec<&'static str>,
+    deadline: Instant,
+) -> Released {
+    let mut released = Released::default();
+    while !waiting.is_empty() {
+        // A little more, so that who works up to the deadline can still say what is left.
+        let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(10);
+        let Ok((what, failed)) = answers.recv_timeout(left) else { break };
+        waiting.retain(|waited| *waited != what);
+        released.failed.extend(failed);
+    }
+    let late = waiting.iter().map(|what| format!("{what} were not let go of in time"));
+    released.failed.extend(late);
+    released
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_let_go_of_at_once() {
+        assert!(release(&Held::default(), Duration::ZERO).is_complete());
+    }
+
+    /// What is gone already is no failure: the guard and the agent may both release.
+    #[test]
+    fn what_is_not_there_is_no_failure() {
+        let held = Held {
+            addresses: BTreeSet::from([HeldAddress {
+                // 192.0.2.0/24 is reserved for documentation.
+                address: IpAddr::from([192, 0, 2, 77]),
+                prefix: 24,
+                device: "nothing0".into(),
+            }]),
+            groups: BTreeSet::from([PathBuf::from("/sys/fs/cgroup/vedette-test-never-made")]),
+        };
+        assert_eq!(release(&held, Duration::from_secs(30)), Released::default());
+    }
+
+    #[test]
+    fn a_wider_hold_is_told_from_a_narrower_one() {
+        let group =
+            |name: &str| Held { groups: BTreeSet::from([PathBuf::from(name)]), ..Held::default() };
+        let (one, two) = (group("/a"), group("/b"));
+        let mut both = one.clone();
+        both.add(&two);
+        assert!(one.is_within(&both) && two.is_within(&both) && !both.is_within(&one));
+        assert!(Held::default().is_empty() && !one.is_empty());
+    }
+}

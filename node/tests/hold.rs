@@ -1,0 +1,200 @@
+//! H24 (one owner): what a node holds, with and without its lease. Real guards in network namespaces of their own,
+//! real packets, real control groups. Needs root.
+
+mod hold_support;
+
+use hold_support::{Cable, Group, Guarded, SERVICE, SERVICE6, is_running, wait_for};
+use nix::sys::signal::Signal;
+use vedette_core::takeover::Backing;
+
+/// The lease is over and nobody can act: the guard and its agent are stopped. The kernel does it,
+/// while the address is still on the device; when the guard is back it lets go before anything else.
+#[test]
+fn a_stopped_guard_serves_no_longer_than_its_lease() {
+    let cable = Cable::new();
+    let guard = Guarded::start(&cable, &["director"]);
+    guard.acquire(&[SERVICE, SERVICE6]);
+    assert_eq!(guard.last_holding().backing, Backing::Kernel);
+    let clients = [SERVICE, SERVICE6].map(|address| cable.client(address));
+    wait_for("answers", || clients.iter().all(|c| c.answered()).then_some(()));
+    guard.stop_all();
+    wait_for("silence", || clients.iter().all(|c| !c.answered()).then_some(()));
+    assert!(cable.has(SERVICE) && cable.has(SERVICE6), "nobody removed them: it was the kernel");
+    // Nor is it answered who has them.
+    cable.forget_neighbours();
+    assert!(clients.iter().all(|c| !c.answered()));
+    assert!(
+        cable.client(hold_support::OWN).answered(),
+        "the node's own address is nobody's matter"
+    );
+    guard.go_on();
+    wait_for("a release", || guard.released_epoch());
+    wait_for("no address", || (!cable.has(SERVICE) && !cable.has(SERVICE6)).then_some(()));
+    assert!(cable.has(hold_support::OWN));
+}
+
+/// The gate is refreshed five times a second, and no packet is lost by it.
+#[test]
+fn no_packet_is_lost_while_the_lease_is_held() {
+    let cable = Cable::new();
+    let guard = Guarded::start(&cable, &["director"]);
+    guard.acquire(&[SERVICE]);
+    let client = cable.client(SERVICE);
+    wait_for("an answer", || client.answered().then_some(()));
+    let before = guard.grants();
+    let (mut sent, mut lost) = (0_u32, 0_u32);
+    while guard.grants() < before + 20 {
+        sent += 1;
+        lost += u32::from(!client.answered());
+    }
+    assert!(sent > 100, "{sent}");
+    assert_eq!(lost, 0, "of {sent}");
+}
+
+/// Without a lease the guard lets go of everything: the address, and a process that ignores what it
+/// is sent, with its children; then it says so, and takes no order of the time before.
+#[test]
+fn the_end_of_the_lease_ends_everything() {
+    let cable = Cable::new();
+    let guard = Guarded::start(&cable, &["director"]);
+    let group = Group::new();
+    let stubborn = group.run_stubborn();
+    guard.acquire_with(&[SERVICE], &[group.directory()], 1);
+    let epoch = guard.last_holding().epoch;
+    guard.remove("director");
+    let next = wait_for("a release", || guard.released_epoch());
+    assert!(next > epoch);
+    assert!(!cable.has(SERVICE) && !group.directory().exists());
+    wait_for("the end of its processes", || {
+        (!stubborn.iter().any(|p| is_running(*p))).then_some(())
+    });
+    wait_for("a report of it", || guard.reports().last().is_some_and(|r| r.released).then_some(()));
+    // The lease comes back; a leave of before does not.
+    guard.add("director");
+    wait_for("a lease", || guard.reports().last().is_some_and(|r| r.lease).then_some(()));
+    guard.order(&[SERVICE], &[], 2, epoch);
+    let refused = wait_for("an answer", || guard.answer(2)).refused.expect("a refusal");
+    assert!(refused.contains("epoch"), "{refused}");
+    assert!(guard.reports().last().is_some_and(|r| r.released));
+    guard.order(&[SERVICE], &[], 3, 0);
+    assert_eq!(wait_for("an answer", || guard.answer(3)).refused, None);
+    wait_for("a report of it", || {
+        guard.reports().last().is_some_and(|r| !r.released).then_some(())
+    });
+}
+
+/// Nothing is held that was not granted.
+#[test]
+fn nothing_is_acquired_without_a_lease() {
+    let cable = Cable::new();
+    let guard = Guarded::start(&cable, &[]);
+    guard.order(&[SERVICE], &[], 1, 0);
+    let refused = wait_for("an answer", || guard.answer(1)).refused.expect("a refusal");
+    assert!(refused.contains("lease"), "{refused}");
+}
+
+/// A guard that was killed left everything behind, also on disk: the next one lets go of it before
+/// it says a word.
+#[test]
+fn a_guard_lets_go_of_what_a_killed_one_held() {
+    let cable = Cable::new();
+    let mut guard = Guarded::start(&cable, &["director"]);
+    let group = Group::new();
+    let stubborn = group.run_stubborn();
+    guard.acquire_with(&[SERVICE], &[group.directory()], 1);
+    let epoch = guard.last_holding().epoch;
+    // Both at once, so that neither can clear up after the other.
+    guard.kill_all();
+    assert!(cable.has(SERVICE) && stubborn.iter().all(|p| is_running(*p)));
+    guard.remove("hold.json");
+    let guard = guard.start_again(&cable);
+    let holding = wait_for("a guard", || guard.notices_of_this_run().first().cloned());
+    assert!(!cable.has(SERVICE) && !group.directory().exists(), "gone before the first word");
+    assert!(holding.epoch > epoch && holding.held.is_empty());
+    assert_eq!(cable.tables(), 0, "the gate of the first guard is gone as well");
+}
+
+/// The guard is stopped, the agent is not: it sees to the release itself.
+#[test]
+fn an_agent_whose_guard_is_stopped_lets_go() {
+    let cable = Cable::new();
+    let guard = Guarded::start(&cable, &["director", "watch"]);
+    guard.acquire(&[SERVICE]);
+    guard.signal(Signal::SIGSTOP);
+    wait_for("no address", || (!cable.has(SERVICE)).then_some(()));
+    guard.signal(Signal::SIGCONT);
+}
+
+/// The guard is killed: the agent lets go before it ends.
+#[test]
+fn an_agent_whose_guard_is_gone_lets_go_and_ends() {
+    let cable = Cable::new();
+    let mut guard = Guarded::start(&cable, &["director", "watch"]);
+    guard.acquire(&[SERVICE]);
+    let agent = guard.agent();
+    guard.kill_guard();
+    wait_for("the end of the agent", || (!is_running(agent)).then_some(()));
+    // PDEATHSIG may be faster than the end of the socket; then the next guard does it.
+    let guard = guard.start_again(&cable);
+    wait_for("a guard", || guard.notices_of_this_run().first().cloned());
+    assert!(!cable.has(SERVICE));
+}
+
+/// A clean end leaves nothing: no address, no table, nothing to clear up for the next one.
+#[test]
+fn a_guard_that_ends_lets_go_and_takes_its_gate_away() {
+    let cable = Cable::new();
+    let mut guard = Guarded::start(&cable, &["director"]);
+    guard.acquire(&[SERVICE]);
+    assert_eq!(cable.tables(), 2);
+    guard.signal(Signal::SIGTERM);
+    wait_for("the end of the guard", || guard.ended());
+    assert!(!cable.has(SERVICE));
+    assert_eq!(cable.tables(), 0);
+}
+
+/// H21: a forced stop leaves the groups running and reachable, whatever becomes of the guard.
+#[test]
+fn h21_what_is_unmanaged_is_left_alone() {
+    let cable = Cable::new();
+    let mut guard = Guarded::start(&cable, &["director"]);
+    guard.acquire(&[SERVICE]);
+    let client = cable.client(SERVICE);
+    guard.add("unmanaged");
+    wait_for("no gate", || (cable.tables() == 0).then_some(()));
+    guard.signal(Signal::SIGTERM);
+    wait_for("the end of the guard", || guard.ended());
+    assert!(cable.has(SERVICE) && client.answered());
+}
+
+/// Whoever reloads a firewall must not open the gate.
+#[test]
+fn a_reloaded_firewall_leaves_the_gate() {
+    let cable = Cable::new();
+    let guard = Guarded::start(&cable, &["director"]);
+    guard.acquire(&[SERVICE]);
+    let client = cable.client(SERVICE);
+    cable.nft("flush ruleset");
+    let before = guard.grants();
+    wait_for("more grants", || (guard.grants() > before + 3).then_some(()));
+    assert_eq!(cable.tables(), 2, "kept, or made anew");
+    assert!(client.answered());
+    guard.stop_all();
+    wait_for("silence", || (!client.answered()).then_some(()));
+}
+
+/// The watchdog is petted while all is well, and not by a guard that cannot let go.
+#[test]
+fn the_watchdog_is_petted_while_all_is_well() {
+    let cable = Cable::new();
+    let guard = Guarded::prepare(&["director"]);
+    let dog = guard.watchdog();
+    let guard = guard.begin(&cable);
+    dog.forget();
+    wait_for("pets", || (dog.pets() > 2).then_some(()));
+    guard.acquire(&[SERVICE]);
+    dog.forget();
+    wait_for("pets", || (dog.pets() > 2).then_some(()));
+    guard.signal(Signal::SIGTERM);
+    wait_for("the magic close", || dog.closed().then_some(()));
+}

@@ -1,0 +1,510 @@
+//! Two namespaces with a cable between them; a guard in one, clients in the other.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use vedette_core::id::{ClusterId, NodeNumber, StorageId};
+use vedette_core::model::Timing;
+use vedette_core::observation::Report;
+use vedette_node::guard::protocol::{Configure, Hold, Holding, Notice, Secret};
+use vedette_node::hold::{Held, HeldAddress};
+
+/// How long anything may take on a busy machine; nothing is measured with it.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// How long an answer over a cable may take.
+const ANSWER: Duration = Duration::from_millis(100);
+const PORT: u16 = 7;
+
+/// The node's own address.
+pub const OWN: &str = "10.77.0.1";
+/// Service addresses.
+pub const SERVICE: &str = "10.77.0.100";
+/// Service addresses.
+pub const SERVICE6: &str = "fd77::100";
+
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+#[track_caller]
+pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + DEADLINE;
+    while Instant::now() < end {
+        if let Some(found) = probe() {
+            return found;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!("waited in vain: {what}");
+}
+
+/// A zombie does not run any more.
+pub fn is_running(id: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(" Z"))
+}
+
+#[track_caller]
+fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().unwrap_or_else(|error| {
+        panic!("{program}: {error}. Install it: apt-get install iproute2 nftables")
+    });
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?} (needs root): {said}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Runs in a network namespace, on a thread of its own.
+fn within<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) -> T {
+    let file = File::open(format!("/run/netns/{namespace}")).expect("a namespace");
+    let there = move || {
+        setns(file, CloneFlags::CLONE_NEWNET).expect("root");
+        work()
+    };
+    std::thread::scope(|scope| scope.spawn(there).join()).expect("no panic")
+}
+
+/// The namespaces: `node`, where the guard is, and `peer`. Removed when dropped.
+pub struct Cable {
+    node: String,
+    peer: String,
+}
+
+impl Cable {
+    pub fn new() -> Self {
+        let name = format!("vdh{}x{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let cable = Self { node: format!("{name}n"), peer: format!("{name}p") };
+        let (node, peer) = (cable.node.as_str(), cable.peer.as_str());
+        run("ip", &["netns", "add", node]);
+        run("ip", &["netns", "add", peer]);
+        run("ip", &["-n", node, "link", "add", "e0", "type", "veth", "peer", "e0", "netns", peer]);
+        for (namespace, four, six) in [(node, "1", "fd77::1/64"), (peer, "2", "fd77::2/64")] {
+            run("ip", &["-n", namespace, "link", "set", "lo", "up"]);
+            run("ip", &["-n", namespace, "link", "set", "e0", "up"]);
+            let four = format!("10.77.0.{four}/24");
+            run("ip", &["-n", namespace, "addr", "add", &four, "dev", "e0"]);
+            run("ip", &["-n", namespace, "addr", "add", six, "dev", "e0", "nodad"]);
+        }
+        cable
+    }
+
+    /// Whether the node has the address.
+    pub fn has(&self, address: &str) -> bool {
+        run("ip", &["-n", &self.node, "-o", "addr", "show"]).contains(&format!(" {address}/"))
+    }
+
+    fn add(&self, address: &str) {
+        let prefix = if address.contains(':') { 64 } else { 24 };
+        let whole = format!("{address}/{prefix}");
+        let nodad: &[&str] = if address.contains(':') { &["nodad"] } else { &[] };
+        let add = ["-n", self.node.as_str(), "addr", "add", &whole, "dev", "e0"];
+        run("ip", &[&add[..], nodad].concat());
+    }
+
+    /// The peer asks anew who has which address.
+    pub fn forget_neighbours(&self) {
+        run("ip", &["-n", &self.peer, "neigh", "flush", "all"]);
+    }
+
+    pub fn nft(&self, command: &str) -> String {
+        let all: Vec<&str> =
+            ["netns", "exec", &self.node, "nft"].into_iter().chain(command.split(' ')).collect();
+        run("ip", &all)
+    }
+
+    /// How many tables there are.
+    pub fn tables(&self) -> usize {
+        self.nft("list tables").lines().filter(|line| line.contains("vedette_")).count()
+    }
+
+    /// Who speaks to an address of the node from the other side. The address is there.
+    pub fn client(&self, address: &str) -> Client {
+        let at = SocketAddr::new(ip(address), PORT);
+        let echo = within(&self.node, || UdpSocket::bind(at)).expect("an echo");
+        std::thread::spawn(move || {
+            let mut buffer = [0; 16];
+            // A send that the gate drops is an error; the next request may be answered.
+            while let Ok((length, from)) = echo.recv_from(&mut buffer) {
+                if &buffer[..length] == b"end" {
+                    return;
+                }
+                let _ = echo.send_to(&buffer[..length], from);
+            }
+        });
+        let any = if at.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
+        let socket = within(&self.peer, || UdpSocket::bind(any)).expect("a socket");
+        socket.connect(at).expect("a route");
+        socket.set_read_timeout(Some(ANSWER)).expect("a timeout");
+        Client { socket, asked: AtomicU32::new(0) }
+    }
+}
+
+impl Drop for Cable {
+    fn drop(&mut self) {
+        for namespace in [&self.node, &self.peer] {
+            let _ = Command::new("ip").args(["netns", "del", namespace]).status();
+        }
+    }
+}
+
+/// Asks, and awaits the answer.
+pub struct Client {
+    socket: UdpSocket,
+    asked: AtomicU32,
+}
+
+impl Client {
+    pub fn answered(&self) -> bool {
+        let asked = self.asked.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+        if self.socket.send(&asked).is_err() {
+            return false;
+        }
+        let mut buffer = [0; 16];
+        while let Ok(length) = self.socket.recv(&mut buffer) {
+            if buffer[..length] == asked {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// A control group; killed and removed when dropped.
+pub struct Group {
+    directory: PathBuf,
+    children: std::cell::RefCell<Vec<Child>>,
+}
+
+impl Group {
+    pub fn new() -> Self {
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let root = vedette_node::cgroup::mount_point().expect("cgroup2 is mounted");
+        let directory = root.join(format!("vedette-test-{}-{count}", std::process::id()));
+        std::fs::create_dir_all(directory.join("inner")).expect("root");
+        Self { directory, children: Vec::new().into() }
+    }
+
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Runs a shell that ignores all it can, and its child; answers their process ids.
+    pub fn run_stubborn(&self) -> Vec<i32> {
+        let script = format!(
+            "trap '' TERM INT HUP; echo $$ > {0}/inner/cgroup.procs; setsid sleep 1000 & wait; \
+             while :; do sleep 1000; done",
+            self.directory.display()
+        );
+        let child = Command::new("sh").args(["-c", &script]).spawn().expect("a shell");
+        self.children.borrow_mut().push(child);
+        let inside = self.directory.join("inner/cgroup.procs");
+        wait_for("two processes in the group", || {
+            let text = std::fs::read_to_string(&inside).unwrap_or_default();
+            let all: Vec<i32> = text.lines().filter_map(|line| line.parse().ok()).collect();
+            (all.len() == 2).then_some(all)
+        })
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let _ = std::fs::write(self.directory.join("cgroup.kill"), "1");
+        for child in self.children.borrow_mut().iter_mut() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let end = Instant::now() + Duration::from_secs(5);
+        while self.directory.exists() && Instant::now() < end {
+            let _ = std::fs::remove_dir(self.directory.join("inner"));
+            let _ = std::fs::remove_dir(&self.directory);
+        }
+    }
+}
+
+/// The example of a guard, built once: `cargo test --test hold` alone does not build examples.
+fn program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--example", "guard"])
+            .args((!cfg!(debug_assertions)).then_some("--release"))
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .status();
+        assert!(built.is_ok_and(|status| status.success()), "cargo build --example guard");
+        let test = std::env::current_exe().expect("the path of this test");
+        test.ancestors().nth(2).expect("the target directory").join("examples").join("guard")
+    })
+}
+
+/// A watchdog that is a pipe.
+pub struct Pipe(std::cell::RefCell<(File, Vec<u8>)>);
+
+impl Pipe {
+    fn said(&self) -> Vec<u8> {
+        let (file, said) = &mut *self.0.borrow_mut();
+        let mut buffer = [0; 64];
+        while let Ok(length @ 1..) = file.read(&mut buffer) {
+            said.extend_from_slice(&buffer[..length]);
+        }
+        said.clone()
+    }
+
+    pub fn forget(&self) {
+        self.said();
+        self.0.borrow_mut().1.clear();
+    }
+
+    pub fn pets(&self) -> usize {
+        self.said().iter().filter(|byte| **byte == 0).count()
+    }
+
+    pub fn closed(&self) -> bool {
+        self.said().ends_with(b"V")
+    }
+}
+
+/// The state directory of a guard that does not run yet.
+pub struct Prepared {
+    directory: tempfile::TempDir,
+}
+
+impl Prepared {
+    pub fn watchdog(&self) -> Pipe {
+        let path = self.directory.path().join("watchdog");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+        let mut options = File::options();
+        let file = options.read(true).custom_flags(libc_nonblock()).open(path).expect("a pipe");
+        Pipe((file, Vec::new()).into())
+    }
+
+    pub fn begin(self, cable: &Cable) -> Guarded {
+        let namespace = File::open(format!("/run/netns/{}", cable.node)).expect("a namespace");
+        let mut command = Command::new(program());
+        command.arg(self.directory.path()).stdin(Stdio::null());
+        let enter = move || Ok(setns(&namespace, CloneFlags::CLONE_NEWNET)?);
+        // SAFETY: one system call, nothing is allocated.
+        unsafe { command.pre_exec(enter) };
+        let process = command.spawn().expect("the guard example");
+        let earlier = notices(self.directory.path()).len();
+        let cable = Cable { node: cable.node.clone(), peer: cable.peer.clone() };
+        Guarded {
+            directory: self.directory,
+            process,
+            earlier,
+            cable: std::mem::ManuallyDrop::new(cable),
+        }
+    }
+}
+
+fn libc_nonblock() -> i32 {
+    nix::fcntl::OFlag::O_NONBLOCK.bits()
+}
+
+fn notices(directory: &Path) -> Vec<Notice> {
+    let text = std::fs::read_to_string(directory.join("notices.jsonl")).unwrap_or_default();
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    whole.lines().map(|line| serde_json::from_str(line).expect("a notice")).collect()
+}
+
+/// A guard in a namespace, with its agent; ended when dropped.
+pub struct Guarded {
+    directory: tempfile::TempDir,
+    process: Child,
+    /// Notices of earlier runs in the same directory.
+    earlier: usize,
+    cable: std::mem::ManuallyDrop<Cable>,
+}
+
+impl Guarded {
+    /// The directory of a guard with these files in it.
+    pub fn prepare(files: &[&str]) -> Prepared {
+        let directory = tempfile::tempdir().expect("a directory");
+        let configure = Configure {
+            me: NodeNumber(1),
+            storage: StorageId([1; 16]),
+            cluster: ClusterId([9; 16]),
+            key: Secret::new([3; 32]),
+            timing: Timing::DEFAULT,
+            networks: Vec::new(),
+            peers: Vec::new(),
+        };
+        let text = serde_json::to_vec(&configure).expect("JSON");
+        std::fs::write(directory.path().join("configure.json"), text).expect("written");
+        for file in files {
+            std::fs::write(directory.path().join(file), "").expect("written");
+        }
+        Prepared { directory }
+    }
+
+    pub fn start(cable: &Cable, files: &[&str]) -> Self {
+        Self::prepare(files).begin(cable)
+    }
+
+    /// With the directory as it is.
+    pub fn start_again(mut self, cable: &Cable) -> Self {
+        self.kill_guard();
+        let empty = tempfile::tempdir().expect("a directory");
+        let directory = std::mem::replace(&mut self.directory, empty);
+        Prepared { directory }.begin(cable)
+    }
+
+    pub fn add(&self, file: &str) {
+        std::fs::write(self.directory.path().join(file), "").expect("written");
+    }
+
+    pub fn remove(&self, file: &str) {
+        std::fs::remove_file(self.directory.path().join(file)).expect("removed");
+    }
+
+    /// Orders to hold; an epoch of 0 is the present one.
+    pub fn order(&self, addresses: &[&str], groups: &[&Path], sequence: u64, epoch: u64) {
+        let held = |address: &&str| HeldAddress {
+            address: ip(address),
+            prefix: if address.contains(':') { 64 } else { 24 },
+            device: "e0".into(),
+        };
+        let hold = Hold {
+            sequence,
+            epoch,
+            known: BTreeSet::from([ip(SERVICE), ip(SERVICE6)]),
+            held: Held {
+                addresses: addresses.iter().map(held).collect(),
+                groups: groups.iter().map(|group| group.to_path_buf()).collect(),
+            },
+        };
+        let next = self.directory.path().join("hold.next");
+        std::fs::write(&next, serde_json::to_vec(&hold).expect("JSON")).expect("written");
+        std::fs::rename(next, self.directory.path().join("hold.json")).expect("renamed");
+    }
+
+    /// Orders to hold, and acquires when that is accepted.
+    #[track_caller]
+    pub fn acquire_with(&self, addresses: &[&str], groups: &[&Path], sequence: u64) {
+        wait_for("a lease", || self.reports().last().is_some_and(|r| r.lease).then_some(()));
+        self.order(addresses, groups, sequence, 0);
+        let answer = wait_for("an answer", || self.answer(sequence));
+        assert_eq!(answer.refused, None);
+        addresses.iter().for_each(|address| self.cable.add(address));
+    }
+
+    #[track_caller]
+    pub fn acquire(&self, addresses: &[&str]) {
+        self.acquire_with(addresses, &[], 1);
+    }
+
+    fn notices(&self) -> Vec<Notice> {
+        notices(self.directory.path()).split_off(self.earlier)
+    }
+
+    fn holdings(&self) -> Vec<Holding> {
+        let holding = |notice| match notice {
+            Notice::Holding(holding) => Some(*holding),
+            _ => None,
+        };
+        self.notices().into_iter().filter_map(holding).collect()
+    }
+
+    /// What the guard said of what it holds since it was started.
+    pub fn notices_of_this_run(&self) -> Vec<Holding> {
+        self.holdings()
+    }
+
+    pub fn last_holding(&self) -> Holding {
+        self.holdings().pop().expect("a guard that spoke")
+    }
+
+    pub fn answer(&self, sequence: u64) -> Option<Holding> {
+        self.holdings().into_iter().find(|holding| holding.sequence == sequence)
+    }
+
+    pub fn reports(&self) -> Vec<Report> {
+        let report = |notice| if let Notice::Report(report) = notice { Some(report) } else { None };
+        self.notices().into_iter().filter_map(report).collect()
+    }
+
+    /// How many grants the agent was told of.
+    pub fn grants(&self) -> usize {
+        self.notices().iter().filter(|notice| matches!(notice, Notice::Lease { .. })).count()
+    }
+
+    pub fn released_epoch(&self) -> Option<u64> {
+        self.notices().into_iter().find_map(|notice| match notice {
+            Notice::ReleasedAll { epoch } => Some(epoch),
+            _ => None,
+        })
+    }
+
+    pub fn agent(&self) -> i32 {
+        let text = std::fs::read_to_string(self.directory.path().join("agents")).expect("an agent");
+        text.lines().last().and_then(|line| line.parse().ok()).expect("its process id")
+    }
+
+    fn own_id(&self) -> i32 {
+        self.process.id() as i32
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.own_id()), signal).expect("a running guard");
+    }
+
+    /// Stops the guard and its agent.
+    pub fn stop_all(&self) {
+        self.signal(Signal::SIGSTOP);
+        kill(Pid::from_raw(self.agent()), Signal::SIGSTOP).expect("a running agent");
+    }
+
+    /// Lets them go on.
+    pub fn go_on(&self) {
+        kill(Pid::from_raw(self.agent()), Signal::SIGCONT).expect("a stopped agent");
+        self.signal(Signal::SIGCONT);
+    }
+
+    pub fn kill_guard(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+
+    /// The agent first: it would let go, and the guard would start another.
+    pub fn kill_all(&mut self) {
+        let agent = self.agent();
+        self.signal(Signal::SIGSTOP);
+        kill(Pid::from_raw(agent), Signal::SIGKILL).expect("a running agent");
+        self.kill_guard();
+    }
+
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.process.try_wait().expect("a child")
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        // An agent that is stopped would not see its guard's end.
+        if let Ok(agents) = std::fs::read_to_string(self.directory.path().join("agents")) {
+            let last = agents.lines().last().and_then(|line| line.parse().ok());
+            let ours = last.filter(|id| is_child_of(*id, self.own_id()));
+            ours.map(|id| kill(Pid::from_raw(id), Signal::SIGKILL));
+        }
+        self.kill_guard();
+    }
+}
+
+fn is_child_of(id: i32, parent: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    let rest = stat.rsplit(')').next().unwrap_or_default();
+    rest.split_whitespace().nth(1) == Some(&parent.to_string())
+}
