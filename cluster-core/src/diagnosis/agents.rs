@@ -63,22 +63,32 @@ impl Picture<'_> {
     }
 
     /// Peers whose word is newer than the node's own report and says DOWN. Where the agent became
-    /// what it is a moment ago, a peer may not have heard of it yet; then the reports must also
-    /// have stopped.
+    /// what it is a moment ago, a peer may not have heard of it yet; then its word must be younger
+    /// than that moment, or the reports must have stopped.
     fn guard_says_down(&self, node: &Node, own: Option<&Received>) -> Option<Vec<NodeNumber>> {
         let settled = self.evidence.agent_settled.get(&node.number).copied().unwrap_or_default();
         let believed_at_once = node.agent == AgentStatus::Down || settled >= self.interval * 2;
-        if own.is_some_and(|own| own.age < self.report_gap()) && !believed_at_once {
-            return None;
-        }
+        let reports = own.is_some_and(|own| own.age < self.report_gap());
+        let believed = |observer: NodeNumber| {
+            believed_at_once || !reports || self.heard_within(observer, node.number, settled)
+        };
         let newer = |age| own.is_none_or(|own| age < own.age);
         let who: Vec<NodeNumber> = self
             .peer_views_of(node.number)
             .iter()
             .filter(|(_, age, view)| newer(*age) && view.agent == AgentStatus::Down)
             .map(|(observer, ..)| *observer)
+            .filter(|observer| believed(*observer))
             .collect();
         (!who.is_empty()).then_some(who)
+    }
+
+    /// Whether an observer heard a node certainly less than `settled` ago: half a beat is allowed
+    /// for what its report took to get here.
+    fn heard_within(&self, observer: NodeNumber, node: NodeNumber, settled: Duration) -> bool {
+        let sights = self.sights_of(node).iter().filter(|sight| sight.observer == observer);
+        let heard = sights.filter(|sight| sight.ever_heard()).map(|sight| sight.since_heard());
+        heard.min().is_some_and(|heard| heard + self.interval / 2 <= settled)
     }
 
     /// Whether all peers that hear the node say that its agent is there, while it does not report.

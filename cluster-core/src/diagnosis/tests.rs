@@ -260,6 +260,28 @@ fn a_guard_says_that_its_agent_is_down() {
     assert_eq!(diagnose(&state, &evidence, ME), [], "n2 may not have heard of the return");
 }
 
+/// A9: an agent that dies again right after it came back is seen, by those who heard it since.
+#[test]
+fn a_death_right_after_a_return_is_believed_by_a_word_that_is_younger() {
+    let (state, mut evidence) = well(3);
+    let third = NodeNumber(3);
+    change(&mut evidence, 2, |report| {
+        report.peers[1].agent = AgentStatus::Down;
+        for link in &mut report.links {
+            link.silent = Some(Duration::from_millis(30));
+        }
+    });
+    evidence.reports.get_mut(&third).expect("it reported").age = Duration::from_millis(100);
+    evidence.agent_settled.insert(third, Duration::from_millis(140));
+    assert_eq!(diagnose(&state, &evidence, ME), [], "n2's word may be from before");
+    evidence.agent_settled.insert(third, Duration::from_millis(160));
+    let changes = diagnose(&state, &evidence, ME);
+    assert!(
+        matches!(changes[..], [Change::Agent { node, to: AgentStatus::Down, .. }] if node == third),
+        "{changes:?}"
+    );
+}
+
 fn kinds(changes: &[Change]) -> (usize, usize, usize) {
     let count = |what: fn(&Change) -> bool| changes.iter().filter(|c| what(c)).count();
     (
