@@ -2,6 +2,7 @@
 
 pub mod cgroup;
 pub mod events;
+pub mod fence;
 pub mod guard;
 pub mod hold;
 pub mod identity;

@@ -35,7 +35,7 @@ use vedette_core::model::RunOutcome;
 
 mod exec;
 mod explain;
-mod left_behind;
+pub(crate) mod left_behind;
 mod output;
 pub mod sealed;
 mod shebang;

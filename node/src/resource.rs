@@ -13,6 +13,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -26,7 +27,9 @@ use crate::cgroup::ControlGroup;
 pub mod address;
 pub mod announce;
 mod application;
-mod later;
+mod file_system;
+pub mod ocf;
+mod volume_group;
 
 /// On whose behalf, and where.
 #[derive(Clone, Debug)]
@@ -175,7 +178,21 @@ pub fn resource(def: &ResourceDef) -> Box<dyn Resource> {
         ResourceKind::Application { start, stop, monitor, user } => {
             Box::new(application::Application { common, start, stop, monitor, user })
         }
-        _ => Box::new(later::Later(common.name)),
+        ResourceKind::FileSystem { device, mount_point, fs_type, options, check } => {
+            Box::new(file_system::FileSystem {
+                common,
+                device,
+                mount_point: mount_point.into(),
+                fs_type,
+                options,
+                check,
+                asked: Arc::default(),
+            })
+        }
+        ResourceKind::VolumeGroup { name } => Box::new(volume_group::VolumeGroup { common, name }),
+        ResourceKind::Ocf { provider, agent, parameters } => {
+            Box::new(ocf::Ocf { common, provider, agent, parameters })
+        }
     }
 }
 

@@ -52,7 +52,8 @@ impl LeftBehind {
     }
 }
 
-fn processes() -> impl Iterator<Item = i32> {
+/// Numbers of all processes.
+pub(crate) fn processes() -> impl Iterator<Item = i32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
@@ -68,7 +69,8 @@ fn group_of_living(pid: i32) -> Option<i32> {
     fields.nth(1)?.parse().ok()
 }
 
-fn open(pid: i32) -> Option<OwnedFd> {
+/// Holds a process by its descriptor, which no other process can get.
+pub(crate) fn open(pid: i32) -> Option<OwnedFd> {
     // SAFETY: the call takes two integers and touches no memory.
     let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     let descriptor = RawFd::try_from(descriptor).ok().filter(|number| *number >= 0)?;
@@ -77,7 +79,7 @@ fn open(pid: i32) -> Option<OwnedFd> {
 }
 
 /// A process that has ended meanwhile is no failure.
-fn send(process: &OwnedFd, signal: i32) {
+pub(crate) fn send(process: &OwnedFd, signal: i32) {
     let no_info = std::ptr::null::<libc::siginfo_t>();
     // SAFETY: the descriptor is open, and a null pointer for the details is allowed.
     unsafe {

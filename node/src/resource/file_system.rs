@@ -1,0 +1,264 @@
+//! File systems: mounted, looked at, unmounted although somebody uses them.
+//!
+//! The kernel's list of mounts says what is so; the programs `fsck`, `mount` and `umount` do it,
+//! because they know every type's helpers. A device that is mounted elsewhere on this machine is
+//! refused; that it is not mounted on another machine is what instances and tokens are for.
+//!
+//! Who keeps a file system busy is asked to end (SIGTERM), then ended (SIGKILL): a group that moves
+//! does not wait for a forgotten shell.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::time::{Instant, sleep, timeout};
+use vedette_core::document::Finding;
+use vedette_core::model::RunOutcome;
+
+use super::{Common, Context, Detail, Failure, Health, Reach, Resource, error, warning};
+use crate::process::{self, PATH, Program};
+
+mod holders;
+mod mounts;
+
+use holders::Holders;
+use mounts::Mount;
+
+/// Between two attempts to unmount.
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// The longest that processes are waited for before they are killed.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// `fsck`: bits above these mean that errors are left, or that it could not run.
+const FSCK_WELL: i32 = 1;
+
+/// See [`vedette_core::group::ResourceKind::FileSystem`].
+#[derive(Clone, Debug)]
+pub(super) struct FileSystem {
+    pub(super) common: Common,
+    pub(super) device: String,
+    pub(super) mount_point: PathBuf,
+    pub(super) fs_type: String,
+    pub(super) options: String,
+    pub(super) check: bool,
+    /// A look at it has not come back yet.
+    pub(super) asked: Arc<AtomicBool>,
+}
+
+impl FileSystem {
+    async fn bring_up(&self, context: &Context) -> Result<Detail, Failure> {
+        let detail = || format!("at {}", self.mount_point.display());
+        if self.mounted()?.is_some() {
+            return Ok(detail());
+        }
+        self.refuse_elsewhere()?;
+        self.refuse_missing()?;
+        std::fs::create_dir_all(&self.mount_point).map_err(|error| {
+            let why = format!("{} cannot be made: {error}", self.mount_point.display());
+            Failure::new(why, "Make the directory.").reaching(Reach::Node)
+        })?;
+        if self.check {
+            self.fsck(context).await?;
+        }
+        self.mount(context).await?;
+        match self.mounted()? {
+            Some(_) => Ok(detail()),
+            None => {
+                let why = format!("mount ended well, but {} is not there", detail());
+                Err(Failure::new(why, "Look at /proc/self/mountinfo."))
+            }
+        }
+    }
+
+    async fn fsck(&self, context: &Context) -> Result<(), Failure> {
+        let argv = ["fsck", "-t", &self.fs_type, "-p", &self.device];
+        let outcome = self.run(context, &argv, self.common.start).await;
+        match outcome.exit {
+            Some(status) if status & !FSCK_WELL == 0 && !outcome.timed_out => Ok(()),
+            _ => {
+                let advice = format!("Check it by hand (fsck {}).", self.device);
+                Err(Failure::of_run(&format!("{} is damaged", self.device), &outcome, advice)
+                    .reaching(Reach::Cluster))
+            }
+        }
+    }
+
+    async fn mount(&self, context: &Context) -> Result<(), Failure> {
+        let point = self.mount_point.to_string_lossy();
+        let mut argv = vec!["mount", "-t", &self.fs_type];
+        if !self.options.is_empty() {
+            argv.extend(["-o", &self.options]);
+        }
+        argv.extend([self.device.as_str(), &point]);
+        let outcome = self.run(context, &argv, self.common.start).await;
+        if outcome.succeeded() {
+            return Ok(());
+        }
+        let what = format!("{} cannot be mounted at {point}", self.device);
+        Err(Failure::of_run(&what, &outcome, "Try it by hand; the kernel's log may say more."))
+    }
+
+    async fn take_down(&self, context: &Context) -> Result<Detail, Failure> {
+        let began = Instant::now();
+        let (soft, end) = (began + PATIENCE.min(self.common.stop / 2), began + self.common.stop);
+        let mut asked = Holders::default();
+        while self.mounted()?.is_some() {
+            let outcome = self.umount(context, end).await;
+            if outcome.succeeded() {
+                continue;
+            }
+            let signal = if Instant::now() < soft { libc::SIGTERM } else { libc::SIGKILL };
+            let holders = holders::of(&self.mount_point).await;
+            if Instant::now() >= end {
+                return Err(self.busy(&holders, &outcome));
+            }
+            asked.signal_new(&holders, signal);
+            sleep(AGAIN).await;
+        }
+        Ok(asked.words())
+    }
+
+    async fn umount(&self, context: &Context, end: Instant) -> RunOutcome {
+        let time = end.saturating_duration_since(Instant::now()).max(AGAIN);
+        let point = self.mount_point.to_string_lossy();
+        self.run(context, &["umount", &point], time).await
+    }
+
+    fn busy(&self, holders: &Holders, outcome: &RunOutcome) -> Failure {
+        let what = format!("{} cannot be unmounted", self.mount_point.display());
+        let advice = match holders.words().as_str() {
+            "" => "No process keeps it busy; another mount below it, or swap, may.".into(),
+            words => format!("Look after the processes that use it: {words}."),
+        };
+        Failure::of_run(&what, outcome, advice).reaching(Reach::Node)
+    }
+
+    async fn look(&self) -> Result<Health, Failure> {
+        let Some(mount) = self.mounted()? else { return Ok(Health::NotRunning) };
+        let point = self.mount_point.display();
+        if mount.is_read_only() && !self.options.split(',').any(|option| option == "ro") {
+            let why = format!("{point} was made read-only, as the kernel does after disk errors");
+            return Err(Failure::new(why, "Look into the kernel's log, and check the disk."));
+        }
+        if self.answers().await {
+            return Ok(Health::Running);
+        }
+        let time = self.common.monitor.as_millis();
+        let why = format!("{point} does not answer within {time} ms");
+        Err(Failure::new(why, "Look after the disk and the way to it."))
+    }
+
+    /// Whether it answers in time. One question at a time: one that hangs is not joined by others.
+    async fn answers(&self) -> bool {
+        if self.asked.swap(true, Ordering::AcqRel) {
+            return false;
+        }
+        let (asked, point) = (self.asked.clone(), self.mount_point.clone());
+        let question = tokio::task::spawn_blocking(move || {
+            let answer = std::fs::read_dir(point)
+                .map(|mut entries| entries.next().is_none_or(|e| e.is_ok()));
+            asked.store(false, Ordering::Release);
+            answer.unwrap_or(false)
+        });
+        matches!(timeout(self.common.monitor, question).await, Ok(Ok(true)))
+    }
+
+    /// Whether it is mounted where it should be. Something else there is a failure.
+    fn mounted(&self) -> Result<Option<Mount>, Failure> {
+        let all = mounts::all().map_err(|error| {
+            let why = format!("the kernel's list of mounts cannot be read: {error}");
+            Failure::new(why, "Mount /proc.").reaching(Reach::Node)
+        })?;
+        let point = real(&self.mount_point);
+        // The last one is on top.
+        let Some(mount) = all.into_iter().rfind(|mount| mount.point == point) else {
+            return Ok(None);
+        };
+        if mount.is_of(&self.device) {
+            return Ok(Some(mount));
+        }
+        let why = format!("{} is mounted at {} already", mount.source, point.display());
+        let advice = "Unmount it, or choose another mount point.";
+        Err(Failure::new(why, advice).reaching(Reach::Node))
+    }
+
+    fn refuse_elsewhere(&self) -> Result<(), Failure> {
+        let all = mounts::all().unwrap_or_default();
+        let Some(mount) = all.iter().find(|mount| mount.is_of_block(&self.device)) else {
+            return Ok(());
+        };
+        let why = format!("{} is mounted at {} already", self.device, mount.point.display());
+        let advice = format!("Unmount it there (umount {}).", mount.point.display());
+        Err(Failure::new(why, advice).reaching(Reach::Node))
+    }
+
+    fn refuse_missing(&self) -> Result<(), Failure> {
+        if !self.device.starts_with("/dev/") || Path::new(&self.device).exists() {
+            return Ok(());
+        }
+        let why = format!("there is no device {} here", self.device);
+        let advice = "Look after the disk and the way to it; if it is in a volume group, that \
+                      comes before it in the group.";
+        Err(Failure::new(why, advice).reaching(Reach::Node))
+    }
+
+    async fn run(&self, context: &Context, argv: &[&str], time: Duration) -> RunOutcome {
+        let program = Program::new(argv.iter().copied(), time)
+            .environment([("LC_ALL", "C")])
+            .environment(context.variables(&self.common.name));
+        process::run(program.dies_with_us()).await
+    }
+
+    fn findings(&self, context: &Context) -> Vec<Finding> {
+        let name = &self.common.name;
+        let path = context.environment.get("PATH").map_or(PATH, String::as_str);
+        let needed = ["mount", "umount"].into_iter().chain(self.check.then_some("fsck"));
+        let mut found: Vec<_> = needed
+            .filter(|program| process::find_in(path, program).is_none())
+            .map(|program| format!("the program {program} is not here"))
+            .map(|what| error(name, what, "Install it: apt-get install mount util-linux."))
+            .collect();
+        if !self.mount_point.is_absolute() {
+            let what = format!("the mount point {} is no full path", self.mount_point.display());
+            found.push(error(name, what, "Begin it with `/`."));
+        }
+        if let Err(failure) = self.mounted() {
+            found.push(error(name, failure.why, failure.advice));
+        }
+        if let Err(failure) = self.refuse_missing() {
+            found.push(warning(name, failure.why, failure.advice));
+        }
+        if !mounts::knows(&self.fs_type) {
+            let what =
+                format!("the kernel does not know {} now, nor is there a helper", self.fs_type);
+            found.push(warning(name, what, "A module may be loaded when it is mounted."));
+        }
+        found
+    }
+}
+
+/// As the kernel lists it: without links and without `/` at the end.
+fn real(path: &Path) -> PathBuf {
+    std::fs::canonicalize(path).unwrap_or_else(|_| path.components().collect())
+}
+
+impl Resource for FileSystem {
+    fn start<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<Detail, Failure>> {
+        Box::pin(self.bring_up(context))
+    }
+
+    fn stop<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<Detail, Failure>> {
+        Box::pin(self.take_down(context))
+    }
+
+    fn monitor<'a>(&'a self, _context: &'a Context) -> BoxFuture<'a, Result<Health, Failure>> {
+        Box::pin(self.look())
+    }
+
+    fn verify<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Vec<Finding>> {
+        Box::pin(async move { self.findings(context) })
+    }
+}

@@ -1,0 +1,100 @@
+//! The kernel's list of mounts, `/proc/self/mountinfo`.
+
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use crate::cgroup::unescaped;
+
+/// One line of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Mount {
+    pub(super) point: PathBuf,
+    /// What was given to `mount`.
+    pub(super) source: String,
+    /// Major and minor number.
+    device: (u32, u32),
+    options: String,
+    system_options: String,
+}
+
+/// All of them, in the order in which they were mounted.
+pub(super) fn all() -> std::io::Result<Vec<Mount>> {
+    let text = std::fs::read_to_string("/proc/self/mountinfo")?;
+    Ok(text.lines().filter_map(Mount::parse).collect())
+}
+
+/// Whether a type can be mounted, as far as that can be told.
+pub(super) fn knows(fs_type: &str) -> bool {
+    let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    let in_kernel = known.lines().any(|line| line.split('\t').next_back() == Some(fs_type));
+    let helper = format!("mount.{fs_type}");
+    in_kernel || crate::process::find_in(crate::process::PATH, &helper).is_some()
+}
+
+impl Mount {
+    /// `36 35 98:0 /root /point options shared:1 - type source options`
+    pub(super) fn parse(line: &str) -> Option<Self> {
+        let (mount, system) = line.split_once(" - ")?;
+        let mut mount = mount.split(' ').skip(2);
+        let (major, minor) = mount.next()?.split_once(':')?;
+        let point = unescaped(mount.nth(1)?);
+        let options = mount.next()?.to_owned();
+        let mut system = system.split(' ').skip(1);
+        Some(Self {
+            point: point.into(),
+            source: unescaped(system.next()?),
+            device: (major.parse().ok()?, minor.parse().ok()?),
+            options,
+            system_options: system.next()?.to_owned(),
+        })
+    }
+
+    /// Whether it is of what was given to `mount`.
+    pub(super) fn is_of(&self, device: &str) -> bool {
+        self.source == device || self.is_of_block(device)
+    }
+
+    /// Whether it is of that block device, whatever it was called.
+    pub(super) fn is_of_block(&self, device: &str) -> bool {
+        block(device).is_some_and(|numbers| numbers == self.device)
+    }
+
+    pub(super) fn is_read_only(&self) -> bool {
+        let has = |options: &str| options.split(',').any(|option| option == "ro");
+        has(&self.options) || has(&self.system_options)
+    }
+}
+
+/// The numbers of a block device, by its path or by `UUID=…` and the like.
+fn block(device: &str) -> Option<(u32, u32)> {
+    let path = match device.split_once('=') {
+        Some((kind, value)) => {
+            PathBuf::from(format!("/dev/disk/by-{}/{value}", kind.to_ascii_lowercase()))
+        }
+        None => PathBuf::from(device),
+    };
+    let found = std::fs::metadata(Path::new(&path)).ok()?;
+    let number = found.rdev();
+    found.file_type().is_block_device().then(|| (libc::major(number), libc::minor(number)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_understood() {
+        let line = "36 35 7:0 / /my\\040disk rw,noatime shared:1 master:2 - ext4 /dev/loop0 ro";
+        let mount = Mount::parse(line).unwrap();
+        assert_eq!((mount.point.to_str(), mount.device), (Some("/my disk"), (7, 0)));
+        assert_eq!(mount.source, "/dev/loop0");
+        assert!(mount.is_read_only() && mount.is_of("/dev/loop0") && !mount.is_of("/dev/null"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_a_line_holds_never_panics(line in "\\PC{0,80}( - \\PC{0,30})?") {
+            let _ = Mount::parse(&line);
+        }
+    }
+}

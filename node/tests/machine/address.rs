@@ -1,0 +1,233 @@
+//! Service addresses in networks of the tests' own: `a0`–`a1` is the cable of the adapter in use,
+//! `b0`–`b1` that of the standby adapter.
+
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use vedette_core::group::{AddressMode, ResourceDef, ResourceKind};
+use vedette_node::netlink::Netlink;
+use vedette_node::resource::announce::announced;
+use vedette_node::resource::{Context, Health, Reach, Resource, address::swap, resource};
+
+use crate::support::{self, NETWORK, in_network, run, wait_for};
+
+const OWN: &str = "192.0.2.1";
+const STANDBY: &str = "198.51.100.1";
+const SERVICE: &str = "192.0.2.10";
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn cables() {
+    for name in ["a", "b"] {
+        run(&format!("ip link add {name}0 type veth peer name {name}1"));
+        run(&format!("ip link set {name}0 up"));
+        run(&format!("ip link set {name}1 up"));
+    }
+    run(&format!("ip address add {OWN}/24 dev a0"));
+    run(&format!("ip address add {STANDBY}/24 dev b0"));
+}
+
+fn context() -> Context {
+    let mut context = support::context(std::path::Path::new("/nonexistent"));
+    context.interfaces.insert(NETWORK, ip(OWN));
+    context.standbys.insert(NETWORK, ip(STANDBY));
+    context
+}
+
+fn service(address: &str, prefix: u8, mode: AddressMode) -> Box<dyn Resource> {
+    let kind = ResourceKind::Address { address: ip(address), prefix, network: NETWORK, mode };
+    resource(&ResourceDef::new("address", kind))
+}
+
+fn alias(address: &str, prefix: u8) -> Box<dyn Resource> {
+    service(address, prefix, AddressMode::Alias)
+}
+
+/// Devices that have an address.
+fn devices(address: &str) -> Vec<String> {
+    let mut netlink = Netlink::open().unwrap();
+    let links = netlink.links().unwrap();
+    let having = netlink.addresses().unwrap().into_iter().filter(|a| a.address == ip(address));
+    let name = |index| links.iter().find(|link| link.index == index).unwrap().name.clone();
+    having.map(|address| name(address.device)).collect()
+}
+
+fn routes() -> Vec<String> {
+    run("ip route show").lines().map(|line| line.trim().to_owned()).collect()
+}
+
+#[test]
+fn h26_an_alias_comes_and_goes_and_may_be_asked_again() {
+    in_network(|| async {
+        cables();
+        for (address, prefix) in [(SERVICE, 32), ("192.0.2.11", 24), ("2001:db8::10", 64)] {
+            let (service, context) = (alias(address, prefix), context());
+            assert_eq!(service.monitor(&context).await, Ok(Health::NotRunning));
+            for _ in 0..2 {
+                assert_eq!(service.start(&context).await, Ok("on a0".into()));
+                assert_eq!(devices(address), ["a0"]);
+                // At once, as nobody waits for the duplicate address detection of IPv6.
+                assert_eq!(service.monitor(&context).await, Ok(Health::Running));
+            }
+            assert_eq!(service.stop(&context).await, Ok("removed from a0".into()));
+            assert_eq!(service.stop(&context).await, Ok("was not here".into()));
+            assert_eq!(devices(address), [""; 0]);
+        }
+        assert_eq!(devices(OWN), ["a0"]);
+    });
+}
+
+#[test]
+fn h26_swap_mode_uses_the_standby_adapter_where_there_is_one() {
+    in_network(|| async {
+        cables();
+        let (service, mut context) = (service(SERVICE, 24, AddressMode::Swap), context());
+        assert_eq!(service.start(&context).await, Ok("on b0".into()));
+        assert_eq!(service.monitor(&context).await, Ok(Health::Running));
+        assert!(service.verify(&context).await.is_empty());
+        service.stop(&context).await.unwrap();
+        context.standbys.clear();
+        assert_eq!(service.start(&context).await, Ok("on a0".into()));
+        let found = service.verify(&context).await;
+        assert!(found[0].what.contains("no standby adapter") && !found[0].error, "{found:?}");
+    });
+}
+
+#[test]
+fn h26_what_is_not_ours_is_refused() {
+    in_network(|| async {
+        cables();
+        let mut context = context();
+        run("ip link add c0 type veth peer name c1");
+        run(&format!("ip address add {SERVICE}/32 dev c0"));
+        let elsewhere = alias(SERVICE, 32).start(&context).await.unwrap_err();
+        assert!(elsewhere.why.contains("on c0 already"), "{elsewhere}");
+        assert_eq!(alias(SERVICE, 32).verify(&context).await.len(), 1);
+        for own in [OWN, STANDBY] {
+            let own = alias(own, 24);
+            assert_eq!(own.start(&context).await.unwrap_err().reach, Reach::Cluster);
+            assert!(own.stop(&context).await.is_err(), "it would take the node's own address");
+        }
+        context.others.push(ip("192.0.2.2"));
+        assert!(alias("192.0.2.2", 24).start(&context).await.is_err());
+        context.interfaces.insert(NETWORK, ip("192.0.2.99"));
+        let none = alias("192.0.2.12", 24).start(&context).await.unwrap_err();
+        assert!(none.why.contains("192.0.2.99 is on none of its devices"), "{none}");
+        assert_eq!(devices("192.0.2.12"), [""; 0]);
+        assert_eq!(devices(OWN), ["a0"]);
+    });
+}
+
+/// H26: the kernel takes the younger addresses of a subnet along with the oldest, and routes with
+/// the address that they were made with.
+#[test]
+fn h26_addresses_and_routes_survive_a_removal() {
+    in_network(|| async {
+        run("ip link add a0 type veth peer name a1");
+        run("ip link set a0 up");
+        run("ip link set a1 up");
+        let context = context();
+        run(&format!("ip address add {SERVICE}/24 dev a0"));
+        run(&format!("ip address add {OWN}/24 dev a0"));
+        run("ip address add 192.0.2.20/24 dev a0");
+        run("ip route add 203.0.113.0/24 via 192.0.2.254");
+        run(&format!("ip route add default via 192.0.2.254 src {SERVICE}"));
+        alias(SERVICE, 24).stop(&context).await.unwrap();
+        assert_eq!(devices(SERVICE), [""; 0]);
+        assert_eq!((devices(OWN), devices("192.0.2.20")), (vec!["a0".into()], vec!["a0".into()]));
+        let routes = routes();
+        assert!(routes.contains(&"203.0.113.0/24 via 192.0.2.254 dev a0".into()), "{routes:?}");
+        assert!(routes.contains(&"default via 192.0.2.254 dev a0".into()), "{routes:?}");
+    });
+}
+
+#[test]
+fn h27_a_swap_moves_addresses_and_routes_and_back() {
+    in_network(|| async {
+        cables();
+        let (context, service) = (context(), alias(SERVICE, 32));
+        let six = alias("2001:db8::10", 64);
+        service.start(&context).await.unwrap();
+        six.start(&context).await.unwrap();
+        run("ip route add 203.0.113.0/24 via 192.0.2.254");
+        let services = vec![ip(SERVICE), ip("2001:db8::10"), ip("192.0.2.77")];
+        for (new, old) in [("b", "a"), ("a", "b")] {
+            let (new, old) = (format!("{new}0"), format!("{old}0"));
+            let said = swap(&context, NETWORK, services.clone()).await.unwrap();
+            assert!(said.ends_with(&format!(" on {new}")), "{said}");
+            for address in [OWN, SERVICE, "2001:db8::10"] {
+                assert_eq!(devices(address), [new.as_str()], "{address}");
+            }
+            assert_eq!(devices(STANDBY), [old]);
+            let route = format!("203.0.113.0/24 via 192.0.2.254 dev {new}");
+            assert!(routes().contains(&route), "{:?}", routes());
+            assert_eq!(service.monitor(&context).await, Ok(Health::Running));
+        }
+        run("ip link set b1 down");
+        let useless = swap(&context, NETWORK, services).await.unwrap_err();
+        assert!(useless.why.contains("b0 has no link either"), "{useless}");
+        assert_eq!(devices(OWN), ["a0"]);
+    });
+}
+
+/// Everything that arrives at the far end of a cable.
+struct Ear(OwnedFd);
+
+impl Ear {
+    fn at(device: &str) -> Self {
+        let index = nix::net::if_::if_nametoindex(device).unwrap();
+        let protocol = (libc::ETH_P_ALL as u16).to_be();
+        // SAFETY: plain system calls; the address is as long as is said.
+        unsafe {
+            let raw = libc::socket(
+                libc::AF_PACKET,
+                libc::SOCK_RAW | libc::SOCK_NONBLOCK,
+                protocol.into(),
+            );
+            assert!(raw >= 0);
+            let socket = OwnedFd::from_raw_fd(raw);
+            let mut at: libc::sockaddr_ll = std::mem::zeroed();
+            (at.sll_family, at.sll_protocol) = (libc::AF_PACKET as u16, protocol);
+            at.sll_ifindex = index as i32;
+            let size = size_of::<libc::sockaddr_ll>() as u32;
+            assert_eq!(libc::bind(raw, std::ptr::from_ref(&at).cast(), size), 0);
+            Self(socket)
+        }
+    }
+
+    /// The next frame that announces an address; whether it is ARP's request or reply, or neither.
+    fn hear(&self, address: &str) -> Option<u8> {
+        let mut buffer = [0_u8; 2_048];
+        loop {
+            let raw = self.0.as_raw_fd();
+            // SAFETY: the buffer is as long as is said.
+            let read = unsafe { libc::recv(raw, buffer.as_mut_ptr().cast(), buffer.len(), 0) };
+            let frame = &buffer[..usize::try_from(read).ok()?];
+            if announced(frame).is_some_and(|(_, of)| of == ip(address)) {
+                return Some(frame[21]);
+            }
+        }
+    }
+}
+
+#[test]
+fn h26_neighbours_are_told_at_once_again_and_when_asked() {
+    in_network(|| async {
+        cables();
+        let (ear, context) = (Ear::at("a1"), context());
+        let service = alias(SERVICE, 32);
+        service.start(&context).await.unwrap();
+        let first = [ear.hear(SERVICE), ear.hear(SERVICE)];
+        assert_eq!(first, [Some(1), Some(2)], "request and reply, before start is over");
+        for form in [1, 2, 1, 2, 1, 2, 1, 2] {
+            assert_eq!(wait_for("a repetition", || ear.hear(SERVICE)).await, form);
+        }
+        let six = alias("2001:db8::10", 64);
+        six.start(&context).await.unwrap();
+        assert!(ear.hear("2001:db8::10").is_some());
+        six.announce(&context).await;
+        assert!(ear.hear("2001:db8::10").is_some());
+    });
+}

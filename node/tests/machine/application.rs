@@ -1,0 +1,153 @@
+//! Application servers (spec H25): what they leave behind is found and ended.
+
+use std::path::Path;
+
+use vedette_core::group::{ResourceDef, ResourceKind};
+use vedette_node::resource::{Context, Health, Reach, Resource, resource};
+
+use crate::support::{self, TestGroup, gone, program, read_pid, wait_for};
+
+struct Site {
+    directory: tempfile::TempDir,
+    group: TestGroup,
+}
+
+impl Site {
+    fn new(name: &str) -> Self {
+        Self { directory: tempfile::tempdir().unwrap(), group: TestGroup::new(name) }
+    }
+
+    fn context(&self) -> Context {
+        Context { cgroup: Some(self.group.directory()), ..support::context(self.directory.path()) }
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    /// An application of three programs; an empty text is no program.
+    fn application(&self, start: &str, stop: &str, monitor: &str) -> Box<dyn Resource> {
+        let argv = |name: &str, text: &str| match text {
+            "" => Vec::new(),
+            text => vec![program(&self.path().join(name), &format!("#!/bin/sh\n{text}\n"))],
+        };
+        let kind = ResourceKind::Application {
+            start: argv("start", start),
+            stop: argv("stop", stop),
+            monitor: argv("monitor", monitor),
+            user: None,
+        };
+        resource(&ResourceDef::new("server", kind))
+    }
+
+    /// A daemon that leaves its session, is deaf to SIGTERM and writes its number to a file.
+    fn daemon(&self) -> String {
+        let file = self.file("pid");
+        format!("setsid sh -c 'trap \"\" TERM; echo $$ > {file}; while :; do sleep 1; done' &")
+    }
+}
+
+#[tokio::test]
+async fn h25_a_daemon_is_started_watched_and_ended_whatever_it_does() {
+    let site = Site::new("daemon");
+    let (application, context) = (site.application(&site.daemon(), "", ""), site.context());
+    assert_eq!(application.monitor(&context).await, Ok(Health::NotRunning));
+    application.start(&context).await.unwrap();
+    let pid = read_pid(&site.path().join("pid")).await;
+    assert_eq!(application.monitor(&context).await, Ok(Health::Running));
+    assert_eq!(application.start(&context).await, Ok("runs already".into()));
+    assert_eq!(read_pid(&site.path().join("pid")).await, pid, "there is no second one");
+    let said = application.stop(&context).await.unwrap();
+    assert_eq!(said, "what the stop program left was killed");
+    wait_for("its end", || gone(pid)).await;
+    assert_eq!(application.monitor(&context).await, Ok(Health::NotRunning));
+    assert_eq!(application.stop(&context).await, Ok(String::new()));
+}
+
+/// H20: programs know for whom they run; the token is for what can compare it.
+#[tokio::test]
+async fn h25_start_and_stop_are_told_group_resource_and_token() {
+    let site = Site::new("told");
+    let told = format!(
+        "echo \"$0 $VEDETTE_GROUP $VEDETTE_RESOURCE $VEDETTE_TOKEN $VEDETTE_NODE\" >> {}",
+        site.file("told")
+    );
+    let stop = format!("{told}; kill -9 $(cat {})", site.file("pid"));
+    let application = site.application(&format!("{told}\n{}", site.daemon()), &stop, "");
+    let context = site.context();
+    application.start(&context).await.unwrap();
+    read_pid(&site.path().join("pid")).await;
+    application.stop(&context).await.unwrap();
+    let told = std::fs::read_to_string(site.file("told")).unwrap();
+    let line = |name: &str| format!("{} web server 42 n1\n", site.file(name));
+    assert_eq!(told, line("start") + &line("stop"));
+}
+
+#[tokio::test]
+async fn h25_a_monitor_tells_broken_from_off() {
+    let site = Site::new("broken");
+    let monitor = format!("echo checked; test -e {}", site.file("well"));
+    let application = site.application(&site.daemon(), "", &monitor);
+    let context = site.context();
+    assert_eq!(application.monitor(&context).await, Ok(Health::NotRunning));
+    application.start(&context).await.unwrap();
+    read_pid(&site.path().join("pid")).await;
+    let broken = application.monitor(&context).await.unwrap_err();
+    assert!(broken.why.contains("does not work: exit status 1"), "{broken}");
+    assert_eq!(broken.output, "checked\n");
+    std::fs::write(site.file("well"), "").unwrap();
+    assert_eq!(application.monitor(&context).await, Ok(Health::Running));
+    application.stop(&context).await.unwrap();
+}
+
+#[tokio::test]
+async fn h25_a_start_that_fails_says_what_it_printed() {
+    let site = Site::new("fails");
+    let application = site.application("echo no licence >&2; exit 3", "exit 0", "");
+    let context = site.context();
+    let failed = application.start(&context).await.unwrap_err();
+    assert_eq!(failed.why, "the start program failed: exit status 3 (no licence)");
+    assert_eq!(failed.output, "no licence\n");
+    let idle = site.application("exit 0", "", "").start(&context).await.unwrap_err();
+    assert!(idle.why.contains("none of its processes is alive"), "{idle}");
+}
+
+/// A stop program that fails does not keep a group on a node: its processes are known.
+#[tokio::test]
+async fn h25_a_stop_that_fails_is_overtaken_by_the_control_group() {
+    let site = Site::new("stop");
+    let application = site.application(&site.daemon(), "echo cannot; exit 1", "");
+    let context = site.context();
+    application.start(&context).await.unwrap();
+    let pid = read_pid(&site.path().join("pid")).await;
+    let said = application.stop(&context).await.unwrap();
+    assert!(said.starts_with("its processes were killed, as the stop program failed"), "{said}");
+    wait_for("its end", || gone(pid)).await;
+}
+
+#[tokio::test]
+async fn h35_verify_says_what_is_missing() {
+    let site = Site::new("verify");
+    let kind = ResourceKind::Application {
+        start: vec!["/no/such/program".into()],
+        stop: Vec::new(),
+        monitor: vec!["true".into()],
+        user: Some("no-such-user".into()),
+    };
+    let application = resource(&ResourceDef::new("server", kind));
+    let found = application.verify(&site.context()).await;
+    let words: Vec<_> = found.iter().map(|finding| finding.what.as_str()).collect();
+    assert_eq!(
+        words,
+        [
+            "start: /no/such/program is not here, or is not executable",
+            "there is no user `no-such-user` here to run it as"
+        ]
+    );
+    let failed = application.start(&site.context()).await.unwrap_err();
+    assert_eq!(failed.reach, Reach::Node);
+}

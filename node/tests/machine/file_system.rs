@@ -1,0 +1,166 @@
+//! File systems (spec H25) on loop devices of the tests' own.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use vedette_core::group::{ResourceDef, ResourceKind};
+use vedette_node::resource::{Context, Health, Resource, resource};
+
+use crate::support::{self, run};
+
+/// A disk with a file system; unmounted and removed at the end.
+struct Disk {
+    directory: tempfile::TempDir,
+    device: String,
+}
+
+impl Disk {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let image = directory.path().join("disk");
+        std::fs::File::create(&image).unwrap().set_len(8 << 20).unwrap();
+        let image = image.to_str().unwrap();
+        run(&format!("/sbin/mkfs.ext4 -q {image}"));
+        let device = run(&format!("/sbin/losetup --find --show {image}")).trim().to_owned();
+        Self { directory, device }
+    }
+
+    fn point(&self) -> PathBuf {
+        self.directory.path().join("made/point")
+    }
+
+    fn context(&self) -> Context {
+        support::context(self.directory.path())
+    }
+
+    fn resource(&self, point: &Path) -> Box<dyn Resource> {
+        let kind = ResourceKind::FileSystem {
+            device: self.device.clone(),
+            mount_point: point.to_str().unwrap().into(),
+            fs_type: "ext4".into(),
+            options: "noatime".into(),
+            check: true,
+        };
+        resource(&ResourceDef { stop_timeout_ms: 4_000, ..ResourceDef::new("disk", kind) })
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        for point in [self.point(), self.directory.path().join("other")] {
+            let _ = Command::new("umount").arg(point).stderr(Stdio::null()).status();
+        }
+        let _ = Command::new("/sbin/losetup").args(["-d", &self.device]).status();
+    }
+}
+
+#[tokio::test]
+async fn h25_a_file_system_comes_and_goes_and_may_be_asked_again() {
+    let disk = Disk::new();
+    let (resource, context) = (disk.resource(&disk.point()), disk.context());
+    assert!(resource.verify(&context).await.is_empty());
+    assert_eq!(resource.monitor(&context).await, Ok(Health::NotRunning));
+    for _ in 0..2 {
+        resource.start(&context).await.unwrap();
+        assert_eq!(resource.monitor(&context).await, Ok(Health::Running));
+        assert!(disk.point().join("lost+found").exists());
+    }
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let point = disk.point();
+    let lines = mounts.lines().filter(|line| line.contains(point.to_str().unwrap()));
+    assert_eq!(lines.map(|line| line.contains("noatime")).collect::<Vec<_>>(), [true]);
+    resource.stop(&context).await.unwrap();
+    assert_eq!(resource.stop(&context).await, Ok(String::new()));
+    assert_eq!(resource.monitor(&context).await, Ok(Health::NotRunning));
+}
+
+struct Holder(Child);
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// H25: whoever keeps it busy is asked to end, and ended if deaf.
+#[tokio::test]
+async fn h25_a_busy_file_system_is_unmounted() {
+    use std::io::BufRead;
+    let disk = Disk::new();
+    let (resource, context) = (disk.resource(&disk.point()), disk.context());
+    resource.start(&context).await.unwrap();
+    let holder = |text: &str| {
+        let mut command = Command::new("/bin/sh");
+        let mut child = command
+            .args(["-c", text])
+            .current_dir(disk.point())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        std::io::BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "here\n");
+        Holder(child)
+    };
+    let mut kind = holder("echo here; exec sleep 1000");
+    let mut deaf = holder("trap '' TERM; echo here; while :; do sleep 1; done");
+    let said = resource.stop(&context).await.unwrap();
+    assert!(said.contains(&format!("({})", kind.0.id())), "{said}");
+    use std::os::unix::process::ExitStatusExt;
+    assert_eq!(kind.0.wait().unwrap().signal(), Some(15));
+    assert_eq!(deaf.0.wait().unwrap().signal(), Some(9));
+    assert_eq!(resource.monitor(&context).await, Ok(Health::NotRunning));
+}
+
+#[tokio::test]
+async fn h25_what_is_mounted_elsewhere_or_not_there_is_refused() {
+    let disk = Disk::new();
+    let context = disk.context();
+    let other = disk.directory.path().join("other");
+    std::fs::create_dir(&other).unwrap();
+    run(&format!("mount {} {}", disk.device, other.display()));
+    let refused = disk.resource(&disk.point()).start(&context).await.unwrap_err();
+    assert!(refused.why.contains("is mounted at") && refused.why.ends_with("already"), "{refused}");
+    let second = Disk::new();
+    let taken = second.resource(&other).start(&context).await.unwrap_err();
+    assert!(taken.why.starts_with(&format!("{} is mounted at", disk.device)), "{taken}");
+    run(&format!("umount {}", other.display()));
+    let kind = ResourceKind::FileSystem {
+        device: "/dev/no-such-disk".into(),
+        mount_point: "/nonexistent".into(),
+        fs_type: "ext4".into(),
+        options: String::new(),
+        check: false,
+    };
+    let missing = resource(&ResourceDef::new("disk", kind)).start(&context).await.unwrap_err();
+    assert_eq!(missing.why, "there is no device /dev/no-such-disk here");
+}
+
+/// What the kernel does after a disk error.
+#[tokio::test]
+async fn h25_a_file_system_that_became_read_only_has_failed() {
+    let disk = Disk::new();
+    let (resource, context) = (disk.resource(&disk.point()), disk.context());
+    resource.start(&context).await.unwrap();
+    run(&format!("mount -o remount,ro {}", disk.point().display()));
+    let failed = resource.monitor(&context).await.unwrap_err();
+    assert!(failed.why.contains("was made read-only"), "{failed}");
+    resource.stop(&context).await.unwrap();
+}
+
+/// A damaged file system is not mounted, here or anywhere.
+#[tokio::test]
+async fn h25_damage_that_cannot_be_repaired_alone_is_a_failure() {
+    let disk = Disk::new();
+    // The block group descriptors and the bitmaps, behind the superblock.
+    let zeros = vec![0xff_u8; 64 * 1_024];
+    let image = disk.directory.path().join("disk");
+    let mut file = std::fs::OpenOptions::new().write(true).open(image).unwrap();
+    std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(2_048)).unwrap();
+    std::io::Write::write_all(&mut file, &zeros).unwrap();
+    file.sync_all().unwrap();
+    let damaged = disk.resource(&disk.point()).start(&disk.context()).await.unwrap_err();
+    assert!(damaged.why.contains("is damaged"), "{damaged}");
+    assert!(!damaged.output.is_empty());
+}

@@ -1,0 +1,11 @@
+//! What the agent does to a machine, done to this one: processes, addresses, mounts, volume groups,
+//! agents of others. Needs root. Networks are namespaces that end with the thread that made them.
+
+mod address;
+mod application;
+mod fence;
+mod file_system;
+mod ocf;
+mod process;
+mod support;
+mod volume_group;
