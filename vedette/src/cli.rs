@@ -21,6 +21,7 @@ mod history;
 mod host;
 mod network;
 mod node;
+mod rules;
 #[cfg(test)]
 mod screens;
 mod status;
@@ -115,6 +116,9 @@ enum Command {
     /// Show, edit and test the error alert script
     #[command(subcommand)]
     Alert(alert::AlertCommand),
+    /// Check, show, load and roll back rules: which recovery program answers which event
+    #[command(subcommand)]
+    Rules(rules::RulesCommand),
     /// Read, compare and verify the history
     #[command(subcommand)]
     History(history::HistoryCommand),
@@ -197,6 +201,7 @@ fn run(context: Context, command: Command) -> Result<u8> {
         Command::Port(command) => network::run_port(&context, command),
         Command::Event(command) => event::run(&context, command),
         Command::Alert(command) => alert::run(&context, command),
+        Command::Rules(command) => rules::run(&context, command),
         Command::History(command) => history::run(&context, command),
         Command::Config(command) => config::run(&context, command),
         Command::Init(arguments) => form::init(&context, &arguments),

@@ -71,6 +71,10 @@ fn without_a_daemon_every_command_says_so() {
         &["config", "set", "seed", "2"],
         &["config", "set", "logging-level", "notice"],
         &["config", "set", "heartbeat", "--interval", "200ms"],
+        &["rules", "show"],
+        &["rules", "diff"],
+        &["rules", "history"],
+        &["rules", "rollback", "0", "--yes"],
         &["seed", "--yes"],
         &["stop", "--yes"],
         &["leave", "--yes"],
@@ -104,6 +108,25 @@ fn an_unknown_key_is_refused_with_its_line() {
         assert!(error.contains("bad.toml:6: error: network[1].adress"), "{command:?}: {error}");
         assert!(error.contains("Did you mean address?"), "{command:?}: {error}");
     }
+}
+
+/// H15: rules are checked without a daemon; a file one line short is refused with the rule, and
+/// loading it asks nobody.
+#[test]
+fn rules_one_line_short_are_refused() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let good = "TE_FAIL_NODE\n0\n/a/node_down.rp\n2\n0\n\n\n\n\n";
+    let short = write(dir.path(), "short", good.replacen("2\n", "", 1).as_str());
+    for command in ["check", "load"] {
+        let (exit, error) =
+            refused(&["--control", "/nonexistent/control.sock", "rules", command, &short]);
+        assert_eq!(exit, 2, "{error}");
+        assert!(error.contains("short:1: error: TE_FAIL_NODE: this rule has 8 lines"), "{error}");
+    }
+    let good = write(dir.path(), "good", good);
+    let output = vedette(&["rules", "check", &good]);
+    assert!(output.status.success());
+    assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{good} is fine.\n"));
 }
 
 #[test]

@@ -21,23 +21,28 @@ use super::{alert, config, history, network, node, status};
 const NOW: WallTime = WallTime(DOWN_AT.0 + 31_000_000);
 
 /// A terminal without colours.
-const SCREEN: Style = Style { colour: false, width: 100, cut: true };
+pub(super) const SCREEN: Style = Style { colour: false, width: 100, cut: true };
 
-fn now() -> String {
+pub(super) fn now() -> String {
     NOW.to_string()
 }
 
 /// Compares a screen with its file. No line is wider than a screen.
-fn expect(name: &str, screen: &str) {
+pub(super) fn expect(name: &str, screen: &str) {
+    compare(name, screen);
+    for line in screen.lines() {
+        assert!(line.chars().count() <= SCREEN.width, "{name}: too wide: {line}");
+    }
+}
+
+/// Compares a text with its file.
+pub(super) fn compare(name: &str, screen: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/screens").join(name);
     if std::env::var_os("UPDATE_EXPECT").is_some() {
         std::fs::write(&path, screen).unwrap();
     }
     let expected = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(screen == expected, "{name} (UPDATE_EXPECT=1 rewrites):\n{screen}");
-    for line in screen.lines() {
-        assert!(line.chars().count() <= SCREEN.width, "{name}: too wide: {line}");
-    }
 }
 
 fn status_of(view: &View, stale: Duration) -> String {

@@ -146,6 +146,8 @@ fn is_for_operators(command: &Command) -> bool {
             | Command::SaveAlertScript { .. }
             | Command::RollBackAlertScript { .. }
             | Command::TestAlert { .. }
+            | Command::SaveRules { .. }
+            | Command::RollBackRules { .. }
     )
 }
 

@@ -1,0 +1,110 @@
+//! `vedette rules check`: what the core finds, what only this machine can tell, and the very lines.
+
+use serde_json::{Value, json};
+use vedette_core::config::{Finding, Findings, Level};
+use vedette_core::predicate::Predicate;
+use vedette_core::rules::{Program, has_errors, program};
+use vedette_node::events;
+
+use super::super::fail::{Failure, Result};
+use super::super::text::clean;
+use super::files::Files;
+
+/// Everything that was found.
+pub(super) fn findings(files: &Files) -> Findings {
+    let mut findings = files.set.check(&files.name);
+    for path in &files.useless {
+        findings.0.push(Finding {
+            level: Level::Warning,
+            file: path.display().to_string(),
+            line: None,
+            key: String::new(),
+            what: "no rule names a recovery program of this file name, so it is not loaded".into(),
+            advice: "Name it in the third line of a rule, or remove it.".into(),
+        });
+    }
+    for (path, text) in &files.set.programs {
+        let (program, _) = program::parse(path, text);
+        findings.0.extend(missing_here(&program));
+    }
+    findings
+}
+
+/// Commands that this machine does not have; another one may.
+fn missing_here(program: &Program) -> Vec<Finding> {
+    let commands = program.phases.iter().flatten();
+    let missing = commands.filter_map(|line| events::missing(&line.command));
+    missing
+        .map(|why| Finding {
+            level: Level::Warning,
+            file: program.path.clone(),
+            line: None,
+            key: "this node".into(),
+            what: why.what,
+            advice: why.advice,
+        })
+        .collect()
+}
+
+/// What to print if the rules can be loaded, and why they cannot if not.
+pub(super) fn verdict(files: &Files, findings: &Findings) -> Result<String> {
+    let shown = shown(files, findings);
+    if has_errors(findings) {
+        let errors = findings.0.iter().filter(|finding| finding.level == Level::Error).count();
+        let noun = if errors == 1 { "error" } else { "errors" };
+        return Err(Failure::failed(
+            format!("the rules {} have {errors} {noun}:\n{}", files.name, shown.trim_end()),
+            "Correct them and check them again: vedette rules check.",
+        ));
+    }
+    if findings.0.is_empty() {
+        return Ok(format!("{} is fine.\n", files.name));
+    }
+    Ok(format!("{} can be loaded, but:\n{shown}", files.name))
+}
+
+/// Findings that are no errors, for somebody who is about to load the rules.
+pub(super) fn warnings(findings: &Findings) -> String {
+    findings.0.iter().map(|finding| format!("\n{finding}")).collect()
+}
+
+/// Every finding, and below it the line it is about, with a mark where there is a place.
+fn shown(files: &Files, findings: &Findings) -> String {
+    let mut text = String::new();
+    for finding in &findings.0 {
+        text.push_str(&format!("{finding}\n"));
+        for line in source(files, finding) {
+            text.push_str(&format!("      {line}\n"));
+        }
+    }
+    text
+}
+
+fn source(files: &Files, finding: &Finding) -> Vec<String> {
+    let text = match files.set.programs.get(&finding.file) {
+        Some(program) => program,
+        None if finding.file == files.name => &files.set.text,
+        None => return Vec::new(),
+    };
+    let line = finding.line.and_then(|number| text.lines().nth(number - 1)).unwrap_or_default();
+    let line = line.trim();
+    if finding.key.ends_with("predicate")
+        && let Err(error) = Predicate::parse(line)
+    {
+        return error.caret().lines().map(clean).collect();
+    }
+    if line.is_empty() { Vec::new() } else { vec![clean(line)] }
+}
+
+/// The findings for programs.
+pub(super) fn document(findings: &Findings) -> Value {
+    let found: Vec<Value> = findings
+        .0
+        .iter()
+        .map(|finding| {
+            json!({ "level": finding.level.name(), "file": finding.file, "line": finding.line,
+                    "key": finding.key, "what": finding.what, "advice": finding.advice })
+        })
+        .collect();
+    json!({ "ok": !has_errors(findings), "findings": found })
+}

@@ -1,0 +1,83 @@
+//! Rules and recovery programs as they are on disk.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use vedette_core::rules::{RuleSet, file};
+
+use super::super::fail::{Failure, Result};
+
+/// A rules file and the programs that go with it.
+pub(super) struct Files {
+    /// What the rules file is called.
+    pub(super) name: String,
+    /// Rules, and programs by the path that rules name.
+    pub(super) set: RuleSet,
+    /// Programs that no rule names.
+    pub(super) useless: Vec<PathBuf>,
+}
+
+impl Files {
+    /// Reads the file, and every `*.rp` of the folder. A program belongs to the rules that name a
+    /// path with its file name.
+    pub(super) fn read(path: &Path, folder: Option<&Path>) -> Result<Self> {
+        let text = read(path)?;
+        let (rules, _) = file::parse("", &text);
+        let mut files = Self {
+            name: path.display().to_string(),
+            set: RuleSet { text, ..RuleSet::default() },
+            useless: Vec::new(),
+        };
+        for program in folder.map_or(Ok(Vec::new()), programs)? {
+            let text = read(&program)?;
+            let name = program.file_name().unwrap_or_default();
+            let paths: BTreeMap<String, String> = rules
+                .iter()
+                .filter(|rule| Path::new(&rule.program).file_name() == Some(name))
+                .map(|rule| (rule.program.clone(), text.clone()))
+                .collect();
+            if paths.is_empty() {
+                files.useless.push(program);
+            }
+            files.set.programs.extend(paths);
+        }
+        Ok(files)
+    }
+}
+
+/// The recovery programs in a folder, in the order of their names.
+fn programs(folder: &Path) -> Result<Vec<PathBuf>> {
+    let failed = |error: std::io::Error| {
+        Failure::failed(
+            format!("the folder {} cannot be read: {error}", folder.display()),
+            "Name the folder of the recovery programs with --programs.",
+        )
+    };
+    let entries = std::fs::read_dir(folder).map_err(failed)?;
+    let mut found = entries
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<std::io::Result<Vec<PathBuf>>>()
+        .map_err(failed)?;
+    found.retain(|path| path.extension().is_some_and(|extension| extension == "rp"));
+    found.sort();
+    Ok(found)
+}
+
+/// More is refused by the cluster; a device that never ends must not fill the memory.
+const LONGEST: u64 = 1 << 20;
+
+fn read(path: &Path) -> Result<String> {
+    let mut text = String::new();
+    let result = if path == Path::new("-") {
+        std::io::stdin().lock().take(LONGEST).read_to_string(&mut text)
+    } else {
+        std::fs::File::open(path).and_then(|file| file.take(LONGEST).read_to_string(&mut text))
+    };
+    result.map(|_| text).map_err(|error| {
+        Failure::failed(
+            format!("{} cannot be read: {error}", path.display()),
+            "Name a text file in UTF-8.",
+        )
+    })
+}
