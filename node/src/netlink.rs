@@ -18,6 +18,9 @@ pub use message::{Address, Link, Message, Route};
 /// How long the kernel may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How often a table is asked for that changes while it is told.
+const ATTEMPTS: usize = 20;
+
 /// More than the kernel puts into one datagram.
 const BUFFER: usize = 64 * 1_024;
 
@@ -110,15 +113,32 @@ impl Netlink {
         }
     }
 
+    /// Asks for a whole table; again if it changed in between.
     fn dump(&mut self, kind: u16, wanted: u16, body: &[u8]) -> io::Result<Vec<Vec<u8>>> {
+        for _ in 0..ATTEMPTS {
+            if let Some(found) = self.dump_once(kind, wanted, body)? {
+                return Ok(found);
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::WouldBlock, "the tables change all the time"))
+    }
+
+    /// `None` if the table changed while it was told.
+    fn dump_once(
+        &mut self,
+        kind: u16,
+        wanted: u16,
+        body: &[u8],
+    ) -> io::Result<Option<Vec<Vec<u8>>>> {
         let sequence = self.send(kind, libc::NLM_F_DUMP, body)?;
-        let mut found = Vec::new();
+        let (mut found, mut whole) = (Vec::new(), true);
         loop {
             let read = self.receive()?;
+            whole &= !message::is_interrupted(&self.buffer[..read]);
             for answer in message::split(&self.buffer[..read]) {
                 match answer {
                     Message::Done { sequence: of, error } if of == sequence => {
-                        return outcome(error).map(|()| found);
+                        return outcome(error).map(|()| whole.then_some(found));
                     }
                     Message::Item { sequence: of, kind, body }
                         if (of, kind) == (sequence, wanted) =>

@@ -13,7 +13,6 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -186,7 +185,6 @@ pub fn resource(def: &ResourceDef) -> Box<dyn Resource> {
                 fs_type,
                 options,
                 check,
-                asked: Arc::default(),
             })
         }
         ResourceKind::VolumeGroup { name } => Box::new(volume_group::VolumeGroup { common, name }),

@@ -63,6 +63,18 @@ pub fn split(mut bytes: &[u8]) -> Vec<Message<'_>> {
     messages
 }
 
+/// Whether the kernel says of any message in a datagram that its tables changed while it told them,
+/// so that something may be missing, or be there twice.
+pub fn is_interrupted(mut bytes: &[u8]) -> bool {
+    while let (Some(len), Some(flags)) = (u32_at(bytes, 0), u16_at(bytes, 6)) {
+        if flags & libc::NLM_F_DUMP_INTR as u16 != 0 {
+            return true;
+        }
+        bytes = bytes.get(aligned((len as usize).max(HEADER))..).unwrap_or_default();
+    }
+    false
+}
+
 fn message(kind: u16, sequence: u32, body: &[u8]) -> Message<'_> {
     match i32::from(kind) {
         libc::NLMSG_DONE | libc::NLMSG_ERROR => {
@@ -345,6 +357,7 @@ mod tests {
         fn a_packet_reads_as_it_was_written(
             kind in 16_u16..100,
             sequence: u32,
+            interrupted: Option<prop::sample::Index>,
             bodies in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..4),
         ) {
             let mut bytes = Vec::new();
@@ -352,6 +365,13 @@ mod tests {
                 bytes.extend(packet(kind, 0, sequence, body));
                 bytes.resize(aligned(bytes.len()), 0);
             }
+            let marked = interrupted.filter(|_| !bodies.is_empty()).map(|at| at.index(bodies.len()));
+            if let Some(at) = marked {
+                let before = bodies[..at].iter().map(|body| aligned(HEADER + body.len()));
+                let flags = before.sum::<usize>() + 6;
+                bytes[flags..flags + 2].copy_from_slice(&(libc::NLM_F_DUMP_INTR as u16).to_ne_bytes());
+            }
+            prop_assert_eq!(is_interrupted(&bytes), marked.is_some());
             let read = split(&bytes);
             let written: Vec<_> =
                 bodies.iter().map(|body| Message::Item { sequence, kind, body }).collect();
@@ -382,7 +402,7 @@ mod tests {
                     let _ = (Link::parse(body), Address::parse(body), Route::parse(body));
                 }
             }
-            let _ = (Link::parse(&bytes), Address::parse(&bytes));
+            let _ = (Link::parse(&bytes), Address::parse(&bytes), is_interrupted(&bytes));
             if let Some(route) = Route::parse(&bytes) {
                 let _ = (route.device(), route.source(), route.through(1).without_source());
             }

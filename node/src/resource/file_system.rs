@@ -7,9 +7,9 @@
 //! Who keeps a file system busy is asked to end (SIGTERM), then ended (SIGKILL): a group that moves
 //! does not wait for a forgotten shell.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -44,8 +44,13 @@ pub(super) struct FileSystem {
     pub(super) fs_type: String,
     pub(super) options: String,
     pub(super) check: bool,
-    /// A look at it has not come back yet.
-    pub(super) asked: Arc<AtomicBool>,
+}
+
+/// Mount points that were looked at and have not answered yet.
+static ASKED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+fn asked() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    ASKED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl FileSystem {
@@ -153,15 +158,14 @@ impl FileSystem {
 
     /// Whether it answers in time. One question at a time: one that hangs is not joined by others.
     async fn answers(&self) -> bool {
-        if self.asked.swap(true, Ordering::AcqRel) {
+        if !asked().insert(self.mount_point.clone()) {
             return false;
         }
-        let (asked, point) = (self.asked.clone(), self.mount_point.clone());
+        let point = self.mount_point.clone();
         let question = tokio::task::spawn_blocking(move || {
-            let answer = std::fs::read_dir(point)
-                .map(|mut entries| entries.next().is_none_or(|e| e.is_ok()));
-            asked.store(false, Ordering::Release);
-            answer.unwrap_or(false)
+            let entry = std::fs::read_dir(&point).map(|mut entries| entries.next().transpose());
+            asked().remove(&point);
+            entry.is_ok_and(|entry| entry.is_ok())
         });
         matches!(timeout(self.common.monitor, question).await, Ok(Ok(true)))
     }
