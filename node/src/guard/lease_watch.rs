@@ -93,11 +93,11 @@ impl LeaseWatch {
     pub(super) fn hear(&self, notice: &Notice) {
         let mut state = self.state();
         match notice {
-            Notice::Lease { until_us } => {
-                // What ended stays ended, even if the thread was not fast enough to act on it.
-                if state.held.is_empty() || boot_time_us() < state.until_us {
-                    state.until_us = state.until_us.max(*until_us);
-                }
+            // What ended stays ended, even if the thread was not fast enough to act on it.
+            Notice::Lease { until_us }
+                if state.held.is_empty() || boot_time_us() < state.until_us =>
+            {
+                state.until_us = state.until_us.max(*until_us);
             }
             Notice::ReleasedAll { .. } => state.held = Held::default(),
             _ => {}

@@ -28,11 +28,11 @@ const ANSWER: Duration = Duration::from_millis(100);
 const PORT: u16 = 7;
 
 /// The node's own address.
-pub const OWN: &str = "10.77.0.1";
+pub(crate) const OWN: &str = "10.77.0.1";
 /// Service addresses.
-pub const SERVICE: &str = "10.77.0.100";
+pub(crate) const SERVICE: &str = "10.77.0.100";
 /// Service addresses.
-pub const SERVICE6: &str = "fd77::100";
+pub(crate) const SERVICE6: &str = "fd77::100";
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
@@ -41,7 +41,7 @@ fn ip(text: &str) -> IpAddr {
 }
 
 #[track_caller]
-pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + DEADLINE;
     while Instant::now() < end {
         if let Some(found) = probe() {
@@ -53,7 +53,7 @@ pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
 }
 
 /// A zombie does not run any more.
-pub fn is_running(id: i32) -> bool {
+pub(crate) fn is_running(id: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
     stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(" Z"))
 }
@@ -79,13 +79,13 @@ fn within<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) -> T {
 }
 
 /// The namespaces: `node`, where the guard is, and `peer`. Removed when dropped.
-pub struct Cable {
+pub(crate) struct Cable {
     node: String,
     peer: String,
 }
 
 impl Cable {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let name = format!("vdh{}x{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let cable = Self { node: format!("{name}n"), peer: format!("{name}p") };
         let (node, peer) = (cable.node.as_str(), cable.peer.as_str());
@@ -103,7 +103,7 @@ impl Cable {
     }
 
     /// Whether the node has the address.
-    pub fn has(&self, address: &str) -> bool {
+    pub(crate) fn has(&self, address: &str) -> bool {
         run("ip", &["-n", &self.node, "-o", "addr", "show"]).contains(&format!(" {address}/"))
     }
 
@@ -116,23 +116,23 @@ impl Cable {
     }
 
     /// The peer asks anew who has which address.
-    pub fn forget_neighbours(&self) {
+    pub(crate) fn forget_neighbours(&self) {
         run("ip", &["-n", &self.peer, "neigh", "flush", "all"]);
     }
 
-    pub fn nft(&self, command: &str) -> String {
+    pub(crate) fn nft(&self, command: &str) -> String {
         let all: Vec<&str> =
             ["netns", "exec", &self.node, "nft"].into_iter().chain(command.split(' ')).collect();
         run("ip", &all)
     }
 
     /// How many tables there are.
-    pub fn tables(&self) -> usize {
+    pub(crate) fn tables(&self) -> usize {
         self.nft("list tables").lines().filter(|line| line.contains("vedette_")).count()
     }
 
     /// Who speaks to an address of the node from the other side. The address is there.
-    pub fn client(&self, address: &str) -> Client {
+    pub(crate) fn client(&self, address: &str) -> Client {
         let at = SocketAddr::new(ip(address), PORT);
         let echo = within(&self.node, || UdpSocket::bind(at)).expect("an echo");
         std::thread::spawn(move || {
@@ -162,13 +162,13 @@ impl Drop for Cable {
 }
 
 /// Asks, and awaits the answer.
-pub struct Client {
+pub(crate) struct Client {
     socket: UdpSocket,
     asked: AtomicU32,
 }
 
 impl Client {
-    pub fn answered(&self) -> bool {
+    pub(crate) fn answered(&self) -> bool {
         let asked = self.asked.fetch_add(1, Ordering::Relaxed).to_be_bytes();
         if self.socket.send(&asked).is_err() {
             return false;
@@ -184,13 +184,13 @@ impl Client {
 }
 
 /// A control group; killed and removed when dropped.
-pub struct Group {
+pub(crate) struct Group {
     directory: PathBuf,
     children: std::cell::RefCell<Vec<Child>>,
 }
 
 impl Group {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let root = vedette_node::cgroup::mount_point().expect("cgroup2 is mounted");
         let directory = root.join(format!("vedette-test-{}-{count}", std::process::id()));
@@ -198,12 +198,12 @@ impl Group {
         Self { directory, children: Vec::new().into() }
     }
 
-    pub fn directory(&self) -> &Path {
+    pub(crate) fn directory(&self) -> &Path {
         &self.directory
     }
 
     /// Runs a shell that ignores all it can, and its child; answers their process ids.
-    pub fn run_stubborn(&self) -> Vec<i32> {
+    pub(crate) fn run_stubborn(&self) -> Vec<i32> {
         let script = format!(
             "trap '' TERM INT HUP; echo $$ > {0}/inner/cgroup.procs; setsid sleep 1000 & wait; \
              while :; do sleep 1000; done",
@@ -251,7 +251,7 @@ fn program() -> &'static Path {
 }
 
 /// A watchdog that is a pipe.
-pub struct Pipe(std::cell::RefCell<(File, Vec<u8>)>);
+pub(crate) struct Pipe(std::cell::RefCell<(File, Vec<u8>)>);
 
 impl Pipe {
     fn said(&self) -> Vec<u8> {
@@ -263,27 +263,27 @@ impl Pipe {
         said.clone()
     }
 
-    pub fn forget(&self) {
+    pub(crate) fn forget(&self) {
         self.said();
         self.0.borrow_mut().1.clear();
     }
 
-    pub fn pets(&self) -> usize {
+    pub(crate) fn pets(&self) -> usize {
         self.said().iter().filter(|byte| **byte == 0).count()
     }
 
-    pub fn closed(&self) -> bool {
+    pub(crate) fn closed(&self) -> bool {
         self.said().ends_with(b"V")
     }
 }
 
 /// The state directory of a guard that does not run yet.
-pub struct Prepared {
+pub(crate) struct Prepared {
     directory: tempfile::TempDir,
 }
 
 impl Prepared {
-    pub fn watchdog(&self) -> Pipe {
+    pub(crate) fn watchdog(&self) -> Pipe {
         let path = self.directory.path().join("watchdog");
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
         let mut options = File::options();
@@ -291,7 +291,7 @@ impl Prepared {
         Pipe((file, Vec::new()).into())
     }
 
-    pub fn begin(self, cable: &Cable) -> Guarded {
+    pub(crate) fn begin(self, cable: &Cable) -> Guarded {
         let namespace = File::open(format!("/run/netns/{}", cable.node)).expect("a namespace");
         let mut command = Command::new(program());
         command.arg(self.directory.path()).stdin(Stdio::null());
@@ -321,7 +321,7 @@ fn notices(directory: &Path) -> Vec<Notice> {
 }
 
 /// A guard in a namespace, with its agent; ended when dropped.
-pub struct Guarded {
+pub(crate) struct Guarded {
     directory: tempfile::TempDir,
     process: Child,
     /// Notices of earlier runs in the same directory.
@@ -331,7 +331,7 @@ pub struct Guarded {
 
 impl Guarded {
     /// The directory of a guard with these files in it.
-    pub fn prepare(files: &[&str]) -> Prepared {
+    pub(crate) fn prepare(files: &[&str]) -> Prepared {
         let directory = tempfile::tempdir().expect("a directory");
         let configure = Configure {
             me: NodeNumber(1),
@@ -350,28 +350,28 @@ impl Guarded {
         Prepared { directory }
     }
 
-    pub fn start(cable: &Cable, files: &[&str]) -> Self {
+    pub(crate) fn start(cable: &Cable, files: &[&str]) -> Self {
         Self::prepare(files).begin(cable)
     }
 
     /// With the directory as it is.
-    pub fn start_again(mut self, cable: &Cable) -> Self {
+    pub(crate) fn start_again(mut self, cable: &Cable) -> Self {
         self.kill_guard();
         let empty = tempfile::tempdir().expect("a directory");
         let directory = std::mem::replace(&mut self.directory, empty);
         Prepared { directory }.begin(cable)
     }
 
-    pub fn add(&self, file: &str) {
+    pub(crate) fn add(&self, file: &str) {
         std::fs::write(self.directory.path().join(file), "").expect("written");
     }
 
-    pub fn remove(&self, file: &str) {
+    pub(crate) fn remove(&self, file: &str) {
         std::fs::remove_file(self.directory.path().join(file)).expect("removed");
     }
 
     /// Orders to hold; an epoch of 0 is the present one.
-    pub fn order(&self, addresses: &[&str], groups: &[&Path], sequence: u64, epoch: u64) {
+    pub(crate) fn order(&self, addresses: &[&str], groups: &[&Path], sequence: u64, epoch: u64) {
         let held = |address: &&str| HeldAddress {
             address: ip(address),
             prefix: if address.contains(':') { 64 } else { 24 },
@@ -393,7 +393,7 @@ impl Guarded {
 
     /// Orders to hold, and acquires when that is accepted.
     #[track_caller]
-    pub fn acquire_with(&self, addresses: &[&str], groups: &[&Path], sequence: u64) {
+    pub(crate) fn acquire_with(&self, addresses: &[&str], groups: &[&Path], sequence: u64) {
         wait_for("a lease", || self.reports().last().is_some_and(|r| r.lease).then_some(()));
         self.order(addresses, groups, sequence, 0);
         let answer = wait_for("an answer", || self.answer(sequence));
@@ -402,7 +402,7 @@ impl Guarded {
     }
 
     #[track_caller]
-    pub fn acquire(&self, addresses: &[&str]) {
+    pub(crate) fn acquire(&self, addresses: &[&str]) {
         self.acquire_with(addresses, &[], 1);
     }
 
@@ -419,36 +419,36 @@ impl Guarded {
     }
 
     /// What the guard said of what it holds since it was started.
-    pub fn notices_of_this_run(&self) -> Vec<Holding> {
+    pub(crate) fn notices_of_this_run(&self) -> Vec<Holding> {
         self.holdings()
     }
 
-    pub fn last_holding(&self) -> Holding {
+    pub(crate) fn last_holding(&self) -> Holding {
         self.holdings().pop().expect("a guard that spoke")
     }
 
-    pub fn answer(&self, sequence: u64) -> Option<Holding> {
+    pub(crate) fn answer(&self, sequence: u64) -> Option<Holding> {
         self.holdings().into_iter().find(|holding| holding.sequence == sequence)
     }
 
-    pub fn reports(&self) -> Vec<Report> {
+    pub(crate) fn reports(&self) -> Vec<Report> {
         let report = |notice| if let Notice::Report(report) = notice { Some(report) } else { None };
         self.notices().into_iter().filter_map(report).collect()
     }
 
     /// How many grants the agent was told of.
-    pub fn grants(&self) -> usize {
+    pub(crate) fn grants(&self) -> usize {
         self.notices().iter().filter(|notice| matches!(notice, Notice::Lease { .. })).count()
     }
 
-    pub fn released_epoch(&self) -> Option<u64> {
+    pub(crate) fn released_epoch(&self) -> Option<u64> {
         self.notices().into_iter().find_map(|notice| match notice {
             Notice::ReleasedAll { epoch } => Some(epoch),
             _ => None,
         })
     }
 
-    pub fn agent(&self) -> i32 {
+    pub(crate) fn agent(&self) -> i32 {
         let text = std::fs::read_to_string(self.directory.path().join("agents")).expect("an agent");
         text.lines().last().and_then(|line| line.parse().ok()).expect("its process id")
     }
@@ -457,36 +457,36 @@ impl Guarded {
         self.process.id() as i32
     }
 
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.own_id()), signal).expect("a running guard");
     }
 
     /// Stops the guard and its agent.
-    pub fn stop_all(&self) {
+    pub(crate) fn stop_all(&self) {
         self.signal(Signal::SIGSTOP);
         kill(Pid::from_raw(self.agent()), Signal::SIGSTOP).expect("a running agent");
     }
 
     /// Lets them go on.
-    pub fn go_on(&self) {
+    pub(crate) fn go_on(&self) {
         kill(Pid::from_raw(self.agent()), Signal::SIGCONT).expect("a stopped agent");
         self.signal(Signal::SIGCONT);
     }
 
-    pub fn kill_guard(&mut self) {
+    pub(crate) fn kill_guard(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 
     /// The agent first: it would let go, and the guard would start another.
-    pub fn kill_all(&mut self) {
+    pub(crate) fn kill_all(&mut self) {
         let agent = self.agent();
         self.signal(Signal::SIGSTOP);
         kill(Pid::from_raw(agent), Signal::SIGKILL).expect("a running agent");
         self.kill_guard();
     }
 
-    pub fn ended(&mut self) -> Option<ExitStatus> {
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.process.try_wait().expect("a child")
     }
 }
