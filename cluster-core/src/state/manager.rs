@@ -111,7 +111,8 @@ impl ClusterState {
             epoch,
         });
         (member.session, member.backing, member.epoch) = now;
-        if !member.joined && member.stopped.is_none() {
+        let begins = member.state == ManagerState::Unknown && member.stopped.is_none();
+        if begins && !member.joined && self.is_there(node) {
             self.set_states(entry, vec![(node, ManagerState::Init)]);
         }
         true

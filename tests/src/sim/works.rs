@@ -156,11 +156,19 @@ impl World {
         self.look_after_groups(node);
     }
 
-    fn turn_on(&mut self, node: usize, group: &str, token: u64) {
-        self.machines[node].works.on.insert(group.to_owned(), token);
-        self.note(|| format!("n{}: {group} is on (token {token})", node + 1));
+    /// The guard takes the hold first, which it does in its present epoch only; then it is on.
+    fn turn_on(&mut self, node: usize, group: &str, token: u64) -> bool {
+        let epoch = self.machines[node].works.epoch;
         self.renew_gate(node);
+        let works = &mut self.machines[node].works;
+        if works.epoch != epoch || works.gate <= self.now {
+            return false;
+        }
+        works.on.insert(group.to_owned(), token);
+        self.note(|| format!("n{}: {group} is on (token {token})", node + 1));
+        self.watch_gate(node);
         self.check_owners();
+        true
     }
 
     fn turn_off(&mut self, node: usize, group: &str) {
@@ -306,7 +314,9 @@ impl World {
         if !fresh || !lease || !guarded || !self.holds_lease(node) {
             return if now - began > TURN { Some(false) } else { None };
         }
-        self.turn_on(node, group, token);
+        if !self.turn_on(node, group, token) {
+            return None;
+        }
         self.say_online(node, group, token);
         Some(false)
     }
