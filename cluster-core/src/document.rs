@@ -78,7 +78,11 @@ impl Document {
         };
         Self {
             settings: state.settings.clone(),
-            networks: state.networks.iter().map(|(number, known)| (*number, network(known))).collect(),
+            networks: state
+                .networks
+                .iter()
+                .map(|(number, known)| (*number, network(known)))
+                .collect(),
             addresses: state.nodes.values().map(|node| (node.number, addresses(node))).collect(),
             definition: state.definition.clone(),
         }
@@ -164,7 +168,9 @@ pub fn examine(state: &ClusterState) -> Vec<Finding> {
 pub fn in_force(state: &ClusterState) -> String {
     let written = state.documents.versions.get(&state.documents.active);
     match written {
-        Some(version) if read(&version.text, state).0 == Document::of(state) => version.text.clone(),
+        Some(version) if read(&version.text, state).0 == Document::of(state) => {
+            version.text.clone()
+        }
         _ => print(state),
     }
 }

@@ -13,6 +13,7 @@ mod ask;
 mod client;
 mod config;
 mod context;
+mod document;
 mod edit;
 mod event;
 mod fail;
@@ -24,8 +25,10 @@ mod node;
 mod rules;
 #[cfg(test)]
 mod screens;
+mod snapshot;
 mod status;
 mod text;
+mod verify;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -122,9 +125,14 @@ enum Command {
     /// Read, compare and verify the history
     #[command(subcommand)]
     History(history::HistoryCommand),
-    /// Check this node's configuration; show and change settings
+    /// Check, show and change the configuration: this node's file, settings, the cluster's document
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Save the whole configuration as one text, compare it, put it in force again
+    #[command(subcommand)]
+    Snapshot(snapshot::SnapshotCommand),
+    /// Verify the configuration on every node, and list single points of failure
+    Verify(verify::VerifyArgs),
     /// Form a new cluster with this node as its first member
     Init(form::InitArgs),
     /// Join a cluster with a token that one of its members issued
@@ -204,6 +212,8 @@ fn run(context: Context, command: Command) -> Result<u8> {
         Command::Rules(command) => rules::run(&context, command),
         Command::History(command) => history::run(&context, command),
         Command::Config(command) => config::run(&context, command),
+        Command::Snapshot(command) => snapshot::run(&context, command),
+        Command::Verify(arguments) => verify::run(&context, &arguments),
         Command::Init(arguments) => form::init(&context, &arguments),
         Command::Join(arguments) => form::join(&context, &arguments),
         Command::Seed(arguments) => form::seed(&context, &arguments),

@@ -1,4 +1,5 @@
 //! `vedette config`: this node's file, and the settings that the cluster shares (spec H3, A13, V10).
+//! What concerns the cluster's configuration document is in [`super::document`].
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use vedette_core::model::{Settings, Severity, Timing};
 
 use super::ask;
 use super::context::Context;
+use super::document;
 use super::event::severity;
 use super::fail::{Failure, Result};
 use super::text::{Style, Table};
@@ -20,24 +22,53 @@ use super::text::{Style, Table};
 #[command(after_help = "Examples:\n  \
     vedette config check\n  \
     vedette config show\n  \
+    vedette config apply cluster.toml\n  \
     vedette config set logging-level informational\n  \
     vedette config set heartbeat --interval 200ms --sensitivity 5")]
 pub(crate) enum ConfigCommand {
-    /// Check a configuration file: every finding at once, with its line and what to do
+    /// Check this node's file or a cluster's document: every finding at once, with line and advice
     Check(CheckArgs),
-    /// Show what holds: this node's file with its defaults, and the cluster's settings
-    #[command(after_help = "Examples:\n  vedette config show\n  vedette config show -o json")]
-    Show,
+    /// Show what holds: this node's file with its defaults, the cluster's settings and document
+    Show(ShowArgs),
+    /// Show what a document would change, or what differs between two versions
+    Diff(document::DiffArgs),
+    /// Have a document verified by every node and put it in force while the cluster runs
+    Apply(document::ApplyArgs),
+    /// Edit the document in force
+    Edit(document::EditArgs),
+    /// List the versions of the document
+    #[command(after_help = "Examples:\n  vedette config history\n  vedette config history -o json")]
+    History,
+    /// Put an earlier version of the document in force again
+    Rollback(document::RollbackArgs),
     /// Change a setting of the whole cluster, while it runs
     #[command(subcommand)]
     Set(SetCommand),
 }
 
+/// `vedette config show`
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    vedette config show\n  \
+    vedette config show --document > cluster.toml\n  \
+    vedette config show --version 3\n  \
+    vedette config show -o json")]
+pub(crate) struct ShowArgs {
+    /// Print the cluster's document in force and nothing else
+    #[arg(long, conflicts_with = "version")]
+    document: bool,
+    /// Print this version of the document, as it was given
+    #[arg(long)]
+    version: Option<u32>,
+}
+
 /// `vedette config check`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit status 0 if the file can be used, even with warnings, and 2 if not.\n\n\
-    Examples:\n  vedette config check\n  vedette config check ./vedette.toml"
+    after_help = "Exit status 0 if the file can be used, even with warnings, and 2 if not. Which of \
+    the two kinds it is, is seen from its sections.\n\n\
+    Examples:\n  vedette config check\n  vedette config check ./vedette.toml\n  \
+    vedette config check ./cluster.toml"
 )]
 pub(crate) struct CheckArgs {
     /// The file [default: the one of --config]
@@ -112,13 +143,22 @@ pub(crate) struct SeedArgs {
 pub(crate) fn run(context: &Context, command: ConfigCommand) -> Result<u8> {
     match command {
         ConfigCommand::Check(arguments) => check(context, &arguments),
-        ConfigCommand::Show => show(context),
+        ConfigCommand::Show(ShowArgs { document: false, version: None }) => show(context),
+        ConfigCommand::Show(arguments) => document::show_text(context, arguments.version),
+        ConfigCommand::Diff(arguments) => document::diff(context, &arguments),
+        ConfigCommand::Apply(arguments) => document::apply(context, &arguments),
+        ConfigCommand::Edit(arguments) => document::edit(context, &arguments),
+        ConfigCommand::History => document::history(context),
+        ConfigCommand::Rollback(arguments) => document::roll_back(context, &arguments),
         ConfigCommand::Set(command) => set(context, &command),
     }
 }
 
 fn check(context: &Context, arguments: &CheckArgs) -> Result<u8> {
     let file = arguments.file.as_deref().unwrap_or(context.config_file());
+    if let Some(text) = document::document_in(file) {
+        return document::check(context, &file.display().to_string(), &text);
+    }
     let Checked { warnings, .. } = context.checked(file)?;
     if context.json() {
         let found: Vec<Value> = warnings
@@ -141,14 +181,31 @@ fn check(context: &Context, arguments: &CheckArgs) -> Result<u8> {
 fn show(context: &Context) -> Result<u8> {
     let Checked { config, .. } = context.checked(context.config_file())?;
     // Without a daemon the file is still worth seeing.
-    let shared = context.state().ok().map(|state| state.settings);
+    let state = context.state().ok();
+    let shared = state.as_ref().map(|state| &state.settings);
+    let store = state.as_ref().map(|state| &state.documents);
     if context.json() {
-        let document = json!({ "node": node_document(&config), "cluster": shared.as_ref().map(shared_document) });
+        let document = json!({ "node": node_document(&config), "cluster": shared.map(shared_document),
+                               "document": store.map(document::history_document) });
         context.print(&format!("{document}\n"))?;
     } else {
-        context.print(&screen(&config, shared.as_ref(), context.style))?;
+        context.print(&screen(&config, shared, context.style))?;
+        if let Some(active) = store.map(|store| store.active) {
+            context.print(&format!("\n{}", document_line(active)))?;
+        }
     }
     Ok(0)
+}
+
+/// Which document is in force, and how it is shown.
+fn document_line(active: u32) -> String {
+    match active {
+        0 => "No document was applied yet; vedette config show --document prints what holds.\n"
+            .into(),
+        version => {
+            format!("Document: version {version}; vedette config show --document prints it.\n")
+        }
+    }
 }
 
 /// What holds on this node, as name and value.

@@ -35,6 +35,9 @@ pub(crate) struct EditArgs {
     comment: String,
 }
 
+/// The command that takes a kept text.
+const AGAIN: &str = "vedette alert edit --file";
+
 /// Edits the alert script, or saves a file as such.
 pub(crate) fn run(context: &Context, arguments: &EditArgs) -> Result<u8> {
     let script = context.state()?.script;
@@ -44,16 +47,9 @@ pub(crate) fn run(context: &Context, arguments: &EditArgs) -> Result<u8> {
         check(&text).map_err(|findings| refuse(&findings, "Correct the file."))?;
         return save(context, text, &arguments.comment, based_on);
     }
-    // An editor that was named may well be one that needs no terminal.
-    let named = ["VISUAL", "EDITOR"].iter().any(|name| std::env::var_os(name).is_some());
-    if !named && !std::io::stdin().is_terminal() {
-        return Err(Failure::refused(
-            "there is no terminal for an editor",
-            "Give the script with --file, or with --file - on standard input.",
-        ));
-    }
+    needs_editor("Give the script with --file, or with --file - on standard input.")?;
     let before = text_of(&script, based_on).unwrap_or_default();
-    let draft = Draft::new(before)?;
+    let draft = Draft::new(before, "vedette-alert-", ".sh")?;
     loop {
         draft.edit()?;
         let text = draft.text()?;
@@ -65,20 +61,31 @@ pub(crate) fn run(context: &Context, arguments: &EditArgs) -> Result<u8> {
             Ok(()) => match save(context, text, &arguments.comment, based_on) {
                 Ok(exit) => return Ok(exit),
                 // Somebody else was faster, or the cluster cannot be asked: the draft is kept.
-                Err(failure) if failure.exit != REFUSED => return Err(draft.keep(failure)),
+                Err(failure) if failure.exit != REFUSED => return Err(draft.keep(failure, AGAIN)),
                 Err(failure) => failure,
             },
             Err(findings) => refuse(&findings, "Edit it again, or give up and keep the text."),
         };
         eprintln!("{problem}");
         if !ask::line("Edit again [E] or give up [g]? ")?.trim().is_empty_or("e") {
-            return Err(draft.keep(Failure::refused("the script was not saved", "")));
+            return Err(draft.keep(Failure::refused("the script was not saved", ""), AGAIN));
         }
     }
 }
 
+/// Refuses where nobody could edit anything.
+pub(super) fn needs_editor(advice: &str) -> Result<()> {
+    // An editor that was named may well be one that needs no terminal.
+    let named = ["VISUAL", "EDITOR"].iter().any(|name| std::env::var_os(name).is_some());
+    if named || std::io::stdin().is_terminal() {
+        return Ok(());
+    }
+    Err(Failure::refused("there is no terminal for an editor", advice))
+}
+
 /// A yes without saying so.
-trait Answer {
+pub(super) trait Answer {
+    /// Whether it is empty or that word.
     fn is_empty_or(&self, word: &str) -> bool;
 }
 
@@ -89,10 +96,11 @@ impl Answer for str {
 }
 
 /// A text that is being edited, in a file that nobody else can read.
-struct Draft(NamedTempFile);
+pub(super) struct Draft(NamedTempFile);
 
 impl Draft {
-    fn new(text: &str) -> Result<Self> {
+    /// Writes the text into a file of that kind.
+    pub(super) fn new(text: &str, prefix: &str, suffix: &str) -> Result<Self> {
         let failed = |error: std::io::Error| {
             Failure::failed(
                 format!("no temporary file can be written: {error}"),
@@ -100,17 +108,14 @@ impl Draft {
             )
         };
         // Made with mode 0600: a script may hold a password of a mail gateway.
-        let file = tempfile::Builder::new()
-            .prefix("vedette-alert-")
-            .suffix(".sh")
-            .tempfile()
-            .map_err(failed)?;
+        let file =
+            tempfile::Builder::new().prefix(prefix).suffix(suffix).tempfile().map_err(failed)?;
         std::fs::write(file.path(), text).map_err(failed)?;
         Ok(Self(file))
     }
 
     /// Starts the editor and waits for its end.
-    fn edit(&self) -> Result<()> {
+    pub(super) fn edit(&self) -> Result<()> {
         let editor = ["VISUAL", "EDITOR"]
             .iter()
             .filter_map(|name| std::env::var(name).ok())
@@ -136,16 +141,17 @@ impl Draft {
         }
     }
 
-    fn text(&self) -> Result<String> {
+    /// What is in the file now.
+    pub(super) fn text(&self) -> Result<String> {
         // Read by name: an editor may have put another file in its place.
         read(self.0.path())
     }
 
-    /// Keeps the text, and says in the failure where it is.
-    fn keep(self, failure: Failure) -> Failure {
+    /// Keeps the text, and says in the failure where it is and by which command it is used again.
+    pub(super) fn keep(self, failure: Failure, again: &str) -> Failure {
         let path = self.0.into_temp_path();
         let kept = match path.keep() {
-            Ok(path) => format!("Your text is kept: vedette alert edit --file {}.", path.display()),
+            Ok(path) => format!("Your text is kept: {again} {}.", path.display()),
             Err(error) => format!("Your text could not be kept: {error}."),
         };
         let advice = format!("{} {kept}", failure.advice).trim().to_owned();
@@ -153,7 +159,8 @@ impl Draft {
     }
 }
 
-fn read(file: &Path) -> Result<String> {
+/// The text of a file; `-` is standard input.
+pub(super) fn read(file: &Path) -> Result<String> {
     let mut text = String::new();
     let result = if file == Path::new("-") {
         std::io::stdin().lock().read_to_string(&mut text).map(|_| ())
@@ -166,6 +173,11 @@ fn read(file: &Path) -> Result<String> {
             "Name a text file in UTF-8.",
         )
     })
+}
+
+/// Refuses a script with errors; `advice` says what to do about them.
+pub(super) fn script_errors(text: &str, advice: &str) -> Result<()> {
+    check(text).map_err(|findings| refuse(&findings, advice))
 }
 
 fn check(text: &str) -> std::result::Result<(), Vec<Finding>> {

@@ -1,0 +1,153 @@
+//! Having a document verified by every node, and telling how far that is.
+//!
+//! The proposal is a command like any other; then the state is watched until it says how it ended.
+//! Whoever gives up waiting withdraws the proposal, so that it is in nobody's way.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use vedette_core::command::{Command, ConfigCommand};
+use vedette_core::id::NodeNumber;
+use vedette_core::state::ClusterState;
+
+use super::super::context::Context;
+use super::super::fail::{Failure, Result};
+use super::super::text::clean;
+
+/// Time between two looks at the state.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// How it ended.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Ending {
+    /// The index of the proposal.
+    pub(crate) id: u64,
+    /// The version as which it took effect.
+    pub(crate) version: Option<u32>,
+    /// What each node found, by its name.
+    pub(crate) nodes: BTreeMap<String, Vec<String>>,
+    /// Nodes that went away before they answered.
+    pub(crate) gone: Vec<String>,
+    /// What speaks against it besides.
+    pub(crate) against: Vec<String>,
+}
+
+impl Ending {
+    /// How many findings there are.
+    pub(crate) fn findings(&self) -> usize {
+        self.nodes.values().map(Vec::len).sum::<usize>() + self.against.len()
+    }
+
+    /// Every finding, by node.
+    pub(crate) fn screen(&self) -> String {
+        let mut text = String::new();
+        for line in &self.against {
+            text.push_str(&format!("{}\n", clean(line)));
+        }
+        for (node, findings) in &self.nodes {
+            for finding in findings {
+                text.push_str(&format!("{node}: {}\n", clean(finding)));
+            }
+        }
+        text
+    }
+
+    /// # Errors
+    /// If somebody has something against it: everything that was found.
+    pub(crate) fn accepted(&self) -> Result<()> {
+        let count = self.findings();
+        if count == 0 {
+            return Ok(());
+        }
+        let noun = if count == 1 { "finding" } else { "findings" };
+        let indented: String = self.screen().lines().map(|line| format!("\n    {line}")).collect();
+        Err(Failure::refused(
+            format!("the document is not put in force because of {count} {noun}:{indented}"),
+            "Nothing was changed. Correct the document or the machines, and apply it again.",
+        ))
+    }
+}
+
+/// Proposes a document and waits until it is in force, refused or examined.
+pub(crate) fn verify(
+    context: &Context,
+    command: ConfigCommand,
+    patience: Duration,
+) -> Result<Ending> {
+    let id = context.propose(&Command::Config(command))?;
+    let deadline = Instant::now() + patience;
+    let mut told = BTreeSet::new();
+    loop {
+        let state = context.state()?;
+        if let Some(ending) = ended(&state, id) {
+            tell(&state, &mut told, &ending.nodes);
+            return Ok(ending);
+        }
+        let Some(pending) = state.documents.pending.as_ref().filter(|pending| pending.id == id)
+        else {
+            return Err(Failure::unknown(
+                "how the verification ended was overtaken by another one",
+                "See what is in force: vedette config history.",
+            ));
+        };
+        tell(&state, &mut told, &named(&state, &pending.findings));
+        if Instant::now() >= deadline {
+            let silent = pending.asked.iter().filter(|node| !pending.findings.contains_key(node));
+            let silent: Vec<String> = silent.map(|node| state.node_name(*node)).collect();
+            return Err(give_up(context, id, &silent.join(", "), patience));
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+fn give_up(context: &Context, id: u64, silent: &str, patience: Duration) -> Failure {
+    let why = format!("no answer of {silent}");
+    let withdrawn =
+        context.propose(&Command::Config(ConfigCommand::Withdraw { proposal: id, why }));
+    let what = format!("{silent} did not answer within {} s", patience.as_secs());
+    let advice = match withdrawn {
+        Ok(_) => {
+            "Nothing was changed. See what is wrong there (vedette status), or wait longer: --timeout 5m."
+        }
+        Err(_) => "It may still take effect: vedette config history tells.",
+    };
+    Failure::unknown(what, advice)
+}
+
+fn named(
+    state: &ClusterState,
+    findings: &BTreeMap<NodeNumber, Vec<String>>,
+) -> BTreeMap<String, Vec<String>> {
+    findings.iter().map(|(node, found)| (state.node_name(*node), found.clone())).collect()
+}
+
+fn ended(state: &ClusterState, id: u64) -> Option<Ending> {
+    let verdict = state.documents.last.as_ref().filter(|verdict| verdict.id == id)?;
+    let gone = verdict.asked.iter().filter(|node| !verdict.findings.contains_key(node));
+    Some(Ending {
+        id,
+        version: verdict.version,
+        nodes: named(state, &verdict.findings),
+        gone: gone.map(|node| state.node_name(*node)).collect(),
+        against: verdict.against.clone(),
+    })
+}
+
+/// Tells of every node that answered meanwhile, where somebody watches.
+fn tell(state: &ClusterState, told: &mut BTreeSet<String>, nodes: &BTreeMap<String, Vec<String>>) {
+    if !std::io::stderr().is_terminal() {
+        return;
+    }
+    for (node, findings) in nodes {
+        if !told.insert(node.clone()) {
+            continue;
+        }
+        let all = state.nodes_up().count();
+        match findings.len() {
+            0 => eprintln!("{node} verified it ({} of {all})", told.len()),
+            count => eprintln!("{node} has {count} finding(s) ({} of {all})", told.len()),
+        }
+    }
+}
