@@ -4,6 +4,7 @@
 //! and was, why, how bad, and the sequence number by which repetitions and gaps are seen. Records
 //! that no notification exists for are only in the event table.
 
+use vedette_core::group::GroupState;
 use vedette_core::model::{
     AgentStatus, ClusterStatus, HostStatus, InterfaceStatus, NetworkStatus, Substate,
 };
@@ -13,7 +14,7 @@ use vedette_core::view::View;
 use crate::oid::Oid;
 use crate::pdu::VarBind;
 use crate::table::{Object, Syntax};
-use crate::tables::{NAME, TEXT, cluster, interface, network, node};
+use crate::tables::{NAME, TEXT, cluster, group, interface, network, node, resource};
 use crate::value::Value;
 
 /// `snmpTrapOID.0`: which notification it is.
@@ -27,6 +28,11 @@ const INTERFACE_STATUS_CHANGE: u32 = 4;
 const CLUSTER_STATE_CHANGE: u32 = 5;
 const CLUSTER_SUBSTATE_CHANGE: u32 = 6;
 const SUBAGENT_UP: u32 = 7;
+const GROUP_STATE_CHANGE: u32 = 8;
+const RESOURCE_FAILED: u32 = 9;
+const EVENT_FAILED: u32 = 10;
+const EVENT_ENDED: u32 = 11;
+const TAKEOVER_WAITS: u32 = 12;
 
 /// Where the objects are that only notifications carry.
 const OBJECTS: &[u32] = &[1, 20];
@@ -43,6 +49,10 @@ const SEQUENCE: u32 = 9;
 const REVISION: u32 = 10;
 const TIME: u32 = 11;
 const MESSAGE: u32 = 12;
+const PREVIOUS_GROUP_STATE: u32 = 13;
+const NODE_NAME: u32 = 14;
+const EVENT: u32 = 15;
+const INCIDENT: u32 = 16;
 
 /// The objects that only notifications carry, for the test that compares code and MIB.
 pub fn notify_objects() -> Vec<Object> {
@@ -59,6 +69,10 @@ pub fn notify_objects() -> Vec<Object> {
         (REVISION, "vedetteNotifyRevision", "VedetteLogIndex"),
         (TIME, "vedetteNotifyTime", "DateAndTime"),
         (MESSAGE, "vedetteNotifyMessage", "VedetteText"),
+        (PREVIOUS_GROUP_STATE, "vedettePreviousGroupState", "VedetteGroupStateCode"),
+        (NODE_NAME, "vedetteNotifyNodeName", "SnmpAdminString"),
+        (EVENT, "vedetteNotifyEvent", "VedetteLogIndex"),
+        (INCIDENT, "vedetteNotifyIncident", "VedetteLogIndex"),
     ]
     .into_iter()
     .map(|(number, name, syntax)| Object {
@@ -74,8 +88,16 @@ struct Change {
     notification: u32,
     /// The column that names the object; the cluster needs none.
     named: Option<(Vec<u32>, Value)>,
+    /// What it is and was; something that merely happened has none.
+    status: Option<Status>,
+    /// Whether node, event and incident are told as well.
+    step: bool,
+}
+
+/// A status and the one before.
+struct Status {
     /// The object that has the new status.
-    status: Vec<u32>,
+    object: Vec<u32>,
     /// Which of [`OBJECTS`] has the status before.
     previous: u32,
     /// The number of a status; a name that is none becomes `unknown(1)`.
@@ -84,13 +106,21 @@ struct Change {
 
 /// The notification for a record, if there is one, as `view` names cluster and node.
 pub fn notification(record: &Record, view: &View) -> Option<Vec<VarBind>> {
-    let change = change(record)?;
-    let code = |text: &str| Value::code((change.code)(text).unwrap_or(1));
+    let change = change(record).or_else(|| step(record, view))?;
     let mut varbinds = head(change.notification, view);
     varbinds.extend(change.named.iter().map(|(suffix, name)| bind(suffix, name.clone())));
-    varbinds.push(bind(&change.status, code(&record.current)));
     let notify = |number: u32, value| bind(&[OBJECTS, &[number, 0]].concat(), value);
-    varbinds.push(notify(change.previous, code(&record.previous)));
+    if let Some(status) = &change.status {
+        let code = |text: &str| Value::code((status.code)(text).unwrap_or(1));
+        varbinds.push(bind(&status.object, code(&record.current)));
+        varbinds.push(notify(status.previous, code(&record.previous)));
+    }
+    if change.step {
+        let node = record.node.map(|node| view.state.node_name(node)).unwrap_or_default();
+        varbinds.push(notify(NODE_NAME, Value::text(&node, NAME)));
+        varbinds.push(notify(EVENT, Value::Counter64(record.event.unwrap_or(0))));
+        varbinds.push(notify(INCIDENT, Value::Counter64(record.incident.unwrap_or(0))));
+    }
     varbinds.push(notify(CAUSE, Value::text(&record.cause, TEXT)));
     varbinds.push(notify(SEVERITY, Value::code(record.severity.code())));
     varbinds.push(notify(SEQUENCE, Value::Counter64(record.seq)));
@@ -135,16 +165,22 @@ fn change(record: &Record) -> Option<Change> {
         (Code::NodeHost, Subject::Node(n)) => Change {
             notification: NODE_STATUS_CHANGE,
             named: Some((cell(node::ENTRY, node::NODE_NAME, &[u32::from(n.0)]), name(NAME))),
-            status: cell(node::ENTRY, node::HOST_STATUS, &[u32::from(n.0)]),
-            previous: PREVIOUS_HOST_STATUS,
-            code: |text| HostStatus::from_name(text).map(HostStatus::code),
+            status: Some(Status {
+                object: cell(node::ENTRY, node::HOST_STATUS, &[u32::from(n.0)]),
+                previous: PREVIOUS_HOST_STATUS,
+                code: |text| HostStatus::from_name(text).map(HostStatus::code),
+            }),
+            step: false,
         },
         (Code::NodeAgent, Subject::Node(n)) => Change {
             notification: AGENT_STATUS_CHANGE,
             named: Some((cell(node::ENTRY, node::NODE_NAME, &[u32::from(n.0)]), name(NAME))),
-            status: cell(node::ENTRY, node::AGENT_STATUS, &[u32::from(n.0)]),
-            previous: PREVIOUS_AGENT_STATUS,
-            code: |text| AgentStatus::from_name(text).map(AgentStatus::code),
+            status: Some(Status {
+                object: cell(node::ENTRY, node::AGENT_STATUS, &[u32::from(n.0)]),
+                previous: PREVIOUS_AGENT_STATUS,
+                code: |text| AgentStatus::from_name(text).map(AgentStatus::code),
+            }),
+            step: false,
         },
         (Code::Network, Subject::Network(n)) => Change {
             notification: NETWORK_STATUS_CHANGE,
@@ -152,34 +188,79 @@ fn change(record: &Record) -> Option<Change> {
                 cell(network::ENTRY, network::NETWORK_NAME, &[u32::from(n.0)]),
                 name(NAME),
             )),
-            status: cell(network::ENTRY, network::STATUS, &[u32::from(n.0)]),
-            previous: PREVIOUS_NETWORK_STATUS,
-            code: |text| NetworkStatus::from_name(text).map(NetworkStatus::code),
+            status: Some(Status {
+                object: cell(network::ENTRY, network::STATUS, &[u32::from(n.0)]),
+                previous: PREVIOUS_NETWORK_STATUS,
+                code: |text| NetworkStatus::from_name(text).map(NetworkStatus::code),
+            }),
+            step: false,
         },
         (Code::Interface, Subject::Interface(n, on)) => {
             let at = |column| cell(interface::ENTRY, column, &[u32::from(n.0), u32::from(on.0)]);
             Change {
                 notification: INTERFACE_STATUS_CHANGE,
                 named: Some((at(interface::INTERFACE_NAME), name(interface::LONGEST_NAME))),
-                status: at(interface::STATUS),
-                previous: PREVIOUS_INTERFACE_STATUS,
-                code: |text| InterfaceStatus::from_name(text).map(InterfaceStatus::code),
+                status: Some(Status {
+                    object: at(interface::STATUS),
+                    previous: PREVIOUS_INTERFACE_STATUS,
+                    code: |text| InterfaceStatus::from_name(text).map(InterfaceStatus::code),
+                }),
+                step: false,
             }
         }
         (Code::ClusterState, _) => Change {
             notification: CLUSTER_STATE_CHANGE,
             named: None,
-            status: cluster::CLUSTER_STATE.to_vec(),
-            previous: PREVIOUS_CLUSTER_STATE,
-            code: |text| ClusterStatus::from_name(text).map(ClusterStatus::code),
+            status: Some(Status {
+                object: cluster::CLUSTER_STATE.to_vec(),
+                previous: PREVIOUS_CLUSTER_STATE,
+                code: |text| ClusterStatus::from_name(text).map(ClusterStatus::code),
+            }),
+            step: false,
         },
         (Code::ClusterSubstate, _) => Change {
             notification: CLUSTER_SUBSTATE_CHANGE,
             named: None,
-            status: cluster::CLUSTER_SUBSTATE.to_vec(),
-            previous: PREVIOUS_SUBSTATE,
-            code: |text| Substate::from_name(text).map(Substate::code),
+            status: Some(Status {
+                object: cluster::CLUSTER_SUBSTATE.to_vec(),
+                previous: PREVIOUS_SUBSTATE,
+                code: |text| Substate::from_name(text).map(Substate::code),
+            }),
+            step: false,
         },
+        _ => return None,
+    })
+}
+
+/// A step of the cluster manager, or what befell a group.
+fn step(record: &Record, view: &View) -> Option<Change> {
+    let happened = |notification| Change { notification, named: None, status: None, step: true };
+    Some(match (record.code, record.subject) {
+        (Code::Group, Subject::Group(number)) => {
+            let at = |column| cell(group::ENTRY, column, &[u32::from(number)]);
+            Change {
+                notification: GROUP_STATE_CHANGE,
+                named: Some((at(group::GROUP_NAME), Value::text(&record.subject_name, NAME))),
+                status: Some(Status {
+                    object: at(group::STATE),
+                    previous: PREVIOUS_GROUP_STATE,
+                    code: |text| GroupState::from_name(text).map(GroupState::code),
+                }),
+                step: true,
+            }
+        }
+        (Code::ResourceFailed, Subject::Resource(group, number)) => {
+            let node = record.node.unwrap_or(view.local.node);
+            let index = resource::index(group, number, node);
+            let name = Value::text(&record.subject_name, NAME);
+            Change {
+                named: Some((cell(resource::ENTRY, resource::RESOURCE_NAME, &index), name)),
+                ..happened(RESOURCE_FAILED)
+            }
+        }
+        (Code::EventFailed, _) => happened(EVENT_FAILED),
+        (Code::EventEnded, _) => happened(EVENT_ENDED),
+        (Code::TakeoverWaits, _) => happened(TAKEOVER_WAITS),
         _ => return None,
     })
 }

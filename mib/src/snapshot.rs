@@ -10,7 +10,9 @@ use vedette_core::view::View;
 
 use crate::oid::{Oid, ROOT};
 use crate::table::{Block, Facts, TimeBase};
-use crate::tables::{Part, cluster, event, interface, link, network, node, port};
+use crate::tables::{
+    Part, cluster, event, group, interface, link, manager, network, node, port, resource,
+};
 use crate::value::Value;
 
 /// Every variable at one moment.
@@ -93,7 +95,16 @@ fn unchanged(part: Part, old: &View, new: &View) -> bool {
     };
     match part {
         Part::Cluster | Part::Local | Part::History => false,
-        Part::Node | Part::Network | Part::Interface | Part::Port => state,
+        Part::Manager
+        | Part::Node
+        | Part::Network
+        | Part::Interface
+        | Part::Port
+        | Part::NodeManager
+        | Part::Group
+        | Part::GroupNode
+        | Part::Resource
+        | Part::Queue => state,
         Part::Link => state && report && old.local.node == new.local.node,
         Part::Event => Arc::ptr_eq(&old.recent, &new.recent),
     }
@@ -110,5 +121,11 @@ fn build(part: Part, facts: &Facts<'_>) -> Block {
         Part::Link => link::build(facts),
         Part::Port => port::build(facts),
         Part::Event => event::build(facts),
+        Part::Manager => manager::build_scalars(facts),
+        Part::NodeManager => manager::build_nodes(facts),
+        Part::Group => group::build(facts),
+        Part::GroupNode => group::build_on_nodes(facts),
+        Part::Resource => resource::build(facts),
+        Part::Queue => manager::build_queue(facts),
     }
 }

@@ -2,11 +2,14 @@
 
 pub(crate) mod cluster;
 pub(crate) mod event;
+pub(crate) mod group;
 pub(crate) mod interface;
 pub(crate) mod link;
+pub(crate) mod manager;
 pub(crate) mod network;
 pub(crate) mod node;
 pub(crate) mod port;
+pub(crate) mod resource;
 
 use crate::table::Object;
 
@@ -22,25 +25,37 @@ pub(crate) enum Part {
     Cluster,
     Local,
     History,
+    Manager,
     Node,
     Network,
     Interface,
     Link,
     Port,
     Event,
+    NodeManager,
+    Group,
+    GroupNode,
+    Resource,
+    Queue,
 }
 
 impl Part {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Cluster,
         Self::Local,
         Self::History,
+        Self::Manager,
         Self::Node,
         Self::Network,
         Self::Interface,
         Self::Link,
         Self::Port,
         Self::Event,
+        Self::NodeManager,
+        Self::Group,
+        Self::GroupNode,
+        Self::Resource,
+        Self::Queue,
     ];
 }
 
@@ -51,12 +66,18 @@ pub fn objects() -> Vec<Object> {
         objects(cluster::CLUSTER, cluster::CLUSTER_SCALARS),
         objects(cluster::LOCAL, cluster::LOCAL_SCALARS),
         objects(cluster::HISTORY, cluster::HISTORY_SCALARS),
+        objects(manager::SCALARS_OF, manager::SCALARS),
         objects(node::ENTRY, node::COLUMNS),
         objects(network::ENTRY, network::COLUMNS),
         objects(interface::ENTRY, interface::COLUMNS),
         objects(link::ENTRY, link::COLUMNS),
         objects(port::ENTRY, port::COLUMNS),
         objects(event::ENTRY, event::COLUMNS),
+        objects(manager::NODES, manager::NODE_COLUMNS),
+        objects(group::ENTRY, group::COLUMNS),
+        objects(group::ON_NODES, group::NODE_COLUMNS),
+        objects(resource::ENTRY, resource::COLUMNS),
+        objects(manager::QUEUE, manager::QUEUE_COLUMNS),
     ]
     .concat()
 }

@@ -50,6 +50,29 @@ fn a_walk_shows_the_cluster() {
     assert_eq!(printed(snmpd.client("snmpbulkwalk", &V3).arg("VEDETTE-MIB::vedette")), walk);
 }
 
+/// H11, H24: the manager, groups, resources and what waits, by the names of the MIB.
+#[test]
+fn a_walk_shows_groups_and_events() {
+    let snmpd = Snmpd::start("");
+    let world = Arc::new(World::busy());
+    let _subagent = subagent(&snmpd, &world);
+    let walk: String = [
+        "vedetteManager",
+        "vedetteNodeManagerTable",
+        "vedetteGroupTable",
+        "vedetteGroupNodeTable",
+        "vedetteResourceTable",
+        "vedetteQueueTable",
+    ]
+    .map(|part| snmpd.ask("snmpwalk", &[], &[&format!("VEDETTE-MIB::{part}")]))
+    .concat();
+    let path = folder().join("tests/golden/walk_groups.txt");
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        fs::write(&path, &walk).expect("write");
+    }
+    assert_eq!(walk, fs::read_to_string(&path).expect("golden file"));
+}
+
 /// Objects are found by their names in the MIB; nothing can be written (spec A8, A9, H5, V7, V8).
 #[test]
 fn objects_are_read_by_name_and_never_written() {

@@ -9,15 +9,20 @@ use std::sync::Arc;
 
 use common::fixture::World;
 use common::programs::{folder, printed, program, run};
+use vedette_core::event::{ManagerState, StopMode};
+use vedette_core::group::{GroupState, Policy, ResourceState};
+use vedette_core::id::{NetworkNumber, NodeNumber};
 use vedette_core::model::{
     AgentStatus, ClusterStatus, GroupStatus, HostStatus, InterfaceStatus, LinkStatus,
     NetworkStatus, Priority, Role, Severity, Substate,
 };
-use vedette_core::record::Code;
+use vedette_core::record::{Code, Record, Subject};
+use vedette_core::takeover::Backing;
 use vedette_core::view::Source;
 use vedette_mib::notify::{notification, notify_objects, subagent_up};
 use vedette_mib::oid::{Oid, ROOT};
 use vedette_mib::snapshot::Snapshot;
+use vedette_mib::value::Value;
 use vedette_mib::{MIB_TEXT, Object, TimeBase, objects};
 
 /// An object as the MIB defines it.
@@ -120,7 +125,7 @@ fn every_object_of_the_mib_is_served_and_no_other() {
 /// the MIB defines has a value there.
 #[test]
 fn every_value_has_the_type_of_its_object() {
-    let world = World::three_nodes();
+    let world = World::busy();
     let snapshot = Snapshot::build(world.view(), TimeBase::default(), None);
     let objects = objects();
     let mut seen = BTreeSet::new();
@@ -178,8 +183,27 @@ fn enumerations_are_those_of_the_core() {
             <$type>::ALL.iter().map(|value| (label(value.name()), value.$code())).collect()
         };
     }
-    let subjects = ["cluster", "node", "network", "interface", "link", "alertScript"];
-    let subjects = subjects.into_iter().zip(2..).map(|(label, code)| (label.to_owned(), code));
+    let named = |labels: &[&str], from: u32| -> Vec<(String, u32)> {
+        labels.iter().zip(from..).map(|(label, code)| ((*label).to_owned(), code)).collect()
+    };
+    let subjects = [
+        Subject::Cluster,
+        Subject::Node(NodeNumber(1)),
+        Subject::Network(NetworkNumber(1)),
+        Subject::Interface(NodeNumber(1), NetworkNumber(1)),
+        Subject::Link(NodeNumber(1), NodeNumber(2), NetworkNumber(1)),
+        Subject::AlertScript,
+        Subject::Group(1),
+        Subject::Resource(1, 2),
+        Subject::Event,
+        Subject::Rules,
+        Subject::Document,
+    ];
+    let subjects = subjects.iter().map(|subject| (label(subject.kind()), subject.kind_code()));
+    // The stop modes of the core, behind "nobody stopped it"; the policies, before "not configured".
+    let stops: Vec<(String, u32)> = of!(StopMode, code);
+    let stops = stops.into_iter().map(|(label, code)| (label, code + 1));
+    let policies: Vec<(String, u32)> = of!(Policy, code);
     let core: BTreeMap<&str, Vec<(String, u32)>> = BTreeMap::from([
         ("VedetteHostStatusCode", of!(HostStatus, code)),
         ("VedetteAgentStatusCode", of!(AgentStatus, code)),
@@ -193,6 +217,17 @@ fn enumerations_are_those_of_the_core() {
         ("VedettePriorityCode", of!(Priority, code)),
         ("VedetteRoleCode", of!(Role, code)),
         ("VedetteRecordCode", of!(Code, number)),
+        ("VedetteManagerStateCode", of!(ManagerState, code)),
+        ("VedetteBackingCode", of!(Backing, code)),
+        ("VedetteGroupStateCode", of!(GroupState, code)),
+        ("VedetteResourceStateCode", of!(ResourceState, code)),
+        ("VedetteStageCode", named(&["none", "voting", "running", "error"], 1)),
+        (
+            "VedetteResourceKindCode",
+            named(&["unknown", "address", "fileSystem", "volumeGroup", "application", "ocf"], 1),
+        ),
+        ("VedetteStopCode", named(&["notStopped"], 1).into_iter().chain(stops).collect()),
+        ("VedettePolicyCode", policies.into_iter().chain(named(&["leaving"], 4)).collect()),
         (
             "VedetteSubjectCode",
             std::iter::once(("unknown".to_owned(), 1)).chain(subjects).collect(),
@@ -208,6 +243,48 @@ fn enumerations_are_those_of_the_core() {
     }
 }
 
+/// One record of each kind that the cluster manager's notifications tell of.
+fn steps() -> Vec<Arc<Record>> {
+    let model = World::busy().records_after(0, 1);
+    let step = |code, subject, name: &str, previous: &str, current: &str| {
+        Arc::new(Record {
+            code,
+            subject,
+            subject_name: name.into(),
+            previous: previous.into(),
+            current: current.into(),
+            node: Some(NodeNumber(2)),
+            event: Some(4),
+            incident: Some(11),
+            ..Record::clone(&model[0])
+        })
+    };
+    vec![
+        step(Code::Group, Subject::Group(1), "web", "ACQUIRING", "ONLINE"),
+        step(Code::ResourceFailed, Subject::Resource(1, 4), "web_app", "", ""),
+        step(Code::EventFailed, Subject::Event, "event", "", ""),
+        step(Code::EventEnded, Subject::Event, "event", "", "completed"),
+        step(Code::TakeoverWaits, Subject::Node(NodeNumber(3)), "n3", "", ""),
+    ]
+}
+
+/// A group that is taken over says which, where, in which event and of which incident.
+#[test]
+fn a_takeover_is_told_with_its_place_and_event() {
+    let view = World::busy().view();
+    let varbinds = notification(&steps()[0], &view).expect("a notification");
+    let value = |suffix: &[u32]| {
+        let name = Oid::in_module(suffix);
+        varbinds.iter().find(|varbind| varbind.name == name).map(|varbind| varbind.value.clone())
+    };
+    assert_eq!(value(&[1, 17, 1, 2, 1]), Some(Value::text("web", 64)));
+    assert_eq!(value(&[1, 17, 1, 3, 1]), Some(Value::Integer(2)), "online");
+    assert_eq!(value(&[1, 20, 13, 0]), Some(Value::Integer(4)), "was acquiring");
+    assert_eq!(value(&[1, 20, 14, 0]), Some(Value::text("n2", 64)));
+    assert_eq!(value(&[1, 20, 15, 0]), Some(Value::Counter64(4)));
+    assert_eq!(value(&[1, 20, 16, 0]), Some(Value::Counter64(11)));
+}
+
 /// Every notification of the MIB is sent, with exactly the variables the MIB lists, in that order.
 #[test]
 fn notifications_carry_what_the_mib_says() {
@@ -221,7 +298,7 @@ fn notifications_carry_what_the_mib_says() {
         object.expect("an object of the MIB").to_string()
     };
     let mut missing = definitions("NOTIFICATION-TYPE");
-    let records = world.records_after(0, usize::MAX);
+    let records = [world.records_after(0, usize::MAX), steps()].concat();
     let sent = records.iter().filter_map(|record| notification(record, &view));
     for varbinds in sent.chain([subagent_up(&view)]) {
         let vedette_mib::value::Value::ObjectId(which) = &varbinds[0].value else {
@@ -282,7 +359,7 @@ fn the_exporter_configuration_fits_the_mib() {
     for name in &named {
         assert!(known.contains_key(*name), "{name} is not in the MIB");
     }
-    let outside = ["vedetteEvent", "vedettePrevious", "vedetteNotify"];
+    let outside = ["vedetteQueue", "vedetteEvent", "vedettePrevious", "vedetteNotify"];
     for (name, object) in defined() {
         let walked = !outside.iter().any(|prefix| name.starts_with(prefix));
         if walked && (object.syntax.ends_with("Code") || object.syntax == "TruthValue") {

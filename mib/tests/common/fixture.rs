@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use vedette_core::command::{Change, Command, NewNetwork, NewNode, Proposal};
+use vedette_core::fixture::busy_fixture;
 use vedette_core::id::{
     ClusterId, CommandId, Hash, NetworkNumber, NodeNumber, RaftId, Session, StorageId,
 };
@@ -60,6 +61,14 @@ impl World {
         }]);
         world.host(3, HostStatus::Down);
         world
+    }
+
+    /// The busy cluster that every surface shows: groups, an event in progress, failures.
+    pub fn busy() -> Self {
+        let fixture = busy_fixture();
+        let view = Arc::new(fixture.view(NodeNumber(1)));
+        let inner = Inner { state: fixture.state, index: 1_000, records: fixture.records, view };
+        Self { inner: Mutex::new(inner) }
     }
 
     pub fn form(&self, name: &str, networks: u8) {

@@ -1,0 +1,106 @@
+//! `vedetteResourceTable`: each resource of a group on each of its nodes, with its failures there
+//! (spec H25, H28).
+
+use vedette_core::group::{FailCount, ResourceDef, ResourceState, ResourceStatus};
+use vedette_core::id::NodeNumber;
+use vedette_core::time::WallTime;
+
+use super::group::{in_order, nodes_of};
+use super::{NAME, TEXT};
+use crate::table::{Block, Column, Facts, Table, column};
+use crate::value::Value;
+
+pub(crate) const ENTRY: &[u32] = &[1, 19, 1];
+
+/// The column that notifications carry.
+pub(crate) const RESOURCE_NAME: u32 = 2;
+
+pub(crate) struct Resources;
+
+/// A resource on a node.
+pub(crate) struct OnNode<'a> {
+    name: &'a str,
+    def: Option<&'a ResourceDef>,
+    /// Whether its group has an instance there.
+    active: bool,
+    status: Option<&'a ResourceStatus>,
+    fail: Option<&'a FailCount>,
+}
+
+impl OnNode<'_> {
+    /// What is nowhere active is off; what is active and was not reported yet is not known.
+    fn state(&self) -> ResourceState {
+        match self.status {
+            Some(status) => status.state,
+            None if self.active => ResourceState::Unknown,
+            None => ResourceState::Offline,
+        }
+    }
+
+    fn since(&self) -> WallTime {
+        self.status.map_or_else(WallTime::default, |status| status.since)
+    }
+}
+
+impl Table for Resources {
+    type Row<'a> = OnNode<'a>;
+}
+
+pub(crate) const COLUMNS: &[Column<Resources>] = &[
+    column(RESOURCE_NAME, "vedetteResourceName", "SnmpAdminString", |_, r| {
+        Value::text(r.name, NAME)
+    }),
+    column(3, "vedetteResourceKind", "VedetteResourceKindCode", |_, r| {
+        Value::code(r.def.map_or(1, |def| def.kind.code()))
+    }),
+    column(4, "vedetteResourceState", "VedetteResourceStateCode", |_, r| {
+        Value::code(r.state().code())
+    }),
+    column(5, "vedetteResourceSince", "DateAndTime", |_, r| Value::date(r.since())),
+    column(6, "vedetteResourceLastChange", "TimeStamp", |f, r| f.base.stamp(r.since())),
+    column(7, "vedetteResourceDetail", "VedetteText", |_, r| {
+        Value::text(r.status.map_or("", |status| &status.detail), TEXT)
+    }),
+    column(8, "vedetteResourceFailures", "Gauge32", |_, r| {
+        Value::Gauge32(r.fail.map_or(0, |fail| fail.count))
+    }),
+    column(9, "vedetteResourceLastFailure", "DateAndTime", |_, r| {
+        Value::date(r.fail.map_or_else(WallTime::default, |fail| fail.last))
+    }),
+    column(10, "vedetteResourceFailureCause", "VedetteText", |_, r| {
+        Value::text(r.fail.map_or("", |fail| &fail.why), TEXT)
+    }),
+];
+
+pub(crate) fn build(facts: &Facts<'_>) -> Block {
+    let mut rows: Vec<(Vec<u32>, OnNode<'_>)> = Vec::new();
+    for (_, def, group) in in_order(facts.view) {
+        let mut numbered: Vec<(u16, &str)> =
+            group.resource_numbers.iter().map(|(name, number)| (*number, name.as_str())).collect();
+        numbered.sort_unstable();
+        let nodes = nodes_of(def, group);
+        for (number, name) in numbered {
+            let resource = def.and_then(|def| def.resources.iter().find(|own| own.name == name));
+            for node in &nodes {
+                let instance = group.instances.get(node);
+                let row = OnNode {
+                    name,
+                    def: resource,
+                    active: instance.is_some(),
+                    status: instance.and_then(|instance| instance.resources.get(name)),
+                    fail: group
+                        .fails
+                        .iter()
+                        .find(|fail| fail.node == *node && fail.resource == name),
+                };
+                rows.push((index(group.number, number, *node), row));
+            }
+        }
+    }
+    Block::build(facts, ENTRY, COLUMNS, &rows)
+}
+
+/// The index of a row: group, resource, node.
+pub(crate) fn index(group: u16, resource: u16, node: NodeNumber) -> Vec<u32> {
+    vec![u32::from(group), u32::from(resource), u32::from(node.0)]
+}
