@@ -22,7 +22,7 @@ use super::ask::{self, Confirm};
 use super::context::Context;
 use super::edit::{Answer, Draft, needs_editor, read};
 use super::fail::{FAILED, Failure, REFUSED, Result};
-use super::text::{Cell, Style, Table, Tone, clean, clock, now};
+use super::text::{Cell, Style, Table, Tone, clean, clock, now, wrap};
 
 pub(crate) use progress::{Ending, verify};
 
@@ -127,15 +127,17 @@ pub(crate) fn is_document(text: &str) -> bool {
     !has(&THEIRS) && (has(&OURS) || text.contains("[cluster.timing]"))
 }
 
-/// Findings, each on two lines.
-pub(crate) fn findings_text(findings: &[Finding]) -> String {
+/// Findings: where and what, then what to do.
+pub(crate) fn findings_text(findings: &[Finding], style: Style) -> String {
+    let width = if style.cut { style.width } else { usize::MAX };
     let mut text = String::new();
     for finding in findings {
         let line = finding.line.map_or_else(String::new, |line| format!("line {line}: "));
         let level = if finding.error { "error" } else { "warning" };
         let key = if finding.key.is_empty() { String::new() } else { format!("{}: ", finding.key) };
-        let what = format!("{line}{level}: {key}{}.\n    {}\n", finding.what, finding.advice);
-        text.push_str(&what.lines().map(|line| clean(line) + "\n").collect::<String>());
+        let what = format!("{line}{level}: {key}{}.", finding.what);
+        let advice = wrap(&finding.advice, width.saturating_sub(4), 4);
+        text.push_str(&format!("{}\n    {advice}\n", wrap(&what, width, 4)));
     }
     text
 }
@@ -153,6 +155,7 @@ pub(crate) fn findings_document(findings: &[Finding]) -> Vec<Value> {
 
 /// What a document says, if it has no errors; warnings are told.
 pub(crate) fn checked(text: &str, name: &str, state: &ClusterState) -> Result<Document> {
+    let style = Style { colour: false, width: 100, cut: true };
     let (document, findings) = document::read(text, state);
     let errors = findings.iter().filter(|finding| finding.error).count();
     if errors > 0 {
@@ -160,13 +163,13 @@ pub(crate) fn checked(text: &str, name: &str, state: &ClusterState) -> Result<Do
         return Err(Failure::failed(
             format!(
                 "the document {name} has {errors} {noun}:\n{}",
-                findings_text(&findings).trim_end()
+                findings_text(&findings, style).trim_end()
             ),
             "Correct it; nothing was changed.",
         ));
     }
     if !findings.is_empty() {
-        eprint!("{}", findings_text(&findings));
+        eprint!("{}", findings_text(&findings, style));
     }
     Ok(document)
 }
@@ -184,13 +187,13 @@ pub(crate) fn check(context: &Context, name: &str, text: &str) -> Result<u8> {
         let answer = json!({ "ok": ok, "findings": findings_document(&findings) });
         context.print(&format!("{answer}\n"))?;
     } else {
-        context.print(&check_screen(name, &findings))?;
+        context.print(&check_screen(name, &findings, context.style))?;
     }
     Ok(exit)
 }
 
 /// The verdict first, then every finding.
-pub(crate) fn check_screen(name: &str, findings: &[Finding]) -> String {
+pub(crate) fn check_screen(name: &str, findings: &[Finding], style: Style) -> String {
     let errors = findings.iter().filter(|finding| finding.error).count();
     let verdict = match (errors, findings.len()) {
         (0, 0) => format!("{name} is fine.\n"),
@@ -198,7 +201,7 @@ pub(crate) fn check_screen(name: &str, findings: &[Finding]) -> String {
         (1, _) => format!("{name} cannot be applied, because of one error:\n\n"),
         (errors, _) => format!("{name} cannot be applied, because of {errors} errors:\n\n"),
     };
-    verdict + &findings_text(findings)
+    verdict + &findings_text(findings, style)
 }
 
 /// `vedette config show --document` or `--version N`: the text alone.

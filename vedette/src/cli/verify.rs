@@ -84,8 +84,8 @@ impl Verified {
         let mut text = table.render(style, 0);
         for (title, part) in [
             ("Findings on machines", self.ending.screen()),
-            ("Findings in the configuration", findings_text(&self.findings)),
-            ("Single points of failure", findings_text(&self.single_points)),
+            ("Findings in the configuration", findings_text(&self.findings, style)),
+            ("Single points of failure", findings_text(&self.single_points, style)),
         ] {
             if !part.is_empty() {
                 text.push_str(&format!("\n{title}\n{part}"));

@@ -47,10 +47,10 @@ fn h35_what_is_wrong_with_a_document() {
     let text = "[groups.web]\npolicy = \"cascadin\"\nnodes = [\"n1\", \"n9\"]\n\n\
         [groups.web.resources.web]\nkind = \"application\"\nstart = [\"/opt/web\"]\n";
     let (_, findings) = document::read(text, &applied());
-    expect("config_check_errors.txt", &check_screen("cluster.toml", &findings));
+    expect("config_check_errors.txt", &check_screen("cluster.toml", &findings, SCREEN));
     let state = applied();
     let points = document::single_points(&Document::of(&state), &state);
-    expect("config_check.txt", &check_screen("cluster.toml", &points));
+    expect("config_check.txt", &check_screen("cluster.toml", &points, SCREEN));
 }
 
 /// H34: what a change does, and to whom.
