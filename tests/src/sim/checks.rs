@@ -109,6 +109,10 @@ impl World {
         }
         if let (true, Command::Office { continuity: true, .. }) = (took_effect, &entry.command) {
             self.check_blackout();
+            // It is committed, so a majority is there and the cluster runs at this moment.
+            if self.reference.seeded {
+                self.log.seeded_until = self.now;
+            }
         }
         self.answer_operator(written, &applied.outcome);
         self.check_alerts();

@@ -262,6 +262,8 @@ impl World {
         let finished = match step {
             Step::Release(group) => self.do_release(node, &group),
             Step::Acquire(group) => self.do_acquire(node, &group, job.began),
+            // A script ends when what it did is in the log.
+            Step::Say if self.has_unsaid_groups(node) => None,
             Step::Say => {
                 self.answer(node, &job);
                 Some(false)
@@ -277,6 +279,12 @@ impl World {
             after = self.rng.range(2, 60) * MS;
         }
         self.schedule(after, Event::Work { node, session, job: id });
+    }
+
+    fn has_unsaid_groups(&self, node: usize) -> bool {
+        let agent = self.machines[node].agent.as_ref();
+        let mut unsaid = agent.into_iter().flat_map(|agent| agent.unsaid.values());
+        unsaid.any(|(_, proposal)| matches!(proposal.command, Command::Group(_)))
     }
 
     /// Off, and said so.
@@ -559,10 +567,10 @@ impl World {
             group.wanted_offline || group.blocked.is_some() || !group.avoid.is_empty()
         })?;
         let group_name = name.clone();
-        Some(Command::Group(if group.wanted_offline {
-            GroupCommand::Online { group: group_name }
-        } else {
+        Some(Command::Group(if group.blocked.is_some() || !group.avoid.is_empty() {
             GroupCommand::Clear { group: group_name, node: None }
+        } else {
+            GroupCommand::Online { group: group_name }
         }))
     }
 

@@ -55,7 +55,7 @@ impl ClusterState {
     }
 
     /// What blocked a group on a node is over with its instance there.
-    fn unblock(&mut self, name: &str, node: NodeNumber) {
+    pub(super) fn unblock(&mut self, name: &str, node: NodeNumber) {
         if let Some(group) = self.groups.get_mut(name) {
             group.blocked.take_if(|blocked| blocked.node == Some(node));
         }

@@ -162,6 +162,7 @@ impl ClusterState {
             self.avoid(entry, name, node, why);
         }
         self.end_instance(name, node);
+        self.unblock(name, node);
         true
     }
 
