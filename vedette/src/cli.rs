@@ -18,10 +18,14 @@ mod edit;
 mod event;
 mod fail;
 mod form;
+mod group;
 mod history;
 mod host;
+mod incident;
+mod manage;
 mod network;
 mod node;
+mod resource;
 mod rules;
 #[cfg(test)]
 mod screens;
@@ -113,9 +117,18 @@ enum Command {
     /// Show ports: named memberships with a generation
     #[command(subcommand)]
     Port(network::PortCommand),
-    /// Show what happened
+    /// List, show, move, take offline resource groups; say where they would go
+    #[command(subcommand)]
+    Group(group::GroupCommandLine),
+    /// Show what happened, and what the cluster manager is doing about it
     #[command(subcommand)]
     Event(event::EventCommand),
+    /// Show failures with everything that was done about them
+    #[command(subcommand)]
+    Incident(incident::IncidentCommand),
+    /// Continue an event in which a command failed
+    #[command(subcommand)]
+    Recover(manage::RecoverCommand),
     /// Show, edit and test the error alert script
     #[command(subcommand)]
     Alert(alert::AlertCommand),
@@ -139,9 +152,17 @@ enum Command {
     Join(form::JoinArgs),
     /// Start a waiting cluster with the nodes that are there
     Seed(form::SeedArgs),
-    /// End the daemon of this node, after saying goodbye to the others
-    #[command(visible_alias = "leave")]
-    Stop(form::StopArgs),
+    /// Stop the cluster manager of a node: its groups leave it, its daemon goes on
+    Stop(manage::StopArgs),
+    /// Start the cluster manager of a node again
+    Start(manage::StartArgs),
+    /// Begin or end maintenance: nothing is moved and nothing restarted
+    Maintenance(manage::MaintenanceArgs),
+    /// End the daemon of this node, after handing over what runs here
+    Leave(manage::LeaveArgs),
+    /// What event scripts have the agent do
+    #[command(hide = true)]
+    Resource(resource::ResourceArgs),
     /// Run the daemon of this node
     Daemon(DaemonArgs),
     /// The part of the daemon that the guard starts
@@ -217,7 +238,14 @@ fn run(context: Context, command: Command) -> Result<u8> {
         Command::Init(arguments) => form::init(&context, &arguments),
         Command::Join(arguments) => form::join(&context, &arguments),
         Command::Seed(arguments) => form::seed(&context, &arguments),
-        Command::Stop(arguments) => form::stop(&context, &arguments),
+        Command::Group(command) => group::run(&context, command),
+        Command::Incident(command) => incident::run(&context, command),
+        Command::Recover(command) => manage::recover(&context, command),
+        Command::Stop(arguments) => manage::stop(&context, &arguments),
+        Command::Start(arguments) => manage::start(&context, &arguments),
+        Command::Maintenance(arguments) => manage::maintenance(&context, &arguments),
+        Command::Leave(arguments) => manage::leave(&context, &arguments),
+        Command::Resource(arguments) => resource::run(&context, &arguments),
         Command::Completions(arguments) => completions(&context, arguments.shell),
         Command::Daemon(_) | Command::Agent(_) | Command::Demo(_) => Ok(0),
     }

@@ -8,17 +8,22 @@
 mod admit;
 mod alerts;
 mod backfill;
-mod control;
+pub(crate) mod control;
+pub(crate) mod executor;
+mod leave;
 mod links;
 mod office;
+mod program;
 mod proposer;
 mod publisher;
 mod renew;
+mod runner;
 mod service;
 mod standing;
 mod surfaces;
 mod surroundings;
 mod transport;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -28,7 +33,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use vedette_collector::history::History;
 use vedette_core::command::Proposal;
@@ -59,6 +64,12 @@ const GUARD_SOCKET: &str = "guard.sock";
 
 /// The log, in the state directory.
 const CLUSTER_DB: &str = "cluster.db";
+
+/// What resources keep over a restart of the machine, in the state directory.
+const RESOURCES: &str = "resources";
+
+/// What they need not keep.
+const RUN: &str = "run";
 
 /// Where the built-in alert script appends, in the state directory's own folder for it.
 const ALERT_LOG: &str = "alert.log";
@@ -270,12 +281,20 @@ async fn agent(config: Config, level: LevelHandle) -> Result<()> {
     )?;
     let (shutdown, over) = watch::channel(false);
     let (leave, mut leaving) = mpsc::channel(1);
+    let hands = hands(&ground)?;
+    let executor = executor::Executor::new(executor::Means {
+        me,
+        proposer: proposer.clone(),
+        publisher: publisher.clone(),
+        hands: hands.clone(),
+    });
     let control = control::Control {
         me,
         publisher: publisher.clone(),
         proposer: proposer.clone(),
         peers: peers.clone(),
         admission,
+        executor: executor.clone(),
         leave,
     };
     surfaces::start_http(&ground.config, &publisher, control, over).await?;
@@ -296,27 +315,111 @@ async fn agent(config: Config, level: LevelHandle) -> Result<()> {
         office,
         publisher: publisher.clone(),
         continuity,
+        executor: executor.clone(),
     })
     .await?;
+    executor.start(links.orders(), links.lease_watch());
     tokio::spawn(renew::run(ground.dir.clone(), ground.member.clone(), tls));
     start_workers(&ground, &proposer, &publisher, &peers, level);
+    start_runner(&ground, &proposer, &publisher, &executor, hands)?;
+    let handing_over = leave::Leaving {
+        me,
+        proposer: proposer.clone(),
+        publisher: publisher.clone(),
+        state_dir: ground.dir.path().to_owned(),
+    };
 
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let reason = tokio::select! {
-        _ = terminate.recv() => End::Leave,
-        _ = interrupt.recv() => End::Leave,
-        _ = leaving.recv() => End::Leave,
-        () = links.guard_gone() => End::Failed("its guard ended, and an agent without one must not go on".into()),
+    let mut signals = Signals::new()?;
+    let mut reason = tokio::select! {
+        () = signals.next() => End::Leave(control::Leave::default()),
+        how = leaving.recv() => End::Leave(how.unwrap_or_default()),
+        () = links.guard_gone() => End::Failed(GUARD_ENDED.into()),
         why = log.fatal() => End::Failed(format!("the log of this node stopped: {why}")),
     };
+    if matches!(reason, End::Leave(control::Leave { now: false })) {
+        tokio::select! {
+            () = handing_over.hand_over() => {}
+            () = signals.next() => tracing::warn!("told to end twice, and ends at once"),
+            _ = leaving.recv() => tracing::warn!("told to leave twice, and leaves at once"),
+            () = links.guard_gone() => reason = End::Failed(GUARD_ENDED.into()),
+        }
+    }
+    executor.let_go_of_all().await;
     end(reason, &log, &mut links, &publisher, (shutdown, snmp)).await
+}
+
+const GUARD_ENDED: &str = "its guard ended, and an agent without one must not go on";
+
+/// What asks the agent to end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        let terminate = signal(SignalKind::terminate())?;
+        Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// What resources of this node need to know of it.
+fn hands(ground: &Ground) -> Result<executor::Hands> {
+    let identity = &ground.member.identity;
+    let (state, run) = (ground.dir.path().join(RESOURCES), ground.dir.path().join(RUN));
+    for folder in [&state, &run] {
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("{} cannot be made", folder.display()))?;
+    }
+    let cgroup = vedette_node::cgroup::root(&identity.cluster.to_string(), identity.number.0);
+    if cgroup.is_none() {
+        tracing::warn!("there are no control groups here: applications cannot be kept together");
+    }
+    Ok(executor::Hands { me: identity.number, cgroup, state, run })
+}
+
+/// Starts what does the work that the state gives this node.
+fn start_runner(
+    ground: &Ground,
+    proposer: &Proposer,
+    publisher: &Arc<Publisher>,
+    executor: &executor::Executor,
+    hands: executor::Hands,
+) -> Result<()> {
+    let events = vedette_node::events::materialise(ground.dir.path())
+        .context("the event scripts cannot be written")?;
+    let program = std::env::current_exe().context("the path of this program is not known")?;
+    let place = runner::Place {
+        program: program.display().to_string(),
+        control: ground.config.control.display().to_string(),
+        events: events.display().to_string(),
+    };
+    let runner = runner::Runner {
+        me: ground.member.identity.number,
+        session: ground.session,
+        proposer: proposer.clone(),
+        publisher: publisher.clone(),
+        executor: executor.clone(),
+        hands,
+        place,
+        events,
+        state_dir: ground.dir.path().to_owned(),
+    };
+    tokio::spawn(runner.run());
+    Ok(())
 }
 
 /// Why the agent ends.
 enum End {
     /// It was asked to; the cluster is told.
-    Leave,
+    Leave(control::Leave),
     /// It cannot go on; the guard starts it again.
     Failed(String),
 }
@@ -329,7 +432,7 @@ async fn end(
     surfaces: (watch::Sender<bool>, Option<surfaces::Snmp>),
 ) -> Result<()> {
     let (shutdown, snmp) = surfaces;
-    if matches!(reason, End::Leave) {
+    if matches!(reason, End::Leave(_)) {
         hand_over(log, publisher).await;
         links.leave().await;
     }
@@ -340,7 +443,7 @@ async fn end(
         tracing::warn!("the log did not close in time; it is safe all the same");
     }
     match reason {
-        End::Leave => Ok(()),
+        End::Leave(_) => Ok(()),
         End::Failed(why) => bail!("{why}."),
     }
 }

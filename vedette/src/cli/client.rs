@@ -59,20 +59,37 @@ impl Client {
 
     /// Posts `body` to `path`; the answer as it came.
     pub(crate) fn post(&self, path: &str, body: &impl Serialize) -> Result<Vec<u8>> {
-        let body = serde_json::to_vec(body).map_err(|error| {
-            Failure::failed(format!("the request cannot be written: {error}"), "Report this.")
-        })?;
-        self.whole(Method::POST, path, body.into())
+        self.whole(Method::POST, path, written(body)?.into())
     }
 
     /// Gives every piece of the answer at `path` to `each`, until it breaks or the answer ends.
     pub(crate) fn stream(
         &self,
         path: &str,
+        each: impl FnMut(&[u8]) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        self.pieces(Method::GET, path, Bytes::new(), each)
+    }
+
+    /// Posts `body` to `path` and gives every piece of the answer to `each`.
+    pub(crate) fn stream_post(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        each: impl FnMut(&[u8]) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        self.pieces(Method::POST, path, written(body)?.into(), each)
+    }
+
+    fn pieces(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
         mut each: impl FnMut(&[u8]) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
         run(async {
-            let mut body = within(self.send(Method::GET, path, Bytes::new())).await?.into_body();
+            let mut body = within(self.send(method, path, body)).await?.into_body();
             while let Some(frame) = body.frame().await {
                 let frame = frame.map_err(|error| self.lost(&error))?;
                 if let Some(data) = frame.data_ref()
@@ -159,6 +176,12 @@ impl Client {
             "Ask again; the daemon's log says why if it ended.",
         )
     }
+}
+
+fn written(body: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(body).map_err(|error| {
+        Failure::failed(format!("the request cannot be written: {error}"), "Report this.")
+    })
 }
 
 /// Reads a document of an expected form.

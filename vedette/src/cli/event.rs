@@ -1,11 +1,10 @@
-//! `vedette event`: what happened, as the daemon of this node remembers it.
-//!
-//! The daemon keeps the last events in memory for this; `vedette history` reads all of them.
+//! `vedette event`: what happened (`list`, the records of the history), and what the cluster manager is
+//! doing about it (`show`, its events with their steps; spec H11 to H18).
 
 use std::ops::ControlFlow;
 
 use clap::{Args, Subcommand};
-use vedette_collector::clinfo::EventDoc;
+use vedette_collector::clinfo::{EventDoc, ManagerDoc, RunningDoc};
 use vedette_core::model::Severity;
 use vedette_core::record::Code;
 
@@ -13,15 +12,23 @@ use super::client::Client;
 use super::context::Context;
 use super::fail::{Failure, Result};
 use super::status;
-use super::text::now;
+use super::text::{Cell, Style, Table, Tone, age, block, clean, clock, now, wrap};
 
 /// `vedette event`
 #[derive(Debug, Subcommand)]
-#[command(after_help = "Examples:\n  vedette event list\n  vedette event list --follow")]
+#[command(after_help = "Examples:\n  \
+    vedette event list\n  vedette event list --follow\n  vedette event show")]
 pub(crate) enum EventCommand {
     /// List the last events, oldest first
     List(ListArgs),
+    /// Show what the cluster manager does: the event in progress, those that wait, the last ones
+    Show(ShowArgs),
 }
+
+/// `vedette event show`
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  vedette event show\n  vedette event show -o json")]
+pub(crate) struct ShowArgs {}
 
 /// `vedette event list`
 #[derive(Debug, Args)]
@@ -57,7 +64,8 @@ pub(crate) struct Filter {
     pub(crate) code: Option<String>,
     /// Only events about this kind of thing
     #[arg(long, value_name = "KIND", value_parser =
-          ["cluster", "node", "network", "interface", "link", "alert_script"])]
+          ["cluster", "node", "network", "interface", "link", "alert_script", "group", "resource",
+           "event", "rules", "configuration"])]
     pub(crate) subject: Option<String>,
     /// Only events of the incident that began with this revision
     #[arg(long, value_name = "REVISION")]
@@ -110,7 +118,15 @@ impl Filter {
 
 /// Carries out a command on events.
 pub(crate) fn run(context: &Context, command: EventCommand) -> Result<u8> {
-    let EventCommand::List(arguments) = command;
+    let arguments = match command {
+        EventCommand::List(arguments) => arguments,
+        EventCommand::Show(_) => {
+            context.show("/api/v1/manager", |manager: &ManagerDoc| {
+                screen(manager, &now(), context.style)
+            })?;
+            return Ok(0);
+        }
+    };
     show(context, &arguments.filter)?;
     if arguments.follow { follow(context, &arguments.filter) } else { Ok(0) }
 }
@@ -142,6 +158,91 @@ pub(crate) fn follow(context: &Context, filter: &Filter) -> Result<u8> {
         "the daemon ended the stream of events",
         "Ask again: vedette event list --follow.",
     ))
+}
+
+/// The cluster manager: the event in progress, those that wait, those that ended lately.
+pub(crate) fn screen(manager: &ManagerDoc, now: &str, style: Style) -> String {
+    let mut text = match &manager.in_progress {
+        Some(event) => running(event, now, style),
+        None => "No event is in progress.\n".into(),
+    };
+    if !manager.queue.is_empty() {
+        let mut table = Table::new(&["WAITING", "EVENT", "SINCE", "BECAUSE"]);
+        for event in &manager.queue {
+            let since = clock(&event.at, now);
+            table.row(vec![
+                event.id.into(),
+                (&event.what).into(),
+                since.into(),
+                (&event.cause).into(),
+            ]);
+        }
+        text.push_str(&format!("\n{}", table.render(style, 0)));
+    }
+    if !manager.recent.is_empty() {
+        let mut table = Table::new(&["ENDED", "EVENT", "HOW", "AT", "TOOK", "INCIDENT"]);
+        for event in manager.recent.iter().rev().take(10) {
+            table.row(vec![
+                event.id.into(),
+                (&event.what).into(),
+                (&event.how).into(),
+                clock(&event.ended, now).into(),
+                format!("{} ms", event.duration_ms).into(),
+                event.incident.into(),
+            ]);
+        }
+        text.push_str(&format!("\n{}", table.render(style, 0)));
+    }
+    text
+}
+
+/// An event in progress, with its step.
+pub(crate) fn running(event: &RunningDoc, now: &str, style: Style) -> String {
+    let mut facts = Table::new(&["EVENT", &format!("{} {}", event.id, clean(&event.what))]);
+    let mut fact = |name: &str, value: Cell| facts.row(vec![name.into(), value]);
+    fact("because", (&event.cause).into());
+    fact("began", format!("{}, {} ago", clock(&event.began, now), age(&event.began, now)).into());
+    fact("stage", (&event.progress).into());
+    if !event.program.is_empty() {
+        fact("program", (&event.program).into());
+    }
+    fact("incident", event.incident.into());
+    let mut text = facts.render(style, 0);
+    if event.too_long {
+        text.push_str(&format!("! {}\n", style.paint(Tone::Bad, "it runs too long")));
+    }
+    let mut table = Table::new(&["NODE", "STANDS", "COMMAND", "RESULT"]);
+    for node in &event.participants {
+        let (name, stands) = (Cell::from(&node.node), Cell::status(node.stands.name()));
+        if node.commands.is_empty() {
+            table.row(vec![name.clone(), stands.clone(), "".into(), "".into()]);
+        }
+        for command in &node.commands {
+            table.row(vec![
+                name.clone(),
+                stands.clone(),
+                (&command.command).into(),
+                (&command.result).into(),
+            ]);
+        }
+    }
+    text.push_str(&format!("\n{}", table.render(style, 0)));
+    for node in &event.participants {
+        for command in node.commands.iter().filter(|it| !it.expected && !it.output.is_empty()) {
+            let heading = format!("{} on {} printed:", clean(&command.command), clean(&node.node));
+            text.push_str(&format!("\n{heading}\n{}", block(&command.output, 2)));
+        }
+    }
+    if !event.moves.is_empty() {
+        text.push('\n');
+    }
+    for it in &event.moves {
+        let names = |nodes: &[String]| if nodes.is_empty() { "-".into() } else { nodes.join(" ") };
+        let (from, to) = (names(&it.release), names(&it.acquire));
+        let line = format!("{}: {from} -> {to}, because {}", it.group, it.reason);
+        text.push_str(&format!("{}\n", wrap(&line, style.width, 2)));
+    }
+    text
 }
 
 /// One event as a line that stands alone.

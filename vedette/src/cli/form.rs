@@ -1,9 +1,7 @@
-//! How a cluster comes to be and a node comes and goes: `init`, `join`, `seed`, `stop`
-//! (spec A2, A3, A4, A19, V10, V11).
+//! How a cluster comes to be and nodes come: `init`, `join`, `seed` (spec A2, A3, A4, V10, V11).
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::json;
@@ -65,18 +63,6 @@ pub(crate) struct JoinArgs {
     Examples:\n  vedette seed\n  vedette seed --yes"
 )]
 pub(crate) struct SeedArgs {
-    #[command(flatten)]
-    confirm: Confirm,
-}
-
-/// `vedette stop`
-#[derive(Debug, Args)]
-#[command(
-    after_help = "The node stays a member: start its daemon again and it is back. The others know \
-    this from a crash.\n\n\
-    Examples:\n  vedette stop\n  vedette stop --yes\n  vedette leave --yes"
-)]
-pub(crate) struct StopArgs {
     #[command(flatten)]
     confirm: Confirm,
 }
@@ -286,30 +272,6 @@ pub(crate) fn seed(context: &Context, arguments: &SeedArgs) -> Result<u8> {
     arguments.confirm.ask(&plan, "Start without them?")?;
     let index = context.propose(&Command::Seed)?;
     context.done(&format!("{} starts with the nodes that are there.", clean(&state.name)), index)
-}
-
-/// How long a daemon may take to end.
-const LONGEST_END: Duration = Duration::from_secs(30);
-
-/// Ends the daemon of this node, and waits until it has ended.
-pub(crate) fn stop(context: &Context, arguments: &StopArgs) -> Result<u8> {
-    let client = context.client()?;
-    client.get("/control/v1/local")?;
-    let plan = "The daemon of this node will say goodbye to the others and end. The node stays a \
-                member.";
-    arguments.confirm.ask(plan, "End it?")?;
-    client.post("/control/v1/leave", &json!({}))?;
-    let deadline = Instant::now() + LONGEST_END;
-    while client.is_listened_to() {
-        if Instant::now() > deadline {
-            return Err(Failure::failed(
-                format!("the daemon did not end within {} s", LONGEST_END.as_secs()),
-                "Its log says what it waits for.",
-            ));
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    tell(context, "The daemon has ended.", &json!({ "message": "The daemon has ended." }))
 }
 
 /// Tells that something was done.

@@ -3,7 +3,8 @@
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 use vedette_collector::clinfo::NodeDoc;
-use vedette_core::command::Command;
+use vedette_core::command::{Command, GroupCommand, ManagerCommand};
+use vedette_core::event::StopMode;
 use vedette_core::model::{AgentStatus, HostStatus, Node};
 use vedette_core::state::ClusterState;
 
@@ -11,8 +12,8 @@ use super::ask::{self, Confirm};
 use super::client::parse;
 use super::context::{Context, actor};
 use super::fail::{Failure, REFUSED, Result};
-use super::status;
 use super::text::{Cell, Style, Table, age, clean, clock, now};
+use super::{manage, status};
 
 /// `vedette node`
 #[derive(Debug, Subcommand)]
@@ -28,8 +29,10 @@ pub(crate) enum NodeCommand {
     Show(ShowArgs),
     /// Admit a new member: issues the token it joins with
     Add(AddArgs),
-    /// Delete a member
+    /// Delete a member; its groups are handed over first
     Delete(DeleteArgs),
+    /// Say that a node is certainly off, so that others may take what it had
+    ConfirmOff(ConfirmOffArgs),
 }
 
 /// `vedette node list`
@@ -80,6 +83,21 @@ pub(crate) struct DeleteArgs {
     confirm: Confirm,
 }
 
+/// `vedette node confirm-off`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Where nothing proves that a silent node has let go of its groups, nobody takes them: \
+    two owners would destroy their data. Look at the machine, switch it off, and say so.\n\n\
+    Examples:\n  vedette node confirm-off n2 --i-am-certain"
+)]
+pub(crate) struct ConfirmOffArgs {
+    /// Its name or number
+    node: String,
+    /// You have seen that the machine is off
+    #[arg(long, required = true)]
+    i_am_certain: bool,
+}
+
 /// What is asked of the daemon.
 #[derive(Debug, Serialize)]
 struct TokenRequest<'a> {
@@ -104,6 +122,13 @@ pub(crate) fn run(context: &Context, command: NodeCommand) -> Result<u8> {
         NodeCommand::Show(arguments) => show(context, &arguments.node),
         NodeCommand::Add(arguments) => add(context, &arguments),
         NodeCommand::Delete(arguments) => delete(context, &arguments),
+        NodeCommand::ConfirmOff(arguments) => {
+            let node = find(&context.state()?, &arguments.node)?.number;
+            let index = context.propose(&Command::Group(GroupCommand::ConfirmOff { node }))?;
+            let sentence =
+                format!("{} is off: others may take what it had.", clean(&arguments.node));
+            context.done(&sentence, index)
+        }
     }
 }
 
@@ -285,8 +310,27 @@ fn delete(context: &Context, arguments: &DeleteArgs) -> Result<u8> {
         clean(&state.name)
     );
     arguments.confirm.ask(&plan, "Delete it?")?;
+    hand_over(context, &state, node)?;
     let index = context.propose(&Command::RemoveNode { node: node.number })?;
     context.done(&format!("{} is deleted.", clean(&node.name)), index)
+}
+
+/// How long a node that is deleted may take to hand over its groups.
+const HAND_OVER: std::time::Duration = std::time::Duration::from_secs(120);
+
+/// What runs on a node goes to others before it is deleted (spec A6).
+fn hand_over(context: &Context, state: &ClusterState, node: &Node) -> Result<()> {
+    let number = node.number;
+    let joined = |state: &ClusterState| {
+        state.manager.members.get(&number).is_some_and(|member| member.joined)
+    };
+    if joined(state) {
+        let stop = ManagerCommand::Stop { nodes: vec![number], how: StopMode::Takeover };
+        context.propose(&Command::Manager(stop))?;
+    }
+    manage::wait_for(context, HAND_OVER, |state| {
+        !joined(state) && manage::groups_on(state, &[number]).is_empty()
+    })
 }
 
 #[cfg(test)]

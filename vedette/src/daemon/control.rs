@@ -3,6 +3,8 @@
 //! Whoever can open the socket (its mode lets the daemon's own user in, and root) may use it. Who
 //! asked is recorded as the client says it, since whoever may use the socket may do everything.
 
+mod resource;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +19,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use vedette_collector::clinfo::{EventDoc, LocalDoc, Seen};
 use vedette_collector::history::{Filter, Format, Page};
-use vedette_core::command::Command;
+use vedette_core::command::{Command, ConfigCommand, GroupCommand, ManagerCommand};
 use vedette_core::id::{CommandId, Hash, NodeNumber};
 use vedette_core::model::Severity;
 use vedette_core::record::Code;
@@ -26,6 +28,7 @@ use vedette_core::view::Source;
 use vedette_node::peers::{Peers, kinds};
 
 use super::admit::Admission;
+use super::executor::Executor;
 use super::office::fresh_id;
 use super::proposer::{Proposer, wall_time};
 use super::publisher::Publisher;
@@ -45,9 +48,20 @@ pub(crate) struct Control {
     pub(crate) proposer: Proposer,
     pub(crate) peers: Peers,
     pub(crate) admission: Admission,
+    pub(crate) executor: Executor,
     /// Asks the daemon to leave the cluster in good order and end.
-    pub(crate) leave: mpsc::Sender<()>,
+    pub(crate) leave: mpsc::Sender<Leave>,
 }
+
+/// How a daemon leaves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Leave {
+    /// At once: what runs here is not handed over first.
+    #[serde(default)]
+    pub(crate) now: bool,
+}
+
+pub(crate) use resource::{ResourceLine, ResourceRequest};
 
 /// The routes.
 pub(crate) fn router(control: Control) -> Router {
@@ -61,6 +75,7 @@ pub(crate) fn router(control: Control) -> Router {
         .route("/control/v1/history/verify", get(verify))
         .route("/control/v1/history/compare", get(compare))
         .route("/control/v1/history/export", get(export))
+        .route("/control/v1/resource", post(resource::resource))
         .route("/control/v1/leave", post(leave))
         .with_state(control)
 }
@@ -146,6 +161,25 @@ fn is_for_operators(command: &Command) -> bool {
             | Command::SaveAlertScript { .. }
             | Command::RollBackAlertScript { .. }
             | Command::TestAlert { .. }
+            | Command::Manager(
+                ManagerCommand::Recover { .. }
+                    | ManagerCommand::Stop { .. }
+                    | ManagerCommand::Start { .. }
+                    | ManagerCommand::Maintenance { .. }
+            )
+            | Command::Group(
+                GroupCommand::Move { .. }
+                    | GroupCommand::Online { .. }
+                    | GroupCommand::Offline { .. }
+                    | GroupCommand::Clear { .. }
+                    | GroupCommand::ConfirmOff { .. }
+            )
+            | Command::Config(
+                ConfigCommand::Propose { .. }
+                    | ConfigCommand::Examine { .. }
+                    | ConfigCommand::Withdraw { .. }
+                    | ConfigCommand::RollBack { .. }
+            )
             | Command::SaveRules { .. }
             | Command::RollBackRules { .. }
     )
@@ -400,7 +434,7 @@ impl std::io::Write for Chunks {
     }
 }
 
-async fn leave(State(control): State<Control>) -> StatusCode {
-    let _ = control.leave.send(()).await;
+async fn leave(State(control): State<Control>, axum::Json(how): axum::Json<Leave>) -> StatusCode {
+    let _ = control.leave.send(how).await;
     StatusCode::ACCEPTED
 }

@@ -16,7 +16,7 @@ use vedette_core::id::{ClusterId, NodeNumber, RaftId, Session, StorageId};
 use vedette_core::model::AgentStatus;
 use vedette_core::observation::Report;
 use vedette_core::state::ClusterState;
-use vedette_node::guard::client::{Notices, Orders, connect};
+use vedette_node::guard::client::{LeaseWatch, Notices, Orders, connect};
 use vedette_node::guard::protocol::{
     Configure, Confirmed, Notice, Order, OwnNetwork, PeerNode, SOCKET_VARIABLE, Secret,
 };
@@ -25,6 +25,7 @@ use vedette_node::join::Surroundings;
 use vedette_node::log::{Leadership, Log};
 use vedette_node::peers::{Peers, kinds};
 
+use super::executor::Executor;
 use super::office::Office;
 use super::publisher::Publisher;
 use super::service::ReportMessage;
@@ -55,15 +56,27 @@ pub(crate) struct Means {
     pub(crate) office: Office,
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) continuity: Arc<AtomicBool>,
+    pub(crate) executor: Executor,
 }
 
 /// The running tasks.
 pub(crate) struct Links {
     orders: Orders,
+    watch: LeaseWatch,
     gone: mpsc::Receiver<()>,
 }
 
 impl Links {
+    /// The way to the guard.
+    pub(crate) fn orders(&self) -> Orders {
+        self.orders.clone()
+    }
+
+    /// The watch over the lease.
+    pub(crate) fn lease_watch(&self) -> LeaseWatch {
+        self.watch.clone()
+    }
+
     /// Waits until the guard is gone.
     pub(crate) async fn guard_gone(&mut self) {
         let _ = self.gone.recv().await;
@@ -90,13 +103,14 @@ pub(crate) fn guard_socket() -> Result<PathBuf> {
 pub(crate) async fn start(means: Means) -> Result<Links> {
     let path = guard_socket()?;
     let (orders, notices) = connect(&path).await?;
+    let watch = notices.lease_watch();
     let (gone_sender, gone) = mpsc::channel(1);
     let (reports, latest) = watch::channel(None);
     let means = Arc::new(means);
-    tokio::spawn(listen(notices, reports, gone_sender));
+    tokio::spawn(listen(notices, reports, gone_sender, means.executor.clone()));
     tokio::spawn(report(means.clone(), latest.clone()));
     tokio::spawn(tell(means, orders.clone(), latest));
-    Ok(Links { orders, gone })
+    Ok(Links { orders, watch, gone })
 }
 
 /// Takes the guard's notices until it is gone.
@@ -104,13 +118,18 @@ async fn listen(
     mut notices: Notices,
     reports: watch::Sender<Option<Arc<Report>>>,
     gone: mpsc::Sender<()>,
+    executor: Executor,
 ) {
     while let Some(notice) = notices.next().await {
         match notice {
             Notice::Report(report) => {
+                executor.take_report(&report);
                 reports.send_replace(Some(Arc::new(report)));
             }
-            Notice::Holding(_) | Notice::Lease { .. } | Notice::ReleasedAll { .. } => {}
+            Notice::Holding(holding) => executor.holding(&holding),
+            Notice::ReleasedAll { epoch } => executor.released_all(epoch),
+            // What it grants is told with every report.
+            Notice::Lease { .. } => {}
             Notice::Warning { text } => tracing::warn!("guard: {text}"),
             Notice::Rejected(kinds) => tracing::debug!(?kinds, "packets that did not count"),
             Notice::Welcome { session, version } => {

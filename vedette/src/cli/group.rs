@@ -1,0 +1,400 @@
+//! `vedette group`: resource groups, where they are, and what an operator can do about that (spec H24
+//! to H28).
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+use vedette_collector::clinfo::{GroupDoc, InstanceDoc};
+use vedette_core::command::{Command, GroupCommand, ManagerCommand, Scope};
+use vedette_core::group::GroupState;
+use vedette_core::id::NodeNumber;
+use vedette_core::placement::{Plan, WhatIf, what_if};
+use vedette_core::state::ClusterState;
+
+use super::ask::Confirm;
+use super::context::Context;
+use super::fail::{Failure, REFUSED, Result};
+use super::node::{find, segment};
+use super::text::{Cell, Style, Table, age, clean, clock, now, wrap};
+
+const PATH: &str = "/api/v1/groups";
+
+/// `vedette group`
+#[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:\n  \
+    vedette group list\n  \
+    vedette group show web\n  \
+    vedette group plan --what-if n2=down\n  \
+    vedette group move web --to n2")]
+pub(crate) enum GroupCommandLine {
+    /// List the groups and where they are
+    List(ListArgs),
+    /// Show one group with its resources and failures
+    Show(ShowArgs),
+    /// Say where every group would go, and why; changes nothing
+    Plan(PlanArgs),
+    /// Move a group to another node
+    Move(MoveArgs),
+    /// Bring a group online that was taken offline
+    Online(OneArgs),
+    /// Take a group offline until it is brought online again
+    Offline(OfflineArgs),
+    /// Clear failures, avoided nodes and blocks of a group
+    Clear(ClearArgs),
+    /// Begin or end maintenance of a group: nothing is moved and nothing restarted
+    Maintenance(MaintenanceArgs),
+}
+
+/// `vedette group list`
+#[derive(Debug, Args)]
+#[command(after_help = "Exit status 1 if a group is neither ONLINE nor wanted OFFLINE.\n\n\
+    Examples:\n  vedette group list\n  vedette group list -o json | jq -r '.[].owner'")]
+pub(crate) struct ListArgs {}
+
+/// `vedette group show`
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  vedette group show web\n  vedette group show web -o json")]
+pub(crate) struct ShowArgs {
+    /// Its name or number
+    group: String,
+}
+
+/// `vedette group plan`
+#[derive(Debug, Args)]
+#[command(after_help = "Without --what-if it says what would be done as things are.\n\n\
+    Examples:\n  \
+    vedette group plan\n  \
+    vedette group plan --what-if n2=down\n  \
+    vedette group plan --what-if n2=down --what-if n3=up")]
+pub(crate) struct PlanArgs {
+    /// Suppose that a node is down, up, or stopped: n2=down, n2=up, n2=stop
+    #[arg(long = "what-if", value_name = "NODE=STATE")]
+    what_if: Vec<String>,
+}
+
+/// `vedette group move`
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  vedette group move web --to n2\n  vedette group move web")]
+pub(crate) struct MoveArgs {
+    /// The group
+    group: String,
+    /// The node [default: the best one but the present]
+    #[arg(long, value_name = "NODE")]
+    to: Option<String>,
+}
+
+/// `vedette group online`
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  vedette group online web")]
+pub(crate) struct OneArgs {
+    /// The group
+    group: String,
+}
+
+/// `vedette group offline`
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  vedette group offline web\n  vedette group offline web --yes")]
+pub(crate) struct OfflineArgs {
+    /// The group
+    group: String,
+    #[command(flatten)]
+    confirm: Confirm,
+}
+
+/// `vedette group clear`
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  vedette group clear web\n  vedette group clear web --node n2")]
+pub(crate) struct ClearArgs {
+    /// The group
+    group: String,
+    /// Only on this node
+    #[arg(long, value_name = "NODE")]
+    node: Option<String>,
+}
+
+/// `vedette group maintenance`
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    vedette group maintenance web on\n  \
+    vedette group maintenance web off")]
+pub(crate) struct MaintenanceArgs {
+    /// The group
+    group: String,
+    /// on or off
+    #[arg(value_parser = ["on", "off"])]
+    state: String,
+}
+
+/// Carries out a command on groups.
+pub(crate) fn run(context: &Context, command: GroupCommandLine) -> Result<u8> {
+    use GroupCommandLine as Line;
+    match command {
+        Line::List(_) => list(context),
+        Line::Show(arguments) => show(context, &arguments.group),
+        Line::Plan(arguments) => plan(context, &arguments),
+        Line::Move(arguments) => move_to(context, &arguments),
+        Line::Online(OneArgs { group }) => order(
+            context,
+            &format!("{group} shall be online."),
+            |group| GroupCommand::Online { group },
+            &group,
+        ),
+        Line::Offline(arguments) => offline(context, &arguments),
+        Line::Clear(arguments) => clear(context, &arguments),
+        Line::Maintenance(arguments) => {
+            let on = arguments.state == "on";
+            let scope = Scope::Group(arguments.group.clone());
+            let index =
+                context.propose(&Command::Manager(ManagerCommand::Maintenance { scope, on }))?;
+            let word = if on { "in maintenance" } else { "not in maintenance any more" };
+            context.done(&format!("{} is {word}.", clean(&arguments.group)), index)
+        }
+    }
+}
+
+fn list(context: &Context) -> Result<u8> {
+    let groups =
+        context.show(PATH, |groups: &Vec<GroupDoc>| list_screen(groups, &now(), context.style))?;
+    let fine = groups.iter().all(|group| {
+        group.state == GroupState::Online
+            || (group.wanted_offline && group.state == GroupState::Offline)
+    });
+    Ok(if fine || context.json() { 0 } else { REFUSED })
+}
+
+/// All groups, and what is to be known of them.
+pub(crate) fn list_screen(groups: &[GroupDoc], now: &str, style: Style) -> String {
+    if groups.is_empty() {
+        return "No groups are configured. Write them down: vedette config edit.\n".into();
+    }
+    let mut text = table(groups, now).render(style, 0);
+    for group in groups {
+        for note in notes(group) {
+            let note = wrap(&format!("{}: {note}", clean(&group.name)), style.width - 2, 2);
+            text.push_str(&format!("! {note}\n"));
+        }
+    }
+    text
+}
+
+/// One line a group.
+pub(crate) fn table(groups: &[GroupDoc], now: &str) -> Table {
+    let mut table = Table::new(&["GROUP", "STATE", "ON", "POLICY", "NODES", "SINCE", "FAILS"]);
+    for group in groups {
+        let owners = if group.owners.is_empty() { "-".into() } else { group.owners.join(" ") };
+        let fails: u32 = group.fails.iter().map(|fail| fail.count).sum();
+        table.row(vec![
+            (&group.name).into(),
+            Cell::status(group.state),
+            owners.into(),
+            group.policy.map_or("leaving".into(), |policy| policy.to_string()).into(),
+            group.nodes.join(" ").into(),
+            age(&group.since, now).into(),
+            fails.into(),
+        ]);
+    }
+    table
+}
+
+/// What an operator should not miss.
+pub(crate) fn notes(group: &GroupDoc) -> Vec<String> {
+    let mut notes = Vec::new();
+    if group.maintenance {
+        notes.push("MAINTENANCE: nothing is moved and nothing restarted".to_owned());
+    }
+    if group.state == GroupState::Unmanaged {
+        notes.push("UNMANAGED: it was left running by a forced stop, and nobody watches it".into());
+    }
+    if let Some(blocked) = &group.blocked {
+        let place = blocked.node.as_ref().map(|node| format!(" on {node}")).unwrap_or_default();
+        notes.push(format!("blocked{place}: {}; vedette group clear {}", blocked.why, group.name));
+    }
+    if let Some(node) = &group.held_for {
+        notes.push(format!("waits for {node}, which was stopped without takeover"));
+    }
+    if group.wanted_offline {
+        notes.push(format!("an operator wants it offline; vedette group online {}", group.name));
+    }
+    if !group.avoid.is_empty() {
+        let nodes = group.avoid.join(", ");
+        notes.push(format!("avoids {nodes} until failures are cleared"));
+    }
+    notes
+}
+
+fn show(context: &Context, group: &str) -> Result<u8> {
+    let path = format!("{PATH}/{}", segment(group));
+    context.show(&path, |group: &GroupDoc| screen(group, &now(), context.style))?;
+    Ok(0)
+}
+
+/// One group.
+pub(crate) fn screen(group: &GroupDoc, now: &str, style: Style) -> String {
+    let mut facts = Table::new(&["GROUP", &clean(&group.name)]);
+    let mut fact = |name: &str, value: Cell| facts.row(vec![name.into(), value]);
+    fact("number", group.number.into());
+    fact("state", Cell::status(group.state));
+    fact("  since", format!("{}, {} ago", clock(&group.since, now), age(&group.since, now)).into());
+    fact("on", none_or(&group.owners.join(" ")).into());
+    let policy = group.policy.map_or("on its way out".into(), |policy| policy.to_string());
+    let fallback = if group.fallback { ", goes back to a better node" } else { "" };
+    fact("policy", format!("{policy}{fallback}").into());
+    fact("nodes", none_or(&group.nodes.join(" ")).into());
+    fact("preferred", group.preferred.as_deref().unwrap_or("-").into());
+    fact("failovers", group.failovers.into());
+    let mut text = facts.render(style, 0);
+    for note in notes(group) {
+        text.push_str(&format!("! {}\n", wrap(&note, style.width - 2, 2)));
+    }
+    text.push('\n');
+    text.push_str(&resources(group).render(style, 0));
+    for instance in &group.instances {
+        text.push('\n');
+        text.push_str(&on_node(instance, now).render(style, 0));
+    }
+    if !group.fails.is_empty() {
+        text.push('\n');
+        text.push_str(&fails(group, now).render(style, 0));
+    }
+    text
+}
+
+fn none_or(text: &str) -> &str {
+    if text.is_empty() { "-" } else { text }
+}
+
+fn resources(group: &GroupDoc) -> Table {
+    let mut table = Table::new(&["RESOURCE", "KIND", "WHAT"]);
+    for resource in &group.resources {
+        table.row(vec![(&resource.name).into(), (&resource.kind).into(), (&resource.what).into()]);
+    }
+    table
+}
+
+fn on_node(instance: &InstanceDoc, now: &str) -> Table {
+    let heading = format!("ON {}", clean(&instance.node));
+    let mut table = Table::new(&[&heading, "STATE", "SINCE", "DETAIL"]);
+    for resource in &instance.resources {
+        table.row(vec![
+            (&resource.name).into(),
+            Cell::status(resource.state),
+            clock(&resource.since, now).into(),
+            (&resource.detail).into(),
+        ]);
+    }
+    table
+}
+
+fn fails(group: &GroupDoc, now: &str) -> Table {
+    let mut table = Table::new(&["FAILED", "ON", "TIMES", "LAST", "WHY"]);
+    for fail in &group.fails {
+        table.row(vec![
+            (&fail.resource).into(),
+            (&fail.node).into(),
+            fail.count.into(),
+            clock(&fail.last, now).into(),
+            (&fail.why).into(),
+        ]);
+    }
+    table
+}
+
+fn plan(context: &Context, arguments: &PlanArgs) -> Result<u8> {
+    let state = context.state()?;
+    let supposed = supposed(&state, &arguments.what_if)?;
+    let plan = what_if(&state, &supposed);
+    let name = |node: &NodeNumber| state.node_name(*node);
+    let moves: Vec<_> = plan
+        .moves
+        .iter()
+        .map(|it| {
+            let (release, acquire) = (it.release.iter().map(name), it.acquire.iter().map(name));
+            json!({ "group": it.group, "release": release.collect::<Vec<_>>(),
+                    "acquire": acquire.collect::<Vec<_>>(), "reason": it.reason })
+        })
+        .collect();
+    let stays: Vec<_> =
+        plan.stays.iter().map(|it| json!({ "group": it.group, "reason": it.reason })).collect();
+    let document = json!({ "what_if": arguments.what_if, "moves": moves, "stays": stays });
+    context.render(&document, |_| plan_screen(&state, &plan, context.style))
+}
+
+/// `n2=down n3=up` as what is supposed.
+fn supposed(state: &ClusterState, words: &[String]) -> Result<WhatIf> {
+    let mut supposed = WhatIf::default();
+    for word in words {
+        let (name, what) = word.split_once('=').unwrap_or((word, ""));
+        let node = find(state, name)?.number;
+        match what {
+            "down" => supposed.down.push(node),
+            "up" => supposed.up.push(node),
+            "stop" => supposed.stop.push((node, vedette_core::event::StopMode::Takeover)),
+            _ => {
+                return Err(Failure::refused(
+                    format!("{} says nothing that can be supposed of a node", clean(word)),
+                    "Write node=down, node=up or node=stop, such as --what-if n2=down.",
+                ));
+            }
+        }
+    }
+    Ok(supposed)
+}
+
+/// What would be done, and why.
+pub(crate) fn plan_screen(state: &ClusterState, plan: &Plan, style: Style) -> String {
+    if plan.moves.is_empty() && plan.stays.is_empty() {
+        return "Every group would stay where it is.\n".into();
+    }
+    let names = |nodes: &[NodeNumber]| {
+        let names: Vec<String> = nodes.iter().map(|node| state.node_name(*node)).collect();
+        if names.is_empty() { "-".to_owned() } else { names.join(" ") }
+    };
+    let mut table = Table::new(&["GROUP", "FROM", "TO", "BECAUSE"]);
+    for it in &plan.moves {
+        let (from, to) = (names(&it.release), names(&it.acquire));
+        table.row(vec![(&it.group).into(), from.into(), to.into(), (&it.reason).into()]);
+    }
+    for it in &plan.stays {
+        table.row(vec![(&it.group).into(), "stays".into(), "".into(), (&it.reason).into()]);
+    }
+    table.render(style, 0)
+}
+
+fn move_to(context: &Context, arguments: &MoveArgs) -> Result<u8> {
+    let to = match &arguments.to {
+        Some(name) => Some(find(&context.state()?, name)?.number),
+        None => None,
+    };
+    let whereto = arguments.to.as_deref().map(|to| format!(" to {}", clean(to)));
+    let said = format!("{} moves{}.", clean(&arguments.group), whereto.unwrap_or_default());
+    order(context, &said, |group| GroupCommand::Move { group, to }, &arguments.group)
+}
+
+fn offline(context: &Context, arguments: &OfflineArgs) -> Result<u8> {
+    let group = clean(&arguments.group);
+    let plan = format!(
+        "{group} will be released where it is, and stays off until somebody brings it online:\n\
+         vedette group online {group}"
+    );
+    arguments.confirm.ask(&plan, "Take it offline?")?;
+    let said = format!("{group} shall be offline.");
+    order(context, &said, |group| GroupCommand::Offline { group }, &arguments.group)
+}
+
+fn clear(context: &Context, arguments: &ClearArgs) -> Result<u8> {
+    let node = match &arguments.node {
+        Some(name) => Some(find(&context.state()?, name)?.number),
+        None => None,
+    };
+    let said = format!("Failures of {} are cleared.", clean(&arguments.group));
+    order(context, &said, |group| GroupCommand::Clear { group, node }, &arguments.group)
+}
+
+fn order(
+    context: &Context,
+    said: &str,
+    command: impl FnOnce(String) -> GroupCommand,
+    group: &str,
+) -> Result<u8> {
+    let index = context.propose(&Command::Group(command(group.to_owned())))?;
+    context.done(said, index)
+}

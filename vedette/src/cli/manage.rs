@@ -1,0 +1,395 @@
+//! `vedette stop`, `start`, `maintenance`, `recover`, `leave`: the cluster manager in an operator's
+//! hands (spec H18, H21).
+
+use std::time::{Duration, Instant};
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::json;
+use vedette_collector::clinfo::{ManagerDoc, RunningDoc};
+use vedette_core::command::{Command, ManagerCommand, Scope};
+use vedette_core::event::{RecoverAction, Stage, StopMode};
+use vedette_core::id::NodeNumber;
+use vedette_core::state::ClusterState;
+
+use super::ask::{self, Confirm};
+use super::context::Context;
+use super::event;
+use super::fail::{FAILED, Failure, Result};
+use super::node::find;
+use super::text::{clean, now};
+
+/// `vedette stop`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The node stays a member of the cluster and keeps its vote; it runs no groups until \
+    it is started again. To end the daemon itself: vedette leave.\n\n\
+    Examples:\n  \
+    vedette stop\n  \
+    vedette stop --node n2 --mode graceful\n  \
+    vedette stop --all --mode forced --yes\n  \
+    vedette stop --node n2 --wait"
+)]
+pub(crate) struct StopArgs {
+    #[command(flatten)]
+    whom: Whom,
+    /// What becomes of its groups
+    #[arg(long, value_enum, default_value = "takeover")]
+    mode: Mode,
+    #[command(flatten)]
+    wait: Wait,
+    #[command(flatten)]
+    confirm: Confirm,
+}
+
+/// `vedette start`
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    vedette start\n  vedette start --node n2 --wait\n  vedette start --all")]
+pub(crate) struct StartArgs {
+    #[command(flatten)]
+    whom: Whom,
+    #[command(flatten)]
+    wait: Wait,
+}
+
+/// Which nodes.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+struct Whom {
+    /// This node [default: the one whose daemon is asked]
+    #[arg(long, value_name = "NODE")]
+    node: Option<String>,
+    /// Every node
+    #[arg(long)]
+    all: bool,
+}
+
+/// How long.
+#[derive(Debug, Args)]
+struct Wait {
+    /// Wait until it is done, at most so long
+    #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "2m",
+          require_equals = true, value_parser = ask::duration)]
+    wait: Option<Duration>,
+}
+
+/// How a node's manager is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Mode {
+    /// Its groups are released, and wait for it
+    Graceful,
+    /// Its groups are released, and others take them
+    Takeover,
+    /// Its groups are left running, watched by nobody
+    Forced,
+}
+
+impl From<Mode> for StopMode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Graceful => Self::Graceful,
+            Mode::Takeover => Self::Takeover,
+            Mode::Forced => Self::Forced,
+        }
+    }
+}
+
+/// `vedette maintenance`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "In maintenance nothing is moved and nothing restarted; what fails is shown.\n\n\
+    Examples:\n  \
+    vedette maintenance on\n  \
+    vedette maintenance on --node n2\n  \
+    vedette maintenance off --group web"
+)]
+pub(crate) struct MaintenanceArgs {
+    /// on or off
+    #[arg(value_parser = ["on", "off"])]
+    state: String,
+    /// Only of this node
+    #[arg(long, value_name = "NODE", conflicts_with = "group")]
+    node: Option<String>,
+    /// Only of this group
+    #[arg(long, value_name = "GROUP")]
+    group: Option<String>,
+}
+
+/// `vedette leave`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "What runs here is handed over first, then the others are told, then the daemon \
+    ends. The node stays a member: start its daemon again and it is back.\n\n\
+    Examples:\n  vedette leave\n  vedette leave --yes\n  vedette leave --now --yes"
+)]
+pub(crate) struct LeaveArgs {
+    /// Do not hand over what runs here first: it is stopped, and others take it when it is certain
+    #[arg(long)]
+    now: bool,
+    #[command(flatten)]
+    confirm: Confirm,
+}
+
+/// `vedette recover`
+#[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:\n  \
+    vedette recover show\n  \
+    vedette recover retry\n  \
+    vedette recover skip --event 12")]
+pub(crate) enum RecoverCommand {
+    /// Show the event that failed: which command on which node printed what
+    Show(RecoverShowArgs),
+    /// Run the failed commands again
+    Retry(RecoverArgs),
+    /// Go on as if the failed commands had succeeded
+    Skip(RecoverArgs),
+    /// End the event as failed
+    Abort(RecoverArgs),
+}
+
+/// `vedette recover show`
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  vedette recover show\n  vedette recover show -o json")]
+pub(crate) struct RecoverShowArgs {}
+
+/// `vedette recover retry|skip|abort`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  vedette recover retry\n  vedette recover skip --event 12 --yes"
+)]
+pub(crate) struct RecoverArgs {
+    /// The event; refused if it is not the one that failed [default: that one]
+    #[arg(long, value_name = "ID")]
+    event: Option<u64>,
+    #[command(flatten)]
+    confirm: Confirm,
+}
+
+const MANAGER: &str = "/api/v1/manager";
+
+fn nodes(context: &Context, state: &ClusterState, whom: &Whom) -> Result<Vec<NodeNumber>> {
+    match (&whom.node, whom.all) {
+        (_, true) => Ok(Vec::new()),
+        (Some(name), _) => Ok(vec![find(state, name)?.number]),
+        (None, false) => {
+            let local: vedette_collector::clinfo::LocalDoc =
+                context.client()?.read("/control/v1/local")?;
+            Ok(vec![NodeNumber(local.number)])
+        }
+    }
+}
+
+fn names(state: &ClusterState, nodes: &[NodeNumber]) -> String {
+    if nodes.is_empty() {
+        return "Every node".into();
+    }
+    let names: Vec<String> = nodes.iter().map(|node| state.node_name(*node)).collect();
+    clean(&names.join(", "))
+}
+
+/// Stops managers.
+pub(crate) fn stop(context: &Context, arguments: &StopArgs) -> Result<u8> {
+    let state = context.state()?;
+    let nodes = nodes(context, &state, &arguments.whom)?;
+    let what = match arguments.mode {
+        Mode::Graceful => "are released and wait for it",
+        Mode::Takeover => "are released and taken over by others",
+        Mode::Forced => "are left running as they are, watched by nobody",
+    };
+    let who = names(&state, &nodes);
+    let here = groups_on(&state, &nodes);
+    let here = if here.is_empty() { "none".to_owned() } else { here.join(", ") };
+    let plan = format!("{who} will be stopped. Its groups ({}) {what}.", clean(&here));
+    arguments.confirm.ask(&plan, "Stop?")?;
+    let how = arguments.mode.into();
+    let stop = ManagerCommand::Stop { nodes: nodes.clone(), how };
+    let index = context.propose(&Command::Manager(stop))?;
+    wait_until(context, &arguments.wait, |state| {
+        let none_here = how == StopMode::Forced || groups_on(state, &nodes).is_empty();
+        none_here && each(state, &nodes, |member| member.stopped.is_some() && !member.joined)
+    })?;
+    let word = if arguments.wait.wait.is_some() { "is stopped" } else { "stops" };
+    context.done(&format!("{who} {word}, {}.", mode_word(arguments.mode)), index)
+}
+
+fn mode_word(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Graceful => "gracefully",
+        Mode::Takeover => "with takeover",
+        Mode::Forced => "by force: what ran there is left running",
+    }
+}
+
+/// Starts managers again.
+pub(crate) fn start(context: &Context, arguments: &StartArgs) -> Result<u8> {
+    let state = context.state()?;
+    let nodes = nodes(context, &state, &arguments.whom)?;
+    let who = names(&state, &nodes);
+    let start = ManagerCommand::Start { nodes: nodes.clone() };
+    let index = context.propose(&Command::Manager(start))?;
+    wait_until(context, &arguments.wait, |state| {
+        each(state, &nodes, |member| member.stopped.is_none() && member.joined)
+    })?;
+    let word = if arguments.wait.wait.is_some() { "is started" } else { "starts" };
+    context.done(&format!("{who} {word}."), index)
+}
+
+/// Groups that have something on these nodes; on any if none is named.
+pub(crate) fn groups_on(state: &ClusterState, nodes: &[NodeNumber]) -> Vec<String> {
+    let on = |node: &NodeNumber| nodes.is_empty() || nodes.contains(node);
+    let groups = state.groups.iter().filter(|(_, group)| group.instances.keys().any(on));
+    groups.map(|(name, _)| name.clone()).collect()
+}
+
+fn each(
+    state: &ClusterState,
+    nodes: &[NodeNumber],
+    is: impl Fn(&vedette_core::event::Member) -> bool,
+) -> bool {
+    let members = &state.manager.members;
+    if nodes.is_empty() {
+        return members.values().all(is);
+    }
+    nodes.iter().all(|node| members.get(node).is_none_or(&is))
+}
+
+/// Waits for what was asked to be done, if that was asked, too.
+fn wait_until(context: &Context, wait: &Wait, is: impl Fn(&ClusterState) -> bool) -> Result<()> {
+    let Some(limit) = wait.wait else { return Ok(()) };
+    wait_for(context, limit, is)
+}
+
+/// Waits until the state is so.
+pub(crate) fn wait_for(
+    context: &Context,
+    limit: Duration,
+    is: impl Fn(&ClusterState) -> bool,
+) -> Result<()> {
+    let deadline = Instant::now() + limit;
+    loop {
+        let state = context.state()?;
+        if is(&state) {
+            return Ok(());
+        }
+        let failed = state.manager.current.as_ref().filter(|it| it.stage == Stage::Error);
+        if let Some(running) = failed {
+            return Err(Failure::refused(
+                format!("event {} failed and waits for an operator", running.event.id),
+                "See what failed: vedette recover show.",
+            ));
+        }
+        if Instant::now() >= deadline {
+            return Err(Failure::refused(
+                format!("it is not done after {} s; it goes on", limit.as_secs()),
+                "See how far it is: vedette event show.",
+            ));
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Begins or ends maintenance.
+pub(crate) fn maintenance(context: &Context, arguments: &MaintenanceArgs) -> Result<u8> {
+    let on = arguments.state == "on";
+    let (scope, what) = match (&arguments.node, &arguments.group) {
+        (Some(name), _) => (Scope::Node(find(&context.state()?, name)?.number), clean(name)),
+        (_, Some(name)) => (Scope::Group(name.clone()), clean(name)),
+        _ => (Scope::Cluster, "The whole cluster".to_owned()),
+    };
+    let command = ManagerCommand::Maintenance { scope, on };
+    let index = context.propose(&Command::Manager(command))?;
+    let word = if on { "in maintenance" } else { "not in maintenance any more" };
+    context.done(&format!("{what} is {word}."), index)
+}
+
+/// Carries out a command on a failed event.
+pub(crate) fn recover(context: &Context, command: RecoverCommand) -> Result<u8> {
+    let (action, arguments) = match command {
+        RecoverCommand::Show(_) => return show_failed(context),
+        RecoverCommand::Retry(arguments) => (RecoverAction::Retry, arguments),
+        RecoverCommand::Skip(arguments) => (RecoverAction::Skip, arguments),
+        RecoverCommand::Abort(arguments) => (RecoverAction::Abort, arguments),
+    };
+    let state = context.state()?;
+    let running = state.manager.current.as_ref();
+    let event = match (arguments.event, running) {
+        (Some(event), _) => event,
+        (None, Some(running)) if running.stage == Stage::Error => running.event.id,
+        _ => {
+            return Err(Failure::refused(
+                "no event has failed, so there is nothing to recover from",
+                "See what is in progress: vedette event show.",
+            ));
+        }
+    };
+    let plan = match action {
+        RecoverAction::Retry => format!("The failed commands of event {event} will run again."),
+        RecoverAction::Skip => format!(
+            "Event {event} will go on as if the failed commands had succeeded. Do by hand first \
+             what they should have done."
+        ),
+        RecoverAction::Abort => format!("Event {event} will end as failed, where it stands."),
+    };
+    if action != RecoverAction::Retry {
+        arguments.confirm.ask(&plan, "Do it?")?;
+    }
+    let index = context.propose(&Command::Manager(ManagerCommand::Recover { event, action }))?;
+    context.done(&plan, index)
+}
+
+fn show_failed(context: &Context) -> Result<u8> {
+    let manager = context.show(MANAGER, |manager: &ManagerDoc| failed_screen(manager, context))?;
+    let failed = manager.in_progress.as_ref().is_some_and(|it| it.stage == Stage::Error);
+    Ok(if failed && !context.json() { FAILED } else { 0 })
+}
+
+fn failed_screen(manager: &ManagerDoc, context: &Context) -> String {
+    match &manager.in_progress {
+        Some(running) if running.stage == Stage::Error => {
+            format!("{}{}", event::running(running, &now(), context.style), advice(running))
+        }
+        Some(running) => format!("No event has failed. In progress: {}.\n", clean(&running.what)),
+        None => "No event has failed.\n".into(),
+    }
+}
+
+fn advice(running: &RunningDoc) -> String {
+    let id = running.id;
+    format!(
+        "\nvedette recover retry --event {id}   run the failed commands again\n\
+         vedette recover skip --event {id}    go on as if they had succeeded\n\
+         vedette recover abort --event {id}   end the event as failed\n"
+    )
+}
+
+/// How long a daemon may take to end after what ran there was handed over.
+const LONGEST_END: Duration = Duration::from_secs(90);
+
+/// Ends the daemon of this node, and waits until it has ended.
+pub(crate) fn leave(context: &Context, arguments: &LeaveArgs) -> Result<u8> {
+    let client = context.client()?;
+    client.get("/control/v1/local")?;
+    let first = if arguments.now {
+        "What runs here is stopped at once; others take it when it is certain that it is off"
+    } else {
+        "What runs here is handed over first"
+    };
+    let plan = format!(
+        "The daemon of this node will say goodbye to the others and end. {first}. The node stays a \
+         member."
+    );
+    arguments.confirm.ask(&plan, "End it?")?;
+    client.post("/control/v1/leave", &json!({ "now": arguments.now }))?;
+    let deadline = Instant::now() + LONGEST_END;
+    while client.is_listened_to() {
+        if Instant::now() > deadline {
+            return Err(Failure::failed(
+                format!("the daemon did not end within {} s", LONGEST_END.as_secs()),
+                "Its log says what it waits for.",
+            ));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let document = json!({ "message": "The daemon has ended." });
+    context.render(&document, |_| "The daemon has ended.\n".into())
+}

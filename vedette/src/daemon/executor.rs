@@ -1,0 +1,436 @@
+//! Does the resource work of this node: acquires, releases and watches groups.
+//!
+//! One worker a group, and one operation of it at a time. A worker touches nothing without an
+//! *instance* in the state (the cluster's leave, with a token) and a lease; the guard is told what is
+//! held before anything of it is started, so that it can let go of it without asking anybody. What a
+//! worker holds it also watches; what fails is restarted in place, and reported when that is no use.
+//!
+//! The supervisor keeps workers and state together: what the state says is online here and nobody
+//! holds is adopted (the agent was restarted), what is held and the state no longer knows is let go of,
+//! and so is everything when the lease is lost.
+
+mod answer;
+mod hands;
+mod lease;
+mod reporter;
+mod swap;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use vedette_core::group::{GroupState, Instance, ResourceDef};
+use vedette_core::id::{NetworkNumber, NodeNumber};
+use vedette_core::model::{AgentStatus, HostStatus, NetworkStatus};
+use vedette_core::observation::Report;
+use vedette_core::state::ClusterState;
+use vedette_core::takeover::Backing;
+use vedette_core::view::View;
+use vedette_node::guard::client::{LeaseWatch, Orders};
+use vedette_node::guard::protocol::{Hold, Holding, Order};
+use vedette_node::hold;
+
+use super::proposer::Proposer;
+use super::publisher::Publisher;
+
+pub(crate) use answer::{Said, Stop, Verb};
+pub(crate) use hands::Hands;
+use lease::Lease;
+use worker::Worker;
+
+/// Operations of one group that may wait; scripts ask for one at a time.
+const QUEUE: usize = 16;
+
+/// How long the guard may take to answer. It does so at once, unless it is stopped.
+const GUARD_ANSWERS: Duration = Duration::from_secs(3);
+
+/// How long stopping in order may take when the process has to end.
+const IN_ORDER: Duration = Duration::from_secs(10);
+
+/// What the executor needs.
+pub(crate) struct Means {
+    pub(crate) me: NodeNumber,
+    pub(crate) proposer: Proposer,
+    pub(crate) publisher: Arc<Publisher>,
+    pub(crate) hands: Hands,
+}
+
+/// What a worker can be asked for.
+enum Op {
+    /// From a script.
+    Perform { verb: Verb, lines: mpsc::Sender<String>, answer: oneshot::Sender<Result<Said, Stop>> },
+    /// The state asks for it: nothing of it may stay.
+    CleanUp { token: u64, done: oneshot::Sender<()> },
+    /// It was online here when this agent started.
+    Adopt { token: u64 },
+    /// It is not this node's any more.
+    Drop { token: u64, why: String },
+    /// Neighbours may have forgotten whose its addresses are.
+    Announce,
+}
+
+/// What is held here: its token, the guard's epoch, and the resources as they were started.
+#[derive(Clone, Debug)]
+struct Held {
+    token: u64,
+    epoch: u64,
+    resources: Vec<ResourceDef>,
+}
+
+/// What the guard says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GuardFacts {
+    /// What stands behind it.
+    pub(crate) backing: Backing,
+    /// What is held is held in one epoch; with the next, everything before it was let go.
+    pub(crate) epoch: u64,
+}
+
+/// What all workers share.
+struct Shared {
+    me: NodeNumber,
+    proposer: Proposer,
+    publisher: Arc<Publisher>,
+    hands: Hands,
+    orders: OnceLock<Orders>,
+    /// What lets go if the guard cannot.
+    watch: OnceLock<LeaseWatch>,
+    lease: watch::Sender<Lease>,
+    guard: watch::Sender<Option<GuardFacts>>,
+    workers: Mutex<BTreeMap<String, mpsc::Sender<Op>>>,
+    held: Mutex<BTreeMap<String, Held>>,
+    /// The newest token of each group that was let go of here.
+    over: Mutex<BTreeMap<String, u64>>,
+    /// Counts what was let go of.
+    let_go: watch::Sender<u64>,
+    /// Orders to the guard about what is held, counted, one at a time.
+    telling: tokio::sync::Mutex<AtomicU64>,
+    /// The last of them that the guard answered, and why it refused if it did.
+    answered: watch::Sender<(u64, Option<String>)>,
+    /// The event in which the adapters of a network were exchanged last.
+    swapped: tokio::sync::Mutex<BTreeMap<NetworkNumber, u64>>,
+}
+
+/// The way in.
+#[derive(Clone)]
+pub(crate) struct Executor(Arc<Shared>);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Executor {
+    /// An executor that does nothing until it has a guard ([`Executor::start`]).
+    pub(crate) fn new(means: Means) -> Self {
+        Self(Arc::new(Shared {
+            me: means.me,
+            proposer: means.proposer,
+            publisher: means.publisher,
+            hands: means.hands,
+            orders: OnceLock::new(),
+            watch: OnceLock::new(),
+            lease: watch::Sender::new(Lease::default()),
+            guard: watch::Sender::new(None),
+            workers: Mutex::default(),
+            held: Mutex::default(),
+            over: Mutex::default(),
+            let_go: watch::Sender::new(0),
+            telling: tokio::sync::Mutex::default(),
+            answered: watch::Sender::default(),
+            swapped: tokio::sync::Mutex::default(),
+        }))
+    }
+
+    /// Starts the supervisor, which speaks to the guard by `orders`.
+    pub(crate) fn start(&self, orders: Orders, watch: LeaseWatch) {
+        let _ = self.0.watch.set(watch.clone());
+        if self.0.orders.set(orders).is_ok() {
+            tokio::spawn(supervise(self.clone()));
+            tokio::spawn(lease::follow(self.0.clone(), watch));
+        }
+    }
+
+    /// Takes a report of the guard.
+    pub(crate) fn take_report(&self, report: &Report) {
+        self.0.lease.send_if_modified(|lease| lease.take(report.lease, report.released));
+    }
+
+    /// The guard let go of everything, and is in a new epoch.
+    pub(crate) fn released_all(&self, epoch: u64) {
+        self.0.guard.send_modify(|facts| {
+            if let Some(facts) = facts {
+                facts.epoch = epoch;
+            }
+        });
+        self.0.lease.send_modify(Lease::lose);
+    }
+
+    /// The guard says what it holds: an answer, or what an agent that connects finds.
+    pub(crate) fn holding(&self, holding: &Holding) {
+        let facts = GuardFacts { backing: holding.backing, epoch: holding.epoch };
+        self.0.guard.send_if_modified(|known| known.replace(facts) != Some(facts));
+        let release_max = millis(self.0.state().settings.timing.release_max_ms);
+        let taken = self.0.watch.get().is_some_and(|watch| watch.hold(holding, release_max));
+        if holding.sequence > 0 {
+            let over = (!taken).then(|| "the lease of this node is over".to_owned());
+            self.0.answered.send_replace((holding.sequence, holding.refused.clone().or(over)));
+        }
+    }
+
+    /// What may be said of this node's guard: nothing before it was heard, and nothing as long as
+    /// something is held that it gave up, because a new epoch says that nothing is.
+    pub(crate) fn guard(&self) -> Option<GuardFacts> {
+        let facts = (*self.0.guard.borrow())?;
+        let clean = lock(&self.0.held).values().all(|held| held.epoch == facts.epoch);
+        clean.then_some(facts)
+    }
+
+    /// What the guard says, followed as it changes.
+    pub(crate) fn guards(&self) -> watch::Receiver<Option<GuardFacts>> {
+        self.0.guard.subscribe()
+    }
+
+    /// Woken when something was let go of.
+    pub(crate) fn let_go(&self) -> watch::Receiver<u64> {
+        self.0.let_go.subscribe()
+    }
+
+    /// Does what a script asks for; what happens meanwhile goes to `lines`.
+    pub(crate) async fn perform(
+        &self,
+        verb: Verb,
+        group: &str,
+        lines: mpsc::Sender<String>,
+    ) -> Result<Said, Stop> {
+        if verb == Verb::Swap {
+            return self.0.swap(group, &lines).await;
+        }
+        let (answer, answered) = oneshot::channel();
+        self.send(group, Op::Perform { verb, lines, answer }).await;
+        answered.await.unwrap_or_else(|_| Err(Stop::failed("the agent is ending")))
+    }
+
+    /// Lets go of an instance that nobody gave leave for any more.
+    pub(crate) async fn clean_up(&self, group: String, token: u64) {
+        let (done, over) = oneshot::channel();
+        self.send(&group, Op::CleanUp { token, done }).await;
+        let _ = over.await;
+    }
+
+    /// Nothing may stay when this process ends: what is still held is stopped in order, for a while,
+    /// and then taken away as the guard would.
+    pub(crate) async fn let_go_of_all(&self) {
+        let held: Vec<(String, u64)> =
+            lock(&self.0.held).iter().map(|(group, held)| (group.clone(), held.token)).collect();
+        for (group, token) in held {
+            self.send(&group, Op::Drop { token, why: "its daemon ends".into() }).await;
+        }
+        let mut let_go = self.0.let_go.subscribe();
+        let empty = let_go.wait_for(|_| lock(&self.0.held).is_empty());
+        let in_order = tokio::time::timeout(IN_ORDER, empty).await.is_ok();
+        if !in_order {
+            let all = self.0.hands.all(&self.0.state(), &lock(&self.0.held));
+            let limit = millis(self.0.state().settings.timing.release_max_ms);
+            let released = tokio::task::spawn_blocking(move || hold::release(&all, limit)).await;
+            let failed = released.map(|released| released.failed).unwrap_or_default();
+            tracing::error!(?failed, "what was held was taken away without order");
+        }
+    }
+
+    async fn send(&self, group: &str, op: Op) {
+        let sender = lock(&self.0.workers)
+            .entry(group.to_owned())
+            .or_insert_with(|| {
+                let (sender, receiver) = mpsc::channel(QUEUE);
+                tokio::spawn(Worker::new(group.to_owned(), self.0.clone()).run(receiver));
+                sender
+            })
+            .clone();
+        let _ = sender.send(op).await;
+    }
+}
+
+impl Shared {
+    fn state(&self) -> Arc<ClusterState> {
+        self.publisher.state()
+    }
+
+    /// The instance of a group on this node, as the state on hand has it.
+    fn instance(&self, state: &ClusterState, group: &str) -> Option<Instance> {
+        state.groups.get(group)?.instances.get(&self.me).cloned()
+    }
+
+    /// Keeps in mind what is held, and tells the guard: before anything is started, and after the
+    /// last of it was stopped. Nothing may be started unless the guard agrees.
+    async fn hold(&self, group: &str, held: Option<Held>) -> Result<(), String> {
+        let one_at_a_time = self.telling.lock().await;
+        let sequence = one_at_a_time.fetch_add(1, Ordering::SeqCst) + 1;
+        {
+            let mut all = lock(&self.held);
+            match held {
+                Some(held) => all.insert(group.to_owned(), held),
+                None => all.remove(group),
+            };
+        }
+        self.let_go.send_modify(|times| *times += 1);
+        let Some(orders) = self.orders.get() else { return Err("its guard is not there".into()) };
+        let order = Order::Hold(Box::new(self.order(sequence)));
+        orders.send(&order).await.map_err(|error| error.to_string())?;
+        let mut answers = self.answered.subscribe();
+        let answer = answers.wait_for(|answer| answer.0 >= sequence);
+        match tokio::time::timeout(GUARD_ANSWERS, answer).await {
+            Ok(Ok(answer)) => answer.1.clone().map_or(Ok(()), Err),
+            _ => Err(format!("its guard did not answer within {} s", GUARD_ANSWERS.as_secs())),
+        }
+    }
+
+    /// All that this node holds, for the guard; also what stands in the state as this node's and
+    /// was not adopted yet: the guard goes on watching over that.
+    fn order(&self, sequence: u64) -> Hold {
+        let state = self.state();
+        let mut all = lock(&self.held).clone();
+        let epoch = self.guard.borrow().map_or(0, |facts| facts.epoch);
+        for (name, group) in &state.groups {
+            let Some(instance) = group.instances.get(&self.me) else { continue };
+            let token = instance.token;
+            let definition = state.definition.group(name);
+            if !self.is_over(name, token)
+                && let Some(definition) = definition
+            {
+                let resources = definition.resources.clone();
+                all.entry(name.clone()).or_insert(Held { token, epoch, resources });
+            }
+        }
+        let known = self.hands.known(&state);
+        Hold { sequence, epoch, known, held: self.hands.all(&state, &all) }
+    }
+
+    /// Whether the state on hand is one from which this node may act: it knows of the guard's
+    /// present epoch.
+    fn epoch(&self, state: &ClusterState) -> Option<u64> {
+        let epoch = (*self.guard.borrow())?.epoch;
+        let known = state.manager.members.get(&self.me)?.epoch;
+        (known == epoch).then_some(epoch)
+    }
+
+    /// Whether the lease lasts; asked before each step of an acquisition.
+    fn has_lease(&self) -> bool {
+        self.watch.get().is_some_and(LeaseWatch::is_valid)
+    }
+
+    fn set_over(&self, group: &str, token: u64) {
+        let mut over = lock(&self.over);
+        let newest = over.entry(group.to_owned()).or_default();
+        *newest = token.max(*newest);
+    }
+
+    fn is_over(&self, group: &str, token: u64) -> bool {
+        lock(&self.over).get(group).is_some_and(|over| token <= *over)
+    }
+
+    fn token_held(&self, group: &str) -> Option<u64> {
+        lock(&self.held).get(group).map(|held| held.token)
+    }
+}
+
+/// Follows the state for all groups.
+async fn supervise(executor: Executor) {
+    let shared = executor.0.clone();
+    let mut views = shared.publisher.views();
+    let mut guard = shared.guard.subscribe();
+    let mut reach = Reach::default();
+    loop {
+        let view = views.borrow_and_update().clone();
+        let facts = *guard.borrow_and_update();
+        if let Some(facts) = facts
+            && view.local.agent == AgentStatus::Running
+            && view.local.quorate
+        {
+            for (group, op) in differences(&shared, &view.state, facts.epoch) {
+                executor.send(&group, op).await;
+            }
+        }
+        if reach.grew(&view) {
+            let groups: Vec<String> = lock(&shared.held).keys().cloned().collect();
+            for group in groups {
+                executor.send(&group, Op::Announce).await;
+            }
+        }
+        tokio::select! {
+            changed = views.changed() => if changed.is_err() { return },
+            changed = guard.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Where what is held and what the state says differ.
+fn differences(shared: &Shared, state: &ClusterState, epoch: u64) -> Vec<(String, Op)> {
+    let mut ops = Vec::new();
+    let current = shared.epoch(state) == Some(epoch);
+    for (name, group) in &state.groups {
+        let Some(instance) = group.instances.get(&shared.me) else { continue };
+        let token = instance.token;
+        if shared.token_held(name).is_some() || shared.is_over(name, token) {
+            continue;
+        }
+        if !current {
+            // The agent was away while its guard gave everything up; what a guard cannot let go of,
+            // such as a mounted file system, may still be here.
+            let why = "its lease was over".to_owned();
+            ops.push((name.clone(), Op::Drop { token, why }));
+        } else if instance.state == GroupState::Online {
+            ops.push((name.clone(), Op::Adopt { token }));
+        }
+    }
+    for (name, held) in lock(&shared.held).iter() {
+        let known = shared.instance(state, name);
+        let why = if held.epoch != epoch {
+            "its lease was over"
+        } else if current && known.is_none_or(|instance| instance.token != held.token) {
+            "the cluster has taken it off this node"
+        } else {
+            continue;
+        };
+        ops.push((name.clone(), Op::Drop { token: held.token, why: why.to_owned() }));
+    }
+    ops
+}
+
+/// Who could be reached so far: when that grows, addresses are announced again, because whoever was
+/// cut off may have learnt of another owner.
+#[derive(Default)]
+struct Reach {
+    hosts: BTreeMap<NodeNumber, HostStatus>,
+    networks: BTreeMap<NetworkNumber, NetworkStatus>,
+    quorate: bool,
+}
+
+impl Reach {
+    fn grew(&mut self, view: &View) -> bool {
+        let now = Self {
+            hosts: view.state.nodes.iter().map(|(number, node)| (*number, node.host)).collect(),
+            networks: view.state.networks.iter().map(|(n, known)| (*n, known.status)).collect(),
+            quorate: view.local.quorate,
+        };
+        let back = |(node, host): (&NodeNumber, &HostStatus)| {
+            *host == HostStatus::Up
+                && self.hosts.get(node).is_some_and(|old| *old != HostStatus::Up)
+        };
+        let grew = now.hosts.iter().any(back)
+            || now.networks.iter().any(|(network, status)| {
+                let old = self.networks.get(network);
+                *status == NetworkStatus::Up && old.is_some_and(|old| *old != NetworkStatus::Up)
+            })
+            || (now.quorate && !self.quorate);
+        *self = now;
+        grew
+    }
+}
+
+/// A duration that a definition gives in milliseconds.
+fn millis(number: u64) -> Duration {
+    Duration::from_millis(number)
+}

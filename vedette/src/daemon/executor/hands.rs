@@ -1,0 +1,196 @@
+//! The executor's hands: resources as [`vedette_node::resource`] knows them, and what the guard is told.
+//!
+//! Nothing is decided here. What is needed of the state (addresses, standby adapters) is taken out of
+//! it for each call, so that a change of the configuration holds from the next call on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use vedette_core::group::{ResourceDef, ResourceKind};
+use vedette_core::id::{NetworkNumber, NodeNumber};
+use vedette_core::state::ClusterState;
+use vedette_node::hold;
+use vedette_node::resource::{self, Failure, Health, resource};
+
+use super::Held;
+
+/// What an operation is about.
+pub(super) struct Context {
+    pub(super) group: String,
+    pub(super) token: u64,
+    pub(super) state: Arc<ClusterState>,
+}
+
+/// How long past its own limits an operation is waited for: resources end by themselves.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Does what is to be done on this machine.
+#[derive(Clone, Debug)]
+pub(crate) struct Hands {
+    pub(crate) me: NodeNumber,
+    /// The directory of control groups of this node; none where the kernel has none.
+    pub(crate) cgroup: Option<PathBuf>,
+    /// A directory that survives a restart of the machine.
+    pub(crate) state: PathBuf,
+    /// A directory that need not.
+    pub(crate) run: PathBuf,
+}
+
+type Done = Result<String, String>;
+
+impl Hands {
+    /// Starts a resource; what is to be said about it.
+    pub(super) async fn start(&self, context: &Context, def: &ResourceDef) -> Done {
+        let context = self.context(&context.group, context.token, &context.state);
+        let (what, made) = (format!("starting {}", def.name), resource(def));
+        within(&what, def.start_timeout_ms, made.start(&context)).await
+    }
+
+    /// Stops a resource; nothing of it is left.
+    pub(super) async fn stop(&self, context: &Context, def: &ResourceDef) -> Done {
+        let context = self.context(&context.group, context.token, &context.state);
+        let (what, made) = (format!("stopping {}", def.name), resource(def));
+        within(&what, def.stop_timeout_ms, made.stop(&context)).await
+    }
+
+    /// Looks at a resource: whether it works.
+    pub(super) async fn monitor(&self, context: &Context, def: &ResourceDef) -> Done {
+        let context = self.context(&context.group, context.token, &context.state);
+        let made = resource(def);
+        let look = async {
+            made.monitor(&context).await.and_then(|health| match health {
+                Health::Running => Ok(String::new()),
+                Health::NotRunning => Err(Failure::new("it does not run", "")),
+            })
+        };
+        within(&format!("looking at {}", def.name), def.monitor_timeout_ms, look).await
+    }
+
+    /// Tells neighbours where an address is.
+    pub(super) async fn announce(&self, state: &ClusterState, def: &ResourceDef) {
+        let context = self.context("", 0, state);
+        resource(def).announce(&context).await;
+    }
+
+    /// What stands in the way of running a resource here.
+    pub(crate) async fn verify(
+        &self,
+        group: &str,
+        state: &ClusterState,
+        def: &ResourceDef,
+    ) -> Vec<vedette_core::document::Finding> {
+        let context = self.context(group, 0, state);
+        resource(def).verify(&context).await
+    }
+
+    /// Exchanges the adapters of a network; the service addresses `held` on it move along.
+    pub(super) async fn swap(
+        &self,
+        state: &ClusterState,
+        network: NetworkNumber,
+        held: Vec<IpAddr>,
+    ) -> Done {
+        let context = self.context("", 0, state);
+        let done = resource::address::swap(&context, network, held).await;
+        done.map_err(|failure| failure.to_string())
+    }
+
+    /// All that is held, as the guard has to know it.
+    pub(super) fn all(&self, state: &ClusterState, held: &BTreeMap<String, Held>) -> hold::Held {
+        let mut all = hold::Held::default();
+        for (group, held) in held {
+            let context = self.context(group, held.token, state);
+            for resource in &held.resources {
+                all.groups.extend(
+                    context.control_group(&resource.name).map(|it| it.directory().to_owned()),
+                );
+                all.addresses.extend(self.held_address(&context, &resource.kind));
+            }
+        }
+        all
+    }
+
+    /// Every service address of the cluster on a network of this node, whoever has it.
+    pub(super) fn known(&self, state: &ClusterState) -> BTreeSet<IpAddr> {
+        let resources = state.definition.groups.iter().flat_map(|group| &group.resources);
+        let own = state.nodes.get(&self.me);
+        resources
+            .filter_map(|resource| match &resource.kind {
+                ResourceKind::Address { address, network, .. } => Some((*address, network)),
+                _ => None,
+            })
+            .filter(|(_, network)| own.is_some_and(|node| node.interfaces.contains_key(network)))
+            .map(|(address, _)| address)
+            .collect()
+    }
+
+    fn held_address(
+        &self,
+        context: &resource::Context,
+        kind: &ResourceKind,
+    ) -> Option<hold::HeldAddress> {
+        let ResourceKind::Address { address, prefix, network, .. } = kind else { return None };
+        let device = context.interfaces.get(network).and_then(device_of).unwrap_or_default();
+        Some(hold::HeldAddress { address: *address, prefix: *prefix, device })
+    }
+
+    /// The context of a resource's operations.
+    pub(crate) fn context(
+        &self,
+        group: &str,
+        token: u64,
+        state: &ClusterState,
+    ) -> resource::Context {
+        let own = state.nodes.get(&self.me);
+        let others = state.nodes.values().filter(|node| node.number != self.me);
+        resource::Context {
+            group: group.to_owned(),
+            token,
+            node: self.me,
+            node_name: state.node_name(self.me),
+            interfaces: own
+                .map(|node| node.interfaces.iter().map(|(n, it)| (*n, it.address)).collect())
+                .unwrap_or_default(),
+            standbys: self.standbys(state),
+            others: others.flat_map(|node| node.interfaces.values().map(|it| it.address)).collect(),
+            cgroup: self.cgroup.clone(),
+            state: self.state.clone(),
+            run: self.run.clone(),
+            environment: BTreeMap::from([("VEDETTE_CLUSTER".to_owned(), state.name.clone())]),
+        }
+    }
+
+    fn standbys(&self, state: &ClusterState) -> BTreeMap<NetworkNumber, IpAddr> {
+        let own = state.definition.standbys.iter().filter(|standby| standby.node == self.me);
+        own.map(|standby| (standby.network, standby.address)).collect()
+    }
+}
+
+/// The device that has an address.
+fn device_of(address: &IpAddr) -> Option<String> {
+    let interfaces = nix::ifaddrs::getifaddrs().ok()?;
+    let found = interfaces.into_iter().find(|interface| {
+        let at = interface.address.as_ref();
+        let v4 = at.and_then(|at| at.as_sockaddr_in()).map(|at| IpAddr::V4(at.ip()));
+        let v6 = at.and_then(|at| at.as_sockaddr_in6()).map(|at| IpAddr::V6(at.ip()));
+        v4.or(v6) == Some(*address)
+    });
+    found.map(|interface| interface.interface_name)
+}
+
+/// Waits for an operation a little longer than it may take. A failure is put into a sentence.
+async fn within(
+    what: &str,
+    limit_ms: u64,
+    work: impl Future<Output = Result<String, Failure>>,
+) -> Done {
+    match tokio::time::timeout(super::millis(limit_ms) + GRACE, work).await {
+        Ok(Ok(detail)) => Ok(detail),
+        Ok(Err(failure)) if failure.advice.is_empty() => Err(failure.why),
+        Ok(Err(failure)) => Err(failure.to_string().trim_end_matches('.').to_owned()),
+        Err(_) => Err(format!("{what} has not ended {} s after its time limit", GRACE.as_secs())),
+    }
+}

@@ -1,0 +1,165 @@
+//! One group on this node: acquires, releases and watches it, one thing at a time.
+//!
+//! What is held is watched: every resource at its interval, all of them side by side. A look is given
+//! up when something is to be done, and begun anew afterwards. A lease that is lost interrupts whatever
+//! is going on; from then on there is one aim, which is to let go.
+
+mod acquire;
+mod release;
+mod watch;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use tokio::sync::mpsc;
+use vedette_core::group::ResourceDef;
+
+use super::answer::{Said, Stop, Verb};
+use super::reporter::Reporter;
+use super::{Held, Op, Shared};
+use watch::Looks;
+
+/// The pause before something that has to be stopped is stopped again.
+const STOP_AGAIN: Duration = Duration::from_secs(3);
+
+/// The worker of one group.
+pub(super) struct Worker {
+    group: String,
+    shared: Arc<Shared>,
+    reporter: Reporter,
+    held: Option<Held>,
+    /// Resources whose failure was reported and is not this node's to mend any more.
+    given_up: BTreeSet<String>,
+    /// Resources that were last seen failed.
+    failing: BTreeSet<String>,
+    /// The resource that was looked at last.
+    seen_last: Option<String>,
+    /// Losses of the lease that were dealt with.
+    losses: u64,
+}
+
+/// Where a worker tells what it does, for the output of a script. Nobody is waited for.
+#[derive(Clone)]
+pub(super) struct Lines(Option<mpsc::Sender<String>>);
+
+impl Lines {
+    fn tell(&self, line: String) {
+        tracing::info!("{line}");
+        if let Some(lines) = &self.0 {
+            let _ = lines.try_send(line);
+        }
+    }
+
+    /// Ends when nobody reads them any more.
+    async fn closed(&self) {
+        match &self.0 {
+            Some(lines) => lines.closed().await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Worker {
+    pub(super) fn new(group: String, shared: Arc<Shared>) -> Self {
+        let reporter = Reporter::start(group.clone(), shared.me, shared.proposer.clone());
+        let losses = shared.lease.borrow().losses;
+        let (given_up, failing) = (BTreeSet::new(), BTreeSet::new());
+        Self { group, shared, reporter, held: None, given_up, failing, seen_last: None, losses }
+    }
+
+    /// Works until nobody asks any more.
+    pub(super) async fn run(mut self, mut ops: mpsc::Receiver<Op>) {
+        let mut lease = self.shared.lease.subscribe();
+        let mut looks = Looks::new();
+        loop {
+            let losses = lease.borrow_and_update().losses;
+            if losses != self.losses {
+                looks.clear();
+                self.losses = losses;
+                self.lose("its lease was over").await;
+            }
+            tokio::select! {
+                op = ops.recv() => {
+                    let Some(op) = op else { return };
+                    looks.clear();
+                    self.operate(op).await;
+                    looks = self.looks();
+                }
+                Some(look) = looks.next(), if !looks.is_empty() => {
+                    if self.seen(look).await {
+                        looks = self.looks();
+                    } else {
+                        looks.extend(self.look_again());
+                    }
+                }
+                changed = lease.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    async fn operate(&mut self, op: Op) {
+        match op {
+            Op::Perform { verb, lines, answer } => {
+                let said = self.perform(verb, &Lines(Some(lines))).await;
+                let _ = answer.send(said);
+            }
+            Op::CleanUp { token, done } => {
+                self.clean_up(token).await;
+                let _ = done.send(());
+            }
+            Op::Adopt { token } => self.adopt(token).await,
+            Op::Drop { token, why } => self.give_up(token, &why).await,
+            Op::Announce => self.announce().await,
+        }
+    }
+
+    async fn perform(&mut self, verb: Verb, lines: &Lines) -> Result<Said, Stop> {
+        match verb {
+            Verb::Acquire => self.acquire(lines).await,
+            Verb::Release => self.release(lines).await,
+            Verb::Status | Verb::Swap => Ok(self.status()),
+        }
+    }
+
+    /// The group's resources, as they are configured now.
+    fn defined(&self) -> Option<Vec<ResourceDef>> {
+        let state = self.shared.state();
+        state.definition.group(&self.group).map(|group| group.resources.clone())
+    }
+
+    fn status(&self) -> Said {
+        let (state, group) = (self.shared.state(), &self.group);
+        let Some(instance) = self.shared.instance(&state, group) else {
+            return format!("{group}: OFFLINE on this node");
+        };
+        let resource = |(name, status): (&String, &vedette_core::group::ResourceStatus)| {
+            format!("\n{name}: {} {}", status.state, status.detail)
+        };
+        let resources: String = instance.resources.iter().map(resource).collect();
+        format!("{group}: {} on this node, token {}{resources}", instance.state, instance.token)
+    }
+
+    /// Waits until the lease is lost.
+    async fn lost(&self) {
+        let mut lease = self.shared.lease.subscribe();
+        let _ = lease.wait_for(|lease| lease.losses != self.losses).await;
+    }
+
+    /// Announces the addresses again.
+    async fn announce(&self) {
+        let Some(held) = &self.held else { return };
+        for resource in &held.resources {
+            self.shared.hands.announce(&self.shared.state(), resource).await;
+        }
+    }
+
+    fn context(&self, held: &Held) -> super::hands::Context {
+        super::hands::Context {
+            group: self.group.clone(),
+            token: held.token,
+            state: self.shared.state(),
+        }
+    }
+}

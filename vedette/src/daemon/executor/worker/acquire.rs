@@ -1,0 +1,258 @@
+//! Acquiring: leave first, then the guard, then the resources in order.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use vedette_core::event::Stage;
+use vedette_core::group::{GroupState, ResourceDef, ResourceState};
+use vedette_core::state::ClusterState;
+use vedette_core::view::View;
+
+use super::super::answer::{Said, Stop};
+use super::super::{Held, millis};
+use super::{Lines, Worker};
+
+/// What stands between this node and a group.
+enum Way {
+    /// Nothing: this is its token, and the epoch of the guard.
+    Open { token: u64, epoch: u64 },
+    /// Something that may change.
+    Wait(String),
+    /// It is not for this node.
+    Closed(String),
+}
+
+impl Worker {
+    /// Starts the group here, once the cluster lets it.
+    pub(super) async fn acquire(&mut self, lines: &Lines) -> Result<Said, Stop> {
+        let (token, epoch) = self.leave(lines).await?;
+        let Some(wanted) = self.defined() else {
+            return Err(Stop::failed(format!("there is no group {}", self.group)));
+        };
+        if let Some(held) = self.held.clone().filter(|held| held.token == token) {
+            return self.change(held, wanted, lines).await;
+        }
+        let held = Held { token, epoch, resources: wanted };
+        if let Err(why) = self.hold(Some(held.clone())).await {
+            self.hold(None).await.ok();
+            return Err(Stop::failed(format!("{} is not acquired: {why}", self.group)));
+        }
+        let started = {
+            let start = self.start(&held, &held.resources, lines);
+            tokio::select! {
+                started = start => started,
+                () = self.lost() => Err("the lease was lost".to_owned()),
+            }
+        };
+        match started {
+            Ok(()) => {
+                self.reporter.progress(token, Some(GroupState::Online), Vec::new());
+                self.reporter.flush().await;
+                Ok(format!("{} is online", self.group))
+            }
+            Err(why) => Err(self.could_not(held, why, lines).await),
+        }
+    }
+
+    /// Waits for the cluster's leave: an instance here that may be acquired, in a state that knows
+    /// of the guard's present epoch, with a lease.
+    async fn leave(&self, lines: &Lines) -> Result<(u64, u64), Stop> {
+        let mut views = self.shared.publisher.views();
+        let mut guard = self.shared.guard.subscribe();
+        let limit = self.shared.state().definition.manager.command_timeout_ms;
+        // A little less than the script has, so that it is told why instead of being killed.
+        let deadline = Instant::now() + millis(limit - limit / 10);
+        let mut told = String::new();
+        loop {
+            let view = views.borrow_and_update().clone();
+            guard.borrow_and_update();
+            let why = match self.way(&view) {
+                Way::Open { token, epoch } => return Ok((token, epoch)),
+                Way::Closed(why) => return Err(Stop::failed(why)),
+                Way::Wait(why) => why,
+            };
+            if why != told {
+                lines.tell(format!("{}: waits: {why}", self.group));
+                told = why;
+            }
+            let changed = async {
+                tokio::select! {
+                    changed = views.changed() => changed.is_ok(),
+                    changed = guard.changed() => changed.is_ok(),
+                    // The script that asked is gone.
+                    () = lines.closed() => false,
+                }
+            };
+            match tokio::time::timeout_at(deadline, changed).await {
+                Ok(true) => {}
+                Ok(false) => return Err(Stop::failed("nobody waits for it any more")),
+                Err(_) => {
+                    return Err(Stop::failed(format!(
+                        "{} has waited too long: {told}",
+                        self.group
+                    )));
+                }
+            }
+        }
+    }
+
+    fn way(&self, view: &View) -> Way {
+        let (state, group) = (&view.state, &self.group);
+        if !view.local.quorate {
+            return Way::Wait("this node has no lease".into());
+        }
+        let Some(epoch) = self.shared.epoch(state) else {
+            return Way::Wait("the cluster does not know yet how this node's guard is".into());
+        };
+        if let Some(instance) = self.shared.instance(state, group) {
+            let token = instance.token;
+            return match instance.state {
+                GroupState::Releasing | GroupState::Error => {
+                    Way::Closed(format!("{group} is {} on this node", instance.state))
+                }
+                _ if self.shared.is_over(group, token) => Way::Wait("it was just released".into()),
+                _ => Way::Open { token, epoch },
+            };
+        }
+        if !is_planned(state, group, self.shared.me) {
+            return Way::Closed(format!(
+                "no event in progress gives {group} to this node; vedette group move {group} does"
+            ));
+        }
+        let others = state.groups.get(group).map(|group| group.instances.keys());
+        let others: Vec<String> =
+            others.into_iter().flatten().map(|node| state.node_name(*node)).collect();
+        Way::Wait(match others.as_slice() {
+            [] => "the cluster has not given it to this node yet".into(),
+            names => format!("{} has not let go of it yet", names.join(", ")),
+        })
+    }
+
+    /// Starts resources in order.
+    pub(super) async fn start(
+        &self,
+        held: &Held,
+        resources: &[ResourceDef],
+        lines: &Lines,
+    ) -> Result<(), String> {
+        let context = self.context(held);
+        for resource in resources {
+            if !self.shared.has_lease() {
+                return Err("the lease of this node is over".into());
+            }
+            let name = &resource.name;
+            self.reporter.resource(held.token, name, ResourceState::Starting, "");
+            let began = Instant::now();
+            match self.shared.hands.start(&context, resource).await {
+                Ok(detail) => {
+                    let took = seconds(began.elapsed());
+                    lines.tell(format!("{name}: online after {took}: {detail}"));
+                    self.reporter.resource(held.token, name, ResourceState::Online, &detail);
+                }
+                Err(why) => {
+                    lines.tell(format!("{name}: cannot be started: {why}"));
+                    self.reporter.resource(held.token, name, ResourceState::Failed, &why);
+                    return Err(format!("{name} cannot be started: {why}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What was started is stopped again, so that another node can have the group.
+    async fn could_not(&mut self, held: Held, why: String, lines: &Lines) -> Stop {
+        let group = self.group.clone();
+        match self.stop(&held, &held.resources, lines).await {
+            Ok(()) => {
+                self.forget(held.token).await;
+                self.reporter.released(held.token, why.clone(), true);
+                self.reporter.flush().await;
+                Stop::clean(format!("{group} could not be acquired: {why}"))
+            }
+            Err(stuck) => {
+                self.reporter.progress(held.token, Some(GroupState::Error), Vec::new());
+                self.reporter.flush().await;
+                Stop::failed(format!("{group} could not be acquired: {why}; then {stuck}"))
+            }
+        }
+    }
+
+    /// It is here already: what the configuration no longer has is stopped, what is new started,
+    /// everything else is not touched.
+    async fn change(
+        &mut self,
+        held: Held,
+        wanted: Vec<ResourceDef>,
+        lines: &Lines,
+    ) -> Result<Said, Stop> {
+        let group = self.group.clone();
+        if held.resources == wanted {
+            self.reporter.progress(held.token, Some(GroupState::Online), Vec::new());
+            self.reporter.flush().await;
+            return Ok(format!("{group} is online here already"));
+        }
+        let lacks = |all: &[ResourceDef], one: &ResourceDef| {
+            !all.iter().any(|it| it.kind == one.kind && it.name == one.name)
+        };
+        let gone: Vec<_> = held.resources.iter().filter(|it| lacks(&wanted, it)).cloned().collect();
+        let new: Vec<_> = wanted.iter().filter(|it| lacks(&held.resources, it)).cloned().collect();
+        self.stop(&held, &gone, lines).await.map_err(Stop::failed)?;
+        let changed = Held { resources: wanted, ..held };
+        self.hold(Some(changed.clone())).await.map_err(Stop::failed)?;
+        match self.start(&changed, &new, lines).await {
+            Ok(()) => {
+                self.reporter.progress(changed.token, Some(GroupState::Online), Vec::new());
+                self.reporter.flush().await;
+                Ok(format!("{group} is as it is configured now"))
+            }
+            Err(why) => Err(self.could_not(changed, why, lines).await),
+        }
+    }
+
+    /// An earlier agent of this node brought it online: it is watched from now on, and looked at
+    /// first.
+    pub(super) async fn adopt(&mut self, token: u64) {
+        let state = self.shared.state();
+        let instance = self.shared.instance(&state, &self.group);
+        let is_it = instance.is_some_and(|instance| instance.token == token);
+        let Some(epoch) = self.shared.epoch(&state).filter(|_| is_it) else { return };
+        let (None, Some(resources)) = (&self.held, self.defined()) else { return };
+        tracing::info!(group = self.group, "adopted from an earlier agent");
+        if let Err(why) = self.hold(Some(Held { token, epoch, resources })).await {
+            tracing::error!(group = self.group, "cannot be adopted: {why}");
+        }
+    }
+
+    /// Keeps what is held, here and in the guard.
+    async fn hold(&mut self, held: Option<Held>) -> Result<(), String> {
+        self.given_up.clear();
+        self.failing.clear();
+        self.held.clone_from(&held);
+        self.shared.hold(&self.group, held).await
+    }
+
+    /// Nothing of it is here any more.
+    pub(super) async fn forget(&mut self, token: u64) {
+        self.shared.set_over(&self.group, token);
+        // A guard that does not answer holds too much, which harms nobody.
+        if let Err(why) = self.hold(None).await {
+            tracing::warn!(
+                group = self.group,
+                "the guard does not know that it is released: {why}"
+            );
+        }
+    }
+}
+
+/// Whether the event in progress gives the group to the node.
+fn is_planned(state: &ClusterState, group: &str, me: vedette_core::id::NodeNumber) -> bool {
+    let running = state.manager.current.as_ref();
+    running.is_some_and(|running| {
+        running.stage != Stage::Voting && running.plan.acquires(me).any(|name| name == group)
+    })
+}
+
+/// A duration for people.
+pub(super) fn seconds(duration: Duration) -> String {
+    format!("{}.{:03} s", duration.as_secs(), duration.subsec_millis())
+}

@@ -1,0 +1,124 @@
+//! Releasing: resources in reverse, then the guard, then the cluster's word that it is over.
+
+use tokio::time::Instant;
+use vedette_core::group::{GroupState, ResourceDef, ResourceState};
+
+use super::super::Held;
+use super::super::answer::{Said, Stop};
+use super::acquire::seconds;
+use super::{Lines, STOP_AGAIN, Worker};
+
+impl Worker {
+    /// Stops the group here, so that another node can have it.
+    pub(super) async fn release(&mut self, lines: &Lines) -> Result<Said, Stop> {
+        let Some(held) = self.on_hand() else {
+            return Ok(format!("nothing of {} is on this node", self.group));
+        };
+        self.reporter.progress(held.token, Some(GroupState::Releasing), Vec::new());
+        match self.stop(&held, &held.resources, lines).await {
+            Ok(()) => {
+                self.end(&held, "released").await;
+                Ok(format!("{} is released", self.group))
+            }
+            Err(why) => {
+                self.reporter.progress(held.token, Some(GroupState::Error), Vec::new());
+                self.reporter.flush().await;
+                Err(Stop::failed(format!("{} cannot be released: {why}", self.group)))
+            }
+        }
+    }
+
+    /// What is held; if an earlier agent held it, as it is configured now.
+    fn on_hand(&self) -> Option<Held> {
+        if let Some(held) = &self.held {
+            return Some(held.clone());
+        }
+        let instance = self.shared.instance(&self.shared.state(), &self.group)?;
+        let token = instance.token;
+        if self.shared.is_over(&self.group, token) {
+            return None;
+        }
+        let epoch = self.shared.guard.borrow().map_or(0, |facts| facts.epoch);
+        Some(Held { token, epoch, resources: self.defined().unwrap_or_default() })
+    }
+
+    /// Nothing of it is active any more.
+    async fn end(&mut self, held: &Held, why: &str) {
+        self.forget(held.token).await;
+        self.reporter.released(held.token, why.to_owned(), false);
+        self.reporter.flush().await;
+    }
+
+    /// An instance that nobody gives leave for any more, as of the state.
+    pub(super) async fn clean_up(&mut self, token: u64) {
+        if self.shared.is_over(&self.group, token) {
+            return;
+        }
+        if self.on_hand().is_some_and(|held| held.token == token)
+            && let Err(stop) = self.release(&Lines(None)).await
+        {
+            tracing::error!("{}", stop.what);
+        }
+    }
+
+    /// The lease is over: nothing may stay.
+    pub(super) async fn lose(&mut self, why: &str) {
+        if let Some(held) = self.held.clone() {
+            self.let_go(held, why).await;
+        }
+    }
+
+    /// It is another's, or may be: nothing of it may stay, held or not.
+    pub(super) async fn give_up(&mut self, token: u64, why: &str) {
+        let held = self.on_hand().filter(|held| held.token == token);
+        if let Some(held) = held {
+            self.let_go(held, why).await;
+        }
+    }
+
+    /// Stops everything, and again until it is stopped: the guard has taken the addresses away and
+    /// ended the processes, the rest (a mounted file system) is up to this.
+    async fn let_go(&mut self, held: Held, why: &str) {
+        tracing::warn!(group = self.group, "letting go: {why}");
+        while let Err(stuck) = self.stop(&held, &held.resources, &Lines(None)).await {
+            tracing::error!(group = self.group, "cannot let go, and tries again: {stuck}");
+            self.reporter.progress(held.token, Some(GroupState::Error), Vec::new());
+            tokio::time::sleep(STOP_AGAIN).await;
+        }
+        self.forget(held.token).await;
+        // Without a majority this waits, and nobody waits for it.
+        self.reporter.released(held.token, why.to_owned(), false);
+    }
+
+    /// Stops resources in reverse; what cannot be stopped keeps what it stands on.
+    pub(super) async fn stop(
+        &self,
+        held: &Held,
+        resources: &[ResourceDef],
+        lines: &Lines,
+    ) -> Result<(), String> {
+        let context = self.context(held);
+        for resource in resources.iter().rev() {
+            let name = &resource.name;
+            self.reporter.resource(held.token, name, ResourceState::Stopping, "");
+            let began = Instant::now();
+            match self.shared.hands.stop(&context, resource).await {
+                Ok(detail) => {
+                    let took = seconds(began.elapsed());
+                    lines.tell(format!("{name}: offline after {took}{}", after_colon(&detail)));
+                    self.reporter.resource(held.token, name, ResourceState::Offline, "");
+                }
+                Err(why) => {
+                    lines.tell(format!("{name}: cannot be stopped: {why}"));
+                    self.reporter.resource(held.token, name, ResourceState::Failed, &why);
+                    return Err(format!("{name} cannot be stopped: {why}"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn after_colon(detail: &str) -> String {
+    if detail.is_empty() { String::new() } else { format!(": {detail}") }
+}

@@ -1,0 +1,104 @@
+//! Whether a configuration document can take effect on this machine (spec H35).
+//!
+//! What the text alone can tell was checked before anybody was asked; here stand the questions that
+//! only the machine can answer: are devices, programs and addresses where the document says they are?
+
+use std::sync::Arc;
+
+use vedette_core::definition::Definition;
+use vedette_core::document::{self, Finding};
+use vedette_core::id::NodeNumber;
+use vedette_core::state::ClusterState;
+
+use super::executor::Hands;
+
+/// What speaks against the pending document on this machine; nothing if none is pending.
+pub(crate) async fn pending(hands: &Hands, state: &Arc<ClusterState>) -> Vec<String> {
+    let Some(pending) = &state.documents.pending else { return Vec::new() };
+    let (definition, findings) = document::parse(&pending.version.text, state);
+    if findings.iter().any(|finding| finding.error) {
+        // `apply` has refused such a document already, unless the state moved on since.
+        return findings.iter().filter(|finding| finding.error).map(sentence).collect();
+    }
+    machine(hands, &definition, state, hands.me).await
+}
+
+/// What speaks against a definition on this machine, a sentence each.
+pub(crate) async fn machine(
+    hands: &Hands,
+    definition: &Definition,
+    state: &ClusterState,
+    me: NodeNumber,
+) -> Vec<String> {
+    let mut findings = Vec::new();
+    for group in definition.groups.iter().filter(|group| group.nodes.contains(&me)) {
+        for resource in &group.resources {
+            let found = hands.verify(&group.name, state, resource).await;
+            findings.extend(found.iter().filter(|finding| finding.error).map(sentence));
+        }
+    }
+    findings.extend(programs(definition));
+    for (node, fencing) in definition.fencing.iter().filter(|(node, _)| **node != me) {
+        let found = vedette_node::fence::verify(fencing, &state.node_name(*node));
+        findings.extend(found.iter().filter(|finding| finding.error).map(sentence));
+    }
+    findings
+}
+
+/// Programs around events and of monitors that are not on this machine.
+fn programs(definition: &Definition) -> Vec<String> {
+    let hooks = definition.hooks.iter().flat_map(|(event, hooks)| {
+        [&hooks.notify, &hooks.pre, &hooks.recovery, &hooks.post]
+            .map(|argv| (format!("hook.{event}"), argv))
+    });
+    let monitors =
+        definition.monitors.iter().map(|it| (format!("monitor.{}", it.variable), &it.command));
+    hooks.chain(monitors).filter_map(|(key, argv)| missing(&key, argv)).collect()
+}
+
+fn missing(key: &str, argv: &[String]) -> Option<String> {
+    let program = argv.first()?;
+    let path = vedette_node::process::PATH;
+    let there = if program.contains('/') {
+        nix::unistd::access(program.as_str(), nix::unistd::AccessFlags::X_OK).is_ok()
+    } else {
+        vedette_node::process::find_in(path, program).is_some()
+    };
+    (!there).then(|| {
+        format!("{key}: {program} is no executable program here. Install it, or correct the path.")
+    })
+}
+
+fn sentence(finding: &Finding) -> String {
+    let place = finding.line.map(|line| format!("line {line}, ")).unwrap_or_default();
+    format!("{place}{}: {}. {}", finding.key, finding.what, finding.advice)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use vedette_core::definition::Hooks;
+
+    use super::*;
+
+    /// H35: what is not on the machine is named before it is needed.
+    #[test]
+    fn h35_programs_that_are_missing_are_named() {
+        let hooks = Hooks {
+            pre: vec!["/bin/sh".into()],
+            post: vec!["sh".into(), "-c".into()],
+            notify: vec!["/nowhere/notify".into()],
+            ..Hooks::default()
+        };
+        let hooks = BTreeMap::from([("node_up".to_owned(), hooks)]);
+        let findings = programs(&Definition { hooks, ..Definition::default() });
+        assert_eq!(
+            findings,
+            [
+                "hook.node_up: /nowhere/notify is no executable program here. Install it, or correct \
+              the path."
+            ]
+        );
+    }
+}
