@@ -87,6 +87,7 @@ pub const FAMILIES: &[Family] = &[
     groups::WANTED_OFFLINE,
     groups::FAILOVERS,
     groups::RESOURCE,
+    groups::RESOURCE_CODE,
     groups::FAILS,
     networks::NETWORK,
     networks::NETWORK_CODE,

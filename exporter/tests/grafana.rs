@@ -26,19 +26,23 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-fn dashboard() -> Value {
-    serde_json::from_str(&read("dashboards/cluster.json")).expect("JSON")
+/// The dashboards: file, uid.
+const DASHBOARDS: [(&str, &str); 2] =
+    [("cluster.json", "vedette-cluster"), ("groups.json", "vedette-groups")];
+
+fn dashboard(file: &str) -> Value {
+    serde_json::from_str(&read(&format!("dashboards/{file}"))).expect("JSON")
 }
 
-fn panels() -> Vec<Value> {
-    dashboard()["panels"].as_array().expect("panels").clone()
+fn panels(file: &str) -> Vec<Value> {
+    dashboard(file)["panels"].as_array().expect("panels").clone()
 }
 
 /// Title and query of every target.
 fn queries() -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().expect("text").to_owned();
-    panels()
-        .iter()
+    let all = DASHBOARDS.iter().flat_map(|(file, _)| panels(file)).collect::<Vec<_>>();
+    all.iter()
         .flat_map(|panel| {
             let targets = panel["targets"].as_array().expect("targets").clone();
             let title = text(&panel["title"]);
@@ -122,7 +126,7 @@ fn filled(query: &str) -> String {
 async fn every_panel_finds_something() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
-    let stage = Stage::one_down();
+    let stage = Stage::busy();
     tokio::spawn(serve_tcp(listener, stage.router(), Limits::default(), std::future::pending()));
     let prometheus = Prometheus::start(address);
     let deadline = Instant::now() + Duration::from_secs(90);
@@ -142,33 +146,41 @@ async fn every_panel_finds_something() {
 }
 
 #[test]
-fn the_dashboard_is_valid() {
+fn the_dashboards_are_valid() {
     let schema =
         serde_json::from_str(&read("schemas/grafana-dashboard.schema.json")).expect("JSON");
     let validator = jsonschema::validator_for(&schema).expect("a schema");
-    let errors: Vec<String> = validator
-        .iter_errors(&dashboard())
-        .map(|error| format!("{}: {error}", error.instance_path()))
-        .collect();
-    assert!(errors.is_empty(), "{errors:#?}");
-    let mut typo = dashboard();
+    for (file, _) in DASHBOARDS {
+        let errors: Vec<String> = validator
+            .iter_errors(&dashboard(file))
+            .map(|error| format!("{}: {error}", error.instance_path()))
+            .collect();
+        assert!(errors.is_empty(), "{file}: {errors:#?}");
+    }
+    let mut typo = dashboard("cluster.json");
     typo["titel"] = Value::Null;
     assert!(!validator.is_valid(&typo), "the schema would notice a typo");
 }
 
 /// The rules of Grafana's dashboard linter that apply to one dashboard for many clusters.
 #[test]
-fn the_dashboard_keeps_the_linter_rules() {
-    let dashboard = dashboard();
+fn the_dashboards_keep_the_linter_rules() {
+    for (file, uid) in DASHBOARDS {
+        keeps_the_linter_rules(file, uid);
+    }
+}
+
+fn keeps_the_linter_rules(file: &str, uid: &str) {
+    let dashboard = dashboard(file);
     assert_eq!(dashboard["editable"], false, "uneditable");
-    assert!(dashboard["uid"].as_str().is_some_and(|uid| uid == "vedette-cluster"));
+    assert!(dashboard["uid"] == uid);
     let variables = dashboard["templating"]["list"].as_array().expect("variables");
     assert_eq!(variables[0]["type"], "datasource", "template-datasource");
     assert_eq!(variables[1]["name"], "cluster");
     assert_eq!((&variables[1]["multi"], &variables[1]["allValue"]), (&true.into(), &".+".into()));
     assert_eq!(variables[1]["refresh"], 2, "template-on-time-change-reload");
     let mut ids = BTreeSet::new();
-    for panel in panels() {
+    for panel in panels(file) {
         let title = panel["title"].as_str().unwrap_or_default();
         assert!(!title.is_empty(), "panel-title");
         assert!(panel["description"].as_str().is_some_and(|text| text.len() > 20), "{title}");
@@ -234,7 +246,7 @@ async fn every_alert_has_runbook_and_test() {
         let name = entry.expect("an entry").file_name().to_string_lossy().replace(".md", "");
         assert!(alerts.contains(name.as_str()), "the runbook {name} has no alert");
     }
-    let page = get(&Stage::one_down().router(), "/metrics").await.body;
+    let page = get(&Stage::busy().router(), "/metrics").await.body;
     for name in families_in(&rules) {
         // The name of the group of rules has no underscore and is not found here.
         assert!(page.contains(&format!("# TYPE {name} ")), "there is no {name}");

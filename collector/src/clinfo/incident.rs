@@ -344,7 +344,7 @@ impl Story<'_> {
         let done = |record: &&&Record| {
             matches!(record.code, Code::EventEnded | Code::EventSuperseded | Code::Group)
         };
-        match self.records.iter().filter(done).next_back() {
+        match self.records.iter().rfind(done) {
             Some(last) => Some(last.at),
             // No event, no group: it is over when what had failed is back.
             None => self.returned().or_else(|| self.nothing_failed()),

@@ -99,6 +99,17 @@ pub(super) const RESOURCE: Family = Family::gauge(
     },
 );
 
+pub(super) const RESOURCE_CODE: Family = Family::gauge(
+    "vedette_resource_state_code",
+    "State of a resource on a node as the MIB's integer: 1 unknown, 2 online, 3 offline, \
+     4 starting, 5 stopping, 6 failed.",
+    |scrape, rows| {
+        each_resource(scrape, rows, |rows, labels, group, resource, node| {
+            rows.add(labels, f64::from(state_of(group, resource, node).code()));
+        });
+    },
+);
+
 pub(super) const FAILS: Family = Family::gauge(
     "vedette_resource_failures",
     "Failures of a resource on a node since they were cleared.",
