@@ -164,6 +164,7 @@ mod tests {
             arrived: BTreeSet::new(),
             failed: BTreeSet::new(),
             too_long: false,
+            skipped: false,
             steps: Vec::new(),
         }
     }
