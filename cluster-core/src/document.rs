@@ -145,9 +145,17 @@ pub fn read(text: &str, state: &ClusterState) -> (Document, Vec<Finding>) {
         return (Document::of(state), notes.finish());
     }
     let document = read::read(text, state, &mut notes);
-    // What could not be read is missing, and would only be found missing again.
+    // What could not be read is missing; that it is missing is not worth a warning of its own.
+    let unread: Vec<String> = notes.found.iter().map(|finding| finding.key.clone()).collect();
+    let follows = |finding: &Finding| {
+        let inside =
+            |key: &String| key.strip_prefix(&finding.key).is_some_and(|rest| rest.starts_with('.'));
+        !finding.error && unread.iter().any(inside)
+    };
     for finding in check::check(&document, state) {
-        notes.add(finding);
+        if !follows(&finding) {
+            notes.add(finding);
+        }
     }
     (document, notes.finish())
 }

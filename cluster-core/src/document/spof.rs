@@ -92,7 +92,8 @@ fn adapters(document: &Document, state: &ClusterState, found: &mut Vec<Finding>)
             let name = document.network_name(network);
             let what =
                 format!("one adapter on {name} carries service addresses on {}", single.join(", "));
-            let advice = "A bond removes that, or a standby adapter: [[standby]]. Without, its failure moves the group.";
+            let advice = "A bond removes that, or a standby adapter: [[standby]]. Without, its \
+                failure moves the group.";
             found.push(Finding::warning(format!("networks.{name}"), what, advice));
         }
     }
@@ -110,10 +111,11 @@ fn release(document: &Document, state: &ClusterState, found: &mut Vec<Finding>) 
     let names: Vec<String> = unbacked.map(|(node, _)| state.node_name(*node)).collect();
     if !names.is_empty() {
         let what = format!(
-            "nothing makes sure that {} lets go when silent: no kernel filter, no watchdog, no fencing",
+            "nothing makes {} let go when silent: no kernel filter, no watchdog, no fencing",
             names.join(", ")
         );
-        let advice = "Install nftables there, or configure [fencing.NODE]; else an operator has to confirm each takeover.";
+        let advice = "Install nftables there, or configure [fencing.NODE]; else an operator has to \
+            confirm each takeover.";
         found.push(Finding::warning("fencing", what, advice));
     }
 }

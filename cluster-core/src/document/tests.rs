@@ -145,6 +145,8 @@ fn h35_addresses_are_in_one_place() {
         ),
         &["of a standby adapter of n3"],
     );
+    let (_, findings) = read(&with("10.93.0.2/16", ""), &state());
+    assert_eq!(findings.len(), 1, "that b has no resources would only confuse: {findings:?}");
     let (_, findings) = read(&with("192.168.7.7/24", "network = \"neta\"\n"), &state());
     assert!(findings.len() == 1 && !findings[0].error, "another subnet is a warning: {findings:?}");
 }

@@ -42,19 +42,24 @@ impl Confirm {
 }
 
 /// Asks on standard error, reads one line from standard input.
+///
+/// # Errors
+/// If there is no line any more: an input that has ended is no answer, and must not be asked again.
 pub(crate) fn line(question: &str) -> Result<String> {
     let mut answer = String::new();
-    let ask = || -> std::io::Result<()> {
+    let ask = || -> std::io::Result<usize> {
         let mut out = std::io::stderr().lock();
         out.write_all(question.as_bytes())?;
         out.flush()?;
-        std::io::stdin().lock().read_line(&mut answer)?;
-        Ok(())
+        std::io::stdin().lock().read_line(&mut answer)
     };
     let asked = { ask }();
-    asked.map_err(|error| {
+    let read = asked.map_err(|error| {
         Failure::failed(format!("no answer can be read: {error}"), "Run it on a terminal.")
     })?;
+    if read == 0 {
+        return Err(Failure::refused("no answer was given", "Run it on a terminal, or add --yes."));
+    }
     Ok(answer)
 }
 

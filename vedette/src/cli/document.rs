@@ -20,7 +20,7 @@ use vedette_core::state::ClusterState;
 
 use super::ask::{self, Confirm};
 use super::context::Context;
-use super::edit::{Answer, Draft, needs_editor, read};
+use super::edit::{Draft, edits_again, needs_editor, read};
 use super::fail::{FAILED, Failure, REFUSED, Result};
 use super::text::{Cell, Style, Table, Tone, clean, clock, now, wrap};
 
@@ -406,7 +406,7 @@ pub(crate) fn edit(context: &Context, arguments: &EditArgs) -> Result<u8> {
             Err(failure) => failure,
         };
         eprintln!("{failure}");
-        if !ask::line("Edit again [E] or give up [g]? ")?.trim().is_empty_or("e") {
+        if !edits_again() {
             return Err(draft.keep(Failure::refused("the document was not applied", ""), AGAIN));
         }
     }

@@ -67,7 +67,7 @@ pub(crate) fn run(context: &Context, arguments: &EditArgs) -> Result<u8> {
             Err(findings) => refuse(&findings, "Edit it again, or give up and keep the text."),
         };
         eprintln!("{problem}");
-        if !ask::line("Edit again [E] or give up [g]? ")?.trim().is_empty_or("e") {
+        if !edits_again() {
             return Err(draft.keep(Failure::refused("the script was not saved", ""), AGAIN));
         }
     }
@@ -83,16 +83,10 @@ pub(super) fn needs_editor(advice: &str) -> Result<()> {
     Err(Failure::refused("there is no terminal for an editor", advice))
 }
 
-/// A yes without saying so.
-pub(super) trait Answer {
-    /// Whether it is empty or that word.
-    fn is_empty_or(&self, word: &str) -> bool;
-}
-
-impl Answer for str {
-    fn is_empty_or(&self, word: &str) -> bool {
-        self.is_empty() || self.eq_ignore_ascii_case(word)
-    }
+/// Whether the operator wants to go on; nobody there to answer does not.
+pub(super) fn edits_again() -> bool {
+    let answer = ask::line("Edit again [E] or give up [g]? ");
+    answer.is_ok_and(|answer| matches!(answer.trim(), "" | "e" | "E"))
 }
 
 /// A text that is being edited, in a file that nobody else can read.

@@ -48,6 +48,7 @@ pub(super) fn topology(document: &Document, state: &ClusterState, found: &mut Ve
         }
     }
     moved(document, state, found);
+    followed_later(document, state, found);
     own_once(document, state, found);
 }
 
@@ -90,6 +91,26 @@ fn moved(document: &Document, state: &ClusterState, found: &mut Vec<Finding>) {
             );
             let advice = "Change one network at a time, and keep another one meanwhile.";
             found.push(Finding::error(node_key_table(state, *number), what, advice));
+        }
+    }
+}
+
+/// Guards follow at once; the sockets of the replicated log are opened when an agent starts.
+fn followed_later(document: &Document, state: &ClusterState, found: &mut Vec<Finding>) {
+    for (number, network) in &document.networks {
+        let differs = |(node, own): (&NodeNumber, &BTreeMap<NetworkNumber, IpAddr>)| {
+            let interfaces = state.nodes.get(node).map(|node| &node.interfaces);
+            let before = interfaces.and_then(|all| all.get(number)).map(|own| own.address);
+            before != own.get(number).copied()
+        };
+        if document.addresses.iter().any(differs) {
+            let what = format!(
+                "heartbeats use the addresses on {} at once, the replicated log when each agent \
+                 starts the next time",
+                network.name
+            );
+            let advice = "Restart the daemons, one after the other, when it suits.";
+            found.push(Finding::warning(format!("networks.{}", network.name), what, advice));
         }
     }
 }

@@ -85,17 +85,20 @@ pub(crate) fn verify(
             tell(&state, &mut told, &ending.nodes);
             return Ok(ending);
         }
-        let Some(pending) = state.documents.pending.as_ref().filter(|pending| pending.id == id)
-        else {
+        let pending = state.documents.pending.as_ref().filter(|pending| pending.id == id);
+        if pending.is_none() && state.revision >= id {
             return Err(Failure::unknown(
                 "how the verification ended was overtaken by another one",
                 "See what is in force: vedette config history.",
             ));
-        };
-        tell(&state, &mut told, &named(&state, &pending.findings));
+        }
+        // This node may not have the proposal yet; then nobody is known to have answered.
+        let answered = pending.map(|pending| named(&state, &pending.findings)).unwrap_or_default();
+        tell(&state, &mut told, &answered);
         if Instant::now() >= deadline {
-            let silent = pending.asked.iter().filter(|node| !pending.findings.contains_key(node));
-            let silent: Vec<String> = silent.map(|node| state.node_name(*node)).collect();
+            let asked = pending.into_iter().flat_map(|pending| &pending.asked);
+            let names = asked.map(|node| state.node_name(*node));
+            let silent: Vec<String> = names.filter(|name| !answered.contains_key(name)).collect();
             return Err(give_up(context, id, &silent.join(", "), patience));
         }
         std::thread::sleep(LOOK);
