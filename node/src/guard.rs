@@ -65,8 +65,9 @@ use crate::hold::{self, Held};
 /// An agent that found its configuration to be wrong exits so (`EX_CONFIG`); it is not restarted.
 pub const EXIT_CONFIGURATION: i32 = 78;
 
-/// How long an agent may take to end when asked.
-const END_WITHIN: Duration = Duration::from_secs(10);
+/// How long an agent may take to end when asked: it hands over what runs here first, which it bounds
+/// itself. One that hangs is silent, and is not waited for that long.
+const END_WITHIN: Duration = Duration::from_secs(90);
 /// How often the agent is looked at.
 const TICK: Duration = Duration::from_secs(1);
 /// Ticks without an order after which a connected agent is taken for hung.
@@ -391,7 +392,7 @@ impl<'a> Supervisor<'a> {
         self.orders = orders;
         let connected = self.presence.connected.load(Ordering::Relaxed);
         let most = if connected { SILENT_TICKS } else { START_TICKS };
-        if self.silent >= most && self.kill_at.is_none() {
+        if self.silent >= most {
             self.kill("is silent");
             self.silent = 0;
         }

@@ -331,7 +331,7 @@ async fn agent(config: Config, level: LevelHandle) -> Result<()> {
 
     let mut signals = Signals::new()?;
     let mut reason = tokio::select! {
-        () = signals.next() => End::Leave(control::Leave::default()),
+        () = signals.next() => signals.meaning().await,
         how = leaving.recv() => End::Leave(how.unwrap_or_default()),
         () = links.guard_gone() => End::Failed(GUARD_ENDED.into()),
         why = log.fatal() => End::Failed(format!("the log of this node stopped: {why}")),
@@ -350,16 +350,33 @@ async fn agent(config: Config, level: LevelHandle) -> Result<()> {
 
 const GUARD_ENDED: &str = "its guard ended, and an agent without one must not go on";
 
+/// How long the death of a guard that was killed takes.
+const DEATH: Duration = Duration::from_millis(100);
+
 /// What asks the agent to end.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    guard: nix::unistd::Pid,
 }
 
 impl Signals {
     fn new() -> std::io::Result<Self> {
         let terminate = signal(SignalKind::terminate())?;
-        Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
+        let guard = nix::unistd::getppid();
+        Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())?, guard })
+    }
+
+    /// What the signal that came wants: the kernel sends one, too, when the guard is dying, and then
+    /// nobody wants this node to leave. It does so before the guard's last thread has ended, hence
+    /// the pause.
+    async fn meaning(&self) -> End {
+        tokio::time::sleep(DEATH).await;
+        if nix::unistd::getppid() == self.guard {
+            End::Leave(control::Leave::default())
+        } else {
+            End::Failed(GUARD_ENDED.into())
+        }
     }
 
     async fn next(&mut self) {

@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 use vedette_collector::clinfo::{GroupDoc, InstanceDoc};
 use vedette_core::command::{Command, GroupCommand, ManagerCommand, Scope};
-use vedette_core::group::GroupState;
+use vedette_core::group::{GroupState, Policy};
 use vedette_core::id::NodeNumber;
 use vedette_core::placement::{Plan, WhatIf, what_if};
 use vedette_core::state::ClusterState;
@@ -236,7 +236,8 @@ pub(crate) fn screen(group: &GroupDoc, now: &str, style: Style) -> String {
     fact("  since", format!("{}, {} ago", clock(&group.since, now), age(&group.since, now)).into());
     fact("on", none_or(&group.owners.join(" ")).into());
     let policy = group.policy.map_or("on its way out".into(), |policy| policy.to_string());
-    let fallback = if group.fallback { ", goes back to a better node" } else { "" };
+    let cascading = group.policy == Some(Policy::Cascading);
+    let fallback = if cascading && group.fallback { ", goes back home" } else { "" };
     fact("policy", format!("{policy}{fallback}").into());
     fact("nodes", none_or(&group.nodes.join(" ")).into());
     fact("preferred", group.preferred.as_deref().unwrap_or("-").into());

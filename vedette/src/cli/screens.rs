@@ -1,6 +1,8 @@
 //! Every screen, as text files in `testdata/screens`: rendered from the same example cluster that
 //! the golden files of the other surfaces show. `UPDATE_EXPECT=1` writes them anew; read the diff.
 
+mod manager;
+
 use std::path::Path;
 use std::time::Duration;
 

@@ -12,6 +12,7 @@ use vedette_collector::clinfo::{EventDoc, Level, NetworkDoc, NodeDoc, StatusDoc}
 use super::client::parse;
 use super::context::Context;
 use super::fail::{Result, UNKNOWN};
+use super::group;
 use super::text::{Cell, Style, Table, Tone, age, clean, clock, now, wrap};
 
 const PATH: &str = "/api/v1/status";
@@ -72,10 +73,15 @@ fn watch(context: &Context, every: Duration) -> Result<u8> {
 /// The whole screen.
 pub(crate) fn screen(status: &StatusDoc, style: Style) -> String {
     let mut text = verdict(status, style);
+    text.push_str(&maintenance(status, style));
     text.push_str(&facts(status, style));
     text.push('\n');
     text.push_str(&nodes(&status.nodes, &status.now).render(style, 0));
     text.push('\n');
+    if !status.groups.is_empty() {
+        text.push_str(&group::list_screen(&status.groups, &status.now, style));
+        text.push('\n');
+    }
     text.push_str(&networks(&status.networks, &status.now).render(style, 0));
     text.push('\n');
     text.push_str(&events(&status.events, &status.now).render(style, 0));
@@ -105,6 +111,34 @@ fn verdict(status: &StatusDoc, style: Style) -> String {
     }
     text.push('\n');
     text
+}
+
+/// Nobody shall forget it: whoever began maintenance is not the one who looks at 3 a.m.
+fn maintenance(status: &StatusDoc, style: Style) -> String {
+    if status.maintenance.is_empty() {
+        return String::new();
+    }
+    let line = |what: &String| {
+        let what = wrap(what, style.width - 13, 0).replace('\n', &format!("\n{:13}", ""));
+        format!("{}\n", style.paint(Tone::Bad, &format!("MAINTENANCE  {what}")))
+    };
+    let mut text: String = status.maintenance.iter().map(line).collect();
+    text.push('\n');
+    text
+}
+
+/// What the cluster manager is doing, in a line.
+fn manager(status: &StatusDoc) -> Option<String> {
+    let manager = &status.manager;
+    let waiting = match manager.queue.len() {
+        0 => String::new(),
+        1 => "; one more event waits".into(),
+        more => format!("; {more} more events wait"),
+    };
+    match &manager.in_progress {
+        Some(event) => Some(format!("{} {}: {}{waiting}", event.id, event.what, event.progress)),
+        None => (!manager.queue.is_empty()).then(|| format!("none{waiting}")),
+    }
 }
 
 /// Cluster, votes, alerts, and who says so.
@@ -142,6 +176,9 @@ fn facts(status: &StatusDoc, style: Style) -> String {
             cluster.alerts_pending, cluster.alerts_finished
         ),
     );
+    if let Some(event) = manager(status) {
+        fact("event", clean(&event));
+    }
     if !status.waiting_for.is_empty() {
         fact("waits for", clean(&status.waiting_for));
     }

@@ -88,10 +88,10 @@ impl Tone {
     /// The tone of a status word.
     pub(crate) fn of_status(status: &str) -> Self {
         match status {
-            "UP" | "RUNNING" | "up" | "stable" | "Stable" | "fine" => Self::Good,
-            "DOWN" | "INVALID" | "DISCONNECTED" | "down" | "error" | "Disabled" | "failed" => {
-                Self::Bad
-            }
+            "UP" | "RUNNING" | "up" | "stable" | "Stable" | "fine" | "ONLINE" | "arrived"
+            | "approved" | "closed" => Self::Good,
+            "DOWN" | "INVALID" | "DISCONNECTED" | "down" | "error" | "Disabled" | "failed"
+            | "ERROR" | "FAILED" => Self::Bad,
             "informational" | "notice" => Self::Plain,
             _ => Self::Warn,
         }

@@ -16,6 +16,7 @@ mod fence;
 mod leftover;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,7 +73,7 @@ impl Runner {
         }
         let mut views = self.publisher.views();
         let mut begun = Begun::new();
-        let (done, mut finished) = mpsc::channel::<Task>(64);
+        let (done, mut finished) = mpsc::channel(64);
         let runner = Arc::new(self);
         tokio::spawn(runner.clone().present());
         loop {
@@ -80,14 +81,14 @@ impl Runner {
             let tasks = runner.tasks(&view);
             give_up(&mut begun, &tasks);
             for task in tasks {
-                if !begun.contains_key(&task) {
-                    let work = runner.clone().perform(view.state.clone(), task.clone());
-                    let (done, name) = (done.clone(), task.clone());
+                if let Entry::Vacant(place) = begun.entry(task) {
+                    let work = runner.clone().perform(view.state.clone(), place.key().clone());
+                    let done = done.clone();
                     let handle = tokio::spawn(async move {
                         work.await;
-                        let _ = done.send(name).await;
+                        let _ = done.send(()).await;
                     });
-                    begun.insert(task, handle.abort_handle());
+                    place.insert(handle.abort_handle());
                 }
             }
             tokio::select! {

@@ -147,6 +147,20 @@ impl Worker {
         let _ = lease.wait_for(|lease| lease.losses != self.losses).await;
     }
 
+    /// Whether it was lost since it was last dealt with.
+    fn is_lost(&self) -> bool {
+        self.shared.lease.borrow().losses != self.losses
+    }
+
+    /// Waits until what was reported is decided; without a lease that may take long, and there is
+    /// something else to do then.
+    async fn reported(&self) {
+        tokio::select! {
+            () = self.reporter.flush() => {}
+            () = self.lost() => {}
+        }
+    }
+
     /// Announces the addresses again.
     async fn announce(&self) {
         let Some(held) = &self.held else { return };

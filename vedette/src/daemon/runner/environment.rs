@@ -193,7 +193,7 @@ mod tests {
             ("EVNAME", "node_down"),
             ("EVLOCATION", "n3"),
             ("LOCALNODENAME", "n1"),
-            ("TIMESTAMP", "1970-01-01T00:00:00.000000Z"),
+            ("TIMESTAMP", "1970-01-01T00:00:00.000Z"),
             ("VERBOSE_LOGGING", "low"),
             ("VEDETTE", "/x/vedette"),
             ("VEDETTE_EVENT_ID", "7"),

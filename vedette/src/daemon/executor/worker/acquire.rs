@@ -47,7 +47,7 @@ impl Worker {
         match started {
             Ok(()) => {
                 self.reporter.progress(token, Some(GroupState::Online), Vec::new());
-                self.reporter.flush().await;
+                self.reported().await;
                 Ok(format!("{} is online", self.group))
             }
             Err(why) => Err(self.could_not(held, why, lines).await),
@@ -166,12 +166,12 @@ impl Worker {
             Ok(()) => {
                 self.forget(held.token).await;
                 self.reporter.released(held.token, why.clone(), true);
-                self.reporter.flush().await;
+                self.reported().await;
                 Stop::clean(format!("{group} could not be acquired: {why}"))
             }
             Err(stuck) => {
                 self.reporter.progress(held.token, Some(GroupState::Error), Vec::new());
-                self.reporter.flush().await;
+                self.reported().await;
                 Stop::failed(format!("{group} could not be acquired: {why}; then {stuck}"))
             }
         }
@@ -188,7 +188,7 @@ impl Worker {
         let group = self.group.clone();
         if held.resources == wanted {
             self.reporter.progress(held.token, Some(GroupState::Online), Vec::new());
-            self.reporter.flush().await;
+            self.reported().await;
             return Ok(format!("{group} is online here already"));
         }
         let lacks = |all: &[ResourceDef], one: &ResourceDef| {
@@ -202,7 +202,7 @@ impl Worker {
         match self.start(&changed, &new, lines).await {
             Ok(()) => {
                 self.reporter.progress(changed.token, Some(GroupState::Online), Vec::new());
-                self.reporter.flush().await;
+                self.reported().await;
                 Ok(format!("{group} is as it is configured now"))
             }
             Err(why) => Err(self.could_not(changed, why, lines).await),

@@ -22,7 +22,7 @@ impl Worker {
             }
             Err(why) => {
                 self.reporter.progress(held.token, Some(GroupState::Error), Vec::new());
-                self.reporter.flush().await;
+                self.reported().await;
                 Err(Stop::failed(format!("{} cannot be released: {why}", self.group)))
             }
         }
@@ -46,7 +46,7 @@ impl Worker {
     async fn end(&mut self, held: &Held, why: &str) {
         self.forget(held.token).await;
         self.reporter.released(held.token, why.to_owned(), false);
-        self.reporter.flush().await;
+        self.reported().await;
     }
 
     /// An instance that nobody gives leave for any more, as of the state.

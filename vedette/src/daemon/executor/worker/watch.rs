@@ -104,13 +104,17 @@ impl Worker {
         tracing::warn!(group = self.group, resource = name, "failed: {why}");
         self.reporter.resource(held.token, name, ResourceState::Failed, &why);
         let restarted = count < resource.restarts && self.restart(held, resource).await;
+        if self.is_lost() {
+            // Nothing of it is this node's any more; what failed is what the guard took away.
+            return true;
+        }
         if restarted {
             self.failing.remove(name);
         } else {
             self.given_up.insert(name.clone());
         }
         self.reporter.failed(held.token, name, why, restarted);
-        self.reporter.flush().await;
+        self.reported().await;
         self.known(name, count).await;
         true
     }
@@ -121,9 +125,7 @@ impl Worker {
         let again = &held.resources[from..];
         let lines = Lines(None);
         let work = async {
-            if let Err(why) = self.stop(held, again, &lines).await {
-                return Err(why);
-            }
+            self.stop(held, again, &lines).await?;
             self.start(held, again, &lines).await
         };
         tokio::select! {
@@ -137,7 +139,10 @@ impl Worker {
         let mut views = self.shared.publisher.views();
         let (group, me) = (&self.group, self.shared.me);
         let shown = views.wait_for(|view| fails(&view.state, group, me, resource) > before);
-        let _ = tokio::time::timeout(KNOWN_WITHIN, shown).await;
+        tokio::select! {
+            _ = tokio::time::timeout(KNOWN_WITHIN, shown) => {}
+            () = self.lost() => {}
+        }
     }
 }
 
