@@ -243,7 +243,13 @@ fn all_up(size: u16) -> Vec<Change> {
 
 fn peer_view(peer: NodeNumber, up: bool) -> PeerView {
     let agent = if up { AgentStatus::Running } else { AgentStatus::Unknown };
-    PeerView { peer, session: Some(Session(u64::from(peer.0))), agent, leaving: false, released: false }
+    PeerView {
+        peer,
+        session: Some(Session(u64::from(peer.0))),
+        agent,
+        leaving: false,
+        released: false,
+    }
 }
 
 fn link_view(peer: NodeNumber, network: NetworkNumber, up: bool) -> LinkView {

@@ -207,7 +207,7 @@ impl OurService {
         self.ours.lab.wait_for("the group to be online", PATIENCE, |_| {
             let group = self.ours.get("n1", "/api/v1/groups/web");
             let manager = self.ours.get("n1", "/api/v1/manager");
-            (group["state"] == "ONLINE" && manager["event"].is_null()).then_some(())
+            (group["state"] == "ONLINE" && manager["in_progress"].is_null()).then_some(())
         })
     }
 }

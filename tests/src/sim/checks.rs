@@ -109,13 +109,18 @@ impl World {
         }
         if let (true, Command::Office { continuity: true, .. }) = (took_effect, &entry.command) {
             self.check_blackout();
-            // It is committed, so a majority is there and the cluster runs at this moment.
-            if self.reference.seeded {
-                self.log.seeded_until = self.now;
-            }
         }
+        self.note_that_it_runs();
         self.answer_operator(written, &applied.outcome);
         self.check_alerts();
+    }
+
+    /// An entry that is committed in the term of the present office shows that the cluster runs.
+    fn note_that_it_runs(&mut self) {
+        let in_office = self.log.leader.is_some_and(|(_, term)| self.reference.term == term);
+        if in_office && self.reference.seeded {
+            self.log.seeded_until = self.now;
+        }
     }
 
     fn check_records(&mut self, applied: &Applied) {

@@ -3,6 +3,7 @@
 //! One lab serves all tests, one after the other; each begins with a healthy cluster and may break
 //! what it likes. The lab ends with this process, whatever happens.
 
+mod failover;
 mod look;
 mod operations;
 mod story;
@@ -51,7 +52,7 @@ fn built(name: &str) -> PathBuf {
 }
 
 /// Removes every fault and waits until all nodes are UP and RUNNING everywhere.
-fn make_healthy(lab: &Lab) {
+pub(crate) fn make_healthy(lab: &Lab) {
     lab.heal().expect("faults can be removed");
     let file = lab.refresh().expect("lab.json can be written");
     for node in &file.nodes {
