@@ -313,21 +313,29 @@ impl Sockets {
         if ready < 0 && io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
             return Err(io::Error::last_os_error());
         }
-        let mut buffer = [0; 256];
-        while ready > 0 {
-            // SAFETY: the buffer is as long as said.
-            let length = unsafe {
-                libc::recv(
-                    self.packets.as_raw_fd(),
-                    buffer.as_mut_ptr().cast(),
-                    buffer.len(),
-                    libc::MSG_DONTWAIT,
-                )
-            };
-            let Ok(length) = usize::try_from(length) else { break };
-            answers.extend(self.answer(&buffer[..length.min(buffer.len())], began.elapsed()));
+        if ready > 0 {
+            while let Some(frame) = self.receive() {
+                answers.extend(self.answer(&frame, began.elapsed()));
+            }
         }
         Ok(answers)
+    }
+
+    /// A frame that waits, or its beginning.
+    fn receive(&self) -> Option<Vec<u8>> {
+        let mut buffer = vec![0; 256];
+        // SAFETY: the buffer is as long as said.
+        let length = unsafe {
+            libc::recv(
+                self.packets.as_raw_fd(),
+                buffer.as_mut_ptr().cast(),
+                buffer.len(),
+                libc::MSG_DONTWAIT,
+            )
+        };
+        let length = usize::try_from(length).ok()?;
+        buffer.truncate(length);
+        Some(buffer)
     }
 
     /// The answer in a frame, if it is one.
