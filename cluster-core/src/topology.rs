@@ -581,6 +581,12 @@ impl Topology {
         let asked = Instant::from_micros(beat.echo.sent_us);
         let length = Duration::from_millis(timing.lease_ms);
         self.lease.grant(now, beat.director_term, asked, length);
+        // A director answers each request at once, so that a lease is as long as it can be when the
+        // director dies. Who grants itself is not answered: two would never stop.
+        let grants = self.own.granter.term(now, &timing) > 0 && beat.director_term == 0;
+        if was_inbound && grants && self.spoken_to(now, at) {
+            self.send(now, at, out);
+        }
     }
 
     fn hear_agent(
@@ -592,10 +598,14 @@ impl Topology {
         out: &mut Vec<Output>,
     ) {
         let before = (self.own.agent, self.own.continuity);
+        let term = self.own.granter.term(now, &self.config.timing);
         self.own.granter.set(director);
         (self.own.agent, self.own.continuity) = (status, continuity);
         self.news |= before != (status, continuity);
-        if before.0 != status {
+        // A new director grants at once what was asked of the one before: leases that still last
+        // outlive the election.
+        let elected = self.own.granter.term(now, &self.config.timing) > term;
+        if before.0 != status || elected {
             self.beat_all(now, out);
         }
     }

@@ -180,7 +180,7 @@ pub enum StateDirError {
     },
     /// Another process has it.
     #[error(
-        "{dir} is in use by another vedette process. Stop that one first (`vedette stop`), or \
+        "{dir} is in use by another vedette process. Stop that one first (`vedette leave`), or \
          give this one its own directory (--state-dir)."
     )]
     InUse {

@@ -333,7 +333,7 @@ async fn agent(config: Config, level: LevelHandle) -> Result<()> {
     let mut reason = tokio::select! {
         () = signals.next() => signals.meaning().await,
         how = leaving.recv() => End::Leave(how.unwrap_or_default()),
-        () = links.guard_gone() => End::Failed(GUARD_ENDED.into()),
+        () = links.guard_gone() => End::Orphaned,
         why = log.fatal() => End::Failed(format!("the log of this node stopped: {why}")),
     };
     if matches!(reason, End::Leave(control::Leave { now: false })) {
@@ -341,14 +341,14 @@ async fn agent(config: Config, level: LevelHandle) -> Result<()> {
             () = handing_over.hand_over() => {}
             () = signals.next() => tracing::warn!("told to end twice, and ends at once"),
             _ = leaving.recv() => tracing::warn!("told to leave twice, and leaves at once"),
-            () = links.guard_gone() => reason = End::Failed(GUARD_ENDED.into()),
+            () = links.guard_gone() => reason = End::Orphaned,
         }
     }
-    executor.let_go_of_all().await;
+    if !matches!(reason, End::Failed(_)) {
+        executor.let_go_of_all().await;
+    }
     end(reason, &log, &mut links, &publisher, (shutdown, snmp)).await
 }
-
-const GUARD_ENDED: &str = "its guard ended, and an agent without one must not go on";
 
 /// How long the death of a guard that was killed takes.
 const DEATH: Duration = Duration::from_millis(100);
@@ -375,7 +375,7 @@ impl Signals {
         if nix::unistd::getppid() == self.guard {
             End::Leave(control::Leave::default())
         } else {
-            End::Failed(GUARD_ENDED.into())
+            End::Orphaned
         }
     }
 
@@ -437,7 +437,9 @@ fn start_runner(
 enum End {
     /// It was asked to; the cluster is told.
     Leave(control::Leave),
-    /// It cannot go on; the guard starts it again.
+    /// Its guard is gone, and with it every lease.
+    Orphaned,
+    /// It cannot go on; the guard starts it again, and what runs here is adopted then.
     Failed(String),
 }
 
@@ -461,6 +463,7 @@ async fn end(
     }
     match reason {
         End::Leave(_) => Ok(()),
+        End::Orphaned => bail!("its guard ended, and an agent without one must not go on."),
         End::Failed(why) => bail!("{why}."),
     }
 }

@@ -18,56 +18,97 @@ enum Way {
     Open { token: u64, epoch: u64 },
     /// Something that may change.
     Wait(String),
+    /// It is not for this node any more: the cluster brings it elsewhere.
+    Elsewhere(String),
     /// It is not for this node.
     Closed(String),
 }
 
+/// What became of an attempt.
+enum Begun {
+    /// Everything runs.
+    Online,
+    /// The guard does not hold it: it is in another epoch, or its lease is over.
+    Refused(String),
+    /// The lease ended meanwhile; what was started has to go.
+    Lost,
+    /// A resource cannot be started here.
+    Failed(String),
+}
+
+/// The pause before the guard is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+
 impl Worker {
-    /// Starts the group here, once the cluster lets it.
+    /// Starts the group here, once the cluster lets it. A lease that is lost meanwhile takes back what
+    /// was started, and the leave with it; then another one is waited for.
     pub(super) async fn acquire(&mut self, lines: &Lines) -> Result<Said, Stop> {
-        let (token, epoch) = self.leave(lines).await?;
-        let Some(wanted) = self.defined() else {
-            return Err(Stop::failed(format!("there is no group {}", self.group)));
-        };
-        if let Some(held) = self.held.clone().filter(|held| held.token == token) {
-            return self.change(held, wanted, lines).await;
-        }
-        let held = Held { token, epoch, resources: wanted };
-        if let Err(why) = self.hold(Some(held.clone())).await {
-            self.hold(None).await.ok();
-            return Err(Stop::failed(format!("{} is not acquired: {why}", self.group)));
-        }
-        let started = {
-            let start = self.start(&held, &held.resources, lines);
-            tokio::select! {
-                started = start => started,
-                () = self.lost() => Err("the lease was lost".to_owned()),
+        let limit = self.shared.state().definition.manager.command_timeout_ms;
+        // A little less than the script has, so that it is told why instead of being killed.
+        let deadline = Instant::now() + millis(limit - limit / 10);
+        loop {
+            let (token, epoch) = self.leave(deadline, lines).await?;
+            let Some(wanted) = self.defined() else {
+                return Err(Stop::failed(format!("there is no group {}", self.group)));
+            };
+            if let Some(held) = self.held.clone().filter(|held| held.token == token) {
+                return self.change(held, wanted, lines).await;
             }
+            let held = Held { token, epoch, resources: wanted };
+            // Nothing is held yet, so nothing was lost before.
+            self.losses = self.shared.lease.borrow().losses;
+            match self.begin(&held, lines).await {
+                Begun::Online => {
+                    self.reporter.progress(token, Some(GroupState::Online), Vec::new());
+                    self.reported().await;
+                    return Ok(format!("{} is online", self.group));
+                }
+                Begun::Failed(why) => return Err(self.could_not(held, why, lines).await),
+                Begun::Lost => {
+                    lines.tell(format!("{}: the lease was lost", self.group));
+                    self.losses = self.shared.lease.borrow().losses;
+                    self.lose("its lease was over").await;
+                }
+                Begun::Refused(why) => {
+                    lines.tell(format!("{}: waits: {why}", self.group));
+                    self.hold(None).await.ok();
+                    tokio::time::sleep(ASK_AGAIN).await;
+                    if Instant::now() >= deadline {
+                        return Err(Stop::failed(format!("{} is not acquired: {why}", self.group)));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells the guard, and starts everything.
+    async fn begin(&mut self, held: &Held, lines: &Lines) -> Begun {
+        if let Err(why) = self.hold(Some(held.clone())).await {
+            return Begun::Refused(why);
+        }
+        let started = tokio::select! {
+            started = self.start(held, &held.resources, lines) => started,
+            () = self.lost() => return Begun::Lost,
         };
         match started {
-            Ok(()) => {
-                self.reporter.progress(token, Some(GroupState::Online), Vec::new());
-                self.reported().await;
-                Ok(format!("{} is online", self.group))
-            }
-            Err(why) => Err(self.could_not(held, why, lines).await),
+            Ok(()) => Begun::Online,
+            Err(_) if self.is_lost() || !self.shared.has_lease() => Begun::Lost,
+            Err(why) => Begun::Failed(why),
         }
     }
 
     /// Waits for the cluster's leave: an instance here that may be acquired, in a state that knows
     /// of the guard's present epoch, with a lease.
-    async fn leave(&self, lines: &Lines) -> Result<(u64, u64), Stop> {
+    async fn leave(&self, deadline: Instant, lines: &Lines) -> Result<(u64, u64), Stop> {
         let mut views = self.shared.publisher.views();
         let mut guard = self.shared.guard.subscribe();
-        let limit = self.shared.state().definition.manager.command_timeout_ms;
-        // A little less than the script has, so that it is told why instead of being killed.
-        let deadline = Instant::now() + millis(limit - limit / 10);
         let mut told = String::new();
         loop {
             let view = views.borrow_and_update().clone();
             guard.borrow_and_update();
             let why = match self.way(&view) {
                 Way::Open { token, epoch } => return Ok((token, epoch)),
+                Way::Elsewhere(why) => return Err(Stop::clean(why)),
                 Way::Closed(why) => return Err(Stop::failed(why)),
                 Way::Wait(why) => why,
             };
@@ -118,6 +159,9 @@ impl Worker {
             return Way::Closed(format!(
                 "no event in progress gives {group} to this node; vedette group move {group} does"
             ));
+        }
+        if state.groups.get(group).is_some_and(|group| group.avoid.contains(&self.shared.me)) {
+            return Way::Elsewhere(format!("{group} could not be acquired by this node before"));
         }
         let others = state.groups.get(group).map(|group| group.instances.keys());
         let others: Vec<String> =
