@@ -1,12 +1,14 @@
 //! Real guards, as processes of their own, that hear each other over loopback addresses.
 
+mod example;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use example::program;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use vedette_core::id::{ClusterId, NetworkNumber, NodeNumber, Session, StorageId};
@@ -56,22 +58,6 @@ fn configure(me: u16, nodes: u16, port: u16) -> Configure {
 struct Guard {
     directory: tempfile::TempDir,
     process: Child,
-}
-
-/// The helper program, next to the tests. It is built here, once: `cargo test --test guard` alone
-/// does not build examples.
-fn program() -> &'static Path {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let built = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--example", "guard"])
-            .args((!cfg!(debug_assertions)).then_some("--release"))
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .status();
-        assert!(built.is_ok_and(|status| status.success()), "cargo build --example guard");
-        let test = std::env::current_exe().expect("the path of this test");
-        test.ancestors().nth(2).expect("the target directory").join("examples").join("guard")
-    })
 }
 
 impl Guard {

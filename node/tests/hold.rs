@@ -1,6 +1,7 @@
 //! H24 (one owner): what a node holds, with and without its lease. Real guards in network namespaces of their own,
 //! real packets, real control groups. Needs root.
 
+mod example;
 mod hold_support;
 
 use hold_support::{Cable, Group, Guarded, SERVICE, SERVICE6, is_running, wait_for};

@@ -8,7 +8,6 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -235,21 +234,6 @@ impl Drop for Group {
     }
 }
 
-/// The example of a guard, built once: `cargo test --test hold` alone does not build examples.
-fn program() -> &'static Path {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let built = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--example", "guard"])
-            .args((!cfg!(debug_assertions)).then_some("--release"))
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .status();
-        assert!(built.is_ok_and(|status| status.success()), "cargo build --example guard");
-        let test = std::env::current_exe().expect("the path of this test");
-        test.ancestors().nth(2).expect("the target directory").join("examples").join("guard")
-    })
-}
-
 /// A watchdog that is a pipe.
 pub(crate) struct Pipe(std::cell::RefCell<(File, Vec<u8>)>);
 
@@ -293,7 +277,7 @@ impl Prepared {
 
     pub(crate) fn begin(self, cable: &Cable) -> Guarded {
         let namespace = File::open(format!("/run/netns/{}", cable.node)).expect("a namespace");
-        let mut command = Command::new(program());
+        let mut command = Command::new(crate::example::program());
         command.arg(self.directory.path()).stdin(Stdio::null());
         let enter = move || Ok(setns(&namespace, CloneFlags::CLONE_NEWNET)?);
         // SAFETY: one system call, nothing is allocated.

@@ -135,15 +135,18 @@ fn a_restart_in_place_is_counted() {
 
 /// A group that cannot be released is blocked; cleared, its release is tried again.
 #[test]
-fn a_failed_release_blocks() {
+fn a_failed_release_blocks_until_it_succeeds() {
     let mut fixture = Fixture::with_groups();
     fixture.group(GroupCommand::Move { group: "web".into(), to: None });
     begin(&mut fixture);
     progress(&mut fixture, "web", N1, GroupState::Error);
     let blocked = fixture.state.groups["web"].blocked.clone().unwrap();
     assert_eq!(blocked.why, "it could not be released on n1");
-    fixture.run_events();
     assert_eq!(fixture.state.groups["web"].state(), GroupState::Error);
+    // The node released it after all: nothing stands in its way any more.
+    fixture.run_events();
+    assert_eq!(fixture.state.groups["web"].state(), GroupState::Online);
+    assert_ne!(owner(&fixture, "web"), Some(N1));
 }
 
 /// Where fencing is configured, a node that cannot release is fenced, and that is evidence.
