@@ -66,7 +66,7 @@ pub enum Bug {
     ReturnIgnored,
     /// A node whose lease is over goes on as if it had one.
     LeaseIgnored,
-    /// A node that had let go acts on what its old state says.
+    /// A node whose lease was over for a while goes on with what it had before.
     EpochIgnored,
     /// A director takes a node's groups away as soon as it is DOWN.
     TakeoverAtOnce,
