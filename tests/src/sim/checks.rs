@@ -107,7 +107,12 @@ impl World {
         {
             self.check_continuity(director);
         }
-        if let (true, Command::Office { continuity: true, .. }) = (took_effect, &entry.command) {
+        // The word of an earlier director, committed by a later one, was true when it was given; the
+        // later one's own follows.
+        if let (true, Command::Office { term, continuity: true, .. }) =
+            (took_effect, &entry.command)
+            && self.log.leader.is_some_and(|(_, led)| led == *term)
+        {
             self.check_blackout();
         }
         self.note_that_it_runs();
