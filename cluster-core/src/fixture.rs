@@ -193,6 +193,7 @@ impl Fixture {
             sequence: 1_000,
             self_suspect: false,
             lease: true,
+            epoch: 1,
             released: false,
             continuity: true,
             agent: AgentStatus::Running,
@@ -243,13 +244,7 @@ fn all_up(size: u16) -> Vec<Change> {
 
 fn peer_view(peer: NodeNumber, up: bool) -> PeerView {
     let agent = if up { AgentStatus::Running } else { AgentStatus::Unknown };
-    PeerView {
-        peer,
-        session: Some(Session(u64::from(peer.0))),
-        agent,
-        leaving: false,
-        released: false,
-    }
+    PeerView { peer, session: Some(Session(u64::from(peer.0))), agent, leaving: false, epoch: 0 }
 }
 
 fn link_view(peer: NodeNumber, network: NetworkNumber, up: bool) -> LinkView {

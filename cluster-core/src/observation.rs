@@ -42,9 +42,10 @@ pub struct PeerView {
     pub agent: AgentStatus,
     /// The peer said that it is leaving.
     pub leaving: bool,
-    /// The peer's guard says that it let go of everything when its lease ended.
+    /// The epoch of the peer's guard, which grows each time that let go of everything; 0 if it said
+    /// nothing yet.
     #[serde(default)]
-    pub released: bool,
+    pub epoch: u64,
 }
 
 /// What one node knows of its own interface on one network.
@@ -71,6 +72,9 @@ pub struct Report {
     pub self_suspect: bool,
     /// The observer holds its lease: a director with a majority behind it heard it lately.
     pub lease: bool,
+    /// The epoch of the observer's guard.
+    #[serde(default)]
+    pub epoch: u64,
     /// The observer's guard let go of everything when its lease ended, and took nothing since.
     #[serde(default)]
     pub released: bool,

@@ -5,6 +5,11 @@
 //! heard a node last; what that node asked for, it asked before. So at
 //! `max(elected, last heard) + lease × (1 + drift) + release_max` nothing of the node is active any
 //! more, if the kernel or a watchdog stands behind the release ([`Backing`]).
+//!
+//! A node that is still heard can say it itself. Its guard counts *epochs*: a new one begins when
+//! everything of the one before was let go of, and every beat carries it. An instance belongs to the
+//! epoch that its node last presented ([`crate::event::Member::epoch`]); a later one in a beat, however
+//! old that beat is, shows that the instance is gone. A flag could not: it may be older than a grant.
 
 use std::time::Duration;
 
@@ -38,6 +43,11 @@ pub enum LetGo {
         /// What stands behind the release.
         backing: Backing,
     },
+    /// Its guard's beats are of a later epoch than what it holds.
+    Epoch {
+        /// The later one.
+        epoch: u64,
+    },
     /// A fence agent confirmed that it is off.
     Fenced {
         /// The agent.
@@ -59,6 +69,7 @@ impl LetGo {
                     "its lease is over: not heard for {silent_ms} ms, release kept by its {backing}"
                 )
             }
+            Self::Epoch { .. } => "its guard let go of everything when its lease ended".into(),
             Self::Fenced { agent, by } => format!("fenced by {agent}, called by node {by}"),
             Self::Confirmed => "an administrator confirmed that it is off".into(),
         }

@@ -79,8 +79,13 @@ pub enum Input {
     },
     /// The state of an own interface.
     Interface(OwnInterface),
-    /// Whether this guard let go of everything when its lease ended, and holds nothing since.
-    Released(bool),
+    /// What this guard says of what it holds.
+    Epoch {
+        /// Grows each time everything was let go of.
+        epoch: u64,
+        /// Everything was let go of when the lease ended, and nothing was taken since.
+        released: bool,
+    },
     /// This node is leaving on purpose; say so now (spec A19).
     Leave,
 }
@@ -212,7 +217,7 @@ struct Known {
     session: Option<Session>,
     agent: AgentStatus,
     leaving: bool,
-    released: bool,
+    epoch: u64,
     /// The peer's clock when it said so; of two networks the later word counts.
     said_us: u64,
     /// No high-priority link to it is up, so low ones beat at the full rate.
@@ -222,8 +227,7 @@ struct Known {
 impl Known {
     fn new(peer: Peer) -> Self {
         let (agent, session) = (AgentStatus::Unknown, None);
-        let (leaving, released) = (false, false);
-        Self { peer, session, agent, leaving, released, said_us: 0, promoted: true }
+        Self { peer, session, agent, leaving: false, epoch: 0, said_us: 0, promoted: true }
     }
 
     /// Takes what a fresh beat says of its node. Returns whether that is news.
@@ -232,11 +236,11 @@ impl Known {
         if !new_run && beat.sent_us < self.said_us {
             return false;
         }
-        let before = (self.session, self.agent, self.leaving, self.released);
+        let before = (self.session, self.agent, self.leaving, self.epoch);
         (self.session, self.said_us) = (Some(beat.session), beat.sent_us);
         (self.agent, self.leaving) = (beat.agent, beat.flags.leaving);
-        self.released = beat.flags.released;
-        before != (self.session, self.agent, self.leaving, self.released)
+        self.epoch = beat.epoch;
+        before != (self.session, self.agent, self.leaving, self.epoch)
     }
 }
 
@@ -246,6 +250,7 @@ struct Own {
     agent: AgentStatus,
     continuity: bool,
     leaving: bool,
+    epoch: u64,
     released: bool,
     granter: Granter,
 }
@@ -287,6 +292,7 @@ impl Topology {
             agent: AgentStatus::Down,
             continuity: false,
             leaving: false,
+            epoch: 0,
             released: false,
             granter: Granter::default(),
         };
@@ -344,9 +350,11 @@ impl Topology {
                 self.hear_agent(now, status, director, continuity, out);
             }
             Input::Interface(interface) => self.set_interface(interface),
-            Input::Released(released) => {
-                if std::mem::replace(&mut self.own.released, released) != released {
-                    self.news = true;
+            Input::Epoch { epoch, released } => {
+                let before = (self.own.epoch, self.own.released);
+                (self.own.epoch, self.own.released) = (epoch, released);
+                self.news |= before != (epoch, released);
+                if before.0 != epoch {
                     self.beat_all(now, out);
                 }
             }
@@ -403,6 +411,7 @@ impl Topology {
             sequence: self.reports,
             self_suspect: self.doubt.suspect,
             lease: self.lease.held(now),
+            epoch: self.own.epoch,
             released: self.own.released,
             continuity: self.own.continuity,
             agent: self.own.agent,
@@ -432,13 +441,7 @@ impl Topology {
         let peer = known.peer.number;
         let heard = self.links.iter().any(|l| l.peer == peer && l.inbound);
         let agent = if heard { known.agent } else { AgentStatus::Unknown };
-        PeerView {
-            peer,
-            session: known.session,
-            agent,
-            leaving: known.leaving,
-            released: known.released,
-        }
+        PeerView { peer, session: known.session, agent, leaving: known.leaving, epoch: known.epoch }
     }
 }
 
@@ -769,7 +772,6 @@ impl Topology {
             agent: self.own.agent,
             flags: Flags {
                 leaving: self.own.leaving,
-                released: self.own.released,
                 self_suspect: self.doubt.suspect,
                 hears_you: link.inbound,
                 half_rate,
@@ -779,6 +781,7 @@ impl Topology {
             seq: link.take_seq(),
             sent_us: now.as_micros(),
             director_term: self.own.granter.term(now, &self.config.timing),
+            epoch: self.own.epoch,
             echo,
         }
     }

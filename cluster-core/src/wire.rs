@@ -14,8 +14,8 @@
 //! ```text
 //!  0 magic "VDB"   3 version   4 cluster tag   12 source  14 destination  16 network
 //! 17 agent status 18 flags    19 zero          20 session 28 sequence     36 sent (µs)
-//! 44 director term
-//! 52 echo: session 60 sequence 68 sent (µs) 76 held (µs)                  84 seal (16 bytes)
+//! 44 director term           52 epoch
+//! 60 echo: session 68 sequence 76 sent (µs) 84 held (µs)                  92 seal (16 bytes)
 //! ```
 //!
 //! The seal says who wrote a packet, not when. When is what the [`Echo`] is for: a packet that
@@ -34,10 +34,10 @@ use crate::model::AgentStatus;
 pub const LEN: usize = SEALED + SEAL;
 
 /// The version of the layout; a packet of another one is refused as such.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 
 const MAGIC: [u8; 3] = *b"VDB";
-const SEALED: usize = 84;
+const SEALED: usize = 92;
 const SEAL: usize = 16;
 
 /// Sixty-four bits of the cluster's id: enough to tell clusters on one wire apart.
@@ -64,12 +64,10 @@ pub struct Flags {
     pub half_rate: bool,
     /// The sender watches the destination on this network and wants its beats.
     pub watching: bool,
-    /// The sender let go of everything when its lease ended, and holds nothing since.
-    pub released: bool,
 }
 
 impl Flags {
-    const ALL: u8 = 0b11_1111;
+    const ALL: u8 = 0b1_1111;
 
     fn bits(self) -> u8 {
         u8::from(self.leaving)
@@ -77,7 +75,6 @@ impl Flags {
             | u8::from(self.hears_you) << 2
             | u8::from(self.half_rate) << 3
             | u8::from(self.watching) << 4
-            | u8::from(self.released) << 5
     }
 
     fn from_bits(bits: u8) -> Option<Self> {
@@ -87,7 +84,6 @@ impl Flags {
             hears_you: bits & 4 != 0,
             half_rate: bits & 8 != 0,
             watching: bits & 16 != 0,
-            released: bits & 32 != 0,
         })
     }
 }
@@ -127,6 +123,9 @@ pub struct Beat {
     /// The term of the sender's office if its agent is director and a majority confirmed that
     /// lately; otherwise 0. Together with the echo it grants a lease (see [`crate::lease`]).
     pub director_term: u64,
+    /// The sender's epoch: it grows each time the sender has let go of everything (see
+    /// [`crate::takeover`]).
+    pub epoch: u64,
     /// What the sender last got from the destination.
     pub echo: Echo,
 }
@@ -219,6 +218,7 @@ impl Codec {
             beat.seq,
             beat.sent_us,
             beat.director_term,
+            beat.epoch,
             beat.echo.session.0,
             beat.echo.seq,
             beat.echo.sent_us,
@@ -311,6 +311,7 @@ impl Reader<'_> {
             seq: self.number(),
             sent_us: self.number(),
             director_term: self.number(),
+            epoch: self.number(),
             echo: Echo {
                 session: Session(self.number()),
                 seq: self.number(),
@@ -350,6 +351,7 @@ mod tests {
             seq: 5,
             sent_us: 1_000_000,
             director_term: 3,
+            epoch: 8,
             echo: Echo { session: Session(78), seq: 4, sent_us: 900_000, held_us: 50 },
         }
     }
@@ -360,7 +362,7 @@ mod tests {
             network in any::<u8>(),
             status in 0..AgentStatus::ALL.len(),
             bits in 0..=Flags::ALL,
-            n in any::<[u64; 8]>(),
+            n in any::<[u64; 9]>(),
         ) -> Beat {
             Beat {
                 source: NodeNumber(source),
@@ -368,7 +370,7 @@ mod tests {
                 network: NetworkNumber(network),
                 agent: AgentStatus::ALL[status],
                 flags: Flags::from_bits(bits).unwrap(),
-                session: Session(n[0]), seq: n[1], sent_us: n[2], director_term: n[3],
+                session: Session(n[0]), seq: n[1], sent_us: n[2], director_term: n[3], epoch: n[8],
                 echo: Echo { session: Session(n[4]), seq: n[5], sent_us: n[6], held_us: n[7] },
             }
         }
@@ -426,7 +428,7 @@ mod tests {
 
     #[test]
     fn well_sealed_nonsense_is_malformed() {
-        for (at, value) in [(15, 0), (17, 0), (17, 99), (18, 0x40), (19, 1)] {
+        for (at, value) in [(15, 0), (17, 0), (17, 99), (18, 0x20), (19, 1)] {
             let mut packet = codec().encode(&beat(), &ENDS);
             packet[at] = value;
             if at == 15 {

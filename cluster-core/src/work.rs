@@ -7,8 +7,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Fencing, Running, Stage};
-use crate::group::GroupState;
+use crate::group::{Group, GroupState, Instance, Policy};
 use crate::id::NodeNumber;
+use crate::model::HostStatus;
 use crate::state::ClusterState;
 
 /// Something that a node has to do.
@@ -105,4 +106,152 @@ fn fencing(state: &ClusterState, me: NodeNumber) -> impl Iterator<Item = Task> {
     state.manager.fencing.iter().filter_map(move |(node, fencing)| {
         Some(fencing).filter(mine).map(|f| Task::Fence { node: *node, attempt: f.attempt })
     })
+}
+
+/// What stands between a node and a group that a script wants to acquire there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Nothing: the node has the cluster's leave, under this token.
+    Open {
+        /// The instance's token.
+        token: u64,
+    },
+    /// Something that may change.
+    Wait(String),
+    /// The event goes on without it: the cluster brings the group elsewhere, or leaves it where it is.
+    Elsewhere(String),
+    /// It is not for this node.
+    Closed(String),
+}
+
+/// Whether `me` may acquire `group` now, has to wait, or waits in vain.
+pub fn way(state: &ClusterState, group: &str, me: NodeNumber) -> Way {
+    let known = state.groups.get(group);
+    if let Some(instance) = known.and_then(|known| known.instances.get(&me)) {
+        return match instance.state {
+            GroupState::Releasing | GroupState::Error => {
+                Way::Closed(format!("{group} is {} on this node", instance.state))
+            }
+            _ => Way::Open { token: instance.token },
+        };
+    }
+    let planned = state.manager.current.as_ref().filter(|running| {
+        running.stage != Stage::Voting && running.plan.acquires(me).any(|name| name == group)
+    });
+    let Some(running) = planned else {
+        return Way::Closed(format!(
+            "no event in progress gives {group} to this node; vedette group move {group} does"
+        ));
+    };
+    if known.is_some_and(|known| known.avoid.contains(&me)) {
+        return Way::Elsewhere(format!("{group} could not be acquired by this node before"));
+    }
+    if let Some(why) = known.and_then(|known| in_vain(state, running, group, known)) {
+        return Way::Elsewhere(why);
+    }
+    let others = known.into_iter().flat_map(|known| known.instances.keys());
+    let others: Vec<String> = others.map(|node| state.node_name(*node)).collect();
+    Way::Wait(match others.as_slice() {
+        [] => "the cluster has not given it to this node yet".into(),
+        names => format!("{} has not let go of it yet", names.join(", ")),
+    })
+}
+
+/// Why nobody will let go of the group in this event, if that is so.
+fn in_vain(state: &ClusterState, running: &Running, name: &str, group: &Group) -> Option<String> {
+    if state.definition.group(name).is_some_and(|def| def.policy == Policy::Concurrent) {
+        return None;
+    }
+    group.instances.iter().find_map(|(node, instance)| {
+        let why = keeps(state, running, *node, instance)?;
+        Some(format!("{} keeps {name}: {why}", state.node_name(*node)))
+    })
+}
+
+/// Why a node that holds something will not let go of it while this phase lasts. A node that is away
+/// is evicted when that is certain; one that is there does it in a command of this phase.
+fn keeps(
+    state: &ClusterState,
+    running: &Running,
+    node: NodeNumber,
+    instance: &Instance,
+) -> Option<String> {
+    let there = state.nodes.get(&node).is_some_and(|known| known.host == HostStatus::Up);
+    let busy = running.participants.contains(&node) && !running.arrived.contains(&node);
+    match instance.state {
+        GroupState::Unmanaged => Some("its manager was stopped by force".into()),
+        GroupState::Error if there && !state.definition.fencing.contains_key(&node) => {
+            Some("its release failed".into())
+        }
+        GroupState::Online if there && !busy => {
+            Some("nothing in this event releases it now".into())
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::Fixture;
+
+    const N1: NodeNumber = NodeNumber(1);
+    const N2: NodeNumber = NodeNumber(2);
+
+    /// An event that moves web from n1 to n2 and has come to n2's part.
+    fn moving(mut holder: impl FnMut(&mut ClusterState)) -> ClusterState {
+        let mut fixture = Fixture::failing_over();
+        let state = &mut fixture.state;
+        let running = state.manager.current.as_mut().expect("an event in progress");
+        running.participants = [N1, N2].into();
+        running.arrived = [N1].into();
+        if let Some(node) = state.nodes.get_mut(&N1) {
+            node.host = HostStatus::Up;
+        }
+        let web = state.groups.get_mut("web").expect("there is web");
+        web.instances.clear();
+        let since = crate::time::WallTime::default();
+        let resources = std::collections::BTreeMap::new();
+        web.instances
+            .insert(N1, Instance { state: GroupState::Online, token: 1, since, resources });
+        holder(state);
+        fixture.state
+    }
+
+    fn web(state: &mut ClusterState, to: GroupState) {
+        let web = state.groups.get_mut("web").expect("there is web");
+        web.instances.get_mut(&N1).expect("n1 has it").state = to;
+    }
+
+    #[test]
+    fn h25_who_waits_for_a_release_says_for_whose() {
+        let waits = moving(|state| web(state, GroupState::Releasing));
+        assert_eq!(way(&waits, "web", N2), Way::Wait("n1 has not let go of it yet".into()));
+    }
+
+    /// A holder that is there and has nothing left to do in this phase will not let go of it.
+    #[test]
+    fn h25_nobody_waits_in_vain() {
+        for how in [GroupState::Online, GroupState::Unmanaged, GroupState::Error] {
+            let keeps = moving(|state| web(state, how));
+            assert!(matches!(way(&keeps, "web", N2), Way::Elsewhere(_)), "{how}");
+        }
+        let busy = moving(|state| {
+            state.manager.current.as_mut().expect("an event").arrived.clear();
+        });
+        assert!(matches!(way(&busy, "web", N2), Way::Wait(_)), "its command may still release it");
+        let away = moving(|state| {
+            state.nodes.get_mut(&N1).expect("n1").host = HostStatus::Down;
+        });
+        assert!(
+            matches!(way(&away, "web", N2), Way::Wait(_)),
+            "it is evicted when that is certain"
+        );
+    }
+
+    #[test]
+    fn h25_only_what_an_event_gives_is_acquired() {
+        let state = Fixture::with_groups().state;
+        assert!(matches!(way(&state, "web", NodeNumber(9)), Way::Closed(_)));
+    }
 }

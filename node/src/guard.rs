@@ -204,9 +204,11 @@ fn inherit(config: &GuardConfig) -> Result<(hold::File, Inheritance), GuardError
         pending = Held::default();
         remove_gate(file.kept().gate.as_deref());
     }
-    // The wall clock makes it grow even if the file was lost.
+    // The wall clock makes it grow even if the file was lost. A new epoch says that nothing of the
+    // one before is left, so it waits until that is true.
     let wall = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-    let epoch = (file.kept().epoch + 1).max(wall.as_millis() as u64);
+    let next = (file.kept().epoch + 1).max(wall.as_millis() as u64);
+    let epoch = if pending.is_empty() { next } else { file.kept().epoch };
     let held = pending.clone();
     if let Err(error) = file.update(|kept| (kept.epoch, kept.held) = (epoch, held)) {
         tracing::error!(%error, "held.json in the state directory cannot be written. Make room");

@@ -160,6 +160,11 @@ impl Log {
         self.replica.transfer_leader(member).await
     }
 
+    /// Whether this member stands for election by itself. A transfer reaches it all the same.
+    pub fn may_lead(&self, may: bool) {
+        self.replica.may_lead(may);
+    }
+
     /// Takes a snapshot now instead of after some thousand entries; done when it is on disk.
     pub async fn snapshot_now(&self) -> Result<(), ServeError> {
         self.replica.snapshot_now().await

@@ -68,6 +68,8 @@ pub enum Bug {
     LeaseIgnored,
     /// A node whose lease was over for a while goes on with what it had before.
     EpochIgnored,
+    /// A guard says that it has let go before it has.
+    EpochTooEarly,
     /// A director takes a node's groups away as soon as it is DOWN.
     TakeoverAtOnce,
     /// A second node may have a group without anybody's evidence.
@@ -76,7 +78,7 @@ pub enum Bug {
 
 impl Bug {
     /// Every one.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::ReplayAccepted,
         Self::OneDirectionSuffices,
         Self::SuspectBelieved,
@@ -94,6 +96,7 @@ impl Bug {
         Self::ReturnIgnored,
         Self::LeaseIgnored,
         Self::EpochIgnored,
+        Self::EpochTooEarly,
         Self::TakeoverAtOnce,
         Self::EvidenceForged,
     ];

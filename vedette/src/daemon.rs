@@ -19,6 +19,7 @@ mod publisher;
 mod renew;
 mod runner;
 mod service;
+mod silence;
 mod standing;
 mod surfaces;
 mod surroundings;
@@ -452,7 +453,7 @@ async fn end(
 ) -> Result<()> {
     let (shutdown, snmp) = surfaces;
     if matches!(reason, End::Leave(_)) {
-        hand_over(log, publisher).await;
+        silence::hand_over(log, publisher).await;
         links.leave().await;
     }
     shutdown.send_replace(true);
@@ -465,25 +466,6 @@ async fn end(
         End::Leave(_) => Ok(()),
         End::Orphaned => bail!("its guard ended, and an agent without one must not go on."),
         End::Failed(why) => bail!("{why}."),
-    }
-}
-
-/// A director that leaves lets another voter lead first, so that nobody has to wait for an
-/// election.
-async fn hand_over(log: &Log, publisher: &Publisher) {
-    let leadership = log.leadership().borrow().clone();
-    if !leadership.me {
-        return;
-    }
-    let state = publisher.state();
-    let successor = state
-        .nodes_up()
-        .filter(|node| node.agent == vedette_core::model::AgentStatus::Running)
-        .map(|node| node.raft_id)
-        .find(|id| leadership.voters.contains(id) && Some(*id) != leadership.leader);
-    if let Some(successor) = successor {
-        let transfer = log.transfer_leader(successor);
-        let _ = tokio::time::timeout(Duration::from_secs(2), transfer).await;
     }
 }
 

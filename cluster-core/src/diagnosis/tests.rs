@@ -66,7 +66,7 @@ fn all_well(state: &ClusterState, observer: NodeNumber) -> Received {
         session: Some(Session(u64::from(peer.0))),
         agent: AgentStatus::Running,
         leaving: false,
-        released: false,
+        epoch: 0,
     };
     let own =
         |network: &NetworkNumber| OwnInterface { network: *network, usable: true, probe: None };
@@ -76,6 +76,7 @@ fn all_well(state: &ClusterState, observer: NodeNumber) -> Received {
         sequence: 1,
         self_suspect: false,
         lease: true,
+        epoch: 1,
         released: false,
         continuity: true,
         agent: AgentStatus::Running,

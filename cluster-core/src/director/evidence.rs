@@ -10,7 +10,10 @@
 //! show that the lease was over *by then*. A node that is heard later is granted a new lease, in a
 //! new epoch, in which it holds nothing of before.
 //!
-//! Nothing is concluded
+//! A node that is heard though it cannot be reached says itself that it has let go: by the epoch in
+//! its beats ([`crate::takeover`]), whoever heard them.
+//!
+//! From silence nothing is concluded
 //! - from a report that is old, or whose guard doubts itself;
 //! - within a moment ([`held_up`]) after this director was held up itself: what it was not told
 //!   meanwhile waits to be read. For the same reason a report counts as that much older than it
@@ -98,7 +101,7 @@ fn held_up(timing: &Timing) -> Duration {
 }
 
 /// When a lease is certainly over, the release not counted.
-const fn lease_over(timing: &Timing) -> Duration {
+const fn lease_lasts(timing: &Timing) -> Duration {
     Duration::from_millis(timing.lease_ms + timing.lease_ms / 100 + 1)
 }
 
@@ -142,14 +145,36 @@ impl Director {
 
     /// Leases that are over, or will be if nothing is heard.
     pub(super) fn evictions(&self, now: Instant, office: Office) -> Vec<Due> {
-        let leased = self.holders_away().into_iter().filter(|node| self.lease_suffices(*node));
-        leased.filter_map(|node| self.eviction(now, office, node)).collect()
+        let away = self.holders_away().into_iter();
+        away.filter_map(|node| self.eviction(now, office, node)).collect()
     }
 
     fn eviction(&self, now: Instant, office: Office, node: NodeNumber) -> Option<Due> {
+        match self.later_epoch(node) {
+            Some(epoch) => Some(evict(node, LetGo::Epoch { epoch }, now)),
+            None => self.lease_over(now, office, node),
+        }
+    }
+
+    /// The epoch of which a node that cannot be reached was heard, if it is a later one than that of
+    /// what it holds.
+    fn later_epoch(&self, node: NodeNumber) -> Option<u64> {
+        if self.state.definition.manager.fence_always {
+            return None;
+        }
+        let known = self.state.manager.members.get(&node)?.epoch;
+        let views = self.arrivals.values().flat_map(|arrival| &arrival.report.peers);
+        let heard = views.filter(|view| view.peer == node).map(|view| view.epoch).max()?;
+        (heard > known).then_some(heard)
+    }
+
+    fn lease_over(&self, now: Instant, office: Office, node: NodeNumber) -> Option<Due> {
+        if !self.lease_suffices(node) {
+            return None;
+        }
         let silence = self.silence(now, office, node)?;
         let timing = self.caution.slowest(now, self.timing());
-        let over = silence.heard + lease_over(&timing);
+        let over = silence.heard + lease_lasts(&timing);
         let at = silence.heard + let_go_after(&timing);
         // The report that shows it has not come yet; it is looked at when it does, or at a tick.
         if silence.known < over && at <= now {
@@ -157,8 +182,7 @@ impl Director {
         }
         let silent_ms = u64::try_from((now - silence.heard).as_millis()).unwrap_or(u64::MAX);
         let evidence = LetGo::LeaseOver { silent_ms, backing: self.backing(node) };
-        let command = Command::Group(GroupCommand::Evict { node, evidence });
-        Some(Due { duty: Duty::Evict(node), command, at })
+        Some(evict(node, evidence, at))
     }
 
     /// What this node's own guard says about another's silence.
@@ -183,7 +207,9 @@ impl Director {
             return dues;
         }
         for node in self.holders_away() {
-            if let Some(why) = self.lease_is_no_help(now, office, node) {
+            if let Some(why) = self.lease_is_no_help(now, office, node)
+                && self.later_epoch(node).is_none()
+            {
                 dues.extend(self.fence_or_wait(now, office, node, &why));
             }
         }
@@ -297,6 +323,11 @@ impl Director {
         let command = Command::Group(GroupCommand::Waits { node, why });
         Due { duty: Duty::Waits(node, incident), command, at: now }
     }
+}
+
+fn evict(node: NodeNumber, evidence: LetGo, at: Instant) -> Due {
+    let command = Command::Group(GroupCommand::Evict { node, evidence });
+    Due { duty: Duty::Evict(node), command, at }
 }
 
 /// How long to wait after a failed attempt.

@@ -122,23 +122,24 @@ fn a_paused_node_doubts_itself() {
     assert!(!world.report(1).self_suspect, "it was punctual for a while");
 }
 
-/// What a guard says of its release is known to its peers one packet later.
+/// The epoch of a guard, which says that it has let go, is known to its peers one packet later.
 #[test]
-fn a_release_is_visible_at_the_peers_at_once() {
+fn a_new_epoch_is_visible_at_the_peers_at_once() {
     let mut world = World::new(3, HIGH);
     world.run(ms(2_050));
     let said = world.now();
-    world.input(1, Input::Released(true));
+    world.input(1, Input::Epoch { epoch: 7, released: true });
     world.run(ms(1));
     for peer in [2, 3] {
-        assert!(world.peer(peer, 1).unwrap().released);
-        assert!(!world.peer(peer, 5 - peer).unwrap().released);
+        assert_eq!(world.peer(peer, 1).unwrap().epoch, 7);
+        assert_eq!(world.peer(peer, 5 - peer).unwrap().epoch, 0);
         assert!(!world.reports_since(peer, said).is_empty(), "reported without being asked");
     }
     assert!(world.report(1).released);
-    world.input(1, Input::Released(false));
+    world.input(1, Input::Epoch { epoch: 7, released: false });
     world.run(ms(1));
-    assert!(!world.peer(2, 1).unwrap().released && !world.report(1).released);
+    assert!(!world.report(1).released);
+    assert_eq!((world.report(1).epoch, world.peer(2, 1).unwrap().epoch), (7, 7));
 }
 
 #[test]

@@ -41,8 +41,11 @@ pub(super) enum Command {
         continuity: bool,
     },
     Probed(NetworkNumber, Option<bool>),
-    /// Everything was let go of, or not any more.
-    Released(bool),
+    /// What the keeper says of what is held.
+    Epoch {
+        epoch: u64,
+        released: bool,
+    },
     /// An agent is there and listens.
     Listener(SyncSender<Notice>),
     /// The agent is gone.
@@ -93,7 +96,8 @@ struct Beating {
     /// On the clock that also counts while the machine is suspended.
     started_us: u64,
     lease: Arc<LeaseCell>,
-    released: bool,
+    /// Of the keeper, and whether everything was let go of since anything was taken.
+    epoch: (u64, bool),
     session: Session,
     commands: Receiver<Command>,
     waker: Arc<Waker>,
@@ -156,7 +160,7 @@ impl Beating {
         Self {
             started_us: sys::boot_time_us(),
             lease,
-            released: false,
+            epoch: (0, false),
             session,
             commands,
             waker,
@@ -250,9 +254,9 @@ impl Beating {
                 self.counted = Rejected::default();
             }
             Command::Probed(network, answer) => self.set_probe(now, network, answer),
-            Command::Released(released) => {
-                self.released = released;
-                self.step(now, Input::Released(released));
+            Command::Epoch { epoch, released } => {
+                self.epoch = (epoch, released);
+                self.step(now, Input::Epoch { epoch, released });
             }
             Command::Leave => self.step(now, Input::Leave),
             Command::Stop => {}
@@ -289,7 +293,8 @@ impl Beating {
                 let storages = storages(&configure);
                 self.cluster = Some(Cluster { configure, codec, storages, topology });
                 self.step(now, self.own.clone());
-                self.step(now, Input::Released(self.released));
+                let (epoch, released) = self.epoch;
+                self.step(now, Input::Epoch { epoch, released });
             }
         }
         for at in 0..self.nets.nets.len() {

@@ -202,6 +202,7 @@ impl Keeping {
         if let Err(error) = sys::nearly_real_time() {
             tracing::debug!(%error, "the keeper runs without real-time priority");
         }
+        self.set_released(false);
         loop {
             let mut fds = [sys::readable(&self.cell.waker)];
             sys::wait(&mut fds, self.time_left());
@@ -293,7 +294,7 @@ impl Keeping {
 
     fn set_released(&mut self, released: bool) {
         self.released = released;
-        self.heart.tell(Command::Released(released));
+        self.heart.tell(Command::Epoch { epoch: self.epoch, released });
     }
 
     fn obey(&mut self, task: Task) {

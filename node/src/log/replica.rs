@@ -322,6 +322,11 @@ impl<R: AsyncRuntime> Replica<R> {
             .map_err(|_| MembershipError::Unknown)
     }
 
+    /// Whether this member stands for election by itself.
+    pub fn may_lead(&self, may: bool) {
+        self.raft.runtime_config().elect(may);
+    }
+
     /// Takes a snapshot of what is applied now.
     pub async fn snapshot_now(&self) -> Result<(), ServeError> {
         let stopped = |why: String| ServeError::Stopped(why);

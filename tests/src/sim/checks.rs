@@ -226,7 +226,8 @@ impl World {
     /// Who can vouch, to this director, that a node was there and reachable all the time.
     fn voucher(&self, node: usize, director: usize, span: u64) -> Option<usize> {
         let guard = self.machines[node].guard.as_ref().filter(|guard| !guard.paused)?;
-        if !self.long_ago(guard.steady_since, span)
+        if self.machines[node].config.peers.is_empty()
+            || !self.long_ago(guard.steady_since, span)
             || !self.long_ago(self.machines[director].testifies_since(), span)
         {
             return None;

@@ -39,6 +39,7 @@ impl World {
             wake: u64::MAX,
             steady_since: now,
             started: now,
+            epoch: 0,
             continuity: false,
         });
         // What an earlier guard left behind is released before anything is said.
@@ -149,8 +150,12 @@ impl World {
         act: impl FnOnce(&mut Topology, Instant, &mut Vec<Output>),
     ) {
         let clock = self.machines[node].clock(self.now);
+        let epoch = self.said_epoch(node);
         let Some(guard) = self.machines[node].guard.as_mut() else { return };
         let mut out = Vec::new();
+        if std::mem::replace(&mut guard.epoch, epoch) != epoch {
+            guard.topology.handle(clock, Input::Epoch { epoch, released: false }, &mut out);
+        }
         act(&mut guard.topology, clock, &mut out);
         let mut report = false;
         for output in out {
@@ -166,6 +171,13 @@ impl World {
         if !self.machines[node].works.on.is_empty() {
             self.renew_gate(node);
         }
+    }
+
+    /// What its guard knows of a node's epoch.
+    fn said_epoch(&self, node: usize) -> u64 {
+        let works = &self.machines[node].works;
+        let early = self.bug == Some(Bug::EpochTooEarly) && !works.on.is_empty();
+        works.epoch + u64::from(early)
     }
 
     fn wake_guard(&mut self, node: usize) {
@@ -269,10 +281,20 @@ impl World {
 
     /// The committed members or timers changed: the guard goes on with the new ones.
     pub(super) fn reconfigure_guard(&mut self, node: usize) {
+        let now = self.now;
         let machine = &mut self.machines[node];
-        let Some(guard) = machine.guard.as_ref().filter(|guard| !guard.paused) else { return };
-        let config = machine.wanted_config(guard.session);
+        let Some(session) =
+            machine.guard.as_ref().filter(|guard| !guard.paused).map(|guard| guard.session)
+        else {
+            return;
+        };
+        let config = machine.wanted_config(session);
         if config != machine.config {
+            // Who has just been told who the others are was nobody's peer before.
+            let first = machine.config.peers.is_empty();
+            if let Some(guard) = machine.guard.as_mut().filter(|_| first) {
+                guard.steady_since = now;
+            }
             machine.config = config.clone();
             self.guard_step(node, |topology, now, out| topology.reconfigure(now, config, out));
         }

@@ -29,6 +29,8 @@ pub(super) struct Guard {
     pub(super) steady_since: u64,
     /// When it was started.
     pub(super) started: u64,
+    /// The epoch that its beats carry.
+    pub(super) epoch: u64,
     /// Whether its agent took part in the seeded cluster; outlives the agent.
     pub(super) continuity: bool,
 }

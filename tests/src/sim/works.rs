@@ -15,7 +15,7 @@ use vedette_core::group::{GroupState, Policy, ResourceState};
 use vedette_core::id::{CommandId, Session};
 use vedette_core::model::{AgentStatus, RunOutcome};
 use vedette_core::takeover::Backing;
-use vedette_core::work::{self, Task};
+use vedette_core::work::{self, Task, Way};
 
 use super::Bug;
 use super::world::{Event, MS, World, index_of};
@@ -316,6 +316,9 @@ impl World {
             Some(i) if i.state == GroupState::Acquiring => i.token,
             Some(i) if i.state == GroupState::Online => return Some(false),
             _ if now - began > TURN => return Some(false),
+            _ if !matches!(work::way(&machine.state, group, me), Way::Wait(_)) => {
+                return Some(false);
+            }
             _ => return None,
         };
         let known = machine.state.manager.members.get(&me);

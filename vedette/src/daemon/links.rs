@@ -108,6 +108,8 @@ pub(crate) async fn start(means: Means) -> Result<Links> {
     let (reports, latest) = watch::channel(None);
     let means = Arc::new(means);
     tokio::spawn(listen(notices, reports, gone_sender, means.executor.clone()));
+    let (log, publisher) = (means.log.clone(), means.publisher.clone());
+    tokio::spawn(super::silence::watch_guard(log, publisher, latest.clone()));
     tokio::spawn(report(means.clone(), latest.clone()));
     tokio::spawn(tell(means, orders.clone(), latest));
     Ok(Links { orders, watch, gone })

@@ -156,7 +156,7 @@ mod tests {
             session: None,
             agent: AgentStatus::Unknown,
             leaving: false,
-            released: false,
+            epoch: 0,
         };
         Report {
             observer: NodeNumber(1),
@@ -164,6 +164,7 @@ mod tests {
             sequence: 1,
             self_suspect: false,
             lease,
+            epoch: 1,
             released: false,
             continuity: false,
             agent: AgentStatus::Running,

@@ -14,8 +14,8 @@ use crate::event::{Event, Fencing, ManagerState, Member, Running, Stage, Trigger
 use crate::fixture::Fixture;
 use crate::group::{Group, GroupState, Instance};
 use crate::id::{NetworkNumber, NodeNumber, Session};
-use crate::model::{HostStatus, Timing};
-use crate::observation::{LinkView, Report};
+use crate::model::{AgentStatus, HostStatus, Timing};
+use crate::observation::{LinkView, PeerView, Report};
 use crate::placement::Plan;
 use crate::rules::Program;
 use crate::state::{ClusterState, Outcome};
@@ -39,6 +39,8 @@ struct World {
     heard: BTreeMap<NodeNumber, u64>,
     /// Whether the guard doubts itself, and whether its reports arrive.
     suspect: bool,
+    /// The epoch in the beats of DEAD; what it holds is of the first.
+    epoch: u64,
     reports: bool,
     answers: bool,
     /// What was proposed on entering office.
@@ -110,6 +112,7 @@ fn world(state: ClusterState) -> World {
         sequence: 0,
         heard: BTreeMap::from([(NodeNumber(2), 10_000), (DEAD, 10_000)]),
         suspect: false,
+        epoch: 1,
         reports: true,
         answers: true,
         first: Vec::new(),
@@ -146,14 +149,21 @@ impl World {
             sequence: self.sequence,
             self_suspect: self.suspect,
             lease: true,
+            epoch: 1,
             released: false,
             continuity: true,
-            agent: crate::model::AgentStatus::Running,
-            peers: Vec::new(),
+            agent: AgentStatus::Running,
+            peers: vec![self.said()],
             links: self.heard.iter().map(link).collect(),
             interfaces: Vec::new(),
         };
         self.tell(Input::Report(Arc::new(report)))
+    }
+
+    /// What the guard heard DEAD say of itself.
+    fn said(&self) -> PeerView {
+        let (session, agent) = (Some(Session(3)), AgentStatus::Unknown);
+        PeerView { peer: DEAD, session, agent, leaving: false, epoch: self.epoch }
     }
 
     /// Tells the director something, and answers what it proposes about managers and groups.
@@ -279,6 +289,36 @@ fn the_evidence_says_how_long_and_what_stands_behind_it() {
     let (at, evidence) = evidence.expect("an eviction");
     let silent_ms = at - 10_000;
     assert_eq!(*evidence, LetGo::LeaseOver { silent_ms, backing: Backing::Kernel });
+}
+
+/// A node that hears nobody, though it is heard, has let go when its beats are of a later epoch; not
+/// before, and whatever stands behind its release.
+#[test]
+fn a_later_epoch_in_a_beat_is_evidence() {
+    for (backed, epoch) in [(Backing::Kernel, 2), (Backing::None, 9)] {
+        let mut state = takeover();
+        set_host(&mut state, DEAD, HostStatus::Disconnected);
+        backing(&mut state, DEAD, backed);
+        let mut world = world(state);
+        while world.now < 20_000 {
+            world.heard.insert(DEAD, world.now);
+            assert_eq!(world.evicted(world.now + 1), None, "it is heard, and of the same epoch");
+        }
+        world.epoch = epoch;
+        let proposed = world.report();
+        let evidence = LetGo::Epoch { epoch };
+        let evict = Command::Group(GroupCommand::Evict { node: DEAD, evidence });
+        assert!(proposed.contains(&evict), "{proposed:?}");
+    }
+}
+
+#[test]
+fn who_demands_fencing_believes_no_epoch() {
+    let mut state = takeover();
+    state.definition.manager.fence_always = true;
+    let mut world = world(state);
+    world.epoch = 2;
+    assert_eq!(world.evicted(20_000), None);
 }
 
 /// A report that is old proves nothing, however silent the node was in it.

@@ -23,16 +23,17 @@ impl ClusterState {
         node: NodeNumber,
         evidence: &LetGo,
     ) -> bool {
-        let lease = matches!(evidence, LetGo::LeaseOver { .. });
-        if lease && self.is_up(node) {
+        if !self.is_evidence(node, evidence) {
             return false;
         }
+        // What a forced stop left running knows no lease.
+        let all = matches!(evidence, LetGo::Fenced { .. } | LetGo::Confirmed);
         let ended: Vec<String> = self
             .groups
             .iter()
             .filter(|(_, group)| {
                 let instance = group.instances.get(&node);
-                instance.is_some_and(|i| !(lease && i.state == GroupState::Unmanaged))
+                instance.is_some_and(|i| all || i.state != GroupState::Unmanaged)
             })
             .map(|(name, _)| name.clone())
             .collect();
@@ -52,6 +53,18 @@ impl ClusterState {
         let happening = self.in_event(happening.because(words), Some(node), None);
         self.record(entry, happening);
         true
+    }
+
+    /// Whether it still says what it said when it was proposed: meanwhile the node may have come back
+    /// and taken something in a new epoch.
+    fn is_evidence(&self, node: NodeNumber, evidence: &LetGo) -> bool {
+        match evidence {
+            LetGo::LeaseOver { .. } => !self.is_up(node),
+            LetGo::Epoch { epoch } => {
+                self.manager.members.get(&node).is_some_and(|member| member.epoch < *epoch)
+            }
+            LetGo::Released | LetGo::Fenced { .. } | LetGo::Confirmed => true,
+        }
     }
 
     /// What blocked a group on a node is over with its instance there.

@@ -200,6 +200,21 @@ fn evidence_that_the_state_contradicts_is_refused() {
 }
 
 /// A new epoch of a guard: it let go of everything, whatever the state says.
+/// What a beat said is compared with what the node presented since.
+#[test]
+fn only_a_later_epoch_is_evidence() {
+    let mut fixture = Fixture::with_groups();
+    let holder = fixture.state.groups["web"].owner().unwrap();
+    let known = fixture.state.manager.members[&holder].epoch;
+    for epoch in [known - 1, known] {
+        fixture.group(GroupCommand::Evict { node: holder, evidence: LetGo::Epoch { epoch } });
+        assert_eq!(fixture.state.groups["web"].owner(), Some(holder), "{epoch}");
+    }
+    let evidence = LetGo::Epoch { epoch: known + 1 };
+    fixture.group(GroupCommand::Evict { node: holder, evidence });
+    assert_ne!(fixture.state.groups["web"].owner(), Some(holder));
+}
+
 #[test]
 fn a_new_epoch_ends_what_was_held_in_the_old_one() {
     let mut fixture = Fixture::with_groups();
@@ -411,7 +426,7 @@ fn act() -> impl Strategy<Value = Act> {
         3 => (node(), any::<bool>()).prop_map(|(node, expected)| Act::Ran(node, expected)),
         2 => prop::sample::select(RecoverAction::ALL).prop_map(Act::Recover),
         5 => (group(), node(), 0u8..8).prop_map(|(group, node, kind)| Act::Report(group, node, kind)),
-        3 => (node(), 0u8..4).prop_map(|(node, kind)| Act::Evidence(node, kind)),
+        3 => (node(), 0u8..5).prop_map(|(node, kind)| Act::Evidence(node, kind)),
     ]
 }
 
@@ -470,7 +485,8 @@ fn commands_of(act: Act, state: &ClusterState) -> Option<Command> {
             let evidence = match kind {
                 0 => LetGo::Released,
                 1 => LetGo::LeaseOver { silent_ms: 1, backing: Backing::None },
-                2 => LetGo::Fenced { agent: "a".into(), by: N1 },
+                2 => LetGo::Epoch { epoch: 2 },
+                3 => LetGo::Fenced { agent: "a".into(), by: N1 },
                 _ => LetGo::Confirmed,
             };
             Command::Group(GroupCommand::Evict { node, evidence })

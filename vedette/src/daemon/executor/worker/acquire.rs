@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use vedette_core::event::Stage;
 use vedette_core::group::{GroupState, ResourceDef, ResourceState};
-use vedette_core::state::ClusterState;
 use vedette_core::view::View;
+use vedette_core::work;
 
 use super::super::answer::{Said, Stop};
 use super::super::{Held, millis};
@@ -18,7 +17,7 @@ enum Way {
     Open { token: u64, epoch: u64 },
     /// Something that may change.
     Wait(String),
-    /// It is not for this node any more: the cluster brings it elsewhere.
+    /// It is not for this node any more: the cluster brings it elsewhere, or leaves it where it is.
     Elsewhere(String),
     /// It is not for this node.
     Closed(String),
@@ -145,31 +144,15 @@ impl Worker {
         let Some(epoch) = self.shared.epoch(state) else {
             return Way::Wait("the cluster does not know yet how this node's guard is".into());
         };
-        if let Some(instance) = self.shared.instance(state, group) {
-            let token = instance.token;
-            return match instance.state {
-                GroupState::Releasing | GroupState::Error => {
-                    Way::Closed(format!("{group} is {} on this node", instance.state))
-                }
-                _ if self.shared.is_over(group, token) => Way::Wait("it was just released".into()),
-                _ => Way::Open { token, epoch },
-            };
+        match work::way(state, group, self.shared.me) {
+            work::Way::Open { token } if self.shared.is_over(group, token) => {
+                Way::Wait("it was just released".into())
+            }
+            work::Way::Open { token } => Way::Open { token, epoch },
+            work::Way::Wait(why) => Way::Wait(why),
+            work::Way::Elsewhere(why) => Way::Elsewhere(why),
+            work::Way::Closed(why) => Way::Closed(why),
         }
-        if !is_planned(state, group, self.shared.me) {
-            return Way::Closed(format!(
-                "no event in progress gives {group} to this node; vedette group move {group} does"
-            ));
-        }
-        if state.groups.get(group).is_some_and(|group| group.avoid.contains(&self.shared.me)) {
-            return Way::Elsewhere(format!("{group} could not be acquired by this node before"));
-        }
-        let others = state.groups.get(group).map(|group| group.instances.keys());
-        let others: Vec<String> =
-            others.into_iter().flatten().map(|node| state.node_name(*node)).collect();
-        Way::Wait(match others.as_slice() {
-            [] => "the cluster has not given it to this node yet".into(),
-            names => format!("{} has not let go of it yet", names.join(", ")),
-        })
     }
 
     /// Starts resources in order.
@@ -286,14 +269,6 @@ impl Worker {
             );
         }
     }
-}
-
-/// Whether the event in progress gives the group to the node.
-fn is_planned(state: &ClusterState, group: &str, me: vedette_core::id::NodeNumber) -> bool {
-    let running = state.manager.current.as_ref();
-    running.is_some_and(|running| {
-        running.stage != Stage::Voting && running.plan.acquires(me).any(|name| name == group)
-    })
 }
 
 /// A duration for people.

@@ -1,0 +1,82 @@
+//! A director whose guard is silent gives up the office.
+//!
+//! Leases are granted by the beats of the director's guard. If somebody stops that guard while its
+//! agent goes on, the log has a leader that a majority confirms, and yet no node gets a lease: the
+//! whole cluster would let go of its groups. So an agent that misses two reports of its guard lets
+//! another node lead, and does not stand for election until it hears its guard again. Half the
+//! detection time is enough to tell, and short enough that leases outlive the change: a lease lasts
+//! almost as long as detection takes, and a successor grants at once.
+//!
+//! Needlessly changed is little lost, so there is no proof to wait for. Only an agent that was held up
+//! itself reads first what its guard said meanwhile.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::time::timeout;
+use vedette_core::id::RaftId;
+use vedette_core::model::AgentStatus;
+use vedette_core::observation::Report;
+use vedette_node::log::Log;
+
+use super::publisher::Publisher;
+
+/// How long a transfer of the office may take before it is tried again.
+const TRANSFER: Duration = Duration::from_secs(2);
+
+/// Watches the guard's reports until there are no more.
+pub(crate) async fn watch_guard(
+    log: Log,
+    publisher: Arc<Publisher>,
+    mut reports: watch::Receiver<Option<Arc<Report>>>,
+) {
+    // There is nothing to miss before the first one.
+    if reports.changed().await.is_err() {
+        return;
+    }
+    let mut silent = false;
+    loop {
+        let patience = publisher.state().settings.timing.detect() / 2;
+        let begun = Instant::now();
+        match timeout(patience, reports.changed()).await {
+            Ok(Err(_)) => return,
+            Ok(Ok(())) if silent => {
+                silent = false;
+                log.may_lead(true);
+                tracing::info!("the guard reports again");
+            }
+            Ok(Ok(())) => {}
+            Err(_) if begun.elapsed() > patience + patience / 4 => {}
+            Err(_) => {
+                if !std::mem::replace(&mut silent, true) {
+                    log.may_lead(false);
+                    tracing::warn!("the guard is silent: this node is director no more");
+                }
+                hand_over(&log, &publisher).await;
+            }
+        }
+    }
+}
+
+/// A director lets another voter lead, so that nobody has to wait for an election.
+pub(crate) async fn hand_over(log: &Log, publisher: &Publisher) {
+    if let Some(successor) = successor(log, publisher) {
+        let transfer = log.transfer_leader(successor);
+        let _ = timeout(TRANSFER, transfer).await;
+    }
+}
+
+/// A voter that works, if this node leads and there is one.
+fn successor(log: &Log, publisher: &Publisher) -> Option<RaftId> {
+    let leadership = log.leadership().borrow().clone();
+    if !leadership.me {
+        return None;
+    }
+    let state = publisher.state();
+    let mut able = state.nodes_up().filter(|node| node.agent == AgentStatus::Running);
+    able.find(|node| {
+        leadership.voters.contains(&node.raft_id) && Some(node.raft_id) != leadership.leader
+    })
+    .map(|node| node.raft_id)
+}
