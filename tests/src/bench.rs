@@ -15,7 +15,9 @@ mod machine;
 mod ours;
 mod programs;
 mod quorum;
+mod rivals;
 mod surfaces;
+mod trials;
 mod wire;
 
 use std::path::{Path, PathBuf};
@@ -23,9 +25,11 @@ use std::time::Instant;
 
 use serde_json::json;
 
+pub use failover::{Choice, tables};
 pub use figures::{Section, Series};
 pub use janitor::keep;
 pub use quorum::run_node;
+pub use trials::{Blow, Rival};
 
 use crate::lab::{LabError, Result};
 
@@ -66,6 +70,8 @@ pub struct Options {
     pub changes: usize,
     /// Seconds of looking at clusters at rest.
     pub seconds: u64,
+    /// What of the failover is measured.
+    pub failover: Choice,
 }
 
 /// The moment after which nothing new is begun.
@@ -161,7 +167,9 @@ fn measure(
     };
     match measurement {
         Measurement::Detection => detection::measure(dir, options.trials, stop, progress),
-        Measurement::Failover => failover::measure(dir, options.trials, stop, progress),
+        Measurement::Failover => {
+            failover::measure(dir, options.trials, &options.failover, stop, progress)
+        }
         Measurement::Agent => {
             Ok(vec![agent::measure(&lab("agent")?, options.trials, stop, progress)?])
         }

@@ -115,7 +115,7 @@ impl Corosync {
         stack.require()?;
         let (sender, memberships) = channel();
         // Several of these clusters may be up at a time.
-        let owner = format!("{}{}", std::process::id(), stack.letter());
+        let owner = format!("{}{}", std::process::id(), letter(stack, tuning));
         let mut cluster =
             Self { owner, stack, dir: dir.to_owned(), nodes: Vec::new(), sender, memberships };
         cluster.nodes.resize_with(NODES, || None);
@@ -174,6 +174,23 @@ impl Corosync {
         ip_in(&switch(&self.owner), &ports(node, "down"))?;
         let _ = gone.unshare.wait();
         Ok(zero)
+    }
+
+    /// Whether a node has power.
+    pub(super) fn has_power(&self, node: usize) -> bool {
+        self.nodes[node - 1].is_some()
+    }
+
+    /// Kills one program of a node: of those with that name the one at that place, parents first.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub(super) fn kill_program(&self, node: usize, name: &str, place: usize) -> Result<()> {
+        let first = self.nodes[node - 1].as_ref().map(|node| node.first);
+        let tree = first.map(machine::tree).unwrap_or_default();
+        let found = tree.into_iter().filter(|pid| machine::name(*pid) == name).nth(place);
+        kill_now(found.ok_or_else(|| LabError(format!("{name} does not run on node{node}")))?);
+        Ok(())
     }
 
     /// Forgets what was told so far.
@@ -240,6 +257,14 @@ impl Drop for Corosync {
     }
 }
 
+/// Tells clusters of one process apart, in names of at most 15 characters: large if they are fast.
+const fn letter(stack: Stack, tuning: Tuning) -> char {
+    match tuning {
+        Tuning::Default => stack.letter(),
+        Tuning::Fast => stack.letter().to_ascii_uppercase(),
+    }
+}
+
 /// What runs on the nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stack {
@@ -252,7 +277,7 @@ pub(super) enum Stack {
 }
 
 impl Stack {
-    /// Tells clusters of one process apart, in names of at most 15 characters.
+    /// A letter for the file that tells a node what to run.
     pub(super) const fn letter(self) -> char {
         match self {
             Self::Corosync => 'c',
@@ -333,6 +358,8 @@ impl Corosync {
             std::thread::sleep(Duration::from_millis(500));
         }
         self.inside(1, "crm_attribute", &["-n", "stonith-enabled", "-v", "false"])?;
+        // By default it slows down while the machine is busy, and this one is: builds run beside.
+        self.inside(1, "crm_attribute", &["-n", "load-threshold", "-v", "1000%"])?;
         let stay = ["-t", "rsc_defaults", "-n", "resource-stickiness", "-v", "100"];
         self.inside(1, "crm_attribute", &stay)?;
         self.inside(1, "cibadmin", &["-C", "-o", "resources", "-X", CIB])?;

@@ -1,273 +1,316 @@
-//! How long a client is without the service address when its node loses power, and in a planned
-//! move; beside pacemaker and keepalived.
+//! How long a client is without the service address when its node loses power, in a planned move,
+//! and when an agent dies; beside pacemaker and keepalived.
 //!
-//! All run at the same time on the same machine and are struck in turn. A prober on each cluster's
-//! own network asks two hundred times a second, the ordinary way (through its kernel's neighbour
-//! table), who has the address. Zero is just before the blow; the end is the first answer of another
-//! node. The prober also asks so that *every* holder answers, and counts questions that two answered.
+//! All clusters run at the same time on the same machine and are struck in turn, another one first
+//! in each round, so that what else the machine does hits all alike. A prober on each cluster's own
+//! network asks two hundred times a second, the ordinary way (through its kernel's neighbour table),
+//! who has the address. Zero is just before the blow; the end is the first answer of another node.
+//! The prober also asks so that *every* holder answers, and counts questions that two answered.
 
-use std::fs;
-use std::path::Path;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
-use serde::Serialize;
-use serde_json::json;
-
-use super::corosync::{Corosync, NODES, Stack, Tuning};
 use super::detection::spread_phase;
-use super::figures::{SPREAD, Section, Series, times};
+use super::figures::Section;
 use super::machine::Noise;
-use super::ours::Ours;
+use super::rivals::{self, Contestant};
+use super::trials::{Blow, Ledger, Rival, Trial};
 use super::{Progress, Stop};
-use crate::lab::{Answers, LabError, Prober, Result, Victim};
-
-/// Profiles of ours, each with the peers' settings that stand beside it.
-const PAIRS: [(&str, Tuning); 2] = [("default", Tuning::Default), ("fast", Tuning::Fast)];
+use crate::lab::{Answers, LabError, Prober, Result};
 
 /// How long an address may take to be answered again.
 const PATIENCE: Duration = Duration::from_secs(40);
 
-/// What was measured of one cluster.
-#[derive(Debug, Default, Serialize)]
-struct Found {
-    power: Series,
-    moves: Series,
-    agent: Series,
-    doubles: usize,
+/// How long a cluster is watched after a blow that need not move the address.
+const WATCH: Duration = Duration::from_secs(3);
+/// And after one that nobody repairs: longer than it takes until another node takes over.
+const LONG_WATCH: Duration = Duration::from_secs(6);
+const LONGEST_WATCH: Duration = Duration::from_secs(13);
+
+/// Between two questions of the prober.
+const ROUND_MS: f64 = 5.0;
+
+/// What is to be measured.
+#[derive(Clone, Debug)]
+pub struct Choice {
+    /// Which clusters.
+    pub rivals: Vec<Rival>,
+    /// What is done to them.
+    pub blows: Vec<Blow>,
+    /// Processes are killed in every so manieth round only: that takes long.
+    pub kills_every: usize,
+    /// Where each trial is written as soon as it is known.
+    pub ledger: Option<PathBuf>,
 }
 
-impl Found {
-    fn row(&self, section: &mut Section, name: &str, peer: Option<f64>) {
-        for (what, series) in [
-            ("power-off", &self.power),
-            ("planned move", &self.moves),
-            ("agent killed", &self.agent),
-        ] {
-            if series.is_empty() {
-                continue;
-            }
-            let base = if what == "power-off" { peer } else { None };
-            let last = [times(series.median(), base), self.doubles.to_string()];
-            let head = [name.to_owned(), what.to_owned()];
-            section.row(head.into_iter().chain(series.spread()).chain(last));
+impl Default for Choice {
+    fn default() -> Self {
+        Self {
+            rivals: Rival::ALL.to_vec(),
+            blows: Blow::ALL.to_vec(),
+            kills_every: 3,
+            ledger: None,
         }
     }
 }
 
-/// A table for each profile.
+/// The tables of trials that were written to files.
 ///
 /// # Errors
-/// If a cluster cannot be formed or an address is not answered again.
+/// If a file cannot be read.
+pub fn tables(files: &[PathBuf]) -> Result<Vec<Section>> {
+    Ok(Ledger::read(files)?.sections(""))
+}
+
+/// A table for each kind of blow. The time given being over, or a cluster that does not heal, ends
+/// the run (of that cluster) with what there is.
+///
+/// # Errors
+/// If a cluster cannot be formed.
 pub(super) fn measure(
     dir: &Path,
     trials: usize,
+    choice: &Choice,
     stop: &Stop,
     progress: Progress<'_>,
 ) -> Result<Vec<Section>> {
-    PAIRS
-        .into_iter()
-        .map(|(profile, tuning)| measure_pair(dir, (profile, tuning), trials, stop, progress))
-        .collect()
-}
-
-fn measure_pair(
-    dir: &Path,
-    (profile, tuning): (&str, Tuning),
-    trials: usize,
-    stop: &Stop,
-    progress: Progress<'_>,
-) -> Result<Section> {
-    progress(&format!("failover: forming ours ({profile}), pacemaker and keepalived"));
-    let ours = OurService::up(&dir.join(format!("ours-f-{profile}")), profile)?;
-    let pacemaker =
-        Corosync::up_with(&dir.join(format!("pacemaker-{profile}")), tuning, Stack::Pacemaker)?;
-    pacemaker.configure()?;
-    let keepalived =
-        Corosync::up_with(&dir.join(format!("keepalived-{profile}")), tuning, Stack::Keepalived)?;
-    let (mut pacemaker, mut keepalived) = (Theirs::of(pacemaker)?, Theirs::of(keepalived)?);
-    let (mut mine, mut second, mut third) = Default::default();
+    let mut field = Vec::new();
+    for rival in &choice.rivals {
+        progress(&format!("failover: forming {}", rival.name()));
+        let mut cluster = rivals::form(*rival, dir)?;
+        cluster.wait_until_whole()?;
+        field.push(Entrant { rival: *rival, cluster, out: false });
+    }
+    let mut ledger = Ledger::new(choice.ledger.clone());
     let noise = Noise::now();
-    for trial in 0..trials {
-        stop.check()?;
-        ours.trial(trial, &mut mine)?;
-        pacemaker.trial(trial, &mut second)?;
-        keepalived.trial(trial, &mut third)?;
-        progress(&format!("failover, {profile}: {} of {trials}", trial + 1));
-    }
-    Ok(section(profile, tuning, [&mine, &second, &third], &noise.since()))
-}
-
-fn section(profile: &str, tuning: Tuning, found: [&Found; 3], noise: &str) -> Section {
-    let [mine, pacemaker, keepalived] = found;
-    let columns =
-        ["cluster", "what"].into_iter().chain(SPREAD).chain(["against pacemaker", "two owners"]);
-    let mut section = Section::table(&format!("Service address, profile {profile}"), columns)
-        .note("Milliseconds from the blow (or the command) until another node answers a client.")
-        .note(noise.to_owned());
-    let peer = pacemaker.power.median();
-    let advert = if tuning == Tuning::Fast { "0.1 s" } else { "1 s" };
-    mine.row(&mut section, "ours", peer);
-    pacemaker.row(&mut section, &format!("pacemaker on {}", tuning.name()), peer);
-    keepalived.row(&mut section, &format!("keepalived, advert {advert}"), peer);
-    section.values = json!({ "ours": mine, "pacemaker": pacemaker, "keepalived": keepalived });
-    section
-}
-
-/// Waits until a node other than `old` answers; how long after `zero`.
-fn wait_for_other(prober: &Prober, old: u16, zero: Duration) -> Result<(f64, u16)> {
-    while prober.now() < zero + PATIENCE {
-        let answers = prober.so_far();
-        let other = answers.answers.iter().find(|a| !a.to_all && a.at >= zero && a.node != old);
-        if let Some(answer) = other {
-            return Ok(((answer.at - zero).as_secs_f64() * 1e3, answer.node));
+    'rounds: for trial in 0..trials {
+        for turn in 0..field.len() {
+            if stop.check().is_err() {
+                progress("failover: the time given is over");
+                break 'rounds;
+            }
+            let place = (turn + trial) % field.len();
+            field[place].turn(trial, choice, &mut ledger, progress)?;
         }
-        std::thread::sleep(Duration::from_millis(2));
+        progress(&format!("failover: {} of {trials} rounds", trial + 1));
     }
-    Err(LabError(format!("nobody but node {old} answered within {} s", PATIENCE.as_secs())))
+    Ok(ledger.sections(&noise.since()))
+}
+
+/// A cluster in the field.
+struct Entrant {
+    rival: Rival,
+    cluster: Box<dyn Contestant>,
+    /// It did not heal and is struck no more.
+    out: bool,
+}
+
+impl Entrant {
+    /// Every blow that is due in this round.
+    fn turn(
+        &mut self,
+        trial: usize,
+        choice: &Choice,
+        ledger: &mut Ledger,
+        progress: Progress<'_>,
+    ) -> Result<()> {
+        for blow in choice.blows.iter().copied() {
+            if !self.is_due(blow, trial, choice) {
+                continue;
+            }
+            if self.out {
+                return Ok(());
+            }
+            let done = self.strike(trial, blow);
+            let outcome = done.error.clone().unwrap_or_else(|| outcome(&done));
+            progress(&format!("{} {blow:?} {}: {outcome}", self.rival.slug(), trial + 1));
+            ledger.push(done)?;
+        }
+        Ok(())
+    }
+
+    fn is_due(&self, blow: Blow, trial: usize, choice: &Choice) -> bool {
+        let every = choice.kills_every.max(1);
+        match blow {
+            Blow::Power => true,
+            Blow::Move => self.rival.moves(),
+            Blow::Agent => trial.is_multiple_of(every),
+            Blow::Engine => trial % every == every / 2,
+        }
+    }
+
+    /// One blow; whatever goes wrong is written down with it.
+    fn strike(&mut self, trial: usize, blow: Blow) -> Trial {
+        let noise = Noise::now();
+        let mut done = Trial {
+            rival: self.rival,
+            blow,
+            trial,
+            from: 0,
+            to: None,
+            after_ms: None,
+            outage_ms: None,
+            two_owners_ms: 0.0,
+            whole_ms: None,
+            noise: String::new(),
+            zero_unix: 0.0,
+            story: None,
+            error: None,
+        };
+        if let Err(error) = self.try_strike(&mut done) {
+            done.error = Some(error.0);
+        }
+        if let Err(error) = self.heal(&done) {
+            self.out = true;
+            let before = done.error.take().map(|error| error + "; ").unwrap_or_default();
+            done.error = Some(format!("{before}not whole again, struck no more: {error}"));
+        } else if blow != Blow::Move {
+            done.whole_ms = Some((unix_now() - done.zero_unix) * 1e3);
+        }
+        done.noise = noise.since();
+        done
+    }
+
+    fn try_strike(&mut self, done: &mut Trial) -> Result<()> {
+        let prober = self.cluster.probe()?;
+        done.from = owner(&prober)?;
+        spread_phase(done.trial);
+        let (zero, zero_unix) = (prober.now(), unix_now());
+        done.zero_unix = zero_unix;
+        self.deal(done)?;
+        match done.blow {
+            Blow::Power | Blow::Move => wait_for_other(&prober, done.from, zero)?,
+            Blow::Agent => watch_until(&prober, zero + WATCH),
+            Blow::Engine if self.rival == Rival::PacemakerDefault => {
+                watch_until(&prober, zero + LONGEST_WATCH);
+            }
+            Blow::Engine => watch_until(&prober, zero + LONG_WATCH),
+        }
+        watch_until(&prober, prober.now() + Duration::from_millis(300));
+        let answers = prober.stop()?;
+        read_off(&answers, zero, done);
+        if let (Blow::Power, Some(to)) = (done.blow, done.to) {
+            done.story = self.cluster.story(to);
+        }
+        Ok(())
+    }
+
+    fn deal(&mut self, done: &Trial) -> Result<()> {
+        match done.blow {
+            Blow::Power => self.cluster.power_off(done.from),
+            Blow::Move => self.cluster.move_to(done.from, done.from % 3 + 1),
+            Blow::Agent | Blow::Engine => self.cluster.kill(done.from, done.blow),
+        }
+    }
+
+    fn heal(&mut self, done: &Trial) -> Result<()> {
+        match done.blow {
+            _ if done.from == 0 => {}
+            Blow::Power | Blow::Engine => self.cluster.revive(done.from)?,
+            Blow::Move => self.cluster.after_move(done.from)?,
+            Blow::Agent => {}
+        }
+        self.cluster.wait_until_whole()
+    }
+}
+
+fn outcome(done: &Trial) -> String {
+    let ms = |value: Option<f64>| value.map_or("–".into(), super::figures::number);
+    let to = done.to.map_or("stayed".into(), |to| format!("to node {to}"));
+    format!(
+        "{to} after {} ms, without an answer for {} ms, two answered for {} ms",
+        ms(done.after_ms),
+        ms(done.outage_ms),
+        super::figures::number(done.two_owners_ms)
+    )
+}
+
+/// What a prober's book says about a blow at `zero`.
+fn read_off(answers: &Answers, zero: Duration, done: &mut Trial) {
+    let ordinary = || answers.answers.iter().filter(|answer| !answer.to_all);
+    let other = ordinary().find(|answer| answer.at >= zero && answer.node != done.from);
+    done.after_ms = other.map(|answer| ms(answer.at - zero));
+    done.to = other.map(|answer| answer.node);
+    let before = ordinary().map(|answer| answer.at).rfind(|at| *at < zero);
+    let times: Vec<Duration> =
+        before.into_iter().chain(ordinary().map(|a| a.at).filter(|at| *at >= zero)).collect();
+    done.outage_ms = times.windows(2).map(|pair| ms(pair[1] - pair[0])).reduce(f64::max);
+    let mut rounds: Vec<u32> = answers.doubly_owned().iter().map(|(round, ..)| *round).collect();
+    rounds.dedup();
+    done.two_owners_ms = rounds.len() as f64 * ROUND_MS;
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+fn unix_now() -> f64 {
+    SystemTime::UNIX_EPOCH.elapsed().map_or(0.0, |time| time.as_secs_f64())
+}
+
+fn watch_until(prober: &Prober, end: Duration) {
+    std::thread::sleep(end.saturating_sub(prober.now()));
+}
+
+/// Waits until a node other than `old` answers.
+fn wait_for_other(prober: &Prober, old: u16, zero: Duration) -> Result<()> {
+    wait_for(prober, zero + PATIENCE, |answers| {
+        let mut late = answers.answers.iter().rev().take_while(|answer| answer.at >= zero);
+        late.any(|answer| !answer.to_all && answer.node != old).then_some(())
+    })
+    .ok_or_else(|| LabError(format!("nobody but node {old} answered in {} s", PATIENCE.as_secs())))
 }
 
 /// The node that answers now.
 fn owner(prober: &Prober) -> Result<u16> {
     let since = prober.now();
-    while prober.now() < since + PATIENCE {
-        let answers = prober.so_far();
-        if let Some(last) = answers.answers.iter().rev().find(|a| !a.to_all && a.at >= since) {
-            return Ok(last.node);
+    wait_for(prober, since + PATIENCE, |answers| {
+        let last = answers.answers.iter().rev().find(|answer| !answer.to_all && answer.at >= since);
+        last.map(|answer| answer.node)
+    })
+    .ok_or_else(|| LabError("nobody answers for the service address".into()))
+}
+
+fn wait_for<T>(
+    prober: &Prober,
+    deadline: Duration,
+    found: impl Fn(&Answers) -> Option<T>,
+) -> Option<T> {
+    while prober.now() < deadline {
+        if let Some(found) = prober.look(&found) {
+            return Some(found);
         }
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::sleep(Duration::from_millis(10));
     }
-    Err(LabError("nobody answers for the service address".into()))
+    None
 }
 
-/// Our cluster with a group that has one address.
-struct OurService {
-    ours: Ours,
-    address: std::net::Ipv4Addr,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::Answer;
 
-impl OurService {
-    fn up(dir: &Path, profile: &str) -> Result<Self> {
-        let ours = Ours::up(dir, profile)?;
-        let address = ours.lab.service_address(0, 1);
-        let document = dir.join("cluster-document.toml");
-        fs::write(&document, group_document(address))?;
-        let path = document.display().to_string();
-        let output = ours.lab.vedette("n1", &["config", "apply", &path, "--yes"])?;
-        if !output.status.success() {
-            let why = String::from_utf8_lossy(&output.stderr).into_owned();
-            return Err(LabError(format!("the group was not accepted: {why}")));
-        }
-        Ok(Self { ours, address })
-    }
-
-    /// Power-off of the owner, a planned move back and forth, the death of the owner's agent.
-    fn trial(&self, trial: usize, found: &mut Found) -> Result<()> {
-        self.wait_until_whole()?;
-        let prober = Prober::start(&self.ours.lab, 0, self.address)?;
-        let old = owner(&prober)?;
-        let name = format!("n{old}");
-        spread_phase(trial);
-        let zero = prober.now();
-        self.ours.lab.kill(&name, Victim::Power)?;
-        let (took, new) = wait_for_other(&prober, old, zero)?;
-        found.power.push(took);
-        found.doubles += doubles(&prober.stop()?);
-        self.ours.lab.restart(&name)?;
-        self.wait_until_whole()?;
-        self.planned_move(new, old, found)?;
-        self.agent_dies(found)
-    }
-
-    fn planned_move(&self, from: u16, to: u16, found: &mut Found) -> Result<()> {
-        let prober = Prober::start(&self.ours.lab, 0, self.address)?;
-        owner(&prober)?;
-        let zero = prober.now();
-        let target = format!("n{to}");
-        self.ours.lab.vedette("n1", &["group", "move", "web", "--to", &target])?;
-        let (took, _) = wait_for_other(&prober, from, zero)?;
-        found.moves.push(took);
-        found.doubles += doubles(&prober.stop()?);
-        self.wait_until_whole()
-    }
-
-    /// The longest time without an answer around the death of the owner's agent.
-    fn agent_dies(&self, found: &mut Found) -> Result<()> {
-        let prober = Prober::start(&self.ours.lab, 0, self.address)?;
-        let name = format!("n{}", owner(&prober)?);
-        self.ours.lab.kill(&name, Victim::Agent)?;
-        self.wait_until_whole()?;
-        let answers = prober.stop()?;
-        found.agent.push(answers.outage().as_secs_f64() * 1e3);
-        found.doubles += doubles(&answers);
-        Ok(())
-    }
-
-    fn wait_until_whole(&self) -> Result<()> {
-        self.ours.wait_until_healthy()?;
-        self.ours.lab.wait_for("the group to be online", PATIENCE, |_| {
-            let group = self.ours.get("n1", "/api/v1/groups/web");
-            let manager = self.ours.get("n1", "/api/v1/manager");
-            (group["state"] == "ONLINE" && manager["in_progress"].is_null()).then_some(())
-        })
+    #[test]
+    fn a_book_is_read_off() {
+        let answer =
+            |round, at, node, to_all| Answer { round, at: Duration::from_millis(at), node, to_all };
+        let mut answers = Answers::default();
+        answers.answers.extend([
+            answer(1, 5, 1, false),
+            answer(2, 10, 1, false),
+            answer(3, 500, 2, true),
+            answer(3, 501, 1, true),
+            answer(3, 502, 2, false),
+            answer(4, 505, 2, false),
+        ]);
+        let mut done: Trial = serde_json::from_value(serde_json::json!({
+            "rival": "ours-fast", "blow": "power", "trial": 0, "from": 1, "two_owners_ms": 0.0,
+            "noise": "", "zero_unix": 0.0,
+        }))
+        .expect("a trial");
+        read_off(&answers, Duration::from_millis(12), &mut done);
+        assert_eq!((done.to, done.two_owners_ms), (Some(2), 5.0));
+        assert!(done.after_ms.is_some_and(|after| (after - 490.0).abs() < 1e-6));
+        assert!(done.outage_ms.is_some_and(|gap| (gap - 492.0).abs() < 1e-6));
     }
 }
-
-fn group_document(address: std::net::Ipv4Addr) -> String {
-    format!(
-        "[groups.web]\npolicy = \"rotating\"\nnodes = [\"n1\", \"n2\", \"n3\"]\n\n\
-         [[groups.web.resources]]\nname = \"web-ip\"\nkind = \"address\"\naddress = \"{address}/24\"\n"
-    )
-}
-
-fn doubles(answers: &Answers) -> usize {
-    answers.doubly_owned().len()
-}
-
-/// A peer's cluster.
-struct Theirs {
-    cluster: Corosync,
-}
-
-impl Theirs {
-    fn of(cluster: Corosync) -> Result<Self> {
-        Ok(Self { cluster })
-    }
-
-    fn trial(&mut self, trial: usize, found: &mut Found) -> Result<()> {
-        let prober = self.cluster.probe()?;
-        let old = owner(&prober)?;
-        spread_phase(trial);
-        let zero = prober.now();
-        self.cluster.power_off(usize::from(old))?;
-        let (took, new) = wait_for_other(&prober, old, zero)?;
-        found.power.push(took);
-        self.cluster.power_on(usize::from(old))?;
-        if self.cluster.stack() == Stack::Pacemaker {
-            self.cluster.wait_until_online(PATIENCE)?;
-            let zero = prober.now();
-            let target = format!("node{old}");
-            let moved = ["--move", "-r", "vip", "-N", &target];
-            self.cluster.inside(usize::from(new), "crm_resource", &moved)?;
-            let (took, _) = wait_for_other(&prober, new, zero)?;
-            found.moves.push(took);
-            self.cluster.inside(usize::from(new), "crm_resource", &["--clear", "-r", "vip"])?;
-        } else {
-            settle(&prober, new)?;
-        }
-        found.doubles += doubles(&prober.stop()?);
-        Ok(())
-    }
-}
-
-/// Keepalived tells nobody how it does: its address has to be answered by one node for two seconds.
-fn settle(prober: &Prober, owner: u16) -> Result<()> {
-    let since = prober.now();
-    while prober.now() < since + Duration::from_secs(2) {
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    let answers = prober.so_far();
-    let others = answers.answers.iter().any(|a| a.at >= since && a.node != owner);
-    if others { Err(LabError("keepalived moved the address back".into())) } else { Ok(()) }
-}
-
-const _: () = assert!(NODES == 3, "the peers' configurations are written for three nodes");

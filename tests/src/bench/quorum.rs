@@ -69,6 +69,9 @@ pub fn run_node(dir: &Path) -> Result<()> {
         // Corosync must answer first.
         quorum.connect()?;
         start_pacemaker(dir, &log)?;
+        let ended = quorum.follow();
+        // A machine outlives its corosync.
+        stay_on(&ended.map_or_else(|error| error.0, |()| "corosync ended".into()));
     }
     quorum.follow()
 }
@@ -82,7 +85,15 @@ fn run_keepalived(dir: &Path, log: &fs::File) -> Result<()> {
         .stdout(log.try_clone()?)
         .stderr(log.try_clone()?)
         .status()?;
-    Err(LabError(format!("keepalived ended: {status}")))
+    stay_on(&format!("keepalived ended: {status}"))
+}
+
+/// What the first process does until the power goes: a machine outlives the programs that run on it.
+fn stay_on(why: &str) -> ! {
+    eprintln!("{why}");
+    loop {
+        std::thread::park();
+    }
 }
 
 /// Pacemaker writes as a user of its own, so its places are copies of what its package made.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand};
-use vedette_tests::bench::{self, Measurement, Options, Stop};
+use vedette_tests::bench::{self, Blow, Choice, Measurement, Options, Rival, Stop};
 use vedette_tests::lab::{LabError, Result};
 
 #[derive(Parser)]
@@ -48,7 +48,27 @@ enum Verb {
     /// Power-off of a node until all survivors agree, beside corosync.
     Detection,
     /// A service address moves, beside pacemaker and keepalived.
-    Failover,
+    #[command(after_help = FAILOVER_HELP)]
+    Failover {
+        /// Only these clusters; may be given several times.
+        #[arg(long, value_enum)]
+        stack: Vec<Rival>,
+        /// Only these blows; may be given several times.
+        #[arg(long, value_enum)]
+        blow: Vec<Blow>,
+        /// Kill processes in every so manieth round only: that takes long.
+        #[arg(long, default_value_t = 3)]
+        kills_every: usize,
+    },
+    /// Prints the tables of trials that an earlier `failover --json FILE` wrote.
+    #[command(
+        after_help = "Examples:\n  vedette-bench failover-tables failover.trials.jsonl\n  vedette-bench failover-tables monday.trials.jsonl tuesday.trials.jsonl"
+    )]
+    FailoverTables {
+        /// The files.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
     /// An agent is killed until it is adopted again.
     Agent,
     /// A change until each surface of another node shows it.
@@ -74,6 +94,13 @@ enum Verb {
     },
 }
 
+const FAILOVER_HELP: &str = "All clusters run at the same time and are struck in turn. With --json \
+    FILE.json every trial is appended to FILE.trials.jsonl as soon as it is known, so that a run that \
+    is stopped keeps what it has; `vedette-bench failover-tables` makes the tables of it.\n\n\
+    Examples:\n  vedette-bench failover --trials 30 --json failover.json\n  \
+    vedette-bench failover --stack ours-fast --stack keepalived-fast --blow power\n  \
+    vedette-bench failover --trials 30 --minutes 45 --json failover.json";
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(&cli) {
@@ -95,17 +122,41 @@ fn run(cli: &Cli) -> Result<bool> {
         }
         Verb::All => Measurement::ALL.to_vec(),
         Verb::Detection => vec![Measurement::Detection],
-        Verb::Failover => vec![Measurement::Failover],
+        Verb::FailoverTables { files } => {
+            for section in bench::tables(files)? {
+                print!("{}", section.markdown());
+            }
+            return Ok(true);
+        }
+        Verb::Failover { .. } => vec![Measurement::Failover],
         Verb::Agent => vec![Measurement::Agent],
         Verb::Surfaces => vec![Measurement::Surfaces],
         Verb::Idle => vec![Measurement::Idle],
         Verb::Programs => vec![Measurement::Programs],
     };
-    measure(measurements, &cli.much)
+    measure(measurements, &cli.much, choice(cli))
+}
+
+/// What of the failover is to be measured, and where its trials go.
+fn choice(cli: &Cli) -> Choice {
+    let mut choice = Choice {
+        ledger: cli.much.json.as_ref().map(|file| file.with_extension("trials.jsonl")),
+        ..Choice::default()
+    };
+    if let Verb::Failover { stack, blow, kills_every } = &cli.command {
+        choice.kills_every = *kills_every;
+        if !stack.is_empty() {
+            choice.rivals.clone_from(stack);
+        }
+        if !blow.is_empty() {
+            choice.blows.clone_from(blow);
+        }
+    }
+    choice
 }
 
 /// Prints the report; whether everything was measured.
-fn measure(measurements: Vec<Measurement>, much: &Much) -> Result<bool> {
+fn measure(measurements: Vec<Measurement>, much: &Much, failover: Choice) -> Result<bool> {
     if !nix::unistd::geteuid().is_root() {
         return Err(LabError(
             "The benchmark makes network namespaces, which takes root. Run it as root (sudo)."
@@ -114,8 +165,13 @@ fn measure(measurements: Vec<Measurement>, much: &Much) -> Result<bool> {
     }
     let begun = Instant::now();
     let stop = Stop::at(much.minutes.map(|minutes| begun + Duration::from_secs(60 * minutes)));
-    let options =
-        Options { measurements, trials: much.trials, changes: much.changes, seconds: much.seconds };
+    let options = Options {
+        measurements,
+        trials: much.trials,
+        changes: much.changes,
+        seconds: much.seconds,
+        failover,
+    };
     let progress = |text: &str| eprintln!("{:6.0} s  {text}", begun.elapsed().as_secs_f64());
     let report = bench::run(&options, &stop, &progress)?;
     print!("{}", report.markdown());

@@ -150,6 +150,12 @@ impl Prober {
         self.latest.lock().map(|answers| answers.clone()).unwrap_or_default()
     }
 
+    /// Looks at what was answered so far, without a copy of it.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&Answers) -> T) -> T {
+        let book = self.latest.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        look(&book)
+    }
+
     /// Ends it; answers what was answered.
     ///
     /// # Errors
