@@ -4,6 +4,10 @@
 //! The tree is `<cgroup2>/vedette/<cluster>-<node>/<group>/<resource>`. Killing a directory kills
 //! everything below it. A program is put there before its first instruction
 //! ([`crate::process::Program::cgroup`]); one whose directory was removed does not start.
+//!
+//! `<group>` is made before the guard is told to hold it, and never by a start. The guard removes it
+//! when the lease ends, so a start that comes late, by an agent that was stopped in between, finds no
+//! place for its processes.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -73,6 +77,18 @@ impl ControlGroup {
     /// Makes it, with those above it.
     pub fn make(&self) -> io::Result<()> {
         std::fs::create_dir_all(&self.0)
+    }
+
+    /// Makes it where the one above it is: whoever may take that away decides whether anything can
+    /// be started below.
+    ///
+    /// # Errors
+    /// `NotFound` if the one above it is gone.
+    pub fn make_inside(&self) -> io::Result<()> {
+        match std::fs::create_dir(&self.0) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            other => other,
+        }
     }
 
     /// Whether there is a living process in it or below.

@@ -59,10 +59,33 @@ pub struct Context {
 }
 
 impl Context {
-    /// The control group of a resource.
+    /// The control group of the whole group.
+    pub fn group_directory(&self) -> Option<ControlGroup> {
+        Some(ControlGroup::at(self.cgroup.as_ref()?.join(file_name(&self.group))))
+    }
+
+    /// The control group of a resource, in that of its group.
     pub fn control_group(&self, resource: &str) -> Option<ControlGroup> {
-        let root = self.cgroup.as_ref()?;
-        Some(ControlGroup::at(root.join(file_name(&self.group)).join(file_name(resource))))
+        let group = self.group_directory()?;
+        Some(ControlGroup::at(group.directory().join(file_name(resource))))
+    }
+
+    /// Makes a place for the processes of a resource, if the group's is there.
+    fn place(&self, resource: &str) -> Result<Option<ControlGroup>, Failure> {
+        let Some(place) = self.control_group(resource) else { return Ok(None) };
+        match place.make_inside() {
+            Ok(()) => Ok(Some(place)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let why = "the group's place was taken away: this node's lease is over";
+                Err(Failure::new(why, "Nothing needs to be done."))
+            }
+            Err(error) => {
+                let place = place.directory().display();
+                let why = format!("the control group {place} cannot be made: {error}");
+                let advice = "The agent has to be root, and cgroup2 writable.";
+                Err(Failure::new(why, advice).reaching(Reach::Node))
+            }
+        }
     }
 
     /// Environment of the programs of a resource.

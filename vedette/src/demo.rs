@@ -7,6 +7,7 @@
 
 mod children;
 mod tour;
+mod work;
 
 use std::io;
 use std::net::UdpSocket;
@@ -128,6 +129,8 @@ fn run_in(arguments: &DemoArgs, sandbox: &Sandbox, children: &Children) -> Resul
     println!("Forming a cluster of {} nodes in {} …", arguments.nodes, sandbox.dir.display());
     start_receivers(sandbox, children)?;
     sandbox::form(sandbox, children, &mut |step| println!("  {step}"))?;
+    println!("  gives it two groups to look after");
+    work::give(sandbox)?;
     let mut file = file(sandbox);
     let path = sandbox.dir.join("demo.json");
     children::fill_pids(&mut file);

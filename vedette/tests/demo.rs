@@ -191,6 +191,21 @@ fn every_surface_says(demo: &Demo, state: &str) {
     });
 }
 
+/// H25: the demo's cascading group is on the first of its list that is there.
+fn web_runs_on(demo: &Demo, name: &str) {
+    let node = &demo.file().nodes[0];
+    until(&format!("web on {name}"), DEADLINE, || {
+        let web = get(&format!("{}/api/v1/groups/web", node.http))?;
+        let there = web.contains("\"state\":\"ONLINE\"");
+        (there && web.contains(&format!("\"owners\":[\"{name}\"]"))).then_some(())
+    });
+    let file = demo.dir.join(format!("web.{name}.pid"));
+    let running = until("its process", DEADLINE, || {
+        std::fs::read_to_string(&file).ok()?.trim().parse::<u32>().ok()
+    });
+    assert!(sandbox::is_alive(running), "web has no process on {name}");
+}
+
 /// A8, V1, V2, V7, V9, V14: the tour.
 #[test]
 fn a_node_that_is_killed_is_down_on_every_surface() {
@@ -201,11 +216,13 @@ fn a_node_that_is_killed_is_down_on_every_surface() {
     assert!(file.nodes.iter().all(|node| node.guard_pid.is_some() && node.agent_pid.is_some()));
     assert_eq!(demo.ask("n1", &["status"]).status.code(), Some(0), "all is fine at first");
 
+    web_runs_on(&demo, "n3");
     let victim = file.node("n3").expect("n3");
     for number in [victim.guard_pid, victim.agent_pid].into_iter().flatten() {
         kill(pid(number), Signal::SIGKILL).expect("it ran");
     }
     every_surface_says(&demo, "down");
+    web_runs_on(&demo, "n2");
     let status = demo.ask("n1", &["status"]);
     assert_eq!(status.status.code(), Some(1), "{}", text(&status));
     assert!(text(&status).contains("n3 is DOWN since"), "{}", text(&status));
@@ -226,6 +243,7 @@ fn a_node_that_is_killed_is_down_on_every_surface() {
         let pid = file.node("n3").and_then(|node| node.agent_pid.and(node.guard_pid));
         (pid == Some(by_hand.id())).then_some(file)
     });
+    web_runs_on(&demo, "n3");
     let same = text(&demo.ask("n1", &["history", "compare"]));
     assert!(!same.contains(" no "), "{same}");
 

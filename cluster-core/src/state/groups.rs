@@ -109,7 +109,11 @@ impl ClusterState {
     fn may_acquire(&self, name: &str, node: NodeNumber) -> bool {
         let up = self.nodes.get(&node).is_some_and(|known| known.host == HostStatus::Up);
         up && self.groups.get(name).is_some_and(|group| {
-            group.blocked.is_none() && !group.wanted_offline && !group.avoid.contains(&node)
+            // What was left running is managed again whatever is wanted of it: only then can it be
+            // released.
+            let left = group.instances.get(&node).is_some_and(|i| i.state == GroupState::Unmanaged);
+            let free = !group.wanted_offline && !group.avoid.contains(&node);
+            left || (group.blocked.is_none() && free)
         })
     }
 

@@ -38,7 +38,7 @@ impl Application {
         if self.look(context).await == Ok(Health::Running) {
             return Ok("runs already".into());
         }
-        let group = self.made_group(context)?;
+        let group = context.place(&self.common.name)?;
         let program = self.program(context, &self.start, self.common.start)?;
         let program = program.output_to(self.log(context)?);
         let outcome = process::run(program).await;
@@ -144,14 +144,6 @@ impl Application {
         let advice = "Make the user on every node of the group.";
         let named = self.user.as_deref().map(User::named).transpose();
         named.map_err(|why| Failure::new(why, advice).reaching(Reach::Node))
-    }
-
-    fn made_group(&self, context: &Context) -> Result<Option<ControlGroup>, Failure> {
-        let group = context.control_group(&self.common.name);
-        if let Some(group) = &group {
-            group.make().map_err(|error| no_group(group, &error))?;
-        }
-        Ok(group)
     }
 
     fn log_path(&self, context: &Context) -> PathBuf {

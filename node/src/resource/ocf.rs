@@ -61,13 +61,7 @@ pub(super) struct Ocf {
 impl Ocf {
     async fn bring_up(&self, context: &Context) -> Result<Detail, Failure> {
         make_state_directory();
-        let group = context.control_group(&self.common.name);
-        if let Some(group) = &group {
-            group.make().map_err(|error| {
-                let why = format!("its control group cannot be made: {error}");
-                Failure::new(why, "The agent has to be root.").reaching(Reach::Node)
-            })?;
-        }
+        context.place(&self.common.name)?;
         let outcome = self.act(context, "start", self.common.start).await;
         if outcome.succeeded() { Ok(String::new()) } else { Err(self.failed("start", &outcome)) }
     }

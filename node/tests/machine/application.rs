@@ -18,7 +18,7 @@ impl Site {
     }
 
     fn context(&self) -> Context {
-        Context { cgroup: Some(self.group.directory()), ..support::context(self.directory.path()) }
+        self.group.place(support::context(self.directory.path()))
     }
 
     fn path(&self) -> &Path {
@@ -150,4 +150,16 @@ async fn h35_verify_says_what_is_missing() {
     );
     let failed = application.start(&site.context()).await.unwrap_err();
     assert_eq!(failed.reach, Reach::Node);
+}
+
+/// A start that comes after the guard took the group's place away finds none: nothing runs without a
+/// lease, however late an agent that was stopped goes on.
+#[tokio::test]
+async fn h25_nothing_is_started_where_the_guard_took_the_place_away() {
+    let site = Site::new("late");
+    let (application, context) = (site.application(&site.daemon(), "", ""), site.context());
+    context.group_directory().unwrap().remove();
+    let failure = application.start(&context).await.unwrap_err();
+    assert!(failure.why.contains("lease is over"), "{failure}");
+    assert!(!site.path().join("pid").exists(), "it was started");
 }

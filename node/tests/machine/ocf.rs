@@ -30,8 +30,7 @@ async fn an_agent_is_started_watched_and_stopped() {
     let directory = tempfile::tempdir().unwrap();
     let state = directory.path().join("state-of-dummy");
     let group = TestGroup::new("ocf");
-    let mut context = support::context(directory.path());
-    context.cgroup = Some(group.directory());
+    let context = group.place(support::context(directory.path()));
     let dummy = ocf("Dummy", &[("state", state.to_str().unwrap())]);
     assert!(dummy.verify(&context).await.is_empty());
     assert_eq!(dummy.monitor(&context).await, Ok(Health::NotRunning));

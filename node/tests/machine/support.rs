@@ -94,6 +94,13 @@ impl TestGroup {
     pub(crate) fn directory(&self) -> PathBuf {
         self.0.directory().to_owned()
     }
+
+    /// The context with a place for its group in here.
+    pub(crate) fn place(&self, context: Context) -> Context {
+        let context = Context { cgroup: Some(self.directory()), ..context };
+        context.group_directory().expect("a place").make().expect("the tests need root");
+        context
+    }
 }
 
 impl Drop for TestGroup {

@@ -88,8 +88,14 @@ fn steps(sandbox: &Sandbox, file: &LabFile) -> Vec<(String, String)> {
             _ => format!("a second later: {name} is DOWN, and why"),
         };
         steps.push((format!("{} status", ask(0)), seen));
+        if last > 1 {
+            let web = format!("and its group web runs on {}", file.nodes[last - 1].name);
+            steps.push((format!("{} group list", ask(0)), web));
+            let story = "the failover, step by step".to_owned();
+            steps.push((format!("{} incident show", ask(0)), story));
+        }
         let daemon = format!("{} daemon >> {} 2>&1 &", ask(last), node.log.display());
-        steps.push((daemon, format!("{name} comes back")));
+        steps.push((daemon, format!("{name} comes back, and web goes home")));
     }
     // One that was not killed in the first step, and seldom the director.
     let middle = &file.nodes[last.saturating_sub(1).min(1)];
@@ -97,6 +103,13 @@ fn steps(sandbox: &Sandbox, file: &LabFile) -> Vec<(String, String)> {
         let what = format!("only the agent of {}: its host stays UP", middle.name);
         steps.push((format!("kill -9 {agent}"), what));
         steps.push((format!("{} history show", ask(0)), "the whole story".into()));
+    }
+    if last > 0 {
+        let to = &file.nodes[last.saturating_sub(1)].name;
+        let plan = format!("{} group plan --what-if {}=down", ask(0), file.nodes[0].name);
+        steps.push((plan, "what would happen, and why".into()));
+        let moved = format!("{} group move batch --to {to}", ask(0));
+        steps.push((moved, "a planned move".into()));
     }
     steps.push((format!("{} alert test", ask(0)), "runs the alert script on every node".into()));
     let same = "every node holds the same history";

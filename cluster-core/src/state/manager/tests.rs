@@ -449,6 +449,23 @@ fn a_forced_stop_leaves_the_groups_running() {
     assert_eq!(owners(&fixture)["web"], "n1");
 }
 
+/// H21: what a forced stop left running is no business of leases: neither an epoch nor a lapse ends it,
+/// and it can be taken off as soon as its manager is back.
+#[test]
+fn what_was_left_running_is_managed_again_before_it_is_released() {
+    let mut fixture = Fixture::with_groups();
+    fixture.manage(ManagerCommand::Stop { nodes: vec![N1], how: StopMode::Forced });
+    let member = &fixture.state.manager.members[&N1];
+    let (session, backing, epoch) = (member.session, member.backing, member.epoch + 1);
+    fixture.manage(ManagerCommand::Present { node: N1, session, backing, epoch });
+    assert_eq!(fixture.state.groups["web"].state(), GroupState::Unmanaged);
+    fixture.group(GroupCommand::Offline { group: "web".into() });
+    fixture.run_events();
+    fixture.manage(ManagerCommand::Start { nodes: Vec::new() });
+    fixture.run_events();
+    assert_eq!(owners(&fixture)["web"], "nobody");
+}
+
 /// A17: everything is stopped: groups first, then members; what was off before stays off after.
 #[test]
 fn all_groups_are_off_before_the_first_member_is_done() {

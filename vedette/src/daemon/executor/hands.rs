@@ -103,14 +103,29 @@ impl Hands {
         let mut all = hold::Held::default();
         for (group, held) in held {
             let context = self.context(group, held.token, state);
+            all.groups.extend(context.group_directory().map(|it| it.directory().to_owned()));
             for resource in &held.resources {
-                all.groups.extend(
-                    context.control_group(&resource.name).map(|it| it.directory().to_owned()),
-                );
                 all.addresses.extend(self.held_address(&context, &resource.kind));
             }
         }
         all
+    }
+
+    /// Makes the place where everything that the group starts here will live. Before the guard holds
+    /// it, and never after: see [`vedette_node::cgroup`].
+    pub(super) fn make_place(&self, group: &str, state: &ClusterState) {
+        let place = self.context(group, 0, state).group_directory();
+        if let Some((place, Err(error))) = place.map(|place| (place.clone(), place.make())) {
+            // What needs it says so when it starts.
+            tracing::warn!(%error, place = %place.directory().display(), "cannot be made");
+        }
+    }
+
+    /// Takes the empty place away.
+    pub(super) fn remove_place(&self, group: &str, state: &ClusterState) {
+        if let Some(place) = self.context(group, 0, state).group_directory() {
+            place.remove();
+        }
     }
 
     /// Every service address of the cluster on a network of this node, whoever has it.

@@ -255,6 +255,11 @@ impl Worker {
         self.given_up.clear();
         self.failing.clear();
         self.held.clone_from(&held);
+        let state = self.shared.state();
+        match held {
+            Some(_) => self.shared.hands.make_place(&self.group, &state),
+            None => self.shared.hands.remove_place(&self.group, &state),
+        }
         self.shared.hold(&self.group, held).await
     }
 
