@@ -143,17 +143,22 @@ async fn listen(
 }
 
 /// Hands each report to the director. One is on its way at a time; what comes meanwhile replaces
-/// what waits, since only the latest counts.
+/// what waits, since only the latest counts. One that is on its way to a director that is replaced is
+/// given up: it is dead most likely, and its successor needs the next one to say so.
 async fn report(means: Arc<Means>, mut latest: watch::Receiver<Option<Arc<Report>>>) {
     let mut leadership = means.log.leadership();
     loop {
         let report = latest.borrow_and_update().clone();
         let leader = leadership.borrow_and_update().leader;
-        if let (Some(report), Some(leader)) = (report, leader) {
-            send_report(&means, report, leader).await;
-        }
         let mut leader_only = leadership.clone();
         let leader_changed = leader_only.wait_for(|new| new.leader != leader);
+        tokio::pin!(leader_changed);
+        if let (Some(report), Some(leader)) = (report, leader) {
+            tokio::select! {
+                () = send_report(&means, report, leader) => {}
+                changed = &mut leader_changed => if changed.is_err() { return } else { continue },
+            }
+        }
         tokio::select! {
             changed = latest.changed() => if changed.is_err() { return },
             changed = leader_changed => if changed.is_err() { return },
