@@ -5,10 +5,14 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use vedette::sandbox::Sandbox;
+
+/// How long the groups may take to start.
+const START: Duration = Duration::from_secs(20);
 
 /// The application server, run by the agent of whichever node has its group.
 const APPLICATION: &str = r#"#!/bin/sh
@@ -47,18 +51,29 @@ pub(super) fn give(sandbox: &Sandbox) -> Result<()> {
     names.reverse();
     let text = format!("{HEAD}{}\n{rotating}", group("web", "cascading", &names, &program));
     std::fs::write(&path, text)?;
-    let Some(first) = sandbox.nodes.first() else { return Ok(()) };
-    let applied = Command::new(&sandbox.program)
-        .arg("--config")
-        .arg(first.config())
-        .args(["config", "apply", "--yes"])
-        .arg(&path)
-        .output()
-        .context("the program cannot be started again")?;
+    let path = path.display().to_string();
+    let applied = ask(sandbox, &["config", "apply", "--yes", &path])?;
     if !applied.status.success() {
         bail!("the groups are not accepted: {}", String::from_utf8_lossy(&applied.stderr).trim());
     }
+    until_well(sandbox)
+}
+
+/// Waits until the first node says that all is well. What is not well after a while shall be seen.
+fn until_well(sandbox: &Sandbox) -> Result<()> {
+    let end = Instant::now() + START;
+    while !super::ended() && Instant::now() < end && !ask(sandbox, &["status"])?.status.success() {
+        std::thread::sleep(Duration::from_millis(100));
+    }
     Ok(())
+}
+
+/// Asks the first node.
+fn ask(sandbox: &Sandbox, arguments: &[&str]) -> Result<Output> {
+    let first = sandbox.nodes.first().context("a demo has a node")?;
+    let mut command = Command::new(&sandbox.program);
+    command.arg("--config").arg(first.config()).args(arguments);
+    command.output().context("the program cannot be started again")
 }
 
 /// No kernel and no watchdog stands behind the release here, because the demo needs no rights.
