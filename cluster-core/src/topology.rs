@@ -48,6 +48,9 @@ pub struct Config {
     pub networks: Vec<(NetworkNumber, Priority)>,
     /// The other members.
     pub peers: Vec<Peer>,
+    /// Who votes in the log. Any of them may be director, and a lease comes from the director's own
+    /// beats; so voters and everybody else watch each other, whatever the ring says.
+    pub voters: Vec<NodeNumber>,
 }
 
 /// Another member.
@@ -477,9 +480,13 @@ impl Topology {
         let live = self.known.iter().map(|k| &k.peer).filter(|p| p.live);
         let live: Vec<_> = live.map(|p| p.number).collect();
         let ring = live.len() >= ring::MESH;
+        let me = self.config.me;
+        let votes = |node| self.config.voters.contains(&node);
         let old = std::mem::take(&mut self.links);
         for Known { peer, .. } in &self.known {
-            let watched = ring::watch_each_other(self.config.me, peer.number, &live);
+            let watched = votes(me)
+                || votes(peer.number)
+                || ring::watch_each_other(me, peer.number, &live);
             for (network, priority) in networks.iter().filter(|(n, _)| peer.networks.contains(n)) {
                 let kept = old.binary_search_by_key(&(peer.number, *network), Link::key);
                 let mut link =

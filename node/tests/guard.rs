@@ -51,6 +51,7 @@ fn configure(me: u16, nodes: u16, port: u16) -> Configure {
         timing: Timing::DEFAULT,
         networks: networks.into(),
         peers: (1..=nodes).filter(|n| *n != me).map(peer).collect(),
+        voters: Vec::new(),
     }
 }
 

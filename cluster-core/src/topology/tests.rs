@@ -415,6 +415,28 @@ fn the_director_grants_leases_with_its_beats() {
     }
 }
 
+/// H2, H24: in a ring most nodes are no neighbours of the director. Voters and everybody watch each
+/// other, so all get leases, at once from the next director too.
+#[test]
+fn in_a_large_cluster_everybody_gets_a_lease() {
+    let mut world = World::new(16, HIGH);
+    for node in 1..=16 {
+        let voters = [1, 2, 3].map(NodeNumber).into();
+        world.reconfigure(node, Config { voters, ..world.config(node) });
+    }
+    for director in [1, 3] {
+        for _ in 0..20 {
+            world.say(director, AgentStatus::Running, Some(u64::from(director)));
+            world.run(ms(100));
+            let late = director > 1;
+            assert!(!late || (1..=16).all(|n| world.report(n).lease), "no lease was lost");
+        }
+        assert!((1..=16).all(|n| world.report(n).lease));
+        world.say(director, AgentStatus::Running, None);
+    }
+    assert_eq!(world.link(8, 13, 1), None, "the others stand in a ring");
+}
+
 #[test]
 fn a_cut_off_node_loses_its_lease() {
     let mut world = World::new(3, HIGH);

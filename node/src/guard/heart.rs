@@ -443,5 +443,6 @@ fn topology_config(session: Session, configure: &Configure) -> Config {
                 networks: peer.addresses.keys().copied().collect(),
             })
             .collect(),
+        voters: configure.voters.clone(),
     }
 }

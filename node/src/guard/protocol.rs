@@ -115,6 +115,9 @@ pub struct Configure {
     pub networks: Vec<OwnNetwork>,
     /// The other members.
     pub peers: Vec<PeerNode>,
+    /// Who votes in the log: watched by everybody.
+    #[serde(default)]
+    pub voters: Vec<NodeNumber>,
 }
 
 /// Thirty-two secret bytes; printed by nobody.
@@ -283,6 +286,7 @@ mod tests {
                 live: true,
                 addresses: BTreeMap::from([(NetworkNumber(1), address)]),
             }],
+            voters: vec![NodeNumber(2)],
         }))
     }
 

@@ -325,6 +325,7 @@ impl Guarded {
             timing: Timing::DEFAULT,
             networks: Vec::new(),
             peers: Vec::new(),
+            voters: Vec::new(),
         };
         let text = serde_json::to_vec(&configure).expect("JSON");
         std::fs::write(directory.path().join("configure.json"), text).expect("written");

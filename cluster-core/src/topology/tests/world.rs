@@ -38,7 +38,8 @@ pub(super) fn config(me: u16, nodes: u16, priorities: &[Priority]) -> Config {
     };
     let peers = (1..=nodes).filter(|n| *n != me).map(peer).collect();
     let session = Session(1_000 + u64::from(me));
-    Config { me: NodeNumber(me), session, timing: Timing::DEFAULT, networks, peers }
+    let (voters, timing) = (Vec::new(), Timing::DEFAULT);
+    Config { me: NodeNumber(me), session, timing, networks, peers, voters }
 }
 
 impl World {
