@@ -238,6 +238,9 @@ pub struct Running {
     pub participants: BTreeSet<NodeNumber>,
     /// Who approved it in the vote.
     pub approvals: BTreeSet<NodeNumber>,
+    /// Who gave no answer to the vote, and counts as having approved.
+    #[serde(default)]
+    pub silent: BTreeSet<NodeNumber>,
     /// The recovery program, as it was when the vote ended. Empty while voting.
     pub program: Program,
     /// What the groups shall do, decided when the vote ended. Empty while voting.

@@ -20,7 +20,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use crate::command::GroupCommand;
-use crate::group::{Blocked, GroupState, Instance, Policy, ResourceState, ResourceStatus};
+use crate::group::{Blocked, Group, GroupState, Instance, Policy, ResourceState, ResourceStatus};
 use crate::id::NodeNumber;
 use crate::model::{HostStatus, Severity};
 use crate::record::{Code, Subject};
@@ -137,13 +137,14 @@ impl ClusterState {
             let host = state.nodes.get(&node).map(|node| node.host);
             matches!(host, Some(HostStatus::Down | HostStatus::Disconnected))
         };
-        self.lose_sight_of(entry, "its node is not there", away, at);
+        let why = |state: &Self, node| format!("{} is not there", state.node_name(node));
+        self.lose_sight_of(entry, why, away, at);
     }
 
     pub(super) fn lose_sight_of(
         &mut self,
         entry: &mut Entry<'_>,
-        why: &str,
+        why: impl Fn(&Self, NodeNumber) -> String,
         lost: impl Fn(&Self, NodeNumber) -> bool,
         at: WallTime,
     ) {
@@ -156,7 +157,7 @@ impl ClusterState {
                     for resource in instance.resources.values_mut() {
                         (resource.state, resource.since) = (ResourceState::Unknown, at);
                     }
-                    entry.causes.insert(name.clone(), why.into());
+                    entry.causes.insert(name.clone(), why(self, *node));
                 }
             }
         }
@@ -192,6 +193,26 @@ impl ClusterState {
         }
     }
 
+    /// A group that none of its nodes could acquire is blocked no more once another one of them takes
+    /// part: that one may be able to.
+    pub(super) fn unblock_hopeful(&mut self, entry: &mut Entry<'_>) {
+        let joined = |node: &NodeNumber| self.manager.members.get(node).is_some_and(|m| m.joined);
+        let hope = |(name, group): (&String, &Group)| {
+            let hopeless = group.blocked.as_ref().is_some_and(|blocked| blocked.node.is_none());
+            let def = self.definition.group(name).filter(|_| hopeless)?;
+            let untried = |node: &&NodeNumber| joined(node) && !group.avoid.contains(node);
+            Some((name.clone(), *def.nodes.iter().find(untried)?))
+        };
+        let found: Vec<(String, NodeNumber)> = self.groups.iter().filter_map(hope).collect();
+        for (name, node) in found {
+            let why = format!("{} is there and was not tried", self.node_name(node));
+            entry.causes.insert(name.clone(), why);
+            if let Some(group) = self.groups.get_mut(&name) {
+                group.blocked = None;
+            }
+        }
+    }
+
     /// A group that none of its nodes could acquire waits for an operator.
     pub(super) fn block_hopeless(&mut self, entry: &mut Entry<'_>) {
         if !self.is_idle() {
@@ -215,10 +236,12 @@ impl ClusterState {
         let found: Vec<(String, Vec<NodeNumber>)> =
             self.groups.keys().filter_map(|name| Some((name.clone(), hopeless(name)?))).collect();
         for (name, tried) in found {
-            let why = format!(
-                "none of {} could acquire it; vedette group clear {name} when that is repaired",
-                self.names(&tried)
-            );
+            let who = match tried.as_slice() {
+                [only] => format!("{} could not", self.node_name(*only)),
+                several => format!("none of {} could", self.names(several)),
+            };
+            let why =
+                format!("{who} acquire it; vedette group clear {name} when that is repaired");
             self.block(entry, &name, None, &why);
         }
     }
@@ -247,7 +270,11 @@ impl ClusterState {
         from: GroupState,
         to: GroupState,
     ) {
-        let unplanned = to == GroupState::Offline && self.off_by_itself(name);
+        // What was in ERROR has had its alert.
+        // What was in ERROR has had its alert.
+        let unplanned = to == GroupState::Offline
+            && from != GroupState::Error
+            && self.off_by_itself(name);
         let at = entry.proposal.at;
         let Some(group) = self.groups.get_mut(name) else { return };
         let took = u64::try_from(at.0.saturating_sub(group.since.0)).unwrap_or(0) / 1_000;

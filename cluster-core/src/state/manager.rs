@@ -73,6 +73,7 @@ impl ClusterState {
         self.queue_what_follows(entry);
         self.prune_groups();
         self.record_groups(entry);
+        self.unblock_hopeful(entry);
         self.block_hopeless(entry);
         self.queue_astray(entry);
         self.record_groups(entry);
@@ -223,7 +224,8 @@ impl ClusterState {
         for member in self.manager.members.values_mut() {
             member.joined = false;
         }
-        self.lose_sight_of(entry, "the cluster has just started", |_, _| true, at);
+        let why = |_: &Self, _| "the cluster has just started".to_owned();
+        self.lose_sight_of(entry, why, |_, _| true, at);
     }
 }
 

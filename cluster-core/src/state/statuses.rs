@@ -342,7 +342,7 @@ impl ClusterState {
                 Subject::Cluster,
                 format!("cluster {} is seeded", self.name),
             )
-            .because(format!("{there} nodes are there, {wanted} were waited for")),
+            .because(seeded_words(there, wanted)),
         );
     }
 
@@ -433,4 +433,11 @@ impl ClusterState {
             }
         }
     }
+}
+
+/// How many nodes were there when the cluster was seeded.
+fn seeded_words(there: usize, wanted: usize) -> String {
+    let there_are = if there == 1 { "node is" } else { "nodes are" };
+    let were = if wanted == 1 { "was" } else { "were" };
+    format!("{there} {there_are} there, {wanted} {were} waited for")
 }

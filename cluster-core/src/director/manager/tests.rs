@@ -633,6 +633,7 @@ fn running(stage: Stage) -> Running {
         began: at,
         participants: BTreeSet::from([ME, NodeNumber(2)]),
         approvals: BTreeSet::from([ME]),
+        silent: BTreeSet::new(),
         program: Program::default(),
         plan: Plan::default(),
         phase: 1,

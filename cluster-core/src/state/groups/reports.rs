@@ -157,7 +157,7 @@ impl ClusterState {
             return false;
         }
         let (name, node, _) = which;
-        entry.causes.insert(name.clone(), why.into());
+        entry.causes.insert(name.clone(), format!("{} let go of it: {why}", self.node_name(node)));
         if avoid {
             self.avoid(entry, name, node, why);
         }
@@ -180,7 +180,7 @@ impl ClusterState {
             return false;
         }
         let count = self.count_failure(entry, which, (resource, why));
-        let end = if restarted { "was started again in place" } else { "its group is to move" };
+        let end = if restarted { "it was started again in place" } else { "its group is to move" };
         let message = format!(
             "resource {resource} failed on {}, failure {count}: {end}",
             self.node_name(node)

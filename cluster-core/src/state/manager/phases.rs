@@ -53,6 +53,7 @@ impl ClusterState {
             began: at,
             participants,
             approvals: BTreeSet::new(),
+            silent: BTreeSet::new(),
             program: Program::default(),
             plan: Plan::default(),
             phase: 0,
@@ -133,7 +134,7 @@ impl ClusterState {
         }
         let event = running.event.clone();
         let took = ms_between(running.since, entry.proposal.at);
-        let by = self.names(&running.participants);
+        let by = self.names(running.participants.difference(&running.silent));
         self.prepare(&event.trigger);
         let plan = self.plan(&event.trigger);
         let message = format!("{} was approved by {by}", self.event_label(&event));
@@ -307,6 +308,9 @@ impl ClusterState {
             let event = running.event.clone();
             if !self.approve(moment.0, node) {
                 return false;
+            }
+            if let Some(running) = &mut self.manager.current {
+                running.silent.insert(node);
             }
             let message =
                 format!("{name} gives no answer to the vote on {}", self.event_label(&event));

@@ -156,6 +156,7 @@ mod tests {
             began: WallTime(0),
             participants: BTreeSet::from([NodeNumber(1), NodeNumber(2)]),
             approvals: BTreeSet::new(),
+            silent: BTreeSet::new(),
             program: Program::default(),
             plan: Plan { moves: vec![mv], stays: Vec::new() },
             phase: 1,

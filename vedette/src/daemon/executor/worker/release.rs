@@ -17,7 +17,7 @@ impl Worker {
         self.reporter.progress(held.token, Some(GroupState::Releasing), Vec::new());
         match self.stop(&held, &held.resources, lines).await {
             Ok(()) => {
-                self.end(&held, "released").await;
+                self.end(&held, "as planned").await;
                 Ok(format!("{} is released", self.group))
             }
             Err(why) => {
