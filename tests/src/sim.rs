@@ -18,6 +18,7 @@
 mod agents;
 mod chaos;
 mod checks;
+mod conduct;
 mod consensus;
 mod guards;
 mod log;

@@ -314,7 +314,11 @@ impl World {
         let moved = applied.records.iter().any(|record| {
             matches!(
                 record.code,
-                Code::NodeHost | Code::NodeAdded | Code::NodeRemoved | Code::SettingChanged
+                Code::NodeHost
+                    | Code::NodeAdded
+                    | Code::NodeRemoved
+                    | Code::SettingChanged
+                    | Code::VotersChanged
             ) || record.code == Code::DirectorElected
         });
         if moved {

@@ -129,6 +129,12 @@ impl Machine {
                     networks: node.interfaces.keys().copied().collect(),
                 })
                 .collect(),
+            voters: state
+                .nodes
+                .values()
+                .filter(|node| node.role == vedette_core::model::Role::Voter)
+                .map(|node| node.number)
+                .collect(),
         }
     }
 

@@ -5,32 +5,65 @@
 //! made, with the time since the block began, and the answers to what was asked. The same world and
 //! the same core as in the simulation, without any randomness.
 //!
-//! Commands:
+//! A text that belongs to a command (a configuration, rules) follows it, each line behind a `|`.
+//!
+//! - here: how a story is played, and what of it is told;
+//! - `machines`: what happens to machines, wires, scripts and resources;
+//! - `orders`: what operators order;
+//! - `views`: what is asked and answered;
+//! - `texts`: groups in one line, and files.
 //!
 //! ```text
-//! cluster 3 nodes 2 networks [seed count 3] [ping]   form a cluster; its machines are off
+//! cluster 3 nodes 2 networks [seed count 3] [voters 5] [ping]      form a cluster; its machines are off
+//! group web cascading on n1 n2 [with ip disk files app]      of that cluster, from its beginning
+//! document                                           the same as a text
+//! tell everything              tell statuses      (nothing of events and managers)
+//! tell events [and managers, votes, phases, resources, links, networks, agents, scripts, cluster]
+//! start [n1 ...]               power on; nothing is told but the end, when all is well
+//! run 1500 ms
+//!
 //! power on all|n1 ...          power off n1 ...       leave n1 ...       kill agent n1 ...
 //! stop guard|agent n1 ...      continue guard|agent n1 ...
 //! cut n1 [neta] [in|out]       join n1 [neta]
 //! cut network neta             join network neta
 //! break adapter n1 neta        mend adapter n1 neta
+//! break standby n1 neta        mend standby n1 neta
 //! ping n1 neta answers|silent
-//! token n4 number 4 [for SECONDS]                     add n4 number 4
+//! scripts hang|end             scripts fail on n1 ...         (the alert script)
+//! script node_up fails [2 times]|hangs|works on n1 ...        (an event script)
+//! resource web-app fails on n1                                (it ends by itself)
+//! resource web-app cannot start|cannot stop|works on n1
+//! variable NAME [INSTANCE] = VALUE                            (what a monitor reads)
+//! n2 finds WORDS               nothing backs n1       fence agents fail|work
+//!
+//! token n4 number 4 [for SECONDS]                     add n4 number 4    delete n4
 //! timing 200 x 5 [election 300]     seed     test alert [on n1 ...]     again
-//! scripts hang|end             scripts fail on n1 ...
-//! run 1500 ms                  status     scripts
+//! stop graceful|takeover|forced all|n1 ...            managers start all|n1 ...
+//! maintenance on|off of cluster|n1|web
+//! group web moves [to n2]      group web online|offline       group web clear [on n1]
+//! recover retry|skip|abort [event 4]                  confirm n1 off
+//! program PATH [file NAME]     rules load [file NAME] [from 0]           rules back to 0
+//! config apply [from 0]        config back to 1       config check       config examine
+//!
+//! status   scripts   managers   groups   group web   events   event   rules
+//! config show|diff|history     plan if n1 is down|up|stops
 //! ```
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::time::Duration;
 
-use vedette_core::command::{Command, Proposal};
-use vedette_core::id::{Hash, NodeNumber};
-use vedette_core::model::{Settings, Severity, Timing};
-use vedette_core::state::Outcome;
+use vedette_core::command::Proposal;
+use vedette_core::group::GroupState;
+use vedette_core::model::{AgentStatus, HostStatus, Settings, Severity};
+use vedette_core::record::{Code, Record};
+use vedette_core::variable::Watchers;
 
-use super::wires::Fault;
-use super::world::{MS, Setup, Trouble, World, network_of, new_node};
+use super::world::{MS, Setup, World, network_of};
+
+mod machines;
+mod orders;
+mod texts;
+mod views;
 
 /// A cluster that a story is about.
 struct Stage {
@@ -39,6 +72,21 @@ struct Stage {
     told: usize,
     runs_told: usize,
     last: Option<Proposal>,
+    tell: Tell,
+    /// Recovery programs that are loaded along with the next rules.
+    programs: std::collections::BTreeMap<String, String>,
+    watchers: Watchers,
+}
+
+/// What of the records is told.
+#[derive(Clone, Debug, Default)]
+enum Tell {
+    #[default]
+    Everything,
+    /// All but events and managers.
+    Statuses,
+    /// Events, groups, nodes, alerts, orders; details of these kinds too.
+    Events(BTreeSet<String>),
 }
 
 /// Plays a story and answers with its text as it should be.
@@ -76,7 +124,7 @@ pub fn play(text: &str) -> Result<String, String> {
 fn perform(stage: &mut Option<Stage>, block: &[&str]) -> Result<String, String> {
     let mut answer = String::new();
     let mut begin = stage.as_ref().map_or(0, |stage| stage.world.now);
-    for line in block {
+    for (line, text) in texts::commands(block) {
         let words: Vec<&str> = line.split_whitespace().collect();
         if words.first() == Some(&"cluster") {
             *stage = Some(Stage::new(&words)?);
@@ -84,7 +132,7 @@ fn perform(stage: &mut Option<Stage>, block: &[&str]) -> Result<String, String> 
             continue;
         }
         let stage = stage.as_mut().ok_or("a story begins with `cluster`")?;
-        let said = stage.command(&words)?;
+        let said = stage.command(&words, &text)?;
         stage.tell(begin, &mut answer);
         answer.push_str(&said);
     }
@@ -101,61 +149,127 @@ fn after(words: &[&str], word: &str) -> Result<Option<u64>, String> {
     place.map(|place| number(words.get(place + 1))).transpose()
 }
 
+/// What is only told if it is asked for by one of these words.
+fn kind_of(record: &Record) -> Option<&'static str> {
+    let quiet = record.severity == Severity::Informational;
+    match record.code {
+        Code::Manager => Some("managers"),
+        Code::EventPhase => Some("phases"),
+        Code::EventCommand if quiet => Some("phases"),
+        Code::EventVote if record.message.starts_with("vote on") => {
+            (!record.message.contains("gives way")).then_some("votes")
+        }
+        Code::Resource => Some("resources"),
+        Code::Link | Code::Interface => Some("links"),
+        Code::Network => Some("networks"),
+        Code::NodeAgent => Some("agents"),
+        Code::AlertDelivered => Some("scripts"),
+        Code::ClusterSubstate => Some("cluster"),
+        _ => None,
+    }
+}
+
+/// Whether it is about something else than events and managers.
+fn is_status(record: &Record) -> bool {
+    !(Code::Manager..=Code::EventEnded).contains(&record.code)
+        && record.code != Code::ClusterSubstate
+}
+
 impl Stage {
     fn new(words: &[&str]) -> Result<Self, String> {
         let nodes = number(words.get(1))? as usize;
         let networks = number(words.get(3))? as usize;
         let seed_count = after(words, "count")?.unwrap_or(1) as u16;
+        let voters = after(words, "voters")?.map_or(Settings::default().voters, |n| n as _);
         let setup = Setup {
             nodes,
             networks,
             low: None,
             seed: 1,
             delay: (500, 1),
-            settings: Settings { seed_count, ..Settings::default() },
+            settings: Settings { seed_count, voters, ..Settings::default() },
             ping: words.contains(&"ping"),
             document: None,
             bug: None,
         };
+        Ok(Self::of(setup))
+    }
+
+    fn of(setup: Setup) -> Self {
         let mut world = World::new(&setup);
         world.history = Some(Vec::new());
-        Ok(Self { world, setup, told: 0, runs_told: 0, last: None })
+        world.conduct.in_detail = true;
+        let watchers = Watchers::new(&world.reference.rules.rules());
+        let (last, tell, programs) = (None, Tell::default(), Default::default());
+        Self { world, setup, told: 0, runs_told: 0, last, tell, programs, watchers }
+    }
+
+    /// The cluster has this configuration from its beginning.
+    fn configure(&mut self, text: &str) -> Result<String, String> {
+        if self.world.now > 0 {
+            return Err("groups are defined before anything happens".into());
+        }
+        let document = self.setup.document.take().unwrap_or_default() + text;
+        let (setup, tell) = (self.setup.clone(), std::mem::take(&mut self.tell));
+        *self = Self::of(Setup { document: Some(document.clone()), ..setup });
+        self.tell = tell;
+        let (_, findings) = vedette_core::document::read(&document, &self.world.reference);
+        match findings.iter().find(|finding| finding.error) {
+            Some(finding) => Err(finding.to_string()),
+            None => Ok(String::new()),
+        }
     }
 
     /// Writes what was recorded and not told yet.
     fn tell(&mut self, begin: u64, answer: &mut String) {
         let Some(history) = &self.world.history else { return };
-        for record in &history[self.told..] {
+        let told = |record: &&Record| match (&self.tell, kind_of(record)) {
+            (Tell::Events(kinds), Some(kind)) => kinds.contains(kind),
+            (Tell::Statuses, _) => is_status(record),
+            _ => true,
+        };
+        for record in history[self.told..].iter().filter(told) {
             let since = record.at.0 - super::world::EPOCH - begin as i64;
             let tenths = (since.max(0) as f64 / 1e5).round() / 10.0;
             write!(answer, "{tenths:4.1} s  {:13}  {}", record.severity, record.message).ok();
             if !record.cause.is_empty() {
-                write!(answer, ": {}", record.cause).ok();
+                let cause = record.cause.replace('\n', "\n                       ");
+                write!(answer, ": {cause}").ok();
             }
             answer.push('\n');
         }
         self.told = history.len();
     }
 
-    fn command(&mut self, words: &[&str]) -> Result<String, String> {
+    fn command(&mut self, words: &[&str], text: &str) -> Result<String, String> {
         match words {
             ["run", time, "ms"] => self.run(number(Some(time))?),
             ["run", time, "s"] => self.run(number(Some(time))? * 1_000),
-            ["status"] => Ok(self.status()),
-            ["scripts"] => Ok(self.scripts()),
-            ["scripts", "hang"] => Ok(self.hang(true)),
-            ["scripts", "end"] => Ok(self.hang(false)),
-            ["scripts", "fail", "on", who @ ..] => {
-                self.world.failing_scripts = self.nodes(who)?.into_iter().collect();
+            ["start", who @ ..] => self.start(who),
+            ["document"] => self.configure(text),
+            [
+                "group",
+                name,
+                policy @ ("cascading" | "rotating" | "concurrent"),
+                "on",
+                rest @ ..,
+            ] => {
+                let document = texts::group(name, policy, rest, self.setup.document.as_deref());
+                self.configure(&document)
+            }
+            ["tell", what, kinds @ ..] => {
+                let kind = |word: &&str| word.trim_end_matches(',').to_owned();
+                self.tell = match *what {
+                    "everything" => Tell::Everything,
+                    "statuses" => Tell::Statuses,
+                    _ => Tell::Events(kinds.iter().map(kind).collect()),
+                };
                 Ok(String::new())
             }
-            ["ping", node, network, how] => self.ping(node, network, *how == "answers"),
-            [how @ ("break" | "mend"), "adapter", node, network] => {
-                self.adapter(node, network, *how == "break")
-            }
-            ["cut" | "join", ..] => self.wire(words),
-            ["token" | "add" | "timing" | "seed" | "test" | "again", ..] => self.operator(words),
-            _ => self.machine(words),
+            _ => match self.view(words, text) {
+                Some(said) => said,
+                None => self.act(words, text),
+            },
         }
     }
 
@@ -165,22 +279,56 @@ impl Stage {
         violation.map_or(Ok(String::new()), |v| Err(format!("at {} us: {}", v.at, v.what)))
     }
 
-    fn machine(&mut self, words: &[&str]) -> Result<String, String> {
-        let (what, who): (fn(usize) -> Trouble, &[&str]) = match words {
-            ["power", "on", who @ ..] => (Trouble::PowerOn, who),
-            ["power", "off", who @ ..] => (Trouble::PowerOff, who),
-            ["leave", who @ ..] => (Trouble::Leave, who),
-            ["kill", "agent", who @ ..] => (Trouble::KillAgent, who),
-            ["stop", "guard", who @ ..] => (|node| Trouble::PauseGuard(node, true), who),
-            ["continue", "guard", who @ ..] => (|node| Trouble::PauseGuard(node, false), who),
-            ["stop", "agent", who @ ..] => (|node| Trouble::PauseAgent(node, true), who),
-            ["continue", "agent", who @ ..] => (|node| Trouble::PauseAgent(node, false), who),
-            _ => return Err(format!("unknown command {:?}", words.join(" "))),
-        };
-        for node in self.nodes(who)? {
-            self.world.trouble(&what(node));
+    /// Machines are switched on, and nothing is told until all is well.
+    fn start(&mut self, who: &[&str]) -> Result<String, String> {
+        let nodes = self.nodes(if who.is_empty() { &["all"] } else { who })?;
+        for node in &nodes {
+            self.world.trouble(&super::world::Trouble::PowerOn(*node));
         }
-        Ok(String::new())
+        for _ in 0..600 {
+            self.run(100)?;
+            if nodes.iter().all(|node| self.is_well(*node)) && self.is_quiet() {
+                // Links are looked at a little later than nodes.
+                self.run(500)?;
+                self.told = self.world.history.as_ref().map_or(0, Vec::len);
+                return Ok(self.summary());
+            }
+        }
+        let ailment = self.world.ailment().unwrap_or_default();
+        Err(format!("the cluster was not well after a minute: {ailment}"))
+    }
+
+    fn is_well(&self, node: usize) -> bool {
+        let number = super::world::number_of(node);
+        let state = &self.world.reference;
+        let known = state.nodes.get(&number);
+        known.is_some_and(|n| n.host == HostStatus::Up && n.agent == AgentStatus::Running)
+            && state.manager.members.get(&number).is_some_and(|member| member.joined)
+    }
+
+    fn is_quiet(&self) -> bool {
+        let state = &self.world.reference;
+        let moving = |state| matches!(state, GroupState::Acquiring | GroupState::Releasing);
+        let idle = state.manager.current.is_none() && state.manager.queue.is_empty();
+        idle && state.alerts.is_empty() && !state.groups.values().any(|g| moving(g.state()))
+    }
+
+    fn act(&mut self, words: &[&str], text: &str) -> Result<String, String> {
+        match words {
+            ["scripts", ..] => self.alert_script(words),
+            ["ping", node, network, how] => self.ping(node, network, *how == "answers"),
+            ["break" | "mend", "adapter", node, network] => {
+                self.adapter(node, network, words[0] == "break")
+            }
+            ["cut" | "join", ..] => self.wire(words),
+            ["script" | "resource" | "nothing" | "fence", ..] | [_, "finds", ..] => {
+                self.behaviour(words)
+            }
+            ["variable", ..] => self.variable(words),
+            ["stop" | "continue", "guard" | "agent", ..] => self.machine(words),
+            ["power" | "leave" | "kill", ..] => self.machine(words),
+            _ => self.operator(words, text),
+        }
     }
 
     fn nodes(&self, names: &[&str]) -> Result<Vec<usize>, String> {
@@ -206,138 +354,4 @@ impl Stage {
             .find(|index| self.world.reference.network_name(network_of(*index)) == name);
         found.ok_or_else(|| format!("no network: {name}"))
     }
-
-    fn wire(&mut self, words: &[&str]) -> Result<String, String> {
-        let fault = Fault { cut: words[0] == "cut", ..Fault::default() };
-        let trouble = match &words[1..] {
-            ["network", name] => Trouble::Network { network: self.network(name)?, fault },
-            [node, rest @ ..] => {
-                let node = self.node(node)?;
-                let (mut network, mut out, mut into) = (None, true, true);
-                for word in rest {
-                    match *word {
-                        "in" => out = false,
-                        "out" => into = false,
-                        name => network = Some(self.network(name)?),
-                    }
-                }
-                Trouble::Node { node, network, out, into, fault }
-            }
-            [] => return Err("cut what?".into()),
-        };
-        self.world.trouble(&trouble);
-        Ok(String::new())
-    }
-
-    fn adapter(&mut self, node: &str, network: &str, broken: bool) -> Result<String, String> {
-        let (node, network) = (self.node(node)?, network_of(self.network(network)?));
-        let unusable = &mut self.world.machines[node].unusable;
-        if broken {
-            unusable.insert(network)
-        } else {
-            unusable.remove(&network)
-        };
-        self.world.tell_interfaces(node);
-        Ok(String::new())
-    }
-
-    fn ping(&mut self, node: &str, network: &str, answers: bool) -> Result<String, String> {
-        let (node, network) = (self.node(node)?, network_of(self.network(network)?));
-        self.world.machines[node].probes.insert(network, answers);
-        self.world.tell_interfaces(node);
-        Ok(String::new())
-    }
-
-    fn hang(&mut self, hang: bool) -> String {
-        self.world.hanging_scripts = hang;
-        String::new()
-    }
-
-    fn operator(&mut self, words: &[&str]) -> Result<String, String> {
-        let proposal = match (words, &self.last) {
-            (["again"], Some(last)) => last.clone(),
-            _ => {
-                let command = self.operator_command(words)?;
-                self.world.proposal(0, "root@n1", command)
-            }
-        };
-        self.last = Some(proposal.clone());
-        let Some(outcome) = self.world.decide(proposal) else {
-            return Ok("        nobody leads; nothing can be decided\n".into());
-        };
-        Ok(match outcome {
-            Outcome::Applied { .. } => String::new(),
-            Outcome::Repeated { .. } => "        repeated; it was done before\n".into(),
-            Outcome::Refused(why) => format!("        refused ({}): {why}\n", why.code),
-        })
-    }
-
-    fn operator_command(&self, words: &[&str]) -> Result<Command, String> {
-        Ok(match words {
-            ["token", name, "number", at, rest @ ..] => {
-                let valid = Duration::from_secs(after(rest, "for")?.unwrap_or(600));
-                let now = super::world::EPOCH + self.world.now as i64;
-                Command::IssueToken {
-                    hash: token_of(name),
-                    name: (*name).into(),
-                    number: NodeNumber(number(Some(at))? as u16),
-                    expires_at: vedette_core::time::WallTime(now).plus(valid),
-                }
-            }
-            ["add", name, "number", at] => {
-                let at = number(Some(at))?;
-                let mut node = new_node(at as usize - 1, self.setup.networks);
-                node.name = (*name).into();
-                Command::AddNode { node, token: token_of(name) }
-            }
-            ["timing", interval, "x", sensitivity, rest @ ..] => Command::SetTiming(Timing {
-                interval_ms: number(Some(interval))?,
-                sensitivity: number(Some(sensitivity))?,
-                election_max_ms: after(rest, "election")?
-                    .unwrap_or(Timing::DEFAULT.election_max_ms),
-                ..Timing::DEFAULT
-            }),
-            ["seed"] => Command::Seed,
-            ["test", "alert", rest @ ..] => {
-                let who = rest.strip_prefix(&["on"]).unwrap_or(rest);
-                let members = self.nodes(who)?.into_iter().map(super::world::number_of);
-                let (members, severity) = (members.collect(), Severity::Error);
-                Command::TestAlert { members, severity, message: "is anybody awake?".into() }
-            }
-            _ => return Err(format!("unknown command {:?}", words.join(" "))),
-        })
-    }
-
-    /// The members with both statuses, and what the cluster waits for.
-    fn status(&self) -> String {
-        let state = &self.world.reference;
-        let mut text = format!("        cluster is {}, {}\n", state.status, state.substate);
-        for node in state.nodes.values() {
-            let (name, host, agent) = (&node.name, node.host, node.agent);
-            writeln!(text, "        {name} {host} {agent} ({})", node.host_cause).ok();
-        }
-        if !state.seeded {
-            let missing: Vec<&str> =
-                state.missing_nodes().iter().map(|node| node.name.as_str()).collect();
-            writeln!(text, "        waits for {}", missing.join(", ")).ok();
-        }
-        text
-    }
-
-    /// Which node ran the script for what, since this was asked last.
-    fn scripts(&mut self) -> String {
-        let mut text = String::new();
-        for (seq, node) in &self.world.script_runs[self.runs_told..] {
-            let history = self.world.history.as_deref().unwrap_or_default();
-            let message = history.iter().find(|record| record.seq == *seq).map(|r| &r.message);
-            let message = message.map_or("?", String::as_str);
-            writeln!(text, "        n{} ran the script: {message}", node + 1).ok();
-        }
-        self.runs_told = self.world.script_runs.len();
-        if text.is_empty() { "        no script ran\n".into() } else { text }
-    }
-}
-
-fn token_of(name: &str) -> Hash {
-    Hash::of(name.as_bytes())
 }

@@ -13,11 +13,12 @@ use vedette_core::command::{Command, GroupCommand, ManagerCommand, Proposal};
 use vedette_core::event::{CommandOutcome, Stage};
 use vedette_core::group::{GroupState, Policy, ResourceState};
 use vedette_core::id::{CommandId, Session};
-use vedette_core::model::{AgentStatus, RunOutcome};
+use vedette_core::model::AgentStatus;
 use vedette_core::takeover::Backing;
 use vedette_core::work::{self, Task, Way};
 
 use super::Bug;
+use super::conduct::ended;
 use super::world::{Event, MS, World, index_of};
 
 /// How long an acquisition waits for its turn.
@@ -78,6 +79,12 @@ struct Job {
 enum Step {
     Release(String),
     Acquire(String),
+    /// In a story: one resource, the end of an acquisition, and the scripts themselves.
+    Start(String, String),
+    GiveUp(String, String),
+    Online(String),
+    Stop(String, String),
+    Script,
     Say,
 }
 
@@ -175,7 +182,7 @@ impl World {
         true
     }
 
-    fn turn_off(&mut self, node: usize, group: &str) {
+    pub(super) fn turn_off(&mut self, node: usize, group: &str) {
         if self.machines[node].works.on.remove(group).is_some() {
             self.note(|| format!("n{}: {group} is off", node + 1));
         }
@@ -252,7 +259,38 @@ impl World {
             _ => {}
         }
         steps.push(Step::Say);
-        steps
+        if self.conduct.in_detail { self.steps_in_detail(node, task, steps) } else { steps }
+    }
+
+    /// Scripts that fail do nothing else; those that do not start and stop resources one by one.
+    fn steps_in_detail(&self, node: usize, task: &Task, steps: Vec<Step>) -> Vec<Step> {
+        let mut detailed = Vec::new();
+        if let Task::Run { commands, .. } = task {
+            detailed.push(Step::Script);
+            if self.misbehaves(node, commands) {
+                detailed.push(Step::Say);
+                return detailed;
+            }
+        }
+        for step in steps {
+            let group = match &step {
+                Step::Release(group) | Step::Acquire(group) => group.clone(),
+                _ => String::new(),
+            };
+            let resources = self.resources_of(node, &group).into_iter();
+            if let Step::Release(_) = step {
+                let stops = resources.rev().map(|resource| Step::Stop(group.clone(), resource));
+                detailed.extend(stops);
+                detailed.push(step);
+            } else if let Step::Acquire(_) = step {
+                detailed.push(step);
+                detailed.extend(resources.map(|resource| Step::Start(group.clone(), resource)));
+                detailed.push(Step::Online(group));
+            } else {
+                detailed.push(step);
+            }
+        }
+        detailed
     }
 
     /// Does the next step of a job.
@@ -264,6 +302,39 @@ impl World {
         let Some(job) = agent.desk.jobs.get(&id).filter(|job| !job.done).cloned() else { return };
         let Some(step) = job.steps.first().cloned() else { return };
         let finished = match step {
+            Step::Start(..) | Step::GiveUp(..) | Step::Stop(..) | Step::Online(_)
+                if self.has_unsaid_groups(node) =>
+            {
+                None
+            }
+            Step::Start(group, resource) => {
+                let stuck = !self.start_resource(node, &group, &resource);
+                self.skip_if(node, id, stuck, &group);
+                if stuck {
+                    self.next_step(node, id, Step::GiveUp(group, resource));
+                }
+                Some(false)
+            }
+            Step::GiveUp(group, resource) => {
+                self.give_up(node, &group, &resource);
+                Some(false)
+            }
+            Step::Stop(group, resource) => {
+                let stuck = !self.stop_resource(node, &group, &resource);
+                self.skip_if(node, id, stuck, &group);
+                Some(stuck)
+            }
+            Step::Online(group) => {
+                if let Some(token) = self.token_in(node, &group, &[GroupState::Acquiring]) {
+                    self.say_progress(node, &group, token, Some(GroupState::Online), Vec::new());
+                }
+                Some(false)
+            }
+            Step::Script => {
+                let Task::Run { commands, .. } = &job.task else { return };
+                (!self.hangs(node, commands, job.began)).then_some(false)
+            }
+            Step::Release(_) if self.conduct.in_detail && self.has_unsaid_groups(node) => None,
             Step::Release(group) => self.do_release(node, &group),
             Step::Acquire(group) => self.do_acquire(node, &group, job.began),
             // A script ends when what it did is in the log.
@@ -283,6 +354,29 @@ impl World {
             after = self.rng.range(2, 60) * MS;
         }
         self.schedule(after, Event::Work { node, session, job: id });
+    }
+
+    /// What is stuck with one resource does nothing more with its group.
+    fn skip_if(&mut self, node: usize, job: u64, stuck: bool, group: &str) {
+        let agent = self.machines[node].agent.as_mut().filter(|_| stuck);
+        let Some(job) = agent.and_then(|agent| agent.desk.jobs.get_mut(&job)) else { return };
+        let mut first = true;
+        job.steps.retain(|step| {
+            let of = match step {
+                Step::Release(of) | Step::Acquire(of) | Step::Online(of) => of,
+                Step::Start(of, _) | Step::GiveUp(of, _) | Step::Stop(of, _) => of,
+                _ => return true,
+            };
+            // The step that is being done is taken out by whoever does it.
+            std::mem::take(&mut first) || of != group
+        });
+    }
+
+    fn next_step(&mut self, node: usize, job: u64, step: Step) {
+        let agent = self.machines[node].agent.as_mut();
+        if let Some(job) = agent.and_then(|agent| agent.desk.jobs.get_mut(&job)) {
+            job.steps.insert(1, step);
+        }
     }
 
     fn has_unsaid_groups(&self, node: usize) -> bool {
@@ -332,7 +426,9 @@ impl World {
         if !self.turn_on(node, group, token) {
             return None;
         }
-        self.say_online(node, group, token);
+        if !self.conduct.in_detail {
+            self.say_online(node, group, token);
+        }
         Some(false)
     }
 
@@ -357,16 +453,23 @@ impl World {
     }
 
     fn say_released(&mut self, node: usize, group: &str, token: u64, avoid: bool) {
-        let me = self.machines[node].number;
+        let why = if avoid { "it could not be started" } else { "as planned" };
+        self.say_over(node, group, token, why, avoid);
+    }
+
+    /// Nothing of a group is active any more.
+    pub(super) fn say_over(
+        &mut self,
+        node: usize,
+        group: &str,
+        token: u64,
+        why: &str,
+        avoid: bool,
+    ) {
+        let (group, me, why) = (group.to_owned(), self.machines[node].number, why.to_owned());
         self.say(
             node,
-            Command::Group(GroupCommand::Released {
-                group: group.into(),
-                node: me,
-                token,
-                why: if avoid { "it could not be started" } else { "it was released" }.into(),
-                avoid,
-            }),
+            Command::Group(GroupCommand::Released { group, node: me, token, why, avoid }),
         );
     }
 
@@ -390,7 +493,7 @@ impl World {
     }
 
     /// Says something until it is in the log.
-    fn say(&mut self, node: usize, command: Command) -> CommandId {
+    pub(super) fn say(&mut self, node: usize, command: Command) -> CommandId {
         let proposal: Proposal = self.proposal(node, "agent", command);
         let id = proposal.id;
         let now = self.now;
@@ -423,16 +526,19 @@ impl World {
                 Command::Config(vedette_core::command::ConfigCommand::Verified {
                     proposal: *proposal,
                     node: me,
-                    findings: Vec::new(),
+                    findings: self.conduct.findings.get(&node).cloned().unwrap_or_default(),
                 })
             }
             Task::Fence { node: whom, attempt } => {
-                self.power_off(index_of(*whom));
+                let fails = self.conduct.fences_fail;
+                if !fails {
+                    self.power_off(index_of(*whom));
+                }
                 Command::Group(GroupCommand::Fenced {
                     node: *whom,
                     by: me,
                     attempt: *attempt,
-                    outcome: run_outcome(0),
+                    outcome: ended(Some(i32::from(fails))),
                 })
             }
         };
@@ -448,18 +554,22 @@ impl World {
         let clumsy = self.machines[node].works.clumsy;
         let each = commands.iter();
         each.map(|(index, command)| {
-            let fails = job.failed || (clumsy && self.rng.percent(20));
             let program = self.machines[node].state.manager.current.as_ref();
             let expected = program
                 .and_then(|running| running.program.phases.get(running.phase))
                 .and_then(|phase| phase.get(*index))
-                .is_none_or(|line| line.expected.is_none_or(|status| status == i32::from(fails)));
+                .and_then(|line| line.expected);
+            if self.conduct.in_detail {
+                return self.told_outcome(node, (*index, command), expected, job.failed);
+            }
+            let fails = job.failed || (clumsy && self.rng.percent(20));
+            let expected = expected.is_none_or(|status| status == i32::from(fails));
             CommandOutcome {
                 index: *index,
                 command: command.clone(),
                 expected,
                 runs: 1,
-                outcome: run_outcome(i32::from(fails)),
+                outcome: ended(Some(i32::from(fails))),
             }
         })
         .collect()
@@ -481,7 +591,9 @@ impl World {
         if agent.status != AgentStatus::Running {
             return;
         }
-        let (me, session, backing) = (machine.number, agent.session, Backing::Kernel);
+        let unbacked = self.conduct.unbacked.contains(&node);
+        let backing = if unbacked { Backing::None } else { Backing::Kernel };
+        let (me, session) = (machine.number, agent.session);
         let known = machine.state.manager.members.get(&me);
         let epoch = machine.works.epoch;
         let said = agent.desk.present.is_some_and(|id| agent.unsaid.contains_key(&id));
@@ -606,17 +718,4 @@ fn commands_do(commands: &[(usize, String)]) -> (bool, bool) {
     let any = |word: &str| commands.iter().any(|(_, line)| line.contains(word));
     let (releases, acquires) = (any("release"), any("acquire"));
     if releases || acquires { (releases, acquires) } else { (true, true) }
-}
-
-fn run_outcome(status: i32) -> RunOutcome {
-    RunOutcome {
-        exit: Some(status),
-        signal: None,
-        timed_out: false,
-        failure: None,
-        output: String::new(),
-        output_dropped: 0,
-        duration_ms: 30,
-        version: 0,
-    }
 }

@@ -16,6 +16,7 @@ use vedette_core::wire::Beat;
 
 use super::Bug;
 use super::checks::Checks;
+use super::conduct::Conduct;
 use super::log::Log;
 use super::node::Machine;
 use super::rng::Rng;
@@ -195,6 +196,8 @@ pub struct World {
     pub(super) trace: Option<Vec<String>>,
     /// What became of operators' commands, by their number.
     pub(super) answers: BTreeMap<u64, Outcome>,
+    /// What a story says about scripts and resources.
+    pub(super) conduct: Conduct,
     /// Scripts that hang until their node is gone (stories), and how scripts end.
     pub(super) hanging_scripts: bool,
     pub(super) failing_scripts: BTreeSet<usize>,
@@ -224,6 +227,7 @@ impl World {
             history: None,
             trace: None,
             answers: BTreeMap::new(),
+            conduct: Conduct::default(),
             hanging_scripts: false,
             failing_scripts: BTreeSet::new(),
             script_runs: Vec::new(),
@@ -257,6 +261,7 @@ impl World {
                 timing: self.reference.settings.timing,
                 networks: Vec::new(),
                 peers: Vec::new(),
+                voters: Vec::new(),
             },
             gone_since: 0,
             unusable: BTreeSet::new(),
