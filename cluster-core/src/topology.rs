@@ -484,9 +484,8 @@ impl Topology {
         let votes = |node| self.config.voters.contains(&node);
         let old = std::mem::take(&mut self.links);
         for Known { peer, .. } in &self.known {
-            let watched = votes(me)
-                || votes(peer.number)
-                || ring::watch_each_other(me, peer.number, &live);
+            let watched =
+                votes(me) || votes(peer.number) || ring::watch_each_other(me, peer.number, &live);
             for (network, priority) in networks.iter().filter(|(n, _)| peer.networks.contains(n)) {
                 let kept = old.binary_search_by_key(&(peer.number, *network), Link::key);
                 let mut link =

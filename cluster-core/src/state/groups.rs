@@ -240,8 +240,7 @@ impl ClusterState {
                 [only] => format!("{} could not", self.node_name(*only)),
                 several => format!("none of {} could", self.names(several)),
             };
-            let why =
-                format!("{who} acquire it; vedette group clear {name} when that is repaired");
+            let why = format!("{who} acquire it; vedette group clear {name} when that is repaired");
             self.block(entry, &name, None, &why);
         }
     }
@@ -272,9 +271,8 @@ impl ClusterState {
     ) {
         // What was in ERROR has had its alert.
         // What was in ERROR has had its alert.
-        let unplanned = to == GroupState::Offline
-            && from != GroupState::Error
-            && self.off_by_itself(name);
+        let unplanned =
+            to == GroupState::Offline && from != GroupState::Error && self.off_by_itself(name);
         let at = entry.proposal.at;
         let Some(group) = self.groups.get_mut(name) else { return };
         let took = u64::try_from(at.0.saturating_sub(group.since.0)).unwrap_or(0) / 1_000;
