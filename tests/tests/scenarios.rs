@@ -19,7 +19,7 @@ fn scenarios_are_played_as_written() {
         .filter(|path| path.extension().is_some_and(|extension| extension == "txt"))
         .collect();
     paths.sort();
-    assert!(paths.len() >= 16, "only {} scenarios were found", paths.len());
+    assert!(paths.len() >= 60, "only {} scenarios were found", paths.len());
     let update = std::env::var_os("UPDATE_EXPECT").is_some();
     let mut wrong = Vec::new();
     for path in paths {
