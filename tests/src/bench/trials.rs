@@ -220,7 +220,8 @@ impl Ledger {
         let mut sections: Vec<Section> = Blow::ALL
             .into_iter()
             .filter(|blow| self.trials.iter().any(|trial| trial.blow == *blow))
-            .map(|blow| self.section(blow).note(noise))
+            .map(|blow| self.section(blow))
+            .map(|section| if noise.is_empty() { section } else { section.note(noise) })
             .collect();
         sections.extend(self.phases());
         sections
