@@ -501,6 +501,9 @@ pub enum Change {
         planned: bool,
         /// Why: who saw what, since when.
         cause: String,
+        /// For how long nothing was heard of it, if that is why: how late this is.
+        #[serde(default)]
+        silent_ms: Option<u64>,
     },
     /// A node's agent.
     Agent {

@@ -99,8 +99,13 @@ impl Fixture {
 
     /// A node's host is declared down.
     pub fn node_down(&mut self, node: NodeNumber, cause: &str) -> Applied {
-        let change =
-            Change::Host { node, to: HostStatus::Down, planned: false, cause: cause.into() };
+        let change = Change::Host {
+            node,
+            to: HostStatus::Down,
+            planned: false,
+            cause: cause.into(),
+            silent_ms: None,
+        };
         self.apply(Command::Observe { changes: vec![change] })
     }
 
@@ -225,7 +230,13 @@ fn all_up(size: u16) -> Vec<Change> {
     let cause = || "heard by its peers".to_owned();
     let mut changes = Vec::new();
     for node in (1..=size).map(NodeNumber) {
-        changes.push(Change::Host { node, to: HostStatus::Up, planned: false, cause: cause() });
+        changes.push(Change::Host {
+            node,
+            to: HostStatus::Up,
+            planned: false,
+            cause: cause(),
+            silent_ms: None,
+        });
         changes.push(Change::Agent { node, to: AgentStatus::Running, cause: cause() });
     }
     for network in [1, 2].map(NetworkNumber) {

@@ -65,9 +65,11 @@ impl LetGo {
         match self {
             Self::Released => "it said that it has let go".into(),
             Self::LeaseOver { silent_ms, backing } => {
-                format!(
-                    "its lease is over: not heard for {silent_ms} ms, release kept by its {backing}"
-                )
+                let kept = match backing {
+                    Backing::None => "its guard is trusted to have released".into(),
+                    other => format!("release kept by its {other}"),
+                };
+                format!("its lease is over: not heard for {silent_ms} ms, {kept}")
             }
             Self::Epoch { .. } => "its guard let go of everything when its lease ended".into(),
             Self::Fenced { agent, by } => format!("fenced by {agent}, called by node {by}"),

@@ -15,11 +15,12 @@ struct Verdict {
     to: HostStatus,
     planned: bool,
     cause: String,
+    silent: Option<Duration>,
 }
 
 impl Verdict {
     fn new(to: HostStatus, cause: String) -> Option<Self> {
-        Some(Self { to, planned: false, cause })
+        Some(Self { to, planned: false, cause, silent: None })
     }
 }
 
@@ -29,9 +30,10 @@ impl Picture<'_> {
             .nodes
             .values()
             .filter_map(|node| {
-                let Verdict { to, planned, cause } = self.host_verdict(node)?;
+                let Verdict { to, planned, cause, silent } = self.host_verdict(node)?;
+                let silent_ms = silent.and_then(|silent| u64::try_from(silent.as_millis()).ok());
                 let changed = node.host != to;
-                changed.then_some(Change::Host { node: node.number, to, planned, cause })
+                changed.then_some(Change::Host { node: node.number, to, planned, cause, silent_ms })
             })
             .collect()
     }
@@ -42,7 +44,8 @@ impl Picture<'_> {
             return Verdict::new(HostStatus::Up, "it is the director".into());
         }
         if let Some(cause) = self.leaving(number) {
-            return Some(Verdict { to: HostStatus::Down, planned: true, cause });
+            let (to, silent) = (HostStatus::Down, None);
+            return Some(Verdict { to, planned: true, cause, silent });
         }
         if let Some(cause) = self.reached(number) {
             return Verdict::new(HostStatus::Up, cause);
@@ -64,9 +67,7 @@ impl Picture<'_> {
                     verb(heard_by.len(), "hears", "hear")
                 ),
             ),
-            (false, true) => {
-                self.silent(node).and_then(|cause| Verdict::new(HostStatus::Down, cause))
-            }
+            (false, true) => self.silent(node),
         }
     }
 
@@ -126,7 +127,7 @@ impl Picture<'_> {
 
     /// Why the node counts as silent: every healthy observer that watches it has heard nothing on
     /// any network for the detection time, and enough of them say so.
-    fn silent(&self, node: &Node) -> Option<String> {
+    fn silent(&self, node: &Node) -> Option<Verdict> {
         let sights = self.sights_of(node.number);
         let mut shortest: Option<Duration> = None;
         for sight in sights {
@@ -136,7 +137,9 @@ impl Picture<'_> {
         let silence = shortest.filter(|silence| *silence >= self.detect)?;
         let never_heard = !sights.iter().any(super::Sight::ever_heard);
         if never_heard && node.host == HostStatus::Unknown {
-            return self.never_came(node, sights.iter().map(|sight| sight.observer).collect());
+            let witnesses = sights.iter().map(|sight| sight.observer).collect();
+            let cause = self.never_came(node, witnesses)?;
+            return Verdict::new(HostStatus::Down, cause);
         }
         let witnesses: BTreeSet<NodeNumber> = sights.iter().map(|sight| sight.observer).collect();
         if !self.enough(node.number, &witnesses, silence) {
@@ -145,12 +148,13 @@ impl Picture<'_> {
         let networks: BTreeSet<NetworkNumber> =
             sights.iter().map(|sight| sight.view.network).collect();
         let see = verb(witnesses.len(), "sees", "see");
-        Some(format!(
+        let cause = format!(
             "silent on {} for {}, as {} {see} it",
             self.network_names(networks),
             seconds(silence),
             self.names(witnesses)
-        ))
+        );
+        Some(Verdict { to: HostStatus::Down, planned: false, cause, silent: Some(silence) })
     }
 
     /// A member of which nothing was ever heard stays UNKNOWN for a while: it was just added, or

@@ -141,7 +141,8 @@ fn a_dead_node_is_one_change_with_its_evidence() {
     let (state, mut evidence) = well(3);
     dies(&mut evidence, 3, &[1, 2]);
     let changes = diagnose(&state, &evidence, ME);
-    let [Change::Host { node, to: HostStatus::Down, planned: false, cause }] = &changes[..] else {
+    let [Change::Host { node, to: HostStatus::Down, planned: false, cause, .. }] = &changes[..]
+    else {
         panic!("{changes:?}");
     };
     assert_eq!(*node, NodeNumber(3));

@@ -302,7 +302,7 @@ fn network_down() -> Change {
 }
 
 fn host(to: HostStatus) -> Change {
-    Change::Host { node: NodeNumber(2), to, planned: false, cause: String::new() }
+    Change::Host { node: NodeNumber(2), to, planned: false, cause: String::new(), silent_ms: None }
 }
 
 #[test]

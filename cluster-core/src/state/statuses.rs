@@ -76,8 +76,8 @@ impl ClusterState {
         let mut changed = false;
         for change in changes {
             changed |= match change {
-                Change::Host { node, to, planned, cause } => {
-                    self.observe_host(entry, *node, *to, *planned, cause)
+                Change::Host { node, to, planned, cause, silent_ms } => {
+                    self.observe_host(entry, *node, *to, (*planned, *silent_ms), cause)
                 }
                 Change::Agent { node, to, cause } => self.observe_agent(entry, *node, *to, cause),
                 Change::Network { network, to, cause } => {
@@ -101,7 +101,7 @@ impl ClusterState {
         entry: &mut Entry<'_>,
         number: NodeNumber,
         to: HostStatus,
-        planned: bool,
+        (planned, silent_ms): (bool, Option<u64>),
         cause: &str,
     ) -> bool {
         let index = entry.index;
@@ -125,14 +125,12 @@ impl ClusterState {
         let message = format!("node {} is {to}", node.name);
         let agent = node.agent;
         let alert = from != HostStatus::Unknown || to != HostStatus::Up;
-        self.record(
-            entry,
-            Happening::new(Code::NodeHost, severity, Subject::Node(number), message)
-                .change(from, to)
-                .because(cause)
-                .alerting(alert)
-                .of_incident(incident),
-        );
+        let happening = Happening::new(Code::NodeHost, severity, Subject::Node(number), message)
+            .change(from, to)
+            .because(cause)
+            .alerting(alert)
+            .of_incident(incident);
+        self.record(entry, Happening { duration_ms: silent_ms, ..happening });
         if went_away {
             self.host_went_away(entry, number, agent, incident);
         }

@@ -6,8 +6,9 @@
 //!
 //! A step's length comes from its record, which is made when the step is over; a phase or a vote
 //! lasts until the next one of its event. An *outage* of a group is the time from the record that
-//! says it is not ONLINE to the one that says it is: what a client sees, less what passed before
-//! the failure was noticed ([`IncidentDoc::detection_ms`], where the records know it).
+//! says it is not ONLINE to the one that says it is. What a client sees began earlier, when the failure
+//! was not noticed yet: where the records know how long that was ([`IncidentDoc::detection_ms`]), the
+//! outage of what failed with it has that time in it.
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -232,7 +233,8 @@ impl IncidentDoc {
         let id = first.incident?;
         let records: Vec<&Record> =
             records.iter().map(Borrow::borrow).filter(|r| r.incident == Some(id)).collect();
-        let story = Story { began: first.at, records: &records, name: &name };
+        let unnoticed_ms = first.duration_ms.unwrap_or(0);
+        let story = Story { began: first.at, unnoticed_ms, records: &records, name: &name };
         let (events, outages) = (story.events(), story.outages());
         let recovered = story.recovered(&events, &outages);
         let closed = story.closed(recovered);
@@ -270,6 +272,8 @@ impl IncidentDoc {
 /// The records of one incident, while they are read.
 struct Story<'a> {
     began: WallTime,
+    /// How long the failure had lasted by then.
+    unnoticed_ms: u64,
     records: &'a [&'a Record],
     name: &'a dyn Fn(NodeNumber) -> String,
 }
@@ -318,12 +322,13 @@ impl Story<'_> {
                     open.remove(&number);
                 }
                 (false, None) if record.previous == GroupState::Online.name() => {
-                    open.insert(number, (outages.len(), record.at));
+                    let began = self.left_clients(record);
+                    open.insert(number, (outages.len(), began));
                     outages.push(OutageDoc {
                         group: record.subject_name.clone(),
                         from: node,
                         to: None,
-                        began: record.at.to_string(),
+                        began: began.to_string(),
                         ended: None,
                         outage_ms: None,
                     });
@@ -332,6 +337,14 @@ impl Story<'_> {
             }
         }
         outages
+    }
+
+    /// When clients lost a group that a record says is not ONLINE any more: what went with the failure
+    /// itself was gone before that was noticed.
+    fn left_clients(&self, record: &Record) -> WallTime {
+        let with_it = record.at == self.began;
+        let earlier = i64::try_from(self.unnoticed_ms * 1_000).unwrap_or(0);
+        WallTime(record.at.0 - if with_it { earlier } else { 0 })
     }
 
     /// When everything was done, if it is.
@@ -579,6 +592,19 @@ mod tests {
 
     fn doc(records: &[Record]) -> IncidentDoc {
         IncidentDoc::build(records, |node| format!("n{node}")).expect("an incident")
+    }
+
+    /// Clients lost what went with the node when it fell silent, not when that was noticed.
+    #[test]
+    fn an_outage_has_the_time_in_it_that_nobody_noticed() {
+        let mut records = failover();
+        records[0].duration_ms = Some(1_040);
+        records.push(group(1_000, 1, "ONLINE", "OFFLINE"));
+        records.push(group(1_200, 1, "OFFLINE", "ONLINE"));
+        let doc = doc(&records);
+        assert_eq!(doc.detection_ms, Some(1_040));
+        assert_eq!(doc.outages[0].outage_ms, Some(850 + 1_040));
+        assert_eq!(doc.outages[1].outage_ms, Some(200), "what came later was seen at once");
     }
 
     /// Issue 3, item 10: cause, decision, steps with durations per node, end, outage.

@@ -110,7 +110,7 @@ impl World {
         }
         for node in (1..=nodes).map(NodeNumber) {
             let (to, planned) = (HostStatus::Up, false);
-            changes.push(Change::Host { node, to, planned, cause: cause() });
+            changes.push(Change::Host { node, to, planned, cause: cause(), silent_ms: None });
             changes.push(Change::Agent { node, to: AgentStatus::Running, cause: cause() });
             for network in (1..=networks).map(NetworkNumber) {
                 let to = InterfaceStatus::Up;
@@ -126,7 +126,13 @@ impl World {
 
     pub fn host(&self, node: u16, to: HostStatus) {
         let cause = "no beat on any network at n1 and n2 for 1000 ms".into();
-        self.observe(vec![Change::Host { node: NodeNumber(node), to, planned: false, cause }]);
+        self.observe(vec![Change::Host {
+            node: NodeNumber(node),
+            to,
+            planned: false,
+            cause,
+            silent_ms: None,
+        }]);
     }
 
     pub fn observe(&self, changes: Vec<Change>) {
@@ -245,6 +251,7 @@ fn report() -> Report {
         sequence: 1,
         self_suspect: false,
         lease: true,
+        epoch: 1,
         released: false,
         continuity: true,
         agent: AgentStatus::Running,

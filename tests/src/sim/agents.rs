@@ -224,6 +224,7 @@ impl World {
                 to: HostStatus::Down,
                 planned: false,
                 cause: "an observer that was stopped says so".into(),
+                silent_ms: None,
             })
             .collect();
         if !changes.is_empty() {

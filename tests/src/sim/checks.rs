@@ -243,7 +243,7 @@ impl World {
     /// Before a director proposes what it found.
     pub(super) fn check_observation(&mut self, director: usize, changes: &[Change]) {
         for change in changes {
-            let Change::Host { node, to, planned: false, cause } = change else { continue };
+            let Change::Host { node, to, planned: false, cause, .. } = change else { continue };
             if !matches!(to, HostStatus::Down | HostStatus::Disconnected) {
                 continue;
             }

@@ -333,13 +333,14 @@ fn change() -> impl Strategy<Value = Change> {
         (prop::sample::select(NetworkStatus::ALL), prop::sample::select(InterfaceStatus::ALL));
     prop_oneof![
         4 => (node(), hosts, any::<bool>())
-            .prop_map(move |(node, to, planned)| Change::Host { node, to, planned, cause: cause() }),
+            .prop_map(move |(node, to, planned)| Change::Host { node, to, planned, cause: cause(), silent_ms: None }),
         4 => (node(), agents).prop_map(move |(node, to)| Change::Agent { node, to, cause: cause() }),
         3 => node().prop_map(move |node| Change::Host {
             node,
             to: HostStatus::Up,
             planned: false,
-            cause: cause()
+            cause: cause(),
+            silent_ms: None
         }),
         3 => node().prop_map(move |node| Change::Agent {
             node,
@@ -548,7 +549,7 @@ fn heal(fixture: &mut Fixture) {
     for node in nodes {
         let cause = String::new;
         let (to, planned) = (HostStatus::Up, false);
-        changes.push(Change::Host { node, to, planned, cause: cause() });
+        changes.push(Change::Host { node, to, planned, cause: cause(), silent_ms: None });
         changes.push(Change::Agent { node, to: AgentStatus::Running, cause: cause() });
     }
     fixture.apply(Command::Observe { changes });

@@ -35,7 +35,7 @@ fn ended(fixture: &Fixture) -> Vec<String> {
 fn host(fixture: &mut Fixture, node: NodeNumber, to: HostStatus) {
     let cause = "heard by its peers".to_owned();
     fixture.apply(Command::Observe {
-        changes: vec![Change::Host { node, to, planned: false, cause }],
+        changes: vec![Change::Host { node, to, planned: false, cause, silent_ms: None }],
     });
 }
 
