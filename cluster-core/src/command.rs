@@ -222,6 +222,24 @@ pub enum ManagerCommand {
         /// How it was seen, in words.
         cause: String,
     },
+    /// A rule that has fired for an instance may fire again: its rearm predicate holds.
+    Rearm {
+        /// The rule.
+        rule: String,
+        /// The instance.
+        instance: String,
+        /// The value by which it holds, in words.
+        value: String,
+    },
+    /// Something cannot be watched on a node, or can be again.
+    Blind {
+        /// Which node.
+        node: NodeNumber,
+        /// What, such as `monitor fs.used_percent`.
+        what: String,
+        /// Why it cannot, a sentence; none: it can be again.
+        why: Option<String>,
+    },
     /// The queue has settled: vote on its first event. From the director.
     BeginVote {
         /// The event that the director saw first.

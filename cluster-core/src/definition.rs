@@ -24,7 +24,7 @@ pub struct Definition {
     pub hooks: BTreeMap<String, Hooks>,
     /// How nodes are fenced.
     pub fencing: BTreeMap<NodeNumber, FenceDef>,
-    /// Monitors besides the built-in ones (spec H29).
+    /// Monitors of the site, and how built-in ones are to run (spec H29).
     pub monitors: Vec<MonitorDef>,
 }
 
@@ -105,12 +105,14 @@ pub struct FenceDef {
     pub timeout_ms: u64,
 }
 
-/// An executable that yields values of a resource variable.
+/// How values of a resource variable are got: by an executable, or by the built-in monitor of that
+/// name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MonitorDef {
     /// The variable.
     pub variable: String,
-    /// The program and its arguments; prints lines `instance-vector value`.
+    /// The program and its arguments; prints lines `instance-vector value`. Empty for a built-in
+    /// monitor.
     pub command: Vec<String>,
     /// Time between two runs.
     pub interval_ms: u64,

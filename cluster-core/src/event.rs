@@ -406,15 +406,40 @@ pub struct Manager {
     /// Nodes of which it was said that a takeover from them waits, with the incident.
     #[serde(default)]
     pub waits: BTreeMap<NodeNumber, u64>,
+    /// Rules that have fired and were not armed again since, by name and instance (spec H31).
+    #[serde(default)]
+    pub fired: BTreeMap<String, BTreeMap<String, Firing>>,
+    /// What cannot be watched, and why: monitors that fail, rules that cannot be applied.
+    #[serde(default)]
+    pub blind: BTreeMap<NodeNumber, BTreeMap<String, String>>,
+}
+
+/// A rule that has fired for an instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Firing {
+    /// On which node.
+    pub node: NodeNumber,
+    /// The value that made its predicate true, in words.
+    pub value: String,
+    /// When.
+    pub at: WallTime,
 }
 
 impl Manager {
     /// How many ended events are remembered in the state; the history has all.
     pub const REMEMBERED: usize = 64;
 
+    /// How many things that cannot be watched are known of one node; what is more is not told.
+    pub const MOST_BLIND: usize = 64;
+
     /// Nodes whose managers take part in events.
     pub fn joined(&self) -> impl Iterator<Item = NodeNumber> {
         self.members.iter().filter(|(_, member)| member.joined).map(|(node, _)| *node)
+    }
+
+    /// Whether a rule has fired for an instance, and was not armed again since.
+    pub fn has_fired(&self, rule: &str, instance: &str) -> bool {
+        self.fired.get(rule).is_some_and(|instances| instances.contains_key(instance))
     }
 }
 

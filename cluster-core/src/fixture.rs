@@ -148,6 +148,7 @@ impl Fixture {
                 report: Some(Arc::new(self.report(node))),
                 history_seq: self.state.seq,
                 agentx: Some(true),
+                monitors: Arc::default(),
             },
         }
     }

@@ -129,6 +129,10 @@ codes! {
     ConfigProposed = 72 "CONFIG_PROPOSED",
     /// A configuration document took effect.
     ConfigApplied = 73 "CONFIG_APPLIED",
+    /// A rule about values may fire again (spec H31).
+    RuleRearmed = 74 "RULE_REARMED",
+    /// A resource monitor fails or works again, or a rule cannot be applied to its values.
+    Monitor = 75 "MONITOR",
 }
 
 /// What a record is about.

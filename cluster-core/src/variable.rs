@@ -12,8 +12,9 @@
 //!        rearm predicate holds (without one: the predicate does not hold any more)
 //! ```
 //!
-//! Nothing here knows where values come from. One node, the director, watches for all; one that
-//! takes over begins armed, so what is wrong then is told once more rather than not at all.
+//! Nothing here knows where values come from. Each node watches the instances that are its own, so
+//! one node puts an event to the vote; what has fired is part of the replicated state, so that an
+//! edge is one event, whoever dies or is restarted in between.
 
 mod instance;
 mod names;
@@ -23,7 +24,7 @@ mod watch;
 pub use instance::{Instance, Pattern, VectorError};
 pub use names::{BUILT_IN, Variable, advice, canonical, is_name, known};
 pub use value::Value;
-pub use watch::{Complaint, Fired, Observed, Reading, Watcher, Watchers};
+pub use watch::{Complaint, Edge, Fired, Observed, Reading, Rearmed, Watcher, Watchers};
 
 #[cfg(test)]
 mod tests;

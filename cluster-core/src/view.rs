@@ -4,6 +4,7 @@
 //! and what this node knows of itself ([`Local`]). Two nodes at the same revision show the same
 //! `state`; `local` differs, and is labelled as such wherever it is shown.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ use crate::model::{AgentStatus, ClusterStatus, HostStatus, Role};
 use crate::observation::Report;
 use crate::record::Record;
 use crate::state::ClusterState;
+use crate::time::WallTime;
+use crate::variable::Reading;
 
 /// A snapshot of everything that may be shown.
 #[derive(Clone, Debug)]
@@ -68,6 +71,21 @@ pub struct Local {
     pub history_seq: u64,
     /// Whether the master SNMP agent is connected; `None` if SNMP is off.
     pub agentx: Option<bool>,
+    /// What its resource monitors see, by their names.
+    pub monitors: Arc<BTreeMap<String, MonitorView>>,
+}
+
+/// What a resource monitor of this node sees (spec H29).
+#[derive(Clone, Debug, PartialEq)]
+pub struct MonitorView {
+    /// Time between two looks.
+    pub interval: Duration,
+    /// When it looked last; `None` if it did not yet.
+    pub at: Option<WallTime>,
+    /// Why it sees not everything that is wanted; a sentence without its full stop.
+    pub failure: Option<String>,
+    /// What it saw last.
+    pub readings: Vec<Reading>,
 }
 
 /// Where a surface gets what it shows. Implemented by the agent, and by fixtures in tests.

@@ -13,6 +13,7 @@ pub mod incident;
 mod local;
 pub mod manager;
 mod membership;
+mod monitor;
 mod network;
 mod node;
 mod route;
@@ -38,6 +39,9 @@ pub use incident::{
 pub use local::{LocalDoc, SeenInterfaceDoc, SeenPeerDoc};
 pub use manager::{EndedDoc, ManagerDoc, MemberDoc, QueuedDoc, RunningDoc};
 pub use membership::PortDoc;
+pub use monitor::{
+    BlindDoc, FiredDoc, MonitorDoc, MonitorsDoc, ValueDoc, WatchRuleDoc, watch_rules,
+};
 pub use network::{InterfaceDoc, LinkDoc, LinkSeenDoc, NetworkDoc};
 pub use node::NodeDoc;
 pub use route::{AvailabilityDoc, NoRoute, RouteDoc};

@@ -1,9 +1,9 @@
-//! Groups, where they are, what load balancers ask, and the cluster manager.
+//! Groups, where they are, what load balancers ask, the cluster manager, and what is watched.
 
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
-use vedette_collector::clinfo::{Balance, GroupDoc, LocationDoc, ManagerDoc, Seen};
+use vedette_collector::clinfo::{Balance, GroupDoc, LocationDoc, ManagerDoc, MonitorsDoc, Seen};
 
 use crate::api::{Answer, Name, answer, name, try_answer};
 use crate::query::Params;
@@ -65,6 +65,16 @@ pub(crate) async fn location(State(app): State<App>, path: Name, uri: Uri) -> An
               (status = 400, description = "A bad parameter", body = Problem)))]
 pub(crate) async fn manager(State(app): State<App>, uri: Uri) -> Answer {
     answer(&app, &uri, ManagerDoc::new).await
+}
+
+/// Resource monitors of the answering node, and rules that have fired anywhere.
+#[utoipa::path(get, path = "/api/v1/monitors", tag = "groups",
+    params(("index" = Option<u64>, Query, description = "Answer when the revision is greater"),
+           ("wait" = Option<String>, Query, description = "At most so long: 500ms, 30s, 5m")),
+    responses((status = 200, description = "What is watched", body = MonitorsDoc),
+              (status = 400, description = "A bad parameter", body = Problem)))]
+pub(crate) async fn monitors(State(app): State<App>, uri: Uri) -> Answer {
+    answer(&app, &uri, MonitorsDoc::new).await
 }
 
 /// For load balancers: whether the group is in service on the answering node.

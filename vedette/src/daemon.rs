@@ -12,6 +12,7 @@ pub(crate) mod control;
 pub(crate) mod executor;
 mod leave;
 mod links;
+mod monitors;
 mod office;
 mod program;
 mod proposer;
@@ -322,6 +323,12 @@ async fn agent(config: Config, level: LevelHandle) -> Result<()> {
     executor.start(links.orders(), links.lease_watch());
     tokio::spawn(renew::run(ground.dir.clone(), ground.member.clone(), tls));
     start_workers(&ground, &proposer, &publisher, &peers, level);
+    tokio::spawn(monitors::run(monitors::Means {
+        me,
+        proposer: proposer.clone(),
+        publisher: publisher.clone(),
+        folder: hands.run.clone(),
+    }));
     start_runner(&ground, &proposer, &publisher, &executor, hands)?;
     let handing_over = leave::Leaving {
         me,

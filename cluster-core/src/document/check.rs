@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::config::{NAME_ADVICE, is_name};
 use crate::group::{GroupDef, Policy, ResourceDef};
 use crate::state::ClusterState;
+use crate::variable;
 
 use super::reader::suggestion;
 use super::{Document, Finding};
@@ -218,7 +219,13 @@ fn monitors(document: &Document, found: &mut Vec<Finding>) {
                 "Write one word, such as \"site.queue.length\".",
             ));
         }
-        if monitor.command.is_empty() {
+        let built_in = variable::known(&monitor.variable);
+        if let Some(known) = built_in.filter(|_| !monitor.command.is_empty()) {
+            let what = format!("{} has a built-in monitor and needs no program", known.name);
+            let advice = "Leave command out, or choose another name for your own variable.";
+            found.push(Finding::error(format!("{key}.command"), what, advice));
+        }
+        if monitor.command.is_empty() && built_in.is_none() {
             let advice = "Name the program that prints its values: command = [\"/path/prog\"].";
             found.push(Finding::error(
                 format!("{key}.command"),
@@ -226,7 +233,9 @@ fn monitors(document: &Document, found: &mut Vec<Finding>) {
                 advice,
             ));
         }
-        program(&format!("{key}.command"), &monitor.command, found);
+        if built_in.is_none() {
+            program(&format!("{key}.command"), &monitor.command, found);
+        }
         if monitor.interval_ms < 100 || monitor.timeout_ms < 100 {
             let what = "a monitor cannot run that often or that briefly";
             found.push(Finding::error(&key, what, "Use at least 100ms for interval and timeout."));

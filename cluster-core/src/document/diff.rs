@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
+use crate::definition::MonitorDef;
 use crate::group::{GroupDef, Policy, ResourceDef, ResourceKind};
 use crate::state::ClusterState;
 
@@ -350,13 +351,21 @@ fn rest(old: &Document, new: &Document, state: &ClusterState, lines: &mut Vec<St
             let most = super::reader::written(monitor.timeout_ms);
             (
                 monitor.variable.clone(),
-                format!("{} every {every}, at most {most}", monitor.command.join(" ")),
+                format!("{} every {every}, at most {most}", program_of(monitor)),
             )
         })
         .collect()
     };
     maps(lines, &monitors(old), &monitors(new), |name| format!("monitor {name}"), Clone::clone);
     options(old, new, lines);
+}
+
+/// What runs for a monitor.
+fn program_of(monitor: &MonitorDef) -> String {
+    match monitor.command.as_slice() {
+        [] => "built in".into(),
+        words => words.join(" "),
+    }
 }
 
 fn options(old: &Document, new: &Document, lines: &mut Vec<String>) {

@@ -10,6 +10,7 @@ use crate::definition::{Definition, Hooks, ManagerOptions};
 use crate::group::{GroupDef, Policy, ResourceDef, ResourceKind};
 use crate::model::Timing;
 use crate::state::ClusterState;
+use crate::variable;
 
 use super::Document;
 use super::reader::written;
@@ -162,7 +163,9 @@ impl Text {
         }
         for monitor in monitors {
             self.head(&["monitors", &monitor.variable]);
-            self.words("command", monitor.command.iter().map(String::as_str));
+            if !monitor.command.is_empty() || variable::known(&monitor.variable).is_none() {
+                self.words("command", monitor.command.iter().map(String::as_str));
+            }
             self.time("interval", monitor.interval_ms);
             self.time("timeout", monitor.timeout_ms);
         }

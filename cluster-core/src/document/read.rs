@@ -308,7 +308,10 @@ fn fencing(
 fn monitors(top: &mut Table<'_, '_>, notes: &mut Notes<'_>) -> Vec<MonitorDef> {
     let mut monitors = Vec::new();
     for (variable, mut table) in top.named(notes, "monitors") {
-        let command = table.command(notes, "command");
+        let mut command = table.command(notes, "command");
+        if crate::variable::known(&variable).is_some() && !table.has("command") {
+            command = Some(Vec::new());
+        }
         if command.is_none() && !table.has("command") {
             let advice = "Name the program that prints its values: command = [\"/path/prog\"].";
             notes.error(&table.key("command"), "the monitor has no command", advice);

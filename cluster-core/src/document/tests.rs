@@ -243,6 +243,7 @@ fn h35_settings_nodes_and_the_rest() {
         ("[fencing.n1]\naction = \"off\"", &["agent is missing"]),
         ("[manager]\nfence_always = true", &["nobody can fence n1, n2, n3"]),
         ("[monitors.x]\ninterval = \"1s\"", &["no command"]),
+        ("[monitors.\"program.count\"]\ncommand = [\"/bin/true\"]", &["needs no program"]),
         ("[events.node_up]\nnotify = [\"mail\"]", &["no absolute path"]),
         (
             "[[standby]]\nnode = \"n1\"\nnetwork = \"netc\"\naddress = \"10.1.1.1\"",

@@ -9,7 +9,8 @@
 //! - `phases`: the vote, phases and barriers;
 //! - `ending`: plans, and what an event leaves behind;
 //! - `orders`: stop, start, maintenance, and what to do about a failed event;
-//! - `states`: the state of each node's manager (spec H11).
+//! - `states`: the state of each node's manager (spec H11);
+//! - `watching`: which rules about values have fired, and what cannot be watched.
 
 mod ending;
 pub(super) mod orders;
@@ -18,6 +19,7 @@ mod queue;
 mod states;
 #[cfg(test)]
 mod tests;
+mod watching;
 
 use crate::command::ManagerCommand;
 use crate::event::{Event, ManagerState, Member, Stage, Trigger};
@@ -40,6 +42,10 @@ impl ClusterState {
                 Ok(self.present(entry, *node, *session, (*backing, *epoch)))
             }
             ManagerCommand::Queue { trigger, cause } => self.queue_seen(entry, trigger, cause),
+            ManagerCommand::Rearm { rule, instance, value } => {
+                Ok(self.rearm(entry, (rule, instance), value))
+            }
+            ManagerCommand::Blind { .. } => Ok(self.watch_trouble(entry, command)),
             ManagerCommand::BeginVote { event } => Ok(self.begin_vote(entry, *event)),
             ManagerCommand::Approve { event, node } => Ok(self.approve(*event, *node)),
             ManagerCommand::Ran { event, phase, attempt, node, outcomes } => {
@@ -198,6 +204,7 @@ impl ClusterState {
         self.manager.fencing.remove(&node);
         self.manager.fencing.retain(|_, fencing| fencing.by != node);
         self.manager.waits.remove(&node);
+        self.forget_watching(node);
         self.manager.standbys_down.retain(|(owner, _)| *owner != node);
         self.supersede(entry, &format!("{name} was deleted"), |t| t.node() == Some(node));
         self.hold_no_longer(node);
@@ -221,6 +228,7 @@ impl ClusterState {
         }
         self.manager.fencing.clear();
         self.manager.waits.clear();
+        self.manager.fired.clear();
         for member in self.manager.members.values_mut() {
             member.joined = false;
         }

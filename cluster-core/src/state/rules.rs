@@ -49,6 +49,7 @@ impl ClusterState {
             at: entry.proposal.at,
         };
         self.check_rules(&set)?;
+        let before = self.rules.rules();
         let last = self.rules.versions.keys().next_back().copied().unwrap_or(0);
         let version = last.saturating_add(1);
         self.rules.versions.insert(version, set);
@@ -56,6 +57,7 @@ impl ClusterState {
         while self.rules.versions.len() > KEPT_VERSIONS {
             self.rules.versions.pop_first();
         }
+        self.rearm_changed(&before);
         self.rules_changed(entry, Code::RulesSaved, from, comment);
         Ok(true)
     }
@@ -106,7 +108,9 @@ impl ClusterState {
         if from == to {
             return Ok(false);
         }
+        let before = self.rules.rules();
         self.rules.active = to;
+        self.rearm_changed(&before);
         self.rules_changed(entry, Code::RulesRolledBack, from, "");
         Ok(true)
     }

@@ -74,6 +74,24 @@ impl Instance {
         self.0.get(name).map(String::as_str)
     }
 
+    /// This instance on a node: `NodeNum` is added where it is not there.
+    ///
+    /// # Errors
+    /// If it is of another node.
+    pub fn at(mut self, node: NodeNumber) -> Result<Self, VectorError> {
+        match self.get("NodeNum") {
+            Some(other) if other != node.to_string() => {
+                let what = format!("NodeNum is {other}, but it is a value of node {node}");
+                return Err(VectorError::new(what, "Leave NodeNum out; it is added."));
+            }
+            Some(_) => {}
+            None => {
+                self.0.insert("NodeNum".into(), node.to_string());
+            }
+        }
+        Ok(self)
+    }
+
     /// The node it belongs to: the element `NodeNum`.
     pub fn node(&self) -> Option<NodeNumber> {
         self.get("NodeNum")?.parse().ok().map(NodeNumber)

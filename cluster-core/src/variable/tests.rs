@@ -110,11 +110,33 @@ fn reading(variable: &str, node: u16, value: Value) -> Reading {
     Reading { variable: variable.into(), instance, value, at: WallTime(i64::from(node)) }
 }
 
+/// What the state remembers: for which rules and instances there was an event.
+#[derive(Default)]
+struct Memory(std::collections::BTreeSet<(String, String)>);
+
+impl Memory {
+    /// Takes in a reading, and what comes of it into the memory.
+    fn observe(&mut self, watchers: &mut Watchers, reading: &Reading) -> Observed {
+        let instance = reading.instance.to_string();
+        let seen = |rule: &str| self.0.contains(&(rule.to_owned(), instance.clone()));
+        let observed = watchers.observe(reading, seen);
+        for fired in &observed.fired {
+            assert!(self.0.insert((fired.rule.clone(), fired.instance.clone())));
+        }
+        for armed in &observed.rearmed {
+            assert!(self.0.remove(&(armed.rule.clone(), armed.instance.clone())));
+        }
+        observed
+    }
+}
+
 /// Which of the values make an event.
 fn events(rule: &Rule, values: &[i64]) -> Vec<bool> {
-    let mut watcher = Watcher::new(rule).unwrap();
+    let mut watchers = Watchers::new(std::slice::from_ref(rule));
+    let mut memory = Memory::default();
     let mut fires = |value: &i64| {
-        watcher.observe(&reading("fs.used_percent", 1, Value::Integer(*value))).unwrap().is_some()
+        let reading = reading("fs.used_percent", 1, Value::Integer(*value));
+        !memory.observe(&mut watchers, &reading).fired.is_empty()
     };
     values.iter().map(&mut fires).collect()
 }
@@ -135,15 +157,16 @@ fn rearming_stops_repeated_events() {
 fn a_process_that_dies_is_an_event_on_its_node() {
     let text = include_str!("../../testdata/rules/rules.hacmprd");
     let rules = RuleSet { text: text.into(), ..RuleSet::default() }.rules();
-    let mut watchers = Watchers::new(&rules);
+    let (mut watchers, mut memory) = (Watchers::new(&rules), Memory::default());
     let mut observe = |node: u16, program: &str, value: &str| {
         let elements = [("ProgName", program), ("UserName", "root")];
-        let observed = watchers.observe(&Reading {
+        let reading = Reading {
             variable: "program.count".into(),
             instance: Instance::on(NodeNumber(node), &elements),
             value: Value::parse(value),
             at: WallTime(7),
-        });
+        };
+        let observed = memory.observe(&mut watchers, &reading);
         assert_eq!(observed.complaints, []);
         observed.fired
     };
@@ -166,14 +189,14 @@ fn a_process_that_dies_is_an_event_on_its_node() {
 #[test]
 fn a_rule_that_cannot_be_applied_complains_once() {
     let mut watcher = Watcher::new(&rule("q", "1/X>0", "")).unwrap();
-    let mut observe = |value: i64| watcher.observe(&reading("q", 1, Value::Integer(value)));
+    let mut observe = |value: i64| watcher.observe(&reading("q", 1, Value::Integer(value)), false);
     let complaint = observe(0).unwrap_err();
     assert!(
         complaint.to_string().contains("division by zero (column 3 of `1/X>0`)"),
         "{complaint}"
     );
-    assert_eq!(observe(0), Ok(None));
-    assert!(observe(1).unwrap().is_some());
+    assert_eq!(observe(0), Ok((None, false)));
+    assert!(matches!(observe(1), Ok((Some(Edge::Fired(_)), true))), "it can be applied again");
     assert!(observe(0).is_err());
 }
 
@@ -184,21 +207,23 @@ fn an_instance_without_a_node_is_complained_about() {
     let mut watcher = Watcher::new(&free).unwrap();
     let nowhere =
         Reading { instance: instance("Queue=mail"), ..reading("q", 1, Value::Integer(1)) };
-    assert!(watcher.observe(&nowhere).unwrap_err().what.contains("names no node"));
-    assert_eq!(watcher.observe(&nowhere), Ok(None));
+    assert!(watcher.observe(&nowhere, false).unwrap_err().what.contains("names no node"));
+    assert_eq!(watcher.observe(&nowhere, false), Ok((None, false)));
 }
 
-/// H16: a reload keeps what is known under rules that did not change.
+/// H16, H31: a reload keeps what is known under rules that did not change: the value before.
 #[test]
-fn a_reload_keeps_the_state_of_unchanged_rules() {
-    let full = rule("q", "X>90", "X<80");
-    let mut watchers = Watchers::new(std::slice::from_ref(&full));
-    let high = reading("q", 1, Value::Integer(95));
-    assert_eq!(watchers.observe(&high).fired.len(), 1);
-    watchers.reload(std::slice::from_ref(&full));
-    assert_eq!(watchers.observe(&high).fired.len(), 0);
-    watchers.reload(&[Rule { predicate: "X>94".into(), ..full }]);
-    assert_eq!(watchers.observe(&high).fired.len(), 1);
+fn a_reload_keeps_the_values_before_of_unchanged_rules() {
+    let grows = rule("q", "X@P<X", "");
+    let mut watchers = Watchers::new(std::slice::from_ref(&grows));
+    let fires = |watchers: &mut Watchers, value: i64| {
+        !watchers.observe(&reading("q", 1, Value::Integer(value)), |_| false).fired.is_empty()
+    };
+    assert!(!fires(&mut watchers, 1), "there is no value before");
+    watchers.reload(std::slice::from_ref(&grows));
+    assert!(fires(&mut watchers, 2));
+    watchers.reload(&[Rule { rearm: "X<1".into(), ..grows }]);
+    assert!(!fires(&mut watchers, 3), "another rule knows no value before");
     watchers.reload(&[]);
     assert!(watchers.is_empty());
 }

@@ -1,4 +1,8 @@
 //! Watchers: from readings to events, with rearming (spec H31, H33).
+//!
+//! Whether a rule has fired for an instance is not remembered here: that is replicated state
+//! ([`crate::event::Manager::fired`]), so it outlives agents and is the same for everybody. What is
+//! kept here is only what predicates need (the value before) and whether somebody complained.
 
 use std::collections::BTreeMap;
 
@@ -57,6 +61,28 @@ impl Fired {
     }
 }
 
+/// A rule that had fired, and may again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rearmed {
+    /// The rule.
+    pub rule: String,
+    /// On which node, as the instance says.
+    pub node: NodeNumber,
+    /// The instance.
+    pub instance: String,
+    /// The value, in words.
+    pub value: String,
+}
+
+/// What a reading means for a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Edge {
+    /// The predicate came true.
+    Fired(Fired),
+    /// It may fire again.
+    Rearmed(Rearmed),
+}
+
 /// A rule that cannot be applied to a value. Told once for an instance, until it can be again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("rule {rule} cannot be applied to {instance}: {what}. {advice}")]
@@ -76,14 +102,17 @@ pub struct Complaint {
 pub struct Observed {
     /// Events.
     pub fired: Vec<Fired>,
+    /// Rules that may fire again.
+    pub rearmed: Vec<Rearmed>,
     /// Rules that could not be applied.
     pub complaints: Vec<Complaint>,
+    /// Rules that can be applied again, and the instances.
+    pub settled: Vec<(String, String)>,
 }
 
 /// How far a rule is with one instance.
 #[derive(Clone, Debug, Default)]
 struct Watched {
-    fired: bool,
     complained: bool,
     before: Option<Value>,
     /// When it was heard of, counted in readings.
@@ -121,6 +150,11 @@ impl Watcher {
         })
     }
 
+    /// The rule's name.
+    pub fn name(&self) -> &str {
+        &self.rule.name
+    }
+
     /// Our name of the variable.
     pub fn variable(&self) -> &str {
         canonical(&self.rule.variable)
@@ -131,46 +165,48 @@ impl Watcher {
         &self.pattern
     }
 
-    /// Takes in a reading. Answers an event if the predicate came true.
+    /// Takes in a reading of an instance for which the rule has `fired`, or has not. Answers what
+    /// it means, and whether the rule can be applied after it could not.
     ///
     /// # Errors
     /// If the rule cannot be applied to this value, the first time for its instance.
-    pub fn observe(&mut self, reading: &Reading) -> Result<Option<Fired>, Complaint> {
+    pub fn observe(
+        &mut self,
+        reading: &Reading,
+        fired: bool,
+    ) -> Result<(Option<Edge>, bool), Complaint> {
         let meant = canonical(&reading.variable) == self.variable();
         if !meant || !self.pattern.matches(&reading.instance) {
-            return Ok(None);
+            return Ok((None, false));
         }
         let Some(node) = reading.instance.node() else {
             return self.complain(reading, "its instance names no node", "Add NodeNum to it.");
         };
-        match self.step(reading) {
-            Ok(true) => Ok(Some(self.fired(reading, node))),
-            Ok(false) => Ok(None),
+        match self.step(reading, fired) {
+            Ok((false, settled)) => Ok((None, settled)),
+            Ok((true, settled)) if fired => {
+                Ok((Some(Edge::Rearmed(self.rearmed(reading, node))), settled))
+            }
+            Ok((true, settled)) => Ok((Some(Edge::Fired(self.fired(reading, node))), settled)),
             Err(error) => self.complain(reading, &told(&error), &error.advice),
         }
     }
 
-    /// Whether the predicate came true by this reading.
-    fn step(&mut self, reading: &Reading) -> Result<bool, predicate::Error> {
+    /// Whether the rule fires by this reading (if it had fired: whether it is armed again), and
+    /// whether it was complained about until now.
+    fn step(&mut self, reading: &Reading, fired: bool) -> Result<(bool, bool), predicate::Error> {
         self.make_room(&reading.instance);
         self.readings += 1;
         let watched = self.watched.entry(reading.instance.clone()).or_default();
         watched.heard = self.readings;
         let before = watched.before.replace(reading.value.clone());
         let holds = |predicate: &Predicate| predicate.holds(&reading.value, before.as_ref());
-        let came_true = if !watched.fired {
-            watched.fired = holds(&self.predicate)?;
-            watched.fired
-        } else {
-            let rearmed = match &self.rearm {
-                Some(rearm) => holds(rearm)?,
-                None => !holds(&self.predicate)?,
-            };
-            watched.fired = !rearmed;
-            false
+        let turns = match (fired, &self.rearm) {
+            (false, _) => holds(&self.predicate)?,
+            (true, Some(rearm)) => holds(rearm)?,
+            (true, None) => !holds(&self.predicate)?,
         };
-        watched.complained = false;
-        Ok(came_true)
+        Ok((turns, std::mem::take(&mut watched.complained)))
     }
 
     /// Forgets the instance that was not heard of for longest, if a new one has no room.
@@ -189,11 +225,11 @@ impl Watcher {
         reading: &Reading,
         what: &str,
         advice: &str,
-    ) -> Result<Option<Fired>, Complaint> {
+    ) -> Result<(Option<Edge>, bool), Complaint> {
         self.make_room(&reading.instance);
         let watched = self.watched.entry(reading.instance.clone()).or_default();
         if std::mem::replace(&mut watched.complained, true) {
-            return Ok(None);
+            return Ok((None, false));
         }
         Err(Complaint {
             rule: self.rule.name.clone(),
@@ -211,6 +247,11 @@ impl Watcher {
         );
         Fired { rule: self.rule.name.clone(), node, instance, value, at: reading.at, cause }
     }
+
+    fn rearmed(&self, reading: &Reading, node: NodeNumber) -> Rearmed {
+        let (value, instance) = (reading.value.to_string(), reading.instance.to_string());
+        Rearmed { rule: self.rule.name.clone(), node, instance, value }
+    }
 }
 
 fn told(error: &predicate::Error) -> String {
@@ -222,7 +263,7 @@ fn told(error: &predicate::Error) -> String {
 pub struct Watchers(Vec<Watcher>);
 
 impl Watchers {
-    /// Watchers of these rules, all armed.
+    /// Watchers of these rules.
     pub fn new(rules: &[Rule]) -> Self {
         Self(rules.iter().filter_map(Watcher::new).collect())
     }
@@ -249,12 +290,24 @@ impl Watchers {
         self.0.is_empty()
     }
 
-    /// Takes in a reading.
-    pub fn observe(&mut self, reading: &Reading) -> Observed {
+    /// Takes in a reading. `fired` tells whether the rule of that name has fired for its instance
+    /// and was not armed again.
+    pub fn observe(&mut self, reading: &Reading, fired: impl Fn(&str) -> bool) -> Observed {
         let mut observed = Observed::default();
         for watcher in &mut self.0 {
-            match watcher.observe(reading) {
-                Ok(fired) => observed.fired.extend(fired),
+            let has_fired = fired(&watcher.rule.name);
+            match watcher.observe(reading, has_fired) {
+                Ok((edge, settled)) => {
+                    match edge {
+                        Some(Edge::Fired(fired)) => observed.fired.push(fired),
+                        Some(Edge::Rearmed(rearmed)) => observed.rearmed.push(rearmed),
+                        None => {}
+                    }
+                    if settled {
+                        let instance = reading.instance.to_string();
+                        observed.settled.push((watcher.rule.name.clone(), instance));
+                    }
+                }
                 Err(complaint) => observed.complaints.push(complaint),
             }
         }

@@ -239,6 +239,7 @@ fn view(state: &ClusterState, records: &[Arc<Record>]) -> View {
             report: Some(Arc::new(report())),
             history_seq: state.seq,
             agentx: Some(true),
+            monitors: Arc::default(),
         },
     }
 }

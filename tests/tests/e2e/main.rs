@@ -7,6 +7,7 @@ mod failover;
 mod look;
 mod operations;
 mod story;
+mod user_events;
 
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, OnceLock};

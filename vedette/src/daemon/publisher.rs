@@ -68,6 +68,7 @@ impl Publisher {
             report: None,
             history_seq: history.head().seq,
             agentx: None,
+            monitors: Arc::default(),
         };
         let shown: Arc<[Arc<Record>]> = recent.iter().cloned().collect();
         let view = View { state: state.clone(), recent: shown.clone(), local: local.clone() };

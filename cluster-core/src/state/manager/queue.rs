@@ -36,6 +36,9 @@ impl ClusterState {
                 ));
             }
         };
+        if self.has_fired(trigger) {
+            return Ok(false);
+        }
         let joined = |node| self.manager.members.get(&node).is_some_and(|member| member.joined);
         if !trigger.node().is_some_and(joined) {
             return Err(Refusal::new(
@@ -52,6 +55,11 @@ impl ClusterState {
             ));
         }
         let mut changed = false;
+        if matches!(trigger, Trigger::User { .. }) {
+            self.check_room_to_fire()?;
+            self.mark_fired(entry, trigger);
+            changed = true;
+        }
         if let Some(standby) = standby {
             let down = matches!(trigger, Trigger::FailStandby { .. });
             let downs = &mut self.manager.standbys_down;
