@@ -9,6 +9,7 @@ mod family;
 mod groups;
 mod heartbeats;
 mod manager;
+mod monitors;
 mod networks;
 mod nodes;
 mod process;
@@ -78,6 +79,10 @@ pub const FAMILIES: &[Family] = &[
     manager::RULES,
     manager::CONFIGURATION,
     manager::CONFIGURATION_PENDING,
+    monitors::WORKS,
+    monitors::VALUE,
+    monitors::FIRED,
+    monitors::BLIND,
     groups::STATE,
     groups::STATE_CODE,
     groups::OWNER,

@@ -43,6 +43,9 @@ const BUSY: &[(&str, &str)] = &[
     ("/api/v1/groups/mail", "busy/problem.json"),
 ];
 
+/// What rules watch.
+const WATCHED: &[(&str, &str)] = &[("/api/v1/monitors", "watched/monitors.json")];
+
 fn file(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
@@ -51,6 +54,24 @@ fn file(name: &str) -> PathBuf {
 #[tokio::test]
 async fn golden_answers() {
     compare(GOLDEN, Stage::one_down).await;
+}
+
+/// H29 to H33: monitors, their values, and rules that have fired, on the route and as metrics.
+#[tokio::test]
+async fn golden_answers_of_what_is_watched() {
+    compare(WATCHED, Stage::watched).await;
+    let page = get(&Stage::watched().router(), "/metrics").await.body;
+    for line in [
+        "vedette_monitor_works{cluster=\"prod\",node=\"n1\",monitor=\"programs\"} 1",
+        "vedette_monitor_works{cluster=\"prod\",node=\"n1\",monitor=\"file systems\"} 0",
+        "vedette_rule_fired{cluster=\"prod\",rule=\"UE_RWHOD\"} 1",
+        "vedette_rule_fired{cluster=\"prod\",rule=\"UE_QUEUE\"} 0",
+        "vedette_monitors_failed{cluster=\"prod\"} 1",
+        "variable=\"fs.used_percent\"} 41.5",
+        "variable=\"program.count\"} 1",
+    ] {
+        assert!(page.contains(line), "{line} is missing:\n{page}");
+    }
 }
 
 /// Issue 3, item 10; H11, H24: manager, groups, resources, failures on every route.

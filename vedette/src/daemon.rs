@@ -325,6 +325,7 @@ async fn agent(config: Config, level: LevelHandle) -> Result<()> {
     start_workers(&ground, &proposer, &publisher, &peers, level);
     tokio::spawn(monitors::run(monitors::Means {
         me,
+        session: ground.session,
         proposer: proposer.clone(),
         publisher: publisher.clone(),
         folder: hands.run.clone(),

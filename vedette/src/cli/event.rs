@@ -1,10 +1,13 @@
 //! `vedette event`: what happened (`list`, the records of the history), and what the cluster manager is
-//! doing about it (`show`, its events with their steps; spec H11 to H18).
+//! doing about it (`show`, its events with their steps; spec H11 to H18). What user-defined events come
+//! from is `monitors` (H29 to H33).
+
+mod monitors;
 
 use std::ops::ControlFlow;
 
 use clap::{Args, Subcommand};
-use vedette_collector::clinfo::{EventDoc, ManagerDoc, RunningDoc};
+use vedette_collector::clinfo::{EventDoc, ManagerDoc, MonitorsDoc, RunningDoc};
 use vedette_core::model::Severity;
 use vedette_core::record::Code;
 
@@ -17,13 +20,23 @@ use super::text::{Cell, Style, Table, Tone, age, block, clean, clock, now, wrap}
 /// `vedette event`
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Examples:\n  \
-    vedette event list\n  vedette event list --follow\n  vedette event show")]
+    vedette event list\n  vedette event list --follow\n  vedette event show\n  vedette event monitors")]
 pub(crate) enum EventCommand {
     /// List the last events, oldest first
     List(ListArgs),
     /// Show what the cluster manager does: the event in progress, those that wait, the last ones
     Show(ShowArgs),
+    /// Show what this node's resource monitors see, and which rules have fired on any node
+    Monitors(MonitorsArgs),
 }
+
+/// `vedette event monitors`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A monitor runs on a node when a rule in force, or the configuration, needs \
+    it.\n\nExamples:\n  vedette event monitors\n  vedette event monitors -o json"
+)]
+pub(crate) struct MonitorsArgs {}
 
 /// `vedette event show`
 #[derive(Debug, Args)]
@@ -123,6 +136,12 @@ pub(crate) fn run(context: &Context, command: EventCommand) -> Result<u8> {
         EventCommand::Show(_) => {
             context.show("/api/v1/manager", |manager: &ManagerDoc| {
                 screen(manager, &now(), context.style)
+            })?;
+            return Ok(0);
+        }
+        EventCommand::Monitors(_) => {
+            context.show("/api/v1/monitors", |doc: &MonitorsDoc| {
+                monitors::screen(doc, &now(), context.style)
             })?;
             return Ok(0);
         }

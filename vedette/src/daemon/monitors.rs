@@ -26,7 +26,7 @@ use vedette_collector::monitor::{Need, Sample, Taken, needs};
 use vedette_core::command::{Command, ManagerCommand};
 use vedette_core::definition::MonitorDef;
 use vedette_core::event::Manager;
-use vedette_core::id::NodeNumber;
+use vedette_core::id::{NodeNumber, Session};
 use vedette_core::rules::Rule;
 use vedette_core::state::{ClusterState, Outcome};
 use vedette_core::variable::{Observed, Reading, Watchers};
@@ -42,6 +42,7 @@ const QUEUE: usize = 64;
 /// What the task needs.
 pub(crate) struct Means {
     pub(crate) me: NodeNumber,
+    pub(crate) session: Session,
     pub(crate) proposer: Proposer,
     pub(crate) publisher: Arc<Publisher>,
     /// Where monitors may keep what they know while the machine runs.
@@ -206,7 +207,7 @@ impl Watch {
 
     async fn observe(&mut self, reading: &Reading) {
         let view = self.means.publisher.views().borrow().clone();
-        if !watches(&view, self.means.me) {
+        if !watches(&view, (self.means.me, self.means.session)) {
             return;
         }
         let instance = reading.instance.to_string();
@@ -254,10 +255,11 @@ impl Watch {
     }
 }
 
-/// Whether values of this node can become events now.
-fn watches(view: &View, me: NodeNumber) -> bool {
+/// Whether values of this node can become events now. A state from before this agent's start may
+/// miss what has fired since.
+fn watches(view: &View, (me, session): (NodeNumber, Session)) -> bool {
     let manager = &view.state.manager;
-    let member = manager.members.get(&me);
+    let member = manager.members.get(&me).filter(|member| member.session == session);
     view.local.quorate
         && !manager.maintenance
         && member.is_some_and(|member| member.joined && !member.maintenance)

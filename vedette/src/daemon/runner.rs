@@ -105,8 +105,16 @@ impl Runner {
             return Vec::new();
         }
         let mut tasks = work::tasks(&view.state, self.me);
-        tasks.retain(|task| view.local.quorate || matches!(task, Task::CleanUp { .. }));
+        let now = view.local.quorate && self.is_of_now(&view.state);
+        tasks.retain(|task| now || matches!(task, Task::CleanUp { .. }));
         tasks
+    }
+
+    /// Whether a state is from after this agent's start. What an earlier one has done may be missing
+    /// in an older state, and must not be done twice.
+    fn is_of_now(&self, state: &ClusterState) -> bool {
+        let member = state.manager.members.get(&self.me);
+        member.is_some_and(|member| member.session == self.session)
     }
 
     async fn perform(self: Arc<Self>, state: Arc<ClusterState>, task: Task) {

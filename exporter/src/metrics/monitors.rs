@@ -1,0 +1,86 @@
+//! Resource monitors of the answering node, and rules that watch values (spec H29 to H33).
+
+use vedette_collector::clinfo::watch_rules;
+use vedette_core::variable::Value;
+
+use super::cluster::cluster;
+use super::{Family, Scrape};
+
+/// Values that are shown of one monitor; a rule that means every program would make thousands of
+/// series.
+const MOST_VALUES: usize = 100;
+
+pub(super) const WORKS: Family = Family::gauge(
+    "vedette_monitor_works",
+    "Whether a resource monitor of the answering node sees everything that is wanted of it.",
+    |scrape, rows| {
+        let node = node(scrape);
+        for (name, view) in scrape.view.local.monitors.iter() {
+            let labels = [("cluster", name_of(scrape)), ("node", &node), ("monitor", name)];
+            rows.flag(&labels, view.failure.is_none());
+        }
+    },
+);
+
+pub(super) const VALUE: Family = Family::gauge(
+    "vedette_monitor_value",
+    "Value of a resource variable on the answering node; of one with fields, the first. At most 100 \
+     instances of a monitor.",
+    |scrape, rows| {
+        let node = node(scrape);
+        for view in scrape.view.local.monitors.values() {
+            for reading in view.readings.iter().take(MOST_VALUES) {
+                let Some(value) = number(&reading.value) else { continue };
+                let instance = reading.instance.to_string();
+                let labels = [
+                    ("cluster", name_of(scrape)),
+                    ("node", node.as_str()),
+                    ("variable", &reading.variable),
+                    ("instance", &instance),
+                ];
+                rows.add(&labels, value);
+            }
+        }
+    },
+);
+
+pub(super) const FIRED: Family = Family::gauge(
+    "vedette_rule_fired",
+    "Instances, on all nodes, for which a rule about values has fired and was not armed again.",
+    |scrape, rows| {
+        let fired = &scrape.view.state.manager.fired;
+        for rule in watch_rules(&scrape.view.state) {
+            let count = fired.get(&rule.rule).map_or(0, std::collections::BTreeMap::len);
+            let labels = [("cluster", name_of(scrape)), ("rule", &rule.rule)];
+            rows.add(&labels, count as f64);
+        }
+    },
+);
+
+pub(super) const BLIND: Family = Family::gauge(
+    "vedette_monitors_failed",
+    "Monitors and rules, on all nodes, that cannot do their work.",
+    |scrape, rows| {
+        let blind = scrape.view.state.manager.blind.values();
+        let count: usize = blind.map(std::collections::BTreeMap::len).sum();
+        rows.add(&cluster(scrape), count as f64);
+    },
+);
+
+fn node(scrape: &Scrape<'_>) -> String {
+    scrape.view.state.node_name(scrape.view.local.node)
+}
+
+fn name_of<'a>(scrape: &Scrape<'a>) -> &'a str {
+    &scrape.view.state.name
+}
+
+/// A value as a number, if it is or begins with one.
+fn number(value: &Value) -> Option<f64> {
+    match value {
+        Value::Integer(number) => Some(*number as f64),
+        Value::Float(number) => Some(*number),
+        Value::Text(_) => None,
+        Value::Fields(fields) => fields.first().and_then(number),
+    }
+}
