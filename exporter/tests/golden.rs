@@ -67,8 +67,8 @@ async fn golden_answers_of_what_is_watched() {
         "vedette_rule_fired{cluster=\"prod\",rule=\"UE_RWHOD\"} 1",
         "vedette_rule_fired{cluster=\"prod\",rule=\"UE_QUEUE\"} 0",
         "vedette_monitors_failed{cluster=\"prod\"} 1",
-        "variable=\"fs.used_percent\"} 41.5",
-        "variable=\"program.count\"} 1",
+        "instance=\"NodeNum=1;MountPoint=/\"} 41.5",
+        "UserName=root\"} 1",
     ] {
         assert!(page.contains(line), "{line} is missing:\n{page}");
     }
