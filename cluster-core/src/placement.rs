@@ -13,6 +13,9 @@
 //!   do. A node that joins takes at most one such group for each network.
 //! - A *concurrent* group is on every node of its list that may have it.
 //!
+//! Whatever the policy, a group whose service address cannot be reached on its node, because the
+//! adapter there failed, goes to a node where it can (and back home afterwards, if that is its policy).
+//!
 //! What always holds:
 //!
 //! - A group that is not concurrent is planned on one node at most.

@@ -8,6 +8,8 @@
 //! ```text
 //! nodes 3                      n1, n2, n3: up, running, joined
 //! n2 down | unknown | disconnected | netpar | agent-down | joining | stopped | maintenance
+//! n1 deaf                      its adapter on neta failed
+//! n1 standby                   it has a standby adapter on neta
 //! cluster maintenance
 //! queue node_up n3             waits behind the event that is asked about
 //! group NAME POLICY NODES : on=n1 state=UNMANAGED last=n1 preferred=n2 avoid=n1,n2 held=n1

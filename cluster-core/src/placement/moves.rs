@@ -365,6 +365,12 @@ impl<'a> Planner<'a> {
         if run.avoid.contains(&owner) {
             return self.again(def, run, owner, format!("{name} is avoided after failures"));
         }
+        if let Some(network) = self.nodes.cut_off(def, run, owner)
+            && best(&self.nodes, &self.layout, def, run).is_some()
+        {
+            let why = format!("{name} is not reached over {network} any more");
+            return self.again(def, run, owner, why);
+        }
         if let Some((to, why)) = self.better_than(def, run, owner) {
             return Verdict::shift(owner, to, why);
         }

@@ -1,9 +1,9 @@
 //! Who may have a group: the one question that every policy asks, answered with a reason.
 
 use crate::event::{StopMode, Trigger};
-use crate::group::{Group, GroupDef, Policy};
-use crate::id::NodeNumber;
-use crate::model::{AgentStatus, HostStatus};
+use crate::group::{Group, GroupDef, Policy, ResourceKind};
+use crate::id::{NetworkNumber, NodeNumber};
+use crate::model::{AgentStatus, HostStatus, InterfaceStatus, NetworkStatus};
 use crate::state::ClusterState;
 
 use super::Occasion;
@@ -88,9 +88,50 @@ impl<'a> Nodes<'a> {
         if run.avoid.contains(&node) {
             return Some("is avoided after failures".into());
         }
+        if let Some(network) = self.cut_off(def, run, node) {
+            return Some(format!("is not reached over {network}, and others are"));
+        }
         let held = self.held_for(def, run).filter(|held| *held != node)?;
         let held = self.name(held);
         Some(format!("leaves it to {held}, which took it along when it was stopped"))
+    }
+
+    /// The network over which clients cannot reach the group on that node, although another node
+    /// could have it that is reached: its adapter failed, and no standby adapter may take over. A
+    /// network that is down everywhere, or adapters that failed on all nodes, are no reason to move
+    /// anything.
+    pub(super) fn cut_off(&self, def: &GroupDef, run: &Group, node: NodeNumber) -> Option<String> {
+        let network = self.deaf_on(def, node)?;
+        let other = def.nodes.iter().find(|other| {
+            **other != node
+                && self.serves(**other)
+                && !self.in_maintenance(**other)
+                && !run.avoid.contains(other)
+                && self.deaf_on(def, **other).is_none()
+        });
+        other.map(|_| self.state.network_name(network))
+    }
+
+    /// A network of the group's addresses that works, but not on that node.
+    fn deaf_on(&self, def: &GroupDef, node: NodeNumber) -> Option<NetworkNumber> {
+        let networks = def.resources.iter().filter_map(|resource| match &resource.kind {
+            ResourceKind::Address { network, .. } => Some(*network),
+            _ => None,
+        });
+        networks.into_iter().find(|network| {
+            let works = |known: &crate::model::Network| known.status == NetworkStatus::Up;
+            let adapter = self.state.nodes.get(&node).and_then(|it| it.interfaces.get(network));
+            adapter.is_some_and(|adapter| adapter.status == InterfaceStatus::Down)
+                && self.state.networks.get(network).is_some_and(works)
+                && !self.has_standby(node, *network)
+        })
+    }
+
+    /// Whether a standby adapter may take over there.
+    fn has_standby(&self, node: NodeNumber, network: NetworkNumber) -> bool {
+        let mut standbys = self.state.definition.standbys.iter();
+        standbys.any(|standby| (standby.node, standby.network) == (node, network))
+            && !self.state.manager.standbys_down.contains(&(node, network))
     }
 
     /// For whom a group that nobody has is kept. A node that was deleted or taken out of the list

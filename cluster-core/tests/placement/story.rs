@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vedette_core::definition::Definition;
+use vedette_core::definition::{Definition, Standby};
 use vedette_core::event::{Event, ManagerState, Member, StopMode, Trigger};
 use vedette_core::fixture::Fixture;
 use vedette_core::group::{
     AddressMode, Blocked, GroupDef, GroupState, Instance, Policy, ResourceDef, ResourceKind,
 };
 use vedette_core::id::{NetworkNumber, NodeNumber, Session};
-use vedette_core::model::{AgentStatus, HostStatus};
+use vedette_core::model::{AgentStatus, HostStatus, InterfaceStatus};
 use vedette_core::placement::{
     Plan, WhatIf, astray, carry_out, for_definition, for_event, what_if,
 };
@@ -78,6 +78,15 @@ impl Story {
         match how {
             "agent-down" => node.agent = AgentStatus::Down,
             "joining" => member.joined = false,
+            "deaf" => {
+                let neta = node.interfaces.get_mut(&NetworkNumber(1)).ok_or("no such adapter")?;
+                neta.status = InterfaceStatus::Down;
+            }
+            "standby" => {
+                let address = [10, 91, 1, 100].into();
+                let standby = Standby { node: number, network: NetworkNumber(1), address };
+                self.state.definition.standbys.push(standby);
+            }
             "maintenance" => member.maintenance = true,
             "stopped" => (member.joined, member.stopped) = (false, Some(StopMode::Graceful)),
             host => {

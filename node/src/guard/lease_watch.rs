@@ -4,6 +4,11 @@
 //! agent does the same, on a thread of its own that needs neither the guard nor the agent's other
 //! tasks. It begins a little after the guard would have, so that normally the guard is done before.
 //!
+//! An end of the lease that is noticed late may be no end: whoever was stopped itself (a debugger, a
+//! frozen machine) has not heard the guard, which may have gone on all the time. A guard says that it
+//! has let go before it says anything of a lease that was granted anew; so one word of a lease that
+//! lasts is enough, and it is waited for as long as a release may take, not longer.
+//!
 //! How an agent uses it: send [`Order::Hold`](super::protocol::Order::Hold), await the
 //! [`Notice::Holding`] with the order's sequence, and give it to [`LeaseWatch::hold`]; only if that
 //! answers `true`, acquire. Look at [`LeaseWatch::is_valid`] before each further step.
@@ -21,6 +26,8 @@ use crate::hold::{self, Held};
 const AGAIN: Duration = Duration::from_millis(100);
 /// Attempts when the guard is gone; the agent ends then, whatever is left.
 const LAST_ATTEMPTS: usize = 10;
+/// A thread that wakes so much later than it wanted did not run because nothing of its process did.
+const LATE_US: u64 = 20_000;
 
 /// Watches over what the agent holds. Clones are one.
 #[derive(Clone, Debug)]
@@ -46,6 +53,8 @@ struct State {
     gone: bool,
     /// The thread runs.
     watched: bool,
+    /// This process stood still when the lease ended: whether it did end, the guard has to say.
+    stood_still: bool,
 }
 
 impl Default for LeaseWatch {
@@ -95,9 +104,14 @@ impl LeaseWatch {
         match notice {
             // What ended stays ended, even if the thread was not fast enough to act on it.
             Notice::Lease { until_us }
-                if state.held.is_empty() || boot_time_us() < state.until_us =>
+                if state.held.is_empty()
+                    || state.stood_still
+                    || boot_time_us() < state.until_us =>
             {
                 state.until_us = state.until_us.max(*until_us);
+                if state.stood_still {
+                    self.inner.bell.notify_all();
+                }
             }
             Notice::ReleasedAll { .. } => state.held = Held::default(),
             _ => {}
@@ -168,17 +182,43 @@ impl LeaseWatch {
             // The guard's own release comes first.
             let grace = state.release_max / 3;
             let due = state.until_us + grace.as_micros() as u64;
-            let left = due.saturating_sub(boot_time_us());
+            let now = boot_time_us();
             state = if state.held.is_empty() {
                 self.inner.bell.wait(state).unwrap_or_else(PoisonError::into_inner)
-            } else if left > 0 {
-                let left = Duration::from_micros(left);
-                let waited = self.inner.bell.wait_timeout(state, left);
-                waited.unwrap_or_else(PoisonError::into_inner).0
+            } else if due > now {
+                self.wait(state, Duration::from_micros(due - now))
+            } else if now > due + LATE_US {
+                let state = self.wait_for_a_word(state);
+                if boot_time_us() >= state.until_us {
+                    return Self::take(state);
+                }
+                state
             } else {
-                return (std::mem::take(&mut state.held), state.release_max);
+                return Self::take(state);
             };
         }
+    }
+
+    /// Whether the lease goes on is for the guard to say, within the time of a release.
+    fn wait_for_a_word<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        let end = boot_time_us() + state.release_max.as_micros() as u64;
+        state.stood_still = true;
+        loop {
+            let now = boot_time_us();
+            if state.held.is_empty() || state.gone || now < state.until_us || now >= end {
+                state.stood_still = false;
+                return state;
+            }
+            state = self.wait(state, Duration::from_micros(end - now));
+        }
+    }
+
+    fn wait<'a>(&self, state: MutexGuard<'a, State>, time: Duration) -> MutexGuard<'a, State> {
+        self.inner.bell.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    fn take(mut state: MutexGuard<'_, State>) -> (Held, Duration) {
+        (std::mem::take(&mut state.held), state.release_max)
     }
 }
 
@@ -239,6 +279,43 @@ mod tests {
         }
         watch.hear(&Notice::Lease { until_us: boot_time_us() + 60_000_000 });
         assert!(!accepted || !watch.is_valid());
+    }
+
+    /// As after SIGSTOP and SIGCONT: the guard's next word says that the lease went on all the time.
+    #[test]
+    fn who_stood_still_hears_the_guard_before_it_lets_go() {
+        let watch = LeaseWatch::default();
+        let late = holding(Duration::ZERO);
+        {
+            let mut state = watch.state();
+            (state.held, state.release_max) = (late.held.clone(), Duration::from_secs(3_600));
+        }
+        let waiting = watch.clone();
+        let thread =
+            std::thread::spawn(move || waiting.wait_for_a_word(waiting.state()).held.is_empty());
+        while !watch.state().stood_still {
+            std::thread::yield_now();
+        }
+        assert!(!watch.is_valid(), "nothing is acquired meanwhile");
+        watch.hear(&Notice::Lease { until_us: boot_time_us() + 3_600_000_000 });
+        assert!(!thread.join().expect("no panic") && watch.is_valid());
+        assert!(!watch.state().stood_still && *watch.releases().borrow() == 0);
+    }
+
+    /// A guard that let go while nobody listened, and one that says nothing.
+    #[test]
+    fn who_stood_still_does_not_keep_what_the_guard_let_go_of() {
+        let watch = LeaseWatch::default();
+        let hold = |watch: &LeaseWatch| {
+            let mut state = watch.state();
+            (state.held, state.release_max) = (holding(Duration::ZERO).held, RELEASE_MAX);
+        };
+        hold(&watch);
+        watch.hear(&Notice::ReleasedAll { epoch: 2 });
+        assert!(watch.wait_for_a_word(watch.state()).held.is_empty());
+        hold(&watch);
+        let state = watch.wait_for_a_word(watch.state());
+        assert!(!state.held.is_empty() && boot_time_us() >= state.until_us);
     }
 
     #[test]

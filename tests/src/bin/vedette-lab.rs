@@ -130,6 +130,12 @@ struct VictimFlags {
     /// Guard and agent (the default).
     #[arg(long)]
     both: bool,
+    /// The processes of resources.
+    #[arg(long)]
+    applications: bool,
+    /// Guard, agent and the processes of resources.
+    #[arg(long)]
+    everything: bool,
     /// Everything, and the cables.
     #[arg(long)]
     power: bool,
@@ -141,6 +147,8 @@ impl VictimFlags {
             (true, ..) => Victim::Agent,
             (_, true, _) => Victim::Guard,
             (.., true) => Victim::Power,
+            _ if self.applications => Victim::Applications,
+            _ if self.everything => Victim::Everything,
             _ => Victim::Both,
         }
     }

@@ -1,5 +1,6 @@
 //! What can happen to a node of the lab: power, processes, cables, packets.
 
+use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -20,6 +21,10 @@ pub enum Victim {
     Guard,
     /// Both at once.
     Both,
+    /// Every process of every resource: what is in control groups of the node's groups.
+    Applications,
+    /// Guard, agent and applications.
+    Everything,
     /// Everything on the node, and its cables.
     Power,
 }
@@ -73,7 +78,7 @@ impl Lab {
     /// # Errors
     /// If there is nothing to continue.
     pub fn resume(&self, name: &str) -> Result<()> {
-        self.signal_victim(name, Victim::Both, Signal::SIGCONT)
+        self.signal_victim(name, Victim::Everything, Signal::SIGCONT)
     }
 
     fn signal_victim(&self, name: &str, victim: Victim, which: Signal) -> Result<()> {
@@ -83,15 +88,41 @@ impl Lab {
             .guard_of(name)
             .ok_or_else(|| LabError(format!("No daemon runs on {name}.")))?;
         let agents = sandbox::children_of(guard);
-        if matches!(victim, Victim::Guard | Victim::Both | Victim::Power) {
+        if matches!(victim, Victim::Guard | Victim::Both | Victim::Everything | Victim::Power) {
             signal(guard, which)?;
         }
-        if matches!(victim, Victim::Agent | Victim::Both | Victim::Power) {
+        if matches!(victim, Victim::Agent | Victim::Both | Victim::Everything | Victim::Power) {
             for agent in agents {
                 signal(agent, which)?;
             }
         }
+        if matches!(victim, Victim::Applications | Victim::Everything) {
+            let applications = self.applications(name)?;
+            if applications.is_empty() && victim == Victim::Applications {
+                return Err(LabError(format!("No process of a resource runs on {name}.")));
+            }
+            for application in applications {
+                // It may have ended meanwhile.
+                let _ = signal(application, which);
+            }
+        }
         Ok(())
+    }
+
+    /// Processes of resources on a node: those of its process namespace that are in a control group
+    /// of the product's.
+    ///
+    /// # Errors
+    /// If the node has no power.
+    pub fn applications(&self, name: &str) -> Result<Vec<u32>> {
+        let holder = self.plan.holder_of(name).ok_or_else(|| off(name))?;
+        let namespace = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+        let own = namespace(holder);
+        let processes = fs::read_dir("/proc")?.flatten();
+        let processes = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        Ok(processes
+            .filter(|pid| namespace(*pid) == own && own.is_some() && is_in_a_group(*pid))
+            .collect())
     }
 
     /// Gives a node its power back, or restarts its daemon if it has power.
@@ -239,6 +270,12 @@ add chain inet vedette_lab input { type filter hook input priority 0; policy acc
 add chain inet vedette_lab output { type filter hook output priority 0; policy accept; }
 add chain inet vedette_lab loss { type filter hook input priority 1; policy accept; }
 ";
+
+/// Whether a process is in a control group `vedette/NODE/GROUP/RESOURCE`.
+fn is_in_a_group(pid: u32) -> bool {
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    groups.lines().any(|line| line.starts_with("0::/vedette/"))
+}
 
 fn off(name: &str) -> LabError {
     LabError(format!("{name} is powered off. Give it power: vedette-lab restart {name}."))

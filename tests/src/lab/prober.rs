@@ -15,7 +15,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::sched::{CloneFlags, setns};
 
@@ -38,6 +38,19 @@ pub struct Answer {
     pub node: u16,
     /// It answers the question that went to everybody.
     pub to_all: bool,
+}
+
+/// A time in which nobody answered ordinary questions, as a client would have asked them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outage {
+    /// The last answer before, since the prober started.
+    pub from: Duration,
+    /// The first answer after.
+    pub until: Duration,
+    /// Who gave the last one.
+    pub before: u16,
+    /// Who gave the first one.
+    pub after: u16,
 }
 
 /// Everything that was answered.
@@ -79,9 +92,25 @@ impl Answers {
 
     /// The longest time without an ordinary answer, as a client sees it.
     pub fn outage(&self) -> Duration {
-        let ordinary: Vec<Duration> =
-            self.answers.iter().filter(|answer| !answer.to_all).map(|a| a.at).collect();
-        ordinary.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
+        self.longest_outage().map(|outage| outage.until - outage.from).unwrap_or_default()
+    }
+
+    /// The longest time without an ordinary answer: when, and who had the address before and after.
+    pub fn longest_outage(&self) -> Option<Outage> {
+        let ordinary: Vec<&Answer> = self.answers.iter().filter(|answer| !answer.to_all).collect();
+        let between = |pair: &[&Answer]| Outage {
+            from: pair[0].at,
+            until: pair[1].at,
+            before: pair[0].node,
+            after: pair[1].node,
+        };
+        ordinary.windows(2).map(between).max_by_key(|outage| outage.until - outage.from)
+    }
+
+    /// What was answered after `since`.
+    pub fn after(&self, since: Duration) -> Self {
+        let answers = self.answers.iter().filter(|answer| answer.at >= since).copied().collect();
+        Self { answers, rounds: self.rounds }
     }
 }
 
@@ -90,6 +119,7 @@ impl Answers {
 pub struct Prober {
     stop: Arc<AtomicBool>,
     began: Instant,
+    began_at: SystemTime,
     latest: Arc<std::sync::Mutex<Answers>>,
     thread: Option<JoinHandle<io::Result<()>>>,
 }
@@ -117,7 +147,7 @@ impl Prober {
         let switch = File::open(format!("/run/netns/{namespace}"))?;
         let device = device.to_owned();
         let (stop, latest) = (Arc::new(AtomicBool::new(false)), Arc::default());
-        let began = Instant::now();
+        let (began, began_at) = (Instant::now(), SystemTime::now());
         let (halt, book): (_, Arc<std::sync::Mutex<Answers>>) =
             (Arc::clone(&stop), Arc::clone(&latest));
         let (ready, is_ready) = std::sync::mpsc::channel();
@@ -137,12 +167,18 @@ impl Prober {
         });
         let started = is_ready.recv().unwrap_or_else(|_| Err("its thread ended".into()));
         started.map_err(|error| LabError(format!("The prober did not start: {error}.")))?;
-        Ok(Self { stop, began, latest, thread: Some(thread) })
+        Ok(Self { stop, began, began_at, latest, thread: Some(thread) })
     }
 
     /// How long it has run: the clock of its answers.
     pub fn now(&self) -> Duration {
         self.began.elapsed()
+    }
+
+    /// A moment of its clock as everybody's clock has it: milliseconds since 1970.
+    pub fn unix_ms(&self, at: Duration) -> i64 {
+        let since = (self.began_at + at).duration_since(SystemTime::UNIX_EPOCH);
+        since.ok().and_then(|since| i64::try_from(since.as_millis()).ok()).unwrap_or_default()
     }
 
     /// What was answered so far.
@@ -459,6 +495,9 @@ mod tests {
         assert_eq!(answers.doubly_owned(), Vec::new());
         assert_eq!(answers.owners(), vec![1, 2]);
         assert_eq!(answers.outage(), Duration::from_millis(899));
+        let longest = answers.longest_outage().expect("two ordinary answers");
+        assert_eq!((longest.before, longest.after), (1, 2));
+        assert_eq!(answers.after(Duration::from_millis(900)).owners(), vec![2]);
         answers.answers.push(answer(2, 902, 1, true));
         assert_eq!(answers.doubly_owned(), vec![(2, 2, 1)]);
     }

@@ -4,6 +4,11 @@
 //! every holder answers. However the story goes, no question may ever have two answers, and in the end
 //! one node has the address.
 
+mod cuts;
+mod layouts;
+mod pauses;
+mod truth;
+
 use std::net::Ipv4Addr;
 use std::time::Duration;
 

@@ -1,7 +1,8 @@
 //! Real daemons in network namespaces: what an operator sees on every surface when something breaks.
 //!
-//! One lab serves all tests, one after the other; each begins with a healthy cluster and may break
-//! what it likes. The lab ends with this process, whatever happens.
+//! One lab of three nodes serves nearly all tests, one of five the others, one test after the other;
+//! each begins with a healthy cluster and may break what it likes. The labs end with this process,
+//! whatever happens.
 
 mod failover;
 mod look;
@@ -18,23 +19,48 @@ use vedette_tests::lab::{Lab, UpOptions};
 /// How long anything may take on a loaded machine before a test gives up on it.
 const PATIENCE: Duration = Duration::from_secs(40);
 
-/// The lab, made by the first test that asks.
-fn lab() -> MutexGuard<'static, Lab> {
-    static LAB: OnceLock<Mutex<Lab>> = OnceLock::new();
-    let lab = LAB.get_or_init(|| Mutex::new(make_lab()));
-    let lab = lab.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    make_healthy(&lab);
-    lab
+/// A lab, while one test has it: no other test breaks anything meanwhile, in any lab.
+pub(crate) struct Turn {
+    lab: &'static Lab,
+    _turn: MutexGuard<'static, ()>,
 }
 
-fn make_lab() -> Lab {
-    let dir = std::env::temp_dir().join(format!("vedette-e2e-{}", std::process::id()));
+impl std::ops::Deref for Turn {
+    type Target = Lab;
+
+    fn deref(&self) -> &Lab {
+        self.lab
+    }
+}
+
+/// The lab of three nodes, made by the first test that asks.
+fn lab() -> Turn {
+    static LAB: OnceLock<Lab> = OnceLock::new();
+    turn(&LAB, 3)
+}
+
+/// The lab of five nodes.
+pub(crate) fn lab_of_five() -> Turn {
+    static LAB: OnceLock<Lab> = OnceLock::new();
+    turn(&LAB, 5)
+}
+
+fn turn(place: &'static OnceLock<Lab>, nodes: u16) -> Turn {
+    static TURN: Mutex<()> = Mutex::new(());
+    let turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let lab = place.get_or_init(|| make_lab(nodes));
+    make_healthy(lab);
+    Turn { lab, _turn: turn }
+}
+
+fn make_lab(nodes: u16) -> Lab {
+    let dir = std::env::temp_dir().join(format!("vedette-e2e-{nodes}-{}", std::process::id()));
     let options = UpOptions {
         dir,
-        nodes: 3,
+        nodes,
         networks: 2,
         profile: "default".into(),
-        prometheus: true,
+        prometheus: nodes == 3,
         owner: Some(std::process::id()),
         program: built("vedette"),
         lab_program: built("vedette-lab"),
