@@ -86,7 +86,7 @@ fn scripts_do_what_the_plan_says() {
         ("network_up_complete", "neta", acquired),
         ("network_down", "neta", released),
         ("network_down_complete", "neta", acquired),
-        ("swap_adapter", "n1", acquired),
+        ("swap_adapter", "n1", &["swap neta"]),
         ("swap_adapter_complete", "n1", &[]),
         ("join_standby", "n1", &[]),
         ("fail_standby", "n1", &[]),
@@ -100,6 +100,9 @@ fn scripts_do_what_the_plan_says() {
     ] {
         let mut variables = both.to_vec();
         variables.push(("EVLOCATION", location));
+        if script == "swap_adapter" {
+            variables.push(("VEDETTE_NETWORK", "neta"));
+        }
         let found = place.asked(script, &variables);
         assert_eq!(found, (set(wanted), Some(0)), "{script} at {location}");
         // With nothing to do it succeeds, too.

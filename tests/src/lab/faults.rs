@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::net::IpAddr;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -177,6 +178,54 @@ impl Lab {
         self.nft(name, &rules)
     }
 
+    /// Gives a node another adapter on a network, with a cable of its own into the same switch, and
+    /// answers its address.
+    ///
+    /// # Errors
+    /// If there is no such node or network, or it has one already.
+    pub fn add_standby(&self, name: &str, network: &str) -> Result<IpAddr> {
+        let (number, index) = (self.node(name)?.number, self.networks(Some(network))?[0]);
+        let (switch, port) = (self.plan.switch(), standby_port(number, index));
+        let hardware = namespaces::standby_hardware_address(index, number);
+        let address = self.plan.address(index, number + 100);
+        let device = format!("{network}-sb");
+        ip_batch_in(
+            &self.plan.namespace(name),
+            &[
+                format!(
+                    "link add {device} address {hardware} type veth peer name {port} netns {switch}"
+                ),
+                format!("addr add {address}/24 dev {device}"),
+                format!("link set {device} up"),
+            ],
+        )?;
+        ip_batch_in(
+            &switch,
+            &[format!("link set {port} master br{index}"), format!("link set {port} up")],
+        )?;
+        Ok(address)
+    }
+
+    /// Cuts the cable of that adapter, or plugs it in again.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn set_standby(&self, name: &str, network: &str, up: bool) -> Result<()> {
+        let (number, index) = (self.node(name)?.number, self.networks(Some(network))?[0]);
+        let word = if up { "up" } else { "down" };
+        let line = format!("link set {} {word}", standby_port(number, index));
+        ip_batch_in(&self.plan.switch(), &[line])
+    }
+
+    /// Takes it out.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn remove_standby(&self, name: &str, network: &str) -> Result<()> {
+        self.networks(Some(network))?;
+        ip_batch_in(&self.plan.namespace(name), &[format!("link del {network}-sb")])
+    }
+
     /// Loses a share of what arrives at every node, on one network or on all.
     ///
     /// # Errors
@@ -275,6 +324,11 @@ add chain inet vedette_lab loss { type filter hook input priority 1; policy acce
 fn is_in_a_group(pid: u32) -> bool {
     let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     groups.lines().any(|line| line.starts_with("0::/vedette/"))
+}
+
+/// The switch's port of a standby adapter.
+fn standby_port(node: u16, network: usize) -> String {
+    format!("s{node}x{network}")
 }
 
 fn off(name: &str) -> LabError {

@@ -82,6 +82,12 @@ pub(crate) fn hardware_address(network: usize, node: u16) -> String {
     format!("02:76:{high:02x}:{low:02x}:00:{network:02x}")
 }
 
+/// That of a second device of a node on the same network: the same node, another address.
+pub(super) fn standby_hardware_address(network: usize, node: u16) -> String {
+    let [high, low] = node.to_be_bytes();
+    format!("02:76:{high:02x}:{low:02x}:01:{network:02x}")
+}
+
 /// What a machine has forgotten when its power returns: addresses that were added while it ran,
 /// rules of packet filters, routes.
 pub(super) fn reset(plan: &Plan, name: &str, number: u16) -> Result<()> {

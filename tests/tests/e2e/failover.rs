@@ -4,6 +4,7 @@
 //! every holder answers. However the story goes, no question may ever have two answers, and in the end
 //! one node has the address.
 
+mod adapters;
 mod cuts;
 mod layouts;
 mod pauses;

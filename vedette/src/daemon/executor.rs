@@ -8,11 +8,15 @@
 //! The supervisor keeps workers and state together: what the state says is online here and nobody
 //! holds is adopted (the agent was restarted), what is held and the state no longer knows is let go of,
 //! and so is everything when the lease is lost.
+//!
+//! Adapters are the node's and not a group's: standby adapters are looked after ([`standby`]), and
+//! exchanged for one that failed ([`swap`]).
 
 mod answer;
 mod hands;
 mod lease;
 mod reporter;
+mod standby;
 mod swap;
 mod worker;
 
@@ -150,6 +154,7 @@ impl Executor {
         if self.0.orders.set(orders).is_ok() {
             tokio::spawn(supervise(self.clone()));
             tokio::spawn(lease::follow(self.0.clone(), watch));
+            tokio::spawn(standby::watch(self.0.clone()));
         }
     }
 
@@ -256,6 +261,12 @@ impl Executor {
 impl Shared {
     fn state(&self) -> Arc<ClusterState> {
         self.publisher.state()
+    }
+
+    /// Whether this node has a say, and its state on hand is of now.
+    fn has_quorum(&self) -> bool {
+        let view = self.publisher.views().borrow().clone();
+        view.local.agent == AgentStatus::Running && view.local.quorate
     }
 
     /// The instance of a group on this node, as the state on hand has it.

@@ -522,8 +522,12 @@ fn a_failed_service_adapter_is_swapped_if_there_is_a_standby() {
         fixture.apply(Command::Observe { changes: vec![change] });
     };
     interface(&mut fixture, InterfaceStatus::Down);
-    assert_eq!(fixture.state.manager.queue, []);
-    interface(&mut fixture, InterfaceStatus::Up);
+    let moves = Trigger::GroupMove { group: "web".into() };
+    let waiting = |fixture: &Fixture| {
+        fixture.state.manager.queue.iter().map(|event| event.trigger.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(waiting(&fixture), [moves], "without one, the group goes where it is reached");
+    let mut fixture = Fixture::with_groups();
     let address = [10, 91, 1, 1].into();
     fixture.state.definition.standbys =
         vec![crate::definition::Standby { node: N1, network, address }];

@@ -34,6 +34,15 @@ pub async fn swap(
     Ok(format!("{} on {}", words.join(", "), to.name))
 }
 
+/// Whether the device that has an address is switched on and has a link.
+pub async fn has_link(address: IpAddr) -> Result<bool, Failure> {
+    apart(move || {
+        let here = Here::look()?;
+        Ok(here.holder(address).is_some_and(|link| link.is_up() && link.runs()))
+    })
+    .await
+}
+
 fn exchange(
     own: IpAddr,
     standby: IpAddr,

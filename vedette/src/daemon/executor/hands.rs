@@ -178,7 +178,8 @@ impl Hands {
         }
     }
 
-    fn standbys(&self, state: &ClusterState) -> BTreeMap<NetworkNumber, IpAddr> {
+    /// The addresses of this node's standby adapters.
+    pub(super) fn standbys(&self, state: &ClusterState) -> BTreeMap<NetworkNumber, IpAddr> {
         let own = state.definition.standbys.iter().filter(|standby| standby.node == self.me);
         own.map(|standby| (standby.network, standby.address)).collect()
     }

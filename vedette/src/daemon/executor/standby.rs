@@ -1,0 +1,116 @@
+//! Looks after this node's standby adapters (spec H13, H27): whether each could take over.
+//!
+//! A standby adapter carries no beats, so nobody else can see how it is; what there is to see is
+//! whether its device is there, switched on, and has a link. A change is proposed as `fail_standby` or
+//! `join_standby` once it has lasted for two detection times. That long because of `swap_adapter`: the
+//! adapter that failed is the standby afterwards, and until the heartbeat is heard over the other one
+//! a failed standby would make its groups move for nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use vedette_core::command::{Command, ManagerCommand};
+use vedette_core::event::Trigger;
+use vedette_core::id::{NetworkNumber, NodeNumber};
+use vedette_core::state::ClusterState;
+
+use super::super::office::fresh_id;
+use super::Shared;
+
+/// Between two looks.
+const EVERY: Duration = Duration::from_millis(250);
+
+/// Networks whose standby adapter is not what the cluster knows of it, since when.
+type Wrong = BTreeMap<NetworkNumber, Instant>;
+
+/// Looks again and again, as long as the process lives.
+pub(super) async fn watch(shared: Arc<Shared>) {
+    let mut wrong = Wrong::new();
+    loop {
+        tokio::time::sleep(EVERY).await;
+        let state = shared.state();
+        let joined = state.manager.members.get(&shared.me).is_some_and(|member| member.joined);
+        if !joined || !shared.has_quorum() {
+            wrong.clear();
+            continue;
+        }
+        let found = look(&shared, &state).await;
+        let patience = state.settings.timing.detect() * 2;
+        let (me, now) = (shared.me, Instant::now());
+        for network in lasting(&mut wrong, &found, (me, &state), now, patience) {
+            propose(&shared, network, found[&network]).await;
+        }
+    }
+}
+
+/// Which of them work.
+async fn look(shared: &Shared, state: &ClusterState) -> BTreeMap<NetworkNumber, bool> {
+    let mut found = BTreeMap::new();
+    for (network, address) in shared.hands.standbys(state) {
+        // What cannot be seen is no news.
+        if let Ok(works) = vedette_node::resource::address::has_link(address).await {
+            found.insert(network, works);
+        }
+    }
+    found
+}
+
+/// Those that have been other than the cluster knows them for long enough.
+fn lasting(
+    wrong: &mut Wrong,
+    found: &BTreeMap<NetworkNumber, bool>,
+    (me, state): (NodeNumber, &ClusterState),
+    now: Instant,
+    patience: Duration,
+) -> Vec<NetworkNumber> {
+    let known = |network: NetworkNumber| !state.manager.standbys_down.contains(&(me, network));
+    wrong.retain(|network, _| found.get(network).is_some_and(|works| *works != known(*network)));
+    let news = found.iter().filter(|(network, works)| **works != known(**network));
+    let since = news.map(|(network, _)| (*network, *wrong.entry(*network).or_insert(now)));
+    since.filter(|(_, since)| now - *since >= patience).map(|(network, _)| network).collect()
+}
+
+async fn propose(shared: &Shared, network: NetworkNumber, works: bool) {
+    let node = shared.me;
+    let (trigger, cause) = if works {
+        (Trigger::JoinStandby { node, network }, "its device has a link")
+    } else {
+        (Trigger::FailStandby { node, network }, "its device has no link")
+    };
+    let command = ManagerCommand::Queue { trigger, cause: cause.into() };
+    let proposal = shared.proposer.proposal(fresh_id(), "agent", Command::Manager(command));
+    // Refused or undecided: it is seen again in a moment.
+    if let Err(refusal) = shared.proposer.propose(proposal).await {
+        tracing::warn!(%network, "a standby adapter: {refusal}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vedette_core::fixture::Fixture;
+
+    use super::*;
+
+    /// A moment is no news, and what is known already is none.
+    #[test]
+    fn what_lasts_is_told_until_it_is_known() {
+        let (me, neta, patience) = (NodeNumber(1), NetworkNumber(1), Duration::from_secs(2));
+        let mut state = Fixture::settled(3).state;
+        let (fails, works) = (BTreeMap::from([(neta, false)]), BTreeMap::from([(neta, true)]));
+        let (mut wrong, mut now) = (Wrong::new(), Instant::now());
+        let mut told = |state: &ClusterState, found, seconds| {
+            now += Duration::from_secs(seconds);
+            lasting(&mut wrong, found, (me, state), now, patience)
+        };
+        assert_eq!(told(&state, &fails, 0), []);
+        assert_eq!(told(&state, &works, 1), []);
+        assert_eq!(told(&state, &fails, 1), []);
+        assert_eq!(told(&state, &fails, 2), [neta]);
+        state.manager.standbys_down.insert((me, neta));
+        assert_eq!(told(&state, &fails, 9), []);
+        assert_eq!(told(&state, &works, 1), []);
+        assert_eq!(told(&state, &works, 2), [neta]);
+    }
+}
