@@ -161,18 +161,28 @@ impl Stage {
         let at = WallTime(EPOCH + self.world.now as i64);
         let reading = Reading { variable: (*variable).into(), instance, value, at };
         self.watchers.reload(&self.world.reference.rules.rules());
-        let observed = self.watchers.observe(&reading);
+        let whose = reading.instance.to_string();
+        let manager = &self.world.reference.manager;
+        let observed = self.watchers.observe(&reading, |rule| manager.has_fired(rule, &whose));
         let mut said = String::new();
         for complaint in observed.complaints {
             said += &format!("        {complaint}\n");
         }
         for fired in observed.fired {
             let queue = ManagerCommand::Queue { trigger: fired.trigger(), cause: fired.cause };
-            let (by, actor) = (self.director(), vedette_core::director::ACTOR);
-            let proposal = self.world.proposal(by, actor, Command::Manager(queue));
-            said += &self.decide(proposal);
+            said += &self.watched(queue);
+        }
+        for rearmed in observed.rearmed {
+            let (rule, instance, value) = (rearmed.rule, rearmed.instance, rearmed.value);
+            said += &self.watched(ManagerCommand::Rearm { rule, instance, value });
         }
         Ok(said)
+    }
+
+    fn watched(&mut self, command: ManagerCommand) -> String {
+        let (by, actor) = (self.director(), vedette_core::director::ACTOR);
+        let proposal = self.world.proposal(by, actor, Command::Manager(command));
+        self.decide(proposal)
     }
 
     /// The index of the node whose agent leads.
