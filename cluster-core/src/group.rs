@@ -229,6 +229,13 @@ pub struct Group {
     pub fails: Vec<FailCount>,
     /// Nodes that could not acquire it, or where its resources failed too often.
     pub avoid: BTreeSet<NodeNumber>,
+    /// Those of them that only did not come to it: nothing failed there, but the event was over, for
+    /// example because a lease was lost meanwhile.
+    #[serde(default)]
+    pub passed_over: BTreeSet<NodeNumber>,
+    /// It was online since those were tried last, so they may be tried again before it is blocked.
+    #[serde(default)]
+    pub second_chance: bool,
     /// When its state (the worst of its instances) last changed.
     pub since: WallTime,
     /// How many times it was brought online on a node other than the last.

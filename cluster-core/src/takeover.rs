@@ -78,6 +78,24 @@ impl LetGo {
     }
 }
 
+/// When a lease is certainly over, the release not counted. Clocks may differ in rate by one percent.
+pub(crate) const fn lease_lasts(timing: &Timing) -> Duration {
+    Duration::from_millis(timing.lease_ms + timing.lease_ms / 100 + 1)
+}
+
+/// The longest time between two steps of a director that is not held up; so long may a report have
+/// waited to be read.
+pub(crate) fn held_up(timing: &Timing) -> Duration {
+    timing.interval().max(Duration::from_millis(50))
+}
+
+/// Silence that a report has to show for its reader to know that the lease was over when it was made,
+/// however long it waited. Reports come regularly; one that is made just then spares a takeover the
+/// wait for the next.
+pub(crate) fn telling_silence(timing: &Timing) -> Duration {
+    lease_lasts(timing) + held_up(timing) + Duration::from_millis(5)
+}
+
 /// Silence after which a lease is certainly over and the release done. Clocks may differ in rate by
 /// one percent.
 pub const fn let_go_after(timing: &Timing) -> Duration {

@@ -20,18 +20,20 @@
 //! - In steady state nothing is allocated: the links are the allocation.
 
 mod link;
+mod reject;
 pub mod ring;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
 use std::time::Duration;
 
 use self::link::Link;
+pub use self::reject::{Reject, Rejected};
 use crate::id::{NetworkNumber, NodeNumber, Session};
 use crate::lease::{Confirmation, Granter, Lease};
 use crate::model::{AgentStatus, Priority, Timing};
 use crate::observation::{OwnInterface, PeerView, Report};
+use crate::takeover::telling_silence;
 use crate::time::Instant;
 use crate::wire::{Beat, Echo, Flags, WireError};
 
@@ -100,117 +102,6 @@ pub enum Output {
     Send(Beat),
     /// Something changed: make a report and hand it on.
     ReportNow,
-}
-
-/// Why a packet does not count. Each kind is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Reject {
-    /// Shorter than a beat.
-    Truncated,
-    /// Longer than a beat.
-    Oversized,
-    /// Not a beat at all.
-    Foreign,
-    /// Another protocol version.
-    Version,
-    /// Another cluster on the same wire (spec H8).
-    OtherCluster,
-    /// Sealed with another key, or changed.
-    Seal,
-    /// A field has an unknown value.
-    Malformed,
-    /// For another node, or it arrived on another network than it was sent on.
-    Misdirected,
-    /// Sent by a node with this node's own number (spec V4).
-    OwnNumber,
-    /// From a node that is not a member, or has no address on this network.
-    Stranger,
-    /// Not proven to be of this time: no echo of this run. Normal at first contact.
-    Unproven,
-    /// A repeat, or overtaken by a newer one.
-    Replayed,
-    /// Too long on its way to say anything about now.
-    Stale,
-}
-
-impl Reject {
-    /// Every kind, in order.
-    pub const ALL: [Self; 13] = [
-        Self::Truncated,
-        Self::Oversized,
-        Self::Foreign,
-        Self::Version,
-        Self::OtherCluster,
-        Self::Seal,
-        Self::Malformed,
-        Self::Misdirected,
-        Self::OwnNumber,
-        Self::Stranger,
-        Self::Unproven,
-        Self::Replayed,
-        Self::Stale,
-    ];
-
-    /// Its name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Truncated => "truncated",
-            Self::Oversized => "oversized",
-            Self::Foreign => "foreign",
-            Self::Version => "version",
-            Self::OtherCluster => "other_cluster",
-            Self::Seal => "seal",
-            Self::Malformed => "malformed",
-            Self::Misdirected => "misdirected",
-            Self::OwnNumber => "own_number",
-            Self::Stranger => "stranger",
-            Self::Unproven => "unproven",
-            Self::Replayed => "replayed",
-            Self::Stale => "stale",
-        }
-    }
-}
-
-impl From<WireError> for Reject {
-    fn from(error: WireError) -> Self {
-        match error {
-            WireError::Truncated => Self::Truncated,
-            WireError::Oversized => Self::Oversized,
-            WireError::Foreign => Self::Foreign,
-            WireError::Version(_) => Self::Version,
-            WireError::OtherCluster => Self::OtherCluster,
-            WireError::Seal => Self::Seal,
-            WireError::Malformed => Self::Malformed,
-            WireError::Stranger => Self::Stranger,
-        }
-    }
-}
-
-/// How many packets did not count, by kind.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub struct Rejected([u64; Reject::ALL.len()]);
-
-impl Rejected {
-    /// How many of that kind.
-    pub fn of(&self, kind: Reject) -> u64 {
-        self.0[kind as usize]
-    }
-
-    /// Each kind with its number.
-    pub fn iter(&self) -> impl Iterator<Item = (Reject, u64)> + '_ {
-        Reject::ALL.into_iter().map(|kind| (kind, self.of(kind)))
-    }
-
-    fn count(&mut self, kind: Reject) {
-        self.0[kind as usize] += 1;
-    }
-}
-
-impl fmt::Debug for Rejected {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let some = self.iter().filter(|(_, n)| *n > 0);
-        f.debug_map().entries(some.map(|(kind, n)| (kind.name(), n))).finish()
-    }
 }
 
 /// A peer, as this node knows it over all networks.
@@ -282,6 +173,8 @@ pub struct Topology {
     next_beat: Instant,
     round: u64,
     next_report: Instant,
+    /// When a peer that fell silent has been silent for so long that it tells something.
+    telling: Option<Instant>,
     reports: u64,
     rejected: Rejected,
     /// Something changed in this step.
@@ -311,6 +204,7 @@ impl Topology {
             next_beat: now,
             round: 0,
             next_report: now,
+            telling: None,
             reports: 0,
             rejected: Rejected::default(),
             news: false,
@@ -376,9 +270,8 @@ impl Topology {
         if now >= self.next_beat {
             self.beat_round(now, out);
         }
-        if now >= self.next_report {
-            self.news = true;
-        }
+        let telling = self.telling.take_if(|at| now >= *at).is_some();
+        self.news |= telling || now >= self.next_report;
         self.settle(now, out);
     }
 
@@ -386,7 +279,8 @@ impl Topology {
     pub fn deadline(&self) -> Option<Instant> {
         let lease = self.lease.until().filter(|_| self.lease_told);
         let links = self.links.iter().filter_map(Link::deadline).min();
-        [Some(self.next_beat), Some(self.next_report), lease, links].into_iter().flatten().min()
+        let due = [Some(self.next_beat), Some(self.next_report), self.telling, lease, links];
+        due.into_iter().flatten().min()
     }
 
     /// When the lease ends unless it is granted again; `None` before the first grant.
@@ -664,6 +558,9 @@ impl Topology {
             if !link.expire(now) {
                 continue;
             }
+            let silence = telling_silence(&self.config.timing);
+            let telling = link.heard_at().map(|heard| heard + silence);
+            self.telling = self.telling.max(telling.filter(|at| *at > now));
             // The peer learns at once that it is not heard, if the other direction still works.
             if self.spoken_to(now, at) {
                 self.send(now, at, out);

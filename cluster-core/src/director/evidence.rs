@@ -28,7 +28,7 @@ use crate::event::Fencing;
 use crate::group::GroupState;
 use crate::id::NodeNumber;
 use crate::model::{AgentStatus, HostStatus, Timing};
-use crate::takeover::{Backing, LetGo, let_go_after};
+use crate::takeover::{Backing, LetGo, held_up, lease_lasts, let_go_after};
 use crate::time::Instant;
 
 use super::manager::{Due, Duty, Seen};
@@ -92,17 +92,6 @@ impl Caution {
     fn is_awake(&self, now: Instant, timing: &Timing) -> bool {
         now - self.awake >= held_up(timing)
     }
-}
-
-/// The longest time between two steps of a director that is not held up; so long may a report have
-/// waited to be read.
-fn held_up(timing: &Timing) -> Duration {
-    timing.interval().max(Duration::from_millis(50))
-}
-
-/// When a lease is certainly over, the release not counted.
-const fn lease_lasts(timing: &Timing) -> Duration {
-    Duration::from_millis(timing.lease_ms + timing.lease_ms / 100 + 1)
 }
 
 fn before(at: Instant, by: Duration) -> Instant {

@@ -20,6 +20,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use crate::command::GroupCommand;
+use crate::event::Trigger;
 use crate::group::{Blocked, Group, GroupState, Instance, Policy, ResourceState, ResourceStatus};
 use crate::id::NodeNumber;
 use crate::model::{HostStatus, Severity};
@@ -236,6 +237,9 @@ impl ClusterState {
         let found: Vec<(String, Vec<NodeNumber>)> =
             self.groups.keys().filter_map(|name| Some((name.clone(), hopeless(name)?))).collect();
         for (name, tried) in found {
+            if self.try_again(entry, &name) {
+                continue;
+            }
             let who = match tried.as_slice() {
                 [only] => format!("{} could not", self.node_name(*only)),
                 several => format!("none of {} could", self.names(several)),
@@ -243,6 +247,20 @@ impl ClusterState {
             let why = format!("{who} acquire it; vedette group clear {name} when that is repaired");
             self.block(entry, &name, None, &why);
         }
+    }
+
+    /// Nodes where nothing failed are tried once more, before a group that was online since is blocked.
+    fn try_again(&mut self, entry: &mut Entry<'_>, name: &str) -> bool {
+        let Some(group) = self.groups.get_mut(name) else { return false };
+        let passed_over = std::mem::take(&mut group.passed_over);
+        let nodes: Vec<NodeNumber> = passed_over.intersection(&group.avoid).copied().collect();
+        if !std::mem::take(&mut group.second_chance) || nodes.is_empty() {
+            return false;
+        }
+        group.avoid.retain(|node| !nodes.contains(node));
+        let cause = format!("nothing failed on {}, so it is tried again there", self.names(&nodes));
+        self.enqueue(entry, Trigger::GroupMove { group: name.into() }, &cause, None);
+        true
     }
 
     /// Records each group whose state is not the one that was recorded last.

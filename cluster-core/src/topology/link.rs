@@ -115,6 +115,11 @@ impl Link {
         self.watched = watched;
     }
 
+    /// When the peer was heard last.
+    pub(super) const fn heard_at(&self) -> Option<Instant> {
+        self.heard_at
+    }
+
     /// When time alone changes something here.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let expires = self.inbound.then_some(self.expires_at);

@@ -489,3 +489,21 @@ fn timing_changes_while_running() {
     world.run(ms(1_000));
     assert_eq!(world.sent[&1] - before, 40 * 2 * 2);
 }
+
+/// The report that shows that a peer's lease was over comes when it can, not when it is a report's turn.
+#[test]
+fn silence_is_reported_as_soon_as_it_tells_something() {
+    let mut world = World::new(3, HIGH);
+    world.run(ms(2_050));
+    world.stop(1);
+    let cut = world.now();
+    world.run(ms(1_400));
+    let telling = crate::takeover::telling_silence(&Timing::DEFAULT);
+    let shows = |report: &Report| {
+        let mut links = report.links.iter().filter(|link| link.peer == NodeNumber(1));
+        links.all(|link| link.silent.is_some_and(|silent| silent >= telling))
+    };
+    let reports = world.reports_since(2, cut);
+    let (at, _) = reports.iter().find(|(_, report)| shows(report)).expect("a report shows it");
+    assert!(*at - cut <= telling + ms(10), "{:?}", *at - cut);
+}

@@ -8,7 +8,7 @@
 //! lasts until the next one of its event. An *outage* of a group is the time from the record that
 //! says it is not ONLINE to the one that says it is. What a client sees began earlier, when the failure
 //! was not noticed yet: where the records know how long that was ([`IncidentDoc::detection_ms`]), the
-//! outage of what failed with it has that time in it.
+//! outage of what failed with it has that time in it; it is the longest that the outage can have been.
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};

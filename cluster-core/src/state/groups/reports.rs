@@ -91,6 +91,7 @@ impl ClusterState {
         if exclusive || group.last.is_none() {
             group.last = Some(node);
         }
+        group.second_chance = true;
     }
 
     /// A group that cannot be released: its node is fenced if that is configured; if not, an

@@ -113,6 +113,24 @@ fn a_group_that_nobody_can_acquire_is_blocked() {
     assert_eq!(owner(&fixture, "web"), Some(N2));
 }
 
+/// Nodes on which nothing failed, but which did not come to it when the group was moved last, are tried
+/// again when nobody else is left; once, until the group was online again.
+#[test]
+fn who_was_passed_over_gets_a_second_chance() {
+    for chance in [true, false] {
+        let mut fixture = Fixture::with_groups();
+        let web = fixture.state.groups.get_mut("web").unwrap();
+        (web.avoid, web.passed_over) = ([N2, N3].into(), [N2, N3].into());
+        web.second_chance = chance;
+        fixture.node_down(N1, "silent");
+        fixture.lease_over(N1);
+        fixture.run_events();
+        let web = &fixture.state.groups["web"];
+        assert_eq!(web.owner(), chance.then_some(N2));
+        assert_eq!(web.blocked.is_some(), !chance);
+    }
+}
+
 /// A resource that was restarted in place is counted and does not move its group.
 #[test]
 fn a_restart_in_place_is_counted() {

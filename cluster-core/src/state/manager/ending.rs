@@ -165,6 +165,9 @@ impl ClusterState {
             for node in &planned.acquire {
                 if self.instance_state(&planned.group, *node) == Some(GroupState::Acquiring) {
                     self.avoid(entry, &planned.group, *node, "it was not acquired in its event");
+                    if let Some(group) = self.groups.get_mut(&planned.group) {
+                        group.passed_over.insert(*node);
+                    }
                 }
             }
             for node in planned.release.iter().filter(|node| !planned.acquire.contains(node)) {
