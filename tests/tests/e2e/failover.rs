@@ -16,6 +16,7 @@ use std::time::Duration;
 use serde_json::Value;
 use vedette_tests::lab::{Direction, Lab, Prober, Victim};
 
+use self::truth::Truth;
 use crate::{PATIENCE, lab, look};
 
 /// Groups in a document, each with one address: name, policy, nodes.
@@ -185,6 +186,7 @@ fn an_isolated_owner_lets_go_before_another_takes_over() {
     let number = owner[1..].parse::<u16>().expect("n and a number");
     let prober = Prober::start(&lab, 0, address(&lab, 0)).expect("a prober");
     wait_answer(&prober, number);
+    let before = truth::latest(&lab, "n1");
     // What it sends arrives, so the prober would hear it: only what it should hear is lost.
     lab.cut(&owner, Some("netb"), None).expect("a cut");
     lab.cut(&owner, Some("neta"), Some(Direction::In)).expect("a one-way cut");
@@ -192,7 +194,16 @@ fn an_isolated_owner_lets_go_before_another_takes_over() {
     let others: Vec<String> = lab.names().into_iter().filter(|name| *name != owner).collect();
     let others: Vec<&str> = others.iter().map(String::as_str).collect();
     // It is heard all the time: that it has let go, its beats say themselves.
-    wait_online_on(&lab, &other, "web", &others);
+    let new = wait_online_on(&lab, &other, "web", &others);
+    let seen = prober.so_far().longest_outage().expect("an outage");
+    let truth = Truth {
+        title: &format!("node {owner} is DISCONNECTED"),
+        ground: "let go of everything when its lease ended",
+        group: "web",
+        from: &owner,
+        to: &new,
+    };
+    truth::assert_told(&lab, &other, before, &truth, (&prober, seen));
     lab.heal().expect("healed");
     let answers = prober.stop().expect("the prober ran");
     assert_eq!(answers.doubly_owned(), Vec::new(), "two nodes had the address");
@@ -264,15 +275,27 @@ fn a_killed_agent_costs_nothing_and_a_killed_guard_moves_the_group() {
     let number = owner[1..].parse::<u16>().expect("n and a number");
     let prober = Prober::start(&lab, 0, address(&lab, 0)).expect("a prober");
     wait_answer(&prober, number);
+    let before = truth::latest(&lab, "n1");
     lab.kill(&owner, Victim::Agent).expect("killed");
     crate::make_healthy(&lab);
     wait_online(&lab, "n1", "web", &owner);
     wait_answer(&prober, number);
     assert_eq!(prober.so_far().owners(), [number]);
+    assert_eq!(truth::outages_after(&lab, "n1", before), Vec::<Value>::new());
+    let (before, since) = (truth::latest(&lab, "n1"), prober.now());
     lab.kill(&owner, Victim::Guard).expect("killed");
     let others: Vec<String> = lab.names().into_iter().filter(|name| *name != owner).collect();
     let names: Vec<&str> = others.iter().map(String::as_str).collect();
-    wait_online_on(&lab, names[0], "web", &names);
+    let new = wait_online_on(&lab, names[0], "web", &names);
+    let seen = prober.so_far().after(since).longest_outage().expect("an outage");
+    let truth = Truth {
+        title: &format!("node {owner} is DOWN"),
+        ground: "its lease is over",
+        group: "web",
+        from: &owner,
+        to: &new,
+    };
+    truth::assert_told(&lab, names[0], before, &truth, (&prober, seen));
     let answers = prober.stop().expect("the prober ran");
     assert_eq!(answers.doubly_owned(), Vec::new(), "two nodes had the address");
 }
@@ -294,6 +317,9 @@ fn a_script_that_fails_waits_for_an_operator() {
     );
     give(&lab, &text);
     let owner = wait_online_on(&lab, "n3", "web", &["n1", "n2"]);
+    let number = owner[1..].parse::<u16>().expect("n and a number");
+    let prober = Prober::start(&lab, 0, address(&lab, 0)).expect("a prober");
+    wait_answer(&prober, number);
     let before = look::seq(&lab, "n3");
     let moved = lab.vedette("n3", &["group", "move", "web"]).expect("run");
     assert!(moved.status.success(), "{}", String::from_utf8_lossy(&moved.stderr));
@@ -313,8 +339,14 @@ fn a_script_that_fails_waits_for_an_operator() {
         manager["in_progress"].is_null().then_some(())
     })
     .unwrap_or_else(|error| panic!("{error}:\n{}", look::status(&lab, "n3")));
+    let told =
+        lab.json("n3", &["incident", "show", "-o", "json"]).expect("an incident").to_string();
+    for said in ["group_move web", "the disk is on fire", "abort"] {
+        assert!(told.contains(said), "{said:?} is not told: {told}");
+    }
     let late = lab.vedette("n3", &["recover", "retry"]).expect("run");
     assert_eq!(late.status.code(), Some(1), "{}", String::from_utf8_lossy(&late.stderr));
+    wait_answer(&prober, number);
+    assert_one_owner(prober, &[number]);
     give(&lab, "");
-    let _ = owner;
 }

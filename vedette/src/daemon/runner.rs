@@ -8,7 +8,8 @@
 //!
 //! Work is taken from a state of now only: while the log is being replayed, or without a majority,
 //! what the state asks for may be long over. Clearing up is the exception, as letting go is always
-//! safe.
+//! safe. What was begun goes on for a while (the detection time) without a majority: when a director is
+//! lost in the middle of a program, nobody's script is killed for that and started again.
 
 mod command;
 mod environment;
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 use vedette_core::command::{Command, ConfigCommand, GroupCommand, ManagerCommand};
 use vedette_core::event::CommandOutcome;
 use vedette_core::id::{NodeNumber, Session};
@@ -73,13 +75,20 @@ impl Runner {
         }
         let mut views = self.publisher.views();
         let mut begun = Begun::new();
+        // Since when nothing is known of now.
+        let mut blind: Option<Instant> = None;
         let (done, mut finished) = mpsc::channel(64);
         let runner = Arc::new(self);
         tokio::spawn(runner.clone().present());
         loop {
             let view = views.borrow_and_update().clone();
-            let tasks = runner.tasks(&view);
-            give_up(&mut begun, &tasks);
+            let (tasks, now) = runner.tasks(&view);
+            blind = if now { None } else { blind.or_else(|| Some(Instant::now())) };
+            let until = blind.map(|since| since + view.state.settings.timing.detect());
+            let patient = until.filter(|until| Instant::now() < *until);
+            if patient.is_none() {
+                give_up(&mut begun, &tasks);
+            }
             for task in tasks {
                 if let Entry::Vacant(place) = begun.entry(task) {
                     let work = runner.clone().perform(view.state.clone(), place.key().clone());
@@ -95,19 +104,20 @@ impl Runner {
                 changed = views.changed() => if changed.is_err() { return },
                 // The state may have come before the task was over.
                 Some(_) = finished.recv() => {}
+                () = wait_until(patient) => {}
             }
         }
     }
 
-    /// What is to be done here, as far as this view can be trusted.
-    fn tasks(&self, view: &View) -> Vec<Task> {
+    /// What is to be done here, as far as this view can be trusted, and whether it is of now.
+    fn tasks(&self, view: &View) -> (Vec<Task>, bool) {
         if view.local.agent != AgentStatus::Running {
-            return Vec::new();
+            return (Vec::new(), false);
         }
         let mut tasks = work::tasks(&view.state, self.me);
         let now = view.local.quorate && self.is_of_now(&view.state);
         tasks.retain(|task| now || matches!(task, Task::CleanUp { .. }));
-        tasks
+        (tasks, now)
     }
 
     /// Whether a state is from after this agent's start. What an earlier one has done may be missing
@@ -204,6 +214,14 @@ impl Runner {
         state.manager.members.get(&self.me).is_some_and(|known| {
             (known.session, known.backing, known.epoch) == (self.session, backing, epoch)
         })
+    }
+}
+
+/// Waits for an instant; for ever if there is none.
+async fn wait_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 
