@@ -288,7 +288,6 @@ impl ClusterState {
         to: GroupState,
     ) {
         // What was in ERROR has had its alert.
-        // What was in ERROR has had its alert.
         let unplanned =
             to == GroupState::Offline && from != GroupState::Error && self.off_by_itself(name);
         let at = entry.proposal.at;
@@ -296,6 +295,7 @@ impl ClusterState {
         let took = u64::try_from(at.0.saturating_sub(group.since.0)).unwrap_or(0) / 1_000;
         group.since = at;
         let (number, node, count) = (group.number, group.owner(), group.instances.len());
+        let last = group.last;
         let place = match node {
             Some(node) if count == 1 => format!(" on {}", self.node_name(node)),
             _ => String::new(),
@@ -313,8 +313,12 @@ impl ClusterState {
             .change(from, to)
             .because(cause)
             .alerting(to == GroupState::Error || unplanned);
-        let mut happening = self.in_event(happening, node.filter(|_| count == 1), Some(took));
-        happening.incident = happening.incident.or_else(|| self.incident_of_group(name));
+        // Clients lost it, though nobody knows of a failure yet: that is one, and what follows is of it.
+        let lost = unplanned && from == GroupState::Online;
+        let node = if lost { last } else { node.filter(|_| count == 1) };
+        let mut happening = self.in_event(happening, node, Some(took));
+        let known = happening.incident.or_else(|| self.incident_of_group(name));
+        happening.incident = known.or(lost.then_some(entry.index));
         self.record(entry, happening);
     }
 
