@@ -93,4 +93,11 @@ pub(crate) fn make_healthy(lab: &Lab) {
         })
         .unwrap_or_else(|error| panic!("{error}:\n{}", look::status(lab, &name)));
     }
+    // Who was away may be told the end of the story a moment later than the others.
+    lab.wait_for("equal histories on all nodes", PATIENCE, |lab| {
+        let mut ends = lab.names().into_iter().map(|name| look::seq(lab, &name));
+        let first = ends.next()?;
+        ends.all(|end| end == first).then_some(())
+    })
+    .unwrap_or_else(|error| panic!("{error}"));
 }
