@@ -40,6 +40,7 @@ impl World {
             steady_since: now,
             started: now,
             epoch: 0,
+            lapses: 0,
             continuity: false,
         });
         // What an earlier guard left behind is released before anything is said.
@@ -157,6 +158,13 @@ impl World {
             guard.topology.handle(clock, Input::Epoch { epoch, released: false }, &mut out);
         }
         act(&mut guard.topology, clock, &mut out);
+        // A lease that ended begins a new epoch, whether anything was held or not.
+        let lapses = guard.topology.lease_lapses();
+        let lapsed = std::mem::replace(&mut guard.lapses, lapses) != lapses;
+        let works = &mut self.machines[node].works;
+        if lapsed && works.on.is_empty() {
+            works.epoch += 1;
+        }
         let mut report = false;
         for output in out {
             match output {

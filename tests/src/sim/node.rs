@@ -31,6 +31,8 @@ pub(super) struct Guard {
     pub(super) started: u64,
     /// The epoch that its beats carry.
     pub(super) epoch: u64,
+    /// How many times its lease had ended before it was granted again.
+    pub(super) lapses: u64,
     /// Whether its agent took part in the seeded cluster; outlives the agent.
     pub(super) continuity: bool,
 }
