@@ -84,6 +84,28 @@ fn the_end_of_the_lease_ends_everything() {
     });
 }
 
+/// The end of a lease begins an epoch though nothing was held: an agent that slept over it, with a
+/// leave that the cluster has given to another node since, is refused.
+#[test]
+fn a_lease_that_ends_while_nothing_is_held_ends_its_epoch() {
+    let cable = Cable::new();
+    let guard = Guarded::start(&cable, &["director"]);
+    let leased = || guard.reports().last().is_some_and(|r| r.lease).then_some(());
+    wait_for("a lease", leased);
+    guard.order(&[], &[], 1, 0);
+    let epoch = wait_for("an answer", || guard.answer(1)).epoch;
+    guard.remove("director");
+    wait_for("the end of the lease", || {
+        guard.reports().last().is_some_and(|r| !r.lease).then_some(())
+    });
+    guard.add("director");
+    wait_for("another lease", leased);
+    guard.order(&[SERVICE], &[], 2, epoch);
+    let answer = wait_for("an answer", || guard.answer(2));
+    assert!(answer.refused.is_some_and(|why| why.contains("epoch")) && answer.epoch > epoch);
+    assert!(!cable.has(SERVICE));
+}
+
 /// Nothing is held that was not granted.
 #[test]
 fn nothing_is_acquired_without_a_lease() {
