@@ -31,7 +31,7 @@ use crate::group::{Group, GroupState};
 use crate::id::{ClusterId, CommandId, Hash, NetworkNumber, NodeNumber};
 use crate::model::{
     AgentStatus, AlertScript, AlertTest, ClusterStatus, GroupStatus, HostStatus, InterfaceStatus,
-    JoinToken, Link, Network, NetworkStatus, Node, PendingAlert, Port, Settings, Severity,
+    JoinToken, Link, Network, NetworkStatus, Node, PendingAlert, Port, Role, Settings, Severity,
     Substate,
 };
 use crate::record::{Code, Record, Subject};
@@ -440,6 +440,11 @@ impl ClusterState {
     /// Members whose host is up.
     pub fn nodes_up(&self) -> impl Iterator<Item = &Node> {
         self.nodes.values().filter(|node| node.host == HostStatus::Up)
+    }
+
+    /// Members that vote in the log, as the state has it.
+    pub fn voters(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.values().filter(|node| node.role == Role::Voter)
     }
 
     /// Members that a starting cluster still waits for (spec V10).

@@ -115,14 +115,7 @@ impl Director {
         current: &[NodeNumber],
         out: &mut Vec<Output>,
     ) {
-        use crate::model::Role;
-        let recorded: Vec<NodeNumber> = self
-            .state
-            .nodes
-            .values()
-            .filter(|node| node.role == Role::Voter)
-            .map(|node| node.number)
-            .collect();
+        let recorded: Vec<NodeNumber> = self.state.voters().map(|node| node.number).collect();
         let mut known: Vec<NodeNumber> =
             current.iter().copied().filter(|n| self.state.nodes.contains_key(n)).collect();
         known.sort_unstable();

@@ -337,7 +337,7 @@ impl ClusterState {
         if node.role != Role::Voter {
             return Ok(());
         }
-        let voters = || self.nodes.values().filter(|other| other.role == Role::Voter);
+        let voters = || self.voters();
         let there = |other: &&Node| {
             other.number != node.number
                 && other.host == HostStatus::Up

@@ -131,12 +131,7 @@ impl Machine {
                     networks: node.interfaces.keys().copied().collect(),
                 })
                 .collect(),
-            voters: state
-                .nodes
-                .values()
-                .filter(|node| node.role == vedette_core::model::Role::Voter)
-                .map(|node| node.number)
-                .collect(),
+            voters: state.voters().map(|node| node.number).collect(),
         }
     }
 

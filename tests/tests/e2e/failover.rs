@@ -79,6 +79,22 @@ fn wait_online_on(lab: &Lab, asked: &str, name: &str, on: &[&str]) -> String {
     })
 }
 
+/// A group `web` that may be on any node; answers its owner, and a prober that hears it.
+fn rotating(lab: &Lab) -> (String, Prober) {
+    apply(lab, &[("web", "rotating", &["n1", "n2", "n3"])]);
+    let owner = wait_online_on(lab, "n1", "web", &["n1", "n2", "n3"]);
+    let prober = Prober::start(lab, 0, address(lab, 0)).expect("a prober");
+    wait_answer(&prober, owner[1..].parse().expect("n and a number"));
+    (owner, prober)
+}
+
+/// Waits until `web` is online on another node than `owner`, and answers which.
+fn wait_moved(lab: &Lab, owner: &str) -> String {
+    let others: Vec<String> = lab.names().into_iter().filter(|name| name != owner).collect();
+    let names: Vec<&str> = others.iter().map(String::as_str).collect();
+    wait_online_on(lab, names[0], "web", &names)
+}
+
 /// Ends the prober: nobody ever shared the address, and these nodes had it, in this order.
 fn assert_one_owner(prober: Prober, owners: &[u16]) {
     let answers = prober.stop().expect("the prober ran");
@@ -181,20 +197,13 @@ fn mutual_takeover_with_a_hot_standby() {
 #[test]
 fn an_isolated_owner_lets_go_before_another_takes_over() {
     let lab = lab();
-    apply(&lab, &[("web", "rotating", &["n1", "n2", "n3"])]);
-    let owner = wait_online_on(&lab, "n1", "web", &["n1", "n2", "n3"]);
-    let number = owner[1..].parse::<u16>().expect("n and a number");
-    let prober = Prober::start(&lab, 0, address(&lab, 0)).expect("a prober");
-    wait_answer(&prober, number);
+    let (owner, prober) = rotating(&lab);
     let before = truth::latest(&lab, "n1");
     // What it sends arrives, so the prober would hear it: only what it should hear is lost.
     lab.cut(&owner, Some("netb"), None).expect("a cut");
     lab.cut(&owner, Some("neta"), Some(Direction::In)).expect("a one-way cut");
-    let other = lab.names().into_iter().find(|name| *name != owner).expect("another node");
-    let others: Vec<String> = lab.names().into_iter().filter(|name| *name != owner).collect();
-    let others: Vec<&str> = others.iter().map(String::as_str).collect();
     // It is heard all the time: that it has let go, its beats say themselves.
-    let new = wait_online_on(&lab, &other, "web", &others);
+    let new = wait_moved(&lab, &owner);
     let seen = prober.so_far().longest_outage().expect("an outage");
     let truth = Truth {
         title: &format!("node {owner} is DISCONNECTED"),
@@ -203,7 +212,7 @@ fn an_isolated_owner_lets_go_before_another_takes_over() {
         from: &owner,
         to: &new,
     };
-    truth::assert_told(&lab, &other, before, &truth, (&prober, seen));
+    truth::assert_told(&lab, &new, before, &truth, (&prober, seen));
     lab.heal().expect("healed");
     let answers = prober.stop().expect("the prober ran");
     assert_eq!(answers.doubly_owned(), Vec::new(), "two nodes had the address");
@@ -214,22 +223,16 @@ fn an_isolated_owner_lets_go_before_another_takes_over() {
 #[test]
 fn a_node_without_cables_loses_its_group_and_never_shares_it() {
     let lab = lab();
-    apply(&lab, &[("web", "rotating", &["n1", "n2", "n3"])]);
-    let owner = wait_online_on(&lab, "n1", "web", &["n1", "n2", "n3"]);
-    let number = owner[1..].parse::<u16>().expect("n and a number");
-    let prober = Prober::start(&lab, 0, address(&lab, 0)).expect("a prober");
-    wait_answer(&prober, number);
+    let (owner, prober) = rotating(&lab);
     lab.cut(&owner, Some("neta"), None).expect("a cut");
     lab.cut(&owner, Some("netb"), None).expect("a cut");
-    let others: Vec<String> = lab.names().into_iter().filter(|name| *name != owner).collect();
-    let names: Vec<&str> = others.iter().map(String::as_str).collect();
-    let new = wait_online_on(&lab, names[0], "web", &names);
+    let new = wait_moved(&lab, &owner);
     lab.heal().expect("healed");
     lab.wait_for("the loser to be back", PATIENCE, |lab| {
-        (look::host(lab, names[0], &owner) == "UP").then_some(())
+        (look::host(lab, &new, &owner) == "UP").then_some(())
     })
     .unwrap_or_else(|error| panic!("{error}"));
-    wait_online(&lab, names[0], "web", &new);
+    wait_online(&lab, &new, "web", &new);
     let answers = prober.stop().expect("the prober ran");
     assert_eq!(answers.doubly_owned(), Vec::new(), "two nodes had the address");
     assert_eq!(answers.owners().last(), new[1..].parse::<u16>().ok().as_ref());
@@ -255,9 +258,7 @@ fn stopped_processes_never_make_two_owners() {
             owner = director;
         }
         lab.pause(&owner, victim).expect("paused");
-        let others: Vec<String> = lab.names().into_iter().filter(|name| *name != owner).collect();
-        let names: Vec<&str> = others.iter().map(String::as_str).collect();
-        wait_online_on(&lab, names[0], "web", &names);
+        wait_moved(&lab, &owner);
         lab.resume(&owner).expect("resumed");
         crate::make_healthy(&lab);
     }
@@ -270,11 +271,8 @@ fn stopped_processes_never_make_two_owners() {
 #[test]
 fn a_killed_agent_costs_nothing_and_a_killed_guard_moves_the_group() {
     let lab = lab();
-    apply(&lab, &[("web", "rotating", &["n1", "n2", "n3"])]);
-    let owner = wait_online_on(&lab, "n1", "web", &["n1", "n2", "n3"]);
+    let (owner, prober) = rotating(&lab);
     let number = owner[1..].parse::<u16>().expect("n and a number");
-    let prober = Prober::start(&lab, 0, address(&lab, 0)).expect("a prober");
-    wait_answer(&prober, number);
     let before = truth::latest(&lab, "n1");
     lab.kill(&owner, Victim::Agent).expect("killed");
     crate::make_healthy(&lab);
@@ -284,13 +282,11 @@ fn a_killed_agent_costs_nothing_and_a_killed_guard_moves_the_group() {
     assert_eq!(truth::outages_after(&lab, "n1", before), Vec::<Value>::new());
     let (before, since) = (truth::latest(&lab, "n1"), prober.now());
     lab.kill(&owner, Victim::Guard).expect("killed");
-    let others: Vec<String> = lab.names().into_iter().filter(|name| *name != owner).collect();
-    let names: Vec<&str> = others.iter().map(String::as_str).collect();
-    let new = wait_online_on(&lab, names[0], "web", &names);
+    let new = wait_moved(&lab, &owner);
     let seen = prober.so_far().after(since).longest_outage().expect("an outage");
     assert_eq!((seen.before, format!("n{}", seen.after)), (number, new.clone()));
     // Its agent sees the guard die and may say that it let go before anybody misses it.
-    let told = truth::outages_after(&lab, names[0], before);
+    let told = truth::outages_after(&lab, &new, before);
     let of_web: Vec<_> = told.iter().filter(|outage| outage["group"] == "web").collect();
     let [outage] = of_web[..] else { panic!("one outage, not {told:#?}") };
     assert_eq!((&outage["from"], &outage["to"]), (&Value::from(owner), &Value::from(new)));

@@ -337,11 +337,6 @@ fn configure(ground: &Known, known: &Surroundings, state: &ClusterState) -> Conf
         timing: known.settings.timing,
         networks: networks.collect(),
         peers: peers.collect(),
-        voters: state
-            .nodes
-            .values()
-            .filter(|node| node.role == vedette_core::model::Role::Voter)
-            .map(|node| node.number)
-            .collect(),
+        voters: state.voters().map(|node| node.number).collect(),
     }
 }

@@ -9,7 +9,7 @@
 //! lease (a switch that restarts does not make the cluster start anew) and, in the guard, the agent.
 
 use vedette_core::id::NodeNumber;
-use vedette_core::model::{AgentStatus, HostStatus, Role};
+use vedette_core::model::{AgentStatus, HostStatus};
 use vedette_core::observation::Report;
 use vedette_core::state::ClusterState;
 use vedette_core::view::Local;
@@ -107,7 +107,7 @@ fn waiting_for(facts: &Facts<'_>, quorate: bool) -> String {
         let heard = |number: NodeNumber| {
             number == *me || report.links.iter().any(|link| link.peer == number && link.inbound)
         };
-        let voters: Vec<_> = state.nodes.values().filter(|node| node.role == Role::Voter).collect();
+        let voters: Vec<_> = state.voters().collect();
         let silent: Vec<&str> = voters
             .iter()
             .filter(|node| !heard(node.number))
