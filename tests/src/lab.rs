@@ -25,7 +25,7 @@ use vedette::sandbox::{self, LabFile, Sandbox, SandboxNode};
 
 pub use faults::{Direction, Victim};
 pub use plan::{Plan, UpOptions};
-pub use prober::{Answer, Answers, Outage, Prober};
+pub use prober::{Answer, Answers, Handover, Prober};
 
 /// Why the lab could not do what it was asked for.
 #[derive(Debug)]

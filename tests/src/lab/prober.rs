@@ -40,9 +40,10 @@ pub struct Answer {
     pub to_all: bool,
 }
 
-/// A time in which nobody answered ordinary questions, as a client would have asked them.
+/// The time between the last ordinary answer of one node and the first of another, as a client sees
+/// it: when a service moved, and how long it was away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outage {
+pub struct Handover {
     /// The last answer before, since the prober started.
     pub from: Duration,
     /// The first answer after.
@@ -86,31 +87,20 @@ impl Answers {
 
     /// The first answer of a node to an ordinary question after `since`.
     pub fn answered_by(&self, node: u16, since: Duration) -> Option<Duration> {
-        let ordinary = |answer: &&Answer| !answer.to_all && answer.node == node;
-        self.answers.iter().filter(ordinary).map(|answer| answer.at).find(|at| *at >= since)
+        let of_node = self.ordinary().filter(|answer| answer.node == node);
+        of_node.map(|answer| answer.at).find(|at| *at >= since)
     }
 
-    /// The longest time without an ordinary answer, as a client sees it.
-    pub fn outage(&self) -> Duration {
-        self.longest_outage().map(|outage| outage.until - outage.from).unwrap_or_default()
+    /// The last time that ordinary answers came from another node than before.
+    pub fn latest_handover(&self) -> Option<Handover> {
+        let ordinary: Vec<&Answer> = self.ordinary().collect();
+        let pair = ordinary.windows(2).rfind(|pair| pair[0].node != pair[1].node)?;
+        let [last, first] = [pair[0], pair[1]];
+        Some(Handover { from: last.at, until: first.at, before: last.node, after: first.node })
     }
 
-    /// The longest time without an ordinary answer: when, and who had the address before and after.
-    pub fn longest_outage(&self) -> Option<Outage> {
-        let ordinary: Vec<&Answer> = self.answers.iter().filter(|answer| !answer.to_all).collect();
-        let between = |pair: &[&Answer]| Outage {
-            from: pair[0].at,
-            until: pair[1].at,
-            before: pair[0].node,
-            after: pair[1].node,
-        };
-        ordinary.windows(2).map(between).max_by_key(|outage| outage.until - outage.from)
-    }
-
-    /// What was answered after `since`.
-    pub fn after(&self, since: Duration) -> Self {
-        let answers = self.answers.iter().filter(|answer| answer.at >= since).copied().collect();
-        Self { answers, rounds: self.rounds }
+    fn ordinary(&self) -> impl Iterator<Item = &Answer> {
+        self.answers.iter().filter(|answer| !answer.to_all)
     }
 }
 
@@ -494,10 +484,11 @@ mod tests {
         answers.answers.push(answer(2, 901, 2, false));
         assert_eq!(answers.doubly_owned(), Vec::new());
         assert_eq!(answers.owners(), vec![1, 2]);
-        assert_eq!(answers.outage(), Duration::from_millis(899));
-        let longest = answers.longest_outage().expect("two ordinary answers");
-        assert_eq!((longest.before, longest.after), (1, 2));
-        assert_eq!(answers.after(Duration::from_millis(900)).owners(), vec![2]);
+        // A longer silence of one and the same node is no handover.
+        answers.answers.push(answer(3, 5000, 2, false));
+        let handover = answers.latest_handover().expect("two nodes answered");
+        assert_eq!((handover.before, handover.after), (1, 2));
+        assert_eq!(handover.until, Duration::from_millis(901));
         answers.answers.push(answer(2, 902, 1, true));
         assert_eq!(answers.doubly_owned(), vec![(2, 2, 1)]);
     }

@@ -14,7 +14,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use serde_json::Value;
-use vedette_tests::lab::{Direction, Lab, Prober, Victim};
+use vedette_tests::lab::{Direction, Handover, Lab, Prober, Victim};
 
 use self::truth::Truth;
 use crate::{PATIENCE, lab, look};
@@ -93,6 +93,15 @@ fn wait_moved(lab: &Lab, owner: &str) -> String {
     let others: Vec<String> = lab.names().into_iter().filter(|name| name != owner).collect();
     let names: Vec<&str> = others.iter().map(String::as_str).collect();
     wait_online_on(lab, names[0], "web", &names)
+}
+
+/// Waits until clients have their answers of another node than before, and answers when that was.
+fn handover(prober: &Prober, from: &str, to: &str) -> Handover {
+    let number = |name: &str| name[1..].parse::<u16>().expect("n and a number");
+    wait_answer(prober, number(to));
+    let seen = prober.so_far().latest_handover().expect("one node after another");
+    assert_eq!((seen.before, seen.after), (number(from), number(to)), "who had the address");
+    seen
 }
 
 /// Ends the prober: nobody ever shared the address, and these nodes had it, in this order.
@@ -204,7 +213,7 @@ fn an_isolated_owner_lets_go_before_another_takes_over() {
     lab.cut(&owner, Some("neta"), Some(Direction::In)).expect("a one-way cut");
     // It is heard all the time: that it has let go, its beats say themselves.
     let new = wait_moved(&lab, &owner);
-    let seen = prober.so_far().longest_outage().expect("an outage");
+    let seen = handover(&prober, &owner, &new);
     let truth = Truth {
         title: &format!("node {owner} is DISCONNECTED"),
         ground: "let go of everything when its lease ended",
@@ -280,11 +289,10 @@ fn a_killed_agent_costs_nothing_and_a_killed_guard_moves_the_group() {
     wait_answer(&prober, number);
     assert_eq!(prober.so_far().owners(), [number]);
     assert_eq!(truth::outages_after(&lab, "n1", before), Vec::<Value>::new());
-    let (before, since) = (truth::latest(&lab, "n1"), prober.now());
+    let before = truth::latest(&lab, "n1");
     lab.kill(&owner, Victim::Guard).expect("killed");
     let new = wait_moved(&lab, &owner);
-    let seen = prober.so_far().after(since).longest_outage().expect("an outage");
-    assert_eq!((seen.before, format!("n{}", seen.after)), (number, new.clone()));
+    handover(&prober, &owner, &new);
     // Its agent sees the guard die and may say that it let go before anybody misses it.
     let told = truth::outages_after(&lab, &new, before);
     let of_web: Vec<_> = told.iter().filter(|outage| outage["group"] == "web").collect();

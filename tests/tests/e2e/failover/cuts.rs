@@ -3,7 +3,7 @@
 use vedette_tests::lab::{Lab, Prober};
 
 use super::truth::{Truth, assert_told, latest, outages_after, wait_idle};
-use super::{PATIENCE, address, apply, assert_one_owner, look, wait_answer, wait_online};
+use super::{PATIENCE, address, apply, assert_one_owner, handover, look, wait_answer, wait_online};
 use crate::lab;
 
 fn wait_record(lab: &Lab, asked: &str, after: u64, wanted: (&str, &str, &str)) {
@@ -25,9 +25,8 @@ fn a_node_loses_one_network_after_the_other() {
 
     let before = latest(&lab, "n3");
     lab.cut("n1", Some("neta"), None).expect("a cut");
-    wait_answer(&prober, 2);
     wait_online(&lab, "n3", "web", "n2");
-    let seen = prober.so_far().longest_outage().expect("an outage");
+    let seen = handover(&prober, "n1", "n2");
     let truth = Truth {
         title: "group_move web",
         ground: "n1 is not reached over neta any more",
@@ -40,15 +39,14 @@ fn a_node_loses_one_network_after_the_other() {
     wait_answer(&prober, 1);
     wait_online(&lab, "n3", "web", "n1");
 
-    let (before, since, seq) = (latest(&lab, "n3"), prober.now(), look::seq(&lab, "n3"));
+    let (before, seq) = (latest(&lab, "n3"), look::seq(&lab, "n3"));
     lab.cut("n1", Some("netb"), None).expect("a cut");
     wait_record(&lab, "n3", seq, ("INTERFACE", "n1/netb", "DOWN"));
     wait_idle(&lab, "n3");
     assert_eq!(outages_after(&lab, "n3", before), Vec::<serde_json::Value>::new());
     lab.cut("n1", Some("neta"), None).expect("a cut");
-    wait_answer(&prober, 2);
     wait_online(&lab, "n3", "web", "n2");
-    let seen = prober.so_far().after(since).longest_outage().expect("an outage");
+    let seen = handover(&prober, "n1", "n2");
     let truth = Truth { title: "node n1 is DOWN", ground: "its lease is over", ..truth };
     assert_told(&lab, "n3", before, &truth, (&prober, seen));
     lab.heal().expect("healed");

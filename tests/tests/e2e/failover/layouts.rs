@@ -6,7 +6,7 @@ use vedette_tests::lab::{Lab, Prober, Victim};
 
 use super::truth::{Truth, assert_told, latest, told, wait_idle};
 use super::{
-    PATIENCE, address, apply, assert_one_owner, give, look, wait_answer, wait_online,
+    PATIENCE, address, apply, assert_one_owner, give, handover, look, wait_answer, wait_online,
     wait_online_on,
 };
 use crate::lab_of_five;
@@ -17,12 +17,11 @@ fn number(name: &str) -> u16 {
 
 /// Takes a node's power; the group has to come from it to that node, and its incident to be true.
 fn power_off(lab: &Lab, prober: &Prober, (group, from, to): (&str, &str, &str)) {
-    let (before, since) = (latest(lab, to), prober.now());
+    let before = latest(lab, to);
     wait_answer(prober, number(from));
     lab.kill(from, Victim::Power).expect("power off");
-    wait_answer(prober, number(to));
     wait_online(lab, to, group, to);
-    let seen = prober.so_far().after(since).longest_outage().expect("an outage");
+    let seen = handover(prober, from, to);
     let title = format!("node {from} is DOWN");
     let truth = Truth { title: &title, ground: "its lease is over", group, from, to };
     assert_told(lab, to, before, &truth, (prober, seen));
@@ -189,10 +188,9 @@ fn a_director_is_lost_in_the_middle_of_a_recovery_program() {
     let running = look::get(&lab, taker, "/api/v1/manager").expect("answered").json();
     assert!(running["in_progress"].is_object(), "it was still to be gone on with: {running:#}");
     std::fs::write(lab.dir().join("go-on"), "").expect("written");
-    wait_answer(&prober, number(taker));
     wait_online(&lab, taker, "web", taker);
 
-    let seen = prober.so_far().longest_outage().expect("an outage");
+    let seen = handover(&prober, owner, taker);
     let title = format!("node {owner} is DOWN");
     let truth =
         Truth { title: &title, ground: "its lease is over", group: "web", from: owner, to: taker };

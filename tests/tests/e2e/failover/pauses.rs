@@ -6,7 +6,9 @@ use std::time::Duration;
 use vedette_tests::lab::{Lab, Prober, Victim};
 
 use super::truth::{Truth, assert_told, latest, outages_after, told, wait_idle};
-use super::{PATIENCE, address, apply, give, look, wait_answer, wait_online, wait_online_on};
+use super::{
+    PATIENCE, address, apply, give, handover, look, wait_answer, wait_online, wait_online_on,
+};
 use crate::lab;
 
 /// Three leases of the default profile.
@@ -82,8 +84,7 @@ fn a_frozen_node_is_taken_over_and_wakes_with_nothing() {
     assert_eq!(lab.applications(&owner).expect("power").len(), 1);
     lab.pause(&owner, Victim::Everything).expect("paused");
     let new = wait_online_on(&lab, names[0], "web", &names);
-    wait_answer(&prober, number(&new));
-    let seen = prober.so_far().longest_outage().expect("an outage");
+    let seen = handover(&prober, &owner, &new);
     let title = format!("node {owner} is DOWN");
     let truth =
         Truth { title: &title, ground: "its lease is over", group: "web", from: &owner, to: &new };
@@ -140,8 +141,7 @@ fn an_application_that_stands_still_is_restarted_and_then_moves() {
     let before = latest(&lab, "n1");
     lab.pause(&owner, Victim::Applications).expect("paused");
     let new = wait_online_on(&lab, names[0], "web", &names);
-    wait_answer(&prober, number(&new));
-    let seen = prober.so_far().longest_outage().expect("an outage");
+    let seen = handover(&prober, &owner, &new);
     let ground = format!("{owner} is avoided after failures");
     let truth = Truth { title: "web", ground: &ground, group: "web", from: &owner, to: &new };
     let incident = told(&lab, names[0], before, "web");
