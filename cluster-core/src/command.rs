@@ -14,8 +14,8 @@ use crate::id::{
     ClusterId, CommandId, Hash, NetworkNumber, NodeNumber, RaftId, Session, StorageId,
 };
 use crate::model::{
-    AgentStatus, HostStatus, InterfaceStatus, LinkStatus, NetworkStatus, Priority, RunOutcome,
-    Settings, Severity, Timing,
+    AgentStatus, HostStatus, InterfaceStatus, LinkStatus, LogTiming, NetworkStatus, Priority,
+    RunOutcome, Settings, Severity, Timing,
 };
 use crate::takeover::{Backing, LetGo};
 use crate::time::WallTime;
@@ -213,6 +213,8 @@ pub enum ManagerCommand {
         backing: Backing,
         /// The epoch of its guard.
         epoch: u64,
+        /// The timers that its log was opened with.
+        log: LogTiming,
     },
     /// Something happened that nobody but its proposer can see: a user-defined event, a standby
     /// adapter that failed. What follows from statuses is queued by `apply` itself.

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use crate::id::{NetworkNumber, NodeNumber, Session};
-use crate::model::{RunOutcome, status};
+use crate::model::{LogTiming, RunOutcome, status};
 use crate::placement::Plan;
 use crate::rules::{NodeSet, Program, ProgramLine};
 use crate::takeover::Backing;
@@ -379,6 +379,9 @@ pub struct Member {
     /// The epoch of its guard: what a node holds, it holds in one epoch. Another one means that
     /// everything was let go in between (see [`crate::command::ManagerCommand::Present`]).
     pub epoch: u64,
+    /// The timers that its log was opened with.
+    #[serde(default)]
+    pub log: LogTiming,
 }
 
 /// The cluster manager: everything about events that nodes agree on.

@@ -398,6 +398,35 @@ impl Timing {
     pub const fn interval(&self) -> Duration {
         Duration::from_millis(self.interval_ms)
     }
+
+    /// What of it the log is opened with.
+    pub const fn log(&self) -> LogTiming {
+        LogTiming {
+            heartbeat_ms: self.raft_heartbeat_ms,
+            election_min_ms: self.election_min_ms,
+            election_max_ms: self.election_max_ms,
+        }
+    }
+}
+
+/// The timers of the log, in milliseconds. They are given when it is opened, and a change of them
+/// takes effect when it is opened again (see [`crate::work::Task::Renew`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct LogTiming {
+    /// Time between two heartbeats of the leader.
+    pub heartbeat_ms: u64,
+    /// Least election timeout.
+    pub election_min_ms: u64,
+    /// Greatest election timeout, and the leader's lease.
+    pub election_max_ms: u64,
+}
+
+impl std::fmt::Display for LogTiming {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { heartbeat_ms, election_min_ms, election_max_ms } = self;
+        write!(f, "elections of {election_min_ms} to {election_max_ms} ms, ")?;
+        write!(f, "a log heartbeat of {heartbeat_ms} ms")
+    }
 }
 
 /// The error alert script: one text, the same on all members, every version kept (spec A14).

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::{Fencing, Running, Stage};
 use crate::group::{Group, GroupState, Instance, Policy};
 use crate::id::NodeNumber;
-use crate::model::HostStatus;
+use crate::model::{AgentStatus, HostStatus, Node};
 use crate::state::ClusterState;
 
 /// Something that a node has to do.
@@ -49,6 +49,9 @@ pub enum Task {
         /// The proposal's id.
         proposal: u64,
     },
+    /// Let the agent end and its guard start it again: its log was opened with timers that are not in
+    /// force any more. The next agent answers with [`crate::command::ManagerCommand::Present`].
+    Renew,
     /// Call the fence agent for a node; answer with [`crate::command::GroupCommand::Fenced`].
     Fence {
         /// Whom.
@@ -65,6 +68,7 @@ pub fn tasks(state: &ClusterState, me: NodeNumber) -> Vec<Task> {
     tasks.extend(clean_ups(state, me));
     tasks.extend(verification(state, me));
     tasks.extend(fencing(state, me));
+    tasks.extend(renewal(state, me));
     tasks
 }
 
@@ -106,6 +110,24 @@ fn fencing(state: &ClusterState, me: NodeNumber) -> impl Iterator<Item = Task> {
     state.manager.fencing.iter().filter_map(move |(node, fencing)| {
         Some(fencing).filter(mine).map(|f| Task::Fence { node: *node, attempt: f.attempt })
     })
+}
+
+/// Logs cannot change their timers while they are open, so agents begin anew: one after the other, the
+/// director last, while every voter is there and nothing is going on. An agent that begins anew costs
+/// no lease and no group.
+fn renewal(state: &ClusterState, me: NodeNumber) -> Option<Task> {
+    let manager = &state.manager;
+    let runs = |node: &Node| node.host == HostStatus::Up && node.agent == AgentStatus::Running;
+    let quiet = manager.current.is_none() && manager.queue.is_empty();
+    if !quiet || !state.voters().all(runs) || !state.nodes_up().all(runs) {
+        return None;
+    }
+    let wanted = state.settings.timing.log();
+    let behind =
+        |node: &&Node| manager.members.get(&node.number).is_some_and(|member| member.log != wanted);
+    let behind = state.nodes_up().filter(behind);
+    let next = behind.min_by_key(|node| (state.director == Some(node.number), node.number))?;
+    (next.number == me).then_some(Task::Renew)
 }
 
 /// What stands between a node and a group that a script wants to acquire there.

@@ -372,7 +372,11 @@ impl<'a> Supervisor<'a> {
             return Some(ExitReason::Left);
         }
         let pause = self.back_off.pause(life);
-        tracing::warn!(%status, ?life, ?pause, "the agent ended unexpectedly; it is started again");
+        if status.success() {
+            tracing::info!(?life, ?pause, "the agent ended to begin anew; it is started again");
+        } else {
+            tracing::warn!(%status, ?life, ?pause, "the agent ended unexpectedly; it is started again");
+        }
         self.start_at = Instant::now() + pause;
         None
     }

@@ -27,7 +27,7 @@ pub use roster::{Peer, Roster, members};
 pub use server::{Counters, Limits, ListenError, PeerIdentity, Server, Service};
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -91,19 +91,17 @@ pub struct Peers {
 #[derive(Debug)]
 struct Shared {
     own: NodeNumber,
-    own_addresses: BTreeMap<NetworkNumber, IpAddr>,
     tls: Tls,
     roster: Roster,
     lanes: Mutex<Lanes>,
 }
 
 impl Peers {
-    /// Knows nobody until [`Peers::update`]. `own_addresses` are this node's, from which it
-    /// connects on each network. To be used within a tokio runtime.
-    pub fn new(tls: Tls, own_addresses: BTreeMap<NetworkNumber, IpAddr>) -> Self {
+    /// Knows nobody until [`Peers::update`]. To be used within a tokio runtime.
+    pub fn new(tls: Tls) -> Self {
         let own = tls.own().number;
         let (roster, lanes) = (Roster::default(), Mutex::default());
-        Self { shared: Arc::new(Shared { own, own_addresses, tls, roster, lanes }) }
+        Self { shared: Arc::new(Shared { own, tls, roster, lanes }) }
     }
 
     /// Who is a member; to be given to the [`Server`].
@@ -111,12 +109,16 @@ impl Peers {
         self.shared.roster.clone()
     }
 
-    /// Who is a member from now on: connections to new ones are opened, those to former ones end.
+    /// Who is a member from now on, this node included, which connects on each network from the
+    /// address that it has there: connections to new members and addresses are opened, those to
+    /// former ones end.
     pub fn update(&self, members: BTreeMap<NodeNumber, Peer>) {
+        let own = members.get(&self.shared.own).map(|own| own.addresses.clone());
+        let own = own.unwrap_or_default();
         let mut wanted: BTreeMap<_, Destination> = members
             .iter()
             .filter(|(number, _)| **number != self.shared.own)
-            .flat_map(|(number, peer)| self.destinations(*number, peer))
+            .flat_map(|(number, peer)| destinations(&own, *number, peer))
             .map(|destination| ((destination.peer, destination.network), destination))
             .collect();
         self.shared.roster.update(members);
@@ -126,18 +128,6 @@ impl Peers {
         for (key, destination) in wanted {
             lanes.insert(key, Lane::keep(destination, self.shared.tls.clone()));
         }
-    }
-
-    fn destinations(&self, number: NodeNumber, peer: &Peer) -> Vec<Destination> {
-        let destination =
-            |(network, address): (&NetworkNumber, &std::net::SocketAddr)| Destination {
-                peer: number,
-                storage: peer.storage,
-                network: *network,
-                from: self.shared.own_addresses.get(network).copied(),
-                to: *address,
-            };
-        peer.addresses.iter().map(destination).collect()
     }
 
     /// What topology sees of the links now. A link that is not listed counts as unknown.
@@ -204,6 +194,22 @@ impl Peers {
     fn lanes(&self) -> MutexGuard<'_, Lanes> {
         self.shared.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The ways to a peer, each from this node's own address on that network.
+fn destinations(
+    own: &BTreeMap<NetworkNumber, SocketAddr>,
+    number: NodeNumber,
+    peer: &Peer,
+) -> Vec<Destination> {
+    let destination = |(network, address): (&NetworkNumber, &SocketAddr)| Destination {
+        peer: number,
+        storage: peer.storage,
+        network: *network,
+        from: own.get(network).map(SocketAddr::ip),
+        to: *address,
+    };
+    peer.addresses.iter().map(destination).collect()
 }
 
 /// Sends over the first lane, over the next one too whenever `hedge` has passed or all before have

@@ -141,6 +141,34 @@ fn listen_at(
         .expect("the ports are free again")
 }
 
+/// H34: an address that changes while everything runs. The old one is closed, the new one is opened
+/// and called from the new own address; the other network is not disturbed.
+#[tokio::test]
+async fn addresses_change_while_running() {
+    let cluster = Cluster::new(1);
+    let there = echo(&cluster);
+    let here = caller(cluster.tls(N1), &there.addresses);
+    lane(&here, NETA, None).await;
+    lane(&here, NETB, None).await;
+    let (old, kept) = (there.addresses[&NETA], there.addresses[&NETB]);
+    let moved = std::net::SocketAddr::new("127.77.3.2".parse().expect("an address"), old.port());
+    let errors = there.server.listen_on(&[moved, kept]);
+    assert!(errors.is_empty(), "{errors:?}");
+    lane(&here, NETA, Some("")).await;
+    lane(&here, NETB, None).await;
+    let mut all = members(&[(NETA, moved), (NETB, kept)].into());
+    let own = all.get_mut(&N1).expect("a member").addresses.get_mut(&NETA).expect("an address");
+    own.set_ip("127.77.3.1".parse().expect("an address"));
+    there.peers.roster().update(all.clone());
+    here.update(all);
+    lane(&here, NETA, None).await;
+    lane(&here, NETB, None).await;
+    let opened = there.server.counters().connections.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(opened, 3, "one on each network, and one on the new address");
+    here.set_links(&[link(NETA, true, 100), link(NETB, false, 100)]);
+    assert_eq!(here.call(N2, kinds::RAFT, vec![7], LONG).await, Ok(vec![1, 7]));
+}
+
 /// A port that is taken is reported with the address and what to do.
 #[tokio::test]
 async fn a_taken_port_is_explained() {

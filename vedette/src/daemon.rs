@@ -227,8 +227,7 @@ impl Ground {
     }
 
     fn peer_addresses(&self) -> Vec<SocketAddr> {
-        let own = self.surroundings.members.get(&self.member.identity.number);
-        own.map(|peer| peer.addresses.values().copied().collect()).unwrap_or_default()
+        surroundings::listens_at(&self.surroundings, self.member.identity.number)
     }
 }
 
@@ -251,7 +250,7 @@ async fn agent(config: Config, level: LevelHandle) -> Result<()> {
     let publisher =
         Arc::new(Publisher::new(me, ground.session, ClusterState::default(), Arc::new(history))?);
     let tls = Tls::new(&ground.member)?;
-    let peers = Peers::new(tls.clone(), ground.addresses());
+    let peers = Peers::new(tls.clone());
     peers.update(ground.surroundings.members.clone());
 
     let log = open_log(&ground, &peers, &publisher).await?;
@@ -274,7 +273,7 @@ async fn agent(config: Config, level: LevelHandle) -> Result<()> {
         publisher: publisher.clone(),
         admission: admission.clone(),
     };
-    let _server = Server::start(
+    let server = Server::start(
         &ground.peer_addresses(),
         tls.clone(),
         peers.roster(),
@@ -283,6 +282,7 @@ async fn agent(config: Config, level: LevelHandle) -> Result<()> {
     )?;
     let (shutdown, over) = watch::channel(false);
     let (leave, mut leaving) = mpsc::channel(1);
+    let (renew, mut renewing) = mpsc::channel(1);
     let hands = hands(&ground)?;
     let executor = executor::Executor::new(executor::Means {
         me,
@@ -314,6 +314,7 @@ async fn agent(config: Config, level: LevelHandle) -> Result<()> {
         },
         log: log.clone(),
         peers: peers.clone(),
+        server,
         office,
         publisher: publisher.clone(),
         continuity,
@@ -330,7 +331,7 @@ async fn agent(config: Config, level: LevelHandle) -> Result<()> {
         publisher: publisher.clone(),
         folder: hands.run.clone(),
     }));
-    start_runner(&ground, &proposer, &publisher, &executor, hands)?;
+    start_runner(&ground, &proposer, &publisher, &executor, hands, renew)?;
     let handing_over = leave::Leaving {
         me,
         proposer: proposer.clone(),
@@ -342,6 +343,7 @@ async fn agent(config: Config, level: LevelHandle) -> Result<()> {
     let mut reason = tokio::select! {
         () = signals.next() => signals.meaning().await,
         how = leaving.recv() => End::Leave(how.unwrap_or_default()),
+        Some(()) = renewing.recv() => End::Renew,
         () = links.guard_gone() => End::Orphaned,
         why = log.fatal() => End::Failed(format!("the log of this node stopped: {why}")),
     };
@@ -353,7 +355,7 @@ async fn agent(config: Config, level: LevelHandle) -> Result<()> {
             () = links.guard_gone() => reason = End::Orphaned,
         }
     }
-    if !matches!(reason, End::Failed(_)) {
+    if matches!(reason, End::Leave(_) | End::Orphaned) {
         executor.let_go_of_all().await;
     }
     end(reason, &log, &mut links, &publisher, (shutdown, snmp)).await
@@ -418,6 +420,7 @@ fn start_runner(
     publisher: &Arc<Publisher>,
     executor: &executor::Executor,
     hands: executor::Hands,
+    renew: mpsc::Sender<()>,
 ) -> Result<()> {
     let events = vedette_node::events::materialise(ground.dir.path())
         .context("the event scripts cannot be written")?;
@@ -437,6 +440,8 @@ fn start_runner(
         place,
         events,
         state_dir: ground.dir.path().to_owned(),
+        log_timing: ground.surroundings.settings.timing.log(),
+        renew,
     };
     tokio::spawn(runner.run());
     Ok(())
@@ -448,6 +453,8 @@ enum End {
     Leave(control::Leave),
     /// Its guard is gone, and with it every lease.
     Orphaned,
+    /// It is to begin anew, as with other timers of the log; what runs here is adopted then.
+    Renew,
     /// It cannot go on; the guard starts it again, and what runs here is adopted then.
     Failed(String),
 }
@@ -460,8 +467,10 @@ async fn end(
     surfaces: (watch::Sender<bool>, Option<surfaces::Snmp>),
 ) -> Result<()> {
     let (shutdown, snmp) = surfaces;
-    if matches!(reason, End::Leave(_)) {
+    if matches!(reason, End::Leave(_) | End::Renew) {
         silence::hand_over(log, publisher).await;
+    }
+    if matches!(reason, End::Leave(_)) {
         links.leave().await;
     }
     shutdown.send_replace(true);
@@ -471,7 +480,7 @@ async fn end(
         tracing::warn!("the log did not close in time; it is safe all the same");
     }
     match reason {
-        End::Leave(_) => Ok(()),
+        End::Leave(_) | End::Renew => Ok(()),
         End::Orphaned => bail!("its guard ended, and an agent without one must not go on."),
         End::Failed(why) => bail!("{why}."),
     }

@@ -104,6 +104,7 @@ fn enlist(manager: &mut Manager, node: NodeNumber) {
         backing: Backing::None,
         session: Session::default(),
         epoch: 0,
+        log: Default::default(),
     });
     member.stopped = None;
 }

@@ -24,7 +24,7 @@ mod watching;
 use crate::command::ManagerCommand;
 use crate::event::{Event, ManagerState, Member, Stage, Trigger};
 use crate::id::{NodeNumber, Session};
-use crate::model::{HostStatus, Severity, Substate};
+use crate::model::{HostStatus, LogTiming, Severity, Substate};
 use crate::record::{Code, Subject};
 use crate::takeover::{Backing, LetGo};
 
@@ -38,8 +38,8 @@ impl ClusterState {
         command: &ManagerCommand,
     ) -> Result<bool, Refusal> {
         match command {
-            ManagerCommand::Present { node, session, backing, epoch } => {
-                Ok(self.present(entry, *node, *session, (*backing, *epoch)))
+            ManagerCommand::Present { node, session, backing, epoch, log } => {
+                Ok(self.present(entry, *node, (*session, *backing, *epoch, *log)))
             }
             ManagerCommand::Queue { trigger, cause } => self.queue_seen(entry, trigger, cause),
             ManagerCommand::Rearm { rule, instance, value } => {
@@ -92,20 +92,25 @@ impl ClusterState {
         &mut self,
         entry: &mut Entry<'_>,
         node: NodeNumber,
-        session: Session,
-        (backing, epoch): (Backing, u64),
+        now: (Session, Backing, u64, LogTiming),
     ) -> bool {
         if !self.nodes.contains_key(&node) {
             return false;
         }
         let since = entry.proposal.at;
         let known = self.manager.members.get(&node);
-        let now = (session, backing, epoch);
-        if known.is_some_and(|known| (known.session, known.backing, known.epoch) == now) {
+        let (session, backing, epoch, log) = now;
+        if known.is_some_and(|it| (it.session, it.backing, it.epoch, it.log) == now) {
             return false;
         }
+        let renewed = known.is_some_and(|known| known.log != log);
         if known.is_none_or(|known| known.epoch != epoch) {
             self.evict(entry, node, &LetGo::Released);
+        }
+        if renewed {
+            let message = format!("{} has opened its log with {log}", self.node_name(node));
+            let (code, severity) = (Code::SettingChanged, Severity::Informational);
+            self.record(entry, Happening::new(code, severity, Subject::Node(node), message));
         }
         let member = self.manager.members.entry(node).or_insert(Member {
             state: ManagerState::Unknown,
@@ -116,8 +121,9 @@ impl ClusterState {
             backing,
             session,
             epoch,
+            log,
         });
-        (member.session, member.backing, member.epoch) = now;
+        (member.session, member.backing, member.epoch, member.log) = now;
         let begins = member.state == ManagerState::Unknown && member.stopped.is_none();
         if begins && !member.joined && self.is_there(node) {
             self.set_states(entry, vec![(node, ManagerState::Init)]);

@@ -398,8 +398,8 @@ impl ClusterState {
             return Ok(false);
         }
         self.settings.timing = timing;
-        let text = |timing: Timing| format!("{} ms x {}", timing.interval_ms, timing.sensitivity);
-        self.setting_changed(entry, "heartbeat", text(from), text(timing));
+        let (before, after) = from.differences(&timing);
+        self.setting_changed(entry, "heartbeat", before, after);
         Ok(true)
     }
 
@@ -484,6 +484,21 @@ fn check_name(name: &str) -> Result<(), Refusal> {
 }
 
 impl Timing {
+    /// What differs from another, in words: of this one, and of that.
+    fn differences(&self, other: &Self) -> (String, String) {
+        let parts = |timing: &Self| {
+            [
+                format!("{} ms x {}", timing.interval_ms, timing.sensitivity),
+                timing.log().to_string(),
+                format!("a lease of {} ms", timing.lease_ms),
+                format!("a release of at most {} ms", timing.release_max_ms),
+            ]
+        };
+        let both = parts(self).into_iter().zip(parts(other));
+        let (before, after): (Vec<_>, Vec<_>) = both.filter(|(one, two)| one != two).unzip();
+        (before.join(", "), after.join(", "))
+    }
+
     /// The timer contract (architecture, invariant 5), with 20 ms for a round trip and 20 ms of
     /// margin: an election must be over before a silent node is declared down, and a lease with its
     /// release before the same moment has passed twice.

@@ -9,7 +9,7 @@ use vedette_core::group::{
     AddressMode, Blocked, GroupDef, GroupState, Instance, Policy, ResourceDef, ResourceKind,
 };
 use vedette_core::id::{NetworkNumber, NodeNumber, Session};
-use vedette_core::model::{AgentStatus, HostStatus, InterfaceStatus};
+use vedette_core::model::{AgentStatus, HostStatus, InterfaceStatus, Timing};
 use vedette_core::placement::{
     Plan, WhatIf, astray, carry_out, for_definition, for_event, what_if,
 };
@@ -252,6 +252,7 @@ fn member() -> Member {
         backing: Backing::Kernel,
         session: Session(1),
         epoch: 1,
+        log: Timing::DEFAULT.log(),
     }
 }
 

@@ -9,12 +9,13 @@
 //! addresses of members, so that strangers cannot keep members out), connections, requests at a
 //! time, message sizes, idle time. What is turned away is counted.
 
-use std::collections::BTreeSet;
-use std::io;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use std::{fmt, io};
 
 use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -114,16 +115,20 @@ pub struct ListenError {
 /// Listens on the node's own addresses until it is dropped.
 #[derive(Debug)]
 pub struct Server {
-    listeners: Vec<JoinHandle<()>>,
-    addresses: Vec<SocketAddr>,
-    counters: Arc<Counters>,
+    gate: Arc<Gate>,
+    listeners: Mutex<BTreeMap<SocketAddr, Listener>>,
 }
 
-impl Drop for Server {
+/// A port that is open; its connections end with it.
+#[derive(Debug)]
+struct Listener {
+    bound: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Listener {
     fn drop(&mut self) {
-        for listener in &self.listeners {
-            listener.abort();
-        }
+        self.task.abort();
     }
 }
 
@@ -139,40 +144,62 @@ impl Server {
         service: Arc<dyn Service>,
         limits: Limits,
     ) -> Result<Self, ListenError> {
-        let counters = Arc::new(Counters::default());
         let gate = Arc::new(Gate {
             tls,
             roster,
             service,
             limits,
-            counters: counters.clone(),
+            counters: Arc::default(),
             members: Arc::new(Semaphore::new(limits.members)),
             strangers: Arc::new(Semaphore::new(limits.strangers)),
         });
-        let mut bound = Vec::new();
-        for address in addresses.iter().copied().collect::<BTreeSet<_>>() {
-            let opened = listen(address).and_then(|l| Ok((l.local_addr()?, l)));
-            bound.push(opened.map_err(|why| ListenError { address, why })?);
+        let server = Self { gate, listeners: Mutex::default() };
+        match server.listen_on(addresses).pop() {
+            None => Ok(server),
+            Some(error) => Err(error),
         }
-        let addresses = bound.iter().map(|(address, _)| *address).collect();
-        let listeners = bound
-            .into_iter()
-            .map(|(_, listener)| tokio::spawn(gate.clone().accept(listener)))
-            .collect();
-        Ok(Self { listeners, addresses, counters })
+    }
+
+    /// Listens on exactly these addresses from now on. What stays is not disturbed; connections to an
+    /// address that goes end with it. Answers what could not be opened; asking again tries again.
+    pub fn listen_on(&self, addresses: &[SocketAddr]) -> Vec<ListenError> {
+        let wanted: BTreeSet<SocketAddr> = addresses.iter().copied().collect();
+        let mut listeners = self.listeners();
+        listeners.retain(|address, _| wanted.contains(address));
+        let mut errors = Vec::new();
+        for address in wanted {
+            if let Entry::Vacant(place) = listeners.entry(address) {
+                match self.open(address) {
+                    Ok(listener) => drop(place.insert(listener)),
+                    Err(why) => errors.push(ListenError { address, why }),
+                }
+            }
+        }
+        errors
+    }
+
+    fn open(&self, address: SocketAddr) -> io::Result<Listener> {
+        let listener = listen(address)?;
+        let bound = listener.local_addr()?;
+        Ok(Listener { bound, task: tokio::spawn(self.gate.clone().accept(listener)) })
     }
 
     /// Where it listens.
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners().values().map(|listener| listener.bound).collect()
     }
 
     /// What it did so far.
     pub fn counters(&self) -> &Counters {
-        &self.counters
+        &self.gate.counters
+    }
+
+    fn listeners(&self) -> MutexGuard<'_, BTreeMap<SocketAddr, Listener>> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// What every connection passes.
 struct Gate {
     tls: Tls,
     roster: Roster,
@@ -181,6 +208,12 @@ struct Gate {
     counters: Arc<Counters>,
     members: Arc<Semaphore>,
     strangers: Arc<Semaphore>,
+}
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gate").field("limits", &self.limits).finish_non_exhaustive()
+    }
 }
 
 impl Gate {

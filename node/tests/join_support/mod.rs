@@ -171,7 +171,7 @@ impl First {
     pub fn open(&mut self) {
         self.server = None;
         let tls = Tls::new(&self.member).expect("keys");
-        let peers = Peers::new(tls.clone(), BTreeMap::new());
+        let peers = Peers::new(tls.clone());
         peers.update(members(&self.log.state()));
         let addresses = [1, 2].map(|network| SocketAddr::new(ip(1, network), self.port));
         let door = Arc::new(Door(self.desk.clone(), self.log.clone()));

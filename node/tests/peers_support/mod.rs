@@ -118,8 +118,9 @@ pub fn ip(number: NodeNumber, network: NetworkNumber) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(127, 77, network.0, number.0 as u8))
 }
 
-pub fn own_addresses(number: NodeNumber) -> BTreeMap<NetworkNumber, IpAddr> {
-    [NETA, NETB].map(|network| (network, ip(number, network))).into()
+/// Its addresses on both networks, with any port.
+pub fn any_port(number: NodeNumber) -> BTreeMap<NetworkNumber, SocketAddr> {
+    [NETA, NETB].map(|network| (network, SocketAddr::new(ip(number, network), 0))).into()
 }
 
 /// Node 2, listening on both networks for node 1.
@@ -130,10 +131,10 @@ pub struct Listening {
 }
 
 pub fn listen(tls: Tls, service: Arc<dyn Service>, limits: Limits) -> Listening {
-    let peers = Peers::new(tls.clone(), own_addresses(N2));
-    let any = [NETA, NETB].map(|network| SocketAddr::new(ip(N2, network), 0));
+    let peers = Peers::new(tls.clone());
+    let any: Vec<SocketAddr> = any_port(N2).into_values().collect();
     let server = Server::start(&any, tls, peers.roster(), service, limits).expect("free ports");
-    let addresses = [NETA, NETB].into_iter().zip(server.addresses().iter().copied()).collect();
+    let addresses = [NETA, NETB].into_iter().zip(server.addresses()).collect();
     let listening = Listening { server, addresses, peers };
     listening.peers.roster().update(members(&listening.addresses));
     listening
@@ -146,8 +147,7 @@ pub fn echo(cluster: &Cluster) -> Listening {
 
 /// Nodes 1 and 2; only node 2 listens.
 pub fn members(addresses: &BTreeMap<NetworkNumber, SocketAddr>) -> BTreeMap<NodeNumber, Peer> {
-    let first =
-        Peer { name: "n1".into(), storage: Cluster::storage(N1), addresses: BTreeMap::new() };
+    let first = Peer { name: "n1".into(), storage: Cluster::storage(N1), addresses: any_port(N1) };
     let second =
         Peer { name: "n2".into(), storage: Cluster::storage(N2), addresses: addresses.clone() };
     [(N1, first), (N2, second)].into()
@@ -155,7 +155,7 @@ pub fn members(addresses: &BTreeMap<NetworkNumber, SocketAddr>) -> BTreeMap<Node
 
 /// Node 1, which knows where node 2 listens.
 pub fn caller(tls: Tls, addresses: &BTreeMap<NetworkNumber, SocketAddr>) -> Peers {
-    let peers = Peers::new(tls, own_addresses(N1));
+    let peers = Peers::new(tls);
     peers.update(members(addresses));
     peers
 }

@@ -42,6 +42,7 @@ impl World {
             running: BTreeSet::new(),
             unsaid: BTreeMap::new(),
             desk: Desk::default(),
+            log: machine.state.settings.timing.log(),
         });
         self.tell_guard(node);
         self.schedule(20 * MS, Event::AgentRound { node, session });

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use vedette_core::command::{Command, GroupCommand, ManagerCommand};
 use vedette_core::event::StopMode;
-use vedette_core::model::{Settings, Severity};
+use vedette_core::model::{Settings, Severity, Timing};
 
 use super::Bug;
 use super::rng::Rng;
@@ -15,6 +15,17 @@ use super::world::{Event, MS, Setup, Trouble, Violation, World, number_of};
 const BEGIN: u64 = 2_500 * MS;
 /// Within what time everything must be well after all faults are gone.
 const BOUND: u64 = 12_000 * MS;
+
+/// Timers that an operator may change to: each shorter than that of the default.
+const BRISK: Timing = Timing {
+    interval_ms: 150,
+    raft_heartbeat_ms: 40,
+    election_min_ms: 120,
+    election_max_ms: 250,
+    lease_ms: 500,
+    release_max_ms: 250,
+    ..Timing::DEFAULT
+};
 
 /// What some runs amounted to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -190,7 +201,7 @@ fn order(rng: &mut Rng, nodes: usize) -> Command {
     let node = number_of(rng.below(nodes));
     let group = || ["web", "db", "batch"][0..3].to_vec();
     let group = group()[rng.below(3)].to_owned();
-    match rng.below(8) {
+    match rng.below(9) {
         0 | 1 => Command::Group(GroupCommand::Move { group, to: rng.percent(60).then_some(node) }),
         2 => Command::Group(GroupCommand::Offline { group }),
         3 => Command::Group(GroupCommand::Online { group }),
@@ -200,6 +211,7 @@ fn order(rng: &mut Rng, nodes: usize) -> Command {
             Command::Manager(ManagerCommand::Stop { nodes, how })
         }
         6 => Command::Manager(ManagerCommand::Start { nodes: vec![node] }),
+        7 => Command::SetTiming(if rng.percent(70) { BRISK } else { Timing::DEFAULT }),
         _ => Command::Group(GroupCommand::Clear { group, node: None }),
     }
 }

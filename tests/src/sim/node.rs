@@ -6,7 +6,7 @@ use std::sync::Arc;
 use vedette_core::command::Proposal;
 use vedette_core::director::Director;
 use vedette_core::id::{CommandId, NetworkNumber, NodeNumber, Session};
-use vedette_core::model::{AgentStatus, HostStatus, Priority};
+use vedette_core::model::{AgentStatus, HostStatus, LogTiming, Priority};
 use vedette_core::state::ClusterState;
 use vedette_core::time::Instant;
 use vedette_core::topology::{self, Topology};
@@ -58,6 +58,8 @@ pub(super) struct Agent {
     pub(super) unsaid: BTreeMap<CommandId, (u64, Proposal)>,
     /// What it does for the cluster manager.
     pub(super) desk: Desk,
+    /// The timers that its log was opened with.
+    pub(super) log: LogTiming,
 }
 
 /// One machine.

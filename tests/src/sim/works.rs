@@ -522,6 +522,8 @@ impl World {
                 })
             }
             Task::CleanUp { .. } => return,
+            // Its guard starts it again, and that one says that it is there.
+            Task::Renew => return self.kill_agent(node),
             Task::Verify { proposal } => {
                 Command::Config(vedette_core::command::ConfigCommand::Verified {
                     proposal: *proposal,
@@ -597,10 +599,11 @@ impl World {
         let known = machine.state.manager.members.get(&me);
         let epoch = machine.works.epoch;
         let said = agent.desk.present.is_some_and(|id| agent.unsaid.contains_key(&id));
-        if said || known.is_some_and(|m| m.session == session && m.epoch == epoch) {
+        let log = agent.log;
+        if said || known.is_some_and(|m| (m.session, m.epoch, m.log) == (session, epoch, log)) {
             return;
         }
-        let present = ManagerCommand::Present { node: me, session, backing, epoch };
+        let present = ManagerCommand::Present { node: me, session, backing, epoch, log };
         let id = self.say(node, Command::Manager(present));
         if let Some(agent) = self.machines[node].agent.as_mut() {
             agent.desk.present = Some(id);

@@ -23,7 +23,7 @@ use vedette_node::guard::protocol::{
 use vedette_node::identity::{ClusterKey, StateDir, WELCOME};
 use vedette_node::join::Surroundings;
 use vedette_node::log::{Leadership, Log};
-use vedette_node::peers::{Peers, kinds};
+use vedette_node::peers::{Peers, Server, kinds};
 
 use super::executor::Executor;
 use super::office::Office;
@@ -53,6 +53,7 @@ pub(crate) struct Means {
     pub(crate) ground: Known,
     pub(crate) log: Log,
     pub(crate) peers: Peers,
+    pub(crate) server: Server,
     pub(crate) office: Office,
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) continuity: Arc<AtomicBool>,
@@ -249,6 +250,9 @@ impl Told {
             && !self.surroundings.as_ref().is_some_and(|old| surroundings::same(old, &now))
         {
             means.peers.update(now.members.clone());
+            for error in means.server.listen_on(&surroundings::listens_at(&now, ground.me)) {
+                tracing::error!(%error, "other nodes cannot reach this one there");
+            }
             if let Err(error) = ground.dir.store_document(WELCOME, &now) {
                 tracing::error!(%error, "the members of the cluster cannot be kept on disk");
             }

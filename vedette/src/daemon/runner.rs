@@ -28,17 +28,19 @@ use tokio::time::Instant;
 use vedette_core::command::{Command, ConfigCommand, GroupCommand, ManagerCommand};
 use vedette_core::event::CommandOutcome;
 use vedette_core::id::{NodeNumber, Session};
-use vedette_core::model::AgentStatus;
+use vedette_core::model::{AgentStatus, LogTiming};
 use vedette_core::state::{ClusterState, Outcome};
 use vedette_core::view::View;
 use vedette_core::work::{self, Task};
+use vedette_node::identity::StateDir;
+use vedette_node::join::Surroundings;
 
 use super::executor::{Executor, GuardFacts, Hands};
 use super::leave;
 use super::office::fresh_id;
 use super::proposer::Proposer;
 use super::publisher::Publisher;
-use super::verify;
+use super::{surroundings, verify};
 
 pub(crate) use environment::Place;
 
@@ -60,6 +62,10 @@ pub(crate) struct Runner {
     pub(crate) events: PathBuf,
     /// This node's own.
     pub(crate) state_dir: PathBuf,
+    /// The timers that its log was opened with.
+    pub(crate) log_timing: LogTiming,
+    /// Where the agent is told to begin anew.
+    pub(crate) renew: mpsc::Sender<()>,
 }
 
 /// Tasks that were begun, and whether each still runs.
@@ -120,6 +126,21 @@ impl Runner {
         (tasks, now)
     }
 
+    /// Lets the agent end, to be started again with the timers in force. They are read from the disk
+    /// then, so nothing is gained before they are there.
+    async fn renew(&self) {
+        let wanted = |known: Surroundings| known.settings.timing.log();
+        let on_disk = || surroundings::last_known(&StateDir::new(&self.state_dir));
+        loop {
+            let log = self.publisher.state().settings.timing.log();
+            if on_disk().ok().flatten().map(wanted) == Some(log) {
+                let _ = self.renew.send(()).await;
+                return;
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
     /// Whether a state is from after this agent's start. What an earlier one has done may be missing
     /// in an older state, and must not be done twice.
     fn is_of_now(&self, state: &ClusterState) -> bool {
@@ -138,6 +159,7 @@ impl Runner {
             }
             // The executor reports what became of it by itself.
             Task::CleanUp { group, token } => return self.executor.clean_up(group, token).await,
+            Task::Renew => return self.renew().await,
             Task::Verify { proposal } => {
                 let findings = verify::pending(&self.hands, &state).await;
                 Command::Config(ConfigCommand::Verified { proposal, node, findings })
@@ -187,7 +209,8 @@ impl Runner {
             if let Some(facts) = self.to_present(&view) {
                 let GuardFacts { backing, epoch } = facts;
                 let (node, session) = (self.me, self.session);
-                let present = ManagerCommand::Present { node, session, backing, epoch };
+                let log = self.log_timing;
+                let present = ManagerCommand::Present { node, session, backing, epoch, log };
                 insist(&self.proposer, Command::Manager(present)).await;
                 // What was accepted elsewhere arrives here a moment later.
                 let seen = views.wait_for(|view| self.known(&view.state, facts));
@@ -212,7 +235,8 @@ impl Runner {
     fn known(&self, state: &ClusterState, facts: GuardFacts) -> bool {
         let GuardFacts { backing, epoch } = facts;
         state.manager.members.get(&self.me).is_some_and(|known| {
-            (known.session, known.backing, known.epoch) == (self.session, backing, epoch)
+            let said = (known.session, known.backing, known.epoch, known.log);
+            said == (self.session, backing, epoch, self.log_timing)
         })
     }
 }

@@ -5,6 +5,7 @@
 //! were not there yet: a guard told of that would forget peers that it hears.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use vedette_core::command::{Command, Proposal};
 use vedette_core::id::{NetworkNumber, NodeNumber};
@@ -71,6 +72,14 @@ pub(crate) fn of_state(
         members: members(state),
         settings: state.settings.clone(),
     })
+}
+
+/// Where a member listens for the others, one address a network.
+pub(crate) fn listens_at(known: &Surroundings, node: NodeNumber) -> Vec<SocketAddr> {
+    known
+        .members
+        .get(&node)
+        .map_or_else(Vec::new, |peer| peer.addresses.values().copied().collect())
 }
 
 /// What differs between two moments only by statuses is the same.

@@ -70,6 +70,7 @@ fn member() -> Member {
         backing: Backing::Kernel,
         session: Session(1),
         epoch: 1,
+        log: Timing::DEFAULT.log(),
     }
 }
 

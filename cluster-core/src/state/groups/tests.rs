@@ -11,7 +11,7 @@ use crate::event::{CommandOutcome, RecoverAction, StopMode, Trigger};
 use crate::fixture::{Fixture, definition, exited};
 use crate::group::{GroupState, Policy, ResourceState};
 use crate::id::{CommandId, NetworkNumber, NodeNumber, Session};
-use crate::model::{AgentStatus, HostStatus, InterfaceStatus, NetworkStatus};
+use crate::model::{AgentStatus, HostStatus, InterfaceStatus, NetworkStatus, Timing};
 use crate::record::Code;
 use crate::state::ClusterState;
 use crate::takeover::{Backing, LetGo};
@@ -237,8 +237,9 @@ fn only_a_later_epoch_is_evidence() {
 fn a_new_epoch_ends_what_was_held_in_the_old_one() {
     let mut fixture = Fixture::with_groups();
     let old = fixture.token("web", N1).unwrap();
-    let (session, backing) = (Session(7), Backing::Kernel);
-    fixture.manage(ManagerCommand::Present { node: N1, session, backing, epoch: 2 });
+    let (session, backing, epoch) = (Session(7), Backing::Kernel, 2);
+    let log = Timing::DEFAULT.log();
+    fixture.manage(ManagerCommand::Present { node: N1, session, backing, epoch, log });
     let off = fixture.records.iter().rfind(|r| r.code == Code::Group && r.current == "OFFLINE");
     assert!(off.is_some_and(|record| record.alert));
     fixture.run_events();
@@ -385,6 +386,7 @@ fn manager_command() -> impl Strategy<Value = ManagerCommand> {
             session: Session(session),
             backing: Backing::None,
             epoch,
+            log: Timing::DEFAULT.log(),
         }),
         (node(), 0u8..3).prop_map(|(node, kind)| {
             let network = NetworkNumber(1);
@@ -474,7 +476,7 @@ fn commands_of(act: Act, state: &ClusterState) -> Option<Command> {
                 attempt,
                 outcome: exited(0, ""),
             }),
-            Task::Verify { .. } => return None,
+            Task::Verify { .. } | Task::Renew => return None,
         },
         Act::Ran(node, expected) => {
             let running = current?;
