@@ -448,6 +448,18 @@ pub enum ConfigCommand {
         /// The version it was made from; refused if that is no longer in force.
         based_on: u32,
     },
+    /// A whole snapshot: a document like a new one, and with it rules and alert script. All of it takes
+    /// effect in one entry, or nothing (spec H36).
+    Restore {
+        /// The text of the document; it may be the one in force.
+        text: String,
+        /// Why.
+        comment: String,
+        /// The version of the document it was made from.
+        based_on: u32,
+        /// What changes rules and alert script: each a command that saves them or rolls them back.
+        parts: Vec<Command>,
+    },
     /// A document is verified by every node like a new one, but never takes effect.
     Examine {
         /// The text.

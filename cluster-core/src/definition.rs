@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::command::Command;
 use crate::group::GroupDef;
 use crate::id::{NetworkNumber, NodeNumber};
 use crate::time::WallTime;
@@ -162,6 +163,9 @@ pub struct PendingDocument {
     /// It is examined only and will not take effect.
     #[serde(default)]
     pub dry_run: bool,
+    /// What takes effect with it, if it is part of a snapshot.
+    #[serde(default)]
+    pub parts: Vec<Command>,
 }
 
 /// How the verification of a document ended, for whoever asked for it.

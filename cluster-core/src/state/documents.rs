@@ -9,7 +9,7 @@
 //! What a document does not change is not touched: settings, networks and groups that are the same
 //! before and after get no record and no event.
 
-use crate::command::ConfigCommand;
+use crate::command::{Command, ConfigCommand};
 use crate::definition::{DocumentVersion, PendingDocument, Verdict};
 use crate::document::{self, Difference, Document, Finding};
 use crate::event::Trigger;
@@ -24,6 +24,8 @@ use super::{ClusterState, Entry, Happening, Refusal};
 
 #[cfg(test)]
 mod tests;
+
+mod parts;
 
 /// How many versions are kept; the one in force is always among them.
 const KEPT_VERSIONS: usize = 64;
@@ -45,13 +47,17 @@ impl ClusterState {
         match command {
             ConfigCommand::Propose { text, comment, based_on } => {
                 self.check_base(*based_on)?;
-                self.propose_document(entry, text, comment)
+                self.propose_document(entry, text, comment, &[])
+            }
+            ConfigCommand::Restore { text, comment, based_on, parts } => {
+                self.check_base(*based_on)?;
+                self.propose_document(entry, text, comment, parts)
             }
             ConfigCommand::Examine { text } => {
                 self.check_room(entry)?;
                 refuse_errors(&document::read(text, self).1)?;
                 self.make_room(entry);
-                self.ask(entry, text, "", true);
+                self.ask(entry, text, "", &[]).dry_run = true;
                 Ok(true)
             }
             ConfigCommand::Verified { proposal, node, findings } => {
@@ -60,7 +66,7 @@ impl ClusterState {
             ConfigCommand::Withdraw { proposal, why } => self.withdraw(entry, *proposal, why),
             ConfigCommand::RollBack { to } => {
                 let text = self.document_text(*to)?;
-                self.propose_document(entry, &text, &format!("version {to} again"))
+                self.propose_document(entry, &text, &format!("version {to} again"), &[])
             }
         }
     }
@@ -99,12 +105,13 @@ impl ClusterState {
         entry: &mut Entry<'_>,
         text: &str,
         comment: &str,
+        parts: &[Command],
     ) -> Result<bool, Refusal> {
         self.check_room(entry)?;
         let (new, findings) = document::read(text, self);
         refuse_errors(&findings)?;
-        let present = self.documents.versions.get(&self.documents.active);
-        if new == Document::of(self) && present.is_none_or(|present| present.text == text) {
+        let parts_change = self.try_parts(entry, parts)?;
+        if self.is_in_force(text, &new, parts) && !parts_change {
             return Err(Refusal::new(
                 "no_change",
                 "the document says what is in force already",
@@ -113,10 +120,18 @@ impl ClusterState {
         }
         self.make_room(entry);
         let comment: String = comment.chars().filter(|c| !c.is_control()).take(500).collect();
-        self.ask(entry, text, &comment, false);
+        self.ask(entry, text, &comment, parts);
         let message = format!("configuration version {} is being verified", self.next_version());
         self.document_record(entry, Code::ConfigProposed, Severity::Notice, message, comment);
         Ok(true)
+    }
+
+    /// Whether a document is in force. One that says the same in other words is not, as its author may
+    /// want just that; unless it is only the companion of other changes.
+    fn is_in_force(&self, text: &str, read: &Document, parts: &[Command]) -> bool {
+        let present = self.documents.versions.get(&self.documents.active);
+        let same_words = present.is_none_or(|present| present.text == text);
+        *read == Document::of(self) && (same_words || !parts.is_empty())
     }
 
     /// One document at a time; one that was forgotten by whoever proposed it is in nobody's way.
@@ -143,12 +158,20 @@ impl ClusterState {
     }
 
     /// Has a document verified by every node that is there.
-    fn ask(&mut self, entry: &Entry<'_>, text: &str, comment: &str, dry_run: bool) {
+    fn ask(
+        &mut self,
+        entry: &Entry<'_>,
+        text: &str,
+        comment: &str,
+        parts: &[Command],
+    ) -> &mut PendingDocument {
         let (author, at) = (entry.proposal.actor.clone(), entry.proposal.at);
         let version = DocumentVersion { text: text.into(), author, comment: comment.into(), at };
         let asked = self.nodes.keys().copied().filter(|node| self.can_verify(*node)).collect();
         let (id, findings) = (entry.index, Default::default());
-        self.documents.pending = Some(PendingDocument { id, version, asked, findings, dry_run });
+        let (dry_run, parts) = (false, parts.to_vec());
+        let pending = PendingDocument { id, version, asked, findings, dry_run, parts };
+        self.documents.pending.insert(pending)
     }
 
     /// Whether a node's agent is there to be asked.
@@ -233,18 +256,25 @@ impl ClusterState {
         // What held when it was proposed may have changed while nodes looked at their machines.
         let (new, findings) = document::read(&pending.version.text, self);
         let errors = findings.iter().filter(|finding| finding.error).map(ToString::to_string);
-        let errors: Vec<String> = errors.collect();
+        let parts = self.try_parts(entry, &pending.parts);
+        let refused = parts.err().map(|refusal| refusal.to_string());
+        let errors: Vec<String> = errors.chain(refused).collect();
         let named = |(node, all): (&NodeNumber, &Vec<String>)| -> Vec<String> {
             all.iter().map(|one| format!("{}: {one}", self.node_name(*node))).collect()
         };
         let found = pending.findings.iter().flat_map(named);
         let against: Vec<String> = errors.iter().cloned().chain(found).collect();
         let effective = against.is_empty() && !pending.dry_run;
-        let version = effective.then(|| self.next_version());
+        let changes = effective && !self.is_in_force(&pending.version.text, &new, &pending.parts);
+        let version = changes.then(|| self.next_version());
         let (document, dry_run) = (pending.version.clone(), pending.dry_run);
+        let (parts, author) = (pending.parts.clone(), pending.version.author.clone());
         self.conclude(entry, pending, errors, version);
-        if effective {
+        if changes {
             self.take_effect(entry, document, new);
+        }
+        if effective {
+            self.carry_out_parts(entry, &parts, &author);
         } else if !dry_run {
             self.refuse_document(entry, &against);
         }

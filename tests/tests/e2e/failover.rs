@@ -5,6 +5,7 @@
 //! one node has the address.
 
 mod adapters;
+mod changes;
 mod cuts;
 mod layouts;
 mod pauses;

@@ -1,8 +1,8 @@
 //! `vedette snapshot`: the whole configuration as one readable text, and back (spec H36).
 //!
-//! What is in it is told in [`text`]. Applying goes through the same checks as its parts do: first all
-//! of it is verified, the document by every node, and only if nothing speaks against any part are the
-//! parts put in force: document, rules, alert script. What is in force already is left alone.
+//! What is in it is told in [`text`]. Applying is one command: all of it is verified, the document by
+//! every node, and if nothing speaks against any part, document, rules and alert script take effect at
+//! once. What is in force already is left alone.
 
 mod text;
 
@@ -242,27 +242,29 @@ fn apply(context: &Context, arguments: &ApplyArgs) -> Result<u8> {
     }
     check_parts(&name, &changes)?;
     arguments.confirm.ask(&changes.screen(context.style), "Put the snapshot in force?")?;
-    let patience = arguments.patience.timeout;
-    let mut index = state.revision;
-    let (comment, based_on) = (arguments.comment.clone(), state.documents.active);
-    if changes.document.is_empty() {
-        // Still every node has to say that it verifies, before anything else is changed.
-        let text = snapshot.document;
-        verify(context, ConfigCommand::Examine { text }, patience)?.accepted()?;
-    } else {
-        let text = snapshot.document;
-        let command = ConfigCommand::Propose { text, comment: comment.clone(), based_on };
-        let ending = verify(context, command, patience)?;
-        ending.accepted()?;
-        index = ending.id;
+    let command = restore(snapshot, changes, arguments, &state);
+    let ending = verify(context, command, arguments.patience.timeout)?;
+    ending.accepted()?;
+    context.done("The snapshot is in force on every node.", ending.id)
+}
+
+/// What puts it in force, all of it or nothing.
+fn restore(
+    snapshot: Snapshot,
+    changes: Changes,
+    arguments: &ApplyArgs,
+    state: &ClusterState,
+) -> ConfigCommand {
+    let comment = arguments.comment.clone();
+    let rules = changes.rules.map(|rules| rules_command(rules, &comment, state.rules.active));
+    let script =
+        changes.script.map(|script| script_command(script, comment.clone(), state.script.active));
+    ConfigCommand::Restore {
+        text: snapshot.document,
+        comment,
+        based_on: state.documents.active,
+        parts: rules.into_iter().chain(script).collect(),
     }
-    if let Some(rules) = changes.rules {
-        index = context.propose(&rules_command(rules, &comment, state.rules.active))?;
-    }
-    if let Some(script) = changes.script {
-        index = context.propose(&script_command(script, comment, state.script.active))?;
-    }
-    context.done("The snapshot is in force on every node.", index)
 }
 
 /// Rules and script are checked before the first part takes effect.

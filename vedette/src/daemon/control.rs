@@ -176,6 +176,7 @@ fn is_for_operators(command: &Command) -> bool {
             )
             | Command::Config(
                 ConfigCommand::Propose { .. }
+                    | ConfigCommand::Restore { .. }
                     | ConfigCommand::Examine { .. }
                     | ConfigCommand::Withdraw { .. }
                     | ConfigCommand::RollBack { .. }

@@ -269,3 +269,65 @@ fn h36_the_text_in_force_keeps_its_comments() {
     let printed = document::in_force(&fixture.state);
     assert!(printed.contains("seed_count = 1") && !printed.contains("# a comment"));
 }
+
+const SCRIPT: &str = "#!/bin/sh\nexit 0\n";
+
+fn save_script(based_on: u32) -> Command {
+    Command::SaveAlertScript { text: SCRIPT.into(), comment: "of a snapshot".into(), based_on }
+}
+
+fn restore(fixture: &Fixture, text: &str, parts: Vec<Command>) -> ConfigCommand {
+    let based_on = fixture.state.documents.active;
+    ConfigCommand::Restore { text: text.into(), comment: "as it was".into(), based_on, parts }
+}
+
+/// Proposes a snapshot; answers its id.
+fn propose_snapshot(fixture: &mut Fixture, text: &str, parts: Vec<Command>) -> u64 {
+    let command = restore(fixture, text, parts);
+    fixture.apply(Command::Config(command));
+    fixture.state.documents.pending.as_ref().expect("it is verified").id
+}
+
+#[test]
+fn h36_a_snapshot_takes_effect_as_a_whole() {
+    let mut fixture = Fixture::settled(3);
+    let proposal = propose_snapshot(&mut fixture, WEB, vec![save_script(0)]);
+    answer(&mut fixture, proposal, 1, &[]);
+    answer(&mut fixture, proposal, 2, &[]);
+    assert_eq!((fixture.state.documents.active, fixture.state.script.active), (0, 0));
+    answer(&mut fixture, proposal, 3, &[]);
+    assert_eq!((fixture.state.documents.active, fixture.state.script.active), (1, 1));
+    let proposed = fixture.state.documents.versions[&1].author.clone();
+    assert_eq!(fixture.state.script.versions[&1].author, proposed, "not of the last that answered");
+
+    // Only the script is another one: the document, which says the same, gets no new version.
+    let text = crate::document::print(&fixture.state);
+    let back = Command::RollBackAlertScript { to: 0 };
+    let proposal = propose_snapshot(&mut fixture, &text, vec![back]);
+    (1..=3).for_each(|node| answer(&mut fixture, proposal, node, &[]));
+    assert_eq!((fixture.state.documents.active, fixture.state.script.active), (1, 0));
+}
+
+#[test]
+fn h36_what_cannot_be_restored_as_a_whole_changes_nothing() {
+    let mut fixture = Fixture::settled(3);
+    let timing = Command::SetTiming(crate::model::Timing::FAST);
+    let command = restore(&fixture, WEB, vec![timing]);
+    assert_eq!(try_it(&mut fixture, command).unwrap_err().code, "bad_snapshot");
+    let command = restore(&fixture, WEB, vec![save_script(7)]);
+    assert_eq!(try_it(&mut fixture, command).unwrap_err().code, "stale_script");
+    let text = crate::document::print(&fixture.state);
+    let command = restore(&fixture, &text, Vec::new());
+    assert_eq!(try_it(&mut fixture, command).unwrap_err().code, "no_change");
+
+    // Somebody saves another script while nodes verify: neither part of the snapshot takes effect.
+    let proposal = propose_snapshot(&mut fixture, WEB, vec![save_script(0)]);
+    answer(&mut fixture, proposal, 1, &[]);
+    fixture.apply(save_script(0));
+    let (head, active) = (fixture.state.script.clone(), fixture.state.documents.active);
+    answer(&mut fixture, proposal, 2, &[]);
+    answer(&mut fixture, proposal, 3, &[]);
+    assert_eq!((&fixture.state.script, fixture.state.documents.active), (&head, active));
+    let against = &fixture.state.documents.last.as_ref().expect("it ended").against;
+    assert!(against.iter().any(|why| why.contains("version 0")), "{against:?}");
+}
