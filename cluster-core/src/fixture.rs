@@ -3,7 +3,8 @@
 //! One cluster, built by applying commands like any other, so that nothing in it can contradict
 //! the rules: `prod`, its networks `neta` and `netb`, its nodes `n1`, `n2`, … [`one_down`] is what
 //! the golden files of SNMP, HTTP, metrics and the terminal have in common: three nodes, of which
-//! `n3` fell silent at 12:04:01, and one alert about it that the script was not run for yet.
+//! `n3` fell silent at 12:04:01, and one alert about it that the script was not run for yet. [`busy`]
+//! adds all that the cluster manager may show, [`watched`] what rules watch.
 //!
 //! It is part of the library because crates cannot share test code; a daemon never uses it.
 
@@ -13,9 +14,11 @@ pub use busy::{busy, busy_fixture};
 
 mod events;
 mod groups;
+mod watched;
 
 pub use events::{exited, succeeded};
 pub use groups::definition;
+pub use watched::{watched, watched_fixture};
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -34,7 +37,7 @@ use crate::observation::{LinkView, OwnInterface, PeerView, Report};
 use crate::record::Record;
 use crate::state::{Applied, ClusterState, Outcome};
 use crate::time::WallTime;
-use crate::view::{Local, View};
+use crate::view::{Local, MonitorView, View};
 
 /// 2026-11-22T12:00:00Z, when the example cluster was formed.
 pub const FORMED: WallTime = WallTime(1_795_348_800_000_000);
@@ -51,6 +54,8 @@ pub struct Fixture {
     pub records: Vec<Arc<Record>>,
     /// The time of the next command.
     pub clock: WallTime,
+    /// What each node's resource monitors see; they are no part of the state.
+    pub monitors: BTreeMap<NodeNumber, BTreeMap<String, MonitorView>>,
     index: u64,
 }
 
@@ -66,8 +71,13 @@ pub fn one_down() -> View {
 impl Fixture {
     /// A cluster of `size` nodes where everything works.
     pub fn settled(size: u16) -> Self {
-        let mut fixture =
-            Self { state: ClusterState::default(), records: Vec::new(), clock: FORMED, index: 0 };
+        let mut fixture = Self {
+            state: ClusterState::default(),
+            records: Vec::new(),
+            clock: FORMED,
+            monitors: BTreeMap::new(),
+            index: 0,
+        };
         fixture.form(size);
         for number in 2..=size {
             fixture.join(NodeNumber(number));
@@ -148,7 +158,7 @@ impl Fixture {
                 report: Some(Arc::new(self.report(node))),
                 history_seq: self.state.seq,
                 agentx: Some(true),
-                monitors: Arc::default(),
+                monitors: Arc::new(self.monitors.get(&node).cloned().unwrap_or_default()),
             },
         }
     }

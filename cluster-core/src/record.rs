@@ -133,6 +133,8 @@ codes! {
     RuleRearmed = 74 "RULE_REARMED",
     /// A resource monitor fails or works again, or a rule cannot be applied to its values.
     Monitor = 75 "MONITOR",
+    /// A rule about values fired for an instance (spec H31).
+    RuleFired = 76 "RULE_FIRED",
 }
 
 /// What a record is about.
@@ -281,6 +283,15 @@ pub struct Record {
 }
 
 impl Record {
+    /// What stands between a predicate and the instance in a cause.
+    pub(crate) const HOLDS_FOR: &str = " holds for ";
+
+    /// What stands between a thing and its node in a message, where it cannot be watched.
+    pub(crate) const CANNOT_BE_WATCHED: &str = " cannot be watched on ";
+
+    /// The same, where it can be again.
+    pub(crate) const IS_WATCHED: &str = " is watched on ";
+
     /// The hash that this record must carry if `previous` is the hash of the one before. Every
     /// field but the hash itself goes in, each with its length, in a fixed order.
     pub fn chained(&self, previous: Hash) -> Hash {
@@ -317,6 +328,25 @@ impl Record {
         }
         self.hash_step(&mut hasher);
         Hash(hasher.finalize().into())
+    }
+
+    /// The rule and the instance that a [`Code::RuleFired`] or [`Code::RuleRearmed`] is about. They
+    /// are read out of its sentences: the message begins with the rule, whose name has no blanks, and
+    /// the cause ends with the instance, behind [`Self::HOLDS_FOR`].
+    pub fn watched(&self) -> Option<(&str, &str)> {
+        if !matches!(self.code, Code::RuleFired | Code::RuleRearmed) {
+            return None;
+        }
+        let (rule, _) = self.message.split_once(' ')?;
+        let (_, instance) = self.cause.split_once(Self::HOLDS_FOR)?;
+        Some((rule, instance))
+    }
+
+    /// What a [`Code::Monitor`] says can or cannot be watched, as the state calls it.
+    pub fn trouble(&self) -> Option<&str> {
+        let spoken = [Self::CANNOT_BE_WATCHED, Self::IS_WATCHED].into_iter();
+        let mut found = spoken.filter_map(|words| self.message.rsplit_once(words));
+        found.next().filter(|_| self.code == Code::Monitor).map(|(what, _)| what)
     }
 
     /// Steps of events say more; records without these fields hash as they always did.

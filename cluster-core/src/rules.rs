@@ -156,6 +156,13 @@ impl RuleStore {
         self.in_force().rules()
     }
 
+    /// Those of them that watch values of a resource variable.
+    pub fn watching(&self) -> Vec<Rule> {
+        let mut rules = self.rules();
+        rules.retain(Rule::is_user_defined);
+        rules
+    }
+
     /// The recovery program that answers an event, according to the rules in force; none if no rule
     /// is triggered by it (a user-defined event whose rule is gone).
     pub fn program(&self, trigger: &Trigger) -> Option<Program> {

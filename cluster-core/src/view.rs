@@ -88,6 +88,17 @@ pub struct MonitorView {
     pub readings: Vec<Reading>,
 }
 
+impl MonitorView {
+    /// How many values of one monitor become rows and series: a rule that means every program would
+    /// make thousands. Documents hold all of them.
+    pub const MOST_SHOWN: usize = 100;
+
+    /// The values that become rows and series.
+    pub fn shown(&self) -> &[Reading] {
+        &self.readings[..self.readings.len().min(Self::MOST_SHOWN)]
+    }
+}
+
 /// Where a surface gets what it shows. Implemented by the agent, and by fixtures in tests.
 pub trait Source: Send + Sync + 'static {
     /// The latest view; cheap.

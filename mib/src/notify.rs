@@ -14,7 +14,7 @@ use vedette_core::view::View;
 use crate::oid::Oid;
 use crate::pdu::VarBind;
 use crate::table::{Object, Syntax};
-use crate::tables::{NAME, TEXT, cluster, group, interface, network, node, resource};
+use crate::tables::{NAME, TEXT, cluster, group, interface, network, node, resource, watch};
 use crate::value::Value;
 
 /// `snmpTrapOID.0`: which notification it is.
@@ -33,6 +33,10 @@ const RESOURCE_FAILED: u32 = 9;
 const EVENT_FAILED: u32 = 10;
 const EVENT_ENDED: u32 = 11;
 const TAKEOVER_WAITS: u32 = 12;
+const RULE_FIRED: u32 = 13;
+const RULE_REARMED: u32 = 14;
+const WATCH_FAILED: u32 = 15;
+const WATCH_RESTORED: u32 = 16;
 
 /// Where the objects are that only notifications carry.
 const OBJECTS: &[u32] = &[1, 20];
@@ -53,6 +57,8 @@ const PREVIOUS_GROUP_STATE: u32 = 13;
 const NODE_NAME: u32 = 14;
 const EVENT: u32 = 15;
 const INCIDENT: u32 = 16;
+const VALUE: u32 = 17;
+const PREVIOUS_VALUE: u32 = 18;
 
 /// The objects that only notifications carry, for the test that compares code and MIB.
 pub fn notify_objects() -> Vec<Object> {
@@ -73,6 +79,8 @@ pub fn notify_objects() -> Vec<Object> {
         (NODE_NAME, "vedetteNotifyNodeName", "SnmpAdminString"),
         (EVENT, "vedetteNotifyEvent", "VedetteLogIndex"),
         (INCIDENT, "vedetteNotifyIncident", "VedetteLogIndex"),
+        (VALUE, "vedetteNotifyValue", "VedetteText"),
+        (PREVIOUS_VALUE, "vedettePreviousValue", "VedetteText"),
     ]
     .into_iter()
     .map(|(number, name, syntax)| Object {
@@ -86,8 +94,8 @@ pub fn notify_objects() -> Vec<Object> {
 /// What changed, and how it is told.
 struct Change {
     notification: u32,
-    /// The column that names the object; the cluster needs none.
-    named: Option<(Vec<u32>, Value)>,
+    /// What names the object; the cluster needs nothing.
+    named: Vec<(Vec<u32>, Value)>,
     /// What it is and was; something that merely happened has none.
     status: Option<Status>,
     /// Whether node, event and incident are told as well.
@@ -106,18 +114,17 @@ struct Status {
 
 /// The notification for a record, if there is one, as `view` names cluster and node.
 pub fn notification(record: &Record, view: &View) -> Option<Vec<VarBind>> {
-    let change = change(record).or_else(|| step(record, view))?;
+    let change = change(record).or_else(|| step(record, view)).or_else(|| edge(record, view))?;
     let mut varbinds = head(change.notification, view);
     varbinds.extend(change.named.iter().map(|(suffix, name)| bind(suffix, name.clone())));
-    let notify = |number: u32, value| bind(&[OBJECTS, &[number, 0]].concat(), value);
+    let notify = |number: u32, value| bind(&only_notified(number), value);
     if let Some(status) = &change.status {
         let code = |text: &str| Value::code((status.code)(text).unwrap_or(1));
         varbinds.push(bind(&status.object, code(&record.current)));
         varbinds.push(notify(status.previous, code(&record.previous)));
     }
     if change.step {
-        let node = record.node.map(|node| view.state.node_name(node)).unwrap_or_default();
-        varbinds.push(notify(NODE_NAME, Value::text(&node, NAME)));
+        varbinds.push(notify(NODE_NAME, Value::text(&place(record, view), NAME)));
         varbinds.push(notify(EVENT, Value::Counter64(record.event.unwrap_or(0))));
         varbinds.push(notify(INCIDENT, Value::Counter64(record.incident.unwrap_or(0))));
     }
@@ -129,6 +136,17 @@ pub fn notification(record: &Record, view: &View) -> Option<Vec<VarBind>> {
     varbinds.push(notify(MESSAGE, Value::text(&record.message, TEXT)));
     varbinds.push(local_name(view));
     Some(varbinds)
+}
+
+/// The node on which a step was done, or of which a watcher speaks.
+fn place(record: &Record, view: &View) -> String {
+    match (record.node, record.code, record.subject) {
+        (Some(node), ..) => view.state.node_name(node),
+        (None, Code::RuleFired | Code::RuleRearmed | Code::Monitor, Subject::Node(_)) => {
+            record.subject_name.clone()
+        }
+        _ => String::new(),
+    }
 }
 
 /// The notification that this agent is there.
@@ -159,12 +177,17 @@ fn bind(suffix: &[u32], value: Value) -> VarBind {
     VarBind::new(Oid::in_module(suffix), value)
 }
 
+/// The instance of an object that only notifications carry.
+fn only_notified(number: u32) -> Vec<u32> {
+    [OBJECTS, &[number, 0]].concat()
+}
+
 fn change(record: &Record) -> Option<Change> {
     let name = |longest| Value::text(&record.subject_name, longest);
     Some(match (record.code, record.subject) {
         (Code::NodeHost, Subject::Node(n)) => Change {
             notification: NODE_STATUS_CHANGE,
-            named: Some((cell(node::ENTRY, node::NODE_NAME, &[u32::from(n.0)]), name(NAME))),
+            named: vec![(cell(node::ENTRY, node::NODE_NAME, &[u32::from(n.0)]), name(NAME))],
             status: Some(Status {
                 object: cell(node::ENTRY, node::HOST_STATUS, &[u32::from(n.0)]),
                 previous: PREVIOUS_HOST_STATUS,
@@ -174,7 +197,7 @@ fn change(record: &Record) -> Option<Change> {
         },
         (Code::NodeAgent, Subject::Node(n)) => Change {
             notification: AGENT_STATUS_CHANGE,
-            named: Some((cell(node::ENTRY, node::NODE_NAME, &[u32::from(n.0)]), name(NAME))),
+            named: vec![(cell(node::ENTRY, node::NODE_NAME, &[u32::from(n.0)]), name(NAME))],
             status: Some(Status {
                 object: cell(node::ENTRY, node::AGENT_STATUS, &[u32::from(n.0)]),
                 previous: PREVIOUS_AGENT_STATUS,
@@ -184,10 +207,10 @@ fn change(record: &Record) -> Option<Change> {
         },
         (Code::Network, Subject::Network(n)) => Change {
             notification: NETWORK_STATUS_CHANGE,
-            named: Some((
+            named: vec![(
                 cell(network::ENTRY, network::NETWORK_NAME, &[u32::from(n.0)]),
                 name(NAME),
-            )),
+            )],
             status: Some(Status {
                 object: cell(network::ENTRY, network::STATUS, &[u32::from(n.0)]),
                 previous: PREVIOUS_NETWORK_STATUS,
@@ -199,7 +222,7 @@ fn change(record: &Record) -> Option<Change> {
             let at = |column| cell(interface::ENTRY, column, &[u32::from(n.0), u32::from(on.0)]);
             Change {
                 notification: INTERFACE_STATUS_CHANGE,
-                named: Some((at(interface::INTERFACE_NAME), name(interface::LONGEST_NAME))),
+                named: vec![(at(interface::INTERFACE_NAME), name(interface::LONGEST_NAME))],
                 status: Some(Status {
                     object: at(interface::STATUS),
                     previous: PREVIOUS_INTERFACE_STATUS,
@@ -210,7 +233,7 @@ fn change(record: &Record) -> Option<Change> {
         }
         (Code::ClusterState, _) => Change {
             notification: CLUSTER_STATE_CHANGE,
-            named: None,
+            named: Vec::new(),
             status: Some(Status {
                 object: cluster::CLUSTER_STATE.to_vec(),
                 previous: PREVIOUS_CLUSTER_STATE,
@@ -220,7 +243,7 @@ fn change(record: &Record) -> Option<Change> {
         },
         (Code::ClusterSubstate, _) => Change {
             notification: CLUSTER_SUBSTATE_CHANGE,
-            named: None,
+            named: Vec::new(),
             status: Some(Status {
                 object: cluster::CLUSTER_SUBSTATE.to_vec(),
                 previous: PREVIOUS_SUBSTATE,
@@ -234,13 +257,14 @@ fn change(record: &Record) -> Option<Change> {
 
 /// A step of the cluster manager, or what befell a group.
 fn step(record: &Record, view: &View) -> Option<Change> {
-    let happened = |notification| Change { notification, named: None, status: None, step: true };
+    let happened =
+        |notification| Change { notification, named: Vec::new(), status: None, step: true };
     Some(match (record.code, record.subject) {
         (Code::Group, Subject::Group(number)) => {
             let at = |column| cell(group::ENTRY, column, &[u32::from(number)]);
             Change {
                 notification: GROUP_STATE_CHANGE,
-                named: Some((at(group::GROUP_NAME), Value::text(&record.subject_name, NAME))),
+                named: vec![(at(group::GROUP_NAME), Value::text(&record.subject_name, NAME))],
                 status: Some(Status {
                     object: at(group::STATE),
                     previous: PREVIOUS_GROUP_STATE,
@@ -254,13 +278,42 @@ fn step(record: &Record, view: &View) -> Option<Change> {
             let index = resource::index(group, number, node);
             let name = Value::text(&record.subject_name, NAME);
             Change {
-                named: Some((cell(resource::ENTRY, resource::RESOURCE_NAME, &index), name)),
+                named: vec![(cell(resource::ENTRY, resource::RESOURCE_NAME, &index), name)],
                 ..happened(RESOURCE_FAILED)
             }
         }
         (Code::EventFailed, _) => happened(EVENT_FAILED),
         (Code::EventEnded, _) => happened(EVENT_ENDED),
         (Code::TakeoverWaits, _) => happened(TAKEOVER_WAITS),
+        _ => return None,
+    })
+}
+
+/// What watchers of values found: a rule fired or is armed again, something cannot be watched or can
+/// be again.
+fn edge(record: &Record, view: &View) -> Option<Change> {
+    let happened = |notification, named| Change { notification, named, status: None, step: true };
+    Some(match (record.code, record.subject) {
+        (Code::RuleFired | Code::RuleRearmed, _) => {
+            let (rule, instance) = record.watched()?;
+            let index = watch::fired_index(&view.state, rule, instance);
+            let at = |column| cell(watch::FIRED, column, &index);
+            let fired = record.code == Code::RuleFired;
+            let named = vec![
+                (at(watch::FIRED_RULE), Value::text(rule, TEXT)),
+                (at(watch::FIRED_INSTANCE), Value::text(instance, TEXT)),
+                (only_notified(VALUE), Value::text(&record.current, TEXT)),
+                (only_notified(PREVIOUS_VALUE), Value::text(&record.previous, TEXT)),
+            ];
+            happened(if fired { RULE_FIRED } else { RULE_REARMED }, named)
+        }
+        (Code::Monitor, Subject::Node(node)) => {
+            let what = record.trouble()?;
+            let index = watch::blind_index(&view.state, node, what);
+            let named = vec![(cell(watch::BLIND, watch::WHAT, &index), Value::text(what, TEXT))];
+            let works = record.current == "works";
+            happened(if works { WATCH_RESTORED } else { WATCH_FAILED }, named)
+        }
         _ => return None,
     })
 }

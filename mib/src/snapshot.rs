@@ -11,7 +11,8 @@ use vedette_core::view::View;
 use crate::oid::{Oid, ROOT};
 use crate::table::{Block, Facts, TimeBase};
 use crate::tables::{
-    Part, cluster, event, group, interface, link, manager, network, node, port, resource,
+    Part, cluster, event, group, interface, link, manager, monitor, network, node, port, resource,
+    watch,
 };
 use crate::value::Value;
 
@@ -104,8 +105,12 @@ fn unchanged(part: Part, old: &View, new: &View) -> bool {
         | Part::Group
         | Part::GroupNode
         | Part::Resource
-        | Part::Queue => state,
+        | Part::Queue
+        | Part::WatchRule
+        | Part::Fired
+        | Part::Blind => state,
         Part::Link => state && report && old.local.node == new.local.node,
+        Part::Monitor | Part::MonitorValue => Arc::ptr_eq(&old.local.monitors, &new.local.monitors),
         Part::Event => Arc::ptr_eq(&old.recent, &new.recent),
     }
 }
@@ -127,5 +132,10 @@ fn build(part: Part, facts: &Facts<'_>) -> Block {
         Part::GroupNode => group::build_on_nodes(facts),
         Part::Resource => resource::build(facts),
         Part::Queue => manager::build_queue(facts),
+        Part::Monitor => monitor::build(facts),
+        Part::MonitorValue => monitor::build_values(facts),
+        Part::WatchRule => watch::build_rules(facts),
+        Part::Fired => watch::build_fired(facts),
+        Part::Blind => watch::build_blind(facts),
     }
 }

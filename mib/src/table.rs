@@ -23,7 +23,7 @@ impl Syntax {
             | "InetAddress"
             | "VedetteText"
             | "VedetteMembershipText" => 4,
-            "TruthValue" | "InetAddressType" => 2,
+            "Integer32" | "TruthValue" | "InetAddressType" => 2,
             "Unsigned32" | "Gauge32" | "InetPortNumber" | "VedetteNumberOrZero" => 66,
             "TimeTicks" | "TimeStamp" => 67,
             "Counter64" | "VedetteLogIndex" => 70,

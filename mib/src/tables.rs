@@ -6,10 +6,13 @@ pub(crate) mod group;
 pub(crate) mod interface;
 pub(crate) mod link;
 pub(crate) mod manager;
+pub(crate) mod monitor;
 pub(crate) mod network;
 pub(crate) mod node;
 pub(crate) mod port;
 pub(crate) mod resource;
+mod text_index;
+pub(crate) mod watch;
 
 use crate::table::Object;
 
@@ -37,10 +40,15 @@ pub(crate) enum Part {
     GroupNode,
     Resource,
     Queue,
+    Monitor,
+    MonitorValue,
+    WatchRule,
+    Fired,
+    Blind,
 }
 
 impl Part {
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::Cluster,
         Self::Local,
         Self::History,
@@ -56,6 +64,11 @@ impl Part {
         Self::GroupNode,
         Self::Resource,
         Self::Queue,
+        Self::Monitor,
+        Self::MonitorValue,
+        Self::WatchRule,
+        Self::Fired,
+        Self::Blind,
     ];
 }
 
@@ -78,6 +91,11 @@ pub fn objects() -> Vec<Object> {
         objects(group::ON_NODES, group::NODE_COLUMNS),
         objects(resource::ENTRY, resource::COLUMNS),
         objects(manager::QUEUE, manager::QUEUE_COLUMNS),
+        objects(monitor::ENTRY, monitor::COLUMNS),
+        objects(monitor::VALUES, monitor::VALUE_COLUMNS),
+        objects(watch::RULES, watch::RULE_COLUMNS),
+        objects(watch::FIRED, watch::FIRED_COLUMNS),
+        objects(watch::BLIND, watch::BLIND_COLUMNS),
     ]
     .concat()
 }

@@ -32,18 +32,14 @@ const V3: [&str; 11] =
     ["-v3", "-u", USER, "-lauthPriv", "-aSHA-256", "-A", AUTH, "-xAES", "-X", PRIV, "-t5"];
 
 /// A walk of the whole module is what `golden/walk.txt` says, in v2c, in bulk and with SNMPv3
-/// (SHA-256, AES). `UPDATE_EXPECT=1` writes the file anew.
+/// (SHA-256, AES).
 #[test]
 fn a_walk_shows_the_cluster() {
     let snmpd = Snmpd::start("");
     let world = Arc::new(World::three_nodes());
     let _subagent = subagent(&snmpd, &world);
     let walk = snmpd.ask("snmpwalk", &[], &["VEDETTE-MIB::vedette"]);
-    let path = folder().join("tests/golden/walk.txt");
-    if std::env::var_os("UPDATE_EXPECT").is_some() {
-        fs::write(&path, &walk).expect("write");
-    }
-    assert_eq!(walk, fs::read_to_string(&path).expect("golden file"));
+    assert_golden("walk.txt", &walk);
     for repetitions in ["-Cr1", "-Cr10", "-Cr50"] {
         assert_eq!(snmpd.ask("snmpbulkwalk", &[repetitions], &["VEDETTE-MIB::vedette"]), walk);
     }
@@ -66,11 +62,35 @@ fn a_walk_shows_groups_and_events() {
     ]
     .map(|part| snmpd.ask("snmpwalk", &[], &[&format!("VEDETTE-MIB::{part}")]))
     .concat();
-    let path = folder().join("tests/golden/walk_groups.txt");
+    assert_golden("walk_groups.txt", &walk);
+}
+
+/// H29 to H33: monitors, values, rules that watch them, what has fired and what is blind, by the
+/// names of the MIB.
+#[test]
+fn a_walk_shows_what_is_watched() {
+    let snmpd = Snmpd::start("");
+    let world = Arc::new(World::watched());
+    let _subagent = subagent(&snmpd, &world);
+    let walk: String = [
+        "vedetteMonitorTable",
+        "vedetteMonitorValueTable",
+        "vedetteWatchRuleTable",
+        "vedetteFiredTable",
+        "vedetteBlindTable",
+    ]
+    .map(|part| snmpd.ask("snmpwalk", &[], &[&format!("VEDETTE-MIB::{part}")]))
+    .concat();
+    assert_golden("walk_watched.txt", &walk);
+}
+
+/// `text` is what the golden file holds. `UPDATE_EXPECT=1` writes the file anew.
+fn assert_golden(file: &str, text: &str) {
+    let path = folder().join("tests/golden").join(file);
     if std::env::var_os("UPDATE_EXPECT").is_some() {
-        fs::write(&path, &walk).expect("write");
+        fs::write(&path, text).expect("write");
     }
-    assert_eq!(walk, fs::read_to_string(&path).expect("golden file"));
+    assert_eq!(text, fs::read_to_string(&path).expect("golden file"));
 }
 
 /// Objects are found by their names in the MIB; nothing can be written (spec A8, A9, H5, V7, V8).

@@ -9,18 +9,22 @@ use std::sync::Arc;
 
 use common::fixture::World;
 use common::programs::{folder, printed, program, run};
+use vedette_core::command::ManagerCommand;
 use vedette_core::event::{ManagerState, StopMode};
+use vedette_core::fixture::watched_fixture;
 use vedette_core::group::{GroupState, Policy, ResourceState};
-use vedette_core::id::{NetworkNumber, NodeNumber};
+use vedette_core::id::{Hash, NetworkNumber, NodeNumber};
 use vedette_core::model::{
     AgentStatus, ClusterStatus, GroupStatus, HostStatus, InterfaceStatus, LinkStatus,
     NetworkStatus, Priority, Role, Severity, Substate,
 };
 use vedette_core::record::{Code, Record, Subject};
 use vedette_core::takeover::Backing;
-use vedette_core::view::Source;
+use vedette_core::variable::{Instance, Reading};
+use vedette_core::view::{Source, View};
 use vedette_mib::notify::{notification, notify_objects, subagent_up};
 use vedette_mib::oid::{Oid, ROOT};
+use vedette_mib::pdu::VarBind;
 use vedette_mib::snapshot::Snapshot;
 use vedette_mib::value::Value;
 use vedette_mib::{MIB_TEXT, Object, TimeBase, objects};
@@ -122,20 +126,21 @@ fn every_object_of_the_mib_is_served_and_no_other() {
 }
 
 /// Every value of a full cluster has the type that the MIB gives its object, and every object that
-/// the MIB defines has a value there.
+/// the MIB defines has a value there, or in the one that watches values.
 #[test]
 fn every_value_has_the_type_of_its_object() {
-    let world = World::busy();
-    let snapshot = Snapshot::build(world.view(), TimeBase::default(), None);
     let objects = objects();
     let mut seen = BTreeSet::new();
-    let mut name = Vec::new();
-    while let Some((next, value)) = snapshot.next(&name, false) {
-        let object = objects.iter().find(|object| next.starts_with(&object.suffix));
-        let object = object.unwrap_or_else(|| panic!("{next:?} belongs to no object"));
-        assert_eq!(Some(value.kind()), object.syntax.wire(), "type of {}", object.name);
-        seen.insert(object.name);
-        name = next.to_vec();
+    for world in [World::busy(), World::watched()] {
+        let snapshot = Snapshot::build(world.view(), TimeBase::default(), None);
+        let mut name = Vec::new();
+        while let Some((next, value)) = snapshot.next(&name, false) {
+            let object = objects.iter().find(|object| next.starts_with(&object.suffix));
+            let object = object.unwrap_or_else(|| panic!("{next:?} belongs to no object"));
+            assert_eq!(Some(value.kind()), object.syntax.wire(), "type of {}", object.name);
+            seen.insert(object.name);
+            name = next.to_vec();
+        }
     }
     let unseen: Vec<_> = objects.iter().filter(|object| !seen.contains(object.name)).collect();
     assert!(unseen.is_empty(), "without a value: {unseen:?}");
@@ -285,6 +290,89 @@ fn a_takeover_is_told_with_its_place_and_event() {
     assert_eq!(value(&[1, 20, 16, 0]), Some(Value::Counter64(11)));
 }
 
+/// What watchers told, and the cluster afterwards: a rule fires and is armed again, a monitor fails
+/// and works again.
+fn edges() -> (Vec<Arc<Record>>, View) {
+    let mut fixture = watched_fixture();
+    let (rule, instance) = ("UE_RWHOD".into(), RWHOD.into());
+    fixture.manage(ManagerCommand::Rearm { rule, instance, value: "1,0,\"8311\"".into() });
+    let (node, what) = (NodeNumber(3), "monitor site.queue".into());
+    fixture.manage(ManagerCommand::Blind { node, what, why: None });
+    let view = fixture.view(NodeNumber(1));
+    (fixture.records, view)
+}
+
+const RWHOD: &str = "NodeNum=2;ProgName=rwhod;UserName=root";
+
+/// H31, H39: who is told of a rule hears its name, the instance and both values, and which event; the
+/// same row is named whether it is still there or not.
+#[test]
+fn h31_a_rule_that_fires_is_told_with_its_instance() {
+    let (records, after) = edges();
+    let told = |code, view: &View| {
+        let record = records.iter().find(|record| record.code == code).expect("a record");
+        notification(record, view).expect("a notification")
+    };
+    let value = |varbinds: &[VarBind], suffix: &[u32]| {
+        let name = Oid::in_module(suffix);
+        varbinds.iter().find(|varbind| varbind.name == name).map(|varbind| varbind.value.clone())
+    };
+    let rule = |column| {
+        let number = |text: &str| {
+            u32::from_be_bytes(Hash::of(text.as_bytes()).0[..4].try_into().expect("four"))
+        };
+        [1, 25, 1, column, number("UE_RWHOD"), number(RWHOD)]
+    };
+    let before = watched_fixture().view(NodeNumber(1));
+    for view in [&before, &after] {
+        let fired = told(Code::RuleFired, view);
+        assert_eq!(value(&fired, &rule(2)), Some(Value::text("UE_RWHOD", 64)));
+        assert_eq!(value(&fired, &rule(5)), Some(Value::text(RWHOD, 64)));
+        assert_eq!(value(&fired, &[1, 20, 14, 0]), Some(Value::text("n2", 64)));
+        assert_eq!(value(&fired, &[1, 20, 15, 0]), Some(Value::Counter64(4)));
+        assert_eq!(value(&fired, &[1, 20, 17, 0]), Some(Value::text("0,1,\"\"", 64)));
+    }
+    let rearmed = told(Code::RuleRearmed, &after);
+    assert_eq!(value(&rearmed, &rule(5)), Some(Value::text(RWHOD, 64)));
+    assert_eq!(value(&rearmed, &[1, 20, 17, 0]), Some(Value::text("1,0,\"8311\"", 64)));
+    assert_eq!(value(&rearmed, &[1, 20, 18, 0]), Some(Value::text("0,1,\"\"", 64)));
+}
+
+/// Names and texts of any length make neither a name that SNMP cannot carry nor rows in disorder; of
+/// many values, the first hundred have rows.
+#[test]
+fn h29_long_names_fit() {
+    let long = |letter: char| letter.to_string().repeat(3_000);
+    let mut view = World::watched().view().as_ref().clone();
+    let mut monitors = (*view.local.monitors).clone();
+    let mut many = monitors["programs"].clone();
+    many.readings = (0..250)
+        .map(|number| {
+            let program = format!("{number}{}", long('p'));
+            let elements = [("ProgName", program.as_str())];
+            let instance = Instance::on(NodeNumber(1), &elements);
+            Reading { variable: long('v'), instance, ..many.readings[0].clone() }
+        })
+        .collect();
+    monitors.insert(long('m'), many);
+    view.local.monitors = Arc::new(monitors);
+    let mut state = (*view.state).clone();
+    let firing = state.manager.fired["UE_RWHOD"][RWHOD].clone();
+    state.manager.fired.insert(long('r'), [(long('i'), firing)].into());
+    state.manager.blind.insert(NodeNumber(1), [(long('w'), long('y'))].into());
+    view.state = Arc::new(state);
+    let snapshot = Snapshot::build(Arc::new(view), TimeBase::default(), None);
+    let (mut name, mut values) = (Vec::new(), 0);
+    while let Some((next, value)) = snapshot.next(&name, false) {
+        assert!(ROOT.len() + next.len() <= 128, "{next:?}");
+        assert!(name.as_slice() < next, "{next:?} after {name:?}");
+        assert!(!matches!(value, Value::Octets(text) if text.len() > 1_200), "{next:?}");
+        values += usize::from(next.starts_with(&[1, 23, 1, 2]));
+        name = next.to_vec();
+    }
+    assert_eq!(values, 3 + 100);
+}
+
 /// Every notification of the MIB is sent, with exactly the variables the MIB lists, in that order.
 #[test]
 fn notifications_carry_what_the_mib_says() {
@@ -298,7 +386,7 @@ fn notifications_carry_what_the_mib_says() {
         object.expect("an object of the MIB").to_string()
     };
     let mut missing = definitions("NOTIFICATION-TYPE");
-    let records = [world.records_after(0, usize::MAX), steps()].concat();
+    let records = [world.records_after(0, usize::MAX), steps(), edges().0].concat();
     let sent = records.iter().filter_map(|record| notification(record, &view));
     for varbinds in sent.chain([subagent_up(&view)]) {
         let vedette_mib::value::Value::ObjectId(which) = &varbinds[0].value else {

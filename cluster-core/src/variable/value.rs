@@ -41,6 +41,16 @@ impl Value {
         }
     }
 
+    /// The value as a number, if it is or begins with one.
+    pub fn number(&self) -> Option<f64> {
+        match self {
+            Self::Integer(number) => Some(*number as f64),
+            Self::Float(number) => Some(*number),
+            Self::Text(_) => None,
+            Self::Fields(fields) => fields.first().and_then(Self::number),
+        }
+    }
+
     /// What it is, in words.
     pub const fn kind(&self) -> &'static str {
         match self {

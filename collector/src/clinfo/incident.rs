@@ -482,9 +482,12 @@ fn length(record: &Record) -> Option<u64> {
 fn kind(record: &Record, first: bool) -> StepKind {
     match record.code {
         _ if first => StepKind::Detection,
-        Code::NodeHost | Code::NodeAgent | Code::Network | Code::Interface | Code::Link => {
-            StepKind::Detection
-        }
+        Code::NodeHost
+        | Code::NodeAgent
+        | Code::Network
+        | Code::Interface
+        | Code::Link
+        | Code::RuleFired => StepKind::Detection,
         Code::EventVote if record.duration_ms.is_none() => StepKind::Note,
         Code::EventVote | Code::LetGo | Code::TakeoverWaits | Code::Fencing => StepKind::Decision,
         Code::EventPhase => StepKind::Phase,

@@ -140,8 +140,7 @@ pub fn watch_rules(state: &ClusterState) -> Vec<WatchRuleDoc> {
         predicate: rule.predicate,
         rearm: rule.rearm,
     };
-    let rules = state.rules.rules().into_iter();
-    rules.filter(Rule::is_user_defined).map(rule).collect()
+    state.rules.watching().into_iter().map(rule).collect()
 }
 
 fn fired(state: &ClusterState) -> Vec<FiredDoc> {

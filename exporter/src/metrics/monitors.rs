@@ -1,14 +1,8 @@
 //! Resource monitors of the answering node, and rules that watch values (spec H29 to H33).
 
-use vedette_collector::clinfo::watch_rules;
-use vedette_core::variable::Value;
-
 use super::cluster::cluster;
 use super::{Family, Scrape};
-
-/// Values that are shown of one monitor; a rule that means every program would make thousands of
-/// series.
-const MOST_VALUES: usize = 100;
+use vedette_collector::clinfo::watch_rules;
 
 pub(super) const WORKS: Family = Family::gauge(
     "vedette_monitor_works",
@@ -29,8 +23,8 @@ pub(super) const VALUE: Family = Family::gauge(
     |scrape, rows| {
         let node = node(scrape);
         for view in scrape.view.local.monitors.values() {
-            for reading in view.readings.iter().take(MOST_VALUES) {
-                let Some(value) = number(&reading.value) else { continue };
+            for reading in view.shown() {
+                let Some(value) = reading.value.number() else { continue };
                 let instance = reading.instance.to_string();
                 let labels = [
                     ("cluster", name_of(scrape)),
@@ -73,14 +67,4 @@ fn node(scrape: &Scrape<'_>) -> String {
 
 fn name_of<'a>(scrape: &Scrape<'a>) -> &'a str {
     &scrape.view.state.name
-}
-
-/// A value as a number, if it is or begins with one.
-fn number(value: &Value) -> Option<f64> {
-    match value {
-        Value::Integer(number) => Some(*number as f64),
-        Value::Float(number) => Some(*number),
-        Value::Text(_) => None,
-        Value::Fields(fields) => fields.first().and_then(number),
-    }
 }

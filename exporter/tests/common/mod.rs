@@ -2,7 +2,6 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses what it needs")]
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,13 +11,10 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use tokio::sync::watch;
 use tower::ServiceExt;
-use vedette_core::command::{Command, ManagerCommand};
-use vedette_core::event::Trigger;
-use vedette_core::fixture::{DOWN_AT, Fixture, busy_fixture};
+use vedette_core::fixture::{DOWN_AT, Fixture, busy_fixture, watched_fixture};
 use vedette_core::id::NodeNumber;
 use vedette_core::record::Record;
-use vedette_core::variable::{Instance, Reading, Value};
-use vedette_core::view::{MonitorView, Source, View};
+use vedette_core::view::{Source, View};
 use vedette_exporter::{Counters, SourceHistory, Surface, router};
 
 /// How long a test waits for something before it fails.
@@ -79,15 +75,9 @@ impl Stage {
         Self::new(&busy_fixture())
     }
 
-    /// A cluster with rules about values: one has fired on `n2`, a monitor fails on `n3`, and `n1`,
-    /// which answers, sees a program and its memory.
+    /// The cluster of the golden files in `watched`: rules about values, and monitors.
     pub fn watched() -> Self {
-        let mut fixture = Fixture::settled(3);
-        fixture.join_managers();
-        watch(&mut fixture);
-        let mut view = fixture.view(NodeNumber(1));
-        view.local.monitors = Arc::new(monitors());
-        Self::showing(view, fixture.records.clone(), Duration::ZERO)
+        Self::new(&watched_fixture())
     }
 
     pub fn surface(&self) -> Surface {
@@ -159,58 +149,4 @@ pub async fn ask(router: &Router, request: Request<Body>) -> Answer {
 
 pub async fn get(router: &Router, path: &str) -> Answer {
     ask(router, Request::get(path).body(Body::empty()).expect("a request")).await
-}
-
-/// The instance of the example that has fired.
-const RWHOD: &str = "NodeNum=2;ProgName=rwhod;UserName=root";
-
-fn watch(fixture: &mut Fixture) {
-    let rule = "UE_RWHOD\n0\n/site/rwho.rp\n2\n0\nIBM.PSSP.Prog.xpcount\n\
-                NodeNum=*;ProgName=rwhod;UserName=root\nX@0==0&&X@1!=0\nX@0>0\n\
-                UE_QUEUE\n0\n/site/rwho.rp\n2\n0\nsite.queue\nNodeNum=3\nX>9\n\n";
-    let programs = [("/site/rwho.rp".to_owned(), "all \"a\" X NULL\n".to_owned())];
-    fixture.apply(Command::SaveRules {
-        text: rule.into(),
-        programs: programs.into(),
-        comment: "an example".into(),
-        based_on: 0,
-    });
-    fixture.manage(ManagerCommand::Queue {
-        trigger: Trigger::User {
-            rule: "UE_RWHOD".into(),
-            node: NodeNumber(2),
-            instance: RWHOD.into(),
-            value: "0,1,\"\"".into(),
-        },
-        cause: "it died".into(),
-    });
-    fixture.manage(ManagerCommand::Blind {
-        node: NodeNumber(3),
-        what: "monitor site.queue".into(),
-        why: Some("exit status 3".into()),
-    });
-}
-
-fn monitors() -> BTreeMap<String, MonitorView> {
-    let reading = |variable: &str, elements: &[(&str, &str)], value: &str| Reading {
-        variable: variable.into(),
-        instance: Instance::on(NodeNumber(1), elements),
-        value: Value::parse(value),
-        at: DOWN_AT,
-    };
-    let works = |interval: u64, reading: Reading| MonitorView {
-        interval: Duration::from_secs(interval),
-        at: Some(DOWN_AT),
-        failure: None,
-        readings: vec![reading],
-    };
-    let rwhod = [("ProgName", "rwhod"), ("UserName", "root")];
-    let fails = MonitorView {
-        failure: Some("some file systems cannot be looked at: /data is not mounted".into()),
-        ..works(10, reading("fs.used_percent", &[("MountPoint", "/")], "41.5"))
-    };
-    BTreeMap::from([
-        ("file systems".to_owned(), fails),
-        ("programs".to_owned(), works(1, reading("program.count", &rwhod, "1,0,\"7218\""))),
-    ])
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use vedette_core::command::{Change, Command, NewNetwork, NewNode, Proposal};
-use vedette_core::fixture::busy_fixture;
+use vedette_core::fixture::{Fixture, busy_fixture, watched_fixture};
 use vedette_core::id::{
     ClusterId, CommandId, Hash, NetworkNumber, NodeNumber, RaftId, Session, StorageId,
 };
@@ -65,7 +65,15 @@ impl World {
 
     /// The busy cluster that every surface shows: groups, an event in progress, failures.
     pub fn busy() -> Self {
-        let fixture = busy_fixture();
+        Self::of(busy_fixture())
+    }
+
+    /// The cluster that watches values, as every surface shows it.
+    pub fn watched() -> Self {
+        Self::of(watched_fixture())
+    }
+
+    fn of(fixture: Fixture) -> Self {
         let view = Arc::new(fixture.view(NodeNumber(1)));
         let inner = Inner { state: fixture.state, index: 1_000, records: fixture.records, view };
         Self { inner: Mutex::new(inner) }

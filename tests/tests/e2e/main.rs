@@ -6,6 +6,7 @@
 
 mod failover;
 mod look;
+mod mib;
 mod operations;
 mod story;
 mod user_events;

@@ -11,7 +11,7 @@ use std::process::{Child, Command, Output, Stdio};
 use serde_json::Value;
 use vedette_tests::lab::{Lab, Victim};
 
-use crate::{PATIENCE, lab, look};
+use crate::{PATIENCE, lab, look, mib};
 
 /// The rules file of the appendix.
 const RULES: &str = include_str!("../../../cluster-core/testdata/rules/rules.hacmprd");
@@ -153,7 +153,40 @@ fn wait_ended(lab: &Lab, seq: u64, count: usize) -> Vec<Value> {
     })
 }
 
-/// H29 to H33, H16: rules are loaded into the running cluster; the daemon dies on a node, and the
+/// Whether a list is one, and has nothing in it.
+fn is_empty(list: &Value) -> bool {
+    list.as_array().is_some_and(Vec::is_empty)
+}
+
+/// H29, H39: a rule whose variable nobody yields makes every node say so, on the API and by SNMP, and
+/// is notified; it is over with the rule.
+fn a_rule_that_nobody_can_watch_is_told(lab: &Lab, site: &Site) {
+    let orphan =
+        "UE_NOBODY\n0\n/usr/sbin/cluster/local/rwho.rp\n2\n0\nsite.nobody\nNodeNum=*\nX>1\n\n";
+    let loaded = site.load(lab, "n3", &format!("{RULES}\n{orphan}"));
+    assert!(loaded.status.success(), "{}", String::from_utf8_lossy(&loaded.stderr));
+    for node in ["n1", "n2", "n3"] {
+        mib::tells_what_is_watched(lab, node, |told| {
+            let blind = told["blind"].as_array().map_or(&[][..], Vec::as_slice);
+            blind.len() == 3 && blind.iter().all(|one| one["what"] == "rule UE_NOBODY")
+        });
+    }
+    notified(lab, "rule UE_NOBODY cannot be watched on n2");
+    let loaded = site.load(lab, "n3", RULES);
+    assert!(loaded.status.success(), "{}", String::from_utf8_lossy(&loaded.stderr));
+    notified(lab, "rule UE_NOBODY is watched on n2 again");
+    mib::tells_what_is_watched(lab, "n1", |told| is_empty(&told["blind"]));
+}
+
+/// Waits until a notification with that sentence was received.
+fn notified(lab: &Lab, message: &str) {
+    lab.wait_for("a notification with the message", PATIENCE, |lab| {
+        look::traps(lab).contains(message).then_some(())
+    })
+    .unwrap_or_else(|error| panic!("{error}: {message}\n{}", look::traps(lab)));
+}
+
+/// H29 to H33, H39, H16: rules are loaded into the running cluster; the daemon dies on a node, and the
 /// recovery program runs on the right nodes, once; the daemon is back and the rule armed; so it is
 /// for the next death, be the agent killed in between.
 #[test]
@@ -190,7 +223,13 @@ fn h29_to_h33_a_daemon_that_dies_is_an_event() {
     })
     .unwrap_or_else(|error| panic!("{error}: {:#?}", monitors(&lab, "n2")));
     wait_count(&lab, "n2", "1");
+    notified(&lab, &format!("{RULE} n2 has fired"));
+    notified(&lab, &format!("{RULE} n2 is armed again"));
+    for node in ["n1", "n2", "n3"] {
+        mib::tells_what_is_watched(&lab, node, |told| is_empty(&told["fired"]));
+    }
     refuse_a_type_error(&lab, &site);
+    a_rule_that_nobody_can_watch_is_told(&lab, &site);
 
     // The application is off: nobody restarts it, and it is one event however long it is away.
     std::fs::remove_file(site.folder.join("rwhod.on")).expect("removed");
@@ -206,12 +245,19 @@ fn h29_to_h33_a_daemon_that_dies_is_an_event() {
     })
     .unwrap_or_else(|error| panic!("{error}: {:#?}", monitors(&lab, "n2")));
     wait_count(&lab, "n2", "0");
+    for node in ["n1", "n2", "n3"] {
+        mib::tells_what_is_watched(&lab, node, |told| {
+            let fired = told["fired"].as_array().map_or(&[][..], Vec::as_slice);
+            fired.len() == 1 && fired[0]["rule"] == RULE && fired[0]["node"] == "n2"
+        });
+    }
     site.start(&lab, "n2");
     lab.wait_for("the rule to be armed again", PATIENCE, |lab| {
         (told(lab, before, "RULE_REARMED").len() == 2).then_some(())
     })
     .unwrap_or_else(|error| panic!("{error}: {:#?}", monitors(&lab, "n2")));
     assert_eq!(told(&lab, before, "EVENT_QUEUED").len(), 2, "one event for each death");
+    assert_eq!(told(&lab, before, "RULE_FIRED").len(), 2, "and a record that the rule fired");
     let restarts = site.log().iter().filter(|line| line.ends_with("restart")).count();
     assert_eq!((site.log().len(), restarts), (2 * first.len() - 1, 1), "{:#?}", site.log());
 
@@ -224,6 +270,11 @@ fn h29_to_h33_a_daemon_that_dies_is_an_event() {
         })
         .unwrap_or_else(|error| panic!("{error}: {:#?}", monitors(&lab, node)));
         kill(&lab, node, &site.daemon());
+    }
+    for node in ["n1", "n2", "n3"] {
+        mib::tells_what_is_watched(&lab, node, |told| {
+            ["monitors", "rules", "fired", "blind"].iter().all(|part| is_empty(&told[*part]))
+        });
     }
     assert_eq!(told(&lab, before, "EVENT_QUEUED").len(), 2, "without a rule there is no event");
 }

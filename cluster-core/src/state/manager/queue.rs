@@ -54,18 +54,21 @@ impl ClusterState {
                 "Wait until they were processed, or see why they are not: vedette event list.",
             ));
         }
-        let mut changed = false;
-        if matches!(trigger, Trigger::User { .. }) {
+        let user = matches!(trigger, Trigger::User { .. });
+        let mut changed = user;
+        if user {
             self.check_room_to_fire()?;
-            self.mark_fired(entry, trigger);
-            changed = true;
         }
         if let Some(standby) = standby {
             let down = matches!(trigger, Trigger::FailStandby { .. });
             let downs = &mut self.manager.standbys_down;
             changed = if down { downs.insert(standby) } else { downs.remove(&standby) };
         }
-        Ok(self.enqueue(entry, trigger.clone(), cause, None) || changed)
+        let queued = self.enqueue(entry, trigger.clone(), cause, None);
+        if user {
+            self.mark_fired(entry, trigger, queued);
+        }
+        Ok(queued || changed)
     }
 
     /// Queues an event, unless it waits already; what it makes needless leaves the queue.

@@ -10,7 +10,7 @@ use crate::command::ManagerCommand;
 use crate::event::{Firing, Manager, Trigger};
 use crate::id::NodeNumber;
 use crate::model::Severity;
-use crate::record::{Code, Subject};
+use crate::record::{Code, Record, Subject};
 use crate::rules::Rule;
 
 use super::{ClusterState, Entry, Happening, Refusal};
@@ -43,13 +43,24 @@ impl ClusterState {
         ))
     }
 
-    /// Remembers that a rule fired.
-    pub(super) fn mark_fired(&mut self, entry: &Entry<'_>, trigger: &Trigger) {
-        if let Trigger::User { rule, node, instance, value } = trigger {
-            let firing = Firing { node: *node, value: value.clone(), at: entry.proposal.at };
-            let instances = self.manager.fired.entry(rule.clone()).or_default();
-            instances.insert(instance.clone(), firing);
+    /// Remembers that a rule fired, and tells it. The event that was just `queued` for it is named;
+    /// there is none if the same one waits still from the time before.
+    pub(super) fn mark_fired(&mut self, entry: &mut Entry<'_>, trigger: &Trigger, queued: bool) {
+        let Trigger::User { rule, node, instance, value } = trigger else { return };
+        let firing = Firing { node: *node, value: value.clone(), at: entry.proposal.at };
+        let instances = self.manager.fired.entry(rule.clone()).or_default();
+        instances.insert(instance.clone(), firing);
+        let message = format!("{rule} {} has fired", self.node_name(*node));
+        let (code, severity) = (Code::RuleFired, Severity::Informational);
+        let mut happening = Happening::new(code, severity, Subject::Node(*node), message)
+            .change("", value)
+            .because(format!("its predicate{}{instance}", Record::HOLDS_FOR));
+        if queued {
+            happening = happening
+                .of_event(self.manager.last_event, None, None)
+                .of_incident(Some(entry.index));
         }
+        self.record(entry, happening);
     }
 
     /// A rule may fire again for an instance.
@@ -73,7 +84,7 @@ impl ClusterState {
                 message,
             )
             .change(firing.value, value)
-            .because(format!("its rearm predicate holds for {instance}")),
+            .because(format!("its rearm predicate{}{instance}", Record::HOLDS_FOR)),
         );
         true
     }
@@ -96,14 +107,14 @@ impl ClusterState {
             Some(why) => {
                 let why: String = why.chars().take(LONGEST).collect();
                 all.insert(what.clone(), why.clone());
-                let message = format!("{what} cannot be watched on {name}");
+                let message = format!("{what}{}{name}", Record::CANNOT_BE_WATCHED);
                 Happening::new(Code::Monitor, Severity::Warning, Subject::Node(*node), message)
                     .change("works", "failed")
                     .because(why)
             }
             None => {
                 let before = all.remove(what).unwrap_or_default();
-                let message = format!("{what} is watched on {name} again");
+                let message = format!("{what}{}{name} again", Record::IS_WATCHED);
                 Happening::new(Code::Monitor, Severity::Notice, Subject::Node(*node), message)
                     .change("failed", "works")
                     .because(format!("before: {before}"))
@@ -198,8 +209,31 @@ mod tests {
         let record = fixture.records.last().unwrap();
         assert_eq!(record.message, "UE_FULL n2 is armed again");
         assert_eq!((record.previous.as_str(), record.current.as_str()), ("95", "70"));
+        assert_eq!(record.watched(), Some(("UE_FULL", INSTANCE)));
         fire(&mut fixture);
         assert_eq!(fixture.state.manager.last_event, before + 2);
+    }
+
+    /// H31: that a rule fired is on record, with its event; and without one where the same event waits
+    /// still, though it was armed in between.
+    #[test]
+    fn h31_a_rule_that_fires_is_told() {
+        let mut fixture = Fixture::settled(3);
+        fixture.join_managers();
+        load(&mut fixture, RULE);
+        fire(&mut fixture);
+        let event = fixture.state.manager.last_event;
+        rearm(&mut fixture);
+        fire(&mut fixture);
+        let told = fixture.records.iter().filter(|record| record.code == Code::RuleFired);
+        let told: Vec<_> = told.collect();
+        assert_eq!(told.len(), 2);
+        assert_eq!(told[0].message, "UE_FULL n2 has fired");
+        assert_eq!(told[0].current, "95");
+        assert_eq!(told[0].watched(), Some(("UE_FULL", INSTANCE)));
+        assert_eq!((told[0].event, told[0].incident), (Some(event), Some(told[0].index)));
+        assert_eq!((told[1].event, told[1].incident), (None, None));
+        assert_eq!(fixture.state.manager.last_event, event);
     }
 
     /// H33: what cannot be queued has not fired, so its node proposes it again.
@@ -251,6 +285,8 @@ mod tests {
         assert_eq!(say(Some("it is not there")), 1);
         assert_eq!(say(Some("it timed out")), 1);
         assert_eq!(say(None), 2);
+        let told = fixture.records.iter().filter(|record| record.code == Code::Monitor);
+        assert!(told.clone().all(|record| record.trouble() == Some("monitor site.queue")));
         let record = fixture.records.last().unwrap();
         assert_eq!(record.message, "monitor site.queue is watched on n2 again");
         assert!(fixture.state.manager.blind.is_empty());
