@@ -174,7 +174,8 @@ impl ClusterState {
         }
         let message = format!("group {name} could not be acquired by {}", self.node_name(node));
         let happening = Happening::new(Code::ResourceFailed, Severity::Warning, subject, message);
-        let happening = self.in_event(entry, happening.because(why).alerting(true), Some(node), None);
+        let happening =
+            self.in_event(entry, happening.because(why).alerting(true), Some(node), None);
         self.record(entry, happening);
     }
 
@@ -368,7 +369,9 @@ impl ClusterState {
     ) -> Happening {
         let current = self.manager.current.as_ref().map(|running| &running.event);
         match current.filter(|event| trouble.is_none_or(|incident| incident == event.incident)) {
-            Some(event) => happening.of_event(event.id, node, took).of_incident(Some(event.incident)),
+            Some(event) => {
+                happening.of_event(event.id, node, took).of_incident(Some(event.incident))
+            }
             None => Happening { node, duration_ms: took, ..happening }.of_incident(trouble),
         }
     }

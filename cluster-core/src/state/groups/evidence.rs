@@ -128,7 +128,8 @@ impl ClusterState {
         );
         let happening =
             Happening::new(Code::TakeoverWaits, Severity::Error, Subject::Node(node), message);
-        let happening = self.in_event(entry, happening.because(why).alerting(true), Some(node), None);
+        let happening =
+            self.in_event(entry, happening.because(why).alerting(true), Some(node), None);
         self.record(entry, happening);
         true
     }

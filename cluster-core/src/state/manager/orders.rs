@@ -152,7 +152,7 @@ impl ClusterState {
                 Err(Refusal::new(
                     "nothing_to_do",
                     "no node's manager runs that could be stopped",
-                    "See what they do: vedette manager status.",
+                    "See what they do: vedette node list.",
                 ))
             } else {
                 Ok(all)
