@@ -144,7 +144,8 @@ pub fn watch_rules(state: &ClusterState) -> Vec<WatchRuleDoc> {
     rules.filter(Rule::is_user_defined).map(rule).collect()
 }
 
-fn fired(state: &ClusterState) -> Vec<FiredDoc> {
+/// Rules that have fired, on any node.
+pub(super) fn fired(state: &ClusterState) -> Vec<FiredDoc> {
     let of_rule = |rule: &String| {
         let rule = rule.clone();
         move |(instance, firing): (&String, &vedette_core::event::Firing)| FiredDoc {
