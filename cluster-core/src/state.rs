@@ -200,6 +200,8 @@ struct Entry<'a> {
     /// What the state of each group was when it was last recorded, and why it changes.
     groups: BTreeMap<String, GroupState>,
     causes: BTreeMap<String, String>,
+    /// The incident that this entry begins, if it begins one that is no node's.
+    begins: Option<u64>,
 }
 
 /// The parts of a record that its maker decides; the rest is filled in by [`ClusterState::record`].
@@ -279,6 +281,7 @@ impl ClusterState {
             records: Vec::new(),
             groups: groups.collect(),
             causes: BTreeMap::new(),
+            begins: None,
         };
         let changed = match self.execute(&mut entry) {
             Ok(changed) => changed,

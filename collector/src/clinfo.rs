@@ -23,6 +23,7 @@ mod verdict;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use utoipa::ToSchema;
+use vedette_core::model::Severity;
 use vedette_core::time::WallTime;
 use vedette_core::view::View;
 
@@ -62,6 +63,13 @@ pub struct Seen<'a> {
     pub stale: Duration,
 }
 
+/// The steps of one failover would push what it was about off the screen, so they are left out.
+fn notable(view: &View) -> Vec<EventDoc> {
+    let told = view.recent.iter().filter(|record| record.severity <= Severity::Notice);
+    let skipped = told.clone().count().saturating_sub(STATUS_EVENTS);
+    told.skip(skipped).map(|record| EventDoc::new(record)).collect()
+}
+
 /// Everything one screen shows: the verdict first, then what it rests on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct StatusDoc {
@@ -90,7 +98,9 @@ pub struct StatusDoc {
     pub manager: ManagerDoc,
     /// Every resource group.
     pub groups: Vec<GroupDoc>,
-    /// The last events, oldest first.
+    /// Rules that have fired and are not armed again.
+    pub fired: Vec<FiredDoc>,
+    /// The last events that somebody may want to know of, of severity `notice` or worse, oldest first.
     pub events: Vec<EventDoc>,
 }
 
@@ -98,8 +108,6 @@ impl StatusDoc {
     /// The status of the cluster.
     pub fn new(seen: Seen<'_>) -> Self {
         let Verdict { level, sentence, problems } = Verdict::new(seen);
-        let recent = &seen.view.recent;
-        let last = &recent[recent.len().saturating_sub(STATUS_EVENTS)..];
         Self {
             level,
             verdict: sentence,
@@ -113,7 +121,8 @@ impl StatusDoc {
             maintenance: manager::maintenance(&seen.view.state),
             manager: ManagerDoc::new(seen),
             groups: GroupDoc::all(seen.view),
-            events: last.iter().map(|record| EventDoc::new(record)).collect(),
+            fired: monitor::fired(&seen.view.state),
+            events: notable(seen.view),
         }
     }
 }

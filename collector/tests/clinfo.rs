@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use vedette_collector::clinfo::{
-    AvailabilityDoc, Level, LinkDoc, NetworkDoc, NoRoute, NodeDoc, PortDoc, RouteDoc, Seen,
-    StatusDoc, Verdict,
+    AvailabilityDoc, GroupDoc, Level, LinkDoc, NetworkDoc, NoRoute, NodeDoc, PortDoc, RouteDoc,
+    Seen, StatusDoc, Verdict,
 };
-use vedette_core::command::{Change, Command};
+use vedette_core::command::{Change, Command, GroupCommand, ManagerCommand};
+use vedette_core::event::StopMode;
 use vedette_core::fixture::{DOWN_AT, Fixture, one_down};
 use vedette_core::id::{NetworkNumber, NodeNumber};
-use vedette_core::model::{AgentStatus, HostStatus, InterfaceStatus, NetworkStatus};
+use vedette_core::model::{AgentStatus, HostStatus, InterfaceStatus, NetworkStatus, Severity};
 use vedette_core::state::ClusterState;
 use vedette_core::view::View;
 
@@ -153,6 +154,92 @@ fn v10_a_starting_cluster_says_for_whom_it_waits() {
 }
 
 /// H5: the content of `lssrc -ls topsvcs`. V2: low priority beats at half the rate.
+/// A command of an event failed, and then the node of a group: nobody takes the group before an
+/// operator has continued the event, and everybody is told so.
+fn held_up() -> Fixture {
+    let mut fixture = Fixture::with_groups();
+    let (n1, n2) = (NodeNumber(1), NodeNumber(2));
+    fixture.group(GroupCommand::Move { group: "db".into(), to: Some(NodeNumber(3)) });
+    fixture.work();
+    fixture.work();
+    let event = fixture.state.manager.current.as_ref().expect("an event").event.id;
+    fixture.manage(ManagerCommand::Expire { event, phase: 0, attempt: 0, node: n2 });
+    fixture.node_down(n1, "silent on neta and netb for 1.0 s");
+    fixture.lease_over(n1);
+    fixture
+}
+
+#[test]
+fn a_failed_event_holds_up_everything() {
+    let mut fixture = Fixture::with_groups();
+    fixture.group(GroupCommand::Move { group: "db".into(), to: Some(NodeNumber(3)) });
+    fixture.work();
+    fixture.work();
+    let event = fixture.state.manager.current.as_ref().expect("an event").event.id;
+    let node = NodeNumber(2);
+    fixture.manage(ManagerCommand::Expire { event, phase: 0, attempt: 0, node });
+    let (level, sentence) = verdict(&fixture.view(NodeNumber(1)));
+    assert_eq!(level, Level::Degraded);
+    assert!(sentence.contains("event group_move db failed on n2"), "{sentence}");
+    assert!(sentence.contains("waits for an operator: vedette recover show;"), "{sentence}");
+    assert!(sentence.ends_with("nothing fails over until the failed event is continued."));
+
+    let view = held_up().view(NodeNumber(2));
+    let (level, sentence) = verdict(&view);
+    assert_eq!(level, Level::Failed);
+    assert!(sentence.starts_with("prod does not serve web: event group_move db failed"));
+    let web = GroupDoc::find(&view, "web").expect("web");
+    let event = "event 4 group_move db, which failed and needs an operator";
+    assert_eq!((web.state.name(), web.waits_for.as_deref()), ("OFFLINE", Some(event)));
+    let problems = Verdict::new(Seen { view: &view, now: DOWN_AT, stale: Duration::ZERO }).problems;
+    let told = problems.iter().find(|problem| problem.contains("group web")).expect("told");
+    assert!(told.ends_with(&format!("it waits for {event}")), "{told}");
+}
+
+/// H21: its node looks healthy, and would take nothing over.
+#[test]
+fn a_stopped_manager_is_told() {
+    let mut fixture = Fixture::with_groups();
+    let nodes = vec![NodeNumber(3)];
+    fixture.manage(ManagerCommand::Stop { nodes, how: StopMode::Takeover });
+    fixture.run_events();
+    let (level, sentence) = verdict(&fixture.view(NodeNumber(1)));
+    assert_eq!(level, Level::Degraded);
+    assert!(sentence.contains("the manager of n3 is stopped (takeover)"), "{sentence}");
+    assert!(sentence.contains("vedette start --node n3"), "{sentence}");
+    assert!(sentence.ends_with("nobody could take over group db."), "only n2 is left: {sentence}");
+    fixture.manage(ManagerCommand::Stop { nodes: Vec::new(), how: StopMode::Takeover });
+    fixture.run_events();
+    let web = GroupDoc::find(&fixture.view(NodeNumber(1)), "web").expect("web");
+    let whom = "one of n1, n2, n3, whose managers take no part";
+    assert_eq!(web.waits_for.as_deref(), Some(whom));
+}
+
+/// In maintenance nothing is moved, so another failure would do harm.
+#[test]
+fn maintenance_promises_nothing() {
+    let mut fixture = Fixture::with_groups();
+    let scope = vedette_core::command::Scope::Cluster;
+    fixture.manage(ManagerCommand::Maintenance { scope, on: true });
+    let (_, sentence) = verdict(&fixture.view(NodeNumber(1)));
+    assert!(sentence.ends_with("nothing fails over until the maintenance ends."), "{sentence}");
+}
+
+/// What the cluster is about stays on the screen, however many steps its events have.
+#[test]
+fn a_status_shows_what_matters_of_the_events() {
+    let mut fixture = Fixture::with_groups();
+    fixture.node_down(NodeNumber(1), "silent");
+    fixture.lease_over(NodeNumber(1));
+    fixture.run_events();
+    let view = fixture.view(NodeNumber(2));
+    let status = StatusDoc::new(Seen { view: &view, now: DOWN_AT, stale: Duration::ZERO });
+    let told: Vec<&str> = status.events.iter().map(|event| event.message.as_str()).collect();
+    assert!(told.contains(&"node n1 is DOWN") && told.contains(&"group web is ONLINE on n2"));
+    let least = status.events.iter().all(|event| event.severity <= Severity::Notice);
+    assert!(least && told.len() <= vedette_collector::clinfo::STATUS_EVENTS, "{told:?}");
+}
+
 #[test]
 fn h5_a_network_shows_its_group() {
     let view = one_down();

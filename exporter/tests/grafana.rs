@@ -75,12 +75,14 @@ impl Drop for Prometheus {
 }
 
 impl Prometheus {
-    fn start(target: std::net::SocketAddr) -> Self {
+    fn start(targets: &[std::net::SocketAddr]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let config = directory.path().join("prometheus.yml");
+        let targets: Vec<String> = targets.iter().map(|it| format!("\"{it}\"")).collect();
+        let targets = targets.join(", ");
         let text = format!(
             "global:\n  scrape_interval: 1s\nscrape_configs:\n  - job_name: vedette\n    \
-             static_configs:\n      - targets: [\"{target}\"]\n"
+             static_configs:\n      - targets: [{targets}]\n"
         );
         std::fs::write(&config, text).expect("it can be written");
         let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -124,11 +126,15 @@ fn filled(query: &str) -> String {
 
 #[tokio::test]
 async fn every_panel_finds_something() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("an address");
-    let stage = Stage::busy();
-    tokio::spawn(serve_tcp(listener, stage.router(), Limits::default(), std::future::pending()));
-    let prometheus = Prometheus::start(address);
+    // One that is busy, and one on which something is watched.
+    let mut addresses = Vec::new();
+    for stage in [Stage::busy(), Stage::watched()] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        addresses.push(listener.local_addr().expect("an address"));
+        let router = stage.router();
+        tokio::spawn(serve_tcp(listener, router, Limits::default(), std::future::pending()));
+    }
+    let prometheus = Prometheus::start(&addresses);
     let deadline = Instant::now() + Duration::from_secs(90);
     for (title, query) in queries() {
         loop {

@@ -71,6 +71,9 @@ async fn a_browser_shows_event_groups_and_maintenance() {
         "blocked: db_main could not be stopped on n2: exit status 1",
         "group_move db",
         "▲ rp_running",
+        "<li>",
+        "href=\"/api/v1/incidents/",
+        "(incident ",
     ] {
         assert!(page.contains(part), "{part:?} is not in {page}");
     }

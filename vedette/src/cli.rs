@@ -55,6 +55,8 @@ use fail::{Failure, Result, UNKNOWN};
         Examples:\n  \
         vedette status                 what is wrong, at 3 a.m.\n  \
         vedette status --watch         the same, live\n  \
+        vedette group list             what runs where\n  \
+        vedette incident show          the last failure, step by step\n  \
         vedette node add n2            admit a second node\n  \
         vedette event list -o json     for a program to read\n  \
         vedette demo                   a whole cluster on this machine, to try things"
@@ -313,6 +315,68 @@ mod tests {
         let mut without = Vec::new();
         examine(&mut Cli::command(), "", &mut without);
         assert!(without.is_empty(), "no example in the help of {without:?}");
+    }
+
+    /// Every command that an advice, a help text, a runbook or the README names can be given: whoever
+    /// reads it at 3 a.m. types it as it stands.
+    #[test]
+    fn every_command_that_is_named_exists() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let mut files = vec![root.join("README.md"), root.join("contrib/cluster.toml")];
+        for folder in [
+            "cluster-core/src",
+            "node/src",
+            "node/events",
+            "collector/src",
+            "exporter/src",
+            "vedette/src",
+            "grafana/runbooks",
+        ] {
+            collect(&root.join(folder), &mut files);
+        }
+        let cli = Cli::command();
+        let mut wrong = Vec::new();
+        let mut named = 0;
+        for file in files {
+            let Ok(text) = std::fs::read_to_string(&file) else { continue };
+            for (place, _) in text.match_indices("vedette ") {
+                named += 1;
+                let advised =
+                    [": ", "; ", "`", "    "].iter().any(|it| text[..place].ends_with(it));
+                if let Some(command) = unknown(&cli, &text[place + 8..], advised) {
+                    wrong.push(format!("{}: vedette {command}", file.display()));
+                }
+            }
+        }
+        assert!(named > 300 && wrong.is_empty(), "of {named}, there is no {wrong:#?}");
+        assert_eq!(unknown(&cli, "manager status.", true).as_deref(), Some("manager"));
+        assert_eq!(unknown(&cli, "group lst", false).as_deref(), Some("group lst"));
+        assert_eq!(unknown(&cli, "watches a cluster", false), None, "a sentence about it");
+    }
+
+    fn collect(folder: &std::path::Path, files: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).unwrap().flatten() {
+            match entry.path() {
+                path if path.is_dir() => collect(&path, files),
+                path => files.push(path),
+            }
+        }
+    }
+
+    /// What does not exist of the command that `text` begins with. If that is no advice, its first word
+    /// may be one of a sentence.
+    fn unknown(cli: &clap::Command, text: &str, advised: bool) -> Option<String> {
+        let mut words = text.split(' ').map(|word| {
+            let end = word.find(|letter: char| !(letter.is_ascii_lowercase() || letter == '-'));
+            word.split_at(end.unwrap_or(word.len()))
+        });
+        let (noun, rest) = words.next().filter(|(it, _)| !it.is_empty() && !it.starts_with('-'))?;
+        let Some(command) = cli.find_subcommand(noun) else {
+            return advised.then(|| noun.to_owned());
+        };
+        let verb = words.next().filter(|_| rest.is_empty() && command.has_subcommands());
+        let (verb, _) = verb.filter(|(verb, _)| !verb.is_empty() && !verb.starts_with('-'))?;
+        command.find_subcommand(verb).is_none().then(|| format!("{noun} {verb}"))
     }
 
     fn examine(command: &mut clap::Command, path: &str, without: &mut Vec<String>) {

@@ -174,7 +174,8 @@ impl ClusterState {
         }
         let message = format!("group {name} could not be acquired by {}", self.node_name(node));
         let happening = Happening::new(Code::ResourceFailed, Severity::Warning, subject, message);
-        let happening = self.in_event(happening.because(why).alerting(true), Some(node), None);
+        let happening =
+            self.in_event(entry, happening.because(why).alerting(true), Some(node), None);
         self.record(entry, happening);
     }
 
@@ -316,7 +317,13 @@ impl ClusterState {
         // Clients lost it, though nobody knows of a failure yet: that is one, and what follows is of it.
         let lost = unplanned && from == GroupState::Online;
         let node = if lost { last } else { node.filter(|_| count == 1) };
-        let mut happening = self.in_event(happening, node, Some(took));
+        // What a node in trouble lost is of that trouble, whatever event is in progress.
+        let taken = from == GroupState::Unknown && to == GroupState::Offline;
+        let trouble = if taken { self.incident_of_group(name) } else { None };
+        let mut happening = match trouble {
+            Some(_) => self.in_event_or(trouble, happening, node, Some(took)),
+            None => self.in_event(entry, happening, node, Some(took)),
+        };
         let known = happening.incident.or_else(|| self.incident_of_group(name));
         happening.incident = known.or(lost.then_some(entry.index));
         self.record(entry, happening);
@@ -339,21 +346,34 @@ impl ClusterState {
                 .is_some_and(|group| !group.wanted_offline && group.held_for.is_none())
     }
 
-    /// Makes a happening a step of the event in progress, if there is one; what happens to a node in
-    /// trouble belongs to the incident of that node.
+    /// Makes a happening a step of the event in progress, if there is one. What happens to a node in
+    /// trouble, or begins an incident, belongs to that incident; the event in progress may be of another
+    /// one, and is none of its steps then.
     fn in_event(
         &self,
+        entry: &Entry<'_>,
         happening: Happening,
         node: Option<NodeNumber>,
         took: Option<u64>,
     ) -> Happening {
         let of_node = node.and_then(|node| self.nodes.get(&node)?.incident);
-        let Some(running) = &self.manager.current else {
-            let happening = Happening { node, duration_ms: took, ..happening };
-            return happening.of_incident(of_node);
-        };
-        let incident = of_node.unwrap_or(running.event.incident);
-        happening.of_event(running.event.id, node, took).of_incident(Some(incident))
+        self.in_event_or(of_node.or(entry.begins), happening, node, took)
+    }
+
+    fn in_event_or(
+        &self,
+        trouble: Option<u64>,
+        happening: Happening,
+        node: Option<NodeNumber>,
+        took: Option<u64>,
+    ) -> Happening {
+        let current = self.manager.current.as_ref().map(|running| &running.event);
+        match current.filter(|event| trouble.is_none_or(|incident| incident == event.incident)) {
+            Some(event) => {
+                happening.of_event(event.id, node, took).of_incident(Some(event.incident))
+            }
+            None => Happening { node, duration_ms: took, ..happening }.of_incident(trouble),
+        }
     }
 
     /// Groups that are configured no more and of which nothing is left.

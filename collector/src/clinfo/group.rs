@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use vedette_core::event::ManagerState;
+use vedette_core::event::{ManagerState, Stage};
 use vedette_core::group::{
     FailCount, Group, GroupDef, GroupState, Instance, Policy, ResourceDef, ResourceKind,
     ResourceState,
@@ -50,6 +50,9 @@ pub struct GroupDoc {
     pub preferred: Option<String>,
     /// A node that was stopped took it along; it waits for that node.
     pub held_for: Option<String>,
+    /// What it waits for while it is not where it should be, where that needs an operator or a node.
+    #[schema(example = "event 7 node_down n3, which failed and needs an operator")]
+    pub waits_for: Option<String>,
     /// Where it ran last.
     pub last: Option<String>,
     /// Why nothing is done about it until an operator says so.
@@ -200,6 +203,7 @@ impl GroupDoc {
             wanted_offline: group.wanted_offline,
             preferred: group.preferred.map(node_name),
             held_for: group.held_for.map(node_name),
+            waits_for: waits_for(state, name, group),
             last: group.last.map(node_name),
             blocked: group.blocked.as_ref().map(|blocked| BlockedDoc {
                 node: blocked.node.map(node_name),
@@ -223,6 +227,30 @@ impl GroupDoc {
     pub fn find(view: &View, name_or_number: &str) -> Option<Self> {
         find(&view.state, name_or_number).map(|(name, group)| Self::new(view, name, group))
     }
+}
+
+/// What a group that is not ONLINE waits for, if not for what is being done: nothing is done about it
+/// before that has happened.
+pub(super) fn waits_for(state: &ClusterState, name: &str, group: &Group) -> Option<String> {
+    let wanted = !group.wanted_offline && group.held_for.is_none() && group.blocked.is_none();
+    if !wanted || matches!(group.state(), GroupState::Online | GroupState::Unmanaged) {
+        return None;
+    }
+    if let Some(running) = state.manager.current.as_ref().filter(|it| it.stage == Stage::Error) {
+        let what = state.trigger_label(&running.event.trigger);
+        let id = running.event.id;
+        return Some(format!("event {id} {what}, which failed and needs an operator"));
+    }
+    let nodes = &state.definition.group(name)?.nodes;
+    let joined = |node: &NodeNumber| state.manager.members.get(node).is_some_and(|m| m.joined);
+    if !group.instances.is_empty() || nodes.iter().any(joined) {
+        return None;
+    }
+    let names: Vec<String> = nodes.iter().map(|node| state.node_name(*node)).collect();
+    Some(match names.as_slice() {
+        [only] => format!("{only}, whose manager takes no part"),
+        several => format!("one of {}, whose managers take no part", several.join(", ")),
+    })
 }
 
 /// Groups in the order of the configuration; those that are on their way out come last.

@@ -158,6 +158,9 @@ pub struct OutageDoc {
     pub ended: Option<String>,
     /// How long it was; `null` while it lasts.
     pub outage_ms: Option<u64>,
+    /// Nothing had failed and nobody was to take it: it was taken off on purpose, and when it is brought
+    /// online again is another incident.
+    pub on_purpose: bool,
 }
 
 /// What a step is for.
@@ -331,17 +334,41 @@ impl Story<'_> {
                         began: began.to_string(),
                         ended: None,
                         outage_ms: None,
+                        on_purpose: false,
                     });
                 }
                 _ => {}
             }
         }
+        for outage in outages.iter_mut().filter(|outage| outage.ended.is_none()) {
+            outage.on_purpose = !self.is_due(&outage.group) && self.all_as_ordered();
+        }
         outages
+    }
+
+    /// Whether it tells of no failure.
+    fn all_as_ordered(&self) -> bool {
+        let failure = |record: &&Record| {
+            matches!(record.code, Code::ResourceFailed | Code::EventFailed) || record.alert
+        };
+        self.lost().is_empty() && !self.records.iter().any(failure)
     }
 
     /// When clients lost a group that a record says is not ONLINE any more: what went with the failure
     /// itself was gone before that was noticed.
     fn left_clients(&self, record: &Record) -> WallTime {
+        // A group whose resource failed is ONLINE until it is released, and serves nobody.
+        let failed = |known: &&&Record| match (known.code, known.subject) {
+            (Code::ResourceFailed, Subject::Resource(group, _)) => {
+                record.subject == Subject::Group(group)
+            }
+            _ => false,
+        };
+        if let Some(failure) = self.records.iter().find(failed)
+            && failure.at < record.at
+        {
+            return failure.at;
+        }
         let with_it = record.at == self.began;
         let earlier = i64::try_from(self.unnoticed_ms * 1_000).unwrap_or(0);
         WallTime(record.at.0 - if with_it { earlier } else { 0 })
@@ -434,7 +461,7 @@ impl Story<'_> {
             node_number: record.node.map(|node| node.0),
             what: record.message.clone(),
             cause: record.cause.clone(),
-            failed: record.severity == Severity::Error && place > 0,
+            failed: place > 0 && is_failure(record),
             starts_ms: starts,
             duration_ms: duration,
         }
@@ -500,6 +527,12 @@ fn kind(record: &Record, first: bool) -> StepKind {
         | Code::FailuresCleared => StepKind::Operator,
         _ => StepKind::Note,
     }
+}
+
+/// Whether a record tells of something that went wrong.
+fn is_failure(record: &Record) -> bool {
+    let at_a_command = matches!(record.code, Code::EventCommand | Code::ResourceFailed);
+    record.severity == Severity::Error || (record.severity == Severity::Warning && at_a_command)
 }
 
 /// What a record says, with its reason.
@@ -667,6 +700,48 @@ mod tests {
         records.push(group(100, 3, "UNKNOWN", "OFFLINE"));
         records.push(event(200, Code::EventEnded, "ended"));
         assert_eq!(doc(&records).state, IncidentState::Recovered);
+    }
+
+    /// An operator takes a group off: that lasts, and is nothing to wait for.
+    #[test]
+    fn what_is_off_on_purpose_is_told_so() {
+        let mut records = vec![
+            event(0, Code::EventQueued, "group_move web is queued"),
+            group(10, 3, "ONLINE", "RELEASING"),
+            group(20, 3, "RELEASING", "OFFLINE"),
+            event(30, Code::EventEnded, "ended"),
+        ];
+        let ordered = doc(&records);
+        assert_eq!(ordered.state, IncidentState::Closed);
+        assert_eq!((ordered.outages[0].outage_ms, ordered.outages[0].on_purpose), (None, true));
+        records[0] = Record { alert: true, ..records[0].clone() };
+        assert!(!doc(&records).outages[0].on_purpose, "what needs an alert is no order");
+    }
+
+    /// A group whose resource failed serves nobody from then on, though it is released later; and a
+    /// command that failed is told as a failure.
+    #[test]
+    fn a_failed_resource_begins_the_outage() {
+        let resource = Subject::Resource(1, 2);
+        let failure = record(0, Code::ResourceFailed, resource, "httpd failed on n3");
+        let command = record(90, Code::EventCommand, Subject::Event, "notify ran");
+        let records = [
+            failure,
+            event(0, Code::EventQueued, "group_move web is queued"),
+            group(80, 3, "ONLINE", "RELEASING"),
+            Record { severity: Severity::Warning, ..of_event(command, Some(3), Some(5)) },
+            group(100, 1, "RELEASING", "ACQUIRING"),
+            group(300, 1, "ACQUIRING", "ONLINE"),
+            event(310, Code::EventEnded, "ended"),
+        ];
+        let doc = doc(&records);
+        assert_eq!(
+            (doc.title.as_str(), doc.outages[0].outage_ms),
+            ("httpd failed on n3", Some(300))
+        );
+        let failed: Vec<u64> =
+            doc.steps.iter().filter(|it| it.failed).map(|it| it.starts_ms).collect();
+        assert_eq!(failed, [85]);
     }
 
     /// The record of a group tells how long the state before lasted: a step only if it was one of

@@ -143,7 +143,8 @@ pub fn watch_rules(state: &ClusterState) -> Vec<WatchRuleDoc> {
     state.rules.watching().into_iter().map(rule).collect()
 }
 
-fn fired(state: &ClusterState) -> Vec<FiredDoc> {
+/// Rules that have fired, on any node.
+pub(super) fn fired(state: &ClusterState) -> Vec<FiredDoc> {
     let of_rule = |rule: &String| {
         let rule = rule.clone();
         move |(instance, firing): (&String, &vedette_core::event::Firing)| FiredDoc {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use vedette_core::event::Stage;
 use vedette_core::group::GroupState;
 use vedette_core::model::{
     AgentStatus, HostStatus, InterfaceStatus, NetworkStatus, Node, Role, Substate,
@@ -159,7 +160,9 @@ fn all_is_well(state: &ClusterState) -> String {
 /// What is said when a group needs an operator: the cluster as such works, and yet somebody's
 /// service does not.
 fn does_not_serve(state: &ClusterState, problems: &[String]) -> Option<String> {
-    let mut broken = state.groups.iter().filter(|(_, group)| group.state() == GroupState::Error);
+    let mut broken = state.groups.iter().filter(|(name, group)| {
+        group.state() == GroupState::Error || groups::is_held_up(state, name, group)
+    });
     let (name, _) = broken.next()?;
     let others = match broken.count() {
         0 => String::new(),
@@ -190,10 +193,16 @@ fn degraded(state: &ClusterState, worst: &str, problems: usize) -> String {
         RedundancyDoc::new(state);
     let left = if voters_up < quorum {
         " and the quorum is in danger"
+    } else if failed_event(state) {
+        " and nothing fails over until the failed event is continued"
+    } else if state.manager.maintenance {
+        " and nothing fails over until the maintenance ends"
     } else if quorum_remaining == 0 {
         " and one more failure would lose quorum"
     } else if network_remaining == 0 && all > 1 {
         " and one more network failure would cut a node off"
+    } else if let Some(name) = groups::alone(state) {
+        &format!(" and nobody could take over group {name}")
     } else {
         " and one more failure would do no harm"
     };
@@ -201,6 +210,11 @@ fn degraded(state: &ClusterState, worst: &str, problems: usize) -> String {
         "{} is degraded: {worst}{more}; {up} of {all} nodes are up{networks}{left}.",
         state.name
     )
+}
+
+/// Whether an event failed and waits for an operator: every other event waits behind it.
+fn failed_event(state: &ClusterState) -> bool {
+    state.manager.current.as_ref().is_some_and(|running| running.stage == Stage::Error)
 }
 
 /// Everything that is not as it should be, the worst first.
@@ -217,7 +231,10 @@ fn problems(seen: Seen<'_>) -> Vec<String> {
             format!("network {} is DOWN {}", network.name, since(network.since, seen.now)),
         ));
     }
-    if matches!(state.substate, Substate::Error | Substate::NotSynced | Substate::Reconfig) {
+    // A failed event is told itself, with what to do about it.
+    let told = failed_event(state) && state.substate == Substate::Error;
+    let unsettled = [Substate::Error, Substate::NotSynced, Substate::Reconfig];
+    if unsettled.contains(&state.substate) && !told {
         found.push((
             0,
             format!("its substate is {} {}", state.substate, since(state.substate_since, seen.now)),

@@ -174,11 +174,15 @@ pub(crate) fn show_screen(
         ),
         None => "The built-in script (version 0) is in force.\n".to_owned(),
     };
-    text.push_str(&format!(
-        "{} alerts are waiting for it, {} were delivered.\n",
-        alerts.pending.len(),
-        alerts.finished
-    ));
+    let waiting = match alerts.pending.len() {
+        1 => "1 alert is waiting for it".to_owned(),
+        many => format!("{many} alerts are waiting for it"),
+    };
+    let delivered = match alerts.finished {
+        1 => "1 was delivered".to_owned(),
+        many => format!("{many} were delivered"),
+    };
+    text.push_str(&format!("{waiting}, {delivered}.\n"));
     if !alerts.pending.is_empty() {
         let events: Vec<EventDoc> =
             alerts.pending.iter().map(|alert| alert.event.clone()).collect();

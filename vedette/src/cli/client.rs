@@ -39,6 +39,7 @@ struct Problem {
     title: String,
     detail: String,
     advice: String,
+    code: String,
 }
 
 impl Client {
@@ -201,6 +202,11 @@ fn problem(path: &str, status: StatusCode, body: &[u8]) -> Failure {
     if problem.advice.is_empty() && !problem.title.is_empty() {
         problem.advice = std::mem::replace(&mut problem.detail, std::mem::take(&mut problem.title));
     }
+    // The advice of the API is for who asks the API.
+    if let Some(advice) = in_commands(&problem.code) {
+        problem.advice = advice.into();
+        problem.detail = in_lower_case(&problem.detail);
+    }
     let what = match (problem.detail.as_str(), problem.title.as_str()) {
         ("", "") => format!("the daemon answered {path} with {status}"),
         ("", title) => title.to_owned(),
@@ -218,6 +224,23 @@ fn problem(path: &str, status: StatusCode, body: &[u8]) -> Failure {
         (true, _) => "The daemon's log says more.".into(),
     };
     Failure { exit, what: what.trim_end_matches('.').to_owned(), advice }
+}
+
+/// The advice of a problem of the API, for the command line.
+fn in_commands(code: &str) -> Option<&'static str> {
+    match code {
+        "unknown_node" => Some("List the nodes: vedette node list."),
+        "unknown_network" => Some("List the networks: vedette network list."),
+        "unknown_group" => Some("List the groups: vedette group list."),
+        "unknown_incident" => Some("List the incidents: vedette incident list."),
+        _ => None,
+    }
+}
+
+/// `sentence` as it goes on after a colon.
+fn in_lower_case(sentence: &str) -> String {
+    let mut letters = sentence.chars();
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }
 
 /// Runs one request to its end.
@@ -253,6 +276,18 @@ mod tests {
         let body = br#"{"title":"there is no quorum","detail":"Wait for it.","code":"no_quorum"}"#;
         let failure = problem("/x", StatusCode::SERVICE_UNAVAILABLE, body);
         assert_eq!(failure.to_string(), "vedette: there is no quorum.\nWait for it.");
+    }
+
+    /// Whoever asked with a command is told a command.
+    #[test]
+    fn advice_names_a_command() {
+        let body = br#"{"title":"Not Found","detail":"There is no resource group \"x\".",
+            "advice":"GET /api/v1/groups lists the groups.","code":"unknown_group"}"#;
+        let failure = problem("/api/v1/groups/x", StatusCode::NOT_FOUND, body);
+        assert_eq!(
+            failure.to_string(),
+            "vedette: there is no resource group \"x\".\nList the groups: vedette group list."
+        );
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::client::Client;
 use super::context::Context;
 use super::fail::{Failure, Result};
 use super::status;
-use super::text::{Cell, Style, Table, Tone, age, block, clean, clock, now, wrap};
+use super::text::{Cell, Style, Table, Tone, age, block, clean, clock, millis, now, wrap};
 
 /// `vedette event`
 #[derive(Debug, Subcommand)]
@@ -186,7 +186,7 @@ pub(crate) fn screen(manager: &ManagerDoc, now: &str, style: Style) -> String {
         None => "No event is in progress.\n".into(),
     };
     if !manager.queue.is_empty() {
-        let mut table = Table::new(&["WAITING", "EVENT", "SINCE", "BECAUSE"]);
+        let mut table = Table::new(&["WAITING", "EVENT", "SINCE", "BECAUSE"]).wrapping();
         for event in &manager.queue {
             let since = clock(&event.at, now);
             table.row(vec![
@@ -206,7 +206,7 @@ pub(crate) fn screen(manager: &ManagerDoc, now: &str, style: Style) -> String {
                 (&event.what).into(),
                 (&event.how).into(),
                 clock(&event.ended, now).into(),
-                format!("{} ms", event.duration_ms).into(),
+                millis(event.duration_ms).into(),
                 event.incident.into(),
             ]);
         }
@@ -230,7 +230,7 @@ pub(crate) fn running(event: &RunningDoc, now: &str, style: Style) -> String {
     if event.too_long {
         text.push_str(&format!("! {}\n", style.paint(Tone::Bad, "it runs too long")));
     }
-    let mut table = Table::new(&["NODE", "STANDS", "COMMAND", "RESULT"]);
+    let mut table = Table::new(&["NODE", "STANDS", "COMMAND", "RESULT"]).wrapping();
     for node in &event.participants {
         let (name, stands) = (Cell::from(&node.node), Cell::status(node.stands.name()));
         if node.commands.is_empty() {

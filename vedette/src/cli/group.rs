@@ -13,6 +13,7 @@ use vedette_core::state::ClusterState;
 use super::ask::Confirm;
 use super::context::Context;
 use super::fail::{Failure, REFUSED, Result};
+use super::manage;
 use super::node::{find, segment};
 use super::text::{Cell, Style, Table, age, clean, clock, now, wrap};
 
@@ -208,6 +209,9 @@ pub(crate) fn notes(group: &GroupDoc) -> Vec<String> {
         let place = blocked.node.as_ref().map(|node| format!(" on {node}")).unwrap_or_default();
         notes.push(format!("blocked{place}: {}; vedette group clear {}", blocked.why, group.name));
     }
+    if let Some(what) = &group.waits_for {
+        notes.push(format!("waits for {what}"));
+    }
     if let Some(node) = &group.held_for {
         notes.push(format!("waits for {node}, which was stopped without takeover"));
     }
@@ -240,6 +244,7 @@ pub(crate) fn screen(group: &GroupDoc, now: &str, style: Style) -> String {
     let fallback = if cascading && group.fallback { ", goes back home" } else { "" };
     fact("policy", format!("{policy}{fallback}").into());
     fact("nodes", none_or(&group.nodes.join(" ")).into());
+    fact("could take it", none_or(&group.standbys.join(" ")).into());
     fact("preferred", group.preferred.as_deref().unwrap_or("-").into());
     fact("failovers", group.failovers.into());
     let mut text = facts.render(style, 0);
@@ -286,7 +291,7 @@ fn on_node(instance: &InstanceDoc, now: &str) -> Table {
 }
 
 fn fails(group: &GroupDoc, now: &str) -> Table {
-    let mut table = Table::new(&["FAILED", "ON", "TIMES", "LAST", "WHY"]);
+    let mut table = Table::new(&["FAILED", "ON", "TIMES", "LAST", "WHY"]).wrapping();
     for fail in &group.fails {
         table.row(vec![
             (&fail.resource).into(),
@@ -309,7 +314,7 @@ fn plan(context: &Context, arguments: &PlanArgs) -> Result<u8> {
         .iter()
         .map(|it| {
             let (release, acquire) = (it.release.iter().map(name), it.acquire.iter().map(name));
-            json!({ "group": it.group, "release": release.collect::<Vec<_>>(),
+            json!({ "group": it.group, "from": holders(&state, &it.group), "release": release.collect::<Vec<_>>(),
                     "acquire": acquire.collect::<Vec<_>>(), "reason": it.reason })
         })
         .collect();
@@ -345,19 +350,32 @@ pub(crate) fn plan_screen(state: &ClusterState, plan: &Plan, style: Style) -> St
     if plan.moves.is_empty() && plan.stays.is_empty() {
         return "Every group would stay where it is.\n".into();
     }
-    let names = |nodes: &[NodeNumber]| {
-        let names: Vec<String> = nodes.iter().map(|node| state.node_name(*node)).collect();
-        if names.is_empty() { "-".to_owned() } else { names.join(" ") }
-    };
-    let mut table = Table::new(&["GROUP", "FROM", "TO", "BECAUSE"]);
+    let or_dash = |names: Vec<String>| none_or(&names.join(" ")).to_owned();
+    let names =
+        |nodes: &[NodeNumber]| or_dash(nodes.iter().map(|node| state.node_name(*node)).collect());
+    let from = |group: &str| or_dash(holders(state, group));
+    let mut table = Table::new(&["GROUP", "FROM", "TO", "BECAUSE"]).wrapping();
     for it in &plan.moves {
-        let (from, to) = (names(&it.release), names(&it.acquire));
+        let (from, to) = (from(&it.group), names(&it.acquire));
         table.row(vec![(&it.group).into(), from.into(), to.into(), (&it.reason).into()]);
     }
     for it in &plan.stays {
-        table.row(vec![(&it.group).into(), "stays".into(), "".into(), (&it.reason).into()]);
+        let from = from(&it.group);
+        table.row(vec![(&it.group).into(), from.into(), "stays".into(), (&it.reason).into()]);
+    }
+    let said = |name: &str| {
+        plan.moves.iter().any(|it| it.group == name) || plan.stays.iter().any(|it| it.group == name)
+    };
+    for name in state.groups.keys().filter(|name| !said(name)) {
+        table.row(vec![name.into(), from(name).into(), "stays".into(), "nothing changes".into()]);
     }
     table.render(style, 0)
+}
+
+/// The nodes that have something of a group now.
+fn holders(state: &ClusterState, group: &str) -> Vec<String> {
+    let group = state.groups.get(group).into_iter();
+    group.flat_map(|group| group.instances.keys()).map(|node| state.node_name(*node)).collect()
 }
 
 fn move_to(context: &Context, arguments: &MoveArgs) -> Result<u8> {
@@ -396,6 +414,9 @@ fn order(
     command: impl FnOnce(String) -> GroupCommand,
     group: &str,
 ) -> Result<u8> {
-    let index = context.propose(&Command::Group(command(group.to_owned())))?;
-    context.done(said, index)
+    let command = command(group.to_owned());
+    let at_once = matches!(command, GroupCommand::Clear { .. });
+    let index = context.propose(&Command::Group(command))?;
+    let held_up = if at_once { String::new() } else { manage::held_up(context)? };
+    context.done(&format!("{said}{held_up}"), index)
 }

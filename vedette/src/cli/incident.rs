@@ -5,12 +5,13 @@
 
 use clap::{Args, Subcommand};
 use serde::Deserialize;
-use vedette_collector::clinfo::{IncidentDoc, IncidentStepDoc, IncidentSummaryDoc};
+use vedette_collector::clinfo::{IncidentDoc, IncidentStepDoc, IncidentSummaryDoc, OutageDoc};
+use vedette_core::record::Code;
 
 use super::context::Context;
 use super::fail::Result;
 use super::node::segment;
-use super::text::{Cell, Style, Table, clean, clock, now, wrap};
+use super::text::{Cell, Style, Table, Tone, clock, millis, now, wrap};
 
 /// `vedette incident`
 #[derive(Debug, Subcommand)]
@@ -33,7 +34,13 @@ pub(crate) struct ListArgs {
 
 /// `vedette incident show`
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  vedette incident show\n  vedette incident show 412 -o json")]
+#[command(
+    after_help = "The states of the managers between the steps are left out; the history has them \
+    all.\n\nExamples:\n  \
+    vedette incident show\n  \
+    vedette incident show 412 -o json\n  \
+    vedette event list --incident 412 -n 1000"
+)]
 pub(crate) struct ShowArgs {
     /// Its number [default: the last one]
     id: Option<u64>,
@@ -45,8 +52,11 @@ struct Page {
     incidents: Vec<IncidentSummaryDoc>,
 }
 
-/// Columns of the bars.
-const BAR: usize = 30;
+/// Columns of the bars, at least and at most.
+const BARS: (usize, usize) = (12, 30);
+
+/// Columns of a waterfall beside its bars and what was done.
+const BESIDE: usize = 26;
 
 /// Carries out a command on incidents.
 pub(crate) fn run(context: &Context, command: IncidentCommand) -> Result<u8> {
@@ -71,11 +81,6 @@ pub(crate) fn run(context: &Context, command: IncidentCommand) -> Result<u8> {
 pub(crate) fn list(incidents: &[IncidentSummaryDoc], now: &str) -> Table {
     let mut table = Table::new(&["INCIDENT", "STATE", "BEGAN", "RECOVERED", "OUTAGE", "WHAT"]);
     for incident in incidents {
-        let outages = incident.outages.iter().map(|outage| outage.outage_ms);
-        let outage = match outages.clone().collect::<Option<Vec<u64>>>() {
-            Some(all) => all.into_iter().max().map_or("-".into(), millis),
-            None => "lasts".into(),
-        };
         table.row(vec![
             incident.id.into(),
             Cell::status(incident.state.name()),
@@ -84,11 +89,23 @@ pub(crate) fn list(incidents: &[IncidentSummaryDoc], now: &str) -> Table {
                 .recovery_ms
                 .map_or("not yet".into(), |took| format!("after {}", millis(took)))
                 .into(),
-            outage.into(),
+            longest(&incident.outages).into(),
             (&incident.title).into(),
         ]);
     }
     table
+}
+
+/// The longest outage, in a word.
+fn longest(outages: &[OutageDoc]) -> String {
+    let lasts = |outage: &&OutageDoc| outage.outage_ms.is_none();
+    let all = outages.iter().filter_map(|outage| outage.outage_ms).max();
+    match (outages.iter().find(|it| lasts(it) && !it.on_purpose), all) {
+        (Some(_), _) => "lasts".into(),
+        (None, Some(longest)) => millis(longest),
+        (None, None) if outages.iter().any(|outage| outage.on_purpose) => "ordered".into(),
+        (None, None) => "-".into(),
+    }
 }
 
 /// One incident as a waterfall.
@@ -118,7 +135,8 @@ pub(crate) fn screen(incident: &IncidentDoc, now: &str, style: Style) -> String 
             (None, Some(to)) => format!(", now on {to}"),
             (None, None) => String::new(),
         };
-        let length = outage.outage_ms.map_or("lasts".to_owned(), millis);
+        let open = if outage.on_purpose { "taken off on purpose" } else { "lasts" };
+        let length = outage.outage_ms.map_or(open.to_owned(), millis);
         fact("outage", format!("{}: {length}{place}", outage.group));
     }
     let end = incident.recovery_ms.map_or("not yet".into(), |ms| format!("after {}", millis(ms)));
@@ -130,21 +148,39 @@ pub(crate) fn screen(incident: &IncidentDoc, now: &str, style: Style) -> String 
 
 fn waterfall(incident: &IncidentDoc, style: Style) -> Table {
     let length = incident.length_ms().max(1);
-    let scale = format!("0 {:>width$}", millis(length), width = BAR - 2);
-    let mut table = Table::new(&["AT", "NODE", "TOOK", &scale, "WHAT"]);
+    // What was done is worth more room than when.
+    let columns = (style.width.saturating_sub(BESIDE) / 3).clamp(BARS.0, BARS.1);
+    let scale = format!("0 {:>width$}", millis(length), width = columns - 2);
+    let mut table = Table::new(&["AT", "NODE", "TOOK", &scale, "WHAT"]).wrapping();
     let narrow = style.width < 72;
-    for step in &incident.steps {
-        let bar = if narrow { String::new() } else { bar(step, length) };
-        let what = if step.failed { format!("FAILED: {}", step.what) } else { step.what.clone() };
+    for step in in_order(&incident.steps) {
+        let bar = if narrow { String::new() } else { bar(step, length, columns) };
+        let what = if step.failed {
+            Cell::toned(format!("FAILED: {}", step.what), Tone::Bad)
+        } else {
+            (&step.what).into()
+        };
         table.row(vec![
             format!("+{}", millis(step.starts_ms)).into(),
             step.node.as_deref().unwrap_or("-").into(),
             took(step).into(),
             bar.into(),
-            clean(&what).into(),
+            what,
         ]);
     }
     table
+}
+
+/// The steps as they began; the records are in the order in which steps ended. A manager's state says
+/// nothing that the vote, the phases and the commands do not say.
+fn in_order(steps: &[IncidentStepDoc]) -> Vec<&IncidentStepDoc> {
+    let mut steps: Vec<_> = steps.iter().filter(|it| it.code != Code::Manager.name()).collect();
+    // The end of an event is read where it ended.
+    let ends = |it: &IncidentStepDoc| {
+        if it.code == Code::EventEnded.name() { it.duration_ms.unwrap_or(0) } else { 0 }
+    };
+    steps.sort_by_key(|step| step.starts_ms + ends(step));
+    steps
 }
 
 fn took(step: &IncidentStepDoc) -> String {
@@ -156,27 +192,18 @@ fn took(step: &IncidentStepDoc) -> String {
 }
 
 /// A step as a bar from its beginning to its end; a dot for what has no length.
-fn bar(step: &IncidentStepDoc, length: u64) -> String {
+fn bar(step: &IncidentStepDoc, length: u64, columns: usize) -> String {
     let column = |at: u64| {
         let at = at.min(length) as usize;
-        (at * (BAR - 1)) / length as usize
+        (at * (columns - 1)) / length as usize
     };
     let from = column(step.starts_ms);
     let (to, mark) = match step.duration_ms {
         Some(0) => (from, '·'),
         Some(took) => (column(step.starts_ms + took), '█'),
-        None => (BAR - 1, '▒'),
+        None => (columns - 1, '▒'),
     };
     let mut bar = " ".repeat(from);
     bar.extend(std::iter::repeat_n(mark, to - from + 1));
     bar
-}
-
-/// A duration for people.
-fn millis(ms: u64) -> String {
-    match ms {
-        0..10_000 => format!("{ms} ms"),
-        10_000..600_000 => format!("{}.{} s", ms / 1_000, ms % 1_000 / 100),
-        _ => format!("{} min", ms / 60_000),
-    }
 }

@@ -209,7 +209,8 @@ pub(crate) fn stop(context: &Context, arguments: &StopArgs) -> Result<u8> {
         none_here && each(state, &nodes, |member| member.stopped.is_some() && !member.joined)
     })?;
     let word = if arguments.wait.wait.is_some() { "is stopped" } else { "stops" };
-    context.done(&format!("{who} {word}, {}.", mode_word(arguments.mode)), index)
+    let held_up = held_up(context)?;
+    context.done(&format!("{who} {word}, {}.{held_up}", mode_word(arguments.mode)), index)
 }
 
 fn mode_word(mode: Mode) -> &'static str {
@@ -231,7 +232,23 @@ pub(crate) fn start(context: &Context, arguments: &StartArgs) -> Result<u8> {
         each(state, &nodes, |member| member.stopped.is_none() && member.joined)
     })?;
     let word = if arguments.wait.wait.is_some() { "is started" } else { "starts" };
-    context.done(&format!("{who} {word}."), index)
+    context.done(&format!("{who} {word}.{}", held_up(context)?), index)
+}
+
+/// A sentence about the event that what was just ordered waits behind, if one has failed.
+pub(crate) fn held_up(context: &Context) -> Result<String> {
+    Ok(behind(&context.state()?))
+}
+
+fn behind(state: &ClusterState) -> String {
+    let failed = state.manager.current.as_ref().filter(|it| it.stage == Stage::Error);
+    failed.map_or_else(String::new, |running| {
+        let what = clean(&state.trigger_label(&running.event.trigger));
+        format!(
+            " That waits until event {} {what}, which failed, is continued: vedette recover show.",
+            running.event.id
+        )
+    })
 }
 
 /// Groups that have something on these nodes; on any if none is named.
@@ -360,6 +377,31 @@ fn advice(running: &RunningDoc) -> String {
          vedette recover skip --event {id}    go on as if they had succeeded\n\
          vedette recover abort --event {id}   end the event as failed\n"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use vedette_core::command::GroupCommand;
+    use vedette_core::fixture::Fixture;
+
+    use super::*;
+
+    /// Nothing that is ordered begins before a failed event is continued, and that is said.
+    #[test]
+    fn what_waits_behind_a_failed_event_is_told() {
+        let mut fixture = Fixture::with_groups();
+        fixture.group(GroupCommand::Move { group: "db".into(), to: Some(NodeNumber(3)) });
+        fixture.work();
+        fixture.work();
+        assert_eq!(behind(&fixture.state), "", "it runs, and has not failed");
+        let event = fixture.state.manager.current.as_ref().unwrap().event.id;
+        let node = NodeNumber(2);
+        fixture.manage(ManagerCommand::Expire { event, phase: 0, attempt: 0, node });
+        assert_eq!(
+            behind(&fixture.state),
+            " That waits until event 4 group_move db, which failed, is continued: vedette recover show."
+        );
+    }
 }
 
 /// How long a daemon may take to end after what ran there was handed over.

@@ -7,12 +7,13 @@ use vedette_core::command::{Command, GroupCommand, ManagerCommand};
 use vedette_core::event::StopMode;
 use vedette_core::model::{AgentStatus, HostStatus, Node};
 use vedette_core::state::ClusterState;
+use vedette_core::takeover::Backing;
 
 use super::ask::{self, Confirm};
 use super::client::parse;
 use super::context::{Context, actor};
 use super::fail::{Failure, REFUSED, Result};
-use super::text::{Cell, Style, Table, age, clean, clock, now};
+use super::text::{Cell, Style, Table, Tone, age, clean, clock, now};
 use super::{manage, status};
 
 /// `vedette node`
@@ -142,7 +143,17 @@ fn list(context: &Context) -> Result<u8> {
 }
 
 fn is_fine(node: &NodeDoc) -> bool {
-    node.host_status == HostStatus::Up && node.agent_status == AgentStatus::Running
+    node.host_status == HostStatus::Up
+        && node.agent_status == AgentStatus::Running
+        && node.manager.stopped.is_none()
+}
+
+/// What stands behind the release of what a node holds, if its processes cannot act.
+fn backing(backing: Backing) -> String {
+    match backing {
+        Backing::None => "none: nothing but its guard ends what it holds".into(),
+        other => format!("its {other} ends what it holds if its guard cannot"),
+    }
 }
 
 fn show(context: &Context, node: &str) -> Result<u8> {
@@ -173,6 +184,18 @@ pub(crate) fn screen(node: &NodeDoc, now: &str, style: Style) -> String {
     fact("  because", (&node.host_cause).into());
     fact("agent", Cell::status(node.agent_status));
     fact("  since", since(&node.agent_since).into());
+    fact("manager", status::manager_cell(&node.manager));
+    if let Some(at) = &node.manager.since {
+        fact("  since", since(at).into());
+    }
+    if let Some(how) = node.manager.stopped {
+        fact("  stopped", Cell::status(format!("{how}; vedette start --node {}", node.name)));
+    }
+    if node.manager.maintenance {
+        let what = "MAINTENANCE: nothing is moved from or to it, nothing restarted on it";
+        fact("  ", Cell::toned(what, Tone::Bad));
+    }
+    fact("  backing", backing(node.manager.backing).into());
     fact(
         "role",
         if node.director { format!("{}, director", node.role) } else { node.role.to_string() }

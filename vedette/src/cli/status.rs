@@ -3,11 +3,12 @@
 //! The verdict comes first, in one sentence that the daemon wrote; then what it rests on: nodes
 //! with both their statuses (spec A10), networks, the last events. The exit status is the verdict.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::time::Duration;
 
 use clap::Args;
-use vedette_collector::clinfo::{EventDoc, Level, NetworkDoc, NodeDoc, StatusDoc};
+use vedette_collector::clinfo::{EventDoc, Level, MemberDoc, NetworkDoc, NodeDoc, StatusDoc};
 
 use super::client::parse;
 use super::context::Context;
@@ -179,6 +180,19 @@ fn facts(status: &StatusDoc, style: Style) -> String {
     if let Some(event) = manager(status) {
         fact("event", clean(&event));
     }
+    for rule in &status.fired {
+        let since = clock(&rule.at, &status.now);
+        fact(
+            "fired",
+            format!(
+                "{} on {} since {since}: {} is {}",
+                rule.rule, rule.node, rule.instance, rule.value
+            ),
+        );
+    }
+    for (incident, nodes) in incidents(&status.nodes) {
+        fact("incident", format!("{incident} of {nodes}: vedette incident show {incident}"));
+    }
     if !status.waiting_for.is_empty() {
         fact("waits for", clean(&status.waiting_for));
     }
@@ -187,6 +201,18 @@ fn facts(status: &StatusDoc, style: Style) -> String {
     }
     fact("told by", told_by(status));
     text
+}
+
+/// Incidents of nodes that are not over, each with its nodes.
+fn incidents(nodes: &[NodeDoc]) -> BTreeMap<u64, String> {
+    let mut found: BTreeMap<u64, String> = BTreeMap::new();
+    for node in nodes {
+        let Some(incident) = node.incident else { continue };
+        let names = found.entry(incident).or_default();
+        let comma = if names.is_empty() { "" } else { ", " };
+        names.push_str(&format!("{comma}{}", node.name));
+    }
+    found
 }
 
 fn told_by(status: &StatusDoc) -> String {
@@ -205,13 +231,22 @@ fn told_by(status: &StatusDoc) -> String {
     )
 }
 
-/// Every node: both its statuses, and its interface on every network.
+/// The state of a manager. One that was stopped is done with everything; what an operator looks for is
+/// that it was stopped.
+pub(crate) fn manager_cell(manager: &MemberDoc) -> Cell {
+    match manager.stopped {
+        Some(_) if !manager.joined => Cell::toned("stopped", Tone::Warn),
+        _ => Cell::status(manager.state),
+    }
+}
+
+/// Every node: both its statuses, its manager, and its interface on every network.
 pub(crate) fn nodes(nodes: &[NodeDoc], now: &str) -> Table {
-    let mut table = Table::new(&["", "NO", "NODE", "HOST", "AGENT", "ROLE"]);
+    let mut table = Table::new(&["", "NO", "NODE", "HOST", "AGENT", "MANAGER", "ROLE"]);
     for interface in nodes.first().map_or(&[][..], |node| &node.interfaces) {
         table.column(&clean(&interface.network));
     }
-    table.column("SINCE");
+    // How long says enough here; with the time, too, a failure would not fit into 80 columns.
     table.column("FOR");
     for node in nodes {
         let role = if node.director { "director".to_owned() } else { node.role.to_string() };
@@ -221,10 +256,10 @@ pub(crate) fn nodes(nodes: &[NodeDoc], now: &str) -> Table {
             Cell::toned(&node.name, if node.jeopardy { Tone::Warn } else { Tone::Plain }),
             Cell::status(node.host_status),
             Cell::status(node.agent_status),
+            manager_cell(&node.manager),
             role.into(),
         ];
         row.extend(node.interfaces.iter().map(|interface| Cell::status(interface.status)));
-        row.push(clock(&node.host_since, now).into());
         row.push(age(&node.host_since, now).into());
         table.row(row);
     }

@@ -125,18 +125,27 @@ impl<T: ToString> From<T> for Cell {
     }
 }
 
-/// A table: a heading, rows, columns as wide as their widest cell, the last one cut to fit.
+/// The least that is left to a last column that is wrapped.
+const LEAST: usize = 20;
+
+/// A table: a heading, rows, columns as wide as their widest cell, the last one cut to fit or wrapped.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Table {
     heading: Vec<Cell>,
     rows: Vec<Vec<Cell>>,
+    wraps: bool,
 }
 
 impl Table {
     /// A table with these columns.
     pub(crate) fn new(heading: &[&str]) -> Self {
         let heading = heading.iter().map(|text| Cell::toned(text, Tone::Dim)).collect();
-        Self { heading, rows: Vec::new() }
+        Self { heading, rows: Vec::new(), wraps: false }
+    }
+
+    /// What the last column says is wrapped where it does not fit, and never cut: for reasons.
+    pub(crate) fn wrapping(self) -> Self {
+        Self { wraps: true, ..self }
     }
 
     /// Adds a row.
@@ -154,7 +163,7 @@ impl Table {
         let widths = self.widths();
         let mut text = String::new();
         for row in std::iter::once(&self.heading).chain(&self.rows) {
-            text.push_str(&line(row, &widths, style, indent));
+            text.push_str(&line(row, &widths, style, indent, self.wraps));
             text.push('\n');
         }
         text
@@ -172,17 +181,20 @@ impl Table {
 }
 
 /// One line of a table, without blanks at its end.
-fn line(row: &[Cell], widths: &[usize], style: Style, indent: usize) -> String {
+fn line(row: &[Cell], widths: &[usize], style: Style, indent: usize, wraps: bool) -> String {
     let mut text = " ".repeat(indent);
     let mut used = indent;
     for (place, (cell, width)) in row.iter().zip(widths).enumerate() {
         let last = place + 1 == row.len();
-        let shown = if last && style.cut {
-            cut(&cell.text, style.width.saturating_sub(used))
-        } else {
-            cell.text.clone()
+        let room = style.width.saturating_sub(used);
+        let shown = match (last && style.cut, wraps) {
+            (true, true) => wrap(&cell.text, room.max(LEAST), 0),
+            (true, false) => cut(&cell.text, room),
+            (false, _) => cell.text.clone(),
         };
-        text.push_str(&style.paint(cell.tone, &shown));
+        let painted: Vec<String> =
+            shown.split('\n').map(|shown| style.paint(cell.tone, shown)).collect();
+        text.push_str(&painted.join(&format!("\n{:used$}", "")));
         if !last {
             let gap = (width + 2).saturating_sub(shown.chars().count());
             text.push_str(&" ".repeat(gap));
@@ -262,6 +274,15 @@ pub(crate) fn age(at: &str, now: &str) -> String {
     }
 }
 
+/// A duration of known length: `850 ms`, `28.2 s`, `12 min`.
+pub(crate) fn millis(ms: u64) -> String {
+    match ms {
+        0..10_000 => format!("{ms} ms"),
+        10_000..600_000 => format!("{}.{} s", ms / 1_000, ms % 1_000 / 100),
+        _ => format!("{} min", ms / 60_000),
+    }
+}
+
 /// The present time as documents write it.
 pub(crate) fn now() -> String {
     OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default()
@@ -281,6 +302,22 @@ mod tests {
         assert!(text.starts_with("  NAME         CAUSE\n  n1           a\n  a-long-name  word"));
         assert!(text.lines().all(|line| line.chars().count() <= 40), "{text}");
         assert!(text.ends_with("…\n"));
+    }
+
+    /// Reasons are never cut: what does not fit goes on below, under its own column.
+    #[test]
+    fn reasons_are_wrapped() {
+        let mut table = Table::new(&["GROUP", "BECAUSE"]).wrapping();
+        table.row(vec!["web".into(), "n1 failed and n2 is the first that can".into()]);
+        let style = Style { colour: false, width: 30, cut: true };
+        assert_eq!(
+            table.render(style, 0),
+            "GROUP  BECAUSE\nweb    n1 failed and n2 is the\n       first that can\n"
+        );
+        assert_eq!(table.render(Style::PLAIN, 0).lines().count(), 2, "a pipe gets one line");
+        let coloured = Style { colour: true, ..style };
+        table.row(vec!["db".into(), Cell::toned("much too long for one line", Tone::Bad)]);
+        assert!(table.render(coloured, 0).contains("\x1b[0m\n       \x1b[1;31m"));
     }
 
     #[test]

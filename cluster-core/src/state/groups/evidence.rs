@@ -50,7 +50,7 @@ impl ClusterState {
         }
         let message = format!("{} has let go of {}", self.node_name(node), ended.join(", "));
         let happening = Happening::new(Code::LetGo, Severity::Notice, Subject::Node(node), message);
-        let happening = self.in_event(happening.because(words), Some(node), None);
+        let happening = self.in_event(entry, happening.because(words), Some(node), None);
         self.record(entry, happening);
         true
     }
@@ -128,7 +128,8 @@ impl ClusterState {
         );
         let happening =
             Happening::new(Code::TakeoverWaits, Severity::Error, Subject::Node(node), message);
-        let happening = self.in_event(happening.because(why).alerting(true), Some(node), None);
+        let happening =
+            self.in_event(entry, happening.because(why).alerting(true), Some(node), None);
         self.record(entry, happening);
         true
     }
@@ -186,7 +187,7 @@ impl ClusterState {
     ) {
         let happening = Happening::new(Code::Fencing, severity, Subject::Node(node), message);
         let happening = happening.because(why).alerting(alert);
-        let happening = self.in_event(happening, Some(node), took);
+        let happening = self.in_event(entry, happening, Some(node), took);
         self.record(entry, happening);
     }
 

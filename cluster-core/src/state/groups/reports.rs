@@ -134,7 +134,7 @@ impl ClusterState {
             .change(from, to)
             .because(detail)
             .alerting(failed);
-        let happening = self.in_event(happening, Some(node), Some(took));
+        let happening = self.in_event(entry, happening, Some(node), Some(took));
         self.record(entry, happening);
         true
     }
@@ -180,6 +180,10 @@ impl ClusterState {
         if known != Some(true) {
             return false;
         }
+        // The failure is what its group's move follows from, so the incident begins here.
+        if !restarted && !self.is_left_alone(name, node) {
+            entry.begins = Some(entry.index);
+        }
         let count = self.count_failure(entry, which, (resource, why));
         let end = if restarted { "it was started again in place" } else { "its group is to move" };
         let message = format!(
@@ -190,7 +194,7 @@ impl ClusterState {
         let happening = Happening::new(Code::ResourceFailed, Severity::Warning, subject, message)
             .because(why)
             .alerting(true);
-        let happening = self.in_event(happening, Some(node), None);
+        let happening = self.in_event(entry, happening, Some(node), None);
         self.record(entry, happening);
         if !restarted {
             self.resource_changed(entry, which, resource, ResourceState::Failed, why);
@@ -218,6 +222,13 @@ impl ClusterState {
         1
     }
 
+    /// Whether maintenance keeps a group from being moved off a node.
+    fn is_left_alone(&self, name: &str, node: NodeNumber) -> bool {
+        self.manager.maintenance
+            || self.manager.members.get(&node).is_none_or(|member| member.maintenance)
+            || self.groups.get(name).is_none_or(|group| group.maintenance)
+    }
+
     fn leave_node(
         &mut self,
         entry: &mut Entry<'_>,
@@ -225,10 +236,7 @@ impl ClusterState {
         node: NodeNumber,
         (resource, why): (&str, &str),
     ) {
-        let quiet = self.manager.maintenance
-            || self.manager.members.get(&node).is_none_or(|member| member.maintenance)
-            || self.groups.get(name).is_none_or(|group| group.maintenance);
-        if quiet {
+        if self.is_left_alone(name, node) {
             return;
         }
         if let Some(group) = self.groups.get_mut(name) {

@@ -151,6 +151,47 @@ fn a_restart_in_place_is_counted() {
     assert_eq!(fixture.state.groups["web"].fails, []);
 }
 
+/// A resource fails, its group moves: one incident, and it begins with the failure.
+#[test]
+fn a_failure_that_moves_a_group_begins_its_incident() {
+    let mut fixture = Fixture::with_groups();
+    let told = fixture.records.len();
+    let token = fixture.token("web", N1).unwrap();
+    let (group, resource, why) = ("web".to_owned(), "httpd".to_owned(), "it is gone".to_owned());
+    let restarted = false;
+    fixture.group(GroupCommand::Failed { group, node: N1, token, resource, why, restarted });
+    fixture.run_events();
+    let story = &fixture.records[told..];
+    let codes: Vec<Code> = story.iter().take(3).map(|record| record.code).collect();
+    assert_eq!(codes, [Code::ResourceFailed, Code::Resource, Code::EventQueued]);
+    let of_story = story.iter().filter(|record| record.incident == Some(story[0].index));
+    assert!(of_story.count() > 10 && owner(&fixture, "web") == Some(N2));
+}
+
+/// While an event waits for an operator, what a node loses belongs to the incident of that node, and is
+/// no step of the event: else the incident would last until an event ends that is not its own.
+#[test]
+fn what_a_lost_node_had_is_no_step_of_another_event() {
+    let mut fixture = Fixture::with_groups();
+    fixture.group(GroupCommand::Move { group: "db".into(), to: Some(N3) });
+    begin(&mut fixture);
+    let event = fixture.state.manager.current.as_ref().unwrap().event.id;
+    fixture.manage(ManagerCommand::Expire { event, phase: 0, attempt: 0, node: N2 });
+    let told = fixture.records.len();
+    fixture.node_down(N1, "silent");
+    fixture.lease_over(N1);
+    let incident = fixture.state.nodes[&N1].incident;
+    assert!(incident.is_some() && fixture.state.manager.current.is_some());
+    let lost = fixture.records[told..]
+        .iter()
+        .filter(|record| record.subject_name == "web" || record.code == Code::LetGo);
+    let lost: Vec<_> = lost.map(|r| (r.current.as_str(), r.incident, r.event)).collect();
+    assert_eq!(
+        lost,
+        [("UNKNOWN", incident, None), ("", incident, None), ("OFFLINE", incident, None)]
+    );
+}
+
 /// A group that cannot be released is blocked; cleared, its release is tried again.
 #[test]
 fn a_failed_release_blocks_until_it_succeeds() {
@@ -318,6 +359,7 @@ fn redefine(fixture: &mut Fixture, definition: crate::definition::Definition) {
         records: Vec::new(),
         groups,
         causes: BTreeMap::new(),
+        begins: None,
     };
     state.define(&mut entry, definition);
     state.settle(&mut entry);

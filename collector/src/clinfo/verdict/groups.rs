@@ -7,6 +7,7 @@ use vedette_core::group::{Group, GroupState};
 use vedette_core::state::ClusterState;
 use vedette_core::time::WallTime;
 
+use super::super::group::{standby_nodes, waits_for};
 use super::super::manager::maintenance;
 use super::since;
 
@@ -16,6 +17,8 @@ pub(super) fn problems(state: &ClusterState, now: WallTime) -> Vec<(u8, String)>
     found.extend(state.groups.iter().filter_map(|(name, group)| of_group(state, name, group, now)));
     found.extend(state.manager.current.as_ref().and_then(|running| of_event(state, running, now)));
     found.extend(failures(state));
+    found.extend(stopped(state));
+    found.extend(blind(state));
     found.extend(maintenance(state).into_iter().map(|sentence| (8, sentence)));
     found
 }
@@ -39,14 +42,56 @@ fn of_group(
                 let node = state.node_name(node);
                 Some((6, format!("group {name} is OFFLINE {since} and waits for {node}")))
             }
-            None => Some((1, format!("group {name} is OFFLINE {since}"))),
+            None => {
+                Some((1, format!("group {name} is OFFLINE {since}{}", waits(state, name, group))))
+            }
         },
         (GroupState::Online, None) => None,
         (GroupState::Unmanaged, None) => {
             Some((6, format!("group {name} is UNMANAGED{on} {since}: nobody watches it")))
         }
-        _ => Some((1, format!("group {name} is {is}{on} {since}"))),
+        _ => Some((1, format!("group {name} is {is}{on} {since}{}", waits(state, name, group)))),
     }
+}
+
+fn waits(state: &ClusterState, name: &str, group: &Group) -> String {
+    waits_for(state, name, group).map(|what| format!("; it waits for {what}")).unwrap_or_default()
+}
+
+/// Whether nothing is done about a group before an operator has continued a failed event.
+pub(super) fn is_held_up(state: &ClusterState, name: &str, group: &Group) -> bool {
+    let failed = state.manager.current.as_ref().is_some_and(|it| it.stage == Stage::Error);
+    failed && waits_for(state, name, group).is_some()
+}
+
+/// A group that is in service on one node and that no other node would take now.
+pub(super) fn alone(state: &ClusterState) -> Option<&str> {
+    let mut groups = state.groups.iter().filter(|(name, group)| {
+        group.state() == GroupState::Online
+            && group.instances.len() == 1
+            && standby_nodes(state, name, group).next().is_none()
+    });
+    groups.next().map(|(name, _)| name.as_str())
+}
+
+/// Managers that an operator stopped: their nodes look healthy and would take nothing over.
+fn stopped(state: &ClusterState) -> impl Iterator<Item = (u8, String)> {
+    state.manager.members.iter().filter_map(move |(node, member)| {
+        let (how, node) = (member.stopped?, state.node_name(*node));
+        let is = if member.joined { "is being stopped" } else { "is stopped" };
+        Some((
+            6,
+            format!("the manager of {node} {is} ({how}): it takes no group until vedette start --node {node}"),
+        ))
+    })
+}
+
+/// What is to be watched and cannot be: its event would not happen.
+fn blind(state: &ClusterState) -> impl Iterator<Item = (u8, String)> {
+    state.manager.blind.iter().flat_map(move |(node, all)| {
+        let node = state.node_name(*node);
+        all.iter().map(move |(what, why)| (7, format!("{what} sees nothing on {node} ({why})")))
+    })
 }
 
 fn of_event(state: &ClusterState, running: &Running, now: WallTime) -> Option<(u8, String)> {
@@ -56,7 +101,7 @@ fn of_event(state: &ClusterState, running: &Running, now: WallTime) -> Option<(u
         Stage::Error => Some((
             0,
             format!(
-                "event {what} failed on {} {} and waits for an operator",
+                "event {what} failed on {} {} and waits for an operator: vedette recover show",
                 failed.join(", "),
                 since(running.since, now)
             ),
@@ -78,7 +123,7 @@ fn failures(state: &ClusterState) -> impl Iterator<Item = (u8, String)> {
             (
                 7,
                 format!(
-                    "{} of group {name} failed {times} on {node} ({})",
+                    "{} of group {name} failed {times} on {node} ({}); vedette group clear {name}",
                     fail.resource, fail.why
                 ),
             )

@@ -1,9 +1,12 @@
 //! What differs between two versions of rules and programs, line by line.
+//!
+//! Rules are compared as they are in force and not as their files are written: a predefined event that
+//! a file leaves out keeps its built-in rule, and nobody shall believe that it goes.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use vedette_core::rules::RuleSet;
+use vedette_core::rules::{Rule, RuleSet};
 
 use super::super::text::{Style, Tone, clean};
 
@@ -39,11 +42,29 @@ pub(super) fn between(old: &RuleSet, new: &RuleSet) -> Vec<Change> {
     let programs = paths
         .into_iter()
         .map(|path| (format!("recovery program {path}"), program(old, path), program(new, path)));
-    std::iter::once(("rules".to_owned(), old.text.clone(), new.text.clone()))
+    let mut changes: Vec<Change> = rules(old, new)
+        .into_iter()
         .chain(programs)
         .filter(|(_, old, new)| old != new)
         .map(|(name, old, new)| Change { name, lines: lines(&old, &new) })
-        .collect()
+        .collect();
+    // What says the same may be written in other words, and is another text for whoever reads it.
+    if changes.is_empty() && old.text != new.text {
+        changes.push(Change { name: "text".into(), lines: lines(&old.text, &new.text) });
+    }
+    changes
+}
+
+/// The nine lines of every rule that one of the two has in force; empty where one has it not.
+fn rules(old: &RuleSet, new: &RuleSet) -> Vec<(String, String, String)> {
+    let (old, new) = (old.rules(), new.rules());
+    let named = |rules: &[Rule], name: &str| {
+        let rule = rules.iter().find(|rule| rule.name == name);
+        rule.map(ToString::to_string).unwrap_or_default()
+    };
+    let gone = old.iter().filter(|rule| !new.iter().any(|other| other.name == rule.name));
+    let names = new.iter().chain(gone).map(|rule| &rule.name);
+    names.map(|name| (format!("rule {name}"), named(&old, name), named(&new, name))).collect()
 }
 
 /// The lines of both texts, in order.

@@ -80,7 +80,23 @@ fn what_differs() {
     let changes = difference::between(&store.version(1).unwrap(), &store.in_force());
     expect("rules_diff.txt", &difference::screen(&changes, SCREEN));
     assert!(difference::between(&store.in_force(), &store.in_force()).is_empty());
-    assert_eq!(difference::document(&changes)["changes"][0]["name"], "rules");
+    assert_eq!(difference::document(&changes)["changes"][0]["name"], "rule UE_TMP_FULL");
+}
+
+/// A file of one's own rule alone takes nothing away: the predefined events keep their rules.
+#[test]
+fn what_a_file_leaves_out_does_not_go() {
+    let text = "UE_FULL\n0\n/full.rp\n2\n0\nfs.used_percent\nMountPoint=/\nX>90\n\n".to_owned();
+    let own = RuleSet { text, ..RuleSet::default() };
+    let changes = difference::between(&RuleSet::built_in(), &own);
+    let names: Vec<&str> = changes.iter().map(|change| change.name.as_str()).collect();
+    assert_eq!(names, ["rule UE_FULL"]);
+    assert!(changes[0].lines.iter().all(|line| matches!(line, Line::Added(_))));
+    let back = difference::between(&own, &RuleSet::built_in());
+    assert!(back[0].lines.iter().all(|line| matches!(line, Line::Removed(_))));
+    // The same rules in other words are another text.
+    let noted = RuleSet { text: format!("# of ours\n{}", own.text), ..own.clone() };
+    assert_eq!(difference::between(&own, &noted)[0].name, "text");
 }
 
 #[test]
