@@ -24,7 +24,7 @@ impl ClusterState {
             return Err(Refusal::new(
                 "group_blocked",
                 format!("group {name} is blocked: {}", blocked.why),
-                format!("Repair that, then: vedette group clear {name}."),
+                format!("Repair that, then: {}.", self.way_out(name)),
             ));
         }
         Ok((group, def))
@@ -90,7 +90,7 @@ impl ClusterState {
             ("not_a_node_of_it", what, "Add it to the group's nodes: vedette config edit.".into())
         } else if !self.can_run(node) {
             let what = format!("{place} takes no part now, so it cannot have group {name}");
-            ("node_not_there", what, "See why: vedette manager status.".into())
+            ("node_not_there", what, "See why: vedette status.".into())
         } else if group.avoid.contains(&node) {
             let what = format!("{place} could not run group {name} before and is avoided");
             ("node_avoided", what, format!("Repair that, then: vedette group clear {name}."))
