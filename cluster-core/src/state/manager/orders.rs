@@ -88,14 +88,14 @@ impl ClusterState {
                     ended.how,
                     ended.ended
                 ),
-                "Nothing needs to be done; vedette event list shows what waits and runs.",
+                "Nothing needs to be done; vedette event show tells what waits and runs.",
             );
         }
         if let Some(waiting) = self.manager.queue.iter().find(|waiting| waiting.id == event) {
             return Refusal::new(
                 "not_failed",
                 format!("{} waits and has not begun", self.event_label(waiting)),
-                "Continue the event that runs first: vedette event list.",
+                "Continue the event that runs first: vedette event show.",
             );
         }
         let (code, what) = if event <= self.manager.last_event && event > 0 {
@@ -103,7 +103,7 @@ impl ClusterState {
         } else {
             ("unknown_event", format!("there is no event {event}"))
         };
-        Refusal::new(code, what, "See what waits and runs: vedette event list.")
+        Refusal::new(code, what, "See what waits and runs: vedette event show.")
     }
 
     /// Managers are stopped (spec H21).
@@ -152,7 +152,7 @@ impl ClusterState {
                 Err(Refusal::new(
                     "nothing_to_do",
                     "no node's manager runs that could be stopped",
-                    "See what they do: vedette manager status.",
+                    "See which nodes are there: vedette status.",
                 ))
             } else {
                 Ok(all)
@@ -177,7 +177,7 @@ impl ClusterState {
             Some(mode) if mode == how => refuse(
                 "already_stopped",
                 format!("the manager of {name} is being stopped ({mode}) already"),
-                "Wait for it: vedette event list.",
+                "Wait for it: vedette event show.",
             ),
             None if !self.is_there(node) => refuse(
                 "node_not_there",

@@ -44,14 +44,14 @@ impl ClusterState {
             return Err(Refusal::new(
                 "not_joined",
                 format!("{}: the node's manager takes no part", self.trigger_label(trigger)),
-                "See which managers have joined: vedette manager status.",
+                "See which nodes are there: vedette status.",
             ));
         }
         if self.manager.queue.len() >= MOST_WAITING {
             return Err(Refusal::new(
                 "queue_full",
                 format!("{} events wait already", self.manager.queue.len()),
-                "Wait until they were processed, or see why they are not: vedette event list.",
+                "Wait until they were processed, or see why they are not: vedette event show.",
             ));
         }
         let mut changed = false;
