@@ -568,3 +568,35 @@ fn wrong_documents_and_rules_change_nothing() {
     );
     node.assert_well();
 }
+
+/// H34: whoever edits the document while somebody else applies another does not undo that: the text is
+/// refused, and kept.
+#[test]
+fn an_edit_that_was_overtaken_is_refused_and_kept() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut node = Node::formed("overtaken");
+    node.start();
+    node.wait_until_fine();
+    let path = |name: &str| node.dir.path().join(name);
+    std::fs::write(path("other.toml"), "[manager]\ntoo_long = \"2m\"\n").expect("a file");
+    let editor = format!(
+        "#!/bin/sh\n{:?} --config {:?} config apply {:?} --yes && printf '[manager]\\ntoo_long = \
+         \"4m\"\\n' > \"$1\"\n",
+        env!("CARGO_BIN_EXE_vedette"),
+        node.config(),
+        path("other.toml")
+    );
+    std::fs::write(path("editor"), editor).expect("a file");
+    std::fs::set_permissions(path("editor"), PermissionsExt::from_mode(0o755)).expect("set");
+    let mut edit = node.command(&["config", "edit", "--yes"]);
+    edit.env("VISUAL", path("editor")).env("TMPDIR", node.dir.path());
+    let output = edit.output().expect("the program starts");
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("made from version 0, but version 1 is in force now"), "{text}");
+    let (_, kept) = text.split_once("Your text is kept: vedette config apply ").expect(&text);
+    let kept = std::fs::read_to_string(kept.trim().trim_end_matches('.')).expect("a file");
+    assert!(kept.contains("4m"), "{kept}");
+    let shown = said(&node.vedette(&["config", "show", "--document"]));
+    assert!(shown.contains("2m") && !shown.contains("4m"), "{shown}");
+}
