@@ -23,6 +23,10 @@ use crate::rules::{NodeSet, Program, ProgramLine};
 use crate::takeover::Backing;
 use crate::time::WallTime;
 
+/// How much of what a command printed stands in a record.
+const SHOWN_LINES: usize = 4;
+const SHOWN_CHARS: usize = 400;
+
 status! {
     /// State of a node's cluster manager (spec H11).
     ManagerState {
@@ -329,6 +333,35 @@ pub struct CommandOutcome {
     pub runs: u32,
     /// How the last run ended.
     pub outcome: RunOutcome,
+}
+
+impl CommandOutcome {
+    /// How it ended, in a few words. What never ran was kept from it by the program before it.
+    pub fn ended(&self) -> String {
+        let started = self.outcome.failure.is_none();
+        let how = if started { self.outcome.summary() } else { "could not be started".into() };
+        if self.runs == 0 { format!("was not run; its pre program: {how}") } else { how }
+    }
+
+    /// The same, with the reason where it could not be started.
+    pub fn result(&self) -> String {
+        match &self.outcome.failure {
+            Some(why) => format!("{}: {why}", self.ended()),
+            None => self.ended(),
+        }
+    }
+
+    /// What is to be known besides: why it could not be started, or the first lines that it printed,
+    /// bounded.
+    pub fn told(&self) -> String {
+        let said = match &self.outcome.failure {
+            Some(why) => why.trim_end_matches('.'),
+            None => &self.outcome.output,
+        };
+        let lines = said.lines().map(str::trim_end).filter(|line| !line.is_empty());
+        let lines: Vec<&str> = lines.take(SHOWN_LINES).collect();
+        lines.join(" / ").chars().take(SHOWN_CHARS).collect()
+    }
 }
 
 /// One command on one node, for those who look back.

@@ -135,6 +135,11 @@ pub fn astray(state: &ClusterState) -> Option<(String, String)> {
     Some((first.group, first.reason))
 }
 
+/// Whether a group is not where it should be although nothing stands in its way.
+pub fn is_astray(state: &ClusterState, group: &str) -> bool {
+    plan(state, Occasion::Reconcile).moves.iter().any(|planned| planned.group == group)
+}
+
 fn plan(state: &ClusterState, occasion: Occasion<'_>) -> Plan {
     let mut planner = Planner::new(state, occasion);
     let mut plan = Plan::default();

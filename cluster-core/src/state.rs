@@ -326,7 +326,7 @@ impl ClusterState {
             Command::SetTiming(timing) => self.set_timing(entry, *timing),
             Command::SetLoggingLevel(level) => Ok(self.set_logging_level(entry, *level)),
             Command::SetSeedCount(count) => self.set_seed_count(entry, *count),
-            Command::Seed => Ok(self.seed_by_hand(entry)),
+            Command::Seed => self.seed_by_hand(entry),
             Command::SaveAlertScript { text, comment, based_on } => {
                 self.save_script(entry, text, comment, *based_on)
             }

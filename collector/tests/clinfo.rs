@@ -126,6 +126,19 @@ fn a_node_without_a_quorum_claims_nothing() {
     assert_eq!(level, Level::Failed);
 }
 
+/// A7: a node that knows that it was deleted says so, and how it would be taken in again.
+#[test]
+fn a7_a_deleted_node_says_so() {
+    let mut fixture = Fixture::settled(3);
+    fixture.apply(Command::RemoveNode { node: NodeNumber(3) });
+    let mut view = fixture.view(NodeNumber(3));
+    (view.local.quorate, view.local.stage) = (false, "running");
+    let (level, sentence) = verdict(&view);
+    assert!(sentence.starts_with("this node was deleted from prod"), "{sentence}");
+    assert!(sentence.contains("vedette node add on a member, vedette join here"), "{sentence}");
+    assert_eq!(level, Level::Failed);
+}
+
 /// H23: a node that is starting says which stage and what it waits for.
 #[test]
 fn h23_a_starting_node_says_its_stage() {

@@ -439,3 +439,164 @@ fn kills_lose_nothing_that_was_acknowledged() {
     node.wait_until_fine();
     node.assert_well();
 }
+
+/// A group with one resource of these lines.
+fn one_group(name: &str, nodes: &str, resource: &str) -> String {
+    format!(
+        "[groups.{name}]\npolicy = \"rotating\"\nnodes = [{nodes}]\n[[groups.{name}.resources]]\nname = \
+         \"{name}-ip\"\n{resource}\n"
+    )
+}
+
+/// H15, H31, H35: documents and rules that are wrong: what is said names file, line and value, and what
+/// to do; what is in force stays in force, and who says the same twice is told so.
+#[test]
+fn wrong_documents_and_rules_change_nothing() {
+    let mut node = Node::formed("wrong");
+    node.start();
+    node.wait_until_fine();
+    let file = |name: &str, text: &str| {
+        let path = node.dir.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        std::fs::write(&path, text).expect("a file");
+        path.to_str().expect("UTF-8").to_owned()
+    };
+    let good = file("good.toml", "[manager]\ntoo_long = \"2m\"\n");
+    let rule = "UE_FULL\n0\n/site/full.rp\n2\n0\nfs.used_percent\nMountPoint=/none\nX>90\n\n";
+    let good_rules = file("good", rule);
+    let good_programs = file("programs/full.rp", "all \"/bin/true\" 0 NULL\n");
+    let programs = good_programs.replace("/full.rp", "");
+    let load = |rules: &str, programs: &str| {
+        node.vedette(&["rules", "load", rules, "--programs", programs, "--yes"])
+    };
+    assert!(node.vedette(&["config", "apply", &good, "--yes"]).status.success());
+    assert!(load(&good_rules, &programs).status.success());
+    let in_force = || {
+        let text = |arguments: &[&str]| said(&node.vedette(arguments));
+        (text(&["config", "history", "-o", "json"]), text(&["rules", "history", "-o", "json"]))
+    };
+    let before = in_force();
+    let refused = |output: &Output, exit: i32, words: &[&str]| {
+        let text = said(output);
+        assert_eq!(output.status.code(), Some(exit), "{text}");
+        // Lines are cut for a terminal.
+        let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        for word in words {
+            assert!(flat.contains(word), "{word:?} is not said: {text}");
+        }
+        assert_eq!(in_force(), before, "{text}");
+    };
+
+    let address = "kind = \"address\"\naddress = \"192.0.2.77/24\"";
+    let other = "kind = \"application\"\nstart = [\"/bin/true\"]\nstop = [\"/bin/true\"]";
+    let cases: &[(&str, &[&str])] = &[
+        (
+            &one_group("web", "\"n1\", \"n7\"", other),
+            &["line 3: error: groups.web.nodes: there is no node \"n7\"", "Did you mean n1?"],
+        ),
+        (
+            &one_group("web", "\"n1\"", address),
+            &[
+                "line 4: error: groups.web.resources.web-ip",
+                "192.0.2.77/24 is outside every network of this cluster. Correct the address",
+            ],
+        ),
+    ];
+    for (text, words) in cases {
+        let path = file("bad.toml", text);
+        let output = node.vedette(&["config", "apply", &path, "--yes"]);
+        let words = [*words, &["bad.toml has", "nothing was changed"]].concat();
+        refused(&output, 2, &words);
+    }
+    refused(
+        &node.vedette(&["config", "apply", &good, "--yes"]),
+        1,
+        &["version 1 says the same and is in force already. Nothing needs to be done"],
+    );
+    refused(
+        &node.vedette(&["config", "apply", &good, "--based-on", "0", "--yes"]),
+        1,
+        &["made from version 0, but version 1 is in force now. See what changed meanwhile"],
+    );
+
+    let cases: &[(&str, &[&str])] = &[
+        (
+            &rule.replacen("2\n", "", 1),
+            &[
+                "bad:1: error: UE_FULL: this rule has 8 lines, and a rule has exactly nine",
+                "Write one line",
+            ],
+        ),
+        (
+            &rule.replace("X>90", "X@1>90"),
+            &[
+                "bad:8: error: UE_FULL, predicate: column 1: the value is a whole number and has no fields",
+            ],
+        ),
+        (
+            &rule.replace("X>90", "X/0>90"),
+            &[
+                "bad:8: error: UE_FULL, predicate: column 3: this is a division by zero",
+                "Divide by",
+            ],
+        ),
+        (&rule.replace("X>90", "X>\"a\"+1"), &["column 3: a text stands where a number is needed"]),
+    ];
+    for (text, words) in cases {
+        let output = load(&file("bad", text), &programs);
+        let words =
+            [*words, &["the rules in", "have 1 error", "check them again: vedette rules"]].concat();
+        refused(&output, 2, &words);
+    }
+    let nobody = file("nobody/full.rp", "barrier\n\"/bin/true\" 0 NULL\n");
+    refused(
+        &load(&good_rules, &nobody.replace("/full.rp", "")),
+        2,
+        &[&format!("{nobody}:2: error: the line names no node set. Write: all|event|other")],
+    );
+    let again = load(&good_rules, &programs);
+    refused(&again, 0, &["These rules are in force already, as version 1."]);
+    refused(
+        &node.vedette(&["recover", "retry", "--event", "77"]),
+        1,
+        &["there is no event 77. See what waits and runs: vedette event show."],
+    );
+    refused(
+        &node.vedette(&["seed", "--yes"]),
+        1,
+        &["wrong was seeded before and runs: all of its nodes are there. Nothing needs to be done"],
+    );
+    node.assert_well();
+}
+
+/// H34: whoever edits the document while somebody else applies another does not undo that: the text is
+/// refused, and kept.
+#[test]
+fn an_edit_that_was_overtaken_is_refused_and_kept() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut node = Node::formed("overtaken");
+    node.start();
+    node.wait_until_fine();
+    let path = |name: &str| node.dir.path().join(name);
+    std::fs::write(path("other.toml"), "[manager]\ntoo_long = \"2m\"\n").expect("a file");
+    let editor = format!(
+        "#!/bin/sh\n{:?} --config {:?} config apply {:?} --yes && printf '[manager]\\ntoo_long = \
+         \"4m\"\\n' > \"$1\"\n",
+        env!("CARGO_BIN_EXE_vedette"),
+        node.config(),
+        path("other.toml")
+    );
+    std::fs::write(path("editor"), editor).expect("a file");
+    std::fs::set_permissions(path("editor"), PermissionsExt::from_mode(0o755)).expect("set");
+    let mut edit = node.command(&["config", "edit", "--yes"]);
+    edit.env("VISUAL", path("editor")).env("TMPDIR", node.dir.path());
+    let output = edit.output().expect("the program starts");
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("made from version 0, but version 1 is in force now"), "{text}");
+    let (_, kept) = text.split_once("Your text is kept: vedette config apply ").expect(&text);
+    let kept = std::fs::read_to_string(kept.trim().trim_end_matches('.')).expect("a file");
+    assert!(kept.contains("4m"), "{kept}");
+    let shown = said(&node.vedette(&["config", "show", "--document"]));
+    assert!(shown.contains("2m") && !shown.contains("4m"), "{shown}");
+}

@@ -337,14 +337,26 @@ fn check_user_defined(rule: &Rule, tell: Tell<'_>) {
             "there is a resource variable, but no predicate about it".into(),
             "Write when the event happens, such as X>90.".into(),
         );
-    } else if let Err(error) = Predicate::parse(&rule.predicate) {
+    } else if let Err(error) = check_predicate(rule, &rule.predicate) {
         tell(Level::Error, 7, in_words(&error), error.advice);
     }
     if rule.rearm.is_empty() {
         return;
     }
-    if let Err(error) = Predicate::parse(&rule.rearm) {
+    if let Err(error) = check_predicate(rule, &rule.rearm) {
         tell(Level::Error, 8, in_words(&error), error.advice);
+    }
+}
+
+/// Whether a predicate has a meaning, also for the values that a built-in monitor yields.
+fn check_predicate(rule: &Rule, text: &str) -> Result<(), predicate::Error> {
+    let predicate = Predicate::parse(text)?;
+    let Some(variable) = variable::known(&rule.variable) else { return Ok(()) };
+    let sample = variable::Value::parse(variable.sample);
+    match predicate.holds(&sample, Some(&sample)) {
+        // With another value there may be none.
+        Err(error) if error.what.contains("by zero") => Ok(()),
+        other => other.map(|_| ()),
     }
 }
 

@@ -128,6 +128,30 @@ fn a_predefined_event_has_no_variable() {
     assert!(found[0].starts_with("rules:6: error: TE_FAIL_NODE, resource variable: "));
 }
 
+/// H31: a predicate that makes no sense of the values of a built-in monitor is refused before it is
+/// tried; one that another value would make senseless is not.
+#[test]
+fn predicates_are_tried_on_the_values_of_known_variables() {
+    let rule = |variable: &str, predicate: &str| {
+        let text = format!("UE_A\n0\n/a.rp\n2\n0\n{variable}\n\n{predicate}\n\n");
+        errors(&file::parse("rules", &text).1)
+    };
+    let number = rule("fs.used_percent", "X@1>90");
+    assert!(
+        number[0].contains(
+            "rules:8: error: UE_A, predicate: column 1: the value is a whole number and has no fields"
+        ),
+        "{number:?}"
+    );
+    for predicate in ["X>90", "X@2>4", "X@0==\"a\""] {
+        assert_eq!(rule("IBM.PSSP.Prog.xpcount", predicate).len(), 1, "{predicate}");
+    }
+    for predicate in ["X@0==0&&X@1!=0", "X@2!=\"\"", "X@0/(X@1-9)>2"] {
+        assert_eq!(rule("program.count", predicate), Vec::<String>::new(), "{predicate}");
+    }
+    assert!(rule("site.anything", "X@3>1").is_empty(), "nothing is known of it");
+}
+
 /// H15: empty files, comments only, and files of any size end with a finding.
 #[test]
 fn a_file_without_rules_is_refused() {

@@ -71,7 +71,11 @@ impl ClusterState {
         }
     }
 
-    fn check_base(&self, based_on: u32) -> Result<(), Refusal> {
+    /// Whether a document that was made from that version may take effect.
+    ///
+    /// # Errors
+    /// If another version is in force by now.
+    pub fn check_base(&self, based_on: u32) -> Result<(), Refusal> {
         let active = self.documents.active;
         if based_on == active {
             return Ok(());
@@ -114,8 +118,8 @@ impl ClusterState {
         if self.is_in_force(text, &new, parts) && !parts_change {
             return Err(Refusal::new(
                 "no_change",
-                "the document says what is in force already",
-                "Change it first; vedette config show --document prints what is in force.",
+                format!("version {} says the same and is in force already", self.documents.active),
+                "Nothing needs to be done; vedette config show --document prints it.",
             ));
         }
         self.make_room(entry);

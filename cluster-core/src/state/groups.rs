@@ -245,8 +245,10 @@ impl ClusterState {
                 [only] => format!("{} could not", self.node_name(*only)),
                 several => format!("none of {} could", self.names(several)),
             };
-            let why = format!("{who} acquire it; vedette group clear {name} when that is repaired");
+            let why = format!("{who} acquire it");
             self.block(entry, &name, None, &why);
+            let advice = format!("repair that, then: {}", self.way_out(&name));
+            entry.causes.insert(name, format!("{why}; {advice}"));
         }
     }
 

@@ -106,6 +106,13 @@ impl ClusterState {
     /// # Errors
     /// Who has the number or the name.
     pub fn check_free(&self, name: &str, number: NodeNumber) -> Result<(), Refusal> {
+        if let Some(owner) = self.nodes.get(&number).filter(|owner| owner.name == name) {
+            return Err(Refusal::new(
+                "duplicate_name",
+                format!("{name} is a member already, as node {}", owner.number),
+                format!("Delete it first if it was installed anew: vedette node delete {name}."),
+            ));
+        }
         if let Some(owner) = self.nodes.get(&number) {
             return Err(Refusal::new(
                 "duplicate_number",
@@ -450,9 +457,25 @@ impl ClusterState {
         );
     }
 
-    pub(super) fn seed_by_hand(&mut self, entry: &mut Entry<'_>) -> bool {
+    /// Why a cluster that runs is not to be seeded.
+    pub fn seeded_already(&self) -> Refusal {
+        let missing: Vec<&str> =
+            self.missing_nodes().iter().map(|node| node.name.as_str()).collect();
+        let waits = if missing.is_empty() {
+            "all of its nodes are there".to_owned()
+        } else {
+            format!("it goes on without {}", missing.join(", "))
+        };
+        Refusal::new(
+            "seeded_already",
+            format!("{} was seeded before and runs: {waits}", self.name),
+            "Nothing needs to be done; who comes later takes part by itself.",
+        )
+    }
+
+    pub(super) fn seed_by_hand(&mut self, entry: &mut Entry<'_>) -> Result<bool, Refusal> {
         if self.seeded {
-            return false;
+            return Err(self.seeded_already());
         }
         self.seeded = true;
         let missing: Vec<String> =
@@ -467,7 +490,7 @@ impl ClusterState {
             )
             .because(format!("missing: {}", missing.join(", "))),
         );
-        true
+        Ok(true)
     }
 }
 

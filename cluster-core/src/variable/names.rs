@@ -13,6 +13,8 @@ pub struct Variable {
     pub elements: &'static [&'static str],
     /// What its value is; the fields in their order, where it has some.
     pub what: &'static str,
+    /// A value as its monitor may yield it.
+    pub sample: &'static str,
 }
 
 /// Every variable with a built-in monitor.
@@ -22,66 +24,77 @@ pub const BUILT_IN: &[Variable] = &[
         ibm: &["IBM.PSSP.aixos.FS.%totused"],
         elements: &["NodeNum", "MountPoint"],
         what: "used part of a file system's blocks, in percent",
+        sample: "37",
     },
     Variable {
         name: "fs.inodes_used_percent",
         ibm: &["IBM.PSSP.aixos.FS.%nodesused"],
         elements: &["NodeNum", "MountPoint"],
         what: "used part of a file system's inodes, in percent",
+        sample: "37",
     },
     Variable {
         name: "program.count",
         ibm: &["IBM.PSSP.Prog.xpcount"],
         elements: &["NodeNum", "ProgName", "UserName"],
         what: "X@0: processes of a program and user; X@1: how many before; X@2: their ids",
+        sample: r#"7,9,"4711 4712""#,
     },
     Variable {
         name: "paging.free_percent",
         ibm: &["IBM.PSSP.aixos.PagSp.%totalfree"],
         elements: &["NodeNum"],
         what: "free part of all paging space, in percent",
+        sample: "37",
     },
     Variable {
         name: "paging.used_percent",
         ibm: &["IBM.PSSP.aixos.PagSp.%totalused"],
         elements: &["NodeNum"],
         what: "used part of all paging space, in percent",
+        sample: "37",
     },
     Variable {
         name: "memory.free_percent",
         ibm: &["IBM.PSSP.aixos.Mem.Real.%free"],
         elements: &["NodeNum"],
         what: "memory that programs can still have, in percent of all",
+        sample: "37",
     },
     Variable {
         name: "cpu.idle_percent",
         ibm: &["IBM.PSSP.aixos.CPU.glidle"],
         elements: &["NodeNum"],
         what: "time in which processors did nothing, in percent",
+        sample: "37",
     },
     Variable {
         name: "cpu.user_percent",
         ibm: &["IBM.PSSP.aixos.CPU.gluser"],
         elements: &["NodeNum"],
         what: "time that processors spent in programs, in percent",
+        sample: "37",
     },
     Variable {
         name: "cpu.kernel_percent",
         ibm: &["IBM.PSSP.aixos.CPU.glkern"],
         elements: &["NodeNum"],
         what: "time that processors spent in the kernel, in percent",
+        sample: "37",
     },
     Variable {
         name: "cpu.wait_percent",
         ibm: &["IBM.PSSP.aixos.CPU.glwait"],
         elements: &["NodeNum"],
         what: "time in which processors waited for disks, in percent",
+        sample: "37",
     },
     Variable {
         name: "cpu.run_queue",
         ibm: &["IBM.PSSP.aixos.Proc.runque"],
         elements: &["NodeNum"],
         what: "processes that run or could run, on average over the last minute",
+        sample: "37",
     },
 ];
 

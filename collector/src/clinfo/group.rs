@@ -76,6 +76,8 @@ pub struct BlockedDoc {
     pub node: Option<String>,
     /// Why.
     pub why: String,
+    /// The command that goes on with it once that is repaired.
+    pub then: String,
     /// Since when.
     pub since: String,
 }
@@ -208,6 +210,7 @@ impl GroupDoc {
             blocked: group.blocked.as_ref().map(|blocked| BlockedDoc {
                 node: blocked.node.map(node_name),
                 why: blocked.why.clone(),
+                then: state.way_out(name),
                 since: blocked.since.to_string(),
             }),
             avoid: group.avoid.iter().copied().map(node_name).collect(),

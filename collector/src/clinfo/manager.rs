@@ -190,6 +190,8 @@ pub struct CommandDoc {
     pub result: String,
     /// The first part of what it printed.
     pub output: String,
+    /// Bytes that it printed besides, which were not kept.
+    pub output_dropped: u64,
     /// How long the last run took.
     pub duration_ms: u64,
 }
@@ -409,7 +411,8 @@ impl CommandDoc {
             command: outcome.command.clone(),
             expected: outcome.expected,
             runs: outcome.runs,
-            result: outcome.outcome.summary(),
+            result: outcome.result(),
+            output_dropped: outcome.outcome.output_dropped,
             output: outcome.outcome.output.clone(),
             duration_ms: outcome.outcome.duration_ms,
         }

@@ -114,6 +114,17 @@ fn may_not_speak(seen: Seen<'_>) -> Option<(Level, String)> {
     if state.cluster.is_none() {
         return Some((Level::Unknown, format!("{own} is not part of a cluster yet{waits}.")));
     }
+    if local.stage == "running" && !local.quorate && !state.nodes.contains_key(&local.node) {
+        let name = &state.name;
+        return Some((
+            Level::Failed,
+            format!(
+                "this node was deleted from {name} and is no member of it any more; to take it in \
+                 again: end this daemon, move its state directory away, vedette node add on a \
+                 member, vedette join here."
+            ),
+        ));
+    }
     if local.host == HostStatus::Disconnected {
         let age = age(seen.stale);
         return Some((

@@ -38,7 +38,7 @@ fn apply(lab: &Lab, groups: &[(&str, &str, &[&str])]) {
 }
 
 /// Puts a document in force.
-fn give(lab: &Lab, text: &str) {
+pub(crate) fn give(lab: &Lab, text: &str) {
     let file = lab.dir().join("groups.toml");
     std::fs::write(&file, text).expect("written");
     let path = file.display().to_string();
@@ -47,12 +47,12 @@ fn give(lab: &Lab, text: &str) {
     assert!(applied.status.success() || said.contains("in force"), "{said}");
 }
 
-fn address(lab: &Lab, place: usize) -> Ipv4Addr {
+pub(crate) fn address(lab: &Lab, place: usize) -> Ipv4Addr {
     lab.service_address(0, u8::try_from(place).expect("few groups") + 1)
 }
 
 /// The nodes that have a group, and its state, as a node tells it.
-fn group(lab: &Lab, asked: &str, name: &str) -> Option<(Vec<String>, String)> {
+pub(crate) fn group(lab: &Lab, asked: &str, name: &str) -> Option<(Vec<String>, String)> {
     let group = look::get(lab, asked, &format!("/api/v1/groups/{name}"))?.json();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let nodes = group["owners"].as_array().into_iter().flatten().map(text).collect();
@@ -60,12 +60,12 @@ fn group(lab: &Lab, asked: &str, name: &str) -> Option<(Vec<String>, String)> {
 }
 
 /// Waits until a group is online on that node, and nothing is in progress.
-fn wait_online(lab: &Lab, asked: &str, name: &str, on: &str) {
+pub(crate) fn wait_online(lab: &Lab, asked: &str, name: &str, on: &str) {
     wait_online_on(lab, asked, name, &[on]);
 }
 
 /// Waits until a group is online on one of those nodes, and nothing is in progress; answers which.
-fn wait_online_on(lab: &Lab, asked: &str, name: &str, on: &[&str]) -> String {
+pub(crate) fn wait_online_on(lab: &Lab, asked: &str, name: &str, on: &[&str]) -> String {
     let what = format!("group {name} to be online on {}", on.join(" or "));
     lab.wait_for(&what, PATIENCE, |lab| {
         let (nodes, state) = group(lab, asked, name)?;
@@ -113,7 +113,7 @@ fn assert_one_owner(prober: Prober, owners: &[u16]) {
 }
 
 /// Waits until the prober hears an ordinary answer of that node from now on.
-fn wait_answer(prober: &Prober, node: u16) {
+pub(crate) fn wait_answer(prober: &Prober, node: u16) {
     let (since, deadline) = (prober.now(), prober.now() + PATIENCE);
     while prober.so_far().answered_by(node, since).is_none() {
         assert!(prober.now() < deadline, "n{node} does not answer for the address");

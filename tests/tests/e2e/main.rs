@@ -4,6 +4,8 @@
 //! each begins with a healthy cluster and may break what it likes. The labs end with this process,
 //! whatever happens.
 
+mod administration;
+mod around;
 mod failover;
 mod look;
 mod mib;

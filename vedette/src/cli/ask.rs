@@ -58,6 +58,7 @@ pub(crate) fn line(question: &str) -> Result<String> {
         Failure::failed(format!("no answer can be read: {error}"), "Run it on a terminal.")
     })?;
     if read == 0 {
+        eprintln!();
         return Err(Failure::refused("no answer was given", "Run it on a terminal, or add --yes."));
     }
     Ok(answer)

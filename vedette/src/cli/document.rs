@@ -47,6 +47,9 @@ pub(crate) struct ApplyArgs {
     /// Have every node verify it, show what would change, and change nothing
     #[arg(long)]
     dry_run: bool,
+    /// The version from which it was made; refused if another one is in force now
+    #[arg(long, value_name = "VERSION")]
+    based_on: Option<u32>,
     #[command(flatten)]
     patience: Patience,
     #[command(flatten)]
@@ -334,8 +337,10 @@ pub(crate) fn difference_screen(difference: &Difference, style: Style) -> String
 pub(crate) fn apply(context: &Context, arguments: &ApplyArgs) -> Result<u8> {
     let text = read(&arguments.file)?;
     let name = arguments.file.display().to_string();
+    let state = context.state()?;
+    let based_on = arguments.based_on.unwrap_or(state.documents.active);
+    state.check_base(based_on)?;
     if arguments.dry_run {
-        let state = context.state()?;
         let new = checked(&text, &name, &state)?;
         let difference = document::diff(&Document::of(&state), &new, &state);
         let ending = verify(context, ConfigCommand::Examine { text }, arguments.patience.timeout)?;
@@ -346,14 +351,15 @@ pub(crate) fn apply(context: &Context, arguments: &ApplyArgs) -> Result<u8> {
             format!("{changes}Every node has verified it; nothing was changed.\n")
         });
     }
-    put_in_force(context, &name, text, &arguments.comment, (arguments.patience, arguments.confirm))
+    let how = (arguments.patience, arguments.confirm);
+    put_in_force(context, &name, (text, based_on), &arguments.comment, how)
 }
 
-/// Shows what a text changes, asks, and has it verified and put in force.
+/// Shows what a text changes that was made from a version, asks, and has it verified and put in force.
 pub(crate) fn put_in_force(
     context: &Context,
     name: &str,
-    text: String,
+    (text, based_on): (String, u32),
     comment: &str,
     (patience, confirm): (Patience, Confirm),
 ) -> Result<u8> {
@@ -362,7 +368,6 @@ pub(crate) fn put_in_force(
     let difference = document::diff(&Document::of(&state), &new, &state);
     let plan = difference_screen(&difference, context.style);
     confirm.ask(&plan, "Verify it on every node and put it in force?")?;
-    let based_on = state.documents.active;
     let command = ConfigCommand::Propose { text, comment: comment.to_owned(), based_on };
     let ending = verify(context, command, patience.timeout)?;
     finished(context, &ending)
@@ -388,7 +393,8 @@ fn finished(context: &Context, ending: &Ending) -> Result<u8> {
 pub(crate) fn edit(context: &Context, arguments: &EditArgs) -> Result<u8> {
     const AGAIN: &str = "vedette config apply";
     needs_editor("Give the document as a file: vedette config apply FILE.")?;
-    let before = document::in_force(&context.state()?);
+    let state = context.state()?;
+    let (before, based_on) = (document::in_force(&state), state.documents.active);
     let draft = Draft::new(&before, "vedette-cluster-", ".toml")?;
     loop {
         draft.edit()?;
@@ -397,7 +403,12 @@ pub(crate) fn edit(context: &Context, arguments: &EditArgs) -> Result<u8> {
             context.print("The document was not changed.\n")?;
             return Ok(0);
         }
+        // Whoever was faster is not undone by a text that knows nothing of it.
+        if let Err(refusal) = context.state()?.check_base(based_on) {
+            return Err(draft.keep(refusal.into(), AGAIN));
+        }
         let how = (arguments.patience, arguments.confirm);
+        let text = (text, based_on);
         let failure = match put_in_force(context, "as edited", text, &arguments.comment, how) {
             Ok(exit) => return Ok(exit),
             Err(failure) if failure.exit != REFUSED && failure.exit != FAILED => {

@@ -250,6 +250,10 @@ pub(crate) fn running(event: &RunningDoc, now: &str, style: Style) -> String {
         for command in node.commands.iter().filter(|it| !it.expected && !it.output.is_empty()) {
             let heading = format!("{} on {} printed:", clean(&command.command), clean(&node.node));
             text.push_str(&format!("\n{heading}\n{}", block(&command.output, 2)));
+            if command.output_dropped > 0 {
+                let more = command.output_dropped;
+                text.push_str(&format!("  ({more} more bytes were not kept)\n"));
+            }
         }
     }
     if !event.moves.is_empty() {

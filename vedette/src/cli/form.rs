@@ -260,7 +260,7 @@ fn not_joined(error: JoinError) -> Failure {
 pub(crate) fn seed(context: &Context, arguments: &SeedArgs) -> Result<u8> {
     let state = context.state()?;
     if state.seeded {
-        return context.done(&format!("{} is seeded already.", clean(&state.name)), state.revision);
+        return Err(Failure::from(state.seeded_already()));
     }
     let missing: Vec<&str> = state.missing_nodes().iter().map(|node| node.name.as_str()).collect();
     let plan = format!(

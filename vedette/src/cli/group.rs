@@ -103,7 +103,12 @@ pub(crate) struct OfflineArgs {
 
 /// `vedette group clear`
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  vedette group clear web\n  vedette group clear web --node n2")]
+#[command(
+    after_help = "Failures are forgotten, nodes that are avoided may have the group again, and its node \
+    releases again what it could not release. Nothing is stopped by force: repair first what stands \
+    in the way. In an event that failed, the release is done again by vedette recover retry.\n\n\
+    Examples:\n  vedette group clear web\n  vedette group clear web --node n2"
+)]
 pub(crate) struct ClearArgs {
     /// The group
     group: String,
@@ -207,7 +212,7 @@ pub(crate) fn notes(group: &GroupDoc) -> Vec<String> {
     }
     if let Some(blocked) = &group.blocked {
         let place = blocked.node.as_ref().map(|node| format!(" on {node}")).unwrap_or_default();
-        notes.push(format!("blocked{place}: {}; vedette group clear {}", blocked.why, group.name));
+        notes.push(format!("blocked{place}: {}; {}", blocked.why, blocked.then));
     }
     if let Some(what) = &group.waits_for {
         notes.push(format!("waits for {what}"));
@@ -400,12 +405,31 @@ fn offline(context: &Context, arguments: &OfflineArgs) -> Result<u8> {
 }
 
 fn clear(context: &Context, arguments: &ClearArgs) -> Result<u8> {
+    let state = context.state()?;
     let node = match &arguments.node {
-        Some(name) => Some(find(&context.state()?, name)?.number),
+        Some(name) => Some(find(&state, name)?.number),
         None => None,
     };
-    let said = format!("Failures of {} are cleared.", clean(&arguments.group));
+    let said = format!(
+        "Failures of {} are cleared{}.",
+        clean(&arguments.group),
+        what_follows(&state, &arguments.group)
+    );
     order(context, &said, |group| GroupCommand::Clear { group, node }, &arguments.group)
+}
+
+/// What becomes of a group that could not be released once its failures are cleared.
+fn what_follows(state: &ClusterState, name: &str) -> String {
+    let Some(group) = state.groups.get(name) else { return String::new() };
+    let stuck = group.instances.iter().find(|(_, it)| it.state == GroupState::Error);
+    let Some((node, _)) = stuck else { return String::new() };
+    match &state.manager.current {
+        Some(running) if running.plans(name, *node) => format!(
+            "; it is released again when event {} goes on: vedette recover retry",
+            running.event.id
+        ),
+        _ => format!(", and {} releases it again", clean(&state.node_name(*node))),
+    }
 }
 
 fn order(

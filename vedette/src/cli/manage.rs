@@ -345,7 +345,9 @@ pub(crate) fn recover(context: &Context, command: RecoverCommand) -> Result<u8> 
             "Event {event} will go on as if the failed commands had succeeded. Do by hand first \
              what they should have done."
         ),
-        RecoverAction::Abort => format!("Event {event} will end as failed, where it stands."),
+        RecoverAction::Abort => format!(
+            "Event {event} will end as failed, where it stands: what was not done is left undone."
+        ),
     };
     if action != RecoverAction::Retry {
         arguments.confirm.ask(&plan, "Do it?")?;

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 use vedette_collector::clinfo::NodeDoc;
 use vedette_core::command::{Command, GroupCommand, ManagerCommand};
-use vedette_core::event::StopMode;
+use vedette_core::event::{Stage, StopMode};
 use vedette_core::model::{AgentStatus, HostStatus, Node};
 use vedette_core::state::ClusterState;
 use vedette_core::takeover::Backing;
@@ -323,6 +323,7 @@ fn delete(context: &Context, arguments: &DeleteArgs) -> Result<u8> {
             "Run the command on another member.",
         ));
     }
+    refuse_in_error(&state, node)?;
     let plan = format!(
         "{} (number {}, host {}, agent {}) will be deleted from {}.\n\
          Its history ends here, its name and number become free, and it can be added again.",
@@ -336,6 +337,23 @@ fn delete(context: &Context, arguments: &DeleteArgs) -> Result<u8> {
     hand_over(context, &state, node)?;
     let index = context.propose(&Command::RemoveNode { node: node.number })?;
     context.done(&format!("{} is deleted.", clean(&node.name)), index)
+}
+
+/// While an event waits for an operator nothing is handed over, and the node would be left half gone.
+fn refuse_in_error(state: &ClusterState, node: &Node) -> Result<()> {
+    let member = state.manager.members.get(&node.number);
+    let takes_part = member.is_some_and(|member| member.joined)
+        || !manage::groups_on(state, &[node.number]).is_empty();
+    let failed = state.manager.current.as_ref().filter(|it| it.stage == Stage::Error);
+    let Some(running) = failed.filter(|_| takes_part) else { return Ok(()) };
+    Err(Failure::refused(
+        format!(
+            "{} cannot hand over its groups while event {} waits for an operator, so it is not deleted",
+            clean(&node.name),
+            running.event.id
+        ),
+        "Continue that event first: vedette recover show.",
+    ))
 }
 
 /// How long a node that is deleted may take to hand over its groups.

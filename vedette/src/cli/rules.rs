@@ -264,6 +264,9 @@ fn load(context: &Context, arguments: &LoadArgs) -> Result<u8> {
         check::warnings(&findings),
         store.active
     );
+    if arguments.confirm.yes {
+        eprint!("{}", check::warnings(&findings).trim_start());
+    }
     arguments.confirm.ask(&plan, "Put them in force?")?;
     let index = context.propose(&Command::SaveRules {
         text: files.set.text,
@@ -342,6 +345,10 @@ fn roll_back(context: &Context, arguments: &RollbackArgs) -> Result<u8> {
     let store = context.state()?.rules;
     let to = arguments.version;
     let wanted = store.version(to).ok_or_else(|| unknown_version(to))?;
+    if to == store.active {
+        let said = format!("Version {to} of the rules is in force already.");
+        return context.done(&said, context.state()?.revision);
+    }
     let changes = difference::between(&store.in_force(), &wanted);
     let plan = format!(
         "{}\nVersion {} of the rules is in force; version {to} will be, on every node.",

@@ -1,7 +1,7 @@
 //! What nodes say about their instances. Each report carries the instance's token; with another one
 //! it is about something that is over, and changes nothing.
 
-use crate::event::Trigger;
+use crate::event::{Stage, Trigger};
 use crate::group::{FailCount, GroupState, Instance, Policy, ResourceState};
 use crate::id::NodeNumber;
 use crate::model::Severity;
@@ -97,12 +97,47 @@ impl ClusterState {
     /// A group that cannot be released: its node is fenced if that is configured; if not, an
     /// operator is needed.
     fn not_released(&mut self, entry: &mut Entry<'_>, name: &str, node: NodeNumber) {
-        let why = format!("it could not be released on {}", self.node_name(node));
+        let why = self.why_not_released(name, node);
         entry.causes.insert(name.into(), why.clone());
         let by = self.manager.joined().find(|by| *by != node);
-        match by.filter(|_| self.definition.fencing.contains_key(&node)) {
-            Some(by) => self.ask_to_fence(entry, node, by, &why),
-            None => self.block(entry, name, Some(node), &why),
+        if let Some(by) = by.filter(|_| self.definition.fencing.contains_key(&node)) {
+            self.ask_to_fence(entry, node, by, &why);
+            return;
+        }
+        self.block(entry, name, Some(node), &why);
+        let advice = format!("stop it there by hand, then: {}", self.way_out(name));
+        entry.causes.insert(name.into(), format!("{why}; no other node starts it; {advice}"));
+    }
+
+    /// What could not be stopped, as far as its node has said it.
+    fn why_not_released(&self, name: &str, node: NodeNumber) -> String {
+        let place = self.node_name(node);
+        let instance = self.groups.get(name).and_then(|group| group.instances.get(&node));
+        let failed = instance.and_then(|instance| {
+            instance.resources.iter().find(|(_, it)| it.state == ResourceState::Failed)
+        });
+        match failed {
+            Some((resource, it)) if it.detail.is_empty() => {
+                format!("{resource} could not be stopped on {place}")
+            }
+            Some((resource, it)) => {
+                let detail = it.detail.trim_end_matches('.');
+                format!("{resource} could not be stopped on {place}: {detail}")
+            }
+            None => format!("it could not be released on {place}"),
+        }
+    }
+
+    /// The command that goes on with a group once what blocks it is repaired: a release that belongs
+    /// to the event in progress is done again in that event, any other one by itself.
+    pub fn way_out(&self, name: &str) -> String {
+        let node = self.groups.get(name).and_then(|group| group.blocked.as_ref()?.node);
+        let running = self.manager.current.as_ref().filter(|it| it.stage != Stage::Voting);
+        match (node, running) {
+            (Some(node), Some(running)) if running.plans(name, node) => {
+                "vedette recover retry".into()
+            }
+            _ => format!("vedette group clear {name}"),
         }
     }
 

@@ -142,8 +142,12 @@ impl ClusterState {
         self.record_groups(entry);
         let Some(mut running) = self.manager.current.take() else { return };
         running.keep_steps();
+        let aborted = how.starts_with("aborted");
+        if aborted {
+            self.take_back_order(&running.event.trigger);
+        }
         self.settle_moves(entry, &running);
-        self.settle_trigger(&running, how.starts_with("aborted"));
+        self.settle_trigger(&running, aborted);
         let at = entry.proposal.at;
         let took = ms_between(running.began, at);
         let fine = how.starts_with("completed");
@@ -155,6 +159,20 @@ impl ClusterState {
         self.record(entry, step);
         let Running { event, began, .. } = running;
         self.remember(Ended { event, how: how.into(), began, ended: at });
+    }
+
+    /// An operator ordered a move and aborts it before anything was released: then the group is where
+    /// it shall be.
+    fn take_back_order(&mut self, trigger: &Trigger) {
+        let Trigger::GroupMove { group } = trigger else { return };
+        let Some(group) = self.groups.get_mut(group) else { return };
+        let works = |node: &NodeNumber| {
+            group.instances.get(node).is_some_and(|it| it.state == GroupState::Online)
+        };
+        let stays = group.owner().filter(works).filter(|owner| !group.avoid.contains(owner));
+        if stays.is_some() && group.preferred.is_some() {
+            group.preferred = stays;
+        }
     }
 
     /// What was planned and not done: a node that did not acquire is avoided (what it has begun is
@@ -172,7 +190,8 @@ impl ClusterState {
             }
             for node in planned.release.iter().filter(|node| !planned.acquire.contains(node)) {
                 let state = self.instance_state(&planned.group, *node);
-                if state == Some(GroupState::Online) && self.is_there(*node) {
+                let undone = state == Some(GroupState::Online) && self.is_there(*node);
+                if undone && placement::is_astray(self, &planned.group) {
                     let why = format!(
                         "{} did not release it in {}",
                         self.node_name(*node),

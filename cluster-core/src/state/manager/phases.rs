@@ -18,10 +18,6 @@ use super::{ClusterState, Entry, ms_between, step_of};
 /// How many steps of an event are kept in the state; the history has all.
 const MOST_STEPS: usize = 256;
 
-/// How much of a failed command's output its alert carries.
-const SHOWN_LINES: usize = 4;
-const SHOWN_CHARS: usize = 400;
-
 /// Event, phase and attempt, by which an answer is known to be one of now.
 type Moment = (u64, usize, u32);
 
@@ -252,20 +248,17 @@ impl ClusterState {
         node: NodeNumber,
         outcome: &CommandOutcome,
     ) {
-        let ended = outcome.outcome.summary();
+        let ended = outcome.ended();
         let again =
             if outcome.runs > 1 { format!(", run {} times", outcome.runs) } else { "".into() };
         let message = format!("{} on {}: {ended}{again}", outcome.command, self.node_name(node));
         let severity = if outcome.expected { Severity::Informational } else { Severity::Warning };
-        let mut step = step_of(event, Code::EventCommand, severity, message).of_event(
+        let step = step_of(event, Code::EventCommand, severity, message).of_event(
             event.id,
             Some(node),
             Some(outcome.outcome.duration_ms),
         );
-        if !outcome.expected {
-            step = step.because(first_lines(&outcome.outcome.output));
-        }
-        self.record(entry, step);
+        self.record(entry, step.because(outcome.told()));
     }
 
     /// The alert that says which command on which node printed what.
@@ -278,21 +271,38 @@ impl ClusterState {
     ) {
         let (label, name) = (self.event_label(event), self.node_name(node));
         let failed = answers.iter().find(|outcome| !outcome.expected);
-        let (what, printed) = failed.map_or_else(
+        let (what, said) = failed.map_or_else(
             || ("it did not say how its commands ended".to_owned(), String::new()),
-            |outcome| {
-                let ended = format!("{}: {}", outcome.command, outcome.outcome.summary());
-                (ended, first_lines(&outcome.outcome.output))
-            },
+            |outcome| (format!("{}: {}", outcome.command, outcome.ended()), outcome.told()),
         );
-        let cause = if printed.is_empty() { "it printed nothing".into() } else { printed };
-        let step = step_of(
-            event,
-            Code::EventFailed,
-            Severity::Error,
-            format!("{label} failed on {name}, {what}; vedette recover retry, skip or abort"),
-        );
+        let said = if said.is_empty() { "it printed nothing".into() } else { said };
+        let (advice, cause) = match self.stuck(node).as_slice() {
+            [] => ("vedette recover retry, skip or abort".to_owned(), said),
+            stuck => {
+                let names: Vec<&str> = stuck.iter().map(|(group, _)| *group).collect();
+                let whys: Vec<&str> = stuck.iter().map(|(_, why)| *why).collect();
+                let advice = format!(
+                    "stop by hand on {name} what is left of {}, then: vedette recover retry",
+                    names.join(", ")
+                );
+                let rest = "skip or abort leave it there, and no other node starts it";
+                (advice, format!("{}; {rest}", whys.join("; ")))
+            }
+        };
+        let message = format!("{label} failed on {name}, {what}; {advice}");
+        let step = step_of(event, Code::EventFailed, Severity::Error, message);
         self.record(entry, step.because(cause).of_event(event.id, Some(node), None).alerting(true));
+    }
+
+    /// Groups that a node is to release in the event in progress and could not, and why.
+    fn stuck(&self, node: NodeNumber) -> Vec<(&str, &str)> {
+        let Some(running) = &self.manager.current else { return Vec::new() };
+        let blocked = |name: &str| {
+            let blocked = self.groups.get(name)?.blocked.as_ref()?;
+            (blocked.node == Some(node)).then_some(blocked.why.as_str())
+        };
+        let releases = running.plan.releases(node);
+        releases.filter_map(|name| Some((name, blocked(name)?))).collect()
     }
 
     /// A participant gives no answer: in a vote it cannot object, in a phase it has failed.
@@ -342,12 +352,21 @@ impl ClusterState {
         }
         running.too_long = true;
         let took = ms_between(running.began, entry.proposal.at);
+        let failed: Vec<NodeNumber> = running.failed.iter().copied().collect();
         let waited: Vec<NodeNumber> =
             running.participants.difference(&running.arrived).copied().collect();
         let event = running.event.clone();
+        let why = if failed.is_empty() {
+            format!("waiting for {}", self.names(&waited))
+        } else {
+            format!(
+                "it failed on {} and waits for an operator: vedette recover show",
+                self.names(&failed)
+            )
+        };
         let message = format!("{} has been running for {took} ms", self.event_label(&event));
         let step = step_of(&event, Code::EventTooLong, Severity::Warning, message)
-            .because(format!("waiting for {}", self.names(&waited)))
+            .because(why)
             .of_event(event.id, None, Some(took));
         self.record(entry, step.alerting(true));
         true
@@ -398,7 +417,7 @@ fn step(phase: usize, node: NodeNumber, ran: &CommandOutcome) -> Step {
         phase,
         node,
         command: ran.command.clone(),
-        result: ran.outcome.summary(),
+        result: ran.result(),
         duration_ms: ran.outcome.duration_ms,
     }
 }
@@ -414,15 +433,4 @@ fn no_answer(duration_ms: u64) -> RunOutcome {
         duration_ms,
         version: 0,
     }
-}
-
-/// The first lines of what a program printed, bounded.
-fn first_lines(output: &str) -> String {
-    let lines: Vec<&str> = output
-        .lines()
-        .map(str::trim_end)
-        .filter(|line| !line.is_empty())
-        .take(SHOWN_LINES)
-        .collect();
-    lines.join(" / ").chars().take(SHOWN_CHARS).collect()
 }

@@ -13,6 +13,11 @@ use super::files::Files;
 /// Everything that was found.
 pub(super) fn findings(files: &Files) -> Findings {
     let mut findings = files.set.check(&files.name);
+    for finding in &mut findings.0 {
+        if let Some(place) = files.places.get(&finding.file) {
+            finding.file.clone_from(place);
+        }
+    }
     for path in &files.useless {
         findings.0.push(Finding {
             level: Level::Warning,
@@ -25,19 +30,20 @@ pub(super) fn findings(files: &Files) -> Findings {
     }
     for (path, text) in &files.set.programs {
         let (program, _) = program::parse(path, text);
-        findings.0.extend(missing_here(&program));
+        let place = files.places.get(path).unwrap_or(path);
+        findings.0.extend(missing_here(&program, place));
     }
     findings
 }
 
 /// Commands that this machine does not have; another one may.
-fn missing_here(program: &Program) -> Vec<Finding> {
+fn missing_here(program: &Program, place: &str) -> Vec<Finding> {
     let commands = program.phases.iter().flatten();
     let missing = commands.filter_map(|line| events::missing(&line.command));
     missing
         .map(|why| Finding {
             level: Level::Warning,
-            file: program.path.clone(),
+            file: place.to_owned(),
             line: None,
             key: "this node".into(),
             what: why.what,
@@ -53,7 +59,7 @@ pub(super) fn verdict(files: &Files, findings: &Findings) -> Result<String> {
         let errors = findings.0.iter().filter(|finding| finding.level == Level::Error).count();
         let noun = if errors == 1 { "error" } else { "errors" };
         return Err(Failure::failed(
-            format!("the rules {} have {errors} {noun}:\n{}", files.name, shown.trim_end()),
+            format!("the rules in {} have {errors} {noun}:\n{}", files.name, shown.trim_end()),
             "Correct them and check them again: vedette rules check.",
         ));
     }
@@ -81,7 +87,9 @@ fn shown(files: &Files, findings: &Findings) -> String {
 }
 
 fn source(files: &Files, finding: &Finding) -> Vec<String> {
-    let text = match files.set.programs.get(&finding.file) {
+    let path = files.places.iter().find(|(_, place)| **place == finding.file);
+    let path = path.map_or(&finding.file, |(path, _)| path);
+    let text = match files.set.programs.get(path) {
         Some(program) => program,
         None if finding.file == files.name => &files.set.text,
         None => return Vec::new(),

@@ -14,6 +14,8 @@ pub(super) struct Files {
     pub(super) name: String,
     /// Rules, and programs by the path that rules name.
     pub(super) set: RuleSet,
+    /// The file of each program, by that path.
+    pub(super) places: BTreeMap<String, String>,
     /// Programs that no rule names.
     pub(super) useless: Vec<PathBuf>,
 }
@@ -27,6 +29,7 @@ impl Files {
         let mut files = Self {
             name: path.display().to_string(),
             set: RuleSet { text, ..RuleSet::default() },
+            places: BTreeMap::new(),
             useless: Vec::new(),
         };
         for program in folder.map_or(Ok(Vec::new()), programs)? {
@@ -38,8 +41,10 @@ impl Files {
                 .map(|rule| (rule.program.clone(), text.clone()))
                 .collect();
             if paths.is_empty() {
-                files.useless.push(program);
+                files.useless.push(program.clone());
             }
+            let place = |path: &String| (path.clone(), program.display().to_string());
+            files.places.extend(paths.keys().map(place));
             files.set.programs.extend(paths);
         }
         Ok(files)

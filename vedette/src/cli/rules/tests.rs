@@ -21,6 +21,8 @@ fn files() -> Files {
     let folder = example("");
     let mut files = Files::read(&example("rules.hacmprd"), Some(&folder)).unwrap();
     files.name = "rules.hacmprd".into();
+    let name = |place: &mut String| *place = place.rsplit('/').next().unwrap_or_default().into();
+    files.places.values_mut().for_each(name);
     files
 }
 

@@ -13,8 +13,9 @@
 //! ```
 //!
 //! A line of a part that looks like such a heading gets a backslash in front. A section that is not
-//! there means the built-in one. Empty lines at the end of a part are not kept. A text without any
-//! heading is a configuration document alone, the format before the first.
+//! there means the built-in one. Before a heading there is an empty line that is no part of anything;
+//! others are kept, as the last of the rules may end with some. A text without any heading is a
+//! configuration document alone, the format before the first.
 
 use std::collections::BTreeMap;
 
@@ -87,7 +88,7 @@ impl Snapshot {
 
 fn section(text: &mut String, name: &str, part: &str) {
     text.push_str(&format!("\n=== {name} ===\n"));
-    for line in part.trim_end_matches('\n').split('\n') {
+    for line in part.strip_suffix('\n').unwrap_or(part).split('\n') {
         if heading(line.trim_start_matches('\\')).is_some() {
             text.push('\\');
         }
@@ -130,7 +131,10 @@ fn sorted(parts: Vec<(usize, &str, String)>, about: String) -> Result<Snapshot, 
     let (mut programs, mut rules, mut document) = (BTreeMap::new(), None, None);
     let mut first_program = None;
     for (line, name, part) in parts {
-        let part = format!("{}\n", part.trim_end_matches('\n'));
+        let part = match part.strip_suffix('\n') {
+            Some(lines) if lines.ends_with('\n') => lines.to_owned(),
+            _ => part,
+        };
         match name {
             DOCUMENT => document = Some(part),
             RULES => rules = Some(part),
@@ -174,6 +178,12 @@ mod tests {
     fn h36_a_snapshot_is_read_as_it_was_written() {
         let snapshot = whole();
         assert_eq!(Snapshot::read(&snapshot.print()), Ok(snapshot.clone()));
+        // Every rule of a predefined event ends with four empty lines.
+        let rule = "TE_JOIN_NODE\n0\n/x.rp\n2\n0\n\n\n\n\n".to_owned();
+        let ending = Snapshot { rules: Some((rule, BTreeMap::new())), ..snapshot.clone() };
+        assert_eq!(Snapshot::read(&ending.print()), Ok(ending.clone()));
+        let last = Snapshot { script: None, ..ending };
+        assert_eq!(Snapshot::read(&last.print()), Ok(last.clone()));
         let bare = Snapshot { rules: None, script: None, ..snapshot };
         assert_eq!(Snapshot::read(&bare.print()), Ok(bare.clone()));
     }

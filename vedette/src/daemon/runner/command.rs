@@ -50,10 +50,6 @@ impl Told {
         let heading = (part != "script" || self.parts > 0).then(|| format!("[{part}] "));
         self.parts += 1;
         let mut text = heading.unwrap_or_default();
-        if let Some(failure) = &outcome.failure {
-            text.push_str(failure);
-            text.push('\n');
-        }
         text.push_str(&outcome.output);
         if part != "script" && !outcome.succeeded() {
             text.push_str(&format!("[{part}] {}\n", outcome.summary()));
@@ -202,7 +198,8 @@ mod tests {
         step.line = "/nowhere/at/all".into();
         let outcome = step.run().await;
         assert!(!outcome.expected, "{outcome:?}");
-        assert!(outcome.outcome.output.contains("/nowhere/at/all"), "{outcome:?}");
+        assert_eq!(outcome.ended(), "could not be started");
+        assert!(outcome.told().starts_with("/nowhere/at/all does not exist"), "{outcome:?}");
     }
 
     /// H19, H46: told before and after, recovered and tried again, in this order.
