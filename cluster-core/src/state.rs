@@ -196,12 +196,28 @@ pub struct Applied {
 struct Entry<'a> {
     index: u64,
     proposal: &'a Proposal,
+    /// In whose name: who proposed it, or who proposed what takes effect in it.
+    actor: String,
     records: Vec<Record>,
     /// What the state of each group was when it was last recorded, and why it changes.
     groups: BTreeMap<String, GroupState>,
     causes: BTreeMap<String, String>,
     /// The incident that this entry begins, if it begins one that is no node's.
     begins: Option<u64>,
+}
+
+impl<'a> Entry<'a> {
+    fn new(index: u64, proposal: &'a Proposal) -> Self {
+        Self {
+            index,
+            proposal,
+            actor: proposal.actor.clone(),
+            records: Vec::new(),
+            groups: BTreeMap::new(),
+            causes: BTreeMap::new(),
+            begins: None,
+        }
+    }
 }
 
 /// The parts of a record that its maker decides; the rest is filled in by [`ClusterState::record`].
@@ -275,14 +291,7 @@ impl ClusterState {
             return Applied { outcome: Outcome::Repeated { index: first }, records: Vec::new() };
         }
         let groups = self.groups.iter().map(|(name, group)| (name.clone(), group.state()));
-        let mut entry = Entry {
-            index,
-            proposal,
-            records: Vec::new(),
-            groups: groups.collect(),
-            causes: BTreeMap::new(),
-            begins: None,
-        };
+        let mut entry = Entry { groups: groups.collect(), ..Entry::new(index, proposal) };
         let changed = match self.execute(&mut entry) {
             Ok(changed) => changed,
             Err(refusal) => {
@@ -379,7 +388,7 @@ impl ClusterState {
             message: happening.message,
             incident: happening.incident,
             origin: entry.proposal.origin,
-            actor: entry.proposal.actor.clone(),
+            actor: entry.actor.clone(),
             alert: happening.alert,
             test: happening.test,
             event: happening.event,

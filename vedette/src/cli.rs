@@ -328,9 +328,11 @@ mod tests {
             "node/src",
             "node/events",
             "collector/src",
+            "mib/src",
             "exporter/src",
             "vedette/src",
             "grafana/runbooks",
+            "grafana/prometheus",
         ] {
             collect(&root.join(folder), &mut files);
         }

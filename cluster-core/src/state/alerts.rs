@@ -58,7 +58,7 @@ impl ClusterState {
             ScriptVersion {
                 text: text.into(),
                 sha256: Hash::of(text.as_bytes()),
-                author: entry.proposal.actor.clone(),
+                author: entry.actor.clone(),
                 comment: comment.into(),
                 at: entry.proposal.at,
             },
@@ -199,7 +199,7 @@ impl ClusterState {
             AlertTest {
                 id: entry.index,
                 at: entry.proposal.at,
-                actor: entry.proposal.actor.clone(),
+                actor: entry.actor.clone(),
                 message: message.into(),
                 severity,
                 members: chosen.into_iter().map(|node| (node, None)).collect(),

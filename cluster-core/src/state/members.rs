@@ -91,7 +91,7 @@ impl ClusterState {
             number,
             name: name.into(),
             expires_at,
-            actor: entry.proposal.actor.clone(),
+            actor: entry.actor.clone(),
         });
         let message = format!("{name} may join as node {number} until {expires_at}");
         self.record(

@@ -44,7 +44,7 @@ impl ClusterState {
         let set = RuleSet {
             text: text.into(),
             programs: programs.clone(),
-            author: entry.proposal.actor.clone(),
+            author: entry.actor.clone(),
             comment: comment.into(),
             at: entry.proposal.at,
         };

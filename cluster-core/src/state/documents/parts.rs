@@ -4,7 +4,7 @@
 //! state, when the snapshot is proposed and again when every node has verified its document; only if
 //! none refuses is anything done.
 
-use crate::command::{Command, Proposal};
+use crate::command::Command;
 
 use super::super::{ClusterState, Entry, Refusal};
 
@@ -17,10 +17,7 @@ impl ClusterState {
         if parts.is_empty() {
             return Ok(false);
         }
-        let (groups, causes) = Default::default();
-        let (index, proposal, records) = (entry.index, entry.proposal, Vec::new());
-        let mut trial = Entry { index, proposal, records, groups, causes };
-        self.clone().do_parts(&mut trial, parts)
+        self.clone().do_parts(&mut Entry::new(entry.index, entry.proposal), parts)
     }
 
     /// Does what was tried before, on the same state, in the name of whoever proposed it.
@@ -30,14 +27,10 @@ impl ClusterState {
         parts: &[Command],
         author: &str,
     ) {
-        let proposal = Proposal { actor: author.to_owned(), ..entry.proposal.clone() };
-        let groups = std::mem::take(&mut entry.groups);
-        let (index, causes) = (entry.index, std::mem::take(&mut entry.causes));
-        let records = std::mem::take(&mut entry.records);
-        let mut own = Entry { index, proposal: &proposal, records, groups, causes };
-        let done = self.do_parts(&mut own, parts);
+        let answered = std::mem::replace(&mut entry.actor, author.to_owned());
+        let done = self.do_parts(entry, parts);
+        entry.actor = answered;
         debug_assert!(done.is_ok(), "it was tried: {done:?}");
-        (entry.groups, entry.causes, entry.records) = (own.groups, own.causes, own.records);
     }
 
     fn do_parts(&mut self, entry: &mut Entry<'_>, parts: &[Command]) -> Result<bool, Refusal> {

@@ -353,14 +353,7 @@ fn redefine(fixture: &mut Fixture, definition: crate::definition::Definition) {
     let (id, actor) = (CommandId([0xdd; 16]), "root@n1".to_owned());
     let proposal = Proposal { id, at: fixture.clock, origin: N1, actor, command };
     let groups = state.groups.iter().map(|(name, group)| (name.clone(), group.state())).collect();
-    let mut entry = super::Entry {
-        index: 500_000,
-        proposal: &proposal,
-        records: Vec::new(),
-        groups,
-        causes: BTreeMap::new(),
-        begins: None,
-    };
+    let mut entry = super::Entry { groups, ..super::Entry::new(500_000, &proposal) };
     state.define(&mut entry, definition);
     state.settle(&mut entry);
 }
