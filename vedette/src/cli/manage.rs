@@ -381,31 +381,6 @@ fn advice(running: &RunningDoc) -> String {
     )
 }
 
-#[cfg(test)]
-mod tests {
-    use vedette_core::command::GroupCommand;
-    use vedette_core::fixture::Fixture;
-
-    use super::*;
-
-    /// Nothing that is ordered begins before a failed event is continued, and that is said.
-    #[test]
-    fn what_waits_behind_a_failed_event_is_told() {
-        let mut fixture = Fixture::with_groups();
-        fixture.group(GroupCommand::Move { group: "db".into(), to: Some(NodeNumber(3)) });
-        fixture.work();
-        fixture.work();
-        assert_eq!(behind(&fixture.state), "", "it runs, and has not failed");
-        let event = fixture.state.manager.current.as_ref().unwrap().event.id;
-        let node = NodeNumber(2);
-        fixture.manage(ManagerCommand::Expire { event, phase: 0, attempt: 0, node });
-        assert_eq!(
-            behind(&fixture.state),
-            " That waits until event 4 group_move db, which failed, is continued: vedette recover show."
-        );
-    }
-}
-
 /// How long a daemon may take to end after what ran there was handed over.
 const LONGEST_END: Duration = Duration::from_secs(90);
 
@@ -436,4 +411,29 @@ pub(crate) fn leave(context: &Context, arguments: &LeaveArgs) -> Result<u8> {
     }
     let document = json!({ "message": "The daemon has ended." });
     context.render(&document, |_| "The daemon has ended.\n".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use vedette_core::command::GroupCommand;
+    use vedette_core::fixture::Fixture;
+
+    use super::*;
+
+    /// Nothing that is ordered begins before a failed event is continued, and that is said.
+    #[test]
+    fn what_waits_behind_a_failed_event_is_told() {
+        let mut fixture = Fixture::with_groups();
+        fixture.group(GroupCommand::Move { group: "db".into(), to: Some(NodeNumber(3)) });
+        fixture.work();
+        fixture.work();
+        assert_eq!(behind(&fixture.state), "", "it runs, and has not failed");
+        let event = fixture.state.manager.current.as_ref().unwrap().event.id;
+        let node = NodeNumber(2);
+        fixture.manage(ManagerCommand::Expire { event, phase: 0, attempt: 0, node });
+        assert_eq!(
+            behind(&fixture.state),
+            " That waits until event 4 group_move db, which failed, is continued: vedette recover show."
+        );
+    }
 }

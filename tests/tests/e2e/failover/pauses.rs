@@ -145,7 +145,8 @@ fn an_application_that_stands_still_is_restarted_and_then_moves() {
     let ground = format!("{owner} is avoided after failures");
     let truth = Truth { title: "web", ground: &ground, group: "web", from: &owner, to: &new };
     let incident = told(&lab, names[0], before, "web");
-    assert!(incident.to_string().contains("web-app"), "{incident:#}");
+    let title = format!("resource web-app failed on {owner}, failure 2: its group is to move");
+    assert_eq!(incident["title"], title.as_str(), "{incident:#}");
     assert_told(&lab, names[0], before, &truth, (&prober, seen));
     super::assert_one_owner(prober, &[number(&owner), number(&new)]);
     lab.resume(&owner).expect("resumed");
