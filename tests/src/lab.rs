@@ -27,6 +27,9 @@ pub use faults::{Direction, Victim};
 pub use plan::{Plan, UpOptions};
 pub use prober::{Answer, Answers, Handover, Prober};
 
+/// A file in the directory of a lab whose logs somebody will want to read.
+const TRACES: &str = "keep";
+
 /// Why the lab could not do what it was asked for.
 #[derive(Debug)]
 pub struct LabError(pub String);
@@ -259,7 +262,13 @@ impl Lab {
         self.plan.start_helper("janitor", command)
     }
 
-    /// What the janitor does until the lab is down.
+    /// Has its directory kept when its owner ends, for its logs.
+    pub fn keep_traces(&self) {
+        let _ = std::fs::write(self.plan.dir.join(TRACES), "");
+    }
+
+    /// What the janitor does until the lab is down. Of a lab whose owner ended nothing is left, unless
+    /// there is something to be read in it.
     ///
     /// # Errors
     /// If the lab's files are gone.
@@ -269,6 +278,9 @@ impl Lab {
             if owner.is_some_and(|pid| !sandbox::is_alive(pid)) {
                 lab.plan.forget_helper("janitor");
                 lab.take_down();
+                if !dir.join(TRACES).exists() {
+                    let _ = std::fs::remove_dir_all(dir);
+                }
                 return Ok(());
             }
             let _ = lab.refresh();

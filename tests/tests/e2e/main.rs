@@ -2,7 +2,7 @@
 //!
 //! One lab of three nodes serves nearly all tests, one of five the others, one test after the other;
 //! each begins with a healthy cluster and may break what it likes. The labs end with this process,
-//! whatever happens.
+//! whatever happens; their logs stay if a test failed.
 
 mod administration;
 mod around;
@@ -28,6 +28,14 @@ pub(crate) struct Turn {
     _turn: MutexGuard<'static, ()>,
 }
 
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.lab.keep_traces();
+        }
+    }
+}
+
 impl std::ops::Deref for Turn {
     type Target = Lab;
 
@@ -51,9 +59,9 @@ pub(crate) fn lab_of_five() -> Turn {
 fn turn(place: &'static OnceLock<Lab>, nodes: u16) -> Turn {
     static TURN: Mutex<()> = Mutex::new(());
     let turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let lab = place.get_or_init(|| make_lab(nodes));
-    make_healthy(lab);
-    Turn { lab, _turn: turn }
+    let turn = Turn { lab: place.get_or_init(|| make_lab(nodes)), _turn: turn };
+    make_healthy(&turn);
+    turn
 }
 
 fn make_lab(nodes: u16) -> Lab {
