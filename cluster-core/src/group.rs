@@ -221,6 +221,10 @@ pub struct Group {
     pub held_for: Option<NodeNumber>,
     /// Where it ran last.
     pub last: Option<NodeNumber>,
+    /// The incident that began when its node let go of it by itself, until it is ONLINE again. If that
+    /// node turns out to be DOWN, it is the same incident.
+    #[serde(default)]
+    pub lost: Option<u64>,
     /// Why nothing is done with it until an operator says so.
     pub blocked: Option<Blocked>,
     /// Nothing is moved and nothing restarted.

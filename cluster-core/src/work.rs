@@ -148,6 +148,10 @@ pub enum Way {
 
 /// Whether `me` may acquire `group` now, has to wait, or waits in vain.
 pub fn way(state: &ClusterState, group: &str, me: NodeNumber) -> Way {
+    let planned = plans(state, group, me);
+    if planned.is_some() && state.definition.group(group).is_none() {
+        return Way::Elsewhere(format!("{group} is not part of the configuration any more"));
+    }
     let known = state.groups.get(group);
     if let Some(instance) = known.and_then(|known| known.instances.get(&me)) {
         return match instance.state {
@@ -157,9 +161,6 @@ pub fn way(state: &ClusterState, group: &str, me: NodeNumber) -> Way {
             _ => Way::Open { token: instance.token },
         };
     }
-    let planned = state.manager.current.as_ref().filter(|running| {
-        running.stage != Stage::Voting && running.plan.acquires(me).any(|name| name == group)
-    });
     let Some(running) = planned else {
         return Way::Closed(format!(
             "no event in progress gives {group} to this node; vedette group move {group} does"
@@ -176,6 +177,13 @@ pub fn way(state: &ClusterState, group: &str, me: NodeNumber) -> Way {
     Way::Wait(match others.as_slice() {
         [] => "the cluster has not given it to this node yet".into(),
         names => format!("{} has not let go of it yet", names.join(", ")),
+    })
+}
+
+/// The event in progress, if it brings the group to that node.
+pub fn plans<'a>(state: &'a ClusterState, group: &str, me: NodeNumber) -> Option<&'a Running> {
+    state.manager.current.as_ref().filter(|running| {
+        running.stage != Stage::Voting && running.plan.acquires(me).any(|name| name == group)
     })
 }
 

@@ -328,6 +328,10 @@ impl ClusterState {
         };
         let known = happening.incident.or_else(|| self.incident_of_group(name));
         happening.incident = known.or(lost.then_some(entry.index));
+        if let Some(group) = self.groups.get_mut(name).filter(|_| lost || to == GroupState::Online)
+        {
+            group.lost = happening.incident.filter(|_| lost);
+        }
         self.record(entry, happening);
     }
 
@@ -336,6 +340,11 @@ impl ClusterState {
         let group = self.groups.get(name)?;
         let mut nodes = group.instances.keys().copied().chain(group.last);
         nodes.find_map(|node| self.nodes.get(&node)?.incident)
+    }
+
+    /// The incident of a group that a node let go of by itself, if there is one that is not ONLINE yet.
+    pub(super) fn incident_of_loss(&self, node: NodeNumber) -> Option<u64> {
+        self.groups.values().filter(|group| group.last == Some(node)).find_map(|group| group.lost)
     }
 
     /// Whether a group is off although nobody wants that and no event is about it.

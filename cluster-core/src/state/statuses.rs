@@ -104,15 +104,15 @@ impl ClusterState {
         (planned, silent_ms): (bool, Option<u64>),
         cause: &str,
     ) -> bool {
-        let index = entry.index;
         let at = entry.proposal.at;
+        let begun = self.incident_of_loss(number).unwrap_or(entry.index);
         let Some(node) = self.nodes.get_mut(&number) else { return false };
         let from = node.host;
         if from == to {
             return false;
         }
         let went_away = matches!(to, HostStatus::Down | HostStatus::Disconnected);
-        let incident = if went_away { node.incident.or(Some(index)) } else { node.incident };
+        let incident = if went_away { node.incident.or(Some(begun)) } else { node.incident };
         node.host = to;
         node.host_since = at;
         node.host_cause = cause.into();

@@ -9,7 +9,6 @@
 //! addresses of members, so that strangers cannot keep members out), connections, requests at a
 //! time, message sizes, idle time. What is turned away is counted.
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -116,19 +115,17 @@ pub struct ListenError {
 #[derive(Debug)]
 pub struct Server {
     gate: Arc<Gate>,
+    /// By the address that is listened at.
     listeners: Mutex<BTreeMap<SocketAddr, Listener>>,
 }
 
 /// A port that is open; its connections end with it.
 #[derive(Debug)]
-struct Listener {
-    bound: SocketAddr,
-    task: JoinHandle<()>,
-}
+struct Listener(JoinHandle<()>);
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.task.abort();
+        self.0.abort();
     }
 }
 
@@ -163,30 +160,29 @@ impl Server {
     /// Listens on exactly these addresses from now on. What stays is not disturbed; connections to an
     /// address that goes end with it. Answers what could not be opened; asking again tries again.
     pub fn listen_on(&self, addresses: &[SocketAddr]) -> Vec<ListenError> {
-        let wanted: BTreeSet<SocketAddr> = addresses.iter().copied().collect();
+        let mut wanted: BTreeSet<SocketAddr> = addresses.iter().copied().collect();
         let mut listeners = self.listeners();
         listeners.retain(|address, _| wanted.contains(address));
+        wanted.retain(|address| !listeners.contains_key(address));
         let mut errors = Vec::new();
         for address in wanted {
-            if let Entry::Vacant(place) = listeners.entry(address) {
-                match self.open(address) {
-                    Ok(listener) => drop(place.insert(listener)),
-                    Err(why) => errors.push(ListenError { address, why }),
-                }
+            match self.open(address) {
+                Ok((bound, listener)) => drop(listeners.insert(bound, listener)),
+                Err(why) => errors.push(ListenError { address, why }),
             }
         }
         errors
     }
 
-    fn open(&self, address: SocketAddr) -> io::Result<Listener> {
+    fn open(&self, address: SocketAddr) -> io::Result<(SocketAddr, Listener)> {
         let listener = listen(address)?;
         let bound = listener.local_addr()?;
-        Ok(Listener { bound, task: tokio::spawn(self.gate.clone().accept(listener)) })
+        Ok((bound, Listener(tokio::spawn(self.gate.clone().accept(listener)))))
     }
 
     /// Where it listens.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.listeners().values().map(|listener| listener.bound).collect()
+        self.listeners().keys().copied().collect()
     }
 
     /// What it did so far.

@@ -15,7 +15,7 @@ use crate::model::{AgentStatus, HostStatus, InterfaceStatus, NetworkStatus, Timi
 use crate::record::Code;
 use crate::state::ClusterState;
 use crate::takeover::{Backing, LetGo};
-use crate::work::{Task, tasks};
+use crate::work::{self, Task, Way, tasks};
 
 use super::super::testing::refused;
 
@@ -166,6 +166,39 @@ fn a_failure_that_moves_a_group_begins_its_incident() {
     assert_eq!(codes, [Code::ResourceFailed, Code::Resource, Code::EventQueued]);
     let of_story = story.iter().filter(|record| record.incident == Some(story[0].index));
     assert!(of_story.count() > 10 && owner(&fixture, "web") == Some(N2));
+}
+
+/// A node lets go of a group by itself, and turns out to be DOWN before another has it: one incident,
+/// from the loss to the takeover.
+#[test]
+fn a_loss_and_the_death_behind_it_are_one_incident() {
+    let mut fixture = Fixture::with_groups();
+    let told = fixture.records.len();
+    let (token, group) = (fixture.token("web", N1).unwrap(), "web".to_owned());
+    let why = "its guard is gone".to_owned();
+    fixture.group(GroupCommand::Released { group, node: N1, token, why, avoid: false });
+    let lost = fixture.state.groups["web"].lost;
+    assert!(lost.is_some());
+    fixture.node_down(N1, "silent");
+    fixture.lease_over(N1);
+    fixture.run_events();
+    assert_eq!((owner(&fixture, "web"), fixture.state.groups["web"].lost), (Some(N2), None));
+    let story = fixture.records[told..].iter();
+    let of_it = story.filter(|it| it.subject_name == "web" || it.code == Code::NodeHost);
+    let incidents: Vec<_> = of_it.map(|record| record.incident).collect();
+    assert!(incidents.iter().all(|incident| *incident == lost), "{lost:?}: {incidents:?}");
+}
+
+/// An event brings a group to a node, and the configuration loses the group meanwhile: there is nothing
+/// to acquire, and no reason to fail.
+#[test]
+fn what_is_configured_no_more_is_not_acquired() {
+    let mut fixture = Fixture::with_groups();
+    fixture.group(GroupCommand::Move { group: "web".into(), to: Some(N3) });
+    begin(&mut fixture);
+    assert!(!matches!(work::way(&fixture.state, "web", N3), Way::Elsewhere(_)));
+    fixture.state.definition.groups.retain(|group| group.name != "web");
+    assert!(matches!(work::way(&fixture.state, "web", N3), Way::Elsewhere(_)));
 }
 
 /// While an event waits for an operator, what a node loses belongs to the incident of that node, and is

@@ -202,5 +202,6 @@ fn a_director_is_lost_in_the_middle_of_a_recovery_program() {
     told(&lab, taker, before, &format!("node {director} is DOWN"));
     assert_one_owner(prober, &[number(owner), number(taker)]);
     crate::make_healthy(&lab);
+    wait_idle(&lab, taker);
     give(&lab, "");
 }

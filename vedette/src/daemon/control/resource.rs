@@ -11,6 +11,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
+use vedette_core::work;
 
 use super::{Control, Problem};
 use crate::daemon::executor::{Stop, Verb};
@@ -51,7 +52,11 @@ pub(super) async fn resource(
     let state = control.publisher.state();
     let ResourceRequest { verb, group } = request;
     let network = verb == Verb::Swap && state.networks.values().any(|it| it.name == group);
-    if !network && !state.groups.contains_key(&group) && state.definition.group(&group).is_none() {
+    // One that the configuration lost while an event brings it here is for the executor to tell.
+    let meant = state.groups.contains_key(&group)
+        || state.definition.group(&group).is_some()
+        || work::plans(&state, &group, control.me).is_some();
+    if !network && !meant {
         let known: Vec<&str> = state.groups.keys().map(String::as_str).collect();
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
         let what = format!("there is no group {group}");

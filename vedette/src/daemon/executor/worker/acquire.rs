@@ -48,7 +48,7 @@ impl Worker {
         loop {
             let (token, epoch) = self.leave(deadline, lines).await?;
             let Some(wanted) = self.defined() else {
-                return Err(Stop::failed(format!("there is no group {}", self.group)));
+                return Err(Stop::clean(format!("{} is not configured any more", self.group)));
             };
             if let Some(held) = self.held.clone().filter(|held| held.token == token) {
                 return self.change(held, wanted, lines).await;
