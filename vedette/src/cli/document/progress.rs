@@ -19,6 +19,9 @@ use super::super::text::clean;
 /// Time between two looks at the state.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// How long this node's agent may be away: it begins anew for timers that the document changes.
+const BEGINS_ANEW: Duration = Duration::from_secs(5);
+
 /// How it ended.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Ending {
@@ -79,8 +82,18 @@ pub(crate) fn verify(
     let id = context.propose(&Command::Config(command))?;
     let deadline = Instant::now() + patience;
     let mut told = BTreeSet::new();
+    let mut seen = Instant::now();
     loop {
-        let state = context.state()?;
+        let state = match context.state() {
+            Ok(state) => state,
+            // What was asked is in the log, and so is the answer.
+            Err(_) if seen.elapsed() < BEGINS_ANEW => {
+                std::thread::sleep(LOOK);
+                continue;
+            }
+            Err(failure) => return Err(failure),
+        };
+        seen = Instant::now();
         if let Some(ending) = ended(&state, id) {
             tell(&state, &mut told, &ending.nodes);
             return Ok(ending);
