@@ -533,19 +533,22 @@ fn wrong_documents_and_rules_change_nothing() {
             ],
         ),
         (
-            &rule.replace("X>90", "X@1>90"),
+            &rule.replace("X>100", "X@1>90"),
             &[
                 "bad:8: error: UE_FULL, predicate: column 1: the value is a whole number and has no fields",
             ],
         ),
         (
-            &rule.replace("X>90", "X/0>90"),
+            &rule.replace("X>100", "X/0>90"),
             &[
                 "bad:8: error: UE_FULL, predicate: column 3: this is a division by zero",
                 "Divide by",
             ],
         ),
-        (&rule.replace("X>90", "X>\"a\"+1"), &["column 3: a text stands where a number is needed"]),
+        (
+            &rule.replace("X>100", "X>\"a\"+1"),
+            &["column 3: a text stands where a number is needed"],
+        ),
     ];
     for (text, words) in cases {
         let output = load(&file("bad", text), &programs);
