@@ -342,9 +342,13 @@ impl ClusterState {
         nodes.find_map(|node| self.nodes.get(&node)?.incident)
     }
 
-    /// The incident of a group that a node let go of by itself, if there is one that is not ONLINE yet.
+    /// The incident of a group that a node let go of by itself, if there is one that is not ONLINE yet
+    /// and is still to be.
     pub(super) fn incident_of_loss(&self, node: NodeNumber) -> Option<u64> {
-        self.groups.values().filter(|group| group.last == Some(node)).find_map(|group| group.lost)
+        let awaited = |group: &&Group| {
+            group.last == Some(node) && !group.wanted_offline && group.blocked.is_none()
+        };
+        self.groups.values().filter(awaited).find_map(|group| group.lost)
     }
 
     /// Whether a group is off although nobody wants that and no event is about it.
