@@ -13,6 +13,7 @@ use crate::group::{GroupState, ResourceState};
 use crate::id::{
     ClusterId, CommandId, Hash, NetworkNumber, NodeNumber, RaftId, Session, StorageId,
 };
+use crate::local::LocalRecord;
 use crate::model::{
     AgentStatus, HostStatus, InterfaceStatus, LinkStatus, LogTiming, NetworkStatus, Priority,
     RunOutcome, Settings, Severity, Timing,
@@ -33,6 +34,21 @@ pub struct Proposal {
     pub actor: String,
     /// What shall be done.
     pub command: Command,
+    /// The leader's monotonic clock when it appended this; see [`crate::state::Timeline`].
+    #[serde(default)]
+    pub tick: Option<Tick>,
+}
+
+/// A reading of one process's monotonic clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tick {
+    /// The run of the process: readings of two runs say nothing of each other.
+    pub run: Session,
+    /// Microseconds on its clock.
+    pub us: u64,
+    /// How far the leader's wall clock is ahead of that of the leader before it, where it knows.
+    #[serde(default)]
+    pub ahead_us: Option<i64>,
 }
 
 /// Its id and its actor; what it says is for the records.
@@ -178,6 +194,8 @@ pub enum Command {
         /// Which; 0 are the built-in ones.
         to: u32,
     },
+    /// A node accounts for what it lived through and could not tell then ([`crate::local`]).
+    Account(Account),
     /// The script ran for a test.
     FinishAlertTest {
         /// Which test.
@@ -187,6 +205,35 @@ pub enum Command {
         /// How it ended.
         outcome: RunOutcome,
     },
+}
+
+/// Local records of a node that are not in the histories of the others yet, oldest first. Repeating
+/// it is harmless: entries up to the number that is known already are passed over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// Which node.
+    pub node: NodeNumber,
+    /// Which journal: a node whose journal was lost begins another one.
+    pub journal: u64,
+    /// The entries, at most [`Account::MOST`].
+    pub entries: Vec<AccountEntry>,
+    /// How far the node's wall clock is ahead of the director's, where it was measured.
+    pub clock_offset_ms: Option<i64>,
+}
+
+impl Account {
+    /// How many entries one account holds.
+    pub const MOST: usize = 100;
+}
+
+/// A local record, and how long ago it was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountEntry {
+    /// The record.
+    pub record: LocalRecord,
+    /// Its age when the account was proposed, by the node's monotonic clock; none if the machine was
+    /// started again since, and only wall clocks can tell.
+    pub age_ms: Option<u64>,
 }
 
 /// What can be done about events and managers. Those of agents say which node; an answer that does

@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::command::{Change, Command, NewNetwork, NewNode, Proposal};
+use crate::group::{Group, GroupState};
 use crate::id::{
     ClusterId, CommandId, Hash, NetworkNumber, NodeNumber, RaftId, Session, StorageId,
 };
@@ -37,7 +38,7 @@ use crate::observation::{LinkView, OwnInterface, PeerView, Report};
 use crate::record::Record;
 use crate::state::{Applied, ClusterState, Outcome};
 use crate::time::WallTime;
-use crate::view::{Local, MonitorView, View};
+use crate::view::{JournalHealth, Local, LogView, MonitorView, View};
 
 /// 2026-11-22T12:00:00Z, when the example cluster was formed.
 pub const FORMED: WallTime = WallTime(1_795_348_800_000_000);
@@ -100,6 +101,7 @@ impl Fixture {
             origin: NodeNumber(1),
             actor: "director".into(),
             command,
+            tick: None,
         };
         let applied = self.state.apply(self.index, &proposal);
         assert!(!matches!(applied.outcome, Outcome::Refused(_)), "{:?}", applied.outcome);
@@ -145,6 +147,8 @@ impl Fixture {
         View {
             state: Arc::new(self.state.clone()),
             recent: self.records[from..].into(),
+            known: None,
+            viewpoint: 0,
             local: Local {
                 node,
                 session: Session(7),
@@ -159,6 +163,12 @@ impl Fixture {
                 history_seq: self.state.seq,
                 agentx: Some(true),
                 monitors: Arc::new(self.monitors.get(&node).cloned().unwrap_or_default()),
+                unknown_since: None,
+                groups: Arc::new(self.groups_on(node)),
+                conditions: Arc::default(),
+                journal: Arc::default(),
+                journal_health: JournalHealth::default(),
+                log: LogView { applied: self.index, ..LogView::default() },
             },
         }
     }
@@ -195,6 +205,13 @@ impl Fixture {
             expires_at: self.clock.plus(Duration::from_secs(600)),
         });
         self.apply(Command::AddNode { node, token: secret });
+    }
+
+    fn groups_on(&self, node: NodeNumber) -> BTreeMap<String, GroupState> {
+        let own = |(name, group): (&String, &Group)| {
+            group.instances.get(&node).map(|instance| (name.clone(), instance.state))
+        };
+        self.state.groups.iter().filter_map(own).collect()
     }
 
     fn report(&self, observer: NodeNumber) -> Report {

@@ -248,6 +248,13 @@ pub struct Group {
     /// has it no more: by this it is released.
     #[serde(default)]
     pub retired: Option<GroupDef>,
+    /// The incident in which it went out of service last; a local record that is told afterwards
+    /// belongs to it.
+    #[serde(default)]
+    pub outage: Option<u64>,
+    /// Set only in what a node shows that does not know the present state ([`crate::knowledge`]).
+    #[serde(skip)]
+    pub out_of_sight: bool,
 }
 
 /// What blocks a group.
@@ -306,6 +313,10 @@ impl Group {
     pub fn state(&self) -> GroupState {
         if self.blocked.is_some() {
             return GroupState::Error;
+        }
+        let off = |instance: &Instance| instance.state == GroupState::Offline;
+        if self.out_of_sight && self.instances.values().all(off) {
+            return GroupState::Unknown;
         }
         let has = |state| self.instances.values().any(|instance| instance.state == state);
         [

@@ -263,6 +263,18 @@ pub struct Node {
     pub added_at: WallTime,
     /// The open incident that concerns it: the log index of the record that began it.
     pub incident: Option<u64>,
+    /// Which of its local records are in everybody's history ([`crate::local`]).
+    #[serde(default)]
+    pub accounted: Accounted,
+}
+
+/// How far a node has accounted for its local records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accounted {
+    /// Which journal.
+    pub journal: u64,
+    /// Number of the last entry.
+    pub number: u64,
 }
 
 /// The path between two nodes over one network; `low < high`.

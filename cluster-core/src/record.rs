@@ -135,6 +135,46 @@ codes! {
     Monitor = 75 "MONITOR",
     /// A rule about values fired for an instance (spec H31).
     RuleFired = 76 "RULE_FIRED",
+    /// A node lost its quorum ([`crate::local`], as are all codes up to `ACCOUNT_INCOMPLETE`).
+    QuorumLost = 80 "QUORUM_LOST",
+    /// A node is part of a quorum again.
+    QuorumRegained = 81 "QUORUM_REGAINED",
+    /// A node released a group because its lease ended.
+    GroupReleased = 82 "GROUP_RELEASED",
+    /// Something could not be released when a lease ended.
+    ReleaseFailed = 83 "RELEASE_FAILED",
+    /// A node's daemon started; how long it had been away.
+    NodeStarted = 84 "NODE_STARTED",
+    /// A node's agent was started again by its guard.
+    AgentRestarted = 85 "AGENT_RESTARTED",
+    /// A node was late itself: its view of the others is in doubt.
+    NodeLate = 86 "NODE_LATE",
+    /// A node's wall clock was set.
+    ClockStepped = 87 "CLOCK_STEPPED",
+    /// A node's wall clock differs from a peer's.
+    ClockOff = 88 "CLOCK_OFF",
+    /// A file system that a node needs is full.
+    DiskFull = 89 "DISK_FULL",
+    /// The log stands still: something waits, and nothing is committed.
+    LogStalled = 90 "LOG_STALLED",
+    /// A node's log is behind what the others have.
+    LogBehind = 91 "LOG_BEHIND",
+    /// A member's log is shorter than what it had acknowledged.
+    LogLost = 92 "LOG_LOST",
+    /// A node's history takes no records.
+    HistoryStalled = 93 "HISTORY_STALLED",
+    /// A node's damaged history was set aside, and is fetched from the others.
+    HistorySetAside = 94 "HISTORY_SET_ASIDE",
+    /// A node's master SNMP agent is not connected.
+    SnmpAway = 95 "SNMP_AWAY",
+    /// The alert script fails on a node.
+    AlertScriptFailing = 96 "ALERT_SCRIPT_FAILING",
+    /// A node dropped something that it should have told.
+    Dropped = 97 "DROPPED",
+    /// Local records of a node never reached the others.
+    AccountIncomplete = 98 "ACCOUNT_INCOMPLETE",
+    /// No node had a quorum for a time.
+    QuorumAbsent = 99 "QUORUM_ABSENT",
 }
 
 /// What a record is about.
@@ -237,6 +277,17 @@ impl Subject {
     }
 }
 
+/// Where a record that was told afterwards comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// Number of the local record in the journal of [`Record::origin`].
+    pub number: u64,
+    /// When it happened, by the wall clock of [`Record::origin`].
+    pub happened_at: WallTime,
+    /// How far that clock was ahead of the director's, where it was measured.
+    pub clock_offset_ms: Option<i64>,
+}
+
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -278,6 +329,14 @@ pub struct Record {
     pub node: Option<NodeNumber>,
     /// How long it took.
     pub duration_ms: Option<u64>,
+    /// Milliseconds on the cluster's own timeline ([`crate::state::Timeline`]) at which it happened;
+    /// differences of it are lengths of time, whatever happened to wall clocks. 0 in records of
+    /// versions that had no timeline.
+    #[serde(default)]
+    pub elapsed_ms: u64,
+    /// Set if it was told afterwards: what its node wrote down at the time ([`crate::local`]).
+    #[serde(default)]
+    pub told: Option<Told>,
     /// SHA-256 over the hash of the record before and this one's content.
     pub hash: Hash,
 }
@@ -327,6 +386,7 @@ impl Record {
             hasher.update(text.as_bytes());
         }
         self.hash_step(&mut hasher);
+        self.hash_timeline(&mut hasher);
         Hash(hasher.finalize().into())
     }
 
@@ -358,6 +418,23 @@ impl Record {
             hasher.update([u8::from(number.is_some())]);
             hasher.update(number.unwrap_or(0).to_be_bytes());
         }
+    }
+}
+
+impl Record {
+    /// Adds the timeline's fields; records without them hash as they always did.
+    fn hash_timeline(&self, hasher: &mut Sha256) {
+        if self.elapsed_ms == 0 && self.told.is_none() {
+            return;
+        }
+        hasher.update(b"timeline");
+        hasher.update(self.elapsed_ms.to_be_bytes());
+        hasher.update([u8::from(self.told.is_some())]);
+        let Some(told) = self.told else { return };
+        hasher.update(told.number.to_be_bytes());
+        hasher.update(told.happened_at.0.to_be_bytes());
+        hasher.update([u8::from(told.clock_offset_ms.is_some())]);
+        hasher.update(told.clock_offset_ms.unwrap_or(0).to_be_bytes());
     }
 }
 

@@ -8,6 +8,7 @@
 //! `revision` is the index of the last entry that changed anything; readers that wait for a newer
 //! revision are not woken for nothing.
 
+mod accounts;
 mod alerts;
 mod documents;
 mod groups;
@@ -17,8 +18,11 @@ mod rules;
 mod statuses;
 #[cfg(test)]
 mod testing;
+mod timeline;
 
+pub use accounts::QuorumLoss;
 pub use alerts::LONGEST_SCRIPT;
+pub use timeline::Timeline;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -34,7 +38,7 @@ use crate::model::{
     JoinToken, Link, Network, NetworkStatus, Node, PendingAlert, Port, Role, Settings, Severity,
     Substate,
 };
-use crate::record::{Code, Record, Subject};
+use crate::record::{Code, Record, Subject, Told};
 use crate::rules::RuleStore;
 use crate::time::WallTime;
 
@@ -100,6 +104,12 @@ pub struct ClusterState {
     pub last_group_number: u16,
     /// Rules and recovery programs.
     pub rules: RuleStore,
+    /// How much time has passed, whatever wall clocks say.
+    #[serde(default)]
+    pub timeline: Timeline,
+    /// The latest loss of quorum that nodes have accounted for.
+    #[serde(default)]
+    pub quorum_loss: Option<QuorumLoss>,
     /// Sequence number of the last record.
     pub seq: u64,
     /// Hash of the last record.
@@ -139,6 +149,8 @@ impl Default for ClusterState {
             groups: BTreeMap::new(),
             last_group_number: 0,
             rules: RuleStore::default(),
+            timeline: Timeline::default(),
+            quorum_loss: None,
             seq: 0,
             head: Hash::default(),
             applied: VecDeque::new(),
@@ -235,6 +247,9 @@ struct Happening {
     event: Option<u64>,
     node: Option<NodeNumber>,
     duration_ms: Option<u64>,
+    /// When it happened on the timeline, where that is not now.
+    elapsed_ms: Option<u64>,
+    told: Option<Told>,
 }
 
 impl Happening {
@@ -253,6 +268,8 @@ impl Happening {
             event: None,
             node: None,
             duration_ms: None,
+            elapsed_ms: None,
+            told: None,
         }
     }
 
@@ -292,9 +309,12 @@ impl ClusterState {
         }
         let groups = self.groups.iter().map(|(name, group)| (name.clone(), group.state()));
         let mut entry = Entry { groups: groups.collect(), ..Entry::new(index, proposal) };
+        let timeline = self.timeline;
+        self.timeline.advance(proposal.at, proposal.tick);
         let changed = match self.execute(&mut entry) {
             Ok(changed) => changed,
             Err(refusal) => {
+                self.timeline = timeline;
                 return Applied { outcome: Outcome::Refused(refusal), records: Vec::new() };
             }
         };
@@ -359,6 +379,7 @@ impl ClusterState {
                 self.save_rules(entry, text, programs, comment, *based_on)
             }
             Command::RollBackRules { to } => self.roll_back_rules(entry, *to),
+            Command::Account(account) => self.take_account(entry, account),
         }
     }
 
@@ -394,6 +415,8 @@ impl ClusterState {
             event: happening.event,
             node: happening.node,
             duration_ms: happening.duration_ms,
+            elapsed_ms: happening.elapsed_ms.unwrap_or(self.timeline.elapsed_ms()),
+            told: happening.told,
             hash: Hash::default(),
         };
         record.hash = record.chained(self.head);

@@ -8,10 +8,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::group::GroupState;
 use crate::id::{NodeNumber, Session};
-use crate::model::{AgentStatus, ClusterStatus, HostStatus, Role};
+use crate::local::LocalRecord;
+use crate::model::{AgentStatus, ClusterStatus, HostStatus, Role, Severity};
 use crate::observation::Report;
-use crate::record::Record;
+use crate::record::{Code, Record, Subject};
 use crate::state::ClusterState;
 use crate::time::WallTime;
 use crate::variable::Reading;
@@ -19,12 +21,17 @@ use crate::variable::Reading;
 /// A snapshot of everything that may be shown.
 #[derive(Clone, Debug)]
 pub struct View {
-    /// The replicated state. Identical on every node at equal `state.revision`.
+    /// The cluster's state, as this node may show it: the replicated one, identical on every node at
+    /// equal `state.revision`; without a quorum, what [`crate::knowledge::present`] leaves of it.
     pub state: Arc<ClusterState>,
+    /// What was known last, where `state` is not that.
+    pub known: Option<Arc<ClusterState>>,
     /// The latest records, oldest first, at most [`View::RECENT`]; the history holds all.
     pub recent: Arc<[Arc<Record>]>,
     /// What this node knows of itself.
     pub local: Local,
+    /// See [`Change::viewpoint`].
+    pub viewpoint: u64,
 }
 
 impl View {
@@ -40,7 +47,21 @@ impl View {
     /// Cluster state as this node may claim it: `unknown` without a quorum, whatever the last
     /// state it heard of was.
     pub fn cluster_status(&self) -> ClusterStatus {
-        if self.local.quorate { self.state.status } else { ClusterStatus::Unknown }
+        if self.local.knows() { self.state.status } else { ClusterStatus::Unknown }
+    }
+
+    /// The view as surfaces may show it.
+    pub fn shown(&self) -> Self {
+        if self.known.is_some() || self.local.knows() {
+            return self.clone();
+        }
+        let shown = crate::knowledge::present(&self.state, &self.local);
+        Self { state: Arc::new(shown), known: Some(self.state.clone()), ..self.clone() }
+    }
+
+    /// The state that was replicated last, whether or not it may be shown as the present one.
+    pub fn last_known(&self) -> &Arc<ClusterState> {
+        self.known.as_ref().unwrap_or(&self.state)
     }
 }
 
@@ -73,6 +94,72 @@ pub struct Local {
     pub agentx: Option<bool>,
     /// What its resource monitors see, by their names.
     pub monitors: Arc<BTreeMap<String, MonitorView>>,
+    /// When it last knew the state of the cluster, by its own clock; `None` while it does.
+    pub unknown_since: Option<WallTime>,
+    /// State of each group that it has something of, as it is on this machine now.
+    pub groups: Arc<BTreeMap<String, GroupState>>,
+    /// Conditions of this node that hold, in the order of their codes ([`crate::local`]).
+    pub conditions: Arc<[RaisedCondition]>,
+    /// Its latest local records, oldest first, at most [`View::RECENT`].
+    pub journal: Arc<[Arc<LocalRecord>]>,
+    /// How its journal does.
+    pub journal_health: JournalHealth,
+    /// How its log does.
+    pub log: LogView,
+}
+
+impl Local {
+    /// Whether this node knows the present state of the cluster: it is part of a quorum, was adopted,
+    /// and its log is not behind.
+    pub fn knows(&self) -> bool {
+        self.quorate && self.stage == "running" && self.log.behind.is_none()
+    }
+}
+
+/// A condition of a node, while it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RaisedCondition {
+    /// Its code, one of [`Code::CONDITIONS`].
+    pub code: Code,
+    /// About what.
+    pub subject: Subject,
+    /// The subject's name.
+    pub subject_name: String,
+    /// How bad.
+    pub severity: Severity,
+    /// One sentence without full stop.
+    pub message: String,
+    /// Why.
+    pub cause: String,
+    /// When it began, by the node's clock.
+    pub since: WallTime,
+}
+
+/// How a node's journal does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JournalHealth {
+    /// Number of the last entry.
+    pub last: u64,
+    /// Number of the last entry that is in everybody's history.
+    pub accounted: u64,
+    /// Entries that were given up because too many waited.
+    pub dropped: u64,
+    /// Entries by code, since the agent started.
+    pub counts: BTreeMap<Code, u64>,
+}
+
+/// How a node's log does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogView {
+    /// Index of the last entry applied here.
+    pub applied: u64,
+    /// Since when nothing is committed although something waits, by the node's clock.
+    pub stalled_since: Option<WallTime>,
+    /// Why this node does not know the present state though it has a quorum: how far its log is behind,
+    /// in words.
+    pub behind: Option<String>,
+    /// Members whose log is shorter than what they had acknowledged: had, has.
+    pub lost: BTreeMap<NodeNumber, (u64, u64)>,
 }
 
 /// What a resource monitor of this node sees (spec H29).
@@ -99,6 +186,16 @@ impl MonitorView {
     }
 }
 
+/// What readers wait for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    /// The revision of the latest view.
+    pub revision: u64,
+    /// Counts up when the node's own part changes in a way that a reader may wait for: quorum,
+    /// director, stage, host, what it waits for, what it holds, its conditions.
+    pub viewpoint: u64,
+}
+
 /// Where a surface gets what it shows. Implemented by the agent, and by fixtures in tests.
 pub trait Source: Send + Sync + 'static {
     /// The latest view; cheap.
@@ -109,4 +206,10 @@ pub trait Source: Send + Sync + 'static {
 
     /// Records after `seq`, oldest first, at most `most`; only durable ones.
     fn records_after(&self, seq: u64, most: usize) -> Vec<Arc<Record>>;
+
+    /// Local records after `number`, oldest first, at most `most`; told at once, durable or not.
+    fn local_after(&self, number: u64, most: usize) -> Vec<Arc<LocalRecord>> {
+        let view = self.view();
+        view.local.journal.iter().filter(|it| it.number > number).take(most).cloned().collect()
+    }
 }

@@ -14,6 +14,7 @@ fn refusal(fixture: &mut Fixture, id: u8, command: Command) -> Refusal {
         origin: NodeNumber(1),
         actor: "root@n1".into(),
         command,
+        tick: None,
     };
     let applied = fixture.state.apply(1_000, &proposal);
     assert!(applied.records.is_empty());

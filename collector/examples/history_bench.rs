@@ -171,6 +171,8 @@ fn record(seq: u64) -> Record {
         event: None,
         node: None,
         duration_ms: None,
+        elapsed_ms: 0,
+        told: None,
         hash: Hash::default(),
     }
 }

@@ -127,6 +127,8 @@ pub fn test_record(test: &AlertTest, member: NodeNumber) -> Record {
         event: None,
         node: None,
         duration_ms: None,
+        elapsed_ms: 0,
+        told: None,
         hash: Hash::default(),
     }
 }

@@ -28,7 +28,7 @@ use vedette_core::time::WallTime;
 use vedette_core::view::View;
 
 pub use cluster::{ClusterDoc, RedundancyDoc, TimingDoc};
-pub use event::{EventDoc, SubjectDoc};
+pub use event::{EventDoc, SubjectDoc, ToldDoc};
 pub use group::{
     Balance, BlockedDoc, FailCountDoc, GroupDoc, InstanceDoc, LocationDoc, ResourceDoc,
     ResourceStateDoc, standby_nodes,

@@ -11,6 +11,7 @@ use crate::App;
 const REVISION: HeaderName = HeaderName::from_static("x-vedette-revision");
 const STALE: HeaderName = HeaderName::from_static("x-vedette-stale-ms");
 const QUORATE: HeaderName = HeaderName::from_static("x-vedette-quorate");
+const VIEWPOINT: HeaderName = HeaderName::from_static("x-vedette-viewpoint");
 
 /// Adds the headers that are not there yet, and counts the answer.
 pub(crate) async fn describe(State(app): State<App>, request: Request, next: Next) -> Response {
@@ -35,6 +36,7 @@ pub(crate) async fn describe(State(app): State<App>, request: Request, next: Nex
 /// The headers that must belong to the very view an answer was built from.
 pub(crate) fn of_view(headers: &mut HeaderMap, view: &View) {
     headers.insert(REVISION, HeaderValue::from(view.revision()));
-    let quorate = if view.local.quorate { "true" } else { "false" };
+    headers.insert(VIEWPOINT, HeaderValue::from(view.viewpoint));
+    let quorate = if view.local.knows() { "true" } else { "false" };
     headers.insert(QUORATE, HeaderValue::from_static(quorate));
 }

@@ -13,6 +13,7 @@ use tokio::sync::{broadcast, watch};
 use tracing::warn;
 use vedette_collector::clinfo::EventDoc;
 use vedette_core::record::Record;
+use vedette_core::view::Change;
 
 use crate::watch::StateDoc;
 use crate::{EventQuery, Surface, events};
@@ -63,7 +64,7 @@ impl Publisher {
 async fn run(
     surface: Arc<Surface>,
     publisher: Arc<Publisher>,
-    mut changed: watch::Receiver<u64>,
+    mut changed: watch::Receiver<Change>,
     mut records: watch::Receiver<u64>,
     mut announced: u64,
 ) {

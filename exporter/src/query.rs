@@ -1,13 +1,18 @@
 //! Query parameters, and waiting for something newer.
 //!
-//! A GET with `index=N` is answered when the revision is greater than `N`, or after `wait`, as
-//! Consul does it: the answer is always the latest, and is no promise that anything changed.
+//! A GET with `index=N` is answered when the revision is greater than `N`, when the answering node's
+//! own viewpoint changes (it loses its quorum, lets go of a group, becomes director), or after `wait`,
+//! as Consul does it: the answer is always the latest, and is no promise that anything changed. With
+//! `viewpoint=V`, from the header `X-Vedette-Viewpoint` of the answer before, no change between the two
+//! requests is missed; without it, only what changes while the request waits counts.
 
 use std::time::Duration;
 
 use axum::extract::Query;
 use axum::http::Uri;
 use tokio::time::{Instant, timeout_at};
+
+use vedette_core::view::Change;
 
 use crate::{Problem, Surface};
 
@@ -30,10 +35,12 @@ impl Params {
                 "Write it as name=value&name=value.",
             )
         })?;
-        let is_known = |name: &str| known.contains(&name) || matches!(name, "index" | "wait");
+        let is_known =
+            |name: &str| known.contains(&name) || matches!(name, "index" | "wait" | "viewpoint");
         for (place, (name, _)) in pairs.iter().enumerate() {
             if !is_known(name) {
-                let list: Vec<&str> = known.iter().copied().chain(["index", "wait"]).collect();
+                let list: Vec<&str> =
+                    known.iter().copied().chain(["index", "wait", "viewpoint"]).collect();
                 return Err(Problem::bad_parameter(
                     format!("There is no parameter {name:?} here."),
                     format!("Use one of {}.", list.join(", ")),
@@ -70,8 +77,10 @@ impl Params {
         let deadline = Instant::now() + wait;
         if let Some(index) = index {
             let mut changed = surface.changed.clone();
+            let viewpoint = self.number("viewpoint")?.unwrap_or(changed.borrow().viewpoint);
+            let is_news = |now: &Change| now.revision > index || now.viewpoint != viewpoint;
             // An error is a sender that is gone (the daemon is ending): answer with what there is.
-            let newer = async { changed.wait_for(|revision| *revision > index).await.is_ok() };
+            let newer = async { changed.wait_for(is_news).await.is_ok() };
             let _ = timeout_at(deadline, newer).await;
         }
         Ok(deadline)

@@ -10,7 +10,7 @@ use vedette_collector::clinfo::Seen;
 use vedette_core::model::Severity;
 use vedette_core::record::{Code, Record};
 use vedette_core::time::WallTime;
-use vedette_core::view::{Source, View};
+use vedette_core::view::{Change, Source, View};
 
 /// Which events are wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,9 +111,9 @@ pub struct Surface {
     pub clock: Arc<dyn Fn() -> WallTime + Send + Sync>,
     /// What is counted; the daemon adds to it.
     pub counters: Arc<Counters>,
-    /// The revision of the latest view. Sent again, unchanged, when only the local part of the
-    /// view changed.
-    pub changed: watch::Receiver<u64>,
+    /// Revision and viewpoint of the latest view. Sent again, unchanged, when something else of the
+    /// local part changed.
+    pub changed: watch::Receiver<Change>,
     /// Sequence number of the last durable record.
     pub records: watch::Receiver<u64>,
 }

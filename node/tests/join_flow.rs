@@ -252,6 +252,7 @@ fn added(state: &ClusterState, token: &Token) -> Proposal {
         origin: NodeNumber(1),
         actor: "agent".into(),
         command: Command::AddNode { node, token: token.hash() },
+        tick: None,
     }
 }
 

@@ -327,10 +327,14 @@ impl ClusterState {
             None => self.in_event(entry, happening, node, Some(took)),
         };
         let known = happening.incident.or_else(|| self.incident_of_group(name));
+        let known = known.or_else(|| self.groups.get(name)?.lost);
         happening.incident = known.or(lost.then_some(entry.index));
         if let Some(group) = self.groups.get_mut(name).filter(|_| lost || to == GroupState::Online)
         {
             group.lost = happening.incident.filter(|_| lost);
+        }
+        if let Some(group) = self.groups.get_mut(name).filter(|_| from == GroupState::Online) {
+            group.outage = happening.incident;
         }
         self.record(entry, happening);
     }

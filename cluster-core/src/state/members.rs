@@ -6,8 +6,8 @@ use crate::command::{Command, NewNode};
 use crate::group::Group;
 use crate::id::{Hash, NetworkNumber, NodeNumber, RaftId};
 use crate::model::{
-    AgentStatus, HostStatus, Interface, InterfaceStatus, JoinToken, Network, NetworkStatus, Node,
-    Role, Severity, Timing,
+    Accounted, AgentStatus, HostStatus, Interface, InterfaceStatus, JoinToken, Network,
+    NetworkStatus, Node, Role, Severity, Timing,
 };
 use crate::record::{Code, Subject};
 use crate::time::WallTime;
@@ -262,6 +262,7 @@ impl ClusterState {
                 role,
                 added_at: at,
                 incident: None,
+                accounted: Accounted::default(),
             },
         );
         let message = format!("{} was added as node {}", new.name, new.number);

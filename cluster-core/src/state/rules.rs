@@ -174,6 +174,7 @@ mod tests {
             origin: NodeNumber(1),
             actor: "root@n1".into(),
             command,
+            tick: None,
         };
         let index = fixture.state.revision + 1;
         match fixture.state.apply(index, &proposal).outcome {

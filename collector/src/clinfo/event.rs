@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use vedette_core::model::Severity;
-use vedette_core::record::{Record, Subject};
+use vedette_core::record::{Record, Subject, Told};
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -40,6 +40,13 @@ pub struct EventDoc {
     /// How long it took.
     #[serde(default)]
     pub duration_ms: Option<u64>,
+    /// When it happened on the cluster's timeline: differences are lengths of time, whatever wall
+    /// clocks say.
+    #[serde(default)]
+    pub elapsed_ms: u64,
+    /// Set if the node told it afterwards, because it had no quorum when it happened.
+    #[serde(default)]
+    pub told: Option<ToldDoc>,
     /// Number of the node whose proposal made it.
     pub origin: u16,
     /// Who asked: `director`, `agent`, or an operator.
@@ -50,6 +57,27 @@ pub struct EventDoc {
     pub test: bool,
     /// Hash of this and all earlier events.
     pub hash: String,
+}
+
+/// Where an event that was told afterwards comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ToldDoc {
+    /// Number of the entry in that node's own journal.
+    pub number: u64,
+    /// When it happened, by that node's clock.
+    pub happened_at: String,
+    /// How far that clock was ahead of the director's, where it was measured.
+    pub clock_offset_ms: Option<i64>,
+}
+
+impl ToldDoc {
+    fn new(told: Told) -> Self {
+        Self {
+            number: told.number,
+            happened_at: told.happened_at.to_string(),
+            clock_offset_ms: told.clock_offset_ms,
+        }
+    }
 }
 
 /// What an event is about.
@@ -92,6 +120,8 @@ impl EventDoc {
             event: record.event,
             node: record.node.map(|node| node.0),
             duration_ms: record.duration_ms,
+            elapsed_ms: record.elapsed_ms,
+            told: record.told.map(ToldDoc::new),
             origin: record.origin.0,
             actor: record.actor.clone(),
             alert: record.alert,

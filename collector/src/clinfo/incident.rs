@@ -574,6 +574,8 @@ mod tests {
             event: None,
             node: None,
             duration_ms: None,
+            elapsed_ms: 0,
+            told: None,
             hash: Hash::default(),
         }
     }

@@ -12,10 +12,14 @@
 //! - `subject_name`, `previous`, `current`, `cause`, `message`, `actor`, each as its length in
 //!   eight bytes and its UTF-8 bytes; then
 //! - only where at least one of `event`, `node` and `duration_ms` is there: for each of the three
-//!   a byte 1 and its eight bytes, or a byte 0 and eight zero bytes if it is not there.
+//!   a byte 1 and its eight bytes, or a byte 0 and eight zero bytes if it is not there; then
+//! - only where `elapsed_ms` is not 0 or `local_number` is there: the eight letters `timeline`,
+//!   `elapsed_ms` in eight bytes, a byte 1 or 0 for whether it was told afterwards, and if so
+//!   `local_number` and `happened_at_microseconds` in eight bytes each, a byte 1 or 0 for whether
+//!   `clock_offset_ms` is there, and that in eight bytes (zero if it is not).
 //!
-//! Those three came later: they are left out of JSON where they are not there, and a CSV file that
-//! was written before them (its heading ends with `hash`) is still read.
+//! The last two groups came later: they are left out of JSON where they are not there, and CSV files
+//! that were written before them (with fewer columns) are still read.
 //!
 //! The numbers of codes, severities and kinds are those of the MIB. `at` repeats
 //! `at_microseconds` for people, and the verification checks that it does.
@@ -26,7 +30,7 @@ use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 use vedette_core::id::{Hash, NodeNumber};
 use vedette_core::model::Severity;
-use vedette_core::record::{Code, Record, Subject};
+use vedette_core::record::{Code, Record, Subject, Told};
 use vedette_core::time::WallTime;
 
 use super::row::Stored;
@@ -107,6 +111,22 @@ pub struct Line {
     /// How long it took.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_ms: Option<u64>,
+    /// When it happened on the cluster's timeline; 0 in records that have none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub elapsed_ms: u64,
+    /// Number of the local record that it tells of afterwards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local_number: Option<u64>,
+    /// When that happened by the clock of `origin`, in microseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub happened_at_microseconds: Option<i64>,
+    /// How far that clock was ahead of the director's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_offset_ms: Option<i64>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Line {
@@ -139,6 +159,10 @@ impl Line {
             event: record.event,
             node: record.node.map(|node| node.0),
             duration_ms: record.duration_ms,
+            elapsed_ms: record.elapsed_ms,
+            local_number: record.told.map(|told| told.number),
+            happened_at_microseconds: record.told.map(|told| told.happened_at.0),
+            clock_offset_ms: record.told.and_then(|told| told.clock_offset_ms),
         }
     }
 
@@ -167,12 +191,29 @@ impl Line {
             event: self.event,
             node: self.node.map(NodeNumber),
             duration_ms: self.duration_ms,
+            elapsed_ms: self.elapsed_ms,
+            told: told(self.local_number, self.happened_at_microseconds, self.clock_offset_ms)?,
             hash: self.hash,
         };
         if record.at.to_string() != self.at || record.subject.numbers() != numbers {
             return Err("`at` or the subject's numbers do not fit the rest of the line".into());
         }
         Ok(Stored { record, link: self.previous_hash })
+    }
+}
+
+/// Where a line that was told afterwards comes from: number and time stand together.
+fn told(
+    number: Option<u64>,
+    happened_at: Option<i64>,
+    clock_offset_ms: Option<i64>,
+) -> Result<Option<Told>, String> {
+    match (number, happened_at) {
+        (Some(number), Some(at)) => {
+            Ok(Some(Told { number, happened_at: WallTime(at), clock_offset_ms }))
+        }
+        (None, None) if clock_offset_ms.is_none() => Ok(None),
+        _ => Err("`local_number` and `happened_at_microseconds` do not stand together".into()),
     }
 }
 

@@ -6,7 +6,7 @@
 use rusqlite::{CachedStatement, Row, params};
 use vedette_core::id::{Hash, NodeNumber};
 use vedette_core::model::Severity;
-use vedette_core::record::{Code, Record, Subject};
+use vedette_core::record::{Code, Record, Subject, Told};
 use vedette_core::time::WallTime;
 
 use super::HistoryError;
@@ -14,11 +14,13 @@ use super::HistoryError;
 /// The columns, in the order in which [`read`] takes them.
 pub(super) const COLUMNS: &str = "seq, log_index, at, code, severity, subject_kind, subject_node, \
      subject_peer, subject_network, subject_name, previous, current, cause, message, incident, \
-     origin, actor, alert, test, link, hash, event, node, duration_ms";
+     origin, actor, alert, test, link, hash, event, node, duration_ms, elapsed_ms, local_number, \
+     happened_at, clock_offset_ms";
 
 /// Inserts one row.
 pub(super) const INSERT: &str = "INSERT INTO record VALUES \
-     (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20,?21,?22,?23,?24)";
+     (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20,?21,?22,?23,?24,?25,?26,?27,\
+     ?28)";
 
 /// A record with the hash of the one before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +61,10 @@ pub(super) fn insert(
         record.event.map(|event| event as i64),
         record.node.map(|node| node.0),
         record.duration_ms.map(|length| length as i64),
+        record.elapsed_ms as i64,
+        record.told.map(|told| told.number as i64),
+        record.told.map(|told| told.happened_at.0),
+        record.told.and_then(|told| told.clock_offset_ms),
     ])?;
     Ok(())
 }
@@ -92,9 +98,20 @@ fn fields(row: &Row<'_>, seq: i64) -> Result<Stored, String> {
         event: get::<Option<i64>>(row, 21)?.map(|event| event as u64),
         node: get::<Option<u16>>(row, 22)?.map(NodeNumber),
         duration_ms: get::<Option<i64>>(row, 23)?.map(|length| length as u64),
+        elapsed_ms: get::<i64>(row, 24)? as u64,
+        told: told(row)?,
         hash: Hash(get(row, 20)?),
     };
     Ok(Stored { record, link: Hash(get(row, 19)?) })
+}
+
+fn told(row: &Row<'_>) -> Result<Option<Told>, String> {
+    let Some(number) = get::<Option<i64>>(row, 25)? else { return Ok(None) };
+    Ok(Some(Told {
+        number: number as u64,
+        happened_at: WallTime(get(row, 26)?),
+        clock_offset_ms: get(row, 27)?,
+    }))
 }
 
 fn get<T: rusqlite::types::FromSql>(row: &Row<'_>, column: usize) -> Result<T, String> {

@@ -11,7 +11,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::HistoryError;
 
 /// The newest format that is known here.
-pub(super) const VERSION: i64 = 2;
+pub(super) const VERSION: i64 = 3;
 
 /// `VDTH`.
 pub(super) const APPLICATION_ID: i64 = 0x5644_5448;
@@ -43,7 +43,11 @@ CREATE TABLE record (
     hash            BLOB    NOT NULL,
     event           INTEGER,
     node            INTEGER,
-    duration_ms     INTEGER
+    duration_ms     INTEGER,
+    elapsed_ms      INTEGER NOT NULL DEFAULT 0,
+    local_number    INTEGER,
+    happened_at     INTEGER,
+    clock_offset_ms INTEGER
 ) STRICT;
 CREATE INDEX record_at ON record (at);
 CREATE INDEX record_code ON record (code);
@@ -59,6 +63,18 @@ ALTER TABLE record ADD COLUMN node INTEGER;
 ALTER TABLE record ADD COLUMN duration_ms INTEGER;
 PRAGMA user_version = 2;
 ";
+
+/// From format 2, which knew neither the timeline nor what is told afterwards.
+const FROM_2: &str = "
+ALTER TABLE record ADD COLUMN elapsed_ms INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE record ADD COLUMN local_number INTEGER;
+ALTER TABLE record ADD COLUMN happened_at INTEGER;
+ALTER TABLE record ADD COLUMN clock_offset_ms INTEGER;
+PRAGMA user_version = 3;
+";
+
+/// What brings a file of each older format one further.
+const STEPS: [(i64, &str); 2] = [(1, FROM_1), (2, FROM_2)];
 
 /// The triggers that refuse changes. The third one is there because `INSERT OR REPLACE` deletes
 /// a row without asking a delete trigger.
@@ -109,9 +125,11 @@ fn prepare(path: &Path, connection: &mut Connection) -> Result<(), HistoryError>
         create(connection).map_err(explain)?;
     } else {
         quick_check(path, connection)?;
-        if version == 1 {
+        if version < VERSION {
             let transaction = connection.transaction().map_err(explain)?;
-            transaction.execute_batch(FROM_1).map_err(explain)?;
+            for (_, step) in STEPS.iter().filter(|(from, _)| *from >= version) {
+                transaction.execute_batch(step).map_err(explain)?;
+            }
             transaction.commit().map_err(explain)?;
         }
         restore_guards(path, connection).map_err(explain)?;

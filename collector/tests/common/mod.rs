@@ -57,6 +57,8 @@ fn record(seq: u64) -> Record {
         event: seq.is_multiple_of(6).then_some(seq / 6),
         node: seq.is_multiple_of(12).then_some(node),
         duration_ms: seq.is_multiple_of(18).then_some(seq * 3),
+        elapsed_ms: 0,
+        told: None,
         hash: Hash::default(),
     }
 }

@@ -14,7 +14,7 @@ use tower::ServiceExt;
 use vedette_core::fixture::{DOWN_AT, Fixture, busy_fixture, watched_fixture};
 use vedette_core::id::NodeNumber;
 use vedette_core::record::Record;
-use vedette_core::view::{Source, View};
+use vedette_core::view::{Change, Source, View};
 use vedette_exporter::{Counters, SourceHistory, Surface, router};
 
 /// How long a test waits for something before it fails.
@@ -23,7 +23,7 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 /// What the daemon is to the exporter: a source that changes, and its two signals.
 pub struct Stage {
     source: Arc<StageSource>,
-    changed: watch::Sender<u64>,
+    changed: watch::Sender<Change>,
     records: watch::Sender<u64>,
     pub counters: Arc<Counters>,
 }
@@ -55,11 +55,11 @@ impl Stage {
 
     /// Any view.
     pub fn showing(view: View, records: Vec<Arc<Record>>, stale: Duration) -> Self {
-        let (revision, seq) = (view.revision(), view.local.history_seq);
-        let now = Mutex::new((Arc::new(view), records, stale));
+        let (change, seq) = (change_of(&view), view.local.history_seq);
+        let now = Mutex::new((Arc::new(view.shown()), records, stale));
         Self {
             source: Arc::new(StageSource { now }),
-            changed: watch::Sender::new(revision),
+            changed: watch::Sender::new(change),
             records: watch::Sender::new(seq),
             counters: Arc::default(),
         }
@@ -101,11 +101,16 @@ impl Stage {
     }
 
     pub fn publish_view(&self, view: View, records: Vec<Arc<Record>>) {
-        let (revision, seq) = (view.revision(), view.local.history_seq);
-        *self.source.now.lock().expect("not poisoned") = (Arc::new(view), records, Duration::ZERO);
-        self.changed.send_replace(revision);
+        let (change, seq) = (change_of(&view), view.local.history_seq);
+        let now = (Arc::new(view.shown()), records, Duration::ZERO);
+        *self.source.now.lock().expect("not poisoned") = now;
+        self.changed.send_replace(change);
         self.records.send_replace(seq);
     }
+}
+
+fn change_of(view: &View) -> Change {
+    Change { revision: view.revision(), viewpoint: view.viewpoint }
 }
 
 /// The fixture behind [`Stage::one_down`], to go on from.

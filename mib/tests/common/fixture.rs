@@ -19,7 +19,7 @@ use vedette_core::observation::{LinkView, Report};
 use vedette_core::record::Record;
 use vedette_core::state::{ClusterState, Outcome};
 use vedette_core::time::WallTime;
-use vedette_core::view::{Local, Source, View};
+use vedette_core::view::{JournalHealth, Local, LogView, Source, View};
 
 /// 2024-02-29T12:34:56Z.
 const START: WallTime = WallTime(1_709_210_096_000_000);
@@ -157,6 +157,7 @@ impl World {
             origin: NodeNumber(1),
             actor: "director".into(),
             command,
+            tick: None,
         };
         inner.index = index;
         let applied = inner.state.apply(index, &proposal);
@@ -234,6 +235,8 @@ fn view(state: &ClusterState, records: &[Arc<Record>]) -> View {
     View {
         state: Arc::new(state.clone()),
         recent: records[recent..].into(),
+        known: None,
+        viewpoint: 0,
         local: Local {
             node: NodeNumber(1),
             session: Session(7),
@@ -248,6 +251,12 @@ fn view(state: &ClusterState, records: &[Arc<Record>]) -> View {
             history_seq: state.seq,
             agentx: Some(true),
             monitors: Arc::default(),
+            unknown_since: None,
+            groups: Arc::default(),
+            conditions: Arc::default(),
+            journal: Arc::default(),
+            journal_health: JournalHealth::default(),
+            log: LogView::default(),
         },
     }
 }

@@ -95,6 +95,7 @@ fn form(request: &InitRequest, identity: &Identity) -> Proposal {
         at: request.now,
         origin: identity.number,
         actor: request.actor.clone(),
+        tick: None,
         command: Command::Form {
             cluster: identity.cluster,
             name: identity.cluster_name.clone(),

@@ -78,6 +78,7 @@ impl Log {
             origin: NodeNumber(1),
             actor: "root@n1".into(),
             command,
+            tick: None,
         })
     }
 

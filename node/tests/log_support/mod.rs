@@ -42,6 +42,7 @@ pub fn proposal(n: u64, command: Command) -> Proposal {
         origin: NodeNumber(1),
         actor: "root@n1".into(),
         command,
+        tick: None,
     }
 }
 

@@ -320,7 +320,7 @@ impl World {
         let wall = self.machines.get(node).map_or(0, |machine| machine.wall);
         let at = WallTime(EPOCH + self.now as i64 + wall);
         let origin = number_of(node);
-        Proposal { id: self.draw(), at, origin, actor: actor.into(), command }
+        Proposal { id: self.draw(), at, origin, actor: actor.into(), command, tick: None }
     }
 
     pub(super) fn draw(&mut self) -> CommandId {

@@ -57,6 +57,7 @@ fn proposal(n: u64, command: Command) -> Proposal {
         origin: NodeNumber(1),
         actor: "root@n1".into(),
         command,
+        tick: None,
     }
 }
 

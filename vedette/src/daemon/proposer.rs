@@ -59,7 +59,7 @@ impl Proposer {
 
     /// A command as this node proposes it now.
     pub(crate) fn proposal(&self, id: CommandId, actor: &str, command: Command) -> Proposal {
-        Proposal { id, at: wall_time(), origin: self.me, actor: actor.into(), command }
+        Proposal { id, at: wall_time(), origin: self.me, actor: actor.into(), command, tick: None }
     }
 
     /// Proposes until an outcome is known.

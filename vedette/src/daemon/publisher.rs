@@ -5,7 +5,7 @@
 //! surface. A reader takes the latest view and never waits for another reader, nor does the log
 //! wait for any of them; only a history that cannot keep up (a full disk) is waited for.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,12 +14,15 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use vedette_collector::history::{Head, History, HistoryError};
+use vedette_core::group::GroupState;
 use vedette_core::id::{NodeNumber, Session};
 use vedette_core::model::{AgentStatus, HostStatus, Role, Severity};
 use vedette_core::record::Record;
 use vedette_core::state::ClusterState;
-use vedette_core::view::{Local, Source, View};
+use vedette_core::view::{Change, JournalHealth, Local, LogView, Source, View};
 use vedette_node::log::Applied;
+
+use super::proposer::wall_time;
 
 /// What was applied so far.
 struct Known {
@@ -27,13 +30,49 @@ struct Known {
     recent: VecDeque<Arc<Record>>,
     shown: Arc<[Arc<Record>]>,
     local: Local,
+    viewpoint: Option<Viewpoint>,
+}
+
+/// What a reader who waits is woken for although the revision is the same: from where this node sees
+/// the cluster, and what it says of itself.
+#[derive(Clone, Debug, PartialEq)]
+struct Viewpoint {
+    quorate: bool,
+    knows: bool,
+    director: bool,
+    host: HostStatus,
+    agent: AgentStatus,
+    stage: &'static str,
+    waiting_for: String,
+    groups: Arc<BTreeMap<String, GroupState>>,
+    conditions: usize,
+}
+
+impl Viewpoint {
+    fn of(view: &View) -> Self {
+        let local = &view.local;
+        Self {
+            quorate: local.quorate,
+            knows: local.knows(),
+            director: local.director,
+            host: local.host,
+            agent: local.agent,
+            stage: local.stage,
+            waiting_for: local.waiting_for.clone(),
+            groups: local.groups.clone(),
+            conditions: local.conditions.len(),
+        }
+    }
 }
 
 /// See the module.
 pub(crate) struct Publisher {
     known: Mutex<Known>,
+    /// As applied, for whoever works by it.
     view: watch::Sender<Arc<View>>,
-    revision: watch::Sender<u64>,
+    /// As surfaces may show it.
+    shown: watch::Sender<Arc<View>>,
+    change: watch::Sender<Change>,
     /// When this node was last part of a quorum; `None` while it is.
     stale_since: Mutex<Option<Instant>>,
     history: Arc<History>,
@@ -69,13 +108,26 @@ impl Publisher {
             history_seq: history.head().seq,
             agentx: None,
             monitors: Arc::default(),
+            unknown_since: None,
+            groups: Arc::default(),
+            conditions: Arc::default(),
+            journal: Arc::default(),
+            journal_health: JournalHealth::default(),
+            log: LogView::default(),
         };
         let shown: Arc<[Arc<Record>]> = recent.iter().cloned().collect();
-        let view = View { state: state.clone(), recent: shown.clone(), local: local.clone() };
+        let view = View {
+            state: state.clone(),
+            known: None,
+            recent: shown.clone(),
+            local: local.clone(),
+            viewpoint: 0,
+        };
         Ok(Self {
-            known: Mutex::new(Known { state, recent, shown, local }),
+            known: Mutex::new(Known { state, recent, shown, local, viewpoint: None }),
+            shown: watch::Sender::new(Arc::new(view.shown())),
             view: watch::Sender::new(Arc::new(view)),
-            revision: watch::Sender::new(0),
+            change: watch::Sender::new(Change::default()),
             stale_since: Mutex::new(Some(Instant::now())),
             old_until: history.head().seq,
             history,
@@ -83,14 +135,15 @@ impl Publisher {
         })
     }
 
-    /// The latest view, followed as it changes.
+    /// The latest view as applied, followed as it changes. What it shows of others may be of the past:
+    /// surfaces take [`Source::view`] instead.
     pub(crate) fn views(&self) -> watch::Receiver<Arc<View>> {
         self.view.subscribe()
     }
 
-    /// The latest revision, followed as it changes.
-    pub(crate) fn revisions(&self) -> watch::Receiver<u64> {
-        self.revision.subscribe()
+    /// The latest revision and viewpoint, followed as they change.
+    pub(crate) fn changes(&self) -> watch::Receiver<Change> {
+        self.change.subscribe()
     }
 
     /// The latest state.
@@ -122,26 +175,44 @@ impl Publisher {
         if known.local == before {
             return;
         }
-        if known.local.quorate != before.quorate {
-            let since = (!known.local.quorate).then(Instant::now);
-            *self.stale_since.lock().unwrap_or_else(PoisonError::into_inner) = since;
+        self.publish(&mut known);
+    }
+
+    /// Keeps in mind since when this node does not know the state of the cluster.
+    fn mark_age(&self, known: &mut Known) {
+        let knows = known.local.knows();
+        let mut since = self.stale_since.lock().unwrap_or_else(PoisonError::into_inner);
+        if knows {
+            (*since, known.local.unknown_since) = (None, None);
+        } else if known.local.unknown_since.is_none() {
+            known.local.unknown_since = Some(wall_time());
+            since.get_or_insert_with(Instant::now);
         }
-        self.publish(&known);
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn publish(&self, known: &Known) {
-        let view = View {
+    fn publish(&self, known: &mut Known) {
+        self.mark_age(known);
+        let mut view = View {
             state: known.state.clone(),
+            known: None,
             recent: known.shown.clone(),
             local: known.local.clone(),
+            viewpoint: self.change.borrow().viewpoint,
         };
+        let viewpoint = Some(Viewpoint::of(&view));
+        if known.viewpoint != viewpoint {
+            view.viewpoint += 1;
+            known.viewpoint = viewpoint;
+        }
+        let change = Change { revision: known.state.revision, viewpoint: view.viewpoint };
+        self.shown.send_replace(Arc::new(view.shown()));
         self.view.send_replace(Arc::new(view));
         // Also when only the local part changed: surfaces show that too.
-        self.revision.send_replace(known.state.revision);
+        self.change.send_replace(change);
     }
 
     fn take(&self, state: &Arc<ClusterState>, records: &[Arc<Record>]) {
@@ -158,7 +229,7 @@ impl Publisher {
         if !records.is_empty() {
             known.shown = known.recent.iter().cloned().collect();
         }
-        self.publish(&known);
+        self.publish(&mut known);
     }
 
     /// Hands records to the history; where it is full, waits until it has room.
@@ -224,7 +295,7 @@ impl Applied for Publisher {
 
 impl Source for Publisher {
     fn view(&self) -> Arc<View> {
-        self.view.borrow().clone()
+        self.shown.borrow().clone()
     }
 
     fn stale(&self) -> Duration {

@@ -67,7 +67,7 @@ pub(crate) async fn start_http(
         history: publisher.clone(),
         clock: Arc::new(system_clock),
         counters: counters.clone(),
-        changed: publisher.revisions(),
+        changed: publisher.changes(),
         records: durable_seq(publisher),
     };
     tokio::spawn(watch_history(publisher.clone(), counters.clone()));
@@ -147,7 +147,7 @@ pub(crate) struct Snmp(#[expect(dead_code, reason = "held until the end")] Arc<H
 
 /// Wakes the subagent for every change, and shows whether it is connected.
 async fn poke(handle: Arc<Handle>, publisher: Arc<Publisher>) {
-    let mut revisions = publisher.revisions();
+    let mut revisions = publisher.changes();
     let mut durable = publisher.durable();
     loop {
         let connected = handle.connected();

@@ -46,6 +46,7 @@ fn try_it(fixture: &mut Fixture, command: ConfigCommand) -> Result<(), Refusal> 
         origin: NodeNumber(1),
         actor: "root@n1".into(),
         command: Command::Config(command),
+        tick: None,
     };
     proposal.id.0[0] = fixture.state.revision as u8;
     let before = fixture.state.clone();

@@ -384,7 +384,7 @@ fn redefine(fixture: &mut Fixture, definition: crate::definition::Definition) {
     let state = &mut fixture.state;
     let command = Command::Manager(ManagerCommand::TooLong { event: 0 });
     let (id, actor) = (CommandId([0xdd; 16]), "root@n1".to_owned());
-    let proposal = Proposal { id, at: fixture.clock, origin: N1, actor, command };
+    let proposal = Proposal { id, at: fixture.clock, origin: N1, actor, command, tick: None };
     let groups = state.groups.iter().map(|(name, group)| (name.clone(), group.state())).collect();
     let mut entry = super::Entry { groups, ..super::Entry::new(500_000, &proposal) };
     state.define(&mut entry, definition);
@@ -665,7 +665,7 @@ proptest! {
             let mut id = [0xab; 16];
             id[..8].copy_from_slice(&index.to_be_bytes());
             let (at, actor) = (fixture.clock, "anybody".to_owned());
-            let proposal = Proposal { id: CommandId(id), at, origin: N1, actor, command };
+            let proposal = Proposal { id: CommandId(id), at, origin: N1, actor, command, tick: None };
             let (seq, head) = (fixture.state.seq, fixture.state.head);
             let applied = fixture.state.apply(index, &proposal);
             let mut last = (seq, head);

@@ -247,6 +247,7 @@ mod tests {
             origin: NodeNumber(2),
             actor: "agent".into(),
             command: Command::Manager(firing()),
+            tick: None,
         };
         let index = fixture.state.revision + 1;
         let outcome = fixture.state.apply(index, &proposal).outcome;

@@ -10,20 +10,27 @@ use super::Line;
 /// The first line of a CSV export.
 pub(super) const HEADING: &str = "seq,log_index,at,at_microseconds,code,severity,subject_kind,\
      subject_node,subject_peer,subject_network,subject_name,previous,current,cause,message,\
-     incident,origin,actor,alert,test,previous_hash,hash,event,node,duration_ms";
+     incident,origin,actor,alert,test,previous_hash,hash,event,node,duration_ms,elapsed_ms,\
+     local_number,happened_at_microseconds,clock_offset_ms";
 
 /// How many columns there are.
-const COLUMNS: usize = 25;
+const COLUMNS: usize = 29;
 
-/// What a file lacks that was written before steps of events were recorded.
-const LATER: &str = ",event,node,duration_ms";
+/// What files lack that were written earlier, the oldest last: the end of the heading, and the columns
+/// that they have.
+const EARLIER: [(&str, usize); 2] = [
+    (",elapsed_ms,local_number,happened_at_microseconds,clock_offset_ms", 25),
+    (
+        ",event,node,duration_ms,elapsed_ms,local_number,happened_at_microseconds,\
+         clock_offset_ms",
+        22,
+    ),
+];
 
-/// How many columns such a file has.
-const EARLIER_COLUMNS: usize = 22;
-
-/// Whether a line is the heading of an export, of today's or of the earlier form.
+/// Whether a line is the heading of an export, of today's or of an earlier form.
 pub(super) fn is_heading(line: &[u8]) -> bool {
-    line == HEADING.as_bytes() || HEADING.strip_suffix(LATER).is_some_and(|h| h.as_bytes() == line)
+    let earlier = EARLIER.iter().filter_map(|(lacks, _)| HEADING.strip_suffix(lacks));
+    earlier.chain([HEADING]).any(|heading| heading.as_bytes() == line)
 }
 
 /// One line without its end.
@@ -54,6 +61,10 @@ pub(super) fn write(line: &Line) -> String {
         optional(line.event),
         optional(line.node),
         optional(line.duration_ms),
+        line.elapsed_ms.to_string(),
+        optional(line.local_number),
+        optional(line.happened_at_microseconds),
+        optional(line.clock_offset_ms),
     ];
     fields.join(",")
 }
@@ -74,7 +85,7 @@ fn quoted(text: &str) -> String {
 pub(super) fn read(bytes: &[u8]) -> Result<Line, String> {
     let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
     let mut fields = split(text)?;
-    if fields.len() == EARLIER_COLUMNS {
+    if EARLIER.iter().any(|(_, columns)| *columns == fields.len()) {
         fields.resize(COLUMNS, String::new());
     }
     let fields: [String; COLUMNS] = fields
@@ -82,7 +93,8 @@ pub(super) fn read(bytes: &[u8]) -> Result<Line, String> {
         .map_err(|fields: Vec<_>| format!("{} fields instead of {COLUMNS}", fields.len()))?;
     let [seq, log_index, at, at_us, code, severity, kind, node, peer, network, rest @ ..] = fields;
     let [name, previous, current, cause, message, incident, origin, actor, rest @ ..] = rest;
-    let [alert, test, previous_hash, hash, event, node_of_step, duration_ms] = rest;
+    let [alert, test, previous_hash, hash, event, node_of_step, duration_ms, rest @ ..] = rest;
+    let [elapsed_ms, local_number, happened_at, clock_offset_ms] = rest;
     Ok(Line {
         seq: number("seq", &seq)?,
         log_index: number("log_index", &log_index)?,
@@ -109,6 +121,10 @@ pub(super) fn read(bytes: &[u8]) -> Result<Line, String> {
         event: maybe("event", &event)?,
         node: maybe("node", &node_of_step)?,
         duration_ms: maybe("duration_ms", &duration_ms)?,
+        elapsed_ms: maybe("elapsed_ms", &elapsed_ms)?.unwrap_or(0),
+        local_number: maybe("local_number", &local_number)?,
+        happened_at_microseconds: maybe("happened_at_microseconds", &happened_at)?,
+        clock_offset_ms: maybe("clock_offset_ms", &clock_offset_ms)?,
     })
 }
 

@@ -1,0 +1,356 @@
+//! The machine that turns what is the case on a node into local records.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::model::Severity;
+use crate::record::{Code, Subject};
+use crate::time::Instant;
+
+use super::{Draft, Phase};
+
+/// One condition of this node, as it is at a moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    /// Its code, one of [`Code::CONDITIONS`].
+    pub code: Code,
+    /// About what.
+    pub subject: Subject,
+    /// The subject's name.
+    pub subject_name: String,
+    /// What is the case, in one sentence without full stop, when it is raised.
+    pub raised: String,
+    /// What is said when it is over.
+    pub cleared: String,
+    /// Why.
+    pub cause: String,
+    /// How bad.
+    pub severity: Severity,
+    /// Whether the alert script runs for both ends.
+    pub alert: bool,
+}
+
+/// Something that lasts no time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Happened {
+    /// Its code.
+    pub code: Code,
+    /// About what.
+    pub subject: Subject,
+    /// The subject's name.
+    pub subject_name: String,
+    /// One sentence without full stop.
+    pub message: String,
+    /// Why.
+    pub cause: String,
+    /// How bad.
+    pub severity: Severity,
+    /// How long it took or lasted.
+    pub duration_ms: Option<u64>,
+    /// Whether the alert script runs for it.
+    pub alert: bool,
+}
+
+/// What the machine is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// All conditions of `code` that hold now; those that are not named hold no more.
+    Conditions(Code, Vec<Condition>),
+    /// Something happened.
+    Happened(Happened),
+}
+
+type Key = (Code, Subject);
+
+/// A condition that was raised.
+#[derive(Clone, Debug)]
+struct Standing {
+    condition: Condition,
+    since: Instant,
+}
+
+/// How often one code and subject was told lately.
+#[derive(Clone, Debug, Default)]
+struct Rate {
+    begun: Instant,
+    told: u32,
+    /// What was not told, to be summarised when the window ends.
+    held_back: u64,
+    last: Option<Draft>,
+    /// Raised was told, cleared not yet: the pair must be closed.
+    open: bool,
+}
+
+/// See [`crate::local`].
+#[derive(Clone, Debug, Default)]
+pub struct Watch {
+    standing: BTreeMap<Key, Standing>,
+    rates: BTreeMap<Key, Rate>,
+}
+
+impl Watch {
+    /// How many records one code and subject makes in one [`Self::WINDOW`].
+    pub const BURST: u32 = 6;
+
+    /// The time after which what was held back is told as one record.
+    pub const WINDOW: Duration = Duration::from_secs(60);
+
+    /// Takes what is the case now.
+    pub fn handle(&mut self, now: Instant, input: Input, out: &mut Vec<Draft>) {
+        match input {
+            Input::Conditions(code, conditions) => self.compare(now, code, conditions, out),
+            Input::Happened(happened) => {
+                let key = (happened.code, happened.subject);
+                self.tell(now, key, once(happened), out);
+            }
+        }
+    }
+
+    /// Tells summaries that are due.
+    pub fn on_timeout(&mut self, now: Instant, out: &mut Vec<Draft>) {
+        let over: Vec<Key> = self
+            .rates
+            .iter()
+            .filter(|(_, rate)| now.since(rate.begun) >= Self::WINDOW)
+            .map(|(key, _)| *key)
+            .collect();
+        for key in over {
+            let Some(rate) = self.rates.remove(&key) else { continue };
+            self.summarise(now, key, rate, out);
+        }
+    }
+
+    /// When a summary is due.
+    pub fn deadline(&self) -> Option<Instant> {
+        let held_back = self.rates.values().filter(|rate| rate.held_back > 0);
+        held_back.map(|rate| rate.begun + Self::WINDOW).min()
+    }
+
+    /// Conditions that hold, with the time since which they do.
+    pub fn standing(&self) -> impl Iterator<Item = (&Condition, Instant)> {
+        self.standing.values().map(|it| (&it.condition, it.since))
+    }
+
+    fn compare(
+        &mut self,
+        now: Instant,
+        code: Code,
+        conditions: Vec<Condition>,
+        out: &mut Vec<Draft>,
+    ) {
+        let named = |key: &Key| conditions.iter().any(|it| it.subject == key.1);
+        let over: Vec<Key> =
+            self.standing.keys().filter(|key| key.0 == code && !named(key)).copied().collect();
+        for key in over {
+            let Some(was) = self.standing.remove(&key) else { continue };
+            self.tell(now, key, cleared(&was, now), out);
+        }
+        for condition in conditions {
+            let key = (code, condition.subject);
+            if let Some(known) = self.standing.get_mut(&key) {
+                known.condition.cause = condition.cause;
+                continue;
+            }
+            let draft = raised(&condition);
+            self.standing.insert(key, Standing { condition, since: now });
+            self.tell(now, key, draft, out);
+        }
+    }
+
+    /// Tells a draft, or holds it back where this code and subject was told too often.
+    fn tell(&mut self, now: Instant, key: Key, draft: Draft, out: &mut Vec<Draft>) {
+        let known = self.rates.get(&key).is_some_and(|it| now.since(it.begun) >= Self::WINDOW);
+        if known && let Some(rate) = self.rates.remove(&key) {
+            self.summarise(now, key, rate, out);
+        }
+        let rate = self.rates.entry(key).or_insert_with(|| Rate { begun: now, ..Rate::default() });
+        // What was told as raised is told as cleared as well, whatever the rate.
+        let closes = draft.phase == Phase::Cleared && rate.open;
+        let room = rate.told < Self::BURST && draft.phase != Phase::Cleared;
+        if closes || room {
+            rate.told += 1;
+            rate.open = draft.phase == Phase::Raised;
+            out.push(draft);
+        } else {
+            rate.held_back += 1;
+            rate.last = Some(draft);
+        }
+    }
+
+    /// Tells what was held back as one record, and how things stand now.
+    fn summarise(&mut self, now: Instant, key: Key, rate: Rate, out: &mut Vec<Draft>) {
+        let Some(last) = rate.last.filter(|_| rate.held_back > 0) else {
+            if rate.open {
+                // The pair is still to be closed: the rate begins anew, and remembers that.
+                self.rates.insert(key, Rate { begun: now, open: true, ..Rate::default() });
+            }
+            return;
+        };
+        let stands = self.standing.get(&key);
+        let phase = match (stands.is_some(), rate.open) {
+            (true, false) => Phase::Raised,
+            (false, true) => Phase::Cleared,
+            _ => Phase::Happened,
+        };
+        let seconds = Self::WINDOW.as_secs();
+        let message = format!("{}: {} more like it in {seconds} s", last.message, rate.held_back);
+        out.push(Draft { phase, message, times: rate.held_back, ..last });
+        if stands.is_some() {
+            self.rates.insert(key, Rate { begun: now, open: true, told: 1, ..Rate::default() });
+        }
+    }
+}
+
+fn once(happened: Happened) -> Draft {
+    Draft {
+        code: happened.code,
+        phase: Phase::Happened,
+        severity: happened.severity,
+        subject: happened.subject,
+        subject_name: happened.subject_name,
+        message: happened.message,
+        cause: happened.cause,
+        duration_ms: happened.duration_ms,
+        times: 1,
+        alert: happened.alert,
+    }
+}
+
+fn raised(condition: &Condition) -> Draft {
+    Draft {
+        code: condition.code,
+        phase: Phase::Raised,
+        severity: condition.severity,
+        subject: condition.subject,
+        subject_name: condition.subject_name.clone(),
+        message: condition.raised.clone(),
+        cause: condition.cause.clone(),
+        duration_ms: None,
+        times: 1,
+        alert: condition.alert,
+    }
+}
+
+/// The end of a quorum's absence has a code of its own, as its beginning has.
+fn cleared(was: &Standing, now: Instant) -> Draft {
+    let condition = &was.condition;
+    let code = match condition.code {
+        Code::QuorumLost => Code::QuorumRegained,
+        other => other,
+    };
+    let lasted = now.since(was.since);
+    Draft {
+        code,
+        phase: Phase::Cleared,
+        severity: Severity::Notice,
+        message: condition.cleared.clone(),
+        cause: format!("after {:.1} s", lasted.as_secs_f64()),
+        duration_ms: Some(u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX)),
+        ..raised(condition)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::id::NodeNumber;
+
+    const N1: Subject = Subject::Node(NodeNumber(1));
+
+    fn late() -> Condition {
+        Condition {
+            code: Code::NodeLate,
+            subject: N1,
+            subject_name: "n1".into(),
+            raised: "n1 was late itself".into(),
+            cleared: "n1 is in time again".into(),
+            cause: "its guard was not run for 700 ms".into(),
+            severity: Severity::Warning,
+            alert: false,
+        }
+    }
+
+    fn step(watch: &mut Watch, ms: u64, holds: bool) -> Vec<Draft> {
+        let mut out = Vec::new();
+        let now = Instant::from_millis(ms);
+        watch.on_timeout(now, &mut out);
+        let all = if holds { vec![late()] } else { Vec::new() };
+        watch.handle(now, Input::Conditions(Code::NodeLate, all), &mut out);
+        out
+    }
+
+    #[test]
+    fn a_condition_is_told_at_both_ends_and_once() {
+        let mut watch = Watch::default();
+        let phases = |drafts: Vec<Draft>| drafts.iter().map(|it| it.phase).collect::<Vec<_>>();
+        assert_eq!(phases(step(&mut watch, 0, true)), [Phase::Raised]);
+        assert_eq!(phases(step(&mut watch, 10, true)), []);
+        let end = step(&mut watch, 1_500, false);
+        assert_eq!((end[0].phase, end[0].duration_ms), (Phase::Cleared, Some(1_500)));
+        assert_eq!(phases(step(&mut watch, 1_600, false)), []);
+    }
+
+    /// Ten thousand edges of a flapping condition are a handful of records and one count.
+    #[test]
+    fn what_flaps_is_counted_and_summarised() {
+        let mut watch = Watch::default();
+        let mut all = Vec::new();
+        for edge in 0..10_000_u64 {
+            all.extend(step(&mut watch, edge, edge % 2 == 0));
+        }
+        assert!(all.len() <= Watch::BURST as usize + 1, "{}", all.len());
+        assert_eq!(watch.deadline(), Some(Instant::from_millis(60_000)));
+        let mut summary = Vec::new();
+        watch.on_timeout(Instant::from_millis(60_000), &mut summary);
+        assert_eq!(summary.len(), 1);
+        let counted: u64 = all.iter().chain(&summary).map(|it| it.times).sum();
+        assert_eq!(counted, 10_000, "nothing is lost but what is counted");
+        assert_eq!(watch.deadline(), None);
+    }
+
+    /// Quorum lost has its clear, under its own code.
+    #[test]
+    fn quorum_regained_clears_quorum_lost() {
+        let mut watch = Watch::default();
+        let lost = Condition { code: Code::QuorumLost, ..late() };
+        let mut out = Vec::new();
+        let now = Instant::from_millis;
+        watch.handle(now(0), Input::Conditions(Code::QuorumLost, vec![lost]), &mut out);
+        watch.handle(now(800), Input::Conditions(Code::QuorumLost, vec![]), &mut out);
+        let codes: Vec<Code> = out.iter().map(|it| it.code).collect();
+        assert_eq!(codes, [Code::QuorumLost, Code::QuorumRegained]);
+    }
+
+    proptest! {
+        /// Raised and cleared alternate, whatever the edges and pauses; each edge is counted once.
+        #[test]
+        fn ends_alternate(edges in prop::collection::vec((any::<bool>(), 1..40_000_u64), 1..200)) {
+            let (mut watch, mut at, mut was) = (Watch::default(), 0, false);
+            let (mut open, mut counted, mut made) = (false, 0, 0);
+            let mut check = |drafts: Vec<Draft>| -> Result<(), TestCaseError> {
+                for draft in drafts {
+                    counted += draft.times;
+                    match draft.phase {
+                        Phase::Raised => { prop_assert!(!open); open = true; }
+                        Phase::Cleared => { prop_assert!(open); open = false; }
+                        Phase::Happened => prop_assert!(draft.times > 1 || draft.message.contains("more")),
+                    }
+                }
+                Ok(())
+            };
+            for (holds, pause) in edges {
+                at += pause;
+                made += u64::from(holds != was);
+                was = holds;
+                check(step(&mut watch, at, holds))?;
+            }
+            let mut rest = Vec::new();
+            watch.on_timeout(Instant::from_millis(at + 60_000), &mut rest);
+            check(rest)?;
+            prop_assert_eq!(counted, made);
+            prop_assert_eq!(open, was);
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Accounts: what nodes lived through while they could not tell it ([`crate::local`]).
+//!
+//! A node repeats its account until it hears that it was taken. Entries are known by the journal and
+//! their number, so each becomes one record, in order, however often it comes. What a journal had to
+//! give up is counted here, where its numbers leave a gap.
+//!
+//! Such a record belongs to the incident that it explains: the one of its node, or that of the group it
+//! is about, or one that began when nodes lost their quorum ([`QuorumLoss`]).
+
+use serde::{Deserialize, Serialize};
+
+use crate::command::{Account, AccountEntry};
+use crate::group::GroupState;
+use crate::id::NodeNumber;
+use crate::local::{LocalRecord, Phase};
+use crate::model::{Accounted, Severity};
+use crate::record::{Code, Subject, Told};
+use crate::time::WallTime;
+
+use super::manager::orders::unknown_node;
+use super::{ClusterState, Entry, Happening, Refusal};
+
+/// The latest time for which nodes were without a quorum, as far as they have accounted for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuorumLoss {
+    /// The incident that it began or belongs to.
+    pub incident: u64,
+    /// When the first node lost its quorum, on the cluster's timeline.
+    pub from_ms: u64,
+    /// When the last one was part of a quorum again; 0 while that is not told.
+    pub until_ms: u64,
+}
+
+impl ClusterState {
+    /// A node accounts for its local records.
+    pub(super) fn take_account(
+        &mut self,
+        entry: &mut Entry<'_>,
+        account: &Account,
+    ) -> Result<bool, Refusal> {
+        let Some(node) = self.nodes.get(&account.node) else {
+            return Err(unknown_node(account.node));
+        };
+        let mut known = node.accounted;
+        if known.journal != account.journal {
+            known = Accounted { journal: account.journal, number: 0 };
+        }
+        let before = known;
+        for told in account.entries.iter().take(Account::MOST) {
+            let number = told.record.number;
+            if number <= known.number || !told.record.content.code.is_local() {
+                continue;
+            }
+            let missing = number - known.number - 1;
+            if missing > 0 {
+                self.record_missing(entry, account.node, missing);
+            }
+            self.record_told(entry, account, told);
+            known.number = number;
+        }
+        if let Some(node) = self.nodes.get_mut(&account.node) {
+            node.accounted = known;
+        }
+        Ok(before != known)
+    }
+
+    fn record_missing(&mut self, entry: &mut Entry<'_>, node: NodeNumber, missing: u64) {
+        let message = format!("{missing} local records of {} are missing", self.node_name(node));
+        let subject = Subject::Node(node);
+        let happening =
+            Happening::new(Code::AccountIncomplete, Severity::Warning, subject, message)
+                .because("its journal was full, or was lost, before it could account for them");
+        self.record(entry, Happening { node: Some(node), ..happening });
+    }
+
+    fn record_told(&mut self, entry: &mut Entry<'_>, account: &Account, told: &AccountEntry) {
+        let LocalRecord { number, stamp, content, .. } = &told.record;
+        let node = account.node;
+        let ago_ms = told.age_ms.unwrap_or_else(|| by_wall(entry.proposal.at, told, account));
+        let elapsed_ms = self.timeline.elapsed_ms().saturating_sub(ago_ms).max(1);
+        let incident = self.incident_of_told(entry, node, &told.record, elapsed_ms);
+        let (previous, current) = match content.phase {
+            Phase::Raised => ("", "raised"),
+            Phase::Cleared => ("raised", "cleared"),
+            Phase::Happened => ("", ""),
+        };
+        let happening =
+            Happening::new(content.code, content.severity, content.subject, &*content.message)
+                .change(previous, current)
+                .because(&*content.cause)
+                .of_incident(incident);
+        let told = Told {
+            number: *number,
+            happened_at: stamp.at,
+            clock_offset_ms: account.clock_offset_ms,
+        };
+        self.record(
+            entry,
+            Happening {
+                node: Some(node),
+                duration_ms: content.duration_ms,
+                elapsed_ms: Some(elapsed_ms),
+                told: Some(told),
+                ..happening
+            },
+        );
+        if content.code == Code::QuorumRegained && self.director == Some(node) {
+            self.record_absence(entry, elapsed_ms, content.duration_ms.unwrap_or(0), incident);
+        }
+    }
+
+    /// The director itself was without a quorum until it took office: nobody had one meanwhile.
+    fn record_absence(
+        &mut self,
+        entry: &mut Entry<'_>,
+        until_ms: u64,
+        lasted_ms: u64,
+        incident: Option<u64>,
+    ) {
+        let Some(loss) = self.quorum_loss.as_mut().filter(|loss| Some(loss.incident) == incident)
+        else {
+            return;
+        };
+        loss.until_ms = loss.until_ms.max(until_ms);
+        let seconds = lasted_ms as f64 / 1_000.0;
+        let message = format!("nobody had a quorum of {} for {seconds:.1} s", self.name);
+        let happening =
+            Happening::new(Code::QuorumAbsent, Severity::Error, Subject::Cluster, message)
+                .because("its director itself had none until it took office")
+                .of_incident(incident);
+        self.record(
+            entry,
+            Happening {
+                duration_ms: Some(lasted_ms),
+                elapsed_ms: Some(until_ms.max(1)),
+                ..happening
+            },
+        );
+    }
+
+    /// The incident that a local record belongs to, if it tells of a failure that has one.
+    fn incident_of_told(
+        &mut self,
+        entry: &Entry<'_>,
+        node: NodeNumber,
+        record: &LocalRecord,
+        elapsed_ms: u64,
+    ) -> Option<u64> {
+        let content = &record.content;
+        let own = self.nodes.get(&node).and_then(|node| node.incident);
+        match (content.code, content.subject) {
+            (Code::GroupReleased | Code::ReleaseFailed, Subject::Group(number)) => {
+                let known = self.incident_of_outage(number, node);
+                let incident = known.or(own).or(self.loss_at(elapsed_ms)).unwrap_or(entry.index);
+                self.outage_is_of(number, node, incident);
+                Some(incident)
+            }
+            (Code::QuorumLost, _) => {
+                let known = own.or(self.loss_at(elapsed_ms)).or(self.incident_of_groups(node));
+                let incident = known.unwrap_or(entry.index);
+                self.begin_loss(incident, elapsed_ms);
+                Some(incident)
+            }
+            (Code::QuorumRegained, _) => {
+                let lost = elapsed_ms.saturating_sub(content.duration_ms.unwrap_or(0));
+                own.or(self.loss_at(lost)).or(self.loss_at(elapsed_ms))
+            }
+            (Code::NodeStarted, _) => {
+                let away = elapsed_ms.saturating_sub(content.duration_ms.unwrap_or(0));
+                own.or(self.incident_of_groups(node)).or(self.loss_at(away))
+            }
+            _ => own,
+        }
+    }
+
+    /// The loss of quorum that goes on at a moment of the timeline, or had just begun or ended: leases
+    /// of nodes do not end at the same moment.
+    fn loss_at(&self, elapsed_ms: u64) -> Option<u64> {
+        let slack = self.settings.timing.lease_ms + 2 * self.settings.timing.election_max_ms;
+        let loss = self.quorum_loss?;
+        let begun = elapsed_ms + slack >= loss.from_ms;
+        let over = loss.until_ms > 0 && elapsed_ms > loss.until_ms + slack;
+        (begun && !over).then_some(loss.incident)
+    }
+
+    fn begin_loss(&mut self, incident: u64, from_ms: u64) {
+        match &mut self.quorum_loss {
+            Some(loss) if loss.incident == incident => loss.from_ms = loss.from_ms.min(from_ms),
+            _ => self.quorum_loss = Some(QuorumLoss { incident, from_ms, until_ms: 0 }),
+        }
+    }
+
+    /// The incident in which the group went out of service last, if it did so on that node.
+    fn incident_of_outage(&self, number: u16, node: NodeNumber) -> Option<u64> {
+        let group = self.groups.values().find(|group| group.number == number)?;
+        group.outage.filter(|_| group.last == Some(node) || group.instances.contains_key(&node))
+    }
+
+    /// The incident of a group that had run on the node and is not ONLINE again.
+    fn incident_of_groups(&self, node: NodeNumber) -> Option<u64> {
+        let of_node = self.groups.values().filter(|group| group.last == Some(node));
+        of_node.filter(|group| group.state() != GroupState::Online).find_map(|group| group.outage)
+    }
+
+    /// What befalls the group from now on, until it is ONLINE, is of that incident.
+    fn outage_is_of(&mut self, number: u16, node: NodeNumber, incident: u64) {
+        let group = self.groups.values_mut().find(|group| group.number == number);
+        if let Some(group) = group.filter(|group| group.instances.contains_key(&node)) {
+            group.lost.get_or_insert(incident);
+            group.outage = Some(incident);
+        }
+    }
+}
+
+/// The age of a local record by wall clocks, where no monotonic clock can tell.
+fn by_wall(at: WallTime, told: &AccountEntry, account: &Account) -> u64 {
+    let ahead_us = account.clock_offset_ms.unwrap_or(0).saturating_mul(1_000);
+    let happened = told.record.stamp.at.0.saturating_sub(ahead_us);
+    u64::try_from(at.0.saturating_sub(happened) / 1_000).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,176 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::command::Command;
+use crate::fixture::Fixture;
+use crate::id::{Hash, Session};
+use crate::local::{Draft, Stamp};
+use crate::record::Record;
+
+const N1: NodeNumber = NodeNumber(1);
+const N2: NodeNumber = NodeNumber(2);
+
+fn local(number: u64, code: Code, phase: Phase, duration_ms: Option<u64>) -> LocalRecord {
+    let subject = match code {
+        Code::GroupReleased => Subject::Group(1),
+        _ => Subject::Node(N2),
+    };
+    let content = Draft {
+        code,
+        phase,
+        severity: Severity::Error,
+        subject,
+        subject_name: "n2".into(),
+        message: format!("{} of n2", code.name()),
+        cause: "n1 and n3 are silent".into(),
+        duration_ms,
+        times: 1,
+        alert: true,
+    };
+    let stamp = Stamp {
+        at: crate::fixture::FORMED,
+        uptime_us: number * 1_000_000,
+        boot: Hash::default(),
+        session: Session(9),
+    };
+    LocalRecord::new(number, stamp, content, Hash::default())
+}
+
+fn account(journal: u64, entries: Vec<(LocalRecord, u64)>) -> Command {
+    let entries = entries
+        .into_iter()
+        .map(|(record, age_ms)| AccountEntry { record, age_ms: Some(age_ms) })
+        .collect();
+    Command::Account(Account { node: N2, journal, entries, clock_offset_ms: Some(40) })
+}
+
+fn told(records: &[Record]) -> Vec<u64> {
+    records.iter().filter_map(|record| record.told).map(|told| told.number).collect()
+}
+
+fn quiet(number: u64) -> (LocalRecord, u64) {
+    (local(number, Code::NodeLate, Phase::Raised, None), 0)
+}
+
+/// An account that comes twice, or whose beginning is known, makes each record once.
+#[test]
+fn each_entry_becomes_one_record() {
+    let mut fixture = Fixture::settled(3);
+    let first = fixture.apply(account(7, vec![quiet(1), quiet(2)]));
+    assert_eq!(told(&first.records), [1, 2]);
+    let again = fixture.apply(account(7, vec![quiet(1), quiet(2), quiet(3)]));
+    assert_eq!(told(&again.records), [3]);
+    assert!(fixture.apply(account(7, vec![quiet(3)])).records.is_empty());
+}
+
+/// What a journal gave up is counted, and a journal that was lost begins anew.
+#[test]
+fn gaps_are_told() {
+    let mut fixture = Fixture::settled(3);
+    fixture.apply(account(7, vec![quiet(1)]));
+    let records = fixture.apply(account(7, vec![quiet(41)])).records;
+    assert_eq!(records[0].code, Code::AccountIncomplete);
+    assert!(records[0].message.starts_with("39 local records of n2"), "{}", records[0].message);
+    assert_eq!(told(&records), [41]);
+    let records = fixture.apply(account(8, vec![quiet(1)])).records;
+    assert_eq!(told(&records), [1]);
+}
+
+/// A node that was deleted meanwhile accounts for nothing, and that leaves no trace.
+#[test]
+fn a_deleted_node_is_refused() {
+    let mut fixture = Fixture::settled(3);
+    fixture.node_down(N2, "silent");
+    fixture.apply(Command::RemoveNode { node: N2 });
+    let refusal = crate::state::testing::refused(&mut fixture, account(7, vec![quiet(1)]));
+    assert_eq!(refusal.code, "unknown_node");
+}
+
+/// A record that is told afterwards stands where it happened on the cluster's timeline, and says when
+/// that was by its node's clock and how far that was off.
+#[test]
+fn it_is_told_with_its_own_time() {
+    let mut fixture = Fixture::settled(3);
+    fixture.clock = fixture.clock.plus(std::time::Duration::from_secs(60));
+    let lost = local(1, Code::QuorumLost, Phase::Raised, None);
+    let back = local(2, Code::QuorumRegained, Phase::Cleared, Some(15_000));
+    let records = fixture.apply(account(7, vec![(lost, 15_010), (back, 10)])).records;
+    let now = fixture.state.timeline.elapsed_ms();
+    let times: Vec<u64> = records.iter().map(|record| now - record.elapsed_ms).collect();
+    assert_eq!(times, [15_010, 10]);
+    let told = records[0].told.expect("told afterwards");
+    assert_eq!((told.happened_at, told.clock_offset_ms), (crate::fixture::FORMED, Some(40)));
+    assert_eq!((records[0].node, records[0].alert), (Some(N2), false));
+    assert!(records[0].incident.is_some() && records[0].incident == records[1].incident);
+}
+
+/// The director was without a quorum until it took office: nobody had one, and that is said.
+#[test]
+fn the_time_in_which_the_cluster_was_nobodys() {
+    let mut fixture = Fixture::settled(3);
+    fixture.clock = fixture.clock.plus(std::time::Duration::from_secs(60));
+    fixture.apply(Command::Office { director: N2, term: 9, continuity: true });
+    let lost = local(1, Code::QuorumLost, Phase::Raised, None);
+    let back = local(2, Code::QuorumRegained, Phase::Cleared, Some(15_000));
+    let records = fixture.apply(account(7, vec![(lost, 15_010), (back, 10)])).records;
+    let last = records.last().expect("records");
+    assert_eq!((last.code, last.duration_ms), (Code::QuorumAbsent, Some(15_000)));
+    assert_eq!(last.message, "nobody had a quorum of prod for 15.0 s");
+    fixture.apply(Command::Office { director: N1, term: 10, continuity: true });
+    let member = vec![(local(3, Code::QuorumRegained, Phase::Cleared, Some(9)), 0)];
+    let records = fixture.apply(account(7, member)).records;
+    assert!(records.iter().all(|record| record.code != Code::QuorumAbsent));
+}
+
+/// The group that its node let go of, and what follows from it, are one incident.
+#[test]
+fn a_release_joins_the_incident_of_its_group() {
+    let mut fixture = Fixture::with_groups();
+    fixture.clock = fixture.clock.plus(std::time::Duration::from_secs(60));
+    let (name, owner) = {
+        let first = fixture.state.groups.iter().find(|(_, group)| group.number == 1);
+        let (name, group) = first.expect("group 1");
+        (name.clone(), group.owner().expect("an owner"))
+    };
+    let lost = local(1, Code::QuorumLost, Phase::Raised, None);
+    let let_go = local(2, Code::GroupReleased, Phase::Happened, Some(30));
+    let entries = vec![(lost, 2_000), (let_go, 1_900)]
+        .into_iter()
+        .map(|(record, age_ms)| AccountEntry { record, age_ms: Some(age_ms) })
+        .collect();
+    let account = Account { node: owner, journal: 3, entries, clock_offset_ms: None };
+    let records = fixture.apply(Command::Account(account)).records;
+    let incident = records[1].incident;
+    assert!(incident.is_some());
+    assert_eq!(records[0].incident, incident);
+    fixture.release(&name, owner);
+    let after = fixture
+        .records
+        .iter()
+        .rfind(|record| record.code == Code::Group && record.subject == Subject::Group(1));
+    assert_eq!(after.and_then(|record| record.incident), incident);
+}
+
+proptest! {
+    /// Accounts in any order, repeated, cut short, from one journal after the other: each entry makes
+    /// at most one record, numbers only grow within a journal, and the chain holds.
+    #[test]
+    fn any_accounts(sent in prop::collection::vec((1..3_u64, 1..9_u64, 0..6_u64), 1..40)) {
+        let mut fixture = Fixture::settled(3);
+        let begun = fixture.records.len();
+        for (journal, first, more) in sent {
+            let entries = (first..=first + more).map(quiet).collect();
+            fixture.apply(account(journal, entries));
+        }
+        let mut head = fixture.records[begun - 1].hash;
+        let mut last = 0;
+        for record in &fixture.records[begun..] {
+            prop_assert_eq!(record.chained(head), record.hash);
+            head = record.hash;
+            if let Some(told) = record.told {
+                prop_assert!(told.number > last || told.number <= 15);
+                last = told.number;
+            }
+        }
+    }
+}
