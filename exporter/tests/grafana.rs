@@ -266,6 +266,94 @@ fn every_alert_fires_when_it_should_and_not_before() {
     promtool(&["test", "rules", "rules_test_hours.yml"]);
 }
 
+/// The query of a panel, for all clusters.
+fn query_of(file: &str, title: &str) -> String {
+    let all = panels(file);
+    let panel = all.iter().find(|panel| panel["title"] == title);
+    let panel = panel.unwrap_or_else(|| panic!("{file}: no panel {title}"));
+    panel["targets"][0]["expr"].as_str().expect("a query").replace("$cluster", ".+")
+}
+
+/// W1, W4: three nodes and five groups. Four groups go after five minutes; two nodes die after ten, and the
+/// third, left alone, goes on to say what it knew; after fifteen, it is dead too. A panel about the cluster
+/// shows -1, or nothing at all, once nobody can know.
+const SHOWN: [(&str, &str, [&[f64]; 4]); 10] = [
+    ("cluster.json", "Cluster state", [&[2.0], &[2.0], &[-1.0], &[-1.0]]),
+    ("cluster.json", "Quorum", [&[1.0], &[1.0], &[0.0], &[-1.0]]),
+    ("cluster.json", "Nodes up", [&[1.0], &[1.0], &[-1.0], &[-1.0]]),
+    ("cluster.json", "Voter failures survived", [&[1.0], &[1.0], &[-1.0], &[-1.0]]),
+    ("cluster.json", "Hosts", [&[2.0], &[2.0], &[], &[]]),
+    ("groups.json", "Groups in service", [&[1.0], &[0.2], &[-1.0], &[-1.0]]),
+    ("groups.json", "Groups in error", [&[0.0], &[0.0], &[-1.0], &[-1.0]]),
+    ("groups.json", "Event in progress", [&[0.0], &[0.0], &[-1.0], &[-1.0]]),
+    ("groups.json", "In maintenance", [&[0.0], &[0.0], &[-1.0], &[-1.0]]),
+    ("groups.json", "Owners", [&[1.0], &[1.0], &[], &[]]),
+];
+
+/// What the nodes of [`SHOWN`] export, a value each minute: name, labels, values of `n1`.
+const EXPORTED: [(&str, &str, &str); 10] = [
+    ("vedette_cluster_state_code", "", "2x15 stale"),
+    ("vedette_nodes", "", "3x15 stale"),
+    ("vedette_nodes_up", "", "3x15 stale"),
+    ("vedette_redundancy_remaining", ",scope=\"quorum\"", "1x15 stale"),
+    ("vedette_node_host_status_code", ",node=\"n2\"", "2x15 stale"),
+    ("vedette_event_stage", ",state=\"voting\"", "0x15 stale"),
+    ("vedette_event_stage", ",state=\"running\"", "0x15 stale"),
+    ("vedette_event_stage", ",state=\"error\"", "0x15 stale"),
+    ("vedette_cluster_maintenance", "", "0x15 stale"),
+    ("vedette_group_owner", ",group=\"a\",node=\"n2\"", "1x15 stale"),
+];
+
+#[test]
+fn a_panel_does_not_show_as_known_what_nobody_knows() {
+    let mut series = Vec::new();
+    let mut export = |name: &str, labels: &str, node: &str, values: &str| {
+        let labels = format!("cluster=\"prod\",instance=\"{node}\",job=\"vedette\"{labels}");
+        let values = if node == "n1" { values.to_owned() } else { values.replace("x15", "x10") };
+        series
+            .push(serde_json::json!({ "series": format!("{name}{{{labels}}}"), "values": values }));
+    };
+    for node in ["n1", "n2", "n3"] {
+        let quorate = if node == "n1" { "1x10 0x4 stale" } else { "1x10 stale" };
+        export("vedette_quorate", "", node, quorate);
+        for (name, labels, values) in EXPORTED {
+            export(name, labels, node, values);
+        }
+        for group in ["a", "b", "c", "d", "e"] {
+            let (label, last) = (format!(",group=\"{group}\""), u8::from(group == "a"));
+            let online = format!("1x5 {last}x9 stale");
+            export("vedette_group_state", &format!("{label},state=\"online\""), node, &online);
+            export("vedette_group_state", &format!("{label},state=\"error\""), node, "0x15 stale");
+            export("vedette_group_wanted_offline", &label, node, "0x15 stale");
+        }
+        // Somebody wants this one to be off: it does not count.
+        export("vedette_group_state", ",group=\"spare\",state=\"online\"", node, "0x15 stale");
+        export("vedette_group_wanted_offline", ",group=\"spare\"", node, "1x15 stale");
+    }
+    let mut expected = Vec::new();
+    for (file, title, values) in SHOWN {
+        // Without labels: what counts here is the value.
+        let query = format!("max({})", query_of(file, title));
+        for (minute, values) in [4, 9, 14, 24].iter().zip(values) {
+            let samples: Vec<Value> = values
+                .iter()
+                .map(|value| serde_json::json!({ "labels": "{}", "value": value }))
+                .collect();
+            expected.push(serde_json::json!({
+                "expr": query, "eval_time": format!("{minute}m"), "exp_samples": samples,
+            }));
+        }
+    }
+    // YAML is a superset of JSON.
+    let test = serde_json::json!({ "tests": [{
+        "interval": "1m", "input_series": series, "promql_expr_test": expected,
+    }] });
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("panels.yml");
+    std::fs::write(&file, test.to_string()).expect("it can be written");
+    promtool(&["test", "rules", file.to_str().expect("text")]);
+}
+
 /// Alerts with neither cluster nor scope: they are about Prometheus.
 const ABOUT_NO_CLUSTER: [&str; 1] = ["Watchdog"];
 
