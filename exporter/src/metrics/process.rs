@@ -1,28 +1,31 @@
-//! The answering process itself.
+//! The answering process itself. Its series name the cluster too, so that an alert about a node says
+//! whose node it is.
 
 use std::sync::atomic::Ordering;
 
 use vedette_core::model::Severity;
 
-use super::Family;
+use super::cluster::cluster;
+use super::{Family, Rows, Scrape};
 
 pub(super) const BUILD_INFO: Family = Family::gauge(
     "vedette_build_info",
     "Version of the answering process; always 1.",
-    |_, rows| rows.add(&[("version", env!("CARGO_PKG_VERSION"))], 1.0),
+    |scrape, rows| by(scrape, rows, [("version", env!("CARGO_PKG_VERSION"))], 1.0),
 );
 
 pub(super) const HISTORY_DURABLE: Family = Family::gauge(
     "vedette_history_durable_sequence",
     "Sequence number of the last event that is durable on the answering node.",
-    |scrape, rows| rows.add(&[], scrape.view.local.history_seq as f64),
+    |scrape, rows| rows.add(&cluster(scrape), scrape.view.local.history_seq as f64),
 );
 
 pub(super) const HISTORY_STALLED: Family = Family::gauge(
     "vedette_history_stalled",
     "Whether the history could not be written when it was last tried.",
     |scrape, rows| {
-        rows.flag(&[], scrape.surface.counters.history_stalled.load(Ordering::Relaxed));
+        let stalled = scrape.surface.counters.history_stalled.load(Ordering::Relaxed);
+        rows.flag(&cluster(scrape), stalled);
     },
 );
 
@@ -31,14 +34,16 @@ pub(super) const EVENTS: Family = Family::counter(
     "Events announced by the answering process, by severity.",
     |scrape, rows| {
         for (severity, count) in Severity::ALL.iter().zip(&scrape.surface.counters.events) {
-            rows.add(&[("severity", severity.name())], count.load(Ordering::Relaxed) as f64);
+            let count = count.load(Ordering::Relaxed) as f64;
+            by(scrape, rows, [("severity", severity.name())], count);
         }
     },
 );
 
 pub(super) const WATCHERS: Family =
     Family::gauge("vedette_watchers", "Clients of /api/v1/watch.", |scrape, rows| {
-        rows.add(&[], scrape.surface.counters.watchers.load(Ordering::Relaxed) as f64);
+        let watchers = scrape.surface.counters.watchers.load(Ordering::Relaxed);
+        rows.add(&cluster(scrape), watchers as f64);
     });
 
 pub(super) const RESYNCED: Family = Family::counter(
@@ -46,7 +51,7 @@ pub(super) const RESYNCED: Family = Family::counter(
     "Watchers that were told to begin anew because they did not keep up.",
     |scrape, rows| {
         let resynced = &scrape.surface.counters.watchers_resynced;
-        rows.add(&[], resynced.load(Ordering::Relaxed) as f64);
+        rows.add(&cluster(scrape), resynced.load(Ordering::Relaxed) as f64);
     },
 );
 
@@ -55,7 +60,7 @@ pub(super) const AGENTX: Family = Family::gauge(
     "Whether the subagent is connected to an SNMP master; absent while SNMP is off.",
     |scrape, rows| {
         if let Some(connected) = scrape.view.local.agentx {
-            rows.flag(&[], connected);
+            rows.flag(&cluster(scrape), connected);
         }
     },
 );
@@ -65,7 +70,14 @@ pub(super) const REQUESTS: Family = Family::counter(
     "HTTP requests that were answered, by route and status.",
     |scrape, rows| {
         for ((route, status), count) in scrape.surface.counters.requests() {
-            rows.add(&[("route", &route), ("code", &status.to_string())], count as f64);
+            let labels = [("route", route.as_str()), ("code", &status.to_string())];
+            by(scrape, rows, labels, count as f64);
         }
     },
 );
+
+/// Adds a row with the cluster's label before its own.
+fn by<const N: usize>(scrape: &Scrape<'_>, rows: &mut Rows, own: [(&str, &str); N], value: f64) {
+    let labels: Vec<_> = cluster(scrape).into_iter().chain(own).collect();
+    rows.add(&labels, value);
+}
