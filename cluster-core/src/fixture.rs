@@ -230,7 +230,11 @@ impl Fixture {
             released: false,
             continuity: true,
             agent: AgentStatus::Running,
-            peers: peers.iter().map(|peer| peer_view(*peer, up(*peer))).collect(),
+            position: self.state.revision,
+            peers: peers
+                .iter()
+                .map(|peer| peer_view(*peer, up(*peer), self.state.revision))
+                .collect(),
             links: peers
                 .iter()
                 .flat_map(|peer| [1, 2].map(|net| link_view(*peer, NetworkNumber(net), up(*peer))))
@@ -281,9 +285,18 @@ fn all_up(size: u16) -> Vec<Change> {
     changes
 }
 
-fn peer_view(peer: NodeNumber, up: bool) -> PeerView {
-    let agent = if up { AgentStatus::Running } else { AgentStatus::Unknown };
-    PeerView { peer, session: Some(Session(u64::from(peer.0))), agent, leaving: false, epoch: 0 }
+/// A peer that has applied everything, and whose clock is a little behind.
+fn peer_view(peer: NodeNumber, up: bool, position: u64) -> PeerView {
+    let heard = PeerView {
+        session: Some(Session(u64::from(peer.0))),
+        position_max: position,
+        ..PeerView::unheard(peer)
+    };
+    if !up {
+        return heard;
+    }
+    let clock_offset_us = Some(-400 * i64::from(peer.0));
+    PeerView { agent: AgentStatus::Running, clock_offset_us, position, ..heard }
 }
 
 fn link_view(peer: NodeNumber, network: NetworkNumber, up: bool) -> LinkView {

@@ -7,11 +7,13 @@
 //!
 //! Two halves:
 //!
-//! - *local* (differs between nodes): [`topology`], [`wire`], [`lease`]; what one node observes.
+//! - *local* (differs between nodes): [`topology`], [`wire`], [`lease`], [`clock`]; what one node
+//!   observes.
 //! - *replicated* (identical at equal revision): [`state::ClusterState::apply`] turns a committed
 //!   [`command::Command`] into a new state and [`record::Record`]s. [`director`] and [`diagnosis`]
 //!   turn observations into commands.
 
+pub mod clock;
 pub mod command;
 pub mod config;
 pub mod definition;

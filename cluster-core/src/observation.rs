@@ -46,6 +46,38 @@ pub struct PeerView {
     /// nothing yet.
     #[serde(default)]
     pub epoch: u64,
+    /// The peer's wall clock minus the own one, in microseconds; `None` while it is not heard, or
+    /// was not measured lately.
+    #[serde(default)]
+    pub clock_offset_us: Option<i64>,
+    /// Index of the last log entry that the peer's agent says it has applied; 0 while the peer is
+    /// not heard or its agent does not say.
+    #[serde(default)]
+    pub position: u64,
+    /// The peer says that its log stands still.
+    #[serde(default)]
+    pub log_stalled: bool,
+    /// The highest position that this run of the observer's guard ever heard from that storage of
+    /// the peer, whatever happened to agents meanwhile; 0 if none.
+    #[serde(default)]
+    pub position_max: u64,
+}
+
+impl PeerView {
+    /// A peer of which nothing was heard yet.
+    pub const fn unheard(peer: NodeNumber) -> Self {
+        Self {
+            peer,
+            session: None,
+            agent: AgentStatus::Unknown,
+            leaving: false,
+            epoch: 0,
+            clock_offset_us: None,
+            position: 0,
+            log_stalled: false,
+            position_max: 0,
+        }
+    }
 }
 
 /// What one node knows of its own interface on one network.
@@ -85,10 +117,38 @@ pub struct Report {
     pub continuity: bool,
     /// Status of the observer's own agent.
     pub agent: AgentStatus,
+    /// Index of the last log entry that the observer's own agent has applied; 0 if unknown.
+    #[serde(default)]
+    pub position: u64,
     /// Every peer.
     pub peers: Vec<PeerView>,
     /// Every peer on every network it is watched on.
     pub links: Vec<LinkView>,
     /// Its own interfaces.
     pub interfaces: Vec<OwnInterface>,
+}
+
+impl Report {
+    /// What the observer sees of a peer.
+    pub fn peer(&self, node: NodeNumber) -> Option<&PeerView> {
+        self.peers.iter().find(|view| view.peer == node)
+    }
+
+    /// The clock of a peer minus the observer's, in microseconds, where it is known now.
+    pub fn clock_offset_of(&self, node: NodeNumber) -> Option<i64> {
+        self.peer(node)?.clock_offset_us
+    }
+
+    /// How far the log of a node is, the observer itself included, where that is known now.
+    pub fn position_of(&self, node: NodeNumber) -> Option<u64> {
+        let own = (node == self.observer).then_some(self.position);
+        own.or_else(|| Some(self.peer(node)?.position)).filter(|position| *position > 0)
+    }
+
+    /// The shortest of the round trips to a peer over the networks on which it is heard, in
+    /// microseconds.
+    pub fn round_trip_of(&self, node: NodeNumber) -> Option<u32> {
+        let heard = self.links.iter().filter(|link| link.peer == node && link.inbound);
+        heard.filter_map(|link| link.rtt_us).min()
+    }
 }

@@ -17,9 +17,13 @@
 //! - Having heard nothing on a new link is no testimony before the time for detection has passed.
 //! - A change of the own agent's status is in a beat to everybody at once; a change of a peer's is
 //!   in a report at once.
+//! - The wall clock and the positions in logs are passed on and never acted on; a report is due for
+//!   them soon, not at once.
 //! - In steady state nothing is allocated: the links are the allocation.
 
+mod known;
 mod link;
+mod offset;
 mod reject;
 pub mod ring;
 #[cfg(test)]
@@ -27,15 +31,19 @@ mod tests;
 
 use std::time::Duration;
 
+use self::known::Known;
 use self::link::Link;
 pub use self::reject::{Reject, Rejected};
-use crate::id::{NetworkNumber, NodeNumber, Session};
+use crate::id::{NetworkNumber, NodeNumber, Session, StorageId};
 use crate::lease::{Confirmation, Granter, Lease};
 use crate::model::{AgentStatus, Priority, Timing};
 use crate::observation::{OwnInterface, PeerView, Report};
 use crate::takeover::telling_silence;
 use crate::time::Instant;
 use crate::wire::{Beat, Echo, Flags, WireError};
+
+/// While positions in logs change, a report is wanted at least this often.
+const MOVING_REPORT: Duration = Duration::from_millis(400);
 
 /// What the machine has to know of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +68,8 @@ pub struct Config {
 pub struct Peer {
     /// Its number.
     pub number: NodeNumber,
+    /// Its storage: what was heard of another one is no word of this one.
+    pub storage: StorageId,
     /// Its committed host status is UP.
     pub live: bool,
     /// The networks on which it has an address.
@@ -81,6 +91,16 @@ pub enum Input {
         director: Option<Confirmation>,
         /// Whether it took part in the seeded cluster before.
         continuity: bool,
+        /// Index of the last log entry that it has applied; 0 if unknown.
+        position: u64,
+        /// Its log stands still.
+        log_stalled: bool,
+    },
+    /// What the own wall clock shows now, in microseconds since 1970. It is taken to run on until
+    /// it is said again; whoever drives the machine says it before it lets it do anything.
+    Clock {
+        /// 0 if unknown.
+        wall_us: u64,
     },
     /// The state of an own interface.
     Interface(OwnInterface),
@@ -104,40 +124,6 @@ pub enum Output {
     ReportNow,
 }
 
-/// A peer, as this node knows it over all networks.
-#[derive(Clone, Debug)]
-struct Known {
-    peer: Peer,
-    session: Option<Session>,
-    agent: AgentStatus,
-    leaving: bool,
-    epoch: u64,
-    /// The peer's clock when it said so; of two networks the later word counts.
-    said_us: u64,
-    /// No high-priority link to it is up, so low ones beat at the full rate.
-    promoted: bool,
-}
-
-impl Known {
-    fn new(peer: Peer) -> Self {
-        let (agent, session) = (AgentStatus::Unknown, None);
-        Self { peer, session, agent, leaving: false, epoch: 0, said_us: 0, promoted: true }
-    }
-
-    /// Takes what a fresh beat says of its node. Returns whether that is news.
-    fn listen(&mut self, beat: &Beat) -> bool {
-        let new_run = self.session != Some(beat.session);
-        if !new_run && beat.sent_us < self.said_us {
-            return false;
-        }
-        let before = (self.session, self.agent, self.leaving, self.epoch);
-        (self.session, self.said_us) = (Some(beat.session), beat.sent_us);
-        (self.agent, self.leaving) = (beat.agent, beat.flags.leaving);
-        self.epoch = beat.epoch;
-        before != (self.session, self.agent, self.leaving, self.epoch)
-    }
-}
-
 /// What this node says of itself in every beat.
 #[derive(Clone, Copy, Debug)]
 struct Own {
@@ -146,7 +132,19 @@ struct Own {
     leaving: bool,
     epoch: u64,
     released: bool,
+    position: u64,
+    log_stalled: bool,
+    /// What the wall clock showed, and when.
+    wall: Option<(Instant, u64)>,
     granter: Granter,
+}
+
+impl Own {
+    /// What the wall clock shows now; 0 if unknown.
+    fn wall_us(&self, now: Instant) -> u64 {
+        let (at, wall_us) = self.wall.unwrap_or_default();
+        if wall_us == 0 { 0 } else { wall_us.saturating_add((now - at).as_micros() as u64) }
+    }
 }
 
 /// This node's doubt in itself.
@@ -173,6 +171,8 @@ pub struct Topology {
     next_beat: Instant,
     round: u64,
     next_report: Instant,
+    /// When the last report was made or wished for.
+    reported_at: Instant,
     /// When a peer that fell silent has been silent for so long that it tells something.
     telling: Option<Instant>,
     reports: u64,
@@ -190,6 +190,9 @@ impl Topology {
             leaving: false,
             epoch: 0,
             released: false,
+            position: 0,
+            log_stalled: false,
+            wall: None,
             granter: Granter::default(),
         };
         let mut topology = Self {
@@ -204,6 +207,7 @@ impl Topology {
             next_beat: now,
             round: 0,
             next_report: now,
+            reported_at: now,
             telling: None,
             reports: 0,
             rejected: Rejected::default(),
@@ -243,9 +247,11 @@ impl Topology {
                 }
             }
             Input::Garbage(why) => self.rejected.count(why.into()),
-            Input::Agent { status, director, continuity } => {
-                self.hear_agent(now, status, director, continuity, out);
+            Input::Agent { status, director, continuity, position, log_stalled } => {
+                let log = (position, log_stalled);
+                self.hear_agent(now, status, director, continuity, log, out);
             }
+            Input::Clock { wall_us } => self.own.wall = Some((now, wall_us)),
             Input::Interface(interface) => self.set_interface(interface),
             Input::Epoch { epoch, released } => {
                 let before = (self.own.epoch, self.own.released);
@@ -296,7 +302,7 @@ impl Topology {
     /// This node's testimony.
     pub fn report(&mut self, now: Instant) -> Report {
         self.reports += 1;
-        self.next_report = now + self.report_every();
+        self.report_later(now);
         let links: Vec<_> =
             self.links.iter().filter(|l| l.reported()).map(|l| l.view(now)).collect();
         let spoken_of = |known: &&Known| {
@@ -312,7 +318,8 @@ impl Topology {
             released: self.own.released,
             continuity: self.own.continuity,
             agent: self.own.agent,
-            peers: self.known.iter().filter(spoken_of).map(|k| self.peer_view(k)).collect(),
+            position: self.own.position,
+            peers: self.known.iter().filter(spoken_of).map(|k| self.peer_view(now, k)).collect(),
             interfaces: self.interfaces.clone(),
             links,
         }
@@ -322,6 +329,17 @@ impl Topology {
     /// testimony any more, and one or two may be late.
     fn report_every(&self) -> Duration {
         Duration::from_millis((self.config.timing.detect().as_millis() / 3) as u64)
+    }
+
+    /// One was made, or is about to be: the next one has time.
+    fn report_later(&mut self, now: Instant) {
+        self.next_report = now + self.report_every();
+        self.reported_at = now;
+    }
+
+    /// Something moved that is not worth a report of its own.
+    fn report_soon(&mut self) {
+        self.next_report = self.next_report.min(self.reported_at + MOVING_REPORT);
     }
 
     /// How many packets did not count, by kind.
@@ -334,11 +352,21 @@ impl Topology {
         self.links.iter().any(|l| l.network == network && l.watched && !l.up())
     }
 
-    fn peer_view(&self, known: &Known) -> PeerView {
+    fn peer_view(&self, now: Instant, known: &Known) -> PeerView {
         let peer = known.peer.number;
+        // What was true when it was last heard is not said of the present.
         let heard = self.links.iter().any(|l| l.peer == peer && l.inbound);
-        let agent = if heard { known.agent } else { AgentStatus::Unknown };
-        PeerView { peer, session: known.session, agent, leaving: known.leaving, epoch: known.epoch }
+        PeerView {
+            peer,
+            session: known.session,
+            agent: if heard { known.agent } else { AgentStatus::Unknown },
+            leaving: known.leaving,
+            epoch: known.epoch,
+            clock_offset_us: known.offset.get(now).filter(|_| heard),
+            position: if heard { known.position } else { 0 },
+            log_stalled: heard && known.log_stalled,
+            position_max: known.position_max,
+        }
     }
 }
 
@@ -360,7 +388,7 @@ impl Topology {
         self.known = peers
             .into_iter()
             .map(|peer| match old.binary_search_by_key(&peer.number, |k| k.peer.number) {
-                Ok(at) => Known { peer, ..old[at].clone() },
+                Ok(at) => old[at].renewed(peer),
                 Err(_) => Known::new(peer),
             })
             .collect();
@@ -472,8 +500,12 @@ impl Topology {
         let window = if beat.flags.half_rate { timing.detect() * 2 } else { timing.detect() };
         let was_inbound = self.links[at].inbound;
         let changed = self.links[at].accept(now, beat, window, timing.interval());
-        let news = self.known[who].listen(beat);
-        self.news |= changed || news;
+        let heard = self.known[who].listen(beat);
+        self.known[who].offset.measure(now, self.own.wall_us(now), beat);
+        self.news |= changed || heard.news;
+        if heard.moved {
+            self.report_soon();
+        }
         if changed {
             self.repromote(now, who, out);
         }
@@ -498,17 +530,22 @@ impl Topology {
         status: AgentStatus,
         director: Option<Confirmation>,
         continuity: bool,
+        (position, log_stalled): (u64, bool),
         out: &mut Vec<Output>,
     ) {
         let before = (self.own.agent, self.own.continuity);
+        if std::mem::replace(&mut self.own.position, position) != position {
+            self.report_soon();
+        }
+        let stalled = std::mem::replace(&mut self.own.log_stalled, log_stalled) != log_stalled;
         let term = self.own.granter.term(now, &self.config.timing);
         self.own.granter.set(director);
         (self.own.agent, self.own.continuity) = (status, continuity);
-        self.news |= before != (status, continuity);
+        self.news |= stalled || before != (status, continuity);
         // A new director grants at once what was asked of the one before: leases that still last
         // outlive the election.
         let elected = self.own.granter.term(now, &self.config.timing) > term;
-        if before.0 != status || elected {
+        if before.0 != status || stalled || elected {
             self.beat_all(now, out);
         }
     }
@@ -598,7 +635,7 @@ impl Topology {
         let held = self.lease.held(now);
         if std::mem::take(&mut self.news) | (held != self.lease_told) {
             self.lease_told = held;
-            self.next_report = now + self.report_every();
+            self.report_later(now);
             out.push(Output::ReportNow);
         }
     }
@@ -679,12 +716,15 @@ impl Topology {
                 hears_you: link.inbound,
                 half_rate,
                 watching: link.watched,
+                log_stalled: self.own.log_stalled,
             },
             session: self.config.session,
             seq: link.take_seq(),
             sent_us: now.as_micros(),
             director_term: self.own.granter.term(now, &self.config.timing),
             epoch: self.own.epoch,
+            wall_us: self.own.wall_us(now),
+            position: self.own.position,
             echo,
         }
     }

@@ -14,9 +14,12 @@
 //! ```text
 //!  0 magic "VDB"   3 version   4 cluster tag   12 source  14 destination  16 network
 //! 17 agent status 18 flags    19 zero          20 session 28 sequence     36 sent (µs)
-//! 44 director term           52 epoch
-//! 60 echo: session 68 sequence 76 sent (µs) 84 held (µs)                  92 seal (16 bytes)
+//! 44 director term           52 epoch      60 wall clock (µs)             68 position
+//! 76 echo: session 84 sequence 92 sent (µs) 100 held (µs)                108 seal (16 bytes)
 //! ```
+//!
+//! The wall clock and the position in the log ride along so that every node knows how far the clocks
+//! and the logs of its peers are, without a director or a quorum.
 //!
 //! The seal says who wrote a packet, not when. When is what the [`Echo`] is for: a packet that
 //! repeats the session which *this* run of *this* guard drew at its start was written after that
@@ -34,10 +37,10 @@ use crate::model::AgentStatus;
 pub const LEN: usize = SEALED + SEAL;
 
 /// The version of the layout; a packet of another one is refused as such.
-pub const VERSION: u8 = 3;
+pub const VERSION: u8 = 4;
 
 const MAGIC: [u8; 3] = *b"VDB";
-const SEALED: usize = 92;
+const SEALED: usize = 108;
 const SEAL: usize = 16;
 
 /// Sixty-four bits of the cluster's id: enough to tell clusters on one wire apart.
@@ -64,10 +67,12 @@ pub struct Flags {
     pub half_rate: bool,
     /// The sender watches the destination on this network and wants its beats.
     pub watching: bool,
+    /// The sender's log stands still: what it says of the cluster is of the past.
+    pub log_stalled: bool,
 }
 
 impl Flags {
-    const ALL: u8 = 0b1_1111;
+    const ALL: u8 = 0b11_1111;
 
     fn bits(self) -> u8 {
         u8::from(self.leaving)
@@ -75,6 +80,7 @@ impl Flags {
             | u8::from(self.hears_you) << 2
             | u8::from(self.half_rate) << 3
             | u8::from(self.watching) << 4
+            | u8::from(self.log_stalled) << 5
     }
 
     fn from_bits(bits: u8) -> Option<Self> {
@@ -84,6 +90,7 @@ impl Flags {
             hears_you: bits & 4 != 0,
             half_rate: bits & 8 != 0,
             watching: bits & 16 != 0,
+            log_stalled: bits & 32 != 0,
         })
     }
 }
@@ -126,6 +133,10 @@ pub struct Beat {
     /// The sender's epoch: it grows each time the sender has let go of everything (see
     /// [`crate::takeover`]).
     pub epoch: u64,
+    /// The sender's wall clock when it sent this, in microseconds since 1970; 0 if it did not say.
+    pub wall_us: u64,
+    /// Index of the last log entry that the sender's agent has applied; 0 if that is not known.
+    pub position: u64,
     /// What the sender last got from the destination.
     pub echo: Echo,
 }
@@ -219,6 +230,8 @@ impl Codec {
             beat.sent_us,
             beat.director_term,
             beat.epoch,
+            beat.wall_us,
+            beat.position,
             beat.echo.session.0,
             beat.echo.seq,
             beat.echo.sent_us,
@@ -312,6 +325,8 @@ impl Reader<'_> {
             sent_us: self.number(),
             director_term: self.number(),
             epoch: self.number(),
+            wall_us: self.number(),
+            position: self.number(),
             echo: Echo {
                 session: Session(self.number()),
                 seq: self.number(),
@@ -352,6 +367,8 @@ mod tests {
             sent_us: 1_000_000,
             director_term: 3,
             epoch: 8,
+            wall_us: 1_709_210_096_789_000,
+            position: 4_711,
             echo: Echo { session: Session(78), seq: 4, sent_us: 900_000, held_us: 50 },
         }
     }
@@ -362,7 +379,7 @@ mod tests {
             network in any::<u8>(),
             status in 0..AgentStatus::ALL.len(),
             bits in 0..=Flags::ALL,
-            n in any::<[u64; 9]>(),
+            n in any::<[u64; 11]>(),
         ) -> Beat {
             Beat {
                 source: NodeNumber(source),
@@ -371,6 +388,7 @@ mod tests {
                 agent: AgentStatus::ALL[status],
                 flags: Flags::from_bits(bits).unwrap(),
                 session: Session(n[0]), seq: n[1], sent_us: n[2], director_term: n[3], epoch: n[8],
+                wall_us: n[9], position: n[10],
                 echo: Echo { session: Session(n[4]), seq: n[5], sent_us: n[6], held_us: n[7] },
             }
         }
@@ -428,7 +446,7 @@ mod tests {
 
     #[test]
     fn well_sealed_nonsense_is_malformed() {
-        for (at, value) in [(15, 0), (17, 0), (17, 99), (18, 0x20), (19, 1)] {
+        for (at, value) in [(15, 0), (17, 0), (17, 99), (18, 0x40), (19, 1)] {
             let mut packet = codec().encode(&beat(), &ENDS);
             packet[at] = value;
             if at == 15 {
@@ -437,6 +455,17 @@ mod tests {
             reseal(&mut packet);
             assert_eq!(open(&codec(), &packet), Err(WireError::Malformed), "byte {at} = {value}");
         }
+    }
+
+    /// The layout is a promise to other builds: each field stands where the picture says.
+    #[test]
+    fn wall_clock_position_and_flag_stand_where_the_picture_says() {
+        let flags = Flags { log_stalled: true, ..Flags::default() };
+        let packet = codec().encode(&Beat { flags, ..beat() }, &ENDS);
+        let number = |at: usize| u64::from_be_bytes(packet[at..at + 8].try_into().unwrap());
+        assert_eq!((LEN, packet[3], packet[18]), (124, 4, 0x20));
+        assert_eq!((number(52), number(60), number(68)), (8, 1_709_210_096_789_000, 4_711));
+        assert_eq!((number(76), number(100)), (78, 50));
     }
 
     #[test]

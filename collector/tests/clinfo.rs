@@ -1,16 +1,18 @@
 //! What the clinfo documents say of the example cluster (spec H5, H41, A8–A10, V7, V8, V10, V13).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use vedette_collector::clinfo::{
-    AvailabilityDoc, GroupDoc, Level, LinkDoc, NetworkDoc, NoRoute, NodeDoc, PortDoc, RouteDoc,
-    Seen, StatusDoc, Verdict,
+    AvailabilityDoc, GroupDoc, Level, LinkDoc, LocalDoc, NetworkDoc, NoRoute, NodeDoc, PortDoc,
+    RouteDoc, Seen, StatusDoc, Verdict,
 };
 use vedette_core::command::{Change, Command, GroupCommand, ManagerCommand};
 use vedette_core::event::StopMode;
 use vedette_core::fixture::{DOWN_AT, Fixture, one_down};
 use vedette_core::id::{NetworkNumber, NodeNumber};
 use vedette_core::model::{AgentStatus, HostStatus, InterfaceStatus, NetworkStatus, Severity};
+use vedette_core::observation::Report;
 use vedette_core::state::ClusterState;
 use vedette_core::view::View;
 
@@ -40,6 +42,59 @@ fn two_nodes_and_one_are_up_but_fragile() {
     );
     let (_, sentence) = verdict(&Fixture::settled(1).view(NodeNumber(1)));
     assert!(sentence.ends_with("with one node there is no redundancy."), "{sentence}");
+}
+
+/// The view of n1 of three healthy nodes, with the clock of n3 so far ahead.
+fn clock_of_n3(offset_us: Option<i64>) -> View {
+    let mut view = Fixture::settled(3).view(NodeNumber(1));
+    let mut report = Report::clone(view.local.report.as_deref().expect("a report"));
+    let n3 = report.peers.iter_mut().find(|peer| peer.peer == NodeNumber(3));
+    n3.expect("n3 is seen").clock_offset_us = offset_us;
+    view.local.report = Some(Arc::new(report));
+    view
+}
+
+#[test]
+fn a_clock_that_differs_is_told_with_what_to_do() {
+    let (level, sentence) = verdict(&clock_of_n3(Some(3_600_000_000)));
+    assert_eq!(level, Level::Degraded);
+    assert_eq!(
+        sentence,
+        "prod is degraded: the clock of n3 is 3600.0 s ahead of that of n1 (warned about from \
+         0.1 s): correct it, for example with chronyc makestep; 3 of 3 nodes are up and one more \
+         failure would do no harm."
+    );
+    let (_, sentence) = verdict(&clock_of_n3(Some(-250_000)));
+    assert!(sentence.contains("the clock of n3 is 0.2 s behind that of n1"), "{sentence}");
+    for fine in [Some(99_999), Some(-99_999), None] {
+        assert_eq!(verdict(&clock_of_n3(fine)).0, Level::Fine, "{fine:?}");
+    }
+}
+
+/// Whatever is worse is told first.
+#[test]
+fn a_clock_is_the_least_of_the_problems() {
+    let mut view = one_down();
+    view.local.report = clock_of_n3(Some(-3_600_000_000)).local.report;
+    let verdict = Verdict::new(Seen { view: &view, now: DOWN_AT, stale: Duration::ZERO });
+    assert!(verdict.sentence.contains("n3 is DOWN"), "{}", verdict.sentence);
+    assert!(verdict.problems.last().expect("problems").starts_with("the clock of n3"));
+}
+
+#[test]
+fn local_and_nodes_show_clocks_and_positions_that_are_known_now() {
+    let view = one_down();
+    let seen = Seen { view: &view, now: DOWN_AT, stale: Duration::ZERO };
+    let local = LocalDoc::new(seen);
+    let [n2, n3] = &local.peers[..] else { panic!("two peers") };
+    assert_eq!((n2.clock_offset_ms, n2.position), (Some(-0.8), view.state.revision));
+    assert_eq!(n2.round_trip_ms, Some(0.201));
+    assert_eq!((n3.clock_offset_ms, n3.position, n3.round_trip_ms), (None, 0, None));
+    assert_eq!(local.clock_offset_ms, Some(-0.8));
+    let known: Vec<_> =
+        NodeDoc::all(&view).iter().map(|n| (n.clock_offset_ms, n.log_position)).collect();
+    let position = Some(view.state.revision);
+    assert_eq!(known, [(None, position), (Some(-0.8), position), (None, None)]);
 }
 
 /// A8: who is down, since when, why, and what that costs.

@@ -4,6 +4,7 @@
 //! each value it may have, always present, 0 or 1 (a series that vanishes breaks alerts), with the
 //! value's name in lower case as label `state`; `…_code` has the integer that the MIB has.
 
+mod clocks;
 mod cluster;
 mod family;
 mod groups;
@@ -107,6 +108,8 @@ pub const FAMILIES: &[Family] = &[
     heartbeats::RTT,
     heartbeats::INTERVAL,
     heartbeats::SUSPECT,
+    clocks::OFFSET,
+    clocks::POSITION,
     process::HISTORY_DURABLE,
     process::HISTORY_STALLED,
     process::EVENTS,

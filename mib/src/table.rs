@@ -143,11 +143,16 @@ impl Block {
         };
         for column in columns {
             for (index, row) in rows {
+                let value = (column.value)(facts, row);
+                // What is unknown is not there, rather than a value that somebody may believe.
+                if value == Value::NoSuchInstance {
+                    continue;
+                }
                 block.numbers.extend_from_slice(entry);
                 block.numbers.push(column.number);
                 block.numbers.extend_from_slice(index);
                 block.ends.push(block.numbers.len() as u32);
-                block.values.push((column.value)(facts, row));
+                block.values.push(value);
             }
         }
         block

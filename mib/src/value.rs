@@ -46,6 +46,12 @@ impl Value {
         Self::Integer(if truth { 1 } else { 2 })
     }
 
+    /// Microseconds as milliseconds, as far as 32 bits hold them.
+    pub fn milliseconds(micros: i64) -> Self {
+        let most = if micros < 0 { i32::MIN } else { i32::MAX };
+        Self::Integer(i32::try_from(micros / 1_000).unwrap_or(most))
+    }
+
     /// A count, as far as 32 bits hold it.
     pub fn gauge(count: usize) -> Self {
         Self::Gauge32(u32::try_from(count).unwrap_or(u32::MAX))
@@ -105,6 +111,14 @@ mod tests {
         assert_eq!(Value::text("äöü", 6), Value::Octets("äöü".into()));
         assert_eq!(Value::text("äöü", 5), Value::Octets("ä…".into()));
         assert_eq!(Value::text("abcdef", 5), Value::Octets("ab…".into()));
+    }
+
+    #[test]
+    fn milliseconds_end_where_32_bits_end() {
+        assert_eq!(Value::milliseconds(-1_500), Value::Integer(-1));
+        assert_eq!(Value::milliseconds(3_600_000_000), Value::Integer(3_600_000));
+        assert_eq!(Value::milliseconds(i64::MIN), Value::Integer(i32::MIN));
+        assert_eq!(Value::milliseconds(i64::MAX), Value::Integer(i32::MAX));
     }
 
     #[test]

@@ -115,8 +115,13 @@ impl Agent<'_> {
             return Ok(Vec::new());
         }
         let director = self.has("director").then_some(Confirmed { term: 1, age_us: 0 });
-        let (status, continuity) = (AgentStatus::Running, false);
-        let mut orders = vec![Order::Status { status, director, continuity }];
+        let mut orders = vec![Order::Status {
+            status: AgentStatus::Running,
+            director,
+            continuity: false,
+            position: 0,
+            log_stalled: false,
+        }];
         if self.has("unmanaged") {
             std::fs::remove_file(self.directory.join("unmanaged"))?;
             orders.push(Order::Unmanaged);

@@ -62,11 +62,9 @@ fn all_well(state: &ClusterState, observer: NodeNumber) -> Received {
     };
     let links = others().flat_map(|peer| state.networks.keys().map(move |n| link(peer, *n)));
     let peer = |peer: NodeNumber| PeerView {
-        peer,
         session: Some(Session(u64::from(peer.0))),
         agent: AgentStatus::Running,
-        leaving: false,
-        epoch: 0,
+        ..PeerView::unheard(peer)
     };
     let own =
         |network: &NetworkNumber| OwnInterface { network: *network, usable: true, probe: None };
@@ -80,6 +78,7 @@ fn all_well(state: &ClusterState, observer: NodeNumber) -> Received {
         released: false,
         continuity: true,
         agent: AgentStatus::Running,
+        position: 0,
         peers: others().map(peer).collect(),
         links: links.collect(),
         interfaces: state.networks.keys().map(own).collect(),

@@ -56,6 +56,7 @@ fn report(observer: u16, sequence: u64, continuity: bool) -> Input {
         released: false,
         continuity,
         agent: AgentStatus::Running,
+        position: 0,
         peers: Vec::new(),
         links: Vec::new(),
         interfaces: Vec::new(),

@@ -1,5 +1,6 @@
 //! Machines that talk to each other in virtual time. A packet takes one millisecond.
 
+mod clocks;
 mod world;
 
 use self::world::{World, config};

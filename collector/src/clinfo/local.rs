@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use vedette_core::clock::greatest_offset;
 use vedette_core::model::{AgentStatus, HostStatus, Role};
 use vedette_core::observation::{OwnInterface, PeerView, Report};
 use vedette_core::view::View;
 
 use super::Seen;
+use super::node::offset_ms;
 
 /// The answering node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -44,6 +46,10 @@ pub struct LocalDoc {
     pub agentx: Option<bool>,
     /// Whether its guard was late and doubts its own view.
     pub self_suspect: bool,
+    /// By how many milliseconds the clock of a peer is ahead of its own, of the peer for which that is
+    /// the most in either direction; `null` if none was measured.
+    #[serde(default)]
+    pub clock_offset_ms: Option<f64>,
     /// What it sees of its peers.
     pub peers: Vec<SeenPeerDoc>,
     /// What it sees of its own interfaces.
@@ -64,6 +70,19 @@ pub struct SeenPeerDoc {
     pub leaving: bool,
     /// Networks over which it is heard.
     pub heard_on: Vec<String>,
+    /// By how many milliseconds the peer's clock is ahead of that of the answering node, as far as
+    /// the round trip lets it be known; `null` while it is not heard.
+    #[serde(default)]
+    pub clock_offset_ms: Option<f64>,
+    /// Index of the last log entry that the peer says it has applied; 0 while that is not known.
+    #[serde(default)]
+    pub position: u64,
+    /// The peer says that its log stands still.
+    #[serde(default)]
+    pub log_stalled: bool,
+    /// Smoothed round-trip time over the fastest network, once measured.
+    #[serde(default)]
+    pub round_trip_ms: Option<f64>,
 }
 
 /// What the answering node sees of one of its interfaces.
@@ -98,6 +117,7 @@ impl LocalDoc {
             history_seq: local.history_seq,
             agentx: local.agentx,
             self_suspect: report.is_some_and(|report| report.self_suspect),
+            clock_offset_ms: report.and_then(greatest_offset).map(offset_ms),
             peers: report.map_or_else(Vec::new, |report| peers(view, report)),
             interfaces: report.map_or_else(Vec::new, |report| interfaces(view, report)),
         }
@@ -116,6 +136,10 @@ fn seen_peer(view: &View, report: &Report, peer: &PeerView) -> SeenPeerDoc {
         agent_status: peer.agent,
         leaving: peer.leaving,
         heard_on: heard.map(|link| view.state.network_name(link.network)).collect(),
+        clock_offset_ms: peer.clock_offset_us.map(offset_ms),
+        position: peer.position,
+        log_stalled: peer.log_stalled,
+        round_trip_ms: report.round_trip_of(peer.peer).map(|us| f64::from(us) / 1_000.0),
     }
 }
 

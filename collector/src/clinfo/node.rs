@@ -43,6 +43,14 @@ pub struct NodeDoc {
     pub added_at: String,
     /// Its manager: whether it takes part in events, and how far it is.
     pub manager: MemberDoc,
+    /// By how many milliseconds its clock is ahead of that of the answering node, as that one measures
+    /// it now; `null` where it does not, and for the answering node itself.
+    #[serde(default)]
+    pub clock_offset_ms: Option<f64>,
+    /// Index of the last log entry that it has applied, as the answering node hears it now; `null`
+    /// where it does not.
+    #[serde(default)]
+    pub log_position: Option<u64>,
     /// Its interfaces, in the order of the networks.
     pub interfaces: Vec<InterfaceDoc>,
 }
@@ -50,6 +58,7 @@ pub struct NodeDoc {
 impl NodeDoc {
     /// One member of a view.
     pub fn new(view: &View, node: &Node) -> Self {
+        let report = view.local.report.as_deref();
         Self {
             number: node.number.0,
             name: node.name.clone(),
@@ -66,6 +75,8 @@ impl NodeDoc {
             incident: node.incident,
             added_at: node.added_at.to_string(),
             manager: MemberDoc::new(&view.state, node.number),
+            clock_offset_ms: report.and_then(|r| r.clock_offset_of(node.number)).map(offset_ms),
+            log_position: report.and_then(|report| report.position_of(node.number)),
             interfaces: InterfaceDoc::of_node(view, node),
         }
     }
@@ -79,6 +90,11 @@ impl NodeDoc {
     pub fn find(view: &View, number_or_name: &str) -> Option<Self> {
         find_node(view, number_or_name).map(|node| Self::new(view, node))
     }
+}
+
+/// An offset of a clock in milliseconds.
+pub(super) fn offset_ms(offset_us: i64) -> f64 {
+    offset_us as f64 / 1_000.0
 }
 
 /// The member with that number or name.

@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use vedette_core::clock::{CLOCK_TOLERANCE_US, clock_trouble};
 use vedette_core::event::Stage;
 use vedette_core::group::GroupState;
+use vedette_core::id::NodeNumber;
 use vedette_core::model::{
     AgentStatus, HostStatus, InterfaceStatus, NetworkStatus, Node, Role, Substate,
 };
@@ -252,8 +254,30 @@ fn problems(seen: Seen<'_>) -> Vec<String> {
         ));
     }
     found.extend(groups::problems(state, seen.now));
+    found.extend(clock_problems(seen.view));
     found.sort_by_key(|(rank, _)| *rank);
     found.into_iter().map(|(_, problem)| problem).collect()
+}
+
+/// Clocks that differ: nothing fails over it, but nobody can put what happened in order.
+fn clock_problems(view: &View) -> Vec<(u8, String)> {
+    let Some(report) = view.local.report.as_deref() else { return Vec::new() };
+    let own = view.state.node_name(report.observer);
+    let from = seconds(CLOCK_TOLERANCE_US);
+    let sentence = |(node, offset_us): (NodeNumber, i64)| {
+        let (name, apart) = (view.state.node_name(node), seconds(offset_us));
+        let where_to = if offset_us < 0 { "behind" } else { "ahead of" };
+        format!(
+            "the clock of {name} is {apart} s {where_to} that of {own} (warned about from {from} s): \
+             correct it, for example with chronyc makestep"
+        )
+    };
+    clock_trouble(report, &view.state).into_iter().map(|clock| (9, sentence(clock))).collect()
+}
+
+/// The length of an offset in seconds, to a tenth.
+fn seconds(offset_us: i64) -> String {
+    format!("{:.1}", offset_us.unsigned_abs() as f64 / 1e6)
 }
 
 fn node_problem(node: &Node, now: WallTime) -> Option<(u8, String)> {

@@ -49,6 +49,16 @@ pub(crate) const COLUMNS: &[Column<Nodes>] = &[
         Value::Counter64(n.incident.unwrap_or(0))
     }),
     column(17, "vedetteNodeAddedAt", "DateAndTime", |_, n| Value::date(n.added_at)),
+    column(18, "vedetteNodeClockOffset", "Integer32", |f, n| {
+        let report = f.view.local.report.as_ref();
+        let offset_us = report.and_then(|report| report.clock_offset_of(n.number));
+        offset_us.map_or(Value::NoSuchInstance, Value::milliseconds)
+    }),
+    column(19, "vedetteNodeLogPosition", "VedetteLogIndex", |f, n| {
+        let report = f.view.local.report.as_ref();
+        let position = report.and_then(|report| report.position_of(n.number));
+        position.map_or(Value::NoSuchInstance, Value::Counter64)
+    }),
 ];
 
 pub(crate) fn build(facts: &Facts<'_>) -> Block {

@@ -15,7 +15,7 @@ use vedette_core::model::{
     AgentStatus, HostStatus, InterfaceStatus, Link, LinkStatus, NetworkStatus, Priority, Role,
     Settings,
 };
-use vedette_core::observation::{LinkView, Report};
+use vedette_core::observation::{LinkView, PeerView, Report};
 use vedette_core::record::Record;
 use vedette_core::state::{ClusterState, Outcome};
 use vedette_core::time::WallTime;
@@ -273,7 +273,14 @@ fn report() -> Report {
         released: false,
         continuity: true,
         agent: AgentStatus::Running,
-        peers: Vec::new(),
+        position: 4_711,
+        peers: vec![PeerView {
+            agent: AgentStatus::Running,
+            clock_offset_us: Some(-1_500),
+            position: 4_709,
+            position_max: 4_709,
+            ..PeerView::unheard(NodeNumber(2))
+        }],
         links: vec![LinkView {
             peer: NodeNumber(2),
             network: NetworkNumber(1),

@@ -150,8 +150,8 @@ fn obey(order: Order, inside: &Inside, presence: &Presence) {
             inside.keeper.configure(&configure);
             heart.tell(Command::Configure(configure));
         }
-        Order::Status { status, director, continuity } => {
-            heart.tell(Command::Status { status, director, continuity });
+        Order::Status { status, director, continuity, position, log_stalled } => {
+            heart.tell(Command::Status { status, director, continuity, position, log_stalled });
         }
         Order::Leave => {
             presence.leaving.store(true, Ordering::Relaxed);

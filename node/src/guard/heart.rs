@@ -39,6 +39,8 @@ pub(super) enum Command {
         status: AgentStatus,
         director: Option<Confirmed>,
         continuity: bool,
+        position: u64,
+        log_stalled: bool,
     },
     Probed(NetworkNumber, Option<bool>),
     /// What the keeper says of what is held.
@@ -145,7 +147,13 @@ fn storages(configure: &Configure) -> Vec<(NodeNumber, StorageId)> {
 
 /// What is said of an agent that is not there. That it took part in the running cluster stays true.
 const fn no_agent(continuity: bool) -> Input {
-    Input::Agent { status: AgentStatus::Down, director: None, continuity }
+    Input::Agent {
+        status: AgentStatus::Down,
+        director: None,
+        continuity,
+        position: 0,
+        log_stalled: false,
+    }
 }
 
 impl Beating {
@@ -200,6 +208,7 @@ impl Beating {
             if fds[0].revents != 0 {
                 self.waker.clear();
             }
+            self.tell_clock();
             while let Ok(command) = self.commands.try_recv() {
                 if matches!(command, Command::Stop) {
                     return;
@@ -234,7 +243,7 @@ impl Beating {
         let now = self.now();
         match command {
             Command::Configure(configure) => self.configure(now, *configure),
-            Command::Status { status, director, continuity } => {
+            Command::Status { status, director, continuity, position, log_stalled } => {
                 let director = director.map(|confirmed| Confirmation {
                     term: confirmed.term,
                     at: before(now, Duration::from_micros(confirmed.age_us)),
@@ -242,7 +251,8 @@ impl Beating {
                 // An agent that has just started does not know yet; one that runs does.
                 self.continuity = continuity || (self.continuity && status != AgentStatus::Running);
                 let continuity = self.continuity;
-                self.set_own(now, Input::Agent { status, director, continuity });
+                let own = Input::Agent { status, director, continuity, position, log_stalled };
+                self.set_own(now, own);
             }
             Command::Gone => {
                 self.listener = None;
@@ -266,6 +276,11 @@ impl Beating {
     fn set_own(&mut self, now: Instant, own: Input) {
         self.own = own.clone();
         self.step(now, own);
+    }
+
+    /// Before anything else at each turn: what the turn sends and measures is dated by it.
+    fn tell_clock(&mut self) {
+        self.step(self.now(), Input::Clock { wall_us: sys::wall_time_us() });
     }
 
     fn step(&mut self, now: Instant, input: Input) {
@@ -292,6 +307,7 @@ impl Beating {
                 let topology = Topology::new(config, now);
                 let storages = storages(&configure);
                 self.cluster = Some(Cluster { configure, codec, storages, topology });
+                self.tell_clock();
                 self.step(now, self.own.clone());
                 let (epoch, released) = self.epoch;
                 self.step(now, Input::Epoch { epoch, released });
@@ -439,6 +455,7 @@ fn topology_config(session: Session, configure: &Configure) -> Config {
             .iter()
             .map(|peer| Peer {
                 number: peer.number,
+                storage: peer.storage,
                 live: peer.live,
                 networks: peer.addresses.keys().copied().collect(),
             })

@@ -38,6 +38,12 @@ pub enum Order {
         director: Option<Confirmed>,
         /// Whether it took part in the seeded cluster before this moment.
         continuity: bool,
+        /// Index of the last log entry that it has applied; 0 if unknown. Rides along in every beat.
+        #[serde(default)]
+        position: u64,
+        /// Its log stands still; said in a beat at once.
+        #[serde(default)]
+        log_stalled: bool,
     },
     /// What the node holds from now on; answered by [`Notice::Holding`]. To be sent before anything
     /// is acquired, and after anything was released. Nothing may be acquired before the answer says
@@ -309,7 +315,13 @@ mod tests {
             configure(),
             hold(),
             Order::Unmanaged,
-            Order::Status { status: AgentStatus::Running, director, continuity: true },
+            Order::Status {
+                status: AgentStatus::Running,
+                director,
+                continuity: true,
+                position: 4_711,
+                log_stalled: true,
+            },
             Order::Leave,
             Order::Shutdown,
         ]
@@ -320,6 +332,22 @@ mod tests {
         assert!(String::from_utf8(line(&configure())).unwrap().contains(&"ab".repeat(32)));
         let printed = format!("{:?}", configure());
         assert!(!printed.contains("abab") && !printed.contains("171"));
+    }
+
+    /// An agent of an earlier build says nothing of its log.
+    #[test]
+    fn a_status_without_a_log_is_understood() {
+        let mut lines = Lines::default();
+        lines.extend(br#"{"status":{"status":"RUNNING","director":null,"continuity":true}}"#);
+        lines.extend(b"\n");
+        let status = Order::Status {
+            status: AgentStatus::Running,
+            director: None,
+            continuity: true,
+            position: 0,
+            log_stalled: false,
+        };
+        assert_eq!(lines.next_message().unwrap(), Some(status));
     }
 
     #[test]

@@ -18,6 +18,8 @@ use super::world::{Event, MS, World, index_of, network_of};
 const SOCKET: usize = 64;
 /// How many beats of each node are kept for replay.
 const RECORDED: usize = 32;
+/// When machines of the world start, in microseconds since 1970.
+const WALL_US: u64 = 1_800_000_000_000_000;
 
 impl World {
     pub(super) fn power_on(&mut self, node: usize) {
@@ -154,6 +156,9 @@ impl World {
         let epoch = self.said_epoch(node);
         let Some(guard) = self.machines[node].guard.as_mut() else { return };
         let mut out = Vec::new();
+        // Wall clocks are wrong by a minute a node, and run as the machine's own clock does.
+        let wall_us = WALL_US + clock.as_micros() + node as u64 * 60_000_000;
+        guard.topology.handle(clock, Input::Clock { wall_us }, &mut out);
         if std::mem::replace(&mut guard.epoch, epoch) != epoch {
             guard.topology.handle(clock, Input::Epoch { epoch, released: false }, &mut out);
         }
@@ -271,7 +276,8 @@ impl World {
             .and_then(|agent| agent.leads)
             .filter(|term| self.log.leader == Some((node, *term)))
             .map(|term| Confirmation { term, at: confirmed });
-        let input = Input::Agent { status, director, continuity };
+        let (position, log_stalled) = (agent.map_or(0, |_| machine.state.revision), false);
+        let input = Input::Agent { status, director, continuity, position, log_stalled };
         self.guard_step(node, |topology, now, out| topology.handle(now, input, out));
     }
 

@@ -129,6 +129,7 @@ impl Machine {
             peers: peers
                 .map(|node| topology::Peer {
                     number: node.number,
+                    storage: node.storage,
                     live: node.host == HostStatus::Up,
                     networks: node.interfaces.keys().copied().collect(),
                 })

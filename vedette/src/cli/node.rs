@@ -135,7 +135,7 @@ pub(crate) fn run(context: &Context, command: NodeCommand) -> Result<u8> {
 
 fn list(context: &Context) -> Result<u8> {
     let nodes = context.show("/api/v1/nodes", |nodes: &Vec<NodeDoc>| {
-        status::nodes(nodes, &now()).render(context.style, 0)
+        status::nodes(nodes, &now(), true).render(context.style, 0)
     })?;
     let fine = nodes.iter().all(is_fine);
     // For a program the document is the answer; for a person and a check, the exit status too.
@@ -209,6 +209,12 @@ pub(crate) fn screen(node: &NodeDoc, now: &str, style: Style) -> String {
         "incident",
         node.incident.map_or("none".to_owned(), |incident| incident.to_string()).into(),
     );
+    if let Some(offset) = node.clock_offset_ms {
+        fact("clock", status::clock_offset(offset));
+    }
+    if let Some(position) = node.log_position {
+        fact("log", format!("applied up to {position}").into());
+    }
     fact("version", (&node.version).into());
     fact("added", clock(&node.added_at, now).into());
     let mut interfaces = Table::new(&["NETWORK", "ADDRESS", "STATUS", "SINCE"]);

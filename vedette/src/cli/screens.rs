@@ -81,7 +81,7 @@ fn status_of_a_node_that_is_cut_off() {
 #[test]
 fn nodes() {
     let nodes = NodeDoc::all(&one_down());
-    expect("node_list.txt", &status::nodes(&nodes, &now()).render(SCREEN, 0));
+    expect("node_list.txt", &status::nodes(&nodes, &now(), true).render(SCREEN, 0));
     expect("node_show.txt", &node::screen(&nodes[2], &now(), SCREEN));
     expect("node_add.txt", &node::members(&one_down().state).render(SCREEN, 0));
 }

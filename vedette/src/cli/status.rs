@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::Args;
 use vedette_collector::clinfo::{EventDoc, Level, MemberDoc, NetworkDoc, NodeDoc, StatusDoc};
+use vedette_core::clock::CLOCK_TOLERANCE_US;
 
 use super::client::parse;
 use super::context::Context;
@@ -77,7 +78,7 @@ pub(crate) fn screen(status: &StatusDoc, style: Style) -> String {
     text.push_str(&maintenance(status, style));
     text.push_str(&facts(status, style));
     text.push('\n');
-    text.push_str(&nodes(&status.nodes, &status.now).render(style, 0));
+    text.push_str(&nodes(&status.nodes, &status.now, false).render(style, 0));
     text.push('\n');
     if !status.groups.is_empty() {
         text.push_str(&group::list_screen(&status.groups, &status.now, style));
@@ -241,13 +242,18 @@ pub(crate) fn manager_cell(manager: &MemberDoc) -> Cell {
 }
 
 /// Every node: both its statuses, its manager, and its interface on every network.
-pub(crate) fn nodes(nodes: &[NodeDoc], now: &str) -> Table {
+/// With `clocks`, how far the clock of each is ahead, where that is known.
+pub(crate) fn nodes(nodes: &[NodeDoc], now: &str, clocks: bool) -> Table {
     let mut table = Table::new(&["", "NO", "NODE", "HOST", "AGENT", "MANAGER", "ROLE"]);
     for interface in nodes.first().map_or(&[][..], |node| &node.interfaces) {
         table.column(&clean(&interface.network));
     }
     // How long says enough here; with the time, too, a failure would not fit into 80 columns.
     table.column("FOR");
+    let clocks = clocks && nodes.iter().any(|node| node.clock_offset_ms.is_some());
+    if clocks {
+        table.column("CLOCK");
+    }
     for node in nodes {
         let role = if node.director { "director".to_owned() } else { node.role.to_string() };
         let mut row = vec![
@@ -261,9 +267,22 @@ pub(crate) fn nodes(nodes: &[NodeDoc], now: &str) -> Table {
         ];
         row.extend(node.interfaces.iter().map(|interface| Cell::status(interface.status)));
         row.push(age(&node.host_since, now).into());
+        if clocks {
+            row.push(node.clock_offset_ms.map_or_else(|| "".into(), clock_offset));
+        }
         table.row(row);
     }
     table
+}
+
+/// By how much a clock is ahead of that of the answering node.
+pub(crate) fn clock_offset(ms: f64) -> Cell {
+    let text = match ms.abs() {
+        less if less < 1_000.0 => format!("{ms:+.1} ms"),
+        _ => format!("{:+.1} s", ms / 1_000.0),
+    };
+    let most = CLOCK_TOLERANCE_US as f64 / 1_000.0;
+    Cell::toned(text, if ms.abs() < most { Tone::Plain } else { Tone::Warn })
 }
 
 /// Every network, in one line.

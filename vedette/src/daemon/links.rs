@@ -35,6 +35,9 @@ use super::surroundings;
 /// How often a guard is told how its agent does; after five seconds of silence it would restart it.
 const STATUS_EVERY: Duration = Duration::from_millis(250);
 
+/// How often it is told of a position in the log that changes.
+const POSITION_EVERY: Duration = Duration::from_millis(100);
+
 /// How long a report may take to the director; the next one is on its way soon.
 const REPORT_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -196,7 +199,7 @@ async fn tell(means: Arc<Means>, orders: Orders, mut latest: watch::Receiver<Opt
             changed = latest.changed() => if changed.is_err() { return },
             changed = views.changed() => if changed.is_err() { return },
             changed = leadership.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(status_every(&leads, &state)) => {}
+            () = tokio::time::sleep(status_every(&leads, &state, told.position)) => {}
         }
     }
 }
@@ -207,6 +210,7 @@ struct Told {
     past: Past,
     configure: Option<Configure>,
     status: Option<(AgentStatus, Option<u64>, bool)>,
+    position: u64,
     status_at: Option<tokio::time::Instant>,
     surroundings: Option<Surroundings>,
 }
@@ -281,25 +285,34 @@ impl Told {
             age_us: u64::try_from(at.elapsed().as_micros()).unwrap_or(u64::MAX),
         });
         let news = (standing.agent, director.map(|confirmed| confirmed.term), standing.continuity);
-        let due = self.status_at.is_none_or(|at| at.elapsed() >= status_every(leads, state));
+        let every = status_every(leads, state, self.position);
+        let due = self.status_at.is_none_or(|at| at.elapsed() >= every);
         if self.status == Some(news) && !due {
             return;
         }
         self.status = Some(news);
+        self.position = leads.last_applied;
         self.status_at = Some(tokio::time::Instant::now());
-        let order =
-            Order::Status { status: standing.agent, director, continuity: standing.continuity };
+        let order = Order::Status {
+            status: standing.agent,
+            director,
+            continuity: standing.continuity,
+            position: self.position,
+            log_stalled: false,
+        };
         send(orders, &order).await;
     }
 }
 
 /// A director grants leases only as long as its guard knows that it was confirmed within the
-/// greatest election timeout, so it says so several times in that.
-fn status_every(leads: &Leadership, state: &ClusterState) -> Duration {
+/// greatest election timeout, so it says so several times in that. A log that goes on is told of, but
+/// not entry by entry.
+fn status_every(leads: &Leadership, state: &ClusterState, told: u64) -> Duration {
+    let every = if leads.last_applied == told { STATUS_EVERY } else { POSITION_EVERY };
     if !leads.me {
-        return STATUS_EVERY;
+        return every;
     }
-    STATUS_EVERY.min(Duration::from_millis(state.settings.timing.election_max_ms) / 4)
+    every.min(Duration::from_millis(state.settings.timing.election_max_ms) / 4)
 }
 
 async fn send(orders: &Orders, order: &Order) {

@@ -151,13 +151,7 @@ mod tests {
             lost: 0,
             received: 0,
         };
-        let peer = |peer: u16| PeerView {
-            peer: NodeNumber(peer),
-            session: None,
-            agent: AgentStatus::Unknown,
-            leaving: false,
-            epoch: 0,
-        };
+        let peer = |peer: u16| PeerView::unheard(NodeNumber(peer));
         Report {
             observer: NodeNumber(1),
             session: Session(1),
@@ -168,6 +162,7 @@ mod tests {
             released: false,
             continuity: false,
             agent: AgentStatus::Running,
+            position: 0,
             peers: vec![peer(2), peer(3)],
             links: hears.iter().map(link).collect(),
             interfaces: Vec::new(),

@@ -154,6 +154,7 @@ impl World {
             released: false,
             continuity: true,
             agent: AgentStatus::Running,
+            position: 0,
             peers: vec![self.said()],
             links: self.heard.iter().map(link).collect(),
             interfaces: Vec::new(),
@@ -163,8 +164,7 @@ impl World {
 
     /// What the guard heard DEAD say of itself.
     fn said(&self) -> PeerView {
-        let (session, agent) = (Some(Session(3)), AgentStatus::Unknown);
-        PeerView { peer: DEAD, session, agent, leaving: false, epoch: self.epoch }
+        PeerView { session: Some(Session(3)), epoch: self.epoch, ..PeerView::unheard(DEAD) }
     }
 
     /// Tells the director something, and answers what it proposes about managers and groups.

@@ -6,6 +6,8 @@ use std::time::Duration;
 use super::super::*;
 
 const MILLI: Duration = Duration::from_millis(1);
+/// When the world begins, in microseconds since 1970.
+const WALL: u64 = 1_800_000_000_000_000;
 
 /// Nodes are numbered from 1; so are networks.
 pub(super) struct World {
@@ -18,6 +20,10 @@ pub(super) struct World {
     pub(super) cut: BTreeSet<(u16, u16, u8)>,
     /// Loss in percent, by network.
     pub(super) loss: BTreeMap<u8, u64>,
+    /// How far the wall clock of a node is ahead of the world's, in microseconds; the others know none.
+    pub(super) wall: BTreeMap<u16, i64>,
+    /// How long packets take from one node to another: so many milliseconds, and up to so many more.
+    pub(super) slow: BTreeMap<(u16, u16), (u32, u32)>,
     /// Nodes that do nothing until then; their packets wait.
     pub(super) paused: BTreeMap<u16, Instant>,
     /// A beat as it was on the wire, for whoever wants to repeat it.
@@ -33,6 +39,7 @@ pub(super) fn config(me: u16, nodes: u16, priorities: &[Priority]) -> Config {
     let networks: Vec<_> = (1..).map(NetworkNumber).zip(priorities.iter().copied()).collect();
     let peer = |n| Peer {
         number: NodeNumber(n),
+        storage: StorageId([n as u8; 16]),
         live: true,
         networks: networks.iter().map(|(number, _)| *number).collect(),
     };
@@ -40,6 +47,15 @@ pub(super) fn config(me: u16, nodes: u16, priorities: &[Priority]) -> Config {
     let session = Session(1_000 + u64::from(me));
     let (voters, timing) = (Vec::new(), Timing::DEFAULT);
     Config { me: NodeNumber(me), session, timing, networks, peers, voters }
+}
+
+const fn agent(
+    status: AgentStatus,
+    director: Option<Confirmation>,
+    position: u64,
+    log_stalled: bool,
+) -> Input {
+    Input::Agent { status, director, continuity: true, position, log_stalled }
 }
 
 impl World {
@@ -50,6 +66,8 @@ impl World {
             sent: BTreeMap::new(),
             cut: BTreeSet::new(),
             loss: BTreeMap::new(),
+            wall: BTreeMap::new(),
+            slow: BTreeMap::new(),
             paused: BTreeMap::new(),
             captured: Vec::new(),
             now: Instant::from_millis(10),
@@ -100,13 +118,22 @@ impl World {
     pub(super) fn say(&mut self, node: u16, status: AgentStatus, director: Option<u64>) {
         let at = self.clock(node);
         let director = director.map(|term| Confirmation { term, at });
-        self.input(node, Input::Agent { status, director, continuity: true });
+        self.input(node, agent(status, director, 0, false));
+    }
+
+    /// What a running agent says of its log.
+    pub(super) fn say_log(&mut self, node: u16, position: u64, log_stalled: bool) {
+        self.input(node, agent(AgentStatus::Running, None, position, log_stalled));
     }
 
     fn step(&mut self, node: u16, act: impl FnOnce(&mut Topology, Instant, &mut Vec<Output>)) {
         let clock = self.clock(node);
         let Some(topology) = self.nodes.get_mut(&node) else { return };
         let mut out = Vec::new();
+        if let Some(ahead) = self.wall.get(&node) {
+            let wall_us = (WALL + self.now.as_micros()).saturating_add_signed(*ahead);
+            topology.handle(clock, Input::Clock { wall_us }, &mut out);
+        }
         act(topology, clock, &mut out);
         for output in out {
             match output {
@@ -129,8 +156,15 @@ impl World {
         let lost = self.dice % 100 < self.loss.get(&beat.network.0).copied().unwrap_or(0);
         if !lost && !self.cut.contains(&(beat.source.0, beat.destination.0, beat.network.0)) {
             self.packets += 1;
-            self.flight.insert((self.now + MILLI, self.packets), beat);
+            let (least, more) = self.slow_path(&beat);
+            let takes = MILLI * (least + (self.dice >> 32) as u32 % (more + 1));
+            self.flight.insert((self.now + takes, self.packets), beat);
         }
+    }
+
+    fn slow_path(&self, beat: &Beat) -> (u32, u32) {
+        let path = (beat.source.0, beat.destination.0);
+        self.slow.get(&path).copied().unwrap_or((1, 0))
     }
 
     /// Lets `time` pass, event by event.

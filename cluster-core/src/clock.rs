@@ -1,0 +1,85 @@
+//! The clocks of the nodes: which of them are too far apart to be believed.
+//!
+//! Nothing in the cluster is decided by a wall clock, but everything that people read is dated by
+//! one: histories of several nodes, and an account given afterwards, can be put in order only if the
+//! clocks agree. An offset is one node's measurement of a peer that it hears now; what it amounts to
+//! is said here, for every surface alike.
+
+use crate::id::NodeNumber;
+use crate::observation::Report;
+use crate::state::ClusterState;
+
+/// From this offset on, in microseconds, the clocks of two nodes do not agree.
+pub const CLOCK_TOLERANCE_US: i64 = 100_000;
+
+/// Below this offset they agree again: an offset about the tolerance is one finding, not many.
+pub const CLOCK_AGREED_US: i64 = CLOCK_TOLERANCE_US / 2;
+
+/// The members whose clocks do not agree with the observer's, in order of number, each with the
+/// offset of its clock in microseconds: positive if it is ahead.
+pub fn clock_trouble(report: &Report, state: &ClusterState) -> Vec<(NodeNumber, i64)> {
+    let members = report.peers.iter().filter(|peer| state.nodes.contains_key(&peer.peer));
+    let mut trouble: Vec<_> = members
+        .filter_map(|peer| Some((peer.peer, peer.clock_offset_us?)))
+        .filter(|(_, offset_us)| disagree(*offset_us, false))
+        .collect();
+    trouble.sort_unstable();
+    trouble
+}
+
+/// Whether clocks that are so far apart do not agree, where it is known whether they did `before`.
+pub const fn disagree(offset_us: i64, before: bool) -> bool {
+    let least = if before { CLOCK_AGREED_US } else { CLOCK_TOLERANCE_US };
+    offset_us.unsigned_abs() >= least.unsigned_abs()
+}
+
+/// The offset with the greatest absolute value among those that were measured.
+pub fn greatest_offset(report: &Report) -> Option<i64> {
+    let offsets = report.peers.iter().filter_map(|peer| peer.clock_offset_us);
+    offsets.max_by_key(|offset_us| offset_us.unsigned_abs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+
+    fn seen(offsets: &[(u16, Option<i64>)]) -> (Report, ClusterState) {
+        let view = fixture::one_down();
+        let mut report = Report::clone(view.local.report.as_deref().expect("a report"));
+        for (number, offset_us) in offsets {
+            let peer = report.peers.iter_mut().find(|peer| peer.peer == NodeNumber(*number));
+            peer.expect("a peer").clock_offset_us = *offset_us;
+        }
+        (report, ClusterState::clone(&view.state))
+    }
+
+    #[test]
+    fn clocks_that_are_a_tenth_of_a_second_apart_do_not_agree() {
+        let (report, state) = seen(&[(2, Some(99_999)), (3, Some(-100_000))]);
+        assert_eq!(clock_trouble(&report, &state), [(NodeNumber(3), -100_000)]);
+        assert_eq!(greatest_offset(&report), Some(-100_000));
+    }
+
+    #[test]
+    fn what_is_not_measured_and_who_is_no_member_is_no_trouble() {
+        let (mut report, mut state) = seen(&[(2, Some(i64::MIN)), (3, None)]);
+        assert_eq!(clock_trouble(&report, &state), [(NodeNumber(2), i64::MIN)]);
+        state.nodes.remove(&NodeNumber(2));
+        assert_eq!(clock_trouble(&report, &state), []);
+        report.peers.clear();
+        assert_eq!(greatest_offset(&report), None);
+    }
+
+    #[test]
+    fn an_offset_about_the_tolerance_is_one_finding() {
+        let mut found = false;
+        let mut edges = 0;
+        for offset_us in [90_000, 101_000, 99_000, -100_500, 60_000, 100_000, 49_000, 70_000] {
+            let now = disagree(offset_us, found);
+            edges += u32::from(now != found);
+            found = now;
+        }
+        assert_eq!((edges, found), (2, false));
+    }
+}
