@@ -31,12 +31,15 @@ use std::thread::JoinHandle;
 use serde::Serialize;
 use tokio::sync::watch;
 use vedette_core::id::Hash;
+use vedette_core::local::{Draft, LocalRecord, Stamp};
 use vedette_core::model::Severity;
 use vedette_core::record::{Code, Record};
 use vedette_core::time::WallTime;
+use vedette_core::view::JournalHealth;
 
 mod export;
 mod inbox;
+mod journal;
 mod read;
 mod row;
 mod schema;
@@ -45,6 +48,7 @@ mod writer;
 
 pub use export::{Format, Line, verify_export};
 pub use inbox::{MOST_ASIDE, MOST_WAITING};
+pub use journal::MOST_PENDING;
 pub use verify::{Fault, FaultKind, Verdict, verify_offline};
 pub use writer::MOST_IN_A_COMMIT;
 
@@ -270,7 +274,9 @@ impl History {
         let connection = schema::open_writer(path)?;
         let head = read::head(&connection)?;
         let cursors = read::cursors(&connection)?;
-        let shared = Arc::new(inbox::Shared::new(head, cursors));
+        journal::prune(&connection)?;
+        let journal = journal::Journal::open(&connection)?;
+        let shared = Arc::new(inbox::Shared::new(head, cursors, journal));
         let readers = read::Readers::new(path);
         let for_writer = Arc::clone(&shared);
         let writer = std::thread::Builder::new()
@@ -328,6 +334,48 @@ impl History {
     /// Announces whether the history is well.
     pub fn health(&self) -> watch::Receiver<Health> {
         self.shared.health.subscribe()
+    }
+
+    /// Writes a local record into this node's own journal. It is told at once and written with the next
+    /// commit; a disk that takes nothing does not keep it from being told.
+    pub fn note(&self, stamp: Stamp, content: Draft) -> Arc<LocalRecord> {
+        self.shared.note(stamp, content)
+    }
+
+    /// Announces the number of the last local record.
+    pub fn told(&self) -> watch::Receiver<u64> {
+        self.shared.told.subscribe()
+    }
+
+    /// The id of this node's journal: numbers of entries count within it.
+    pub fn journal_id(&self) -> u64 {
+        self.shared.journal(journal::Journal::id)
+    }
+
+    /// How this node's journal does.
+    pub fn journal_health(&self) -> JournalHealth {
+        self.shared.journal(journal::Journal::health)
+    }
+
+    /// The latest local records, oldest first, at most [`View::RECENT`](vedette_core::view::View::RECENT).
+    pub fn local_recent(&self) -> Arc<[Arc<LocalRecord>]> {
+        self.shared.journal(journal::Journal::recent)
+    }
+
+    /// Local records that are not in everybody's history yet, oldest first.
+    pub fn local_pending(&self, most: usize) -> Vec<Arc<LocalRecord>> {
+        self.shared.journal(|journal| journal.pending(most))
+    }
+
+    /// Local records up to `number` are in everybody's history.
+    pub fn local_accounted(&self, number: u64) {
+        self.shared.accounted(number);
+    }
+
+    /// Local records after `number` that are on disk, oldest first, at most `most`.
+    pub fn local_after(&self, number: u64, most: usize) -> Result<Vec<LocalRecord>, HistoryError> {
+        let id = self.journal_id();
+        self.readers.with(|connection| journal::after(connection, id, number, most))
     }
 
     /// Durable records after `seq`, oldest first, at most `most`.

@@ -11,9 +11,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 use vedette_core::id::Hash;
+use vedette_core::local::{Draft, LocalRecord, Stamp};
 use vedette_core::record::Record;
 use vedette_core::time::WallTime;
 
+use super::journal::{self, Journal};
 use super::{Appended, Gap, Head, Health, HistoryError, Stalled};
 
 /// How many records may wait for the disk: a minute at a thousand a second, about 30 MB.
@@ -33,6 +35,7 @@ pub(super) struct Linked {
 pub(super) struct Work {
     pub(super) records: Vec<Linked>,
     pub(super) cursors: Vec<(String, u64)>,
+    pub(super) locals: Vec<journal::Linked>,
 }
 
 /// A record that is on disk already by its number; its hash is still to be compared.
@@ -49,6 +52,7 @@ struct Inbox {
     cursors: BTreeMap<String, u64>,
     /// Names of cursors that moved since the last commit.
     moved: Vec<String>,
+    journal: Journal,
     stop: bool,
 }
 
@@ -58,6 +62,8 @@ pub(super) struct Shared {
     wake: Condvar,
     pub(super) durable: watch::Sender<Head>,
     pub(super) health: watch::Sender<Health>,
+    /// The last local record, told at once.
+    pub(super) told: watch::Sender<u64>,
 }
 
 impl Inbox {
@@ -145,13 +151,15 @@ pub(super) fn same(seq: u64, ours: Hash, theirs: Hash) -> Result<(), HistoryErro
 }
 
 impl Shared {
-    pub(super) fn new(head: Head, cursors: BTreeMap<String, u64>) -> Self {
-        let inbox = Inbox { head, seen: head.seq, cursors, ..Inbox::default() };
+    pub(super) fn new(head: Head, cursors: BTreeMap<String, u64>, journal: Journal) -> Self {
+        let last = journal.health().last;
+        let inbox = Inbox { head, seen: head.seq, cursors, journal, ..Inbox::default() };
         Self {
             inbox: Mutex::new(inbox),
             wake: Condvar::new(),
             durable: watch::Sender::new(head),
             health: watch::Sender::new(Health::default()),
+            told: watch::Sender::new(last),
         }
     }
 
@@ -210,14 +218,16 @@ impl Shared {
     pub(super) fn next(&self, most: usize) -> Option<Work> {
         let mut inbox = self.lock();
         loop {
-            if !inbox.queue.is_empty() || !inbox.moved.is_empty() {
+            let locals = inbox.journal.unwritten(most);
+            if !inbox.queue.is_empty() || !inbox.moved.is_empty() || !locals.is_empty() {
                 let records = inbox.queue.iter().take(most).cloned().collect();
                 let moved = std::mem::take(&mut inbox.moved);
                 let value = |name: String| {
                     let seq = inbox.cursors.get(&name).copied().unwrap_or(0);
                     (name, seq)
                 };
-                return Some(Work { records, cursors: moved.into_iter().map(value).collect() });
+                let cursors = moved.into_iter().map(value).collect();
+                return Some(Work { records, cursors, locals });
             }
             if inbox.stop {
                 return None;
@@ -230,6 +240,7 @@ impl Shared {
     pub(super) fn written(&self, work: &Work) {
         let mut inbox = self.lock();
         inbox.queue.drain(..work.records.len());
+        inbox.journal.written(&work.locals);
         drop(inbox);
         if self.health.borrow().stalled.is_some() {
             tracing::info!("the history's disk takes records again");
@@ -264,6 +275,25 @@ impl Shared {
             let since = health.stalled.as_ref().map_or_else(wall_time, |stalled| stalled.since);
             health.stalled = Some(Stalled { since, why: why.to_owned(), waiting });
         });
+    }
+
+    /// Adds a local record and tells it at once.
+    pub(super) fn note(&self, stamp: Stamp, content: Draft) -> Arc<LocalRecord> {
+        let record = self.lock().journal.append(stamp, content);
+        self.wake.notify_all();
+        self.told.send_replace(record.number);
+        record
+    }
+
+    /// Reads the journal in memory.
+    pub(super) fn journal<T>(&self, read: impl FnOnce(&Journal) -> T) -> T {
+        read(&self.lock().journal)
+    }
+
+    /// Local records up to `number` are in everybody's history.
+    pub(super) fn accounted(&self, number: u64) {
+        let (name, number) = self.lock().journal.accounted(number);
+        self.set_cursor(&name, number);
     }
 
     pub(super) fn stop(&self) {

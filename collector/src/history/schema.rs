@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::HistoryError;
+use super::{HistoryError, journal};
 
 /// The newest format that is known here.
 pub(super) const VERSION: i64 = 3;
@@ -130,6 +130,7 @@ fn prepare(path: &Path, connection: &mut Connection) -> Result<(), HistoryError>
             for (_, step) in STEPS.iter().filter(|(from, _)| *from >= version) {
                 transaction.execute_batch(step).map_err(explain)?;
             }
+            transaction.execute_batch(journal::TABLE).map_err(explain)?;
             transaction.commit().map_err(explain)?;
         }
         restore_guards(path, connection).map_err(explain)?;
@@ -169,6 +170,7 @@ pub(super) fn identify(path: &Path, connection: &Connection) -> Result<i64, Hist
 fn create(connection: &mut Connection) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
     transaction.execute_batch(TABLES)?;
+    transaction.execute_batch(journal::TABLE)?;
     for (_, sql) in GUARDS {
         transaction.execute_batch(sql)?;
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::inbox::{Shared, Work};
-use super::row;
+use super::{journal, row};
 
 /// How many records go into one transaction at most, so that the first need not wait long for
 /// the last.
@@ -41,6 +41,7 @@ fn write(connection: &mut Connection, work: &Work) -> rusqlite::Result<()> {
         }
         let mut cursor =
             transaction.prepare_cached("INSERT OR REPLACE INTO cursor VALUES (?1, ?2)")?;
+        journal::insert(&mut journal::statement(&transaction)?, &work.locals)?;
         for (name, seq) in &work.cursors {
             cursor.execute((name, *seq as i64))?;
         }
