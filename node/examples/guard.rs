@@ -144,7 +144,7 @@ impl Agent<'_> {
                 self.epoch = holding.epoch;
                 self.watch(holding, watch);
             }
-            Notice::ReleasedAll { epoch } => self.epoch = *epoch,
+            Notice::ReleasedAll { epoch, .. } => self.epoch = *epoch,
             _ => {}
         }
         append(self.directory.join("notices.jsonl"), &serde_json::to_string(notice)?)

@@ -149,6 +149,8 @@ struct Keeping {
     /// What has to be let go of before anything else.
     pending: Held,
     again_at: u64,
+    /// When the lease ended last.
+    ended_us: u64,
     /// How many ends of the lease there were.
     ends: u64,
     leased: bool,
@@ -190,6 +192,7 @@ impl Keeping {
             held: Held::default(),
             pending: inheritance.pending,
             again_at: 0,
+            ended_us: 0,
             ends: 0,
             leased: false,
             epoch: inheritance.epoch,
@@ -253,6 +256,10 @@ impl Keeping {
     }
 
     fn lease_ended(&mut self) {
+        let now = sys::boot_time_us();
+        let until = self.cell.get().until_us;
+        // A lease that was granted again meanwhile ends later; this one ended before now.
+        self.ended_us = if until == 0 || until > now { now } else { until };
         if let Some(gate) = self.gate.as_mut().filter(|gate| gate.is_up()) {
             // The kernel closed it by itself, unless this lease was granted again already.
             let _ = gate.close();
@@ -281,6 +288,7 @@ impl Keeping {
                      is acquired before it succeeds",
                     outcome.failed.join("; ")
                 ));
+                self.say(Notice::ReleaseFailed { failed: outcome.failed.clone() });
             }
             self.again_at = sys::boot_time_us() + AGAIN_US;
             return;
@@ -288,7 +296,11 @@ impl Keeping {
         (self.pending, self.again_at) = (Held::default(), 0);
         self.epoch += 1;
         self.clerk.tell(Note::Keep { epoch: self.epoch });
-        self.say(Notice::ReleasedAll { epoch: self.epoch });
+        self.say(Notice::ReleasedAll {
+            epoch: self.epoch,
+            ended_us: self.ended_us,
+            released_us: sys::boot_time_us(),
+        });
         self.set_released(true);
     }
 

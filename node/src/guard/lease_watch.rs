@@ -232,6 +232,10 @@ mod tests {
 
     const RELEASE_MAX: Duration = Duration::from_millis(30);
 
+    fn released_all(epoch: u64) -> Notice {
+        Notice::ReleasedAll { epoch, ended_us: 0, released_us: 0 }
+    }
+
     /// A directory that is no control group any more stands for something held: letting go of it
     /// succeeds.
     fn holding(lease: Duration) -> Holding {
@@ -311,7 +315,7 @@ mod tests {
             (state.held, state.release_max) = (holding(Duration::ZERO).held, RELEASE_MAX);
         };
         hold(&watch);
-        watch.hear(&Notice::ReleasedAll { epoch: 2 });
+        watch.hear(&released_all(2));
         assert!(watch.wait_for_a_word(watch.state()).held.is_empty());
         hold(&watch);
         let state = watch.wait_for_a_word(watch.state());
@@ -336,7 +340,7 @@ mod tests {
         assert!(!watch.hold(&refused, RELEASE_MAX));
         assert!(!watch.hold(&holding(Duration::ZERO), RELEASE_MAX), "its lease is over already");
         assert!(watch.hold(&holding(Duration::from_secs(3_600)), RELEASE_MAX));
-        watch.hear(&Notice::ReleasedAll { epoch: 2 });
+        watch.hear(&released_all(2));
         watch.guard_gone();
         assert_eq!(*watch.releases().borrow(), 0, "there was nothing left to let go of");
     }

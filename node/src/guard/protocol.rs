@@ -204,6 +204,17 @@ pub enum Notice {
     ReleasedAll {
         /// The new epoch.
         epoch: u64,
+        /// When the lease had ended, in microseconds of `CLOCK_BOOTTIME`; 0 if it was none.
+        #[serde(default)]
+        ended_us: u64,
+        /// When the last of what was held was gone.
+        #[serde(default)]
+        released_us: u64,
+    },
+    /// Something does not go; it is tried again and again.
+    ReleaseFailed {
+        /// What and why, one text each.
+        failed: Vec<String>,
     },
     /// How many packets did not count so far, by kind; sent when it changed.
     Rejected(BTreeMap<String, u64>),

@@ -428,7 +428,7 @@ impl Guarded {
 
     pub(crate) fn released_epoch(&self) -> Option<u64> {
         self.notices().into_iter().find_map(|notice| match notice {
-            Notice::ReleasedAll { epoch } => Some(epoch),
+            Notice::ReleasedAll { epoch, .. } => Some(epoch),
             _ => None,
         })
     }
