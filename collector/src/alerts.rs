@@ -49,6 +49,7 @@ pub const DEFAULT_SCRIPT: &str = include_str!("alerts/default.sh");
 /// | `VEDETTE_ALERT_CLUSTER` | name of the cluster |
 /// | `VEDETTE_ALERT_TIMESTAMP` | when it happened, RFC 3339 |
 /// | `VEDETTE_ALERT_INCIDENT`, `_REVISION` | log indexes; the first may be empty |
+/// | `VEDETTE_ALERT_SCOPE` | `cluster`; `node` where the node tells of itself, without the others |
 /// | `VEDETTE_ALERT_TEST` | `1` for a test, else `0` |
 /// | `VEDETTE_ALERT_ATTEMPT` | 1 for the first attempt |
 /// | `VEDETTE_ALERT_MAILTO`, `_LOG` | for the built-in script; may be empty |
@@ -60,6 +61,8 @@ pub const DEFAULT_SCRIPT: &str = include_str!("alerts/default.sh");
 /// subject's), type (the code), description (the message).
 #[derive(Clone, Debug)]
 pub struct AlertInput {
+    /// Whose matter it is.
+    pub scope: Scope,
     /// The record.
     pub record: Record,
     /// Name of the node that it is about; empty if it is about no single node.
@@ -76,6 +79,25 @@ pub struct AlertInput {
     pub mail_to: Option<String>,
     /// The file to which the built-in script appends. See [`prepare_log`].
     pub log: Option<PathBuf>,
+}
+
+/// Whose matter an alert is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// A record of the cluster: the script runs on one node.
+    Cluster,
+    /// A local record: the script runs on the node that lived through it, which may have no quorum.
+    Node,
+}
+
+impl Scope {
+    /// Its spelling.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cluster => "cluster",
+            Self::Node => "node",
+        }
+    }
 }
 
 /// Within which limits the script runs.

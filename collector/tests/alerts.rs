@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use common::{LONG, records, wait_for};
 use vedette_collector::alerts::{
-    AlertInput, DEFAULT_SCRIPT, Limits, prepare_log, run, syntax_check, test_record,
+    AlertInput, DEFAULT_SCRIPT, Limits, Scope, prepare_log, run, syntax_check, test_record,
 };
 use vedette_core::id::NodeNumber;
 use vedette_core::model::{AlertTest, RunOutcome, Severity};
@@ -20,6 +20,7 @@ fn record() -> Record {
 
 fn input(record: Record) -> AlertInput {
     AlertInput {
+        scope: Scope::Cluster,
         record,
         node: "n2".into(),
         member: "n1".into(),

@@ -10,6 +10,7 @@ use common::{DEADLINE, Stage, ask, get, one_down};
 use proptest::prelude::*;
 use vedette_core::command::Command;
 use vedette_core::fixture::busy_fixture;
+use vedette_core::id::NodeNumber;
 use vedette_core::model::{HostStatus, Severity};
 
 #[tokio::test]
@@ -141,6 +142,32 @@ async fn a_waiting_request_is_answered_by_a_change() {
     let answer = tokio::time::timeout(DEADLINE, waiting).await.expect("in time").expect("no panic");
     assert_eq!(answer.json()[0]["logging_level"], "error");
     assert_eq!(answer.header("x-vedette-revision"), fixture.state.revision.to_string());
+}
+
+/// T4: a request waits for a revision that does not come while the answering node loses its quorum; it
+/// is woken by that, and one that came between two requests is not missed.
+#[tokio::test]
+async fn a_waiting_request_is_answered_by_a_change_of_viewpoint() {
+    let (stage, fixture) = (Stage::one_down(), one_down());
+    let alone = |viewpoint: u64| {
+        let mut view = fixture.view(NodeNumber(1));
+        (view.local.quorate, view.viewpoint) = (false, viewpoint);
+        view
+    };
+    for path in ["/api/v1/local", "/readyz", "/api/v1/groups"] {
+        stage.publish(&fixture);
+        let router = stage.router();
+        let asked = format!("{path}?index={}&wait=10m", fixture.state.revision);
+        let waiting = tokio::spawn(async move { get(&router, &asked).await });
+        tokio::task::yield_now().await;
+        stage.publish_view(alone(1), fixture.records.clone());
+        let answer = tokio::time::timeout(DEADLINE, waiting).await.expect("in time").expect(path);
+        assert_eq!(answer.header("x-vedette-quorate"), "false", "{path}");
+        let seen = answer.header("x-vedette-viewpoint").to_owned();
+        let asked = format!("{path}?index={}&viewpoint=0&wait=10m", fixture.state.revision);
+        let answer = tokio::time::timeout(DEADLINE, get(&stage.router(), &asked)).await;
+        assert_eq!(answer.expect("at once").header("x-vedette-viewpoint"), seen, "{path}");
+    }
 }
 
 /// A13 and the history: pages follow each other without a gap, filters lose nothing.

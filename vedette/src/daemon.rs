@@ -12,6 +12,7 @@ pub(crate) mod control;
 pub(crate) mod executor;
 mod leave;
 mod links;
+mod local_log;
 mod monitors;
 mod office;
 mod program;
@@ -51,6 +52,7 @@ use vedette_node::peers::{Limits, Peers, Server};
 use vedette_node::pki::Tls;
 
 use crate::logging::LevelHandle;
+use local_log::{Alive, LocalLog, Past};
 use proposer::Proposer;
 use publisher::Publisher;
 
@@ -66,6 +68,9 @@ const GUARD_SOCKET: &str = "guard.sock";
 
 /// The log, in the state directory.
 const CLUSTER_DB: &str = "cluster.db";
+
+/// A sign of life, in the state directory.
+const ALIVE: &str = "alive";
 
 /// What resources keep over a restart of the machine, in the state directory.
 const RESOURCES: &str = "resources";
@@ -254,7 +259,14 @@ async fn agent(config: Config, level: LevelHandle) -> Result<()> {
     peers.update(ground.surroundings.members.clone());
 
     let log = open_log(&ground, &peers, &publisher).await?;
-    let proposer = Proposer::new(me, log.clone(), peers.clone(), publisher.clone());
+    let identity = (me, ground.session);
+    let name = ground.member.identity.name.clone();
+    let proposer = Proposer::new(identity, log.clone(), peers.clone(), publisher.clone());
+    let local = LocalLog::new((me, name), ground.session, publisher.clone());
+    let (alive, past) = for_operator(
+        Alive::open(&ground.dir.path().join(ALIVE))
+            .context("the state directory cannot be written"),
+    )?;
     let continuity = Arc::new(AtomicBool::new(false));
     let office = office::start(office::Means {
         me,
@@ -289,6 +301,7 @@ async fn agent(config: Config, level: LevelHandle) -> Result<()> {
         proposer: proposer.clone(),
         publisher: publisher.clone(),
         hands: hands.clone(),
+        local: local.clone(),
     });
     let control = control::Control {
         me,
@@ -319,8 +332,12 @@ async fn agent(config: Config, level: LevelHandle) -> Result<()> {
         publisher: publisher.clone(),
         continuity,
         executor: executor.clone(),
+        local: local.clone(),
     })
     .await?;
+    let guard = links.guard_session().await;
+    alive.start(guard).context("a thread cannot be started")?;
+    start_local(&ground, &local, &proposer, (past, guard));
     executor.start(links.orders(), links.lease_watch());
     tokio::spawn(renew::run(ground.dir.clone(), ground.member.clone(), tls));
     start_workers(&ground, &proposer, &publisher, &peers, level);
@@ -358,7 +375,30 @@ async fn agent(config: Config, level: LevelHandle) -> Result<()> {
     if matches!(reason, End::Leave(_) | End::Orphaned) {
         executor.let_go_of_all().await;
     }
+    if matches!(reason, End::Leave(_) | End::Renew) {
+        alive.leave();
+    }
     end(reason, &log, &mut links, &publisher, (shutdown, snmp)).await
+}
+
+/// Starts what tells of this node itself.
+fn start_local(
+    ground: &Ground,
+    local: &LocalLog,
+    proposer: &Proposer,
+    start: (Option<Past>, Session),
+) {
+    let (past, guard) = start;
+    local.started(past, guard);
+    let disk = local_log::Disk { state_dir: ground.dir.path().to_owned() };
+    tokio::spawn(local_log::follow(local.clone(), disk));
+    tokio::spawn(local_log::account(local.clone(), proposer.clone()));
+    let runner = local_log::Runner {
+        user: ground.config.alert.user.clone(),
+        mail_to: ground.config.alert.mail_to.clone(),
+        log: ground.dir.path().join(ALERT_LOG),
+    };
+    tokio::spawn(runner.run(local.clone()));
 }
 
 /// How long the death of a guard that was killed takes.

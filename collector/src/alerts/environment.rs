@@ -52,6 +52,7 @@ fn ours(input: &AlertInput) -> impl Iterator<Item = (&'static str, String)> {
         ("TIMESTAMP", record.at.to_string()),
         ("INCIDENT", record.incident.map(|index| index.to_string()).unwrap_or_default()),
         ("REVISION", record.index.to_string()),
+        ("SCOPE", input.scope.name().into()),
         ("TEST", u8::from(record.test).to_string()),
         ("ATTEMPT", input.attempt.to_string()),
         ("MAILTO", input.mail_to.clone().unwrap_or_default()),
@@ -114,6 +115,7 @@ pub(super) fn json(input: &AlertInput) -> String {
         _ => serde_json::Map::new(),
     };
     object.remove("previous_hash");
+    object.insert("scope".into(), json!(input.scope.name()));
     object.insert("cluster".into(), json!(input.cluster));
     object.insert("member".into(), json!(input.member));
     object.insert("node".into(), json!(input.node));

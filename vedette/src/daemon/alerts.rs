@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use vedette_collector::alerts::{AlertInput, Limits, run, test_record};
+use vedette_collector::alerts::{AlertInput, Limits, Scope, run, test_record};
 use vedette_core::command::Command;
 use vedette_core::id::{NodeNumber, Session};
 use vedette_core::model::RunOutcome;
@@ -111,6 +111,7 @@ impl Runner {
             _ => String::new(),
         };
         let input = AlertInput {
+            scope: Scope::Cluster,
             node,
             record,
             member: state.node_name(self.me),

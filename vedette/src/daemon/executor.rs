@@ -15,6 +15,7 @@
 mod answer;
 mod hands;
 mod lease;
+mod own;
 mod reporter;
 mod standby;
 mod swap;
@@ -37,6 +38,7 @@ use vedette_node::guard::client::{LeaseWatch, Orders};
 use vedette_node::guard::protocol::{Hold, Holding, Order};
 use vedette_node::hold;
 
+use super::local_log::LocalLog;
 use super::proposer::Proposer;
 use super::publisher::Publisher;
 
@@ -60,6 +62,7 @@ pub(crate) struct Means {
     pub(crate) proposer: Proposer,
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) hands: Hands,
+    pub(crate) local: LocalLog,
 }
 
 /// What a worker can be asked for.
@@ -99,6 +102,7 @@ struct Shared {
     proposer: Proposer,
     publisher: Arc<Publisher>,
     hands: Hands,
+    local: LocalLog,
     orders: OnceLock<Orders>,
     /// What lets go if the guard cannot.
     watch: OnceLock<LeaseWatch>,
@@ -134,6 +138,7 @@ impl Executor {
             proposer: means.proposer,
             publisher: means.publisher,
             hands: means.hands,
+            local: means.local,
             orders: OnceLock::new(),
             watch: OnceLock::new(),
             lease: watch::Sender::new(Lease::default()),
@@ -155,6 +160,7 @@ impl Executor {
             tokio::spawn(supervise(self.clone()));
             tokio::spawn(lease::follow(self.0.clone(), watch));
             tokio::spawn(standby::watch(self.0.clone()));
+            tokio::spawn(own::show(self.0.clone()));
         }
     }
 
@@ -163,8 +169,10 @@ impl Executor {
         self.0.lease.send_if_modified(|lease| lease.take(report.lease, report.released));
     }
 
-    /// The guard let go of everything, and is in a new epoch.
-    pub(crate) fn released_all(&self, epoch: u64) {
+    /// The guard let go of everything, and is in a new epoch; when the lease had ended and when it was
+    /// done, on the clock that counts from the machine's start.
+    pub(crate) fn released_all(&self, epoch: u64, (ended_us, released_us): (u64, u64)) {
+        self.0.tell_released(epoch, (ended_us, released_us));
         self.0.guard.send_modify(|facts| {
             if let Some(facts) = facts {
                 facts.epoch = epoch;

@@ -15,7 +15,7 @@ use vedette_core::command::{Command, ManagerCommand};
 use vedette_core::event::StopMode;
 use vedette_core::id::NodeNumber;
 use vedette_core::state::ClusterState;
-use vedette_core::view::{Source, View};
+use vedette_core::view::View;
 
 use super::office::fresh_id;
 use super::proposer::Proposer;
@@ -42,7 +42,7 @@ pub(crate) struct Leaving {
 impl Leaving {
     /// Has the node's groups handed over, and ends when that is done, or cannot be.
     pub(crate) async fn hand_over(&self) {
-        let view = self.publisher.view();
+        let view = self.publisher.views().borrow().clone();
         if !view.local.quorate || !takes_part(&view.state, self.me) {
             return;
         }

@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -15,6 +15,7 @@ use vedette_core::director::Input;
 use vedette_core::id::{ClusterId, NodeNumber, RaftId, Session, StorageId};
 use vedette_core::model::AgentStatus;
 use vedette_core::observation::Report;
+use vedette_core::record::Code;
 use vedette_core::state::ClusterState;
 use vedette_node::guard::client::{LeaseWatch, Notices, Orders, connect};
 use vedette_node::guard::protocol::{
@@ -26,6 +27,7 @@ use vedette_node::log::{Leadership, Log};
 use vedette_node::peers::{Peers, Server, kinds};
 
 use super::executor::Executor;
+use super::local_log::{LocalLog, boot_time_us};
 use super::office::Office;
 use super::publisher::Publisher;
 use super::service::ReportMessage;
@@ -37,6 +39,9 @@ const STATUS_EVERY: Duration = Duration::from_millis(250);
 
 /// How often it is told of a position in the log that changes.
 const POSITION_EVERY: Duration = Duration::from_millis(100);
+
+/// A guard that was silent for less may only have been read late, on a busy machine.
+const GUARD_SILENT: Duration = Duration::from_secs(1);
 
 /// How long a report may take to the director; the next one is on its way soon.
 const REPORT_PATIENCE: Duration = Duration::from_millis(500);
@@ -61,6 +66,7 @@ pub(crate) struct Means {
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) continuity: Arc<AtomicBool>,
     pub(crate) executor: Executor,
+    pub(crate) local: LocalLog,
 }
 
 /// The running tasks.
@@ -68,9 +74,15 @@ pub(crate) struct Links {
     orders: Orders,
     watch: LeaseWatch,
     gone: mpsc::Receiver<()>,
+    guard: mpsc::UnboundedReceiver<Session>,
 }
 
 impl Links {
+    /// The run of the guard, which it says first.
+    pub(crate) async fn guard_session(&mut self) -> Session {
+        self.guard.recv().await.unwrap_or_default()
+    }
+
     /// The way to the guard.
     pub(crate) fn orders(&self) -> Orders {
         self.orders.clone()
@@ -111,35 +123,46 @@ pub(crate) async fn start(means: Means) -> Result<Links> {
     let (gone_sender, gone) = mpsc::channel(1);
     let (reports, latest) = watch::channel(None);
     let means = Arc::new(means);
-    tokio::spawn(listen(notices, reports, gone_sender, means.executor.clone()));
+    let (welcome, guard) = mpsc::unbounded_channel();
+    let parts = (means.executor.clone(), means.local.clone());
+    let heard = Arc::new(AtomicU64::new(0));
+    tokio::spawn(listen(notices, (reports, welcome), gone_sender, parts, heard.clone()));
     let (log, publisher) = (means.log.clone(), means.publisher.clone());
     tokio::spawn(super::silence::watch_guard(log, publisher, latest.clone()));
     tokio::spawn(report(means.clone(), latest.clone()));
-    tokio::spawn(tell(means, orders.clone(), latest));
-    Ok(Links { orders, watch, gone })
+    tokio::spawn(tell(means, orders.clone(), latest, heard));
+    Ok(Links { orders, watch, gone, guard })
 }
 
 /// Takes the guard's notices until it is gone.
 async fn listen(
     mut notices: Notices,
-    reports: watch::Sender<Option<Arc<Report>>>,
+    (reports, welcome): (watch::Sender<Option<Arc<Report>>>, mpsc::UnboundedSender<Session>),
     gone: mpsc::Sender<()>,
-    executor: Executor,
+    (executor, local): (Executor, LocalLog),
+    heard: Arc<AtomicU64>,
 ) {
     while let Some(notice) = notices.next().await {
         match notice {
             Notice::Report(report) => {
+                heard.store(boot_time_us(), Ordering::SeqCst);
                 executor.take_report(&report);
                 reports.send_replace(Some(Arc::new(report)));
             }
             Notice::Holding(holding) => executor.holding(&holding),
-            Notice::ReleasedAll { epoch } => executor.released_all(epoch),
+            Notice::ReleasedAll { epoch, ended_us, released_us } => {
+                executor.released_all(epoch, (ended_us, released_us));
+            }
+            Notice::ReleaseFailed { failed } => {
+                local.condition(Code::ReleaseFailed, Some(failed.join("; ")));
+            }
             // What it grants is told with every report.
             Notice::Lease { .. } => {}
             Notice::Warning { text } => tracing::warn!("guard: {text}"),
             Notice::Rejected(kinds) => tracing::debug!(?kinds, "packets that did not count"),
             Notice::Welcome { session, version } => {
                 tracing::debug!(session = session.0, %version, "connected to the guard");
+                let _ = welcome.send(session);
             }
         }
     }
@@ -186,12 +209,18 @@ async fn send_report(means: &Means, report: Arc<Report>, leader: RaftId) {
 }
 
 /// Keeps the view's local part, the guard, the connections and the director's facts up to date.
-async fn tell(means: Arc<Means>, orders: Orders, mut latest: watch::Receiver<Option<Arc<Report>>>) {
+async fn tell(
+    means: Arc<Means>,
+    orders: Orders,
+    mut latest: watch::Receiver<Option<Arc<Report>>>,
+    heard: Arc<AtomicU64>,
+) {
     let mut views = means.publisher.views();
     let mut leadership = means.log.leadership();
     let mut told = Told::default();
     loop {
         let report = latest.borrow_and_update().clone();
+        let report = report.map(|report| of_now(report, &heard, &means.publisher.state()));
         let state = views.borrow_and_update().state.clone();
         let leads = leadership.borrow_and_update().clone();
         told.step(&means, &orders, &state, &leads, report).await;
@@ -202,6 +231,17 @@ async fn tell(means: Arc<Means>, orders: Orders, mut latest: watch::Receiver<Opt
             () = tokio::time::sleep(status_every(&leads, &state, told.position)) => {}
         }
     }
+}
+
+/// A report as it may be believed now: a guard that has said nothing for as long as a lease lasts may be
+/// stopped, and what it said of the lease then says nothing of now.
+fn of_now(report: Arc<Report>, heard: &AtomicU64, state: &ClusterState) -> Arc<Report> {
+    let silent_us = boot_time_us().saturating_sub(heard.load(Ordering::SeqCst));
+    let lease = Duration::from_millis(state.settings.timing.lease_ms).max(GUARD_SILENT);
+    if !report.lease || u128::from(silent_us) < lease.as_micros() {
+        return report;
+    }
+    Arc::new(Report { lease: false, ..(*report).clone() })
 }
 
 /// What the guard and the disk were told last.

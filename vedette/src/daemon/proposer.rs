@@ -9,13 +9,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
-use vedette_core::command::{Command, Proposal};
-use vedette_core::id::{CommandId, NodeNumber, RaftId};
+use vedette_core::command::{Command, Proposal, Tick};
+use vedette_core::id::{CommandId, NodeNumber, RaftId, Session};
 use vedette_core::state::{Outcome, Refusal};
 use vedette_core::time::WallTime;
 use vedette_node::log::{Log, ProposeError};
 use vedette_node::peers::{Peers, kinds};
 
+use super::local_log::boot_time_us;
 use super::publisher::Publisher;
 
 /// How long an operator's command may take before the answer is that nobody leads.
@@ -46,6 +47,7 @@ pub(crate) enum Forwarded {
 #[derive(Clone)]
 pub(crate) struct Proposer {
     me: NodeNumber,
+    session: Session,
     log: Log,
     peers: Peers,
     publisher: Arc<Publisher>,
@@ -53,8 +55,13 @@ pub(crate) struct Proposer {
 
 impl Proposer {
     /// A proposer for the node `me`.
-    pub(crate) fn new(me: NodeNumber, log: Log, peers: Peers, publisher: Arc<Publisher>) -> Self {
-        Self { me, log, peers, publisher }
+    pub(crate) fn new(
+        (me, session): (NodeNumber, Session),
+        log: Log,
+        peers: Peers,
+        publisher: Arc<Publisher>,
+    ) -> Self {
+        Self { me, session, log, peers, publisher }
     }
 
     /// A command as this node proposes it now.
@@ -84,12 +91,28 @@ impl Proposer {
     async fn attempt(&self, proposal: &Proposal) -> Option<Outcome> {
         let leader = self.log.leadership().borrow().leader?;
         match self.node_of(leader)? {
-            node if node == self.me => self.log.propose(proposal.clone()).await.ok(),
+            node if node == self.me => self.log.propose(self.stamped(proposal)).await.ok(),
             node => match self.forward(node, proposal).await? {
                 Forwarded::Done(outcome) => Some(outcome),
                 Forwarded::NotLeader | Forwarded::Unknown => None,
             },
         }
+    }
+
+    /// With the clocks of this node, which leads: times in the log are those of one clock, as long as one
+    /// node leads, and the monotonic one tells how much passed.
+    fn stamped(&self, proposal: &Proposal) -> Proposal {
+        let tick = Tick { run: self.session, us: boot_time_us(), ahead_us: self.ahead_us() };
+        Proposal { at: wall_time(), tick: Some(tick), ..proposal.clone() }
+    }
+
+    /// How far this node's clock is ahead of that of the director before it, as beats measured it.
+    fn ahead_us(&self) -> Option<i64> {
+        let view = self.publisher.views().borrow().clone();
+        let director = view.state.director.filter(|director| *director != self.me)?;
+        let report = view.local.report.as_deref()?;
+        let peer = report.peers.iter().find(|peer| peer.peer == director)?;
+        peer.clock_offset_us.map(|offset| -offset)
     }
 
     async fn forward(&self, node: NodeNumber, proposal: &Proposal) -> Option<Forwarded> {
@@ -100,7 +123,7 @@ impl Proposer {
 
     /// Answers a proposal that another node forwarded.
     pub(crate) async fn serve(&self, proposal: Proposal) -> Forwarded {
-        match self.log.propose(proposal).await {
+        match self.log.propose(self.stamped(&proposal)).await {
             Ok(outcome) => Forwarded::Done(outcome),
             Err(ProposeError::NotLeader { .. }) => Forwarded::NotLeader,
             Err(ProposeError::Unknown | ProposeError::Stopped(_)) => Forwarded::Unknown,

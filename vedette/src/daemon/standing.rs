@@ -63,7 +63,7 @@ impl Standing {
         };
         Self {
             quorate,
-            director,
+            director: director && quorate,
             host: host(*report, quorate),
             agent: if running { AgentStatus::Running } else { AgentStatus::Initializing },
             stage,

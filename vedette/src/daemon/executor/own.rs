@@ -1,0 +1,87 @@
+//! The groups of this node as they are on this machine now, for those who look while the cluster cannot be
+//! asked; and what the node lets go of by itself, told at once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use vedette_core::group::GroupState;
+use vedette_core::local::Happened;
+use vedette_core::model::Severity;
+use vedette_core::record::{Code, Subject};
+use vedette_core::state::ClusterState;
+
+use super::{Shared, lock};
+
+/// Keeps the view's own groups up to date.
+pub(super) async fn show(shared: Arc<Shared>) {
+    let mut views = shared.publisher.views();
+    let mut let_go = shared.let_go.subscribe();
+    let mut lease = shared.lease.subscribe();
+    let mut guard = shared.guard.subscribe();
+    loop {
+        let state = views.borrow_and_update().state.clone();
+        let groups = shared.own_groups(&state);
+        shared.publisher.update_local(|local| {
+            if *local.groups != groups {
+                local.groups = Arc::new(groups);
+            }
+        });
+        tokio::select! {
+            changed = views.changed() => if changed.is_err() { return },
+            changed = let_go.changed() => if changed.is_err() { return },
+            changed = lease.changed() => if changed.is_err() { return },
+            changed = guard.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+impl Shared {
+    /// State of each group that this node has, or that the state on hand gives it. What was held in an
+    /// earlier epoch of the guard is gone, whatever the state says.
+    fn own_groups(&self, state: &ClusterState) -> BTreeMap<String, GroupState> {
+        let epoch = self.guard.borrow().map(|facts| facts.epoch);
+        let held = lock(&self.held).clone();
+        let mine = state.groups.iter().filter_map(|(name, group)| {
+            let instance = group.instances.get(&self.me)?;
+            let here = held.get(name).is_some_and(|held| Some(held.epoch) == epoch);
+            let now = match instance.state {
+                GroupState::Unmanaged => GroupState::Unmanaged,
+                _ if !here => GroupState::Offline,
+                known => known,
+            };
+            Some((name.clone(), now))
+        });
+        mine.collect()
+    }
+
+    /// Writes down each group that the guard let go of.
+    pub(super) fn tell_released(&self, epoch: u64, (ended_us, released_us): (u64, u64)) {
+        self.local.condition(Code::ReleaseFailed, None);
+        let held: Vec<String> = lock(&self.held)
+            .iter()
+            .filter(|(_, held)| held.epoch < epoch)
+            .map(|(name, _)| name.clone())
+            .collect();
+        let took = released_us.saturating_sub(ended_us) / 1_000;
+        self.tell_let_go(&held, "its lease ended, and its guard released it", Some(took));
+    }
+
+    /// Writes down groups that this node let go of by itself.
+    pub(super) fn tell_let_go(&self, groups: &[String], why: &str, duration_ms: Option<u64>) {
+        let state = self.state();
+        let node = state.node_name(self.me);
+        for name in groups {
+            let Some(group) = state.groups.get(name) else { continue };
+            self.local.happened(Happened {
+                code: Code::GroupReleased,
+                subject: Subject::Group(group.number),
+                subject_name: name.clone(),
+                message: format!("{node} released {name}"),
+                cause: why.to_owned(),
+                severity: Severity::Error,
+                duration_ms,
+                alert: true,
+            });
+        }
+    }
+}

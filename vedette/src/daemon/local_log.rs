@@ -1,0 +1,243 @@
+//! What this node lives through: the driver of [`vedette_core::local::Watch`].
+//!
+//! The parts of the daemon say what is the case ([`LocalLog::conditions`]) or what happened
+//! ([`LocalLog::happened`]); the machine decides what of it is written down. A draft is stamped, put into
+//! the journal, logged and shown, in this order and at once: neither a disk nor a quorum is waited for.
+//! Afterwards `accounts` brings it into everybody's history, and `alerts` runs the alert script on this
+//! node.
+
+mod accounts;
+mod alerts;
+mod alive;
+mod clocks;
+mod follow;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use vedette_collector::history::History;
+use vedette_core::id::{Hash, NodeNumber, Session};
+use vedette_core::local::{Condition, Draft, Happened, Input, Stamp, Watch};
+use vedette_core::model::Severity;
+use vedette_core::record::{Code, Subject};
+use vedette_core::state::ClusterState;
+use vedette_core::time::{Instant, WallTime};
+use vedette_core::view::RaisedCondition;
+
+use super::proposer::wall_time;
+use super::publisher::Publisher;
+
+pub(crate) use accounts::run as account;
+pub(crate) use alerts::Runner;
+pub(crate) use alive::{Alive, Past};
+pub(crate) use clocks::boot_time_us;
+pub(crate) use follow::{Disk, run as follow};
+
+/// The way in; clones share it.
+#[derive(Clone)]
+pub(crate) struct LocalLog(Arc<Shared>);
+
+struct Shared {
+    me: NodeNumber,
+    name: String,
+    session: Session,
+    boot: Hash,
+    publisher: Arc<Publisher>,
+    watch: Mutex<Watch>,
+}
+
+impl LocalLog {
+    /// A log of the node `me`, called `name`, in this run of its agent.
+    pub(crate) fn new(
+        (me, name): (NodeNumber, String),
+        session: Session,
+        publisher: Arc<Publisher>,
+    ) -> Self {
+        let (watch, boot) = (Mutex::new(Watch::default()), clocks::boot());
+        let log = Self(Arc::new(Shared { me, name, session, boot, publisher, watch }));
+        log.show();
+        log
+    }
+
+    /// The node itself as a subject, with its name.
+    pub(crate) fn own(&self) -> (Subject, String) {
+        (Subject::Node(self.0.me), self.0.name.clone())
+    }
+
+    /// All conditions of `code` that hold now.
+    pub(crate) fn conditions(&self, code: Code, conditions: Vec<Condition>) {
+        self.step(Some(Input::Conditions(code, conditions)));
+    }
+
+    /// Whether the one condition of `code` about this node holds: with its cause, or not.
+    pub(crate) fn condition(&self, code: Code, cause: Option<String>) {
+        let (subject, name) = self.own();
+        let held = cause.map(|cause| own_condition(code, subject, &name, cause));
+        self.conditions(code, held.into_iter().collect());
+    }
+
+    /// Something happened that lasts no time.
+    pub(crate) fn happened(&self, happened: Happened) {
+        self.step(Some(Input::Happened(happened)));
+    }
+
+    /// Tells summaries that are due.
+    fn pass_time(&self) {
+        self.step(None);
+    }
+
+    fn deadline(&self) -> Option<Duration> {
+        let deadline = self.watch().deadline()?;
+        Some(deadline.since(now()))
+    }
+
+    fn step(&self, input: Option<Input>) {
+        let mut drafts = Vec::new();
+        {
+            let mut watch = self.watch();
+            match input {
+                Some(input) => watch.handle(now(), input, &mut drafts),
+                None => watch.on_timeout(now(), &mut drafts),
+            }
+            // In the order of the machine's answers, whoever else steps it.
+            for draft in drafts.drain(..) {
+                self.write(draft);
+            }
+        }
+        self.show();
+    }
+
+    fn write(&self, draft: Draft) {
+        let shared = &self.0;
+        let stamp = Stamp {
+            at: wall_time(),
+            uptime_us: boot_time_us(),
+            boot: shared.boot,
+            session: shared.session,
+        };
+        let record = shared.publisher.history().note(stamp, draft);
+        let (number, cause, message) =
+            (record.number, &record.content.cause, &record.content.message);
+        match record.content.severity {
+            Severity::Error => tracing::error!(local = number, %cause, "{message}"),
+            Severity::Warning => tracing::warn!(local = number, %cause, "{message}"),
+            Severity::Notice => tracing::info!(local = number, %cause, "{message}"),
+            Severity::Informational => tracing::debug!(local = number, %cause, "{message}"),
+        }
+    }
+
+    /// Puts conditions and journal into the view.
+    fn show(&self) {
+        let history = self.0.publisher.history();
+        let conditions = self.raised();
+        let (journal, health) = (history.local_recent(), history.journal_health());
+        self.0.publisher.update_local(|local| {
+            if *local.conditions != *conditions {
+                local.conditions = conditions.into();
+            }
+            if local.journal_health != health {
+                (local.journal, local.journal_health) = (journal, health);
+            }
+        });
+    }
+
+    fn raised(&self) -> Vec<RaisedCondition> {
+        let (now, wall) = (now(), wall_time());
+        let place = |code: Code| Code::CONDITIONS.iter().position(|known| *known == code);
+        let watch = self.watch();
+        let mut all: Vec<RaisedCondition> = watch
+            .standing()
+            .map(|(condition, since)| RaisedCondition {
+                code: condition.code,
+                subject: condition.subject,
+                subject_name: condition.subject_name.clone(),
+                severity: condition.severity,
+                message: condition.raised.clone(),
+                cause: condition.cause.clone(),
+                since: known_since(self, condition, wall, now.since(since)),
+            })
+            .collect();
+        all.sort_by_key(|it| (place(it.code), it.subject));
+        all
+    }
+
+    fn watch(&self) -> MutexGuard<'_, Watch> {
+        self.0.watch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn history(&self) -> &Arc<History> {
+        self.0.publisher.history()
+    }
+
+    fn state(&self) -> Arc<ClusterState> {
+        self.0.publisher.state()
+    }
+}
+
+/// When a condition began, as it was shown first: a clock that is set later does not move it.
+fn known_since(
+    log: &LocalLog,
+    condition: &Condition,
+    wall: WallTime,
+    lasted: Duration,
+) -> WallTime {
+    let view = log.0.publisher.views().borrow().clone();
+    let same = |it: &&RaisedCondition| (it.code, it.subject) == (condition.code, condition.subject);
+    view.local.conditions.iter().find(same).map_or_else(
+        || WallTime(wall.0 - i64::try_from(lasted.as_micros()).unwrap_or(0)),
+        |known| known.since,
+    )
+}
+
+/// Monotonic, suspension included.
+fn now() -> Instant {
+    Instant::from_micros(boot_time_us())
+}
+
+/// The sentences of the conditions of a node as a whole.
+fn own_condition(code: Code, subject: Subject, name: &str, cause: String) -> Condition {
+    let (raised, cleared, severity, alert) = match code {
+        Code::QuorumLost => ("has no quorum", "has a quorum again", Severity::Error, true),
+        Code::ReleaseFailed => {
+            ("could not release everything", "released everything", Severity::Error, true)
+        }
+        Code::LogStalled => ("can commit nothing", "can commit again", Severity::Error, true),
+        Code::LogBehind => {
+            ("is behind the cluster's log", "has caught up", Severity::Warning, true)
+        }
+        Code::LogLost => {
+            ("has lost the tail of its log", "has its log again", Severity::Error, true)
+        }
+        Code::HistoryStalled => {
+            ("cannot write its history", "can write its history again", Severity::Error, true)
+        }
+        Code::DiskFull => ("has a full disk", "has room on its disk again", Severity::Error, true),
+        Code::NodeLate => ("was late itself", "is in time again", Severity::Warning, false),
+        Code::ClockOff => {
+            ("has a clock that is off", "has a clock that is right", Severity::Warning, true)
+        }
+        Code::SnmpAway => (
+            "has no master SNMP agent",
+            "has its master SNMP agent again",
+            Severity::Warning,
+            false,
+        ),
+        Code::AlertScriptFailing => (
+            "has an alert script that fails",
+            "has an alert script that works again",
+            Severity::Error,
+            false,
+        ),
+        _ => ("has a condition", "is over a condition", Severity::Warning, false),
+    };
+    Condition {
+        code,
+        subject,
+        subject_name: name.to_owned(),
+        raised: format!("{name} {raised}"),
+        cleared: format!("{name} {cleared}"),
+        cause,
+        severity,
+        alert,
+    }
+}

@@ -1,0 +1,107 @@
+//! Runs the alert script on this node for its own local records (`VEDETTE_ALERT_SCOPE=node`).
+//!
+//! Nobody else knows of them yet, and nobody can be asked: whoever sees it tells it. The cursor is kept
+//! in the history's database, so each record has the script run at least once, and once as long as
+//! nobody dies in the middle.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use vedette_collector::alerts::{AlertInput, Limits, Scope, run};
+use vedette_core::local::LocalRecord;
+use vedette_core::model::RunOutcome;
+use vedette_core::record::{Code, Record};
+
+use super::LocalLog;
+
+/// Runs the script.
+pub(crate) struct Runner {
+    pub(crate) user: Option<String>,
+    pub(crate) mail_to: Option<String>,
+    pub(crate) log: PathBuf,
+}
+
+impl Runner {
+    /// Runs until the process ends.
+    pub(crate) async fn run(self, log: LocalLog) {
+        let history = log.history().clone();
+        let cursor = format!("alerts.{:016x}", history.journal_id());
+        let mut told = history.told();
+        loop {
+            told.borrow_and_update();
+            let done = history.cursor(&cursor);
+            let waiting: Vec<Arc<LocalRecord>> =
+                history.local_recent().iter().filter(|it| it.number > done).cloned().collect();
+            for record in waiting {
+                if record.content.alert {
+                    let outcome = self.call(&log, &record).await;
+                    self.judge(&log, &outcome);
+                }
+                history.set_cursor(&cursor, record.number);
+            }
+            if told.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn call(&self, log: &LocalLog, record: &LocalRecord) -> RunOutcome {
+        let state = log.state();
+        let version = state.script.active;
+        let script = state.script.versions.get(&version).map(|version| version.text.clone());
+        let member = state.node_name(log.0.me);
+        let input = AlertInput {
+            scope: Scope::Node,
+            record: as_record(log, record),
+            node: member.clone(),
+            member,
+            cluster: state.name.clone(),
+            attempt: 1,
+            version,
+            mail_to: self.mail_to.clone(),
+            log: Some(self.log.clone()),
+        };
+        let limits = Limits {
+            timeout: Duration::from_millis(state.settings.alert_timeout_ms),
+            user: self.user.clone(),
+            ..Limits::default()
+        };
+        run(script.as_deref(), &input, &limits).await
+    }
+
+    /// A script that fails is a condition of this node.
+    fn judge(&self, log: &LocalLog, outcome: &RunOutcome) {
+        let failed = (!outcome.succeeded()).then(|| outcome.summary());
+        log.condition(Code::AlertScriptFailing, failed);
+    }
+}
+
+/// A local record in the form that the script knows.
+fn as_record(log: &LocalLog, record: &LocalRecord) -> Record {
+    let content = &record.content;
+    Record {
+        seq: record.number,
+        index: log.state().revision,
+        at: record.stamp.at,
+        code: content.code,
+        severity: content.severity,
+        subject: content.subject,
+        subject_name: content.subject_name.clone(),
+        previous: String::new(),
+        current: content.phase.name().into(),
+        cause: content.cause.clone(),
+        message: content.message.clone(),
+        incident: None,
+        origin: log.0.me,
+        actor: "agent".into(),
+        alert: true,
+        test: false,
+        event: None,
+        node: Some(log.0.me),
+        duration_ms: content.duration_ms,
+        elapsed_ms: 0,
+        told: None,
+        hash: record.hash,
+    }
+}

@@ -1,0 +1,243 @@
+//! What the view, the clocks and the disk say of this node, as conditions.
+//!
+//! Each condition is a pure function of what is seen; times that must pass before one counts are fields
+//! here, so that a cluster that starts, or a master agent that is restarted, makes no noise.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nix::sys::statvfs::statvfs;
+use vedette_core::id::NodeNumber;
+use vedette_core::local::{Condition, Happened};
+use vedette_core::model::{AgentStatus, Severity};
+use vedette_core::record::{Code, Subject};
+use vedette_core::state::ClusterState;
+use vedette_core::view::{Local, View};
+
+use super::super::proposer::wall_time;
+use super::{LocalLog, boot_time_us, own_condition};
+
+/// How often clocks and disk are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// A node that starts and finds no majority says so after this time.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A master SNMP agent that is away for less is being restarted.
+const SNMP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A wall clock that moved by so much against the monotonic one was set.
+const STEP_US: i64 = 100_000;
+
+/// Room without which the log and the history cannot be written.
+const ROOM: u64 = 8 << 20;
+
+/// Where this node writes.
+pub(crate) struct Disk {
+    pub(crate) state_dir: PathBuf,
+}
+
+/// What has to be remembered between two looks.
+struct Memory {
+    began_us: u64,
+    /// It had a quorum in this run.
+    had_quorum: bool,
+    /// Wall clock minus monotonic clock.
+    clock_us: i64,
+    snmp_away_us: Option<u64>,
+    refused: u64,
+}
+
+/// Runs until the process ends.
+pub(crate) async fn run(log: LocalLog, disk: Disk) {
+    let mut views = log.0.publisher.views();
+    let mut health = log.history().health();
+    let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut memory = Memory {
+        began_us: boot_time_us(),
+        had_quorum: false,
+        clock_us: clock_us(),
+        snmp_away_us: None,
+        refused: 0,
+    };
+    loop {
+        let view = views.borrow_and_update().clone();
+        log.see(&view, &mut memory);
+        tokio::select! {
+            changed = views.changed() => if changed.is_err() { return },
+            changed = health.changed() => if changed.is_err() { return } else {
+                let now = health.borrow_and_update().clone();
+                let stalled = now.stalled.map(|it| format!("{}; {} records wait", it.why, it.waiting));
+                log.condition(Code::HistoryStalled, stalled);
+                log.refused(&mut memory, now.refused);
+            },
+            _ = look.tick() => {
+                log.see_clock(&mut memory);
+                log.condition(Code::DiskFull, full(&disk));
+                log.see(&views.borrow().clone(), &mut memory);
+                if log.deadline() == Some(Duration::ZERO) {
+                    log.pass_time();
+                }
+            }
+        }
+    }
+}
+
+fn clock_us() -> i64 {
+    wall_time().0.saturating_sub(i64::try_from(boot_time_us()).unwrap_or(i64::MAX))
+}
+
+/// Why the file system of the state directory counts as full.
+fn full(disk: &Disk) -> Option<String> {
+    let place = disk.state_dir.display();
+    let found = statvfs(&disk.state_dir).ok()?;
+    let free = found.blocks_available().saturating_mul(found.fragment_size());
+    (free < ROOM).then(|| format!("{} MiB are left for {place}", free >> 20))
+}
+
+impl LocalLog {
+    fn see(&self, view: &View, memory: &mut Memory) {
+        let (local, state) = (&view.local, &view.state);
+        memory.had_quorum |= local.quorate && local.agent == AgentStatus::Running;
+        self.condition(Code::QuorumLost, without_quorum(local, state, memory));
+        let late = local.report.as_deref().is_some_and(|report| report.self_suspect);
+        let why = "its guard was not run in time, so it doubts what it sees of others";
+        self.condition(Code::NodeLate, late.then(|| why.into()));
+        self.condition(Code::SnmpAway, snmp_away(local, memory));
+        self.condition(Code::LogBehind, local.log.behind.clone());
+        self.see_log(local, state);
+        self.see_peers(local, state);
+    }
+
+    /// The log stands still, or lost something, here or elsewhere.
+    fn see_log(&self, local: &Local, state: &ClusterState) {
+        let stalled = local
+            .log
+            .stalled_since
+            .map(|since| format!("something waits to be committed, and nothing was since {since}"));
+        self.condition(Code::LogStalled, stalled);
+        let lost = local.log.lost.iter().map(|(node, (had, has))| {
+            let cause = format!("it had acknowledged entry {had} and has {has}");
+            own_condition(Code::LogLost, Subject::Node(*node), &state.node_name(*node), cause)
+        });
+        self.conditions(Code::LogLost, lost.collect());
+    }
+
+    /// Clocks of peers that are off, by what beats measure.
+    fn see_peers(&self, local: &Local, state: &ClusterState) {
+        let raised = |node: NodeNumber| {
+            let subject = Subject::Node(node);
+            local.conditions.iter().any(|it| (it.code, it.subject) == (Code::ClockOff, subject))
+        };
+        let report = local.report.as_deref();
+        let off = report.into_iter().flat_map(|report| &report.peers).filter_map(|peer| {
+            let offset = peer.clock_offset_us?;
+            vedette_core::clock::disagree(offset, raised(peer.peer))
+                .then(|| self.clock_off(state, peer.peer, offset))
+        });
+        self.conditions(Code::ClockOff, off.collect());
+    }
+
+    fn clock_off(&self, state: &ClusterState, peer: NodeNumber, offset_us: i64) -> Condition {
+        let (own, name) = (state.node_name(self.0.me), state.node_name(peer));
+        let seconds = offset_us.abs() as f64 / 1e6;
+        let side = if offset_us > 0 { "ahead of" } else { "behind" };
+        let cause = format!("{seconds:.1} s {side} that of {own}, as beats measure it");
+        let condition = own_condition(Code::ClockOff, Subject::Node(peer), &name, cause);
+        Condition {
+            raised: format!("the clock of {name} differs from that of {own}"),
+            cleared: format!("the clocks of {name} and {own} agree again"),
+            ..condition
+        }
+    }
+
+    fn see_clock(&self, memory: &mut Memory) {
+        let now = clock_us();
+        let moved = now.saturating_sub(memory.clock_us);
+        memory.clock_us = now;
+        if moved.abs() < STEP_US {
+            return;
+        }
+        let (subject, name) = self.own();
+        let way = if moved > 0 { "forward" } else { "back" };
+        self.happened(Happened {
+            code: Code::ClockStepped,
+            subject,
+            message: format!(
+                "the clock of {name} was set {way} by {:.1} s",
+                moved.abs() as f64 / 1e6
+            ),
+            subject_name: name,
+            cause: "its wall clock moved against its monotonic one".into(),
+            severity: Severity::Warning,
+            duration_ms: None,
+            alert: moved.abs() >= 10 * STEP_US,
+        });
+    }
+
+    /// The history had no room for records: they are fetched from the others later.
+    fn refused(&self, memory: &mut Memory, refused: u64) {
+        let more = refused.saturating_sub(memory.refused);
+        memory.refused = refused;
+        if more == 0 {
+            return;
+        }
+        let (subject, name) = self.own();
+        self.happened(Happened {
+            code: Code::Dropped,
+            subject,
+            message: format!("{name} had no room for {more} records of the history"),
+            subject_name: name,
+            cause: "its disk takes none; they are fetched from the other nodes afterwards".into(),
+            severity: Severity::Warning,
+            duration_ms: None,
+            alert: false,
+        });
+    }
+}
+
+/// Why this node counts as one that lost its quorum: it had one, or has waited for one for long.
+fn without_quorum(local: &Local, state: &ClusterState, memory: &Memory) -> Option<String> {
+    let waited = boot_time_us().saturating_sub(memory.began_us) >= PATIENCE.as_micros() as u64;
+    let told = local.conditions.iter().any(|it| it.code == Code::QuorumLost);
+    let member = state.nodes.contains_key(&local.node);
+    if local.quorate || !member || !(memory.had_quorum || waited || told) {
+        return None;
+    }
+    let waits = match local.waiting_for.as_str() {
+        "" => String::new(),
+        what => format!("it waits for {what}; "),
+    };
+    Some(format!("{waits}{}", silent(local, state)))
+}
+
+/// Who is silent for this node, and since how long.
+fn silent(local: &Local, state: &ClusterState) -> String {
+    let Some(report) = local.report.as_deref() else { return "its guard says nothing".into() };
+    let peers = report.peers.iter().filter_map(|peer| {
+        let links = || report.links.iter().filter(|link| link.peer == peer.peer);
+        if links().any(|link| link.inbound) {
+            return None;
+        }
+        let name = state.node_name(peer.peer);
+        Some(match links().filter_map(|link| link.silent).min() {
+            Some(silent) => format!("{name} has been silent for {:.1} s", silent.as_secs_f64()),
+            None => format!("{name} was never heard"),
+        })
+    });
+    let silent: Vec<String> = peers.collect();
+    if silent.is_empty() { "every peer is heard".into() } else { silent.join(", ") }
+}
+
+fn snmp_away(local: &Local, memory: &mut Memory) -> Option<String> {
+    let now = boot_time_us();
+    if local.agentx != Some(false) {
+        memory.snmp_away_us = None;
+        return None;
+    }
+    let since = *memory.snmp_away_us.get_or_insert(now);
+    let patience = SNMP_PATIENCE.as_micros() as u64;
+    (now.saturating_sub(since) >= patience)
+        .then(|| "its subagent is not registered: SNMP managers see nothing of it".into())
+}
