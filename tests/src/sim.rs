@@ -21,6 +21,7 @@ mod checks;
 mod conduct;
 mod consensus;
 mod guards;
+mod journals;
 mod log;
 mod node;
 mod rng;

@@ -99,6 +99,7 @@ impl World {
         machine.state = ClusterState::default();
         machine.applied = 0;
         self.log.stored[node] = 0;
+        self.lose_journal(node);
     }
 
     pub(super) fn director_step(&mut self, node: usize, input: Option<director::Input>) {
@@ -247,6 +248,7 @@ impl World {
         self.note_continuity(node);
         self.say_unsaid(node);
         self.look_after_groups(node);
+        self.keep_journal(node);
         if self.log.leads(node) {
             self.tell_guard(node);
         }

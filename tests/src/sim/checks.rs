@@ -5,7 +5,8 @@
 //! a command takes effect at most once; nobody is declared DOWN or DISCONNECTED whom a healthy node
 //! that the director hears has heard all the time; no commit without a majority; a script runs only
 //! for a claim and once for each; an alert is delivered once and never lost; a new director does not
-//! take a running cluster for a new one; nobody who is cut off keeps its lease.
+//! take a running cluster for a new one; nobody who is cut off keeps its lease; an entry of a node's own
+//! journal is told at most once and in order ([`super::journals`]).
 //!
 //! Progress, looked at twenty times a second: who has been well for some seconds is UP, who has
 //! been gone for some seconds is not, who hears nobody but is heard is DISCONNECTED.
@@ -20,6 +21,7 @@ use vedette_core::record::Code;
 use vedette_core::state::{Applied, Outcome};
 
 use super::agents::links_up;
+use super::journals::Accounts;
 use super::world::{MS, Violation, World, index_of, number_of};
 
 /// For how long a connection must have been without any fault to count as evidence of life.
@@ -42,6 +44,7 @@ pub(super) struct Checks {
     raised: u64,
     delivered: BTreeSet<u64>,
     started: BTreeSet<(u64, Session)>,
+    pub(super) accounts: Accounts,
     /// Since when each host's status has been wrong; for figures.
     nodes: usize,
 }
@@ -59,6 +62,7 @@ impl Checks {
             raised: 0,
             delivered: BTreeSet::new(),
             started: BTreeSet::new(),
+            accounts: Accounts::new(),
             nodes,
         }
     }
@@ -88,6 +92,7 @@ impl World {
     /// After an entry was added to the log and applied to the reference.
     pub(super) fn check_committed(&mut self, entry: &Proposal, applied: &Applied) {
         self.check_records(applied);
+        self.check_account(entry, applied);
         self.checks.after.push((self.reference.head, self.reference.seq, self.reference.revision));
         let written = self.log.entries.last().map_or(entry.id, |proposal| proposal.id);
         let took_effect = matches!(applied.outcome, Outcome::Applied { .. });
@@ -341,7 +346,7 @@ impl World {
         if !state.seeded || !state.alerts.is_empty() || !state.tests_done() {
             return Some(format!("{} alerts wait", state.alerts.len()));
         }
-        if let Some(ailment) = self.group_ailment() {
+        if let Some(ailment) = self.group_ailment().or_else(|| self.untold()) {
             return Some(ailment);
         }
         let behind = self.machines.iter().find(|machine| machine.applied < self.log.committed());

@@ -12,6 +12,7 @@ use vedette_core::time::Instant;
 use vedette_core::topology::{self, Topology};
 use vedette_core::wire::Beat;
 
+use super::journals::Journal;
 use super::works::{Desk, Works};
 use super::world::Event;
 
@@ -77,6 +78,8 @@ pub(super) struct Machine {
     pub(super) drift: i64,
     /// Groups that are active here.
     pub(super) works: Works,
+    /// On disk: what it wrote down of itself.
+    pub(super) journal: Journal,
     /// Offset of its wall clock, in microseconds.
     pub(super) wall: i64,
     /// What its guard was last told of the cluster; kept beside the disk's state.

@@ -17,6 +17,7 @@ use vedette_core::wire::Beat;
 use super::Bug;
 use super::checks::Checks;
 use super::conduct::Conduct;
+use super::journals::Journal;
 use super::log::Log;
 use super::node::Machine;
 use super::rng::Rng;
@@ -254,6 +255,7 @@ impl World {
             offset: self.rng.range(0, 1 << 40),
             drift: self.rng.range(0, 10_001) as i64 - 5_000,
             works: Works::default(),
+            journal: Journal::default(),
             wall: 0,
             config: vedette_core::topology::Config {
                 me: number,
