@@ -14,11 +14,13 @@ mod groups;
 mod manager;
 mod members;
 mod rules;
+mod standbys;
 mod statuses;
 #[cfg(test)]
 mod testing;
 
 pub use alerts::LONGEST_SCRIPT;
+pub use standbys::StandbyStatus;
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 use vedette_core::model::{AgentStatus, HostStatus, Node, Role};
 use vedette_core::view::View;
 
-use super::{InterfaceDoc, MemberDoc};
+use super::{InterfaceDoc, MemberDoc, StandbyDoc};
 
 /// A node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -45,6 +45,8 @@ pub struct NodeDoc {
     pub manager: MemberDoc,
     /// Its interfaces, in the order of the networks.
     pub interfaces: Vec<InterfaceDoc>,
+    /// Its standby adapters, in the order of the networks.
+    pub standbys: Vec<StandbyDoc>,
 }
 
 impl NodeDoc {
@@ -67,6 +69,7 @@ impl NodeDoc {
             added_at: node.added_at.to_string(),
             manager: MemberDoc::new(&view.state, node.number),
             interfaces: InterfaceDoc::of_node(view, node),
+            standbys: StandbyDoc::of_node(view, node),
         }
     }
 

@@ -8,7 +8,7 @@ use crate::table::{Block, Column, Facts, Table, column};
 use crate::value::Value;
 
 /// Version of the MIB that is implemented here.
-pub(crate) const MIB_VERSION: u32 = 3;
+pub(crate) const MIB_VERSION: u32 = 4;
 
 /// Length of a cluster id and of a hash, as text.
 const DIGITS: usize = 64;

@@ -458,7 +458,14 @@ fn what_was_left_running_is_managed_again_before_it_is_released() {
     let member = &fixture.state.manager.members[&N1];
     let (session, backing, epoch) = (member.session, member.backing, member.epoch + 1);
     let log = member.log;
-    fixture.manage(ManagerCommand::Present { node: N1, session, backing, epoch, log });
+    fixture.manage(ManagerCommand::Present {
+        node: N1,
+        session,
+        backing,
+        watchdog: None,
+        epoch,
+        log,
+    });
     assert_eq!(fixture.state.groups["web"].state(), GroupState::Unmanaged);
     fixture.group(GroupCommand::Offline { group: "web".into() });
     fixture.run_events();
