@@ -258,6 +258,9 @@ pub enum ManagerCommand {
         session: Session,
         /// What stands behind its guard.
         backing: Backing,
+        /// Why the watchdog that is configured for it stands behind nothing, if it does not.
+        #[serde(default)]
+        watchdog: Option<String>,
         /// The epoch of its guard.
         epoch: u64,
         /// The timers that its log was opened with.

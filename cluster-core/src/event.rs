@@ -407,6 +407,9 @@ pub struct Member {
     pub maintenance: bool,
     /// What stands behind its guard.
     pub backing: Backing,
+    /// Why the watchdog that is configured for it stands behind nothing, if it does not.
+    #[serde(default)]
+    pub watchdog: Option<String>,
     /// The run of its agent that reported last.
     pub session: Session,
     /// The epoch of its guard: what a node holds, it holds in one epoch. Another one means that
@@ -415,6 +418,15 @@ pub struct Member {
     /// The timers that its log was opened with.
     #[serde(default)]
     pub log: LogTiming,
+}
+
+/// Why a standby adapter could not take over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StandbyFault {
+    /// Since when that is known.
+    pub since: WallTime,
+    /// What its node saw, such as `eth3 has no link`.
+    pub cause: String,
 }
 
 /// The cluster manager: everything about events that nodes agree on.
@@ -438,7 +450,7 @@ pub struct Manager {
     pub fencing: BTreeMap<NodeNumber, Fencing>,
     /// Standby adapters that are known not to work, by node and network.
     #[serde(default)]
-    pub standbys_down: BTreeSet<(NodeNumber, NetworkNumber)>,
+    pub standbys_down: BTreeMap<NodeNumber, BTreeMap<NetworkNumber, StandbyFault>>,
     /// Nodes of which it was said that a takeover from them waits, with the incident.
     #[serde(default)]
     pub waits: BTreeMap<NodeNumber, u64>,
@@ -471,6 +483,27 @@ impl Manager {
     /// Nodes whose managers take part in events.
     pub fn joined(&self) -> impl Iterator<Item = NodeNumber> {
         self.members.iter().filter(|(_, member)| member.joined).map(|(node, _)| *node)
+    }
+
+    /// Why a standby adapter could not take over, if that is known.
+    pub fn standby_fault(&self, node: NodeNumber, network: NetworkNumber) -> Option<&StandbyFault> {
+        self.standbys_down.get(&node)?.get(&network)
+    }
+
+    /// Remembers that a standby adapter has failed, or works again. Answers whether that is news.
+    pub(crate) fn set_standby(
+        &mut self,
+        (node, network): (NodeNumber, NetworkNumber),
+        fault: Option<StandbyFault>,
+    ) -> bool {
+        let faults = self.standbys_down.entry(node).or_default();
+        let changed = match fault {
+            Some(_) if faults.contains_key(&network) => false,
+            Some(fault) => faults.insert(network, fault).is_none(),
+            None => faults.remove(&network).is_some(),
+        };
+        self.standbys_down.retain(|_, faults| !faults.is_empty());
+        changed
     }
 
     /// Whether a rule has fired for an instance, and was not armed again since.

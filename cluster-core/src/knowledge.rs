@@ -156,6 +156,7 @@ fn show_manager(shown: &mut ClusterState, me: NodeNumber, at: WallTime) {
     manager.waits.clear();
     manager.fired.clear();
     manager.blind.retain(|node, _| *node == me);
+    manager.standbys_down.retain(|node, _| *node == me);
     for member in manager.members.values_mut() {
         put((&mut member.state, &mut member.since), ManagerState::Unknown, at);
     }

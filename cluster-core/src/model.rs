@@ -230,6 +230,16 @@ pub struct Interface {
     pub status: InterfaceStatus,
     /// When the status was last changed.
     pub since: WallTime,
+    /// It is DOWN because its network carries nobody: no fault of its own, and told with the network.
+    #[serde(default)]
+    pub with_network: bool,
+}
+
+impl Interface {
+    /// Nothing is known of it from now on.
+    pub(crate) fn forget(&mut self, at: WallTime) {
+        (self.status, self.since, self.with_network) = (InterfaceStatus::Unknown, at, false);
+    }
 }
 
 /// A member of the cluster.

@@ -15,6 +15,7 @@ mod groups;
 mod manager;
 mod members;
 mod rules;
+mod standbys;
 mod statuses;
 #[cfg(test)]
 mod testing;
@@ -22,6 +23,7 @@ mod timeline;
 
 pub use accounts::QuorumLoss;
 pub use alerts::LONGEST_SCRIPT;
+pub use standbys::StandbyStatus;
 pub use timeline::Timeline;
 
 use std::collections::{BTreeMap, VecDeque};

@@ -43,7 +43,7 @@ pub use membership::PortDoc;
 pub use monitor::{
     BlindDoc, FiredDoc, MonitorDoc, MonitorsDoc, ValueDoc, WatchRuleDoc, watch_rules,
 };
-pub use network::{InterfaceDoc, LinkDoc, LinkSeenDoc, NetworkDoc};
+pub use network::{InterfaceDoc, LinkDoc, LinkSeenDoc, NetworkDoc, StandbyDoc};
 pub use node::NodeDoc;
 pub use route::{AvailabilityDoc, NoRoute, RouteDoc};
 pub use script::{AlertDoc, AlertTestDoc, AlertsDoc, ScriptDoc, ScriptVersionDoc, TestRunDoc};

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use vedette_collector::clinfo::{
     AvailabilityDoc, GroupDoc, Level, LinkDoc, LocalDoc, NetworkDoc, NoRoute, NodeDoc, PortDoc,
-    RouteDoc, Seen, StatusDoc, Verdict,
+    RedundancyDoc, RouteDoc, Seen, StatusDoc, Verdict,
 };
 use vedette_core::command::{Change, Command, GroupCommand, ManagerCommand};
 use vedette_core::event::StopMode;
-use vedette_core::fixture::{DOWN_AT, Fixture, one_down};
+use vedette_core::fixture::{DOWN_AT, Fixture, busy_fixture, one_down};
 use vedette_core::id::{NetworkNumber, NodeNumber};
 use vedette_core::model::{AgentStatus, HostStatus, InterfaceStatus, NetworkStatus, Severity};
 use vedette_core::observation::Report;
@@ -115,12 +115,7 @@ fn h4_a_network_that_is_down() {
     let mut fixture = Fixture::settled(3);
     let network = NetworkNumber(2);
     let cause = String::from("nobody hears anybody on it");
-    let mut changes =
-        vec![Change::Network { network, to: NetworkStatus::Down, cause: cause.clone() }];
-    for node in [1, 2, 3].map(NodeNumber) {
-        let to = InterfaceStatus::Down;
-        changes.push(Change::Interface { node, network, to, cause: cause.clone() });
-    }
+    let changes = vec![Change::Network { network, to: NetworkStatus::Down, cause }];
     fixture.apply(Command::Observe { changes });
     let view = fixture.view(NodeNumber(1));
     let (level, sentence) = verdict(&view);
@@ -130,6 +125,50 @@ fn h4_a_network_that_is_down() {
          networks are up and one more network failure would cut a node off."
     );
     assert_eq!(level, Level::Degraded);
+    assert_eq!(RedundancyDoc::new(&view.state).network_remaining, 0);
+    for node in NodeDoc::all(&view) {
+        assert!(node.jeopardy, "{}: only neta carries anything", node.name);
+        let statuses: Vec<_> = node.interfaces.iter().map(|own| own.status).collect();
+        assert_eq!(statuses, [InterfaceStatus::Up, InterfaceStatus::Down]);
+    }
+}
+
+/// H26, H27: redundancy that is configured and not there is told: a standby adapter without a link,
+/// and a watchdog that ends nothing.
+#[test]
+fn redundancy_that_is_not_there_is_told() {
+    let mut view = busy_fixture().view(NodeNumber(1));
+    let problems = |view: &View| {
+        let stale = Duration::ZERO;
+        let problems = Verdict::new(Seen { view, stale, now: DOWN_AT }).problems;
+        let about = |text: &String| text.contains("standby adapter") || text.contains("watchdog");
+        problems.into_iter().filter(about).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        problems(&view),
+        [
+            "standby adapter 10.91.1.2 of n2 on neta failed since 12:04:01Z (eth3 has no link)",
+            "the watchdog of n1 stands behind nothing: /dev/watchdog cannot be used: Device or \
+             resource busy",
+        ]
+    );
+    let standbys = NodeDoc::all(&view).into_iter().flat_map(|node| node.standbys);
+    let statuses: Vec<_> = standbys.map(|standby| (standby.node, standby.status)).collect();
+    let status = |node: &str, status| (node.to_owned(), status);
+    assert_eq!(
+        statuses,
+        [
+            status("n1", InterfaceStatus::Up),
+            status("n2", InterfaceStatus::Down),
+            status("n3", InterfaceStatus::Unknown),
+        ]
+    );
+    assert_eq!(NetworkDoc::find(&view, "neta").map(|neta| neta.standbys.len()), Some(3));
+
+    let state = Arc::make_mut(&mut view.state);
+    state.manager.standbys_down.clear();
+    state.manager.members.values_mut().for_each(|member| member.watchdog = None);
+    assert_eq!(problems(&view), [""; 0]);
 }
 
 /// V13: one interface left is jeopardy, and the sentence says so.

@@ -101,6 +101,7 @@ pub const FAMILIES: &[Family] = &[
     networks::MEMBERS,
     networks::INTERFACE,
     networks::INTERFACE_CODE,
+    networks::STANDBY,
     networks::LINK,
     networks::LINK_CODE,
     heartbeats::RECEIVED,

@@ -12,7 +12,7 @@ use crate::oid::{Oid, ROOT};
 use crate::table::{Block, Facts, TimeBase};
 use crate::tables::{
     Part, cluster, event, group, interface, link, manager, monitor, network, node, port, resource,
-    watch,
+    standby, watch,
 };
 use crate::value::Value;
 
@@ -108,7 +108,8 @@ fn unchanged(part: Part, old: &View, new: &View) -> bool {
         | Part::Queue
         | Part::WatchRule
         | Part::Fired
-        | Part::Blind => state,
+        | Part::Blind
+        | Part::Standby => state,
         Part::Link => state && report && old.local.node == new.local.node,
         Part::Monitor | Part::MonitorValue => Arc::ptr_eq(&old.local.monitors, &new.local.monitors),
         Part::Event => Arc::ptr_eq(&old.recent, &new.recent),
@@ -137,5 +138,6 @@ fn build(part: Part, facts: &Facts<'_>) -> Block {
         Part::WatchRule => watch::build_rules(facts),
         Part::Fired => watch::build_fired(facts),
         Part::Blind => watch::build_blind(facts),
+        Part::Standby => standby::build(facts),
     }
 }

@@ -11,6 +11,7 @@ pub(crate) mod network;
 pub(crate) mod node;
 pub(crate) mod port;
 pub(crate) mod resource;
+pub(crate) mod standby;
 mod text_index;
 pub(crate) mod watch;
 
@@ -45,10 +46,11 @@ pub(crate) enum Part {
     WatchRule,
     Fired,
     Blind,
+    Standby,
 }
 
 impl Part {
-    pub(crate) const ALL: [Self; 20] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::Cluster,
         Self::Local,
         Self::History,
@@ -69,6 +71,7 @@ impl Part {
         Self::WatchRule,
         Self::Fired,
         Self::Blind,
+        Self::Standby,
     ];
 }
 
@@ -96,6 +99,7 @@ pub fn objects() -> Vec<Object> {
         objects(watch::RULES, watch::RULE_COLUMNS),
         objects(watch::FIRED, watch::FIRED_COLUMNS),
         objects(watch::BLIND, watch::BLIND_COLUMNS),
+        objects(standby::ENTRY, standby::COLUMNS),
     ]
     .concat()
 }

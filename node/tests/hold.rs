@@ -34,6 +34,21 @@ fn a_stopped_guard_serves_no_longer_than_its_lease() {
     assert!(cable.has(hold_support::OWN));
 }
 
+/// J5: what stands behind a node is known before it holds anything, and nothing is left behind by
+/// finding out.
+#[test]
+fn a_guard_that_holds_nothing_knows_what_stands_behind_it() {
+    let cable = Cable::new();
+    let guard = Guarded::start(&cable, &["director"]);
+    wait_for("a backing", || {
+        let known = guard.notices_of_this_run().pop()?;
+        (known.backing == Backing::Kernel).then_some(())
+    });
+    let last = guard.last_holding();
+    assert!(last.held.is_empty() && last.watchdog.is_none(), "{last:?}");
+    assert_eq!(cable.tables(), 0);
+}
+
 /// The gate is refreshed five times a second, and no packet is lost by it.
 #[test]
 fn no_packet_is_lost_while_the_lease_is_held() {

@@ -4,6 +4,10 @@
 //! carries others; where it does not, the network is at fault. With two nodes left these two cannot
 //! be told apart from inside: then the node that can still reach the network's ping target is taken
 //! for the healthy one, and where that does not decide, the network is blamed.
+//!
+//! An interface that nobody reaches although peers are there is DOWN, whosever fault that is: on a
+//! network that is DOWN nothing is left to rely on. `ClusterState::apply` takes the interfaces along
+//! when the network goes DOWN; here are those that join it later.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -156,8 +160,34 @@ impl Picture<'_> {
             interfaces.get(node).is_some_and(|(status, _)| *status == InterfaceStatus::Down)
         };
         let left: BTreeSet<NodeNumber> = here.iter().copied().filter(|n| !failed(n)).collect();
-        let network = self.network_verdict(network, &left, &up, &tried);
-        Findings { interfaces, network }
+        let found = self.network_verdict(network, &left, &up, &tried);
+        self.undecided(network, &left, found.as_ref(), &mut interfaces);
+        Findings { interfaces, network: found }
+    }
+
+    /// Interfaces that were not judged by themselves: the last one that can be used works as far as
+    /// anybody knows, and on a network that is DOWN none does.
+    fn undecided(
+        &self,
+        network: NetworkNumber,
+        left: &BTreeSet<NodeNumber>,
+        found: Option<&(NetworkStatus, String)>,
+        interfaces: &mut BTreeMap<NodeNumber, (InterfaceStatus, String)>,
+    ) {
+        let now = self.state.networks.get(&network).map(|network| network.status);
+        match (found.map(|(status, _)| *status), left.first()) {
+            (Some(NetworkStatus::Up), Some(&alone)) if left.len() == 1 => {
+                let cause = "its address can be used, and that of no peer can".to_owned();
+                interfaces.entry(alone).or_insert((InterfaceStatus::Up, cause));
+            }
+            (Some(NetworkStatus::Down), _) if now == Some(NetworkStatus::Down) => {
+                for &node in left {
+                    let cause = self.state.unreached(network);
+                    interfaces.entry(node).or_insert((InterfaceStatus::Down, cause));
+                }
+            }
+            _ => {}
+        }
     }
 
     fn with_interface(

@@ -296,11 +296,63 @@ fn kinds(changes: &[Change]) -> (usize, usize, usize) {
 #[test]
 fn a_cut_network_is_no_interface_failure() {
     let (state, mut evidence) = well(3);
-    let network = state.networks.keys().next().expect("there is one").0;
-    for (observer, node) in [(1, 2), (2, 1), (1, 3), (3, 1), (2, 3), (3, 2)] {
-        deaf_to(&mut evidence, observer, node, Some(network), 1_000);
-    }
+    cut(&mut evidence, 1);
     assert_eq!(kinds(&diagnose(&state, &evidence, ME)), (1, 0, 3));
+}
+
+/// Every link on a network is silent, as all three see it.
+fn cut(evidence: &mut Evidence, network: u8) {
+    for (observer, node) in [(1, 2), (2, 1), (1, 3), (3, 1), (2, 3), (3, 2)] {
+        deaf_to(evidence, observer, node, Some(network), 1_000);
+    }
+}
+
+fn interfaces(changes: &[Change]) -> Vec<(u16, InterfaceStatus, &str)> {
+    let mut found = Vec::new();
+    for change in changes {
+        if let Change::Interface { node, to, cause, .. } = change {
+            found.push((node.0, *to, cause.as_str()));
+        }
+    }
+    found
+}
+
+/// V13: who joins a network that is DOWN is reached by nobody either.
+#[test]
+fn on_a_dead_network_no_interface_is_redundancy() {
+    let (mut state, mut evidence) = well(3);
+    cut(&mut evidence, 1);
+    state.networks.get_mut(&NetworkNumber(1)).expect("there is one").status = NetworkStatus::Down;
+    let status = |state: &mut ClusterState, node, to| {
+        let node = state.nodes.get_mut(&NodeNumber(node)).expect("a member");
+        node.interfaces.get_mut(&NetworkNumber(1)).expect("it has one").status = to;
+    };
+    status(&mut state, 1, InterfaceStatus::Down);
+    status(&mut state, 2, InterfaceStatus::Down);
+    status(&mut state, 3, InterfaceStatus::Unknown);
+    let changes = diagnose(&state, &evidence, ME);
+    let cause = "no peer reaches it over neta, which carries nobody";
+    assert_eq!(interfaces(&changes), [(3, InterfaceStatus::Down, cause)]);
+}
+
+/// H4: the last adapter that can be used is not at fault, whatever was thought of it before.
+#[test]
+fn the_last_adapter_that_can_be_used_is_up() {
+    let (mut state, mut evidence) = well(3);
+    cut(&mut evidence, 1);
+    state.networks.get_mut(&NetworkNumber(1)).expect("there is one").status = NetworkStatus::Down;
+    for node in state.nodes.values_mut() {
+        node.interfaces.get_mut(&NetworkNumber(1)).expect("it has one").status =
+            InterfaceStatus::Down;
+    }
+    assert_eq!(interfaces(&diagnose(&state, &evidence, ME)), []);
+    for broken in [2, 3] {
+        change(&mut evidence, broken, |report| report.interfaces[0].usable = false);
+    }
+    let changes = diagnose(&state, &evidence, ME);
+    let cause = "its address can be used, and that of no peer can";
+    assert_eq!(interfaces(&changes), [(1, InterfaceStatus::Up, cause)]);
+    assert_eq!(kinds(&changes).0, 1, "and the network is not at fault");
 }
 
 /// H4: one adapter fails.

@@ -17,6 +17,7 @@ pub fn single_points(document: &Document, state: &ClusterState) -> Vec<Finding> 
     networks(document, &mut found);
     groups(document, state, &mut found);
     adapters(document, state, &mut found);
+    watchdogs(state, &mut found);
     release(document, state, &mut found);
     found
 }
@@ -99,6 +100,18 @@ fn adapters(document: &Document, state: &ClusterState, found: &mut Vec<Finding>)
     }
 }
 
+/// Watchdogs that are configured and end nothing in time.
+fn watchdogs(state: &ClusterState, found: &mut Vec<Finding>) {
+    for (node, member) in &state.manager.members {
+        let Some(why) = &member.watchdog else { continue };
+        let what =
+            format!("the watchdog of {} stands behind nothing: {why}", state.node_name(*node));
+        let advice = "Make it able to, or take it out of that node's configuration ([guard] \
+            watchdog): what is there only in name is no redundancy.";
+        found.push(Finding::warning("watchdog", what, advice));
+    }
+}
+
 /// Nodes of which nothing is certain once they are silent.
 fn release(document: &Document, state: &ClusterState, found: &mut Vec<Finding>) {
     let definition = &document.definition;
@@ -114,7 +127,8 @@ fn release(document: &Document, state: &ClusterState, found: &mut Vec<Finding>) 
             "nothing makes {} let go when silent: no kernel filter, no watchdog, no fencing",
             names.join(", ")
         );
-        let advice = "Install nftables there, or configure [fencing.NODE]; else an operator has to \
+        let advice = "Make nf_tables available there (modules nf_tables, nf_tables_inet and \
+            nf_tables_arp, and CAP_NET_ADMIN), or configure [fencing.NODE]; else an operator has to \
             confirm each takeover.";
         found.push(Finding::warning("fencing", what, advice));
     }

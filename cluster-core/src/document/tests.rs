@@ -348,6 +348,29 @@ fn h47_single_points_of_failure() {
     assert!(found.iter().all(|found| found.starts_with("warning: ")), "{found:?}");
 }
 
+/// H47: a watchdog that ends nothing, and a node that nothing makes let go; of one that the kernel
+/// stands behind nothing is said.
+#[test]
+fn h47_what_stands_behind_a_node_in_name_only() {
+    let mut fixture = Fixture::with_groups();
+    let told = |state: &ClusterState| -> Vec<String> {
+        let found = single_points(&Document::of(state), state);
+        let all = found.iter().filter(|found| ["fencing", "watchdog"].contains(&&*found.key));
+        all.map(|found| found.what.clone()).collect()
+    };
+    assert_eq!(told(&fixture.state), [""; 0]);
+    let member = fixture.state.manager.members.get_mut(&NodeNumber(2)).expect("a manager");
+    member.backing = crate::takeover::Backing::None;
+    member.watchdog = Some("/dev/watchdog cannot be set below 1 s".into());
+    assert_eq!(
+        told(&fixture.state),
+        [
+            "the watchdog of n2 stands behind nothing: /dev/watchdog cannot be set below 1 s",
+            "nothing makes n2 let go when silent: no kernel filter, no watchdog, no fencing",
+        ]
+    );
+}
+
 #[test]
 fn h36_what_is_in_force_is_printed_and_read_as_the_same() {
     let state = state();

@@ -131,7 +131,7 @@ impl<'a> Nodes<'a> {
     fn has_standby(&self, node: NodeNumber, network: NetworkNumber) -> bool {
         let mut standbys = self.state.definition.standbys.iter();
         standbys.any(|standby| (standby.node, standby.network) == (node, network))
-            && !self.state.manager.standbys_down.contains(&(node, network))
+            && self.state.manager.standby_fault(node, network).is_none()
     }
 
     /// For whom a group that nobody has is kept. A node that was deleted or taken out of the list

@@ -102,6 +102,7 @@ fn enlist(manager: &mut Manager, node: NodeNumber) {
         stopped: None,
         maintenance: false,
         backing: Backing::None,
+        watchdog: None,
         session: Session::default(),
         epoch: 0,
         log: Default::default(),

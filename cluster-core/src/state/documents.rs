@@ -369,7 +369,8 @@ impl ClusterState {
             for (network, address) in own {
                 let status = InterfaceStatus::Unknown;
                 let known = node.interfaces.entry(*network);
-                known.or_insert(Interface { address: *address, status, since }).address = *address;
+                let new = Interface { address: *address, status, since, with_network: false };
+                known.or_insert(new).address = *address;
             }
         }
     }

@@ -38,8 +38,9 @@ impl ClusterState {
         command: &ManagerCommand,
     ) -> Result<bool, Refusal> {
         match command {
-            ManagerCommand::Present { node, session, backing, epoch, log } => {
-                Ok(self.present(entry, *node, (*session, *backing, *epoch, *log)))
+            ManagerCommand::Present { node, session, backing, watchdog, epoch, log } => {
+                let now = (*session, *backing, *epoch, *log);
+                Ok(self.present(entry, *node, now, watchdog))
             }
             ManagerCommand::Queue { trigger, cause } => self.queue_seen(entry, trigger, cause),
             ManagerCommand::Rearm { rule, instance, value } => {
@@ -93,6 +94,7 @@ impl ClusterState {
         entry: &mut Entry<'_>,
         node: NodeNumber,
         now: (Session, Backing, u64, LogTiming),
+        watchdog: &Option<String>,
     ) -> bool {
         if !self.nodes.contains_key(&node) {
             return false;
@@ -100,7 +102,8 @@ impl ClusterState {
         let since = entry.proposal.at;
         let known = self.manager.members.get(&node);
         let (session, backing, epoch, log) = now;
-        if known.is_some_and(|it| (it.session, it.backing, it.epoch, it.log) == now) {
+        let said = |it: &Member| (it.session, it.backing, it.epoch, it.log) == now;
+        if known.is_some_and(|it| said(it) && it.watchdog == *watchdog) {
             return false;
         }
         let renewed = known.is_some_and(|known| known.log != log);
@@ -119,11 +122,13 @@ impl ClusterState {
             stopped: None,
             maintenance: false,
             backing,
+            watchdog: None,
             session,
             epoch,
             log,
         });
         (member.session, member.backing, member.epoch, member.log) = now;
+        member.watchdog.clone_from(watchdog);
         let begins = member.state == ManagerState::Unknown && member.stopped.is_none();
         if begins && !member.joined && self.is_there(node) {
             self.set_states(entry, vec![(node, ManagerState::Init)]);
@@ -211,7 +216,7 @@ impl ClusterState {
         self.manager.fencing.retain(|_, fencing| fencing.by != node);
         self.manager.waits.remove(&node);
         self.forget_watching(node);
-        self.manager.standbys_down.retain(|(owner, _)| *owner != node);
+        self.manager.standbys_down.remove(&node);
         self.supersede(entry, &format!("{name} was deleted"), |t| t.node() == Some(node));
         self.hold_no_longer(node);
         for group in self.groups.values_mut() {

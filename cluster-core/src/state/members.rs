@@ -242,7 +242,8 @@ impl ClusterState {
             .iter()
             .map(|(number, address)| {
                 let status = InterfaceStatus::Unknown;
-                (*number, Interface { address: *address, status, since: at })
+                let address = *address;
+                (*number, Interface { address, status, since: at, with_network: false })
             })
             .collect();
         self.nodes.insert(

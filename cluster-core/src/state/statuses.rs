@@ -3,10 +3,11 @@
 use crate::command::Change;
 use crate::id::{NetworkNumber, NodeNumber};
 use crate::model::{
-    AgentStatus, ClusterStatus, HostStatus, InterfaceStatus, Link, LinkStatus, NetworkStatus, Port,
-    Severity, Substate,
+    AgentStatus, ClusterStatus, HostStatus, InterfaceStatus, Link, LinkStatus, NetworkStatus, Node,
+    Port, Severity, Substate,
 };
 use crate::record::{Code, Subject};
+use crate::time::WallTime;
 
 use super::{ClusterState, Entry, Happening, Refusal};
 
@@ -64,8 +65,7 @@ impl ClusterState {
             node.agent = AgentStatus::Unknown;
             node.agent_since = at;
             for interface in node.interfaces.values_mut() {
-                interface.status = InterfaceStatus::Unknown;
-                interface.since = at;
+                interface.forget(at);
             }
         }
     }
@@ -152,8 +152,7 @@ impl ClusterState {
                 node.agent_since = at;
             }
             for interface in node.interfaces.values_mut() {
-                interface.status = InterfaceStatus::Unknown;
-                interface.since = at;
+                interface.forget(at);
             }
         }
         for link in &mut self.links {
@@ -237,8 +236,41 @@ impl ClusterState {
                 .because(cause)
                 .alerting(from != NetworkStatus::Unknown),
         );
+        match to {
+            NetworkStatus::Down => self.interfaces_follow(entry, number),
+            _ => self.interfaces_return(number, at),
+        }
         self.network_changed(entry, number, (from, to), cause);
         true
+    }
+
+    /// A network that carries nobody takes the interfaces on it along: redundancy that carries nothing
+    /// is none. That is one fault, which the network's record tells.
+    fn interfaces_follow(&mut self, entry: &mut Entry<'_>, network: NetworkNumber) {
+        let known = |node: &Node| {
+            let own = node.interfaces.get(&network)?;
+            (own.status != InterfaceStatus::Down).then_some(node.number)
+        };
+        let nodes: Vec<NodeNumber> = self.nodes_up().filter_map(known).collect();
+        let cause = self.unreached(network);
+        for node in nodes {
+            self.observe_interface(entry, node, network, InterfaceStatus::Down, &cause);
+        }
+    }
+
+    /// Nothing is known yet of interfaces that were DOWN with their network, once it works again: most
+    /// of them return with it, and one that does not has a fault of its own.
+    fn interfaces_return(&mut self, network: NetworkNumber, at: WallTime) {
+        let interfaces = self.nodes.values_mut().filter_map(|n| n.interfaces.get_mut(&network));
+        for interface in interfaces.filter(|interface| interface.with_network) {
+            interface.forget(at);
+        }
+    }
+
+    /// Why interfaces on a network that is DOWN are DOWN.
+    pub(crate) fn unreached(&self, network: NetworkNumber) -> String {
+        let name = self.network_name(network);
+        format!("no peer reaches it over {name}, which carries nobody")
     }
 
     fn observe_interface(
@@ -250,6 +282,7 @@ impl ClusterState {
         cause: &str,
     ) -> bool {
         let at = entry.proposal.at;
+        let dead = self.networks.get(&network).map(|it| it.status) == Some(NetworkStatus::Down);
         let Some(node) = self.nodes.get_mut(&number) else { return false };
         let incident = node.incident;
         let Some(interface) = node.interfaces.get_mut(&network) else { return false };
@@ -257,15 +290,15 @@ impl ClusterState {
         if from == to {
             return false;
         }
+        let follows = to == InterfaceStatus::Down && dead;
+        let followed = std::mem::replace(&mut interface.with_network, follows);
         interface.status = to;
         interface.since = at;
-        let severity = match to {
-            InterfaceStatus::Down => Severity::Warning,
-            _ => Severity::Informational,
-        };
+        let fails = to == InterfaceStatus::Down && !follows;
+        let severity = if fails { Severity::Warning } else { Severity::Informational };
         let subject = Subject::Interface(number, network);
         let message = format!("interface {} is {to}", self.subject_name(&subject));
-        let alert = to == InterfaceStatus::Down || from == InterfaceStatus::Down;
+        let alert = fails || (from == InterfaceStatus::Down && !followed);
         self.record(
             entry,
             Happening::new(Code::Interface, severity, subject, message)
@@ -274,7 +307,7 @@ impl ClusterState {
                 .alerting(alert)
                 .of_incident(incident),
         );
-        if (from, to) == (InterfaceStatus::Up, InterfaceStatus::Down) {
+        if fails {
             self.interface_failed(entry, number, network, cause);
         }
         true

@@ -61,6 +61,9 @@ pub struct MemberDoc {
     /// What ends its ownership if its processes cannot act: `none`, `kernel` or `watchdog`.
     #[schema(value_type = String, example = "kernel")]
     pub backing: Backing,
+    /// Why the watchdog that is configured for it stands behind nothing; `null` if it does, or if
+    /// none is configured.
+    pub watchdog: Option<String>,
 }
 
 /// The event in progress.
@@ -337,6 +340,7 @@ impl MemberDoc {
             stopped: member.and_then(|member| member.stopped),
             maintenance: member.is_some_and(|member| member.maintenance),
             backing: member.map_or(Backing::None, |member| member.backing),
+            watchdog: member.and_then(|member| member.watchdog.clone()),
         }
     }
 

@@ -11,6 +11,7 @@ use vedette_core::model::{
     Priority,
 };
 use vedette_core::observation::LinkView;
+use vedette_core::state::StandbyStatus;
 use vedette_core::view::View;
 
 /// A network.
@@ -49,6 +50,8 @@ pub struct NetworkDoc {
     pub members: Vec<String>,
     /// The member with the highest address (spec H2).
     pub leader: Option<String>,
+    /// Standby adapters on it, by node.
+    pub standbys: Vec<StandbyDoc>,
     /// Time between two beats on it: twice as long at low priority, until every network of high
     /// priority has failed (spec V2, V3).
     pub interval_ms: u64,
@@ -74,6 +77,28 @@ pub struct InterfaceDoc {
     pub status: InterfaceStatus,
     /// Since when.
     pub since: String,
+}
+
+/// A standby adapter: it takes over if the adapter of its node on that network fails (spec H27).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct StandbyDoc {
+    /// Name of the node.
+    pub node: String,
+    /// Its number.
+    pub node_number: u16,
+    /// Name of the network.
+    pub network: String,
+    /// Its number.
+    pub network_number: u8,
+    /// Its own address.
+    pub address: String,
+    /// `UP`: it could take over; `DOWN`: it could not; `UNKNOWN` while nobody looks after it.
+    #[schema(value_type = String, example = "UP")]
+    pub status: InterfaceStatus,
+    /// Since when it is DOWN; `null` if it is not.
+    pub since: Option<String>,
+    /// Why it is DOWN, such as `eth3 has no link`; empty if it is not.
+    pub cause: String,
 }
 
 /// The path between two nodes over one network.
@@ -144,6 +169,7 @@ impl NetworkDoc {
             nodes_defined: interfaces_on(view, number).count(),
             nodes_in_group: members.len(),
             leader: leader(view, number, &members),
+            standbys: StandbyDoc::on_network(view, number),
             members: members.iter().map(|node| state.node_name(*node)).collect(),
             interval_ms: timing.interval_ms * rate_divisor(view, network),
             sensitivity: timing.sensitivity,
@@ -215,6 +241,33 @@ impl InterfaceDoc {
     /// Every interface, by node and network.
     pub fn all(view: &View) -> Vec<Self> {
         view.state.nodes.values().flat_map(|node| Self::of_node(view, node)).collect()
+    }
+}
+
+impl StandbyDoc {
+    /// The standby adapters of a node.
+    pub fn of_node(view: &View, node: &Node) -> Vec<Self> {
+        let own = view.state.standbys().filter(|standby| standby.node == node.number);
+        own.map(|standby| Self::new(view, &standby)).collect()
+    }
+
+    /// The standby adapters on a network.
+    pub fn on_network(view: &View, network: NetworkNumber) -> Vec<Self> {
+        let own = view.state.standbys().filter(|standby| standby.network == network);
+        own.map(|standby| Self::new(view, &standby)).collect()
+    }
+
+    fn new(view: &View, standby: &StandbyStatus<'_>) -> Self {
+        Self {
+            node: view.state.node_name(standby.node),
+            node_number: standby.node.0,
+            network: view.state.network_name(standby.network),
+            network_number: standby.network.0,
+            address: standby.address.to_string(),
+            status: standby.status,
+            since: standby.fault.map(|fault| fault.since.to_string()),
+            cause: standby.fault.map_or_else(String::new, |fault| fault.cause.clone()),
+        }
     }
 }
 

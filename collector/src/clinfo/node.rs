@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 use vedette_core::model::{AgentStatus, HostStatus, Node, Role};
 use vedette_core::view::View;
 
-use super::{InterfaceDoc, MemberDoc};
+use super::{InterfaceDoc, MemberDoc, StandbyDoc};
 
 /// A node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -53,6 +53,8 @@ pub struct NodeDoc {
     pub log_position: Option<u64>,
     /// Its interfaces, in the order of the networks.
     pub interfaces: Vec<InterfaceDoc>,
+    /// Its standby adapters, in the order of the networks.
+    pub standbys: Vec<StandbyDoc>,
 }
 
 impl NodeDoc {
@@ -78,6 +80,7 @@ impl NodeDoc {
             clock_offset_ms: report.and_then(|r| r.clock_offset_of(node.number)).map(offset_ms),
             log_position: report.and_then(|report| report.position_of(node.number)),
             interfaces: InterfaceDoc::of_node(view, node),
+            standbys: StandbyDoc::of_node(view, node),
         }
     }
 

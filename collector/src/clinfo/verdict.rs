@@ -237,7 +237,9 @@ fn problems(seen: Seen<'_>) -> Vec<String> {
     for node in state.nodes.values() {
         found.extend(node_problem(node, seen.now));
         found.extend(interface_problems(state, node, seen.now));
+        found.extend(watchdog_problem(state, node));
     }
+    found.extend(standby_problems(state, seen.now));
     for network in state.networks.values().filter(|net| net.status == NetworkStatus::Down) {
         found.push((
             2,
@@ -320,6 +322,26 @@ fn interface_problems(
             (5, format!("interface {}/{} is DOWN {since}{jeopardy}", node.name, network.name))
         })
     })
+}
+
+/// Redundancy that is paid for and not there: an adapter that could not take over.
+fn standby_problems(state: &ClusterState, now: WallTime) -> impl Iterator<Item = (u8, String)> {
+    state.standbys().filter_map(move |standby| {
+        let fault = standby.fault?;
+        let node = state.node_name(standby.node);
+        let network = state.network_name(standby.network);
+        let since = since(fault.since, now);
+        let (address, cause) = (standby.address, &fault.cause);
+        let what = format!("standby adapter {address} of {node} on {network} failed");
+        Some((5, format!("{what} {since} ({cause})")))
+    })
+}
+
+/// A watchdog that is configured and ends nothing in time.
+fn watchdog_problem(state: &ClusterState, node: &Node) -> Option<(u8, String)> {
+    let member = state.manager.members.get(&node.number)?;
+    let why = member.watchdog.as_ref().filter(|_| node.host == HostStatus::Up)?;
+    Some((6, format!("the watchdog of {} stands behind nothing: {why}", node.name)))
 }
 
 /// `since 12:04:01Z`, with the date if that was not today.

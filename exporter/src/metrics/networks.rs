@@ -76,6 +76,25 @@ pub(super) const INTERFACE_CODE: Family = Family::gauge(
     },
 );
 
+pub(super) const STANDBY: Family = Family::gauge(
+    "vedette_standby_adapter_up",
+    "Whether a standby adapter could take over; absent while nobody looks after it.",
+    |scrape, rows| {
+        let state = &scrape.view.state;
+        for standby in state.standbys().filter(|it| it.status != InterfaceStatus::Unknown) {
+            let (node, network) =
+                (state.node_name(standby.node), state.network_name(standby.network));
+            let labels = [
+                ("cluster", state.name.as_str()),
+                ("node", &node),
+                ("network", &network),
+                ("address", &standby.address.to_string()),
+            ];
+            rows.flag(&labels, standby.status == InterfaceStatus::Up);
+        }
+    },
+);
+
 pub(super) const LINK: Family = Family::gauge(
     "vedette_link_status",
     "Status of a link of the answering node: 1 for the status that holds.",

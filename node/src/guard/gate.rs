@@ -68,6 +68,15 @@ impl Gate {
         Ok(Self { socket, table, sequence: 0, buffer, known: Vec::new(), up: false })
     }
 
+    /// Finds out whether a gate can be raised here: one is, under a name of its own and before an
+    /// address that nobody has (RFC 5737), and is taken away again.
+    pub(super) fn attempt(table: &str) -> io::Result<()> {
+        let mut gate = Self::new(format!("{table}_try"))?;
+        let raised = gate.guard(&[IpAddr::from([192, 0, 2, 1])]);
+        let removed = gate.remove();
+        raised.and(removed)
+    }
+
     /// Its name.
     pub(super) fn table(&self) -> &str {
         &self.table

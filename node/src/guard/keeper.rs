@@ -139,11 +139,16 @@ struct Keeping {
     timing: Timing,
     table: Option<String>,
     gate: Option<Gate>,
-    /// The gate could be raised when that was tried last.
+    /// The gate could be raised when that was tried last: at the latest when the guard learns whom it
+    /// serves, so that what stands behind a node is known before it holds anything.
     able: bool,
     /// The operator was told that it could not.
     complained: bool,
     dog: Option<Dog>,
+    /// Why the watchdog that is configured could not be opened.
+    no_dog: Option<String>,
+    /// What the agent was told last of what stands behind a release.
+    said: (Backing, Option<String>),
     known: Vec<IpAddr>,
     held: Held,
     /// What has to be let go of before anything else.
@@ -163,6 +168,7 @@ struct Keeping {
 /// The watchdog, and when it was petted.
 struct Dog {
     watchdog: Watchdog,
+    path: PathBuf,
     due_us: u64,
     turns: u64,
 }
@@ -175,6 +181,11 @@ impl Keeping {
         tasks: Receiver<Task>,
         inheritance: Inheritance,
     ) -> Self {
+        let (dog, no_dog) = match inheritance.watchdog.map(open_watchdog) {
+            None => (None, None),
+            Some(Ok(dog)) => (Some(dog), None),
+            Some(Err(why)) => (None, Some(why)),
+        };
         Self {
             cell,
             heart,
@@ -187,7 +198,9 @@ impl Keeping {
             gate: None,
             able: false,
             complained: false,
-            dog: inheritance.watchdog.and_then(open_watchdog),
+            dog,
+            no_dog,
+            said: (Backing::None, None),
             known: Vec::new(),
             held: Held::default(),
             pending: inheritance.pending,
@@ -335,7 +348,13 @@ impl Keeping {
         if self.table.as_ref() != Some(&table) {
             self.take_gate_away();
             self.clerk.tell(Note::Gate(table.clone()));
+            self.able = Gate::attempt(&table)
+                .inspect_err(|error| tracing::debug!(%error, "the kernel's gate cannot be raised"))
+                .is_ok();
             self.table = Some(table);
+        }
+        if self.said != (self.backing(), self.watchdog_fault()) {
+            self.answer(0, None);
         }
     }
 
@@ -377,14 +396,17 @@ impl Keeping {
         if !wanted && self.able {
             return self.take_gate_away();
         }
-        match self.raise() {
+        match if wanted { self.raise() } else { self.attempt() } {
             Ok(()) => (self.able, self.complained) = (true, false),
             Err(error) => self.gate_failed(&error),
         }
         if !wanted {
-            // It was only tried whether it could be.
             self.take_gate_away();
         }
+    }
+
+    fn attempt(&self) -> io::Result<()> {
+        Gate::attempt(self.table.as_ref().ok_or_else(|| io::Error::other("not configured yet"))?)
     }
 
     fn raise(&mut self) -> io::Result<()> {
@@ -475,6 +497,20 @@ impl Keeping {
         }
     }
 
+    /// Why the watchdog that is configured stands behind nothing, if it does not. Where the gate
+    /// stands, one that is slow is a second line all the same.
+    fn watchdog_fault(&self) -> Option<String> {
+        let Some(dog) = &self.dog else { return self.no_dog.clone() };
+        if self.table.is_none() || self.backing() != Backing::None {
+            return None;
+        }
+        let timing = &self.timing;
+        let lease = Duration::from_millis(timing.lease_ms);
+        let release_max = Duration::from_millis(timing.release_max_ms);
+        let why = dog.watchdog.why_not_firm(lease, release_max, timing.interval())?;
+        Some(format!("{} {why}", dog.path.display()))
+    }
+
     /// Whether the gate is up, or would be if there were anything to guard.
     fn gate_stands(&self) -> bool {
         self.gate.as_ref().map_or(self.able, Gate::is_up)
@@ -535,12 +571,18 @@ impl Keeping {
     }
 
     fn answer(&mut self, sequence: u64, refused: Option<String>) {
+        let (backing, watchdog) = (self.backing(), self.watchdog_fault());
+        let before = std::mem::replace(&mut self.said, (backing, watchdog.clone()));
+        if let Some(why) = watchdog.as_ref().filter(|why| before.1.as_ref() != Some(why)) {
+            self.warn(format!("the watchdog stands behind nothing: {why}"));
+        }
         let holding = Holding {
             sequence,
             refused,
             epoch: self.epoch,
             held: self.held.clone(),
-            backing: self.backing(),
+            backing,
+            watchdog,
             lease_until_us: if self.leased { self.cell.get().until_us } else { 0 },
         };
         self.say(Notice::Holding(Box::new(holding)));
@@ -568,16 +610,17 @@ impl Keeping {
     }
 }
 
-fn open_watchdog(path: PathBuf) -> Option<Dog> {
+/// Opens it, or says why it is of no use.
+fn open_watchdog(path: PathBuf) -> Result<Dog, String> {
     match Watchdog::open(&path) {
-        Ok(watchdog) => Some(Dog { watchdog, due_us: 0, turns: 0 }),
+        Ok(watchdog) => Ok(Dog { watchdog, path, due_us: 0, turns: 0 }),
         Err(error) => {
             tracing::error!(
                 path = %path.display(), %error,
                 "the watchdog cannot be used. Load a driver (modprobe softdog, where the machine has \
                  none of its own), or remove [guard] watchdog from the configuration"
             );
-            None
+            Err(format!("{} cannot be used: {error}", path.display()))
         }
     }
 }

@@ -248,6 +248,7 @@ mod tests {
                 ..Held::default()
             },
             backing: Backing::None,
+            watchdog: None,
             lease_until_us: boot_time_us() + lease.as_micros() as u64,
         }
     }

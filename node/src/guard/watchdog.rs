@@ -64,7 +64,29 @@ impl Watchdog {
     /// Whether it resets the machine soon enough to stand behind a release, and yet not if all is
     /// well: a fresh lease has to be longer than what has to be left, by a margin.
     pub(super) fn is_firm(&self, lease: Duration, release_max: Duration, margin: Duration) -> bool {
-        self.is_device && self.needed(release_max) + margin <= lease
+        self.why_not_firm(lease, release_max, margin).is_none()
+    }
+
+    /// Why it does not stand behind a release, if it does not.
+    pub(super) fn why_not_firm(
+        &self,
+        lease: Duration,
+        release_max: Duration,
+        margin: Duration,
+    ) -> Option<String> {
+        let wanted = self.needed(release_max) + margin;
+        if !self.is_device {
+            return Some("is no watchdog device".into());
+        }
+        (wanted > lease).then(|| {
+            format!(
+                "cannot be set below {} s, and the lease is {} s; lengthen the lease to {} s or more, \
+                 or make the kernel's nf_tables available",
+                self.timeout.as_secs_f64(),
+                lease.as_secs_f64(),
+                wanted.as_secs_f64(),
+            )
+        })
     }
 
     /// What has to be left of the lease if nothing else stands behind the release.
@@ -131,5 +153,18 @@ mod tests {
         assert!(dog.is_firm(MS * 1_000, MS * 300, MS * 200));
         assert!(!dog.is_firm(MS * 800, MS * 300, MS * 200));
         assert!(!watchdog(false).is_firm(MS * 1_000, MS * 300, MS * 200));
+    }
+
+    /// J7: who configured it learns what it would take.
+    #[test]
+    fn why_it_does_not_is_said_with_what_would_help() {
+        let why = |dog: Watchdog, lease| dog.why_not_firm(MS * lease, MS * 300, MS * 200);
+        assert_eq!(why(watchdog(true), 900), None);
+        assert_eq!(
+            why(watchdog(true), 800).unwrap(),
+            "cannot be set below 1 s, and the lease is 0.8 s; lengthen the lease to 0.9 s or more, \
+             or make the kernel's nf_tables available"
+        );
+        assert_eq!(why(watchdog(false), 1_000).unwrap(), "is no watchdog device");
     }
 }

@@ -25,7 +25,7 @@ use crate::netlink::{Link, Netlink, Route};
 
 mod swap;
 
-pub use swap::{has_link, swap};
+pub use swap::{standby_fault, swap};
 
 /// A service address.
 #[derive(Clone, Debug)]

@@ -45,7 +45,7 @@
 //! program PATH [file NAME]     rules load [file NAME] [from 0]           rules back to 0
 //! config apply [from 0]        config back to 1       config check       config examine
 //!
-//! status   scripts   managers   groups   group web   events   event   rules
+//! status   interfaces   scripts   managers   groups   group web   events   event   rules
 //! config show|diff|history     plan if n1 is down|up|stops
 //! ```
 

@@ -603,7 +603,8 @@ impl World {
         if said || known.is_some_and(|m| (m.session, m.epoch, m.log) == (session, epoch, log)) {
             return;
         }
-        let present = ManagerCommand::Present { node: me, session, backing, epoch, log };
+        let present =
+            ManagerCommand::Present { node: me, session, backing, watchdog: None, epoch, log };
         let id = self.say(node, Command::Manager(present));
         if let Some(agent) = self.machines[node].agent.as_mut() {
             agent.desk.present = Some(id);

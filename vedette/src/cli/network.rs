@@ -111,6 +111,15 @@ pub(crate) fn network_screen(network: &NetworkDoc, now: &str, style: Style) -> S
     fact("heartbeats", format!("udp {}", network.beat_port).into());
     fact("peers", format!("tcp {}", network.peer_port).into());
     fact("ping target", network.ping.as_deref().unwrap_or("none").into());
+    for standby in &network.standbys {
+        let cause = if standby.cause.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", clean(&standby.cause))
+        };
+        let how = format!("{} {}{cause}", standby.status, standby.address);
+        fact(&format!("standby of {}", clean(&standby.node)), how.into());
+    }
     facts.render(style, 0)
 }
 

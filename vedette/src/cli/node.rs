@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
-use vedette_collector::clinfo::NodeDoc;
+use vedette_collector::clinfo::{NodeDoc, StandbyDoc};
 use vedette_core::command::{Command, GroupCommand, ManagerCommand};
 use vedette_core::event::{Stage, StopMode};
 use vedette_core::model::{AgentStatus, HostStatus, Node};
@@ -196,6 +196,9 @@ pub(crate) fn screen(node: &NodeDoc, now: &str, style: Style) -> String {
         fact("  ", Cell::toned(what, Tone::Bad));
     }
     fact("  backing", backing(node.manager.backing).into());
+    if let Some(why) = &node.manager.watchdog {
+        fact("  watchdog", Cell::toned(format!("of no use: {}", clean(why)), Tone::Warn));
+    }
     fact(
         "role",
         if node.director { format!("{}, director", node.role) } else { node.role.to_string() }
@@ -226,7 +229,26 @@ pub(crate) fn screen(node: &NodeDoc, now: &str, style: Style) -> String {
             clock(&interface.since, now).into(),
         ]);
     }
-    format!("{}\n{}", facts.render(style, 0), interfaces.render(style, 0))
+    let mut text = format!("{}\n{}", facts.render(style, 0), interfaces.render(style, 0));
+    if !node.standbys.is_empty() {
+        text.push_str(&format!("\n{}", standbys(&node.standbys, now).render(style, 0)));
+    }
+    text
+}
+
+/// Standby adapters, and why those that failed did.
+fn standbys(standbys: &[StandbyDoc], now: &str) -> Table {
+    let mut table = Table::new(&["STANDBY ON", "ADDRESS", "STATUS", "SINCE", "CAUSE"]);
+    for standby in standbys {
+        table.row(vec![
+            (&standby.network).into(),
+            (&standby.address).into(),
+            Cell::status(standby.status),
+            standby.since.as_ref().map_or("-".to_owned(), |at| clock(at, now)).into(),
+            (&standby.cause).into(),
+        ]);
+    }
+    table
 }
 
 fn add(context: &Context, arguments: &AddArgs) -> Result<u8> {

@@ -8,8 +8,11 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use clap::Args;
-use vedette_collector::clinfo::{EventDoc, Level, MemberDoc, NetworkDoc, NodeDoc, StatusDoc};
+use vedette_collector::clinfo::{
+    EventDoc, Level, MemberDoc, NetworkDoc, NodeDoc, StandbyDoc, StatusDoc,
+};
 use vedette_core::clock::CLOCK_TOLERANCE_US;
+use vedette_core::model::InterfaceStatus;
 
 use super::client::parse;
 use super::context::Context;
@@ -287,10 +290,15 @@ pub(crate) fn clock_offset(ms: f64) -> Cell {
 
 /// Every network, in one line.
 pub(crate) fn networks(networks: &[NetworkDoc], now: &str) -> Table {
-    let heading = ["NO", "NETWORK", "STATUS", "PRIORITY", "GROUP", "NODES", "LEADER", "SINCE"];
+    let mut heading =
+        vec!["NO", "NETWORK", "STATUS", "PRIORITY", "GROUP", "NODES", "LEADER", "SINCE"];
+    let standbys = networks.iter().any(|network| !network.standbys.is_empty());
+    if standbys {
+        heading.push("STANDBYS");
+    }
     let mut table = Table::new(&heading);
     for network in networks {
-        table.row(vec![
+        let mut row = vec![
             network.number.into(),
             (&network.name).into(),
             Cell::status(network.status),
@@ -299,9 +307,21 @@ pub(crate) fn networks(networks: &[NetworkDoc], now: &str) -> Table {
             format!("{} of {}", network.nodes_in_group, network.nodes_defined).into(),
             network.leader.as_deref().unwrap_or("-").into(),
             clock(&network.since, now).into(),
-        ]);
+        ];
+        if standbys {
+            row.push(standbys_cell(&network.standbys));
+        }
+        table.row(row);
     }
     table
+}
+
+/// How many standby adapters could take over, `1 of 2`.
+fn standbys_cell(standbys: &[StandbyDoc]) -> Cell {
+    let up = standbys.iter().filter(|standby| standby.status == InterfaceStatus::Up).count();
+    let failed = standbys.iter().any(|standby| standby.status == InterfaceStatus::Down);
+    let tone = if failed { Tone::Warn } else { Tone::Plain };
+    Cell::toned(format!("{up} of {}", standbys.len()), tone)
 }
 
 /// Events, one a line.

@@ -88,10 +88,12 @@ struct Held {
 }
 
 /// What the guard says of itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct GuardFacts {
     /// What stands behind it.
     pub(crate) backing: Backing,
+    /// Why the watchdog that is configured does not, if it does not.
+    pub(crate) watchdog: Option<String>,
     /// What is held is held in one epoch; with the next, everything before it was let go.
     pub(crate) epoch: u64,
 }
@@ -183,8 +185,12 @@ impl Executor {
 
     /// The guard says what it holds: an answer, or what an agent that connects finds.
     pub(crate) fn holding(&self, holding: &Holding) {
-        let facts = GuardFacts { backing: holding.backing, epoch: holding.epoch };
-        self.0.guard.send_if_modified(|known| known.replace(facts) != Some(facts));
+        let facts = GuardFacts {
+            backing: holding.backing,
+            watchdog: holding.watchdog.clone(),
+            epoch: holding.epoch,
+        };
+        self.0.guard.send_if_modified(|known| known.replace(facts.clone()) != Some(facts));
         let release_max = millis(self.0.state().settings.timing.release_max_ms);
         let taken = self.0.watch.get().is_some_and(|watch| watch.hold(holding, release_max));
         if holding.sequence > 0 {
@@ -196,7 +202,7 @@ impl Executor {
     /// What may be said of this node's guard: nothing before it was heard, and nothing as long as
     /// something is held that it gave up, because a new epoch says that nothing is.
     pub(crate) fn guard(&self) -> Option<GuardFacts> {
-        let facts = (*self.0.guard.borrow())?;
+        let facts = self.0.guard.borrow().clone()?;
         let clean = lock(&self.0.held).values().all(|held| held.epoch == facts.epoch);
         clean.then_some(facts)
     }
@@ -311,7 +317,7 @@ impl Shared {
     fn order(&self, sequence: u64) -> Hold {
         let state = self.state();
         let mut all = lock(&self.held).clone();
-        let epoch = self.guard.borrow().map_or(0, |facts| facts.epoch);
+        let epoch = self.guard.borrow().as_ref().map_or(0, |facts| facts.epoch);
         for (name, group) in &state.groups {
             let Some(instance) = group.instances.get(&self.me) else { continue };
             let token = instance.token;
@@ -330,7 +336,7 @@ impl Shared {
     /// Whether the state on hand is one from which this node may act: it knows of the guard's
     /// present epoch.
     fn epoch(&self, state: &ClusterState) -> Option<u64> {
-        let epoch = (*self.guard.borrow())?.epoch;
+        let epoch = self.guard.borrow().as_ref()?.epoch;
         let known = state.manager.members.get(&self.me)?.epoch;
         (known == epoch).then_some(epoch)
     }
@@ -363,7 +369,7 @@ async fn supervise(executor: Executor) {
     let mut reach = Reach::default();
     loop {
         let view = views.borrow_and_update().clone();
-        let facts = *guard.borrow_and_update();
+        let facts = guard.borrow_and_update().clone();
         if let Some(facts) = facts
             && view.local.agent == AgentStatus::Running
             && view.local.quorate

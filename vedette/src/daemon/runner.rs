@@ -207,13 +207,14 @@ impl Runner {
             guards.borrow_and_update();
             let_go.borrow_and_update();
             if let Some(facts) = self.to_present(&view) {
-                let GuardFacts { backing, epoch } = facts;
+                let GuardFacts { backing, watchdog, epoch } = facts.clone();
                 let (node, session) = (self.me, self.session);
                 let log = self.log_timing;
-                let present = ManagerCommand::Present { node, session, backing, epoch, log };
+                let present =
+                    ManagerCommand::Present { node, session, backing, watchdog, epoch, log };
                 insist(&self.proposer, Command::Manager(present)).await;
                 // What was accepted elsewhere arrives here a moment later.
-                let seen = views.wait_for(|view| self.known(&view.state, facts));
+                let seen = views.wait_for(|view| self.known(&view.state, &facts));
                 let _ = tokio::time::timeout(Duration::from_secs(2), seen).await;
                 leave::start_again(&self.state_dir, &self.proposer, self.me).await;
             }
@@ -229,14 +230,14 @@ impl Runner {
     fn to_present(&self, view: &View) -> Option<GuardFacts> {
         let there = view.local.agent == AgentStatus::Running && view.local.quorate;
         let facts = self.executor.guard()?;
-        (there && !self.known(&view.state, facts)).then_some(facts)
+        (there && !self.known(&view.state, &facts)).then_some(facts)
     }
 
-    fn known(&self, state: &ClusterState, facts: GuardFacts) -> bool {
-        let GuardFacts { backing, epoch } = facts;
+    fn known(&self, state: &ClusterState, facts: &GuardFacts) -> bool {
         state.manager.members.get(&self.me).is_some_and(|known| {
             let said = (known.session, known.backing, known.epoch, known.log);
-            said == (self.session, backing, epoch, self.log_timing)
+            said == (self.session, facts.backing, facts.epoch, self.log_timing)
+                && known.watchdog == facts.watchdog
         })
     }
 }

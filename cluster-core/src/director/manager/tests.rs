@@ -68,6 +68,7 @@ fn member() -> Member {
         stopped: None,
         maintenance: false,
         backing: Backing::Kernel,
+        watchdog: None,
         session: Session(1),
         epoch: 1,
         log: Timing::DEFAULT.log(),

@@ -81,9 +81,12 @@ impl ClusterState {
 
     fn forget_standbys(&mut self) {
         let standbys = &self.definition.standbys;
-        self.manager
-            .standbys_down
-            .retain(|down| standbys.iter().any(|known| (known.node, known.network) == *down));
+        self.manager.standbys_down.retain(|node, faults| {
+            faults.retain(|network, _| {
+                standbys.iter().any(|known| (known.node, known.network) == (*node, *network))
+            });
+            !faults.is_empty()
+        });
     }
 }
 

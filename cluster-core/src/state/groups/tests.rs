@@ -313,7 +313,14 @@ fn a_new_epoch_ends_what_was_held_in_the_old_one() {
     let old = fixture.token("web", N1).unwrap();
     let (session, backing, epoch) = (Session(7), Backing::Kernel, 2);
     let log = Timing::DEFAULT.log();
-    fixture.manage(ManagerCommand::Present { node: N1, session, backing, epoch, log });
+    fixture.manage(ManagerCommand::Present {
+        node: N1,
+        session,
+        backing,
+        watchdog: None,
+        epoch,
+        log,
+    });
     let off = fixture.records.iter().rfind(|r| r.code == Code::Group && r.current == "OFFLINE");
     assert!(off.is_some_and(|record| record.alert));
     fixture.run_events();
@@ -453,6 +460,7 @@ fn manager_command() -> impl Strategy<Value = ManagerCommand> {
             node,
             session: Session(session),
             backing: Backing::None,
+            watchdog: None,
             epoch,
             log: Timing::DEFAULT.log(),
         }),

@@ -3,7 +3,7 @@
 //! Almost everything in it follows from statuses and is queued here, in the very entry that changed
 //! them; what no other node can see (a user-defined event, a standby adapter) is proposed.
 
-use crate::event::{Ended, Event, Manager, Stage, StopMode, Trigger};
+use crate::event::{Ended, Event, Manager, Stage, StandbyFault, StopMode, Trigger};
 use crate::group::{GroupState, ResourceKind};
 use crate::id::{NetworkNumber, NodeNumber};
 use crate::model::{AgentStatus, HostStatus, NetworkStatus, Severity};
@@ -61,8 +61,8 @@ impl ClusterState {
         }
         if let Some(standby) = standby {
             let down = matches!(trigger, Trigger::FailStandby { .. });
-            let downs = &mut self.manager.standbys_down;
-            changed = if down { downs.insert(standby) } else { downs.remove(&standby) };
+            let fault = StandbyFault { since: entry.proposal.at, cause: cause.into() };
+            changed = self.manager.set_standby(standby, down.then_some(fault));
         }
         let queued = self.enqueue(entry, trigger.clone(), cause, None);
         if user {
@@ -316,7 +316,7 @@ impl ClusterState {
             (standby.node, standby.network) == (node, network)
         };
         let usable = self.definition.standbys.iter().any(standby)
-            && !self.manager.standbys_down.contains(&(node, network));
+            && self.manager.standby_fault(node, network).is_none();
         if joined && usable && self.serves(node, network) {
             let incident = self.nodes.get(&node).and_then(|node| node.incident);
             self.enqueue(entry, Trigger::SwapAdapter { node, network }, cause, incident);

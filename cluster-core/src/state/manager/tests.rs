@@ -458,7 +458,14 @@ fn what_was_left_running_is_managed_again_before_it_is_released() {
     let member = &fixture.state.manager.members[&N1];
     let (session, backing, epoch) = (member.session, member.backing, member.epoch + 1);
     let log = member.log;
-    fixture.manage(ManagerCommand::Present { node: N1, session, backing, epoch, log });
+    fixture.manage(ManagerCommand::Present {
+        node: N1,
+        session,
+        backing,
+        watchdog: None,
+        epoch,
+        log,
+    });
     assert_eq!(fixture.state.groups["web"].state(), GroupState::Unmanaged);
     fixture.group(GroupCommand::Offline { group: "web".into() });
     fixture.run_events();
@@ -542,6 +549,52 @@ fn a_failed_service_adapter_is_swapped_if_there_is_a_standby() {
     let waiting: Vec<&str> =
         fixture.state.manager.queue.iter().map(|event| event.trigger.name()).collect();
     assert_eq!(waiting, ["swap_adapter", "join_standby"]);
+}
+
+/// V13: a network that is DOWN takes its interfaces along: one fault, one alert, one event. What does
+/// not return with it has failed by itself.
+#[test]
+fn a_dead_network_is_one_fault() {
+    let mut fixture = Fixture::with_groups();
+    let network = NetworkNumber(1);
+    let address = [10, 91, 1, 1].into();
+    fixture.state.definition.standbys =
+        vec![crate::definition::Standby { node: N1, network, address }];
+    let cause = || "silence".to_owned();
+    let own = |fixture: &Fixture, node| fixture.state.nodes[&node].interfaces[&network].clone();
+    let jeopardy = |fixture: &Fixture| {
+        fixture.state.nodes.values().filter(|node| fixture.state.in_jeopardy(node)).count()
+    };
+    let seen = fixture.records.len();
+    let down = Change::Network { network, to: NetworkStatus::Down, cause: cause() };
+    fixture.apply(Command::Observe { changes: vec![down] });
+    for node in [N1, N2, N3] {
+        let own = own(&fixture, node);
+        assert_eq!((own.status, own.with_network), (InterfaceStatus::Down, true), "{node}");
+    }
+    assert_eq!(jeopardy(&fixture), 3);
+    let alerts = |fixture: &Fixture, from: usize| {
+        let told = fixture.records[from..].iter().filter(|record| record.alert);
+        told.map(|record| record.message.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(alerts(&fixture, seen), ["network neta is DOWN"]);
+    let waiting = |fixture: &Fixture| {
+        fixture.state.manager.queue.iter().map(|e| e.trigger.name().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(waiting(&fixture), ["network_down"], "no adapter is swapped");
+
+    let seen = fixture.records.len();
+    let up = Change::Network { network, to: NetworkStatus::Up, cause: cause() };
+    fixture.apply(Command::Observe { changes: vec![up] });
+    assert_eq!(own(&fixture, N1).status, InterfaceStatus::Unknown, "nothing is known of it yet");
+    let interface = |node, to| Change::Interface { node, network, to, cause: cause() };
+    let changes = vec![interface(N2, InterfaceStatus::Up), interface(N3, InterfaceStatus::Up)];
+    fixture.apply(Command::Observe { changes });
+    assert!(!waiting(&fixture).iter().any(|name| name == "group_move"), "{:?}", waiting(&fixture));
+    fixture.apply(Command::Observe { changes: vec![interface(N1, InterfaceStatus::Down)] });
+    assert_eq!(alerts(&fixture, seen), ["network neta is UP", "interface n1/neta is DOWN"]);
+    assert!(waiting(&fixture).iter().any(|name| name == "swap_adapter"), "{:?}", waiting(&fixture));
+    assert_eq!(jeopardy(&fixture), 1);
 }
 
 /// Maintenance is on record, and once is enough.

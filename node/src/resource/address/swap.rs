@@ -34,11 +34,16 @@ pub async fn swap(
     Ok(format!("{} on {}", words.join(", "), to.name))
 }
 
-/// Whether the device that has an address is switched on and has a link.
-pub async fn has_link(address: IpAddr) -> Result<bool, Failure> {
+/// Why the adapter that has this address could not take over, if it could not.
+pub async fn standby_fault(address: IpAddr) -> Result<Option<String>, Failure> {
     apart(move || {
         let here = Here::look()?;
-        Ok(here.holder(address).is_some_and(|link| link.is_up() && link.runs()))
+        Ok(match here.holder(address) {
+            None => Some(format!("no device has {address}")),
+            Some(link) if !link.is_up() => Some(format!("{} is switched off", link.name)),
+            Some(link) if !link.runs() => Some(format!("{} has no link", link.name)),
+            Some(_) => None,
+        })
     })
     .await
 }

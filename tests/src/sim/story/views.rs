@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use vedette_core::document::{self, Document};
 use vedette_core::event::{Running, Stage as Step, StopMode};
 use vedette_core::group::{Group, GroupState};
-use vedette_core::id::NodeNumber;
+use vedette_core::id::{NetworkNumber, NodeNumber};
+use vedette_core::model::{Interface, Node};
 use vedette_core::placement::{self, WhatIf};
 use vedette_core::rules;
 
@@ -17,6 +18,7 @@ impl Stage {
     pub(super) fn view(&mut self, words: &[&str], text: &str) -> Option<Result<String, String>> {
         Some(Ok(match words {
             ["status"] => self.status(),
+            ["interfaces"] => self.interfaces(),
             ["scripts"] => self.scripts(),
             ["managers"] => self.managers(),
             ["groups"] => self.groups(),
@@ -71,6 +73,20 @@ impl Stage {
         let director = state.director.map(|node| state.node_name(node)).unwrap_or_default();
         let stable = names.join(", ");
         format!("        stable: {stable}; {director} is director\n{}", self.groups())
+    }
+
+    /// What each node can be reached over, and what is left of it.
+    fn interfaces(&self) -> String {
+        let state = &self.world.reference;
+        let line = |node: &Node| {
+            let one = |(network, own): (&NetworkNumber, &Interface)| {
+                format!("{} {}", state.network_name(*network), own.status)
+            };
+            let all: Vec<String> = node.interfaces.iter().map(one).collect();
+            let left = if state.in_jeopardy(node) { "; only one interface is left" } else { "" };
+            format!("        {}: {}{left}\n", node.name, all.join(", "))
+        };
+        state.nodes.values().map(line).collect()
     }
 
     fn managers(&self) -> String {

@@ -25,6 +25,9 @@ const EVERY: Duration = Duration::from_millis(250);
 /// Networks whose standby adapter is not what the cluster knows of it, since when.
 type Wrong = BTreeMap<NetworkNumber, Instant>;
 
+/// What is wrong with each standby adapter, if anything is.
+type Found = BTreeMap<NetworkNumber, Option<String>>;
+
 /// Looks again and again, as long as the process lives.
 pub(super) async fn watch(shared: Arc<Shared>) {
     let mut wrong = Wrong::new();
@@ -40,18 +43,18 @@ pub(super) async fn watch(shared: Arc<Shared>) {
         let patience = state.settings.timing.detect() * 2;
         let (me, now) = (shared.me, Instant::now());
         for network in lasting(&mut wrong, &found, (me, &state), now, patience) {
-            propose(&shared, network, found[&network]).await;
+            propose(&shared, network, found[&network].as_deref()).await;
         }
     }
 }
 
-/// Which of them work.
-async fn look(shared: &Shared, state: &ClusterState) -> BTreeMap<NetworkNumber, bool> {
-    let mut found = BTreeMap::new();
+/// Why each of them would not do, if it would not.
+async fn look(shared: &Shared, state: &ClusterState) -> Found {
+    let mut found = Found::new();
     for (network, address) in shared.hands.standbys(state) {
         // What cannot be seen is no news.
-        if let Ok(works) = vedette_node::resource::address::has_link(address).await {
-            found.insert(network, works);
+        if let Ok(fault) = vedette_node::resource::address::standby_fault(address).await {
+            found.insert(network, fault);
         }
     }
     found
@@ -60,24 +63,24 @@ async fn look(shared: &Shared, state: &ClusterState) -> BTreeMap<NetworkNumber, 
 /// Those that have been other than the cluster knows them for long enough.
 fn lasting(
     wrong: &mut Wrong,
-    found: &BTreeMap<NetworkNumber, bool>,
+    found: &Found,
     (me, state): (NodeNumber, &ClusterState),
     now: Instant,
     patience: Duration,
 ) -> Vec<NetworkNumber> {
-    let known = |network: NetworkNumber| !state.manager.standbys_down.contains(&(me, network));
-    wrong.retain(|network, _| found.get(network).is_some_and(|works| *works != known(*network)));
-    let news = found.iter().filter(|(network, works)| **works != known(**network));
+    let known = |network: NetworkNumber| state.manager.standby_fault(me, network).is_none();
+    let works = |fault: &Option<String>| fault.is_none();
+    wrong.retain(|network, _| found.get(network).is_some_and(|it| works(it) != known(*network)));
+    let news = found.iter().filter(|(network, it)| works(it) != known(**network));
     let since = news.map(|(network, _)| (*network, *wrong.entry(*network).or_insert(now)));
     since.filter(|(_, since)| now - *since >= patience).map(|(network, _)| network).collect()
 }
 
-async fn propose(shared: &Shared, network: NetworkNumber, works: bool) {
+async fn propose(shared: &Shared, network: NetworkNumber, fault: Option<&str>) {
     let node = shared.me;
-    let (trigger, cause) = if works {
-        (Trigger::JoinStandby { node, network }, "its device has a link")
-    } else {
-        (Trigger::FailStandby { node, network }, "its device has no link")
+    let (trigger, cause) = match fault {
+        None => (Trigger::JoinStandby { node, network }, "its device has a link"),
+        Some(fault) => (Trigger::FailStandby { node, network }, fault),
     };
     let command = ManagerCommand::Queue { trigger, cause: cause.into() };
     let proposal = shared.proposer.proposal(fresh_id(), "agent", Command::Manager(command));
@@ -89,7 +92,9 @@ async fn propose(shared: &Shared, network: NetworkNumber, works: bool) {
 
 #[cfg(test)]
 mod tests {
+    use vedette_core::event::StandbyFault;
     use vedette_core::fixture::Fixture;
+    use vedette_core::time::WallTime;
 
     use super::*;
 
@@ -98,7 +103,8 @@ mod tests {
     fn what_lasts_is_told_until_it_is_known() {
         let (me, neta, patience) = (NodeNumber(1), NetworkNumber(1), Duration::from_secs(2));
         let mut state = Fixture::settled(3).state;
-        let (fails, works) = (BTreeMap::from([(neta, false)]), BTreeMap::from([(neta, true)]));
+        let fault = || Some("eth3 has no link".to_owned());
+        let (fails, works) = (Found::from([(neta, fault())]), Found::from([(neta, None)]));
         let (mut wrong, mut now) = (Wrong::new(), Instant::now());
         let mut told = |state: &ClusterState, found, seconds| {
             now += Duration::from_secs(seconds);
@@ -108,7 +114,8 @@ mod tests {
         assert_eq!(told(&state, &works, 1), []);
         assert_eq!(told(&state, &fails, 1), []);
         assert_eq!(told(&state, &fails, 2), [neta]);
-        state.manager.standbys_down.insert((me, neta));
+        let fault = StandbyFault { since: WallTime::default(), cause: String::new() };
+        state.manager.standbys_down.insert(me, BTreeMap::from([(neta, fault)]));
         assert_eq!(told(&state, &fails, 9), []);
         assert_eq!(told(&state, &works, 1), []);
         assert_eq!(told(&state, &works, 2), [neta]);

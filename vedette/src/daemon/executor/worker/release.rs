@@ -38,7 +38,7 @@ impl Worker {
         if self.shared.is_over(&self.group, token) {
             return None;
         }
-        let epoch = self.shared.guard.borrow().map_or(0, |facts| facts.epoch);
+        let epoch = self.shared.guard.borrow().as_ref().map_or(0, |facts| facts.epoch);
         Some(Held { token, epoch, resources: self.defined().unwrap_or_default() })
     }
 
