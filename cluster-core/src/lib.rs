@@ -23,6 +23,8 @@ pub mod fixture;
 pub mod group;
 pub mod id;
 pub mod lease;
+pub mod log_health;
+pub mod log_memory;
 pub mod model;
 pub mod observation;
 pub mod placement;
