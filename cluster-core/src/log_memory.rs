@@ -94,6 +94,9 @@ pub struct LogMemory {
     lost: BTreeMap<RaftId, u64>,
     #[serde(skip)]
     office: Office,
+    /// Counts changes of what is serialized.
+    #[serde(skip)]
+    growth: u64,
 }
 
 impl LogMemory {
@@ -103,18 +106,29 @@ impl LogMemory {
             return;
         }
         let had = self.had.entry(member).or_default();
-        *had = index.max(*had);
-        self.committed.index = index.max(self.committed.index);
+        if index > *had {
+            *had = index;
+            self.growth += 1;
+        }
+        self.raise(Position { term: 0, index });
+    }
+
+    fn raise(&mut self, committed: Position) {
+        let raised = Position {
+            term: committed.term.max(self.committed.term),
+            index: committed.index.max(self.committed.index),
+        };
+        if raised != self.committed {
+            self.committed = raised;
+            self.growth += 1;
+        }
     }
 
     /// Remembers that `position` is committed. The leader of `leading` said so: this node if it is
     /// the one whose acknowledgements are known, and what was acknowledged to it is then committed
     /// as far as that.
     pub fn committed(&mut self, leading: u64, position: Position) {
-        self.committed = Position {
-            term: position.term.max(self.committed.term),
-            index: position.index.max(self.committed.index),
-        };
+        self.raise(position);
         if leading == self.office.term {
             let acknowledged = std::mem::take(&mut self.office.acknowledged);
             for (&member, &index) in &acknowledged {
@@ -165,8 +179,12 @@ impl LogMemory {
         for (&member, told) in members {
             self.note(member, told.had);
             match told.has {
-                Some(has) => drop(self.heard(member, has)),
-                None => drop(self.lost.remove(&member)),
+                Some(has) => {
+                    self.heard(member, has);
+                }
+                None => {
+                    self.lost.remove(&member);
+                }
             }
         }
     }
@@ -207,14 +225,21 @@ impl LogMemory {
 
     /// Forgets all but `members`; names of former members are never used again.
     pub fn keep(&mut self, members: &BTreeSet<RaftId>) {
+        let before = self.had.len();
         self.had.retain(|member, _| members.contains(member));
+        self.growth += u64::from(self.had.len() < before);
         self.lost.retain(|member, _| members.contains(member));
         self.office.acknowledged.retain(|member, _| members.contains(member));
     }
 
-    /// Whether a restart would forget something that `kept`, which was written down, does not say.
-    pub fn outgrew(&self, kept: &Self) -> bool {
-        self.had != kept.had || self.committed != kept.committed
+    /// The members of which anything is known.
+    pub fn known(&self) -> Vec<RaftId> {
+        self.had.keys().copied().collect()
+    }
+
+    /// Number of changes of what a restart would forget; equal numbers mean that nothing changed.
+    pub fn growth(&self) -> u64 {
+        self.growth
     }
 }
 
@@ -316,10 +341,12 @@ mod tests {
     fn a_restart_keeps_what_was_had() {
         let mut memory = LogMemory::default();
         memory.note(N3, 985);
+        let growth = memory.growth();
         memory.heard(N3, 819);
+        memory.note(N3, 900);
+        assert_eq!(memory.growth(), growth, "there is nothing new to write down");
         let LogMemory { had, committed, .. } = memory.clone();
         let mut again = LogMemory { had, committed, ..LogMemory::default() };
-        assert!(!memory.outgrew(&again));
         assert_eq!(again.standing(N3), Standing::Whole, "it has said nothing yet");
         assert_eq!(again.heard(N3, 819), Standing::Lost(Loss { had: 985, has: 819 }));
         again.keep(&[N2].into());
