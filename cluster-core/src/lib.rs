@@ -27,6 +27,8 @@ pub mod id;
 pub mod knowledge;
 pub mod lease;
 pub mod local;
+pub mod log_health;
+pub mod log_memory;
 pub mod model;
 pub mod observation;
 pub mod placement;

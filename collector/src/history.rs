@@ -43,12 +43,14 @@ mod journal;
 mod read;
 mod row;
 mod schema;
+mod set_aside;
 mod verify;
 mod writer;
 
 pub use export::{Format, Line, verify_export};
 pub use inbox::{MOST_ASIDE, MOST_WAITING};
 pub use journal::MOST_PENDING;
+pub use set_aside::SetAside;
 pub use verify::{Fault, FaultKind, Verdict, verify_offline};
 pub use writer::MOST_IN_A_COMMIT;
 

@@ -221,7 +221,7 @@ impl<'a> Asking<'a> {
         for member in &self.request.token.members {
             match self.open(*member).await {
                 Ok(connection) => return self.ask(*member, connection).await,
-                Err(DialError::Refused(refusal)) => return Err(JoinError::Refused(refusal)),
+                Err(DialError::Refused(refusal, _)) => return Err(JoinError::Refused(refusal)),
                 Err(DialError::Failed(why)) => tried.push(format!("{member}: {why}")),
             }
         }

@@ -13,10 +13,14 @@
 //! - At most one member leads in a term, and a leader whose majority fell silent accepts nothing.
 //! - A member's name ([`RaftId`]) stands for one disk. A log that is missing or damaged is refused,
 //!   never begun anew.
+//! - A member whose log became shorter than what it acknowledged is recognised by what the others
+//!   remember ([`Remembered`]), caught up like a new one, and counted for nothing meanwhile.
 //! - A failed write stops the member for ever ([`Log::fatal`]); the process is to be restarted.
 
+mod health;
 mod machine;
 mod network;
+mod remembered;
 mod replica;
 mod schema;
 mod store;
@@ -26,7 +30,7 @@ mod writer;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{Instant as _, RaftMetrics};
@@ -38,8 +42,11 @@ use vedette_core::id::RaftId;
 use vedette_core::model::Timing;
 use vedette_core::state::Outcome;
 
+use health::Proposals;
+pub use health::{LogHealth, MemberHealth, Waiting};
 pub use machine::{Applied, Machine, Photographer, Snapshots};
 pub use network::{Client, Network, Transport, TransportError};
+pub use remembered::{Remembered, Standings};
 pub use replica::{
     FormError, MembershipError, ProposeError, Replica, ServeError, config as raft_config,
 };
@@ -48,7 +55,7 @@ pub use store::Store;
 pub use types::{Committed, Entry, LeaderId, LogId, Members, Payload, Snapshot, SnapshotMeta};
 pub use types::{Types, Vote};
 pub use wire::{
-    Append, Appended, Ballot, Install, RaftReply, RaftRpc, Transfer, Transferred, Voted,
+    Append, Appended, Ballot, Distrust, Install, RaftReply, RaftRpc, Transfer, Transferred, Voted,
 };
 
 /// What a member needs to know to start.
@@ -96,6 +103,9 @@ pub struct Log {
     store: Store,
     leadership: watch::Receiver<Leadership>,
     fatal: watch::Receiver<Option<String>>,
+    remembered: Remembered,
+    health: watch::Receiver<LogHealth>,
+    proposals: Proposals,
 }
 
 impl Log {
@@ -108,15 +118,25 @@ impl Log {
     ) -> Result<Self, LogError> {
         let LogConfig { path, identity, timing, create } = config;
         let settings = raft_config(&timing, &identity.cluster.to_string())?;
-        let store = tokio::task::spawn_blocking(move || Store::open(&path, identity, create))
-            .await
-            .map_err(|error| LogError::Core(error.to_string()))??;
+        let (store, remembered, memory) = tokio::task::spawn_blocking(move || {
+            let store = Store::open(&path, identity, create)?;
+            let memory = path.with_extension("memory.json");
+            Ok::<_, LogError>((store, Remembered::read(&memory, identity), memory))
+        })
+        .await
+        .map_err(|error| LogError::Core(error.to_string()))??;
+        remembered.own_end(store.last());
         let me = identity.raft_id;
         let machine = Machine::open(applied, Arc::new(store.clone())).await;
-        let network = Network::new(me, transport);
-        let replica = Replica::start(me, settings, network, store.clone(), machine).await?;
-        let (leadership, fatal) = observe(&replica);
-        Ok(Self { replica: Arc::new(replica), store, leadership, fatal })
+        let network = Network::new(me, transport, remembered.clone());
+        let replica =
+            Arc::new(Replica::start(me, settings, network, store.clone(), machine).await?);
+        tokio::spawn(remembered.keep_written(memory, identity));
+        tokio::spawn(compare_when_told(Arc::downgrade(&replica), remembered.clone()));
+        let proposals = Proposals::default();
+        let health = health::watch(&replica, &remembered, &proposals);
+        let (leadership, fatal) = observe(&replica, &remembered);
+        Ok(Self { replica, store, leadership, fatal, remembered, health, proposals })
     }
 
     /// Begins a new log with this member alone and applies the first command, which must be
@@ -127,7 +147,30 @@ impl Log {
 
     /// Proposes a command; the leader only. Answered when it is applied here.
     pub async fn propose(&self, proposal: Proposal) -> Result<Outcome, ProposeError> {
+        let _waiting = self.waits();
         self.replica.propose(proposal).await
+    }
+
+    /// Counts as a proposal that waits until it is dropped: for whoever waits for a leader before
+    /// it can propose.
+    pub fn waits(&self) -> Waiting {
+        self.proposals.waits()
+    }
+
+    /// Memory of what the members' logs had. Who hears of it in another way adds to it.
+    pub fn remembered(&self) -> &Remembered {
+        &self.remembered
+    }
+
+    /// Whose log is behind what it once was, followed as it changes: this node's own, and those of
+    /// the members of which this node knows.
+    pub fn standing(&self) -> watch::Receiver<Standings> {
+        self.remembered.standings()
+    }
+
+    /// Progress of the log, followed as it changes; four times a second while something waits.
+    pub fn health(&self) -> watch::Receiver<LogHealth> {
+        self.health.clone()
     }
 
     /// Who leads, followed as it changes.
@@ -186,13 +229,25 @@ impl Log {
     }
 }
 
+/// Compares the own log with what others say that it had, as long as the member runs.
+async fn compare_when_told(replica: Weak<Replica<TokioRuntime>>, remembered: Remembered) {
+    let mut grown = remembered.grown();
+    drop(remembered);
+    while grown.changed().await.is_ok() {
+        let Some(replica) = replica.upgrade() else { return };
+        replica.compare_own_end().await;
+    }
+}
+
 /// Follows openraft's metrics as long as the member runs.
 fn observe(
     replica: &Replica<TokioRuntime>,
+    remembered: &Remembered,
 ) -> (watch::Receiver<Leadership>, watch::Receiver<Option<String>>) {
     let mut metrics = replica.raft().metrics();
     let (publish, leadership) = watch::channel(Leadership::of(&replica.metrics()));
     let (stop, fatal) = watch::channel(None);
+    let remembered = remembered.clone();
     tokio::spawn(async move {
         loop {
             // Cloned at once: whoever holds the reference holds up the core.
@@ -203,6 +258,14 @@ fn observe(
                 return;
             }
             let new = Leadership::of(&now);
+            let (applied, old) = (new.last_applied, publish.borrow().clone());
+            if applied > old.last_applied {
+                remembered.own_applied(applied);
+            }
+            let members = (&new.voters, &new.learners);
+            if new.is_of_now() && (!old.is_of_now() || members != (&old.voters, &old.learners)) {
+                remembered.members(&new.voters, &new.learners);
+            }
             // A majority confirms the leader twenty times a second: kept, but no news.
             publish.send_if_modified(|old| {
                 let acked = old.last_quorum_ack.filter(|_| new.last_quorum_ack.is_some());
@@ -228,6 +291,12 @@ impl Leadership {
         let alone =
             self.me && !self.joint && self.leader.is_some_and(|me| self.voters == [me].into());
         if alone { Some(Instant::now()) } else { self.last_quorum_ack }
+    }
+
+    /// Whether everything that is known to be committed is applied, so that the members are those of
+    /// now.
+    fn is_of_now(&self) -> bool {
+        self.leader.is_some() && self.last_applied > 0 && self.last_applied >= self.committed
     }
 
     fn of(metrics: &RaftMetrics<Types<TokioRuntime>>) -> Self {

@@ -15,6 +15,7 @@
 //! - Everything is bounded: sizes, queues, connections, times.
 
 pub(crate) mod connection;
+mod deletion;
 pub(crate) mod dial;
 pub mod frame;
 pub mod hello;
@@ -23,6 +24,7 @@ mod lane;
 mod roster;
 mod server;
 
+pub use deletion::Deleted;
 pub use roster::{Peer, Roster, members};
 pub use server::{Counters, Limits, ListenError, PeerIdentity, Server, Service};
 
@@ -32,12 +34,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use vedette_core::id::{NetworkNumber, NodeNumber};
 use vedette_core::observation::LinkView;
 use vedette_core::state::Refusal;
 
 use connection::Ended;
+use deletion::Deletion;
 use lane::{Destination, Kept, Lane, LinkState};
 
 use crate::pki::Tls;
@@ -94,14 +98,15 @@ struct Shared {
     tls: Tls,
     roster: Roster,
     lanes: Mutex<Lanes>,
+    deletion: Deletion,
 }
 
 impl Peers {
     /// Knows nobody until [`Peers::update`]. To be used within a tokio runtime.
     pub fn new(tls: Tls) -> Self {
         let own = tls.own().number;
-        let (roster, lanes) = (Roster::default(), Mutex::default());
-        Self { shared: Arc::new(Shared { own, tls, roster, lanes }) }
+        let (roster, lanes, deletion) = (Roster::default(), Mutex::default(), Deletion::default());
+        Self { shared: Arc::new(Shared { own, tls, roster, lanes, deletion }) }
     }
 
     /// Who is a member; to be given to the [`Server`].
@@ -126,7 +131,8 @@ impl Peers {
         lanes.retain(|key, kept| wanted.get(key) == Some(&kept.lane.destination));
         wanted.retain(|key, _| !lanes.contains_key(key));
         for (key, destination) in wanted {
-            lanes.insert(key, Lane::keep(destination, self.shared.tls.clone()));
+            let (tls, deletion) = (self.shared.tls.clone(), self.shared.deletion.clone());
+            lanes.insert(key, Lane::keep(destination, tls, deletion));
         }
     }
 
@@ -139,6 +145,12 @@ impl Peers {
                 None => kept.lane.set_link(LinkState::Unknown, None),
             }
         }
+    }
+
+    /// Whether this node was deleted from the cluster, as the other members say; followed as it
+    /// changes. `None` as long as any of them takes it in.
+    pub fn deleted(&self) -> watch::Receiver<Option<Deleted>> {
+        self.shared.deletion.subscribe()
     }
 
     /// How the ways to all peers stand.

@@ -107,6 +107,35 @@ async fn a_deleted_node_is_refused() {
     assert!(here.call(N2, kinds::RAFT, vec![7], LONG).await.is_err());
 }
 
+/// F15: a deleted node learns from the members' refusal that it was, and that it was not once they
+/// take it in again. A member that does not know what is now says nothing of the kind.
+#[tokio::test]
+async fn a_deleted_node_learns_of_it() {
+    let cluster = Cluster::new(1);
+    let there = echo(&cluster);
+    let here = caller(cluster.tls(N1), &there.addresses);
+    let mut deleted = here.deleted();
+    lane(&here, NETA, None).await;
+    let all = members(&there.addresses);
+    let mut others = all.clone();
+    others.remove(&N1);
+
+    there.peers.roster().set_outdated(true);
+    there.peers.roster().update(others);
+    lane(&here, NETA, Some("may not know all members yet")).await;
+    lane(&here, NETB, Some("may not know all members yet")).await;
+    assert_eq!(*deleted.borrow(), None);
+
+    there.peers.roster().set_outdated(false);
+    let told = tokio::time::timeout(LONG, deleted.wait_for(Option::is_some)).await;
+    let told = told.expect("in time").expect("the peers are there").expect("just seen");
+    assert_eq!(told.by, N2);
+
+    there.peers.roster().update(all);
+    let taken_in = tokio::time::timeout(LONG, deleted.wait_for(Option::is_none)).await;
+    taken_in.expect("in time").expect("the peers are there");
+}
+
 /// A7: the certificate of a deleted node is no good for its successor with the same number.
 #[tokio::test]
 async fn a_former_node_of_the_same_number_is_refused() {

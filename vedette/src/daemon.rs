@@ -249,13 +249,13 @@ async fn agent(config: Config, level: LevelHandle) -> Result<()> {
     // Nobody else may write here while this agent runs.
     let _lock = for_operator(ground.dir.lock())?;
     let me = ground.member.identity.number;
-    let history_path = ground.dir.path().join(HISTORY);
-    let history =
-        tokio::task::spawn_blocking(move || for_operator(History::open(history_path))).await??;
+    let history = open_history(&ground).await?;
     let publisher =
         Arc::new(Publisher::new(me, ground.session, ClusterState::default(), Arc::new(history))?);
     let tls = Tls::new(&ground.member)?;
     let peers = Peers::new(tls.clone());
+    // What was known last, until the log says what is now.
+    peers.roster().set_outdated(true);
     peers.update(ground.surroundings.members.clone());
 
     let log = open_log(&ground, &peers, &publisher).await?;
@@ -549,6 +549,25 @@ async fn open_log(ground: &Ground, peers: &Peers, publisher: &Arc<Publisher>) ->
         std::fs::write(&made, "").context("the state directory cannot be written")?;
     }
     Ok(log)
+}
+
+/// Opens the history. A damaged one is set aside if other members have its records.
+async fn open_history(ground: &Ground) -> Result<History> {
+    let path = ground.dir.path().join(HISTORY);
+    if ground.surroundings.members.len() < 2 {
+        return tokio::task::spawn_blocking(move || for_operator(History::open(path))).await?;
+    }
+    // What was notified was in the history: it is told nobody again.
+    let told = surfaces::notified(&ground.config);
+    let (history, set_aside) = tokio::task::spawn_blocking(move || {
+        for_operator(History::open_or_set_aside(path, proposer::wall_time(), told))
+    })
+    .await??;
+    if let Some(set_aside) = set_aside {
+        surfaces::notify_after(&ground.config, set_aside.last);
+        tracing::error!("{set_aside}");
+    }
+    Ok(history)
 }
 
 /// The first member forms the cluster when its daemon starts for the first time.

@@ -116,7 +116,8 @@ fn may_not_speak(seen: Seen<'_>) -> Option<(Level, String)> {
     if state.cluster.is_none() {
         return Some((Level::Unknown, format!("{own} is not part of a cluster yet{waits}.")));
     }
-    if local.stage == "running" && !local.quorate && !state.nodes.contains_key(&local.node) {
+    let left_out = local.stage == "running" && !state.nodes.contains_key(&local.node);
+    if !local.quorate && (left_out || local.stage == "deleted") {
         let name = &state.name;
         return Some((
             Level::Failed,

@@ -16,7 +16,7 @@ use vedette_core::record::Record;
 use vedette_core::time::WallTime;
 
 use super::journal::{self, Journal};
-use super::{Appended, Gap, Head, Health, HistoryError, Stalled};
+use super::{Appended, Gap, Head, Health, HistoryError, Stalled, set_aside};
 
 /// How many records may wait for the disk: a minute at a thousand a second, about 30 MB.
 pub const MOST_WAITING: usize = 65_536;
@@ -302,7 +302,9 @@ impl Shared {
     }
 
     pub(super) fn cursor(&self, name: &str) -> u64 {
-        self.lock().cursors.get(name).copied().unwrap_or(0)
+        let inbox = self.lock();
+        let floor = || inbox.cursors.get(set_aside::FLOOR);
+        inbox.cursors.get(name).or_else(floor).copied().unwrap_or(0)
     }
 
     pub(super) fn set_cursor(&self, name: &str, seq: u64) {

@@ -1,6 +1,8 @@
 //! The bridge between openraft, which wants one network client a peer, and our [`Transport`], which
 //! knows how to reach any member over whichever network is alive.
 //!
+//! What passes is shown to [`Remembered`], which also decides whether a vote counts.
+//!
 //! Every call has a deadline: without one, a replication stream that waits for a dead peer would
 //! still wait after the peer is back.
 
@@ -24,8 +26,9 @@ use openraft::{
 use vedette_core::id::RaftId;
 use vedette_core::state::ClusterState;
 
+use super::remembered::{Remembered, Sent, position};
 use super::types::{Snapshot, Types, Vote};
-use super::wire::{Install, RaftReply, RaftRpc};
+use super::wire::{Append, Ballot, Distrust, Install, RaftReply, RaftRpc, Voted};
 
 /// Carries questions to other members and their answers back.
 pub trait Transport: Send + Sync + 'static {
@@ -58,6 +61,7 @@ pub enum TransportError {
 pub struct Network {
     me: RaftId,
     transport: Arc<dyn Transport>,
+    remembered: Remembered,
 }
 
 /// The client for one peer.
@@ -66,12 +70,18 @@ pub struct Client {
     me: RaftId,
     to: RaftId,
     transport: Arc<dyn Transport>,
+    remembered: Remembered,
 }
 
 impl Network {
-    /// The network as seen by `me`.
-    pub fn new(me: RaftId, transport: Arc<dyn Transport>) -> Self {
-        Self { me, transport }
+    /// The network as seen by `me`, which remembers what passes through it.
+    pub fn new(me: RaftId, transport: Arc<dyn Transport>, remembered: Remembered) -> Self {
+        Self { me, transport, remembered }
+    }
+
+    /// What passed through it.
+    pub(super) fn remembered(&self) -> &Remembered {
+        &self.remembered
     }
 }
 
@@ -79,7 +89,8 @@ impl<R: AsyncRuntime> RaftNetworkFactory<Types<R>> for Network {
     type Network = Client;
 
     async fn new_client(&mut self, target: u64, _node: &EmptyNode) -> Client {
-        Client { me: self.me, to: RaftId(target), transport: self.transport.clone() }
+        let Self { me, transport, remembered } = self.clone();
+        Client { me, to: RaftId(target), transport, remembered }
     }
 }
 
@@ -105,6 +116,36 @@ impl Client {
             }
         }
     }
+
+    /// Puts a ballot to the peer, if its vote counts at all, and hands on an answer that does.
+    async fn ballot<R: AsyncRuntime>(
+        &self,
+        ballot: Ballot,
+        in_earnest: bool,
+        ttl: Duration,
+    ) -> Result<Voted, RPCError<Types<R>>> {
+        let last = ballot.last;
+        self.remembered.may_ask(self.to, last, in_earnest).map_err(distrust)?;
+        let had = self.remembered.had(self.to);
+        let rpc = if in_earnest { RaftRpc::Vote(ballot) } else { RaftRpc::PreVote(ballot) };
+        let asked = if in_earnest { "vote" } else { "pre_vote" };
+        match self.ask(RPCTypes::Vote, rpc, ttl).await? {
+            RaftReply::Vote(reply) | RaftReply::PreVote(reply) => {
+                self.remembered.may_count(self.to, had, reply.last).map_err(distrust)?;
+                Ok(reply)
+            }
+            RaftReply::Distrust(why) => {
+                self.remembered.distrusted(self.to, &why);
+                Err(distrust(why))
+            }
+            other => Err(mismatch(asked, &other)),
+        }
+    }
+}
+
+/// No vote, for a reason that consensus does not know.
+fn distrust<R: AsyncRuntime>(why: Distrust) -> RPCError<Types<R>> {
+    RPCError::Network(NetworkError::new(&why))
 }
 
 /// The peer answered another question than the one that was put.
@@ -125,6 +166,7 @@ impl fmt::Display for Mismatch<'_> {
             RaftReply::PreVote(_) => "pre_vote",
             RaftReply::Install(_) => "install",
             RaftReply::Transfer(_) => "transfer",
+            RaftReply::Distrust(_) => "distrust",
         };
         write!(f, "asked for {}, was answered {got}", self.asked)
     }
@@ -138,9 +180,15 @@ impl<R: AsyncRuntime> RaftNetworkV2<Types<R>> for Client {
         rpc: AppendEntriesRequest<Types<R>>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types<R>>, RPCError<Types<R>>> {
-        let rpc = RaftRpc::Append(rpc.into());
+        let mut append = Append::from(rpc);
+        let (had, sent) = (self.remembered.had(self.to), Sent::of(&append));
+        self.remembered.tell(self.to, &mut append);
+        let rpc = RaftRpc::Append(append);
         match self.ask(RPCTypes::AppendEntries, rpc, option.soft_ttl()).await? {
-            RaftReply::Append(reply) => Ok(reply.into()),
+            RaftReply::Append(reply) => {
+                self.remembered.appended(self.to, had, &sent, &reply);
+                Ok(reply.into())
+            }
             other => Err(mismatch("append", &other)),
         }
     }
@@ -150,10 +198,8 @@ impl<R: AsyncRuntime> RaftNetworkV2<Types<R>> for Client {
         rpc: VoteRequest<Types<R>>,
         option: RPCOption,
     ) -> Result<VoteResponse<Types<R>>, RPCError<Types<R>>> {
-        match self.ask(RPCTypes::Vote, RaftRpc::Vote(rpc.into()), option.soft_ttl()).await? {
-            RaftReply::Vote(reply) => Ok(reply.into()),
-            other => Err(mismatch("vote", &other)),
-        }
+        let voted = self.ballot(rpc.into(), true, option.soft_ttl()).await?;
+        Ok(voted.into())
     }
 
     async fn pre_vote(
@@ -161,10 +207,8 @@ impl<R: AsyncRuntime> RaftNetworkV2<Types<R>> for Client {
         rpc: VoteRequest<Types<R>>,
         option: RPCOption,
     ) -> Result<VoteResponse<Types<R>>, RPCError<Types<R>>> {
-        match self.ask(RPCTypes::Vote, RaftRpc::PreVote(rpc.into()), option.soft_ttl()).await? {
-            RaftReply::PreVote(reply) => Ok(reply.into()),
-            other => Err(mismatch("pre_vote", &other)),
-        }
+        let voted = self.ballot(rpc.into(), false, option.soft_ttl()).await?;
+        Ok(voted.into())
     }
 
     async fn full_snapshot(
@@ -174,12 +218,19 @@ impl<R: AsyncRuntime> RaftNetworkV2<Types<R>> for Client {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         option: RPCOption,
     ) -> Result<SnapshotResponse<Types<R>>, StreamingError<Types<R>>> {
+        let (term, last) = (vote.leader_id.term, position(snapshot.meta.last_log_id).index);
         let install = Install { vote, meta: snapshot.meta, state: snapshot.snapshot };
         let call =
             self.ask(RPCTypes::InstallSnapshot, RaftRpc::Install(install), option.soft_ttl());
         match R::select2(call, cancel).await {
             openraft::async_runtime::Select2::First(reply) => match reply? {
-                RaftReply::Install(vote) => Ok(SnapshotResponse::new(vote)),
+                RaftReply::Install(now) => {
+                    // A newer vote means that it was not installed.
+                    if now == vote {
+                        self.remembered.installed(self.to, term, last);
+                    }
+                    Ok(SnapshotResponse::new(now))
+                }
                 other => Err(mismatch("install", &other).into()),
             },
             openraft::async_runtime::Select2::Second(closed) => Err(closed.into()),

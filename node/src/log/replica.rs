@@ -13,7 +13,9 @@ use openraft::errors::{
     ChangeMembershipError, ClientWriteError, Fatal, ForwardToLeader, InitializeError, RaftError,
 };
 use openraft::storage::RaftLogStorage;
-use openraft::{AsyncRuntime, ChangeMembers, Config, EmptyNode, Raft, RaftMetrics, SnapshotPolicy};
+use openraft::{
+    AsyncRuntime, ChangeMembers, Config, EmptyNode, Instant as _, Raft, RaftMetrics, SnapshotPolicy,
+};
 use tokio::sync::Mutex;
 use vedette_core::command::{Command, Proposal};
 use vedette_core::id::RaftId;
@@ -22,9 +24,10 @@ use vedette_core::state::{ClusterState, Outcome};
 
 use super::machine::Machine;
 use super::network::Network;
+use super::remembered::{LeadersWord, Remembered};
 use super::schema::LogError;
 use super::types::{Committed, Types};
-use super::wire::{RaftReply, RaftRpc};
+use super::wire::{Append, Appended, Ballot, Distrust, RaftReply, RaftRpc};
 
 /// Entries between two snapshots.
 const SNAPSHOT_EVERY: u64 = 5_000;
@@ -123,6 +126,10 @@ pub fn config(timing: &Timing, cluster: &str) -> Result<Arc<Config>, LogError> {
         enable_pre_vote: Some(true),
         // The state is in memory: a leader that restarts must learn what is committed first.
         enable_leader_restore: Some(false),
+        // A member whose disk lost the end of its log is caught up like a new one, instead of being
+        // asked for ever to go on from where it no longer is. What it had counts for nothing then;
+        // see `Remembered`.
+        allow_log_reversion: Some(true),
         // A cluster decides tens of things a second, not tens of thousands: short queues, so that
         // a disk that is too slow is felt by whoever proposes.
         api_channel_size: Some(CHANNEL),
@@ -144,6 +151,7 @@ pub struct Replica<R: AsyncRuntime> {
     /// How long a proposal or a change may take before its outcome counts as unknown.
     patience: Duration,
     changes: Mutex<()>,
+    remembered: Remembered,
 }
 
 impl<R: AsyncRuntime> Replica<R> {
@@ -155,12 +163,13 @@ impl<R: AsyncRuntime> Replica<R> {
         store: S,
         machine: Machine,
     ) -> Result<Self, LogError> {
+        let remembered = network.remembered().clone();
         // Long enough for an election to end, and for a commit on a slow disk.
         let patience = Duration::from_millis(config.election_timeout_max * 4).max(MIN_PATIENCE);
         let raft = Raft::new(me.0, config, network, store, machine)
             .await
             .map_err(|fatal| LogError::Core(fatal.to_string()))?;
-        Ok(Self { raft, me, patience, changes: Mutex::new(()) })
+        Ok(Self { raft, me, patience, changes: Mutex::new(()), remembered })
     }
 
     /// openraft's own handle.
@@ -234,16 +243,17 @@ impl<R: AsyncRuntime> Replica<R> {
         let failed = |error: RaftError<Types<R>>| ServeError::Stopped(error.to_string());
         let fatal = |error: Fatal<Types<R>>| ServeError::Stopped(error.to_string());
         Ok(match rpc {
-            RaftRpc::Append(rpc) => {
-                let reply = self.raft.append_entries(rpc.into()).await.map_err(failed)?;
-                RaftReply::Append(reply.into())
-            }
-            RaftRpc::Vote(rpc) => {
-                RaftReply::Vote(self.raft.vote(rpc.into()).await.map_err(failed)?.into())
-            }
-            RaftRpc::PreVote(rpc) => {
-                RaftReply::PreVote(self.raft.pre_vote(rpc.into()).await.map_err(failed)?.into())
-            }
+            RaftRpc::Append(rpc) => RaftReply::Append(self.append(rpc).await.map_err(failed)?),
+            RaftRpc::Vote(rpc) => match self.trusts(&rpc).await {
+                Ok(()) => RaftReply::Vote(self.raft.vote(rpc.into()).await.map_err(failed)?.into()),
+                Err(why) => RaftReply::Distrust(why),
+            },
+            RaftRpc::PreVote(rpc) => match self.trusts(&rpc).await {
+                Ok(()) => {
+                    RaftReply::PreVote(self.raft.pre_vote(rpc.into()).await.map_err(failed)?.into())
+                }
+                Err(why) => RaftReply::Distrust(why),
+            },
             RaftRpc::Install(rpc) => {
                 let (vote, snapshot) = (rpc.vote, rpc.snapshot());
                 self.raft.install_full_snapshot(vote, snapshot).await.map_err(fatal)?.into()
@@ -253,6 +263,54 @@ impl<R: AsyncRuntime> Replica<R> {
                 RaftReply::Transfer(reply.into())
             }
         })
+    }
+
+    /// Takes entries of the leader, and its word about the members' logs.
+    async fn append(&self, mut rpc: Append) -> Result<Appended, RaftError<Types<R>>> {
+        let word = LeadersWord::of(&mut rpc);
+        let mut reply = Appended::from(self.raft.append_entries(rpc.into()).await?);
+        if matches!(reply, Appended::NewerVote(_)) {
+            return Ok(reply);
+        }
+        self.remembered.told(word);
+        let own = self.compare_own_end().await;
+        if let Appended::Conflict { last } = &mut reply {
+            *last = own;
+        }
+        Ok(reply)
+    }
+
+    /// Whether this member takes part in an election with the asker.
+    async fn trusts(&self, ballot: &Ballot) -> Result<(), Distrust> {
+        self.compare_own_end().await;
+        let led = self.is_led().await;
+        let trusted = self.remembered.may_answer(ballot, led);
+        if let Err(why) = &trusted {
+            tracing::info!(asker = ballot.vote.leader_id.voted_for, "no vote: {why}");
+        }
+        trusted
+    }
+
+    /// Whether a leader was heard, or this member led, lately.
+    async fn is_led(&self) -> bool {
+        if self.raft.is_leader() {
+            return true;
+        }
+        let lately = Duration::from_millis(self.raft.config().election_timeout_max);
+        let heard = self.raft.with_raft_state(|state| state.vote_last_modified()).await;
+        heard.ok().flatten().is_some_and(|at| at.elapsed() < lately)
+    }
+
+    /// Compares this member's log with what it once had: index of its last entry.
+    pub async fn compare_own_end(&self) -> Option<u64> {
+        let mut last = self.raft.metrics().borrow_watched().last_log_index;
+        if self.remembered.own_is_less(last.unwrap_or(0)) {
+            // What is published may be behind what is there.
+            let exact = self.raft.with_raft_state(|state| state.log_ids.last().map(|id| id.index));
+            last = exact.await.unwrap_or(last);
+        }
+        self.remembered.own_end(last.unwrap_or(0));
+        last
     }
 
     /// Makes `member` a learner; done when it has nearly all of the log.

@@ -6,8 +6,8 @@
 //! would be two members with one name.
 //!
 //! A database is refused, with a sentence of what to do, when it is missing, damaged, of a newer
-//! version, or not this member's. Nothing in it is ever repaired: the other members have the log,
-//! and a member that lost part of its own must come back under a new name.
+//! version, or not this member's. Nothing in it is ever repaired: the other members have the log.
+//! That a database in good order ends earlier than it did cannot be seen here; `Remembered` does.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

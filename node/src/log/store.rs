@@ -45,6 +45,15 @@ impl Store {
         Ok(Self { memory: Arc::new(Mutex::new(contents)), writer })
     }
 
+    /// Index of the last entry, if there is any, counting those that only the snapshot has.
+    pub(super) fn last(&self) -> u64 {
+        let memory = self.memory();
+        let entry = memory.entries.keys().next_back().copied();
+        let snapshot = memory.snapshot.as_ref().and_then(|snapshot| snapshot.meta.last_log_id);
+        let purged = memory.purged.max(snapshot).map_or(0, |id| id.index);
+        entry.unwrap_or(0).max(purged)
+    }
+
     /// Writes what is queued and closes the database.
     pub async fn close(&self) -> io::Result<()> {
         self.writer.write(Change::Close).await

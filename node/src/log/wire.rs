@@ -5,6 +5,7 @@
 //! know nothing of the consensus library. The encoding is JSON by serde; whoever carries them frames
 //! them, authenticates the sender and limits their size.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use openraft::raft::{
@@ -13,6 +14,8 @@ use openraft::raft::{
 };
 use openraft::{AsyncRuntime, Snapshot as RaftSnapshot};
 use serde::{Deserialize, Serialize};
+use vedette_core::id::RaftId;
+use vedette_core::log_memory::{Loss, Position, Told};
 use vedette_core::state::ClusterState;
 
 use super::types::{Entry, LogId, Snapshot, SnapshotMeta, Types, Vote};
@@ -47,6 +50,28 @@ pub enum RaftReply {
     Install(Vote),
     /// To [`RaftRpc::Transfer`].
     Transfer(Transferred),
+    /// To a ballot: the receiver takes no part in this election with the asker.
+    Distrust(Distrust),
+}
+
+/// Why a member takes no part in an election: somebody's log is not what it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum Distrust {
+    /// The asker had more in its log once.
+    #[error("the log of the asker ends at entry {}, but it had {}", .0.has, .0.had)]
+    AskerLost(Loss),
+    /// The member that is asked had more in its log once.
+    #[error("the log of the member that is asked ends at entry {}, but it had {}", .0.has, .0.had)]
+    AnswererLost(Loss),
+    /// The asker lacks an entry that is committed, and so must not lead.
+    #[error("the log of the asker ends at entry {}, and entry {} is committed", .has.index, .committed.index)]
+    AskerLacks {
+        /// The last entry known to be committed.
+        committed: Position,
+        /// The asker's last entry.
+        has: Position,
+    },
 }
 
 /// Entries that follow `previous`.
@@ -60,6 +85,9 @@ pub struct Append {
     pub entries: Vec<Entry>,
     /// What the leader knows to be committed.
     pub committed: Option<LogId>,
+    /// What the leader knows of the members' logs.
+    #[serde(default)]
+    pub members: BTreeMap<RaftId, Told>,
 }
 
 /// What became of an [`Append`].
@@ -71,7 +99,10 @@ pub enum Appended {
     /// Entries up to this one are on disk.
     UpTo(Option<LogId>),
     /// The receiver does not have the entry before.
-    Conflict,
+    Conflict {
+        /// Index of its last entry, if it has any.
+        last: Option<u64>,
+    },
     /// The receiver follows a newer vote.
     NewerVote(Vote),
 }
@@ -150,6 +181,7 @@ impl<R: AsyncRuntime> From<AppendEntriesRequest<Types<R>>> for Append {
             previous: rpc.prev_log_id,
             entries: rpc.entries,
             committed: rpc.leader_commit,
+            members: BTreeMap::new(),
         }
     }
 }
@@ -170,7 +202,7 @@ impl<R: AsyncRuntime> From<AppendEntriesResponse<Types<R>>> for Appended {
         match reply {
             AppendEntriesResponse::Success => Self::All,
             AppendEntriesResponse::PartialSuccess(last) => Self::UpTo(last),
-            AppendEntriesResponse::Conflict => Self::Conflict,
+            AppendEntriesResponse::Conflict => Self::Conflict { last: None },
             AppendEntriesResponse::HigherVote(vote) => Self::NewerVote(vote),
         }
     }
@@ -181,7 +213,7 @@ impl<R: AsyncRuntime> From<Appended> for AppendEntriesResponse<Types<R>> {
         match reply {
             Appended::All => Self::Success,
             Appended::UpTo(last) => Self::PartialSuccess(last),
-            Appended::Conflict => Self::Conflict,
+            Appended::Conflict { .. } => Self::Conflict,
             Appended::NewerVote(vote) => Self::HigherVote(vote),
         }
     }

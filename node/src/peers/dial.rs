@@ -30,9 +30,9 @@ pub(crate) enum DialError {
     /// Nobody there, or not who was expected.
     #[error("{0}")]
     Failed(String),
-    /// The peer refuses.
+    /// The peer, whose certificate this is, refuses.
     #[error("the peer refuses: {0}")]
-    Refused(Refusal),
+    Refused(Refusal, CertifiedNode),
 }
 
 impl From<io::Error> for DialError {
@@ -64,21 +64,27 @@ impl Dial {
         let peer = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
         let peer = peer.ok_or_else(|| DialError::Failed("the peer shows no certificate".into()))?;
         let peer = pki::certified_node(peer).map_err(|why| DialError::Failed(why.to_string()))?;
-        exchange_hello(&mut stream, &self.hello).await?;
+        exchange_hello(&mut stream, &self.hello)
+            .await?
+            .map_err(|refusal| DialError::Refused(refusal, peer))?;
         Ok((stream, peer))
     }
 }
 
-async fn exchange_hello(stream: &mut TlsStream<TcpStream>, hello: &Hello) -> Result<(), DialError> {
+/// Answers with the peer's refusal, or ours, if the two shall not talk.
+async fn exchange_hello(
+    stream: &mut TlsStream<TcpStream>,
+    hello: &Hello,
+) -> Result<Result<(), Refusal>, DialError> {
     let body = serde_json::to_vec(hello).map_err(io::Error::from)?;
     send(stream, &Outgoing::new(0, kinds::HELLO, body)).await?;
     let answer = Assembly::new(LARGEST_FROM_STRANGER).read(stream).await?;
     match answer.kind {
         kinds::HELLO => {
             let theirs: Hello = serde_json::from_slice(&answer.body).map_err(io::Error::from)?;
-            hello.check(&theirs).map_err(DialError::Refused)
+            Ok(hello.check(&theirs))
         }
-        kinds::REFUSED => Err(DialError::Refused(refusal(&answer.body))),
+        kinds::REFUSED => Ok(Err(refusal(&answer.body))),
         other => Err(DialError::Failed(format!("the peer answers hello with kind {other}"))),
     }
 }

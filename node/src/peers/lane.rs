@@ -17,6 +17,7 @@ use vedette_core::id::{NetworkNumber, NodeNumber, StorageId};
 use vedette_core::observation::LinkView;
 
 use super::connection::{Connection, Ended};
+use super::deletion::Deletion;
 use super::dial::{Dial, DialError};
 use super::hello::Hello;
 use crate::pki::{self, Tls};
@@ -82,6 +83,7 @@ pub(crate) struct Lane {
     pub(crate) destination: Destination,
     state: watch::Sender<State>,
     link: watch::Sender<Link>,
+    deletion: Deletion,
 }
 
 /// A lane with its task; the task ends with it.
@@ -100,9 +102,10 @@ impl Drop for Kept {
 
 impl Lane {
     /// A lane that is kept open from now on.
-    pub(crate) fn keep(destination: Destination, tls: Tls) -> Kept {
+    pub(crate) fn keep(destination: Destination, tls: Tls, deletion: Deletion) -> Kept {
         let lane = Arc::new(Self {
             destination,
+            deletion,
             state: watch::Sender::new(State::Connecting),
             link: watch::Sender::new(Link { state: LinkState::Unknown, rtt_us: None }),
         });
@@ -178,7 +181,15 @@ impl Lane {
         let name = pki::server_name(cluster, peer).map_err(|why| why.to_string())?;
         let dial = Dial { from, to, tls: tls.client(), name, hello: Hello::ours(cluster) };
         let (stream, certified) = match timeout(CONNECT_WITHIN, dial.open()).await {
-            Ok(opened) => opened.map_err(|why: DialError| why.to_string())?,
+            Ok(Ok(opened)) => opened,
+            Ok(Err(why)) => {
+                if let DialError::Refused(refusal, by) = &why
+                    && by.storage == storage
+                {
+                    self.deletion.refused(tokio::time::Instant::now(), peer, refusal);
+                }
+                return Err(why.to_string());
+            }
             Err(_) => return Err(format!("no connection within {} s", CONNECT_WITHIN.as_secs())),
         };
         if certified.storage != storage {
@@ -200,6 +211,7 @@ async fn work(lane: Arc<Lane>, tls: Tls) {
         match lane.dial(&tls).await {
             Ok((connection, driver)) => {
                 pause = FIRST_PAUSE;
+                let _open = lane.deletion.opened();
                 lane.state.send_replace(State::Open(connection));
                 let why = tokio::select! {
                     why = driver => why,

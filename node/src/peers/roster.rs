@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
@@ -40,12 +41,24 @@ pub fn members(state: &ClusterState) -> BTreeMap<NodeNumber, Peer> {
 #[derive(Clone, Debug, Default)]
 pub struct Roster {
     members: Arc<RwLock<Arc<BTreeMap<NodeNumber, Peer>>>>,
+    outdated: Arc<AtomicBool>,
 }
 
 impl Roster {
     /// Who is a member from now on.
     pub fn update(&self, members: BTreeMap<NodeNumber, Peer>) {
         *self.members.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(members);
+    }
+
+    /// Says whether the members are those that were known last instead of those of now. Whoever is
+    /// not among them may still be one then.
+    pub fn set_outdated(&self, outdated: bool) {
+        self.outdated.store(outdated, Ordering::Relaxed);
+    }
+
+    /// Whether the members may be those of the past.
+    pub fn outdated(&self) -> bool {
+        self.outdated.load(Ordering::Relaxed)
     }
 
     /// Who is a member.

@@ -27,6 +27,7 @@ use tokio_rustls::server::TlsStream;
 use vedette_core::id::NodeNumber;
 use vedette_core::state::Refusal;
 
+use super::deletion::{NOT_A_MEMBER, NOT_KNOWN_YET};
 use super::dial::{listen, tune};
 use super::frame::{Assembly, LARGEST, LARGEST_FROM_STRANGER, Message, Outgoing, send, send_all};
 use super::hello::Hello;
@@ -322,14 +323,18 @@ impl Gate {
         {
             return Ok(());
         }
+        let CertifiedNode { number, storage, .. } = certified;
+        let whom = format!("node {number} at {} with storage {storage}", address.ip());
+        if self.roster.outdated() {
+            return Err(Refusal::new(
+                NOT_KNOWN_YET,
+                format!("{whom} is not known here, but this node may not know all members yet"),
+                "The asking node repeats it by itself.",
+            ));
+        }
         Err(Refusal::new(
-            "not_a_member",
-            format!(
-                "node {} at {} with storage {} is not a member of this cluster (any more)",
-                certified.number,
-                address.ip(),
-                certified.storage
-            ),
+            NOT_A_MEMBER,
+            format!("{whom} is not a member of this cluster (any more)"),
             "If it shall be one, add it again: vedette node add.",
         ))
     }

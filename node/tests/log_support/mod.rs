@@ -267,6 +267,16 @@ impl Cluster {
         leader
     }
 
+    /// The one of `members` that they all follow.
+    pub async fn leader_of(&self, members: &[u64]) -> u64 {
+        let mut leader = 0;
+        for member in members {
+            let fits = |now: &Leadership| now.leader.is_some_and(|it| members.contains(&it.0));
+            leader = until(self.log(*member), fits).await.leader.expect("just seen").0;
+        }
+        leader
+    }
+
     /// Proposes wherever the leader is, as long as it takes.
     pub async fn propose(&self, proposal: Proposal) -> vedette_core::state::Outcome {
         tokio::time::timeout(PATIENCE, async {

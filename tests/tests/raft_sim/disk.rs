@@ -25,7 +25,7 @@ type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
 
 /// What a log consists of.
 #[derive(Clone, Default)]
-struct Contents {
+pub(crate) struct Contents {
     vote: Option<Vote>,
     committed: Option<LogId>,
     purged: Option<LogId>,
@@ -115,6 +115,22 @@ impl Disk {
             state.durable.change(change);
         }
         state.seen = state.durable.clone();
+        state.flushing = false;
+        state.run += 1;
+    }
+
+    /// What is safe on it now.
+    pub(crate) fn copy(&self) -> Contents {
+        self.state().durable.clone()
+    }
+
+    /// Has an earlier content again, as after a loss of everything that was written since. Its member
+    /// must not run.
+    pub(crate) fn put_back(&self, contents: Contents) {
+        let mut state = self.state();
+        state.on_its_way.clear();
+        state.durable = contents.clone();
+        state.seen = contents;
         state.flushing = false;
         state.run += 1;
     }

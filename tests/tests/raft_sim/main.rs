@@ -12,6 +12,7 @@
 
 mod dice;
 mod disk;
+mod lost;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};

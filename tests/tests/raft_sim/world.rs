@@ -15,15 +15,17 @@ use openraft::async_runtime::{Oneshot, OneshotSender};
 use openraft::{AsyncRuntime, SnapshotPolicy};
 use openraft_rt_sim::SimRuntime;
 use vedette_core::id::RaftId;
+use vedette_core::log_memory::LogMemory;
 use vedette_core::model::Timing;
 use vedette_core::record::Record;
 use vedette_core::state::ClusterState;
 use vedette_node::log::{
-    Applied, Machine, Network, RaftReply, RaftRpc, Replica, Transport, TransportError, raft_config,
+    Applied, Machine, Network, RaftReply, RaftRpc, Remembered, Replica, Standings, Transport,
+    TransportError, raft_config,
 };
 
 use crate::dice::Dice;
-use crate::disk::Disk;
+use crate::disk::{Contents, Disk};
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub(crate) type Member = Arc<Replica<SimRuntime>>;
@@ -73,9 +75,17 @@ struct State {
     runs: BTreeMap<u64, u64>,
     /// Pairs (from, to) that do not hear each other.
     cut: BTreeSet<(u64, u64)>,
+    /// Members to whom nothing comes that carries entries or a state; heartbeats do.
+    starved: BTreeSet<u64>,
+    /// Everything that each member said of who is behind.
+    said: BTreeMap<u64, Vec<Standings>>,
     /// Messages lost, of 100.
     loss: u64,
     lying_disks: bool,
+    /// What each member remembers of the others' logs.
+    remembered: BTreeMap<u64, Remembered>,
+    /// What is kept of it over a crash. It is lost neither with power, as a file.
+    memories: BTreeMap<u64, LogMemory>,
 }
 
 /// The world; clones share it.
@@ -91,8 +101,12 @@ impl World {
             running: BTreeMap::new(),
             runs: BTreeMap::new(),
             cut: BTreeSet::new(),
+            starved: BTreeSet::new(),
+            said: BTreeMap::new(),
             loss: 0,
             lying_disks,
+            remembered: BTreeMap::new(),
+            memories: BTreeMap::new(),
         })))
     }
 
@@ -155,10 +169,16 @@ impl World {
         settings.snapshot_policy = SnapshotPolicy::LogsSinceLast(60);
         settings.max_in_snapshot_log_to_keep = 20;
         settings.purge_batch_size = 1;
-        let network = Network::new(RaftId(n), Arc::new(seat.clone()));
+        let memory = self.state().memories.get(&n).cloned().unwrap_or_default();
+        let remembered = Remembered::new(RaftId(n), memory);
+        let network = Network::new(RaftId(n), Arc::new(seat.clone()), remembered.clone());
         let started = Replica::start(RaftId(n), config, network, store, machine).await;
         let member = Arc::new(started.expect("a member starts on what its disk kept"));
-        self.state().running.insert(n, member.clone());
+        let mut state = self.state();
+        state.running.insert(n, member.clone());
+        state.remembered.insert(n, remembered.clone());
+        drop(state);
+        drop(SimRuntime::spawn(listen(seat.clone(), remembered)));
         drop(SimRuntime::spawn(watch(seat, member.clone())));
         member
     }
@@ -169,11 +189,48 @@ impl World {
             let mut state = self.state();
             let Some(member) = state.running.remove(&n) else { return };
             *state.runs.entry(n).or_default() += 1;
+            let memory = state.remembered[&n].memory();
+            state.memories.insert(n, memory);
             (state.disks[&n].clone(), member)
         };
         disk.fail();
         // The old tasks end; they reach neither disk nor network any more.
         drop(SimRuntime::spawn(async move { member.shutdown().await }));
+    }
+
+    /// What a member keeps: its log, and its memory of the others.
+    pub(crate) fn copy(&self, n: u64) -> Copy {
+        let state = self.state();
+        Copy { disk: state.disks[&n].copy(), memory: state.remembered[&n].memory() }
+    }
+
+    /// A member loses power, and comes back with an earlier log; with the earlier memory as well, if
+    /// somebody put back all of its files.
+    pub(crate) async fn revert(&self, n: u64, copy: &Copy, with_memory: bool) -> Member {
+        self.crash(n);
+        {
+            let mut state = self.state();
+            state.disks[&n].put_back(copy.disk.clone());
+            if with_memory {
+                state.memories.insert(n, copy.memory.clone());
+            }
+        }
+        self.start(n).await
+    }
+
+    /// Everything that a member said of who is behind, since the beginning.
+    pub(crate) fn said(&self, n: u64) -> Vec<Standings> {
+        self.state().said.get(&n).cloned().unwrap_or_default()
+    }
+
+    /// Members to whom no entries come from now on.
+    pub(crate) fn starve(&self, members: &[u64]) {
+        self.state().starved = members.iter().copied().collect();
+    }
+
+    /// Mends the cables between these.
+    pub(crate) fn join(&self, members: &[u64]) {
+        self.state().cut.retain(|(a, b)| !members.contains(a) || !members.contains(b));
     }
 
     /// No message passes from one side to the other, or in one direction only.
@@ -206,6 +263,28 @@ impl World {
         let running = std::mem::take(&mut self.state().running);
         for member in running.into_values() {
             member.shutdown().await;
+        }
+    }
+}
+
+/// What was put aside of a member.
+pub(crate) struct Copy {
+    disk: Contents,
+    memory: LogMemory,
+}
+
+/// Writes down what the member says of who is behind.
+async fn listen(seat: Seat, remembered: Remembered) {
+    let mut standings = remembered.standings();
+    drop(remembered);
+    loop {
+        let now = standings.borrow_and_update().clone();
+        if !seat.current() {
+            return;
+        }
+        seat.world.state().said.entry(seat.member).or_default().push(now);
+        if standings.changed().await.is_err() {
+            return;
         }
     }
 }
@@ -262,6 +341,14 @@ impl Seat {
     /// There and back.
     async fn deliver(self, to: u64, rpc: RaftRpc) -> Option<RaftReply> {
         SimRuntime::sleep(self.travel(self.member, to)?).await;
+        let feeds = match &rpc {
+            RaftRpc::Append(append) => !append.entries.is_empty(),
+            RaftRpc::Install(_) => true,
+            _ => false,
+        };
+        if feeds && self.world.state().starved.contains(&to) {
+            return None;
+        }
         let member = self.world.member(to)?;
         let reply = member.serve(rpc).await.ok()?;
         drop(member);

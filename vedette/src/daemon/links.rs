@@ -217,6 +217,7 @@ async fn tell(
 ) {
     let mut views = means.publisher.views();
     let mut leadership = means.log.leadership();
+    let mut deleted = means.peers.deleted();
     let mut told = Told::default();
     loop {
         let report = latest.borrow_and_update().clone();
@@ -228,6 +229,7 @@ async fn tell(
             changed = latest.changed() => if changed.is_err() { return },
             changed = views.changed() => if changed.is_err() { return },
             changed = leadership.changed() => if changed.is_err() { return },
+            changed = deleted.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(status_every(&leads, &state, told.position)) => {}
         }
     }
@@ -264,8 +266,13 @@ impl Told {
         leads: &Leadership,
         report: Option<Arc<Report>>,
     ) {
-        let facts =
-            Facts { me: means.ground.me, state, leadership: leads, report: report.as_deref() };
+        let facts = Facts {
+            me: means.ground.me,
+            state,
+            leadership: leads,
+            report: report.as_deref(),
+            deleted: *means.peers.deleted().borrow(),
+        };
         let standing = Standing::of(&facts, self.past);
         self.past = standing.past();
         means.continuity.store(standing.continuity, Ordering::SeqCst);
@@ -290,6 +297,7 @@ impl Told {
     ) {
         let ground = &means.ground;
         let now = surroundings::of_state(ground.me, state, leads);
+        means.peers.roster().set_outdated(now.is_none());
         if let Some(now) = now
             && !self.surroundings.as_ref().is_some_and(|old| surroundings::same(old, &now))
         {

@@ -75,6 +75,7 @@ impl Proposer {
     /// A refusal that says that nobody leads, if that stays so.
     pub(crate) async fn propose(&self, proposal: Proposal) -> Result<Outcome, Refusal> {
         let deadline = Instant::now() + PATIENCE;
+        let _waiting = self.log.waits();
         loop {
             if let Some(outcome) = self.attempt(&proposal).await {
                 return Ok(outcome);

@@ -129,7 +129,7 @@ impl Publisher {
             view: watch::Sender::new(Arc::new(view)),
             change: watch::Sender::new(Change::default()),
             stale_since: Mutex::new(Some(Instant::now())),
-            old_until: history.head().seq,
+            old_until: history.head().seq.max(history.floor()),
             history,
             installed_seq: AtomicU64::new(0),
         })

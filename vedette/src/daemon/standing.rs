@@ -14,6 +14,7 @@ use vedette_core::observation::Report;
 use vedette_core::state::ClusterState;
 use vedette_core::view::Local;
 use vedette_node::log::Leadership;
+use vedette_node::peers::Deleted;
 
 /// What is known at a moment.
 pub(crate) struct Facts<'a> {
@@ -21,6 +22,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) state: &'a ClusterState,
     pub(crate) leadership: &'a Leadership,
     pub(crate) report: Option<&'a Report>,
+    /// Who says that this node was deleted, if anybody does and nobody takes it in.
+    pub(crate) deleted: Option<Deleted>,
 }
 
 /// What this run of the agent knows from before.
@@ -47,7 +50,7 @@ pub(crate) struct Standing {
 impl Standing {
     /// Works it out.
     pub(crate) fn of(facts: &Facts<'_>, past: Past) -> Self {
-        let Facts { me, state, leadership, report } = facts;
+        let Facts { me, state, leadership, report, deleted } = facts;
         let quorate = report.is_some_and(|report| report.lease);
         let director = leadership.me && state.director == Some(*me);
         let in_office = leadership.leader.is_some() && state.term == leadership.term;
@@ -56,6 +59,7 @@ impl Standing {
         let adopted = quorate && in_office && caught_up;
         let running = past.running || adopted;
         let stage = match (report, leadership.leader, adopted || running) {
+            _ if deleted.is_some() && !quorate => DELETED,
             (None, ..) => "topology",
             (_, None, false) => "log",
             (.., false) => "cluster",
@@ -92,6 +96,9 @@ impl Standing {
     }
 }
 
+/// Stage of a node that was deleted, and is no member any more.
+const DELETED: &str = "deleted";
+
 /// A node that has peers and hears none of them is cut off (spec A8).
 fn host(report: Option<&Report>, quorate: bool) -> HostStatus {
     let Some(report) = report else { return HostStatus::Unknown };
@@ -103,6 +110,9 @@ fn host(report: Option<&Report>, quorate: bool) -> HostStatus {
 fn waiting_for(facts: &Facts<'_>, quorate: bool) -> String {
     let Facts { me, state, report, .. } = facts;
     let Some(report) = report else { return "its own guard".into() };
+    if let Some(deleted) = facts.deleted.filter(|_| !quorate) {
+        return format!("nothing: it was deleted, as {} says", state.node_name(deleted.by));
+    }
     if !quorate {
         let heard = |number: NodeNumber| {
             number == *me || report.links.iter().any(|link| link.peer == number && link.inbound)
@@ -189,6 +199,7 @@ mod tests {
             state: &fixture.state,
             leadership: &Leadership::default(),
             report: Some(&report),
+            deleted: None,
         };
         let standing = Standing::of(&facts, Past { running: true, continuity: true });
         assert_eq!(standing.host, HostStatus::Disconnected);
@@ -204,8 +215,30 @@ mod tests {
             state: &fixture.state,
             leadership: &leadership(fixture.state.term + term),
             report: Some(&report),
+            deleted: None,
         };
         Standing::of(&facts, past)
+    }
+
+    /// F15: a node that was deleted says so, and not that it is cut off, until it is taken in again.
+    #[test]
+    fn a_deleted_node_says_so() {
+        let fixture = Fixture::settled(3);
+        let stage = |report: Report| {
+            let by = Deleted { by: NodeNumber(2), at: Default::default() };
+            let facts = Facts {
+                me: NodeNumber(1),
+                state: &fixture.state,
+                leadership: &leadership(0),
+                report: Some(&report),
+                deleted: Some(by),
+            };
+            let standing = Standing::of(&facts, Past::default());
+            (standing.stage, standing.waiting_for)
+        };
+        let (deleted, waits) = stage(report(false, &[]));
+        assert_eq!((deleted, waits.as_str()), ("deleted", "nothing: it was deleted, as n2 says"));
+        assert_ne!(stage(report(true, &[2])).0, "deleted");
     }
 
     /// V10: a state from disk that says "seeded" does not make a cluster that has just started a

@@ -15,7 +15,7 @@ use vedette_exporter::{
     Counters, EventQuery, HistoryReader, HistoryUnavailable, Limits, Surface, serve_tcp,
     serve_unix, system_clock,
 };
-use vedette_mib::{FileCursor, Handle, Master, Subagent, SubagentConfig};
+use vedette_mib::{Cursor, FileCursor, Handle, Master, Subagent, SubagentConfig};
 
 use super::control::{self, Control};
 use super::publisher::Publisher;
@@ -135,11 +135,31 @@ pub(crate) fn start_snmp(config: &Config, publisher: &Arc<Publisher>) -> io::Res
         AgentX::Unix(path) => Master::Unix(path.clone()),
         AgentX::Tcp(address) => Master::Tcp(*address),
     };
-    let cursor = FileCursor::new(config.state_dir.join(SNMP_CURSOR));
-    let handle = Subagent::start(SubagentConfig::new(master), publisher.clone(), Box::new(cursor))?;
+    let cursor = Box::new(cursor(config));
+    let handle = Subagent::start(SubagentConfig::new(master), publisher.clone(), cursor)?;
     let handle = Arc::new(handle);
     tokio::spawn(poke(handle.clone(), publisher.clone()));
     Ok(Some(Snmp(handle)))
+}
+
+/// The last record of which SNMP notifications were sent; 0 if that is not known.
+pub(crate) fn notified(config: &Config) -> u64 {
+    cursor(config).load().ok().flatten().unwrap_or(0)
+}
+
+/// Has SNMP notifications begin behind the record `seq`, if it is not known how far they were sent.
+pub(crate) fn notify_after(config: &Config, seq: u64) {
+    let mut cursor = cursor(config);
+    if !matches!(cursor.load(), Ok(None)) {
+        return;
+    }
+    if let Err(error) = cursor.store(seq) {
+        tracing::warn!(%error, "SNMP notifications of the past may be sent again");
+    }
+}
+
+fn cursor(config: &Config) -> FileCursor {
+    FileCursor::new(config.state_dir.join(SNMP_CURSOR))
 }
 
 /// The running subagent; dropping it says good-bye to the master.
