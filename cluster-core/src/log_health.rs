@@ -70,9 +70,54 @@ impl StandStill {
     }
 }
 
+/// The watch over a log that follows: whether it reaches, within [`STANDS_STILL_AFTER`], what the others
+/// had.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Behind {
+    /// A position that another member had, and since when this node has not reached it.
+    goal: Option<(u64, Instant)>,
+}
+
+impl Behind {
+    /// Takes note of the own position and the greatest of the peers that are heard.
+    pub fn handle(&mut self, now: Instant, own: u64, others: u64) {
+        let reached = self.goal.is_none_or(|(goal, _)| own >= goal);
+        if reached {
+            self.goal = (others > own).then_some((others, now));
+        }
+    }
+
+    /// The position that was not reached in time.
+    pub fn of(&self, now: Instant) -> Option<u64> {
+        self.goal.filter(|(_, since)| now.since(*since) >= STANDS_STILL_AFTER).map(|(goal, _)| goal)
+    }
+
+    /// When to look again, if nothing is heard until then.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.goal.map(|(_, since)| since + STANDS_STILL_AFTER)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A follower that goes on is not behind, however busy the others are; one that stands still is,
+    /// after a second, until it has reached what they had.
+    #[test]
+    fn a_follower_that_stands_still_is_behind() {
+        let mut watch = Behind::default();
+        for step in 0..100 {
+            watch.handle(at(step * 100), step, step + 3);
+            assert_eq!(watch.of(at(step * 100)), None);
+        }
+        watch.handle(at(10_000), 100, 985);
+        watch.handle(at(10_900), 100, 990);
+        assert_eq!(watch.of(at(10_900)), None);
+        assert!(watch.of(at(11_000)).is_some());
+        watch.handle(at(11_500), 990, 990);
+        assert_eq!((watch.of(at(20_000)), watch.deadline()), (None, None));
+    }
 
     fn at(millis: u64) -> Instant {
         Instant::from_millis(millis)

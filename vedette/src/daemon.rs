@@ -13,6 +13,7 @@ pub(crate) mod executor;
 mod leave;
 mod links;
 mod local_log;
+mod log_watch;
 mod monitors;
 mod office;
 mod program;
@@ -38,7 +39,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use vedette_collector::history::History;
+use vedette_collector::history::{History, SetAside};
 use vedette_core::command::Proposal;
 use vedette_core::config::Config;
 use vedette_core::id::{NetworkNumber, Session};
@@ -249,7 +250,7 @@ async fn agent(config: Config, level: LevelHandle) -> Result<()> {
     // Nobody else may write here while this agent runs.
     let _lock = for_operator(ground.dir.lock())?;
     let me = ground.member.identity.number;
-    let history = open_history(&ground).await?;
+    let (history, set_aside) = open_history(&ground).await?;
     let publisher =
         Arc::new(Publisher::new(me, ground.session, ClusterState::default(), Arc::new(history))?);
     let tls = Tls::new(&ground.member)?;
@@ -263,6 +264,9 @@ async fn agent(config: Config, level: LevelHandle) -> Result<()> {
     let name = ground.member.identity.name.clone();
     let proposer = Proposer::new(identity, log.clone(), peers.clone(), publisher.clone());
     let local = LocalLog::new((me, name), ground.session, publisher.clone());
+    if let Some(set_aside) = set_aside {
+        local.history_set_aside(&set_aside);
+    }
     let (alive, past) = for_operator(
         Alive::open(&ground.dir.path().join(ALIVE))
             .context("the state directory cannot be written"),
@@ -338,6 +342,7 @@ async fn agent(config: Config, level: LevelHandle) -> Result<()> {
     let guard = links.guard_session().await;
     alive.start(guard).context("a thread cannot be started")?;
     start_local(&ground, &local, &proposer, (past, guard));
+    tokio::spawn(log_watch::run(log.clone(), publisher.clone()));
     executor.start(links.orders(), links.lease_watch());
     tokio::spawn(renew::run(ground.dir.clone(), ground.member.clone(), tls));
     start_workers(&ground, &proposer, &publisher, &peers, level);
@@ -552,10 +557,11 @@ async fn open_log(ground: &Ground, peers: &Peers, publisher: &Arc<Publisher>) ->
 }
 
 /// Opens the history. A damaged one is set aside if other members have its records.
-async fn open_history(ground: &Ground) -> Result<History> {
+async fn open_history(ground: &Ground) -> Result<(History, Option<SetAside>)> {
     let path = ground.dir.path().join(HISTORY);
     if ground.surroundings.members.len() < 2 {
-        return tokio::task::spawn_blocking(move || for_operator(History::open(path))).await?;
+        let opened = tokio::task::spawn_blocking(move || for_operator(History::open(path)));
+        return Ok((opened.await??, None));
     }
     // What was notified was in the history: it is told nobody again.
     let told = surfaces::notified(&ground.config);
@@ -563,11 +569,11 @@ async fn open_history(ground: &Ground) -> Result<History> {
         for_operator(History::open_or_set_aside(path, proposer::wall_time(), told))
     })
     .await??;
-    if let Some(set_aside) = set_aside {
+    if let Some(set_aside) = &set_aside {
         surfaces::notify_after(&ground.config, set_aside.last);
         tracing::error!("{set_aside}");
     }
-    Ok(history)
+    Ok((history, set_aside))
 }
 
 /// The first member forms the cluster when its daemon starts for the first time.

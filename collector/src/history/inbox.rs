@@ -303,7 +303,9 @@ impl Shared {
 
     pub(super) fn cursor(&self, name: &str) -> u64 {
         let inbox = self.lock();
-        let floor = || inbox.cursors.get(set_aside::FLOOR);
+        // Numbers of journals are none of the history's.
+        let floor =
+            || inbox.cursors.get(set_aside::FLOOR).filter(|_| !name.starts_with("journal."));
         inbox.cursors.get(name).or_else(floor).copied().unwrap_or(0)
     }
 

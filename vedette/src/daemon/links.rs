@@ -280,7 +280,8 @@ impl Told {
             means.peers.set_links(&report.links);
         }
         self.surround(means, orders, state, leads).await;
-        self.status(orders, &standing, leads, state).await;
+        let log_stalled = means.publisher.views().borrow().local.log.stalled_since.is_some();
+        self.status(orders, (&standing, log_stalled), leads, state).await;
         means.publisher.update_local(|local| {
             standing.apply(local);
             local.report = report;
@@ -322,7 +323,7 @@ impl Told {
     async fn status(
         &mut self,
         orders: &Orders,
-        standing: &Standing,
+        (standing, log_stalled): (&Standing, bool),
         leads: &Leadership,
         state: &ClusterState,
     ) {
@@ -346,7 +347,7 @@ impl Told {
             director,
             continuity: standing.continuity,
             position: self.position,
-            log_stalled: false,
+            log_stalled,
         };
         send(orders, &order).await;
     }

@@ -15,7 +15,7 @@ mod follow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use vedette_collector::history::History;
+use vedette_collector::history::{History, SetAside};
 use vedette_core::id::{Hash, NodeNumber, Session};
 use vedette_core::local::{Condition, Draft, Happened, Input, Stamp, Watch};
 use vedette_core::model::Severity;
@@ -79,6 +79,21 @@ impl LocalLog {
     /// Something happened that lasts no time.
     pub(crate) fn happened(&self, happened: Happened) {
         self.step(Some(Input::Happened(happened)));
+    }
+
+    /// The damaged history of this node was set aside.
+    pub(crate) fn history_set_aside(&self, found: &SetAside) {
+        let (subject, name) = self.own();
+        self.happened(Happened {
+            code: Code::HistorySetAside,
+            subject,
+            message: format!("the history of {name} was damaged and is set aside"),
+            subject_name: name,
+            cause: found.to_string(),
+            severity: Severity::Error,
+            duration_ms: None,
+            alert: true,
+        });
     }
 
     /// Tells summaries that are due.

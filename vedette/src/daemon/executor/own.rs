@@ -39,7 +39,7 @@ impl Shared {
     /// State of each group that this node has, or that the state on hand gives it. What was held in an
     /// earlier epoch of the guard is gone, whatever the state says.
     fn own_groups(&self, state: &ClusterState) -> BTreeMap<String, GroupState> {
-        let epoch = self.guard.borrow().map(|facts| facts.epoch);
+        let epoch = self.guard.borrow().as_ref().map(|facts| facts.epoch);
         let held = lock(&self.held).clone();
         let mine = state.groups.iter().filter_map(|(name, group)| {
             let instance = group.instances.get(&self.me)?;

@@ -26,7 +26,7 @@ impl Runner {
     /// Runs until the process ends.
     pub(crate) async fn run(self, log: LocalLog) {
         let history = log.history().clone();
-        let cursor = format!("alerts.{:016x}", history.journal_id());
+        let cursor = format!("journal.alerts.{:016x}", history.journal_id());
         let mut told = history.told();
         loop {
             told.borrow_and_update();
