@@ -1,8 +1,8 @@
 //! Clocks and logs of the nodes, as the answering node measures and hears them now; what it does not
 //! know has no row.
 
-use super::cluster::cluster;
 use super::Family;
+use super::cluster::cluster;
 
 pub(super) const OFFSET: Family = Family::gauge(
     "vedette_clock_offset_seconds",
