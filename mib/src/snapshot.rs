@@ -97,7 +97,6 @@ fn unchanged(part: Part, old: &View, new: &View) -> bool {
     match part {
         Part::Cluster | Part::Local | Part::History => false,
         Part::Manager
-        | Part::Node
         | Part::Network
         | Part::Interface
         | Part::Port
@@ -110,7 +109,7 @@ fn unchanged(part: Part, old: &View, new: &View) -> bool {
         | Part::Fired
         | Part::Blind
         | Part::Standby => state,
-        Part::Link => state && report && old.local.node == new.local.node,
+        Part::Node | Part::Link => state && report && old.local.node == new.local.node,
         Part::Monitor | Part::MonitorValue => Arc::ptr_eq(&old.local.monitors, &new.local.monitors),
         Part::Event => Arc::ptr_eq(&old.recent, &new.recent),
     }

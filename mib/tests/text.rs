@@ -433,6 +433,23 @@ fn a_snapshot_is_made_from_the_one_before() {
     assert_ne!(old.get(&[1, 1, 4, 0]), new.get(&[1, 1, 4, 0]), "cluster state without a quorum");
 }
 
+/// What the guard measures changes though no state does, and what it knows no more is not there.
+#[test]
+fn clocks_and_positions_follow_the_report() {
+    let world = World::three_nodes();
+    let old = Snapshot::build(world.view(), TimeBase::default(), None);
+    let (offset, position) = ([1, 10, 1, 18, 2], [1, 10, 1, 19, 2]);
+    assert_eq!(old.get(&offset), Some(&Value::Integer(-1)));
+    assert_eq!(old.get(&[1, 10, 1, 18, 1]), None, "a clock is not compared with itself");
+    let mut view = world.view().as_ref().clone();
+    let mut report = view.local.report.as_deref().expect("a report").clone();
+    (report.peers[0].clock_offset_us, report.peers[0].position) = (None, 4_800);
+    view.local.report = Some(Arc::new(report));
+    let new = Snapshot::build(Arc::new(view), TimeBase::default(), Some(&old));
+    assert_eq!(new.get(&offset), None);
+    assert_eq!(new.get(&position), Some(&Value::Counter64(4_800)));
+}
+
 /// The shipped configuration of snmp_exporter's generator names only what the MIB defines, and every
 /// enumeration is either a set of states or a label.
 #[test]
