@@ -1,14 +1,15 @@
 #!/bin/sh
 # The built-in error alert script.
 #
-# It is run for every error alert of the cluster, on one member, and for every test of it. Change
+# It is run for every error alert of the cluster, on one member (VEDETTE_ALERT_SCOPE is cluster), for
+# what a node lives through by itself, on that node (node), and for every test of it. Change
 # it with `vedette alert edit`: the new text is then in force on all members, older versions are
 # kept, and `vedette alert test` shows whether it works.
 #
 # What it is told:
 #   $1 number  $2 kind of subject  $3 subject  $4 code  $5 message
 #   VEDETTE_ALERT_CODE SEVERITY MESSAGE CAUSE SUBJECT SUBJECT_KIND PREVIOUS CURRENT NODE MEMBER
-#   CLUSTER TIMESTAMP INCIDENT REVISION SEQ TEST ATTEMPT (each with VEDETTE_ALERT_ before it),
+#   CLUSTER TIMESTAMP INCIDENT REVISION SEQ TEST ATTEMPT SCOPE (each with VEDETTE_ALERT_ before it),
 #   Pacemaker's CRM_alert_*, and the whole record as JSON on standard input.
 #
 # Where the alert goes:
@@ -36,6 +37,7 @@ body() {
     printf 'time      %s\n' "${VEDETTE_ALERT_TIMESTAMP:-}"
     printf 'severity  %s\n' "$severity"
     printf 'code      %s\n' "${VEDETTE_ALERT_CODE:-}"
+    printf 'told by   %s\n' "${VEDETTE_ALERT_MEMBER:-}${VEDETTE_ALERT_SCOPE:+, scope $VEDETTE_ALERT_SCOPE}"
     printf 'subject   %s (%s)\n' "${VEDETTE_ALERT_SUBJECT:-}" "${VEDETTE_ALERT_SUBJECT_KIND:-}"
     printf 'status    %s -> %s\n' "${VEDETTE_ALERT_PREVIOUS:-}" "${VEDETTE_ALERT_CURRENT:-}"
     printf 'cause     %s\n' "${VEDETTE_ALERT_CAUSE:-}"

@@ -5,11 +5,13 @@
 //! whatever happens; their logs stay if a test failed.
 
 mod administration;
+mod alone;
 mod around;
 mod failover;
 mod look;
 mod mib;
 mod operations;
+mod situations;
 mod story;
 mod user_events;
 

@@ -1,0 +1,183 @@
+//! The worst moment: no node has a quorum. Whoever sees it tells it at once, on every surface that it has,
+//! and everybody's history has the account of it afterwards (findings T1 to T3, F5).
+
+use std::time::Duration;
+
+use serde_json::Value;
+use vedette_tests::lab::{Answers, Lab, Prober, Victim};
+
+use crate::failover::{address, give, wait_answer, wait_online_on};
+use crate::{PATIENCE, lab, look, make_healthy};
+
+/// How far an outage that is told may be from the one that a client saw: a beat, a sign of life, and a
+/// round of the prober.
+const EXACT: Duration = Duration::from_millis(300);
+
+/// A group `web` with an address, online on that node.
+fn web_on(lab: &Lab, node: &str) -> Prober {
+    give(
+        lab,
+        &format!(
+            "[groups.web]\npolicy = \"rotating\"\nnodes = [\"n1\", \"n2\", \"n3\"]\n\n\
+             [[groups.web.resources]]\nname = \"web-ip\"\nkind = \"address\"\naddress = \"{}/24\"\n",
+            address(lab, 0)
+        ),
+    );
+    let owner = wait_online_on(lab, "n1", "web", &["n1", "n2", "n3"]);
+    if owner != node {
+        let moved = lab.vedette("n1", &["group", "move", "web", "--to", node]).expect("run");
+        assert!(moved.status.success(), "{}", String::from_utf8_lossy(&moved.stderr));
+    }
+    wait_online_on(lab, "n1", "web", &[node]);
+    let prober = Prober::start(lab, 0, address(lab, 0)).expect("a prober");
+    wait_answer(&prober, node[1..].parse().expect("n and a number"));
+    prober
+}
+
+/// The longest time in which no client had an answer.
+fn longest_silence(answers: &Answers) -> Duration {
+    let times: Vec<Duration> =
+        answers.answers.iter().filter(|it| !it.to_all).map(|it| it.at).collect();
+    times.windows(2).map(|pair| pair[1] - pair[0]).max().expect("answers")
+}
+
+fn wait(lab: &Lab, what: &str, seen: impl Fn(&Lab) -> bool) {
+    lab.wait_for(what, PATIENCE, |lab| seen(lab).then_some(())).unwrap_or_else(|error| {
+        let names = lab.names();
+        panic!("{error}:\n{}\n{}", look::status(lab, &names[0]), look::traps(lab))
+    });
+}
+
+/// The record of that code about a node that was told afterwards, in the history of `asked`.
+fn told(lab: &Lab, asked: &str, after: u64, (code, node): (&str, &str)) -> Option<Value> {
+    let records = look::records_after(lab, asked, after);
+    records.into_iter().find(|record| {
+        record["code"] == code && record["subject"]["name"] == node && record["told"].is_object()
+    })
+}
+
+/// Everybody's history has the account, the same row with the same hash.
+fn assert_in_every_history(lab: &Lab, after: u64, wanted: (&str, &str)) -> Value {
+    let mut rows = Vec::new();
+    for asked in lab.names() {
+        let what = format!("{wanted:?} in the history of {asked}");
+        let row = lab
+            .wait_for(&what, PATIENCE, |lab| told(lab, &asked, after, wanted))
+            .unwrap_or_else(|error| {
+                panic!("{error}:\n{:#?}", look::records_after(lab, &asked, after))
+            });
+        assert!(row["told"]["happened_at"].is_string(), "with its own time: {row:#}");
+        rows.push(row);
+    }
+    assert!(rows.windows(2).all(|pair| pair[0] == pair[1]), "{rows:#?}");
+    rows.remove(0)
+}
+
+/// The outage of `web` in the last incidents is as long as the one that clients saw.
+fn assert_outage_is_true(lab: &Lab, prober: Prober) {
+    let answers = prober.stop().expect("the prober ran");
+    assert_eq!(answers.doubly_owned(), Vec::new(), "two nodes had the address");
+    let seen = longest_silence(&answers);
+    let outages = |lab: &Lab| -> Vec<f64> {
+        let Some(answer) = look::get(lab, "n1", "/api/v1/incidents") else { return Vec::new() };
+        let body = answer.json();
+        let list = body["incidents"].as_array().or(body.as_array()).cloned().unwrap_or_default();
+        let of = |incident: &Value| incident["outages"].as_array().cloned().unwrap_or_default();
+        let web = list.iter().flat_map(of).filter(|outage| outage["group"] == "web");
+        web.filter_map(|outage| outage["outage_ms"].as_f64()).collect()
+    };
+    let near = |ms: &f64| (ms / 1_000.0 - seen.as_secs_f64()).abs() <= EXACT.as_secs_f64();
+    lab.wait_for("the outage that clients saw", PATIENCE, |lab| {
+        outages(lab).iter().any(near).then_some(())
+    })
+    .unwrap_or_else(|error| {
+        let shown = lab.vedette("n1", &["incident", "show"]).map(|output| output.stdout);
+        let shown = shown.unwrap_or_default();
+        panic!(
+            "{error}: {:.3} s; told are {:?} ms\n{}",
+            seen.as_secs_f64(),
+            outages(lab),
+            String::from_utf8_lossy(&shown)
+        )
+    });
+}
+
+/// T1, T2, T3: n3 is dead, then the owner of a group is killed: n1 alone tells it on its log, to a watching
+/// client, by a notification, as metric, on the screen, and by the alert script, which runs there; and
+/// afterwards everybody's history has loss, release and return with their own times.
+#[test]
+fn the_last_one_tells_it_at_once_and_all_know_it_afterwards() {
+    let lab = lab();
+    let prober = web_on(&lab, "n2");
+    lab.kill("n3", Victim::Power).expect("powered off");
+    wait(&lab, "n3 to be DOWN", |lab| look::host(lab, "n1", "n3") == "DOWN");
+    let before = look::seq(&lab, "n1");
+    let watcher = look::Watcher::start(&lab, "n1");
+    wait(&lab, "the watcher's snapshot", |_| !watcher.seen().is_empty());
+    lab.kill("n2", Victim::Power).expect("powered off");
+
+    let says = "n1 has no quorum";
+    wait(&lab, "SSE", |_| {
+        let seen = watcher.seen();
+        seen.contains("event: local") && seen.contains("QUORUM_LOST")
+    });
+    wait(&lab, "metrics", |lab| {
+        let page = look::get(lab, "n1", "/metrics").map(|answer| answer.body).unwrap_or_default();
+        let raised = |line: &str| {
+            line.starts_with("vedette_local_condition{")
+                && line.contains("code=\"quorum_lost\"")
+                && line.ends_with(" 1")
+        };
+        page.lines().any(raised)
+    });
+    wait(&lab, "a notification", |lab| {
+        let traps = look::traps(lab);
+        traps.lines().any(|line| line.contains("QuorumLost") && line.contains(says))
+    });
+    wait(&lab, "the alert script on n1", |lab| {
+        let log = lab.node("n1").map(|node| node.dir.join("state/alert.log"));
+        let text = log.ok().and_then(|path| std::fs::read_to_string(path).ok());
+        text.unwrap_or_default().contains(says)
+    });
+    wait(&lab, "the screen", |lab| look::status(lab, "n1").contains("no quorum"));
+    let listed = lab.vedette("n1", &["group", "list"]).expect("run");
+    let text = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert_eq!(listed.status.code(), Some(3), "{text}");
+    let row = text.lines().find(|line| line.starts_with("web")).expect("a row for web");
+    assert_eq!(row.split_whitespace().nth(1), Some("UNKNOWN"), "{text}");
+
+    make_healthy(&lab);
+    wait_online_on(&lab, "n1", "web", &["n1", "n2", "n3"]);
+    let lost = assert_in_every_history(&lab, before, ("QUORUM_LOST", "n1"));
+    assert!(lost["cause"].as_str().expect("a cause").contains("n2"), "{lost:#}");
+    let back = assert_in_every_history(&lab, before, ("QUORUM_REGAINED", "n1"));
+    assert!(back["duration_ms"].as_u64() > Some(500), "{back:#}");
+    assert_in_every_history(&lab, before, ("NODE_STARTED", "n2"));
+    wait_answer(&prober, owner_number(&lab));
+    assert_outage_is_true(&lab, prober);
+}
+
+/// All three lose power at the same moment: nobody was there to tell it, and it is told truly afterwards.
+#[test]
+fn what_nobody_saw_is_told_truly_afterwards() {
+    let lab = lab();
+    let prober = web_on(&lab, "n2");
+    let before = look::seq(&lab, "n1");
+    for name in lab.names() {
+        lab.kill(&name, Victim::Power).expect("powered off");
+    }
+    let _ = lab.wait_for("some seconds", Duration::from_secs(3), |_| None::<()>);
+    make_healthy(&lab);
+    wait_online_on(&lab, "n1", "web", &["n1", "n2", "n3"]);
+    for node in ["n1", "n2", "n3"] {
+        let row = assert_in_every_history(&lab, before, ("NODE_STARTED", node));
+        assert!(row["cause"].as_str().expect("a cause").contains("last alive"), "{row:#}");
+    }
+    wait_answer(&prober, owner_number(&lab));
+    assert_outage_is_true(&lab, prober);
+}
+
+fn owner_number(lab: &Lab) -> u16 {
+    let owner = wait_online_on(lab, "n1", "web", &["n1", "n2", "n3"]);
+    owner[1..].parse().expect("n and a number")
+}
