@@ -7,6 +7,7 @@
 mod administration;
 mod around;
 mod failover;
+mod log_tail;
 mod look;
 mod mib;
 mod operations;
