@@ -112,7 +112,8 @@ fn the_write_ahead_log_goes_with_its_database() {
     }
     drop(history);
     let middle = pages(&crashed) / 2;
-    damage(&crashed, middle..middle + 1);
+    // More than the pages that are newer in the write-ahead log.
+    damage(&crashed, middle - 8..middle + 8);
     let (history, set_aside) = History::open_or_set_aside(&crashed, NOW, 0).expect("it opens");
     let set_aside = set_aside.expect("it was damaged");
     assert!(Path::new(&format!("{}-wal", set_aside.path.display())).exists());

@@ -21,7 +21,7 @@ use self::truth::Truth;
 use crate::{PATIENCE, lab, look};
 
 /// Groups in a document, each with one address: name, policy, nodes.
-fn apply(lab: &Lab, groups: &[(&str, &str, &[&str])]) {
+pub(crate) fn apply(lab: &Lab, groups: &[(&str, &str, &[&str])]) {
     let mut text = String::new();
     for (place, (name, policy, nodes)) in groups.iter().enumerate() {
         let address = address(lab, place);

@@ -8,6 +8,7 @@ mod administration;
 mod alone;
 mod around;
 mod failover;
+mod log_tail;
 mod look;
 mod mib;
 mod operations;
