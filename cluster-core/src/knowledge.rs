@@ -95,6 +95,8 @@ fn show_nodes(shown: &mut ClusterState, local: &Local, at: WallTime) {
         };
         if !own {
             node.host_cause = "the answering node has no quorum".into();
+        } else if node.host != host {
+            node.host_cause = "as the node itself sees it".into();
         }
         put((&mut node.host, &mut node.host_since), host, at);
         put((&mut node.agent, &mut node.agent_since), agent, at);
