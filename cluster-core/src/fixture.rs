@@ -4,12 +4,15 @@
 //! the rules: `prod`, its networks `neta` and `netb`, its nodes `n1`, `n2`, … [`one_down`] is what
 //! the golden files of SNMP, HTTP, metrics and the terminal have in common: three nodes, of which
 //! `n3` fell silent at 12:04:01, and one alert about it that the script was not run for yet. [`busy`]
-//! adds all that the cluster manager may show, [`watched`] what rules watch.
+//! adds all that the cluster manager may show, [`watched`] what rules watch; [`alone`] is a node of any of
+//! them that has lost all others.
 //!
 //! It is part of the library because crates cannot share test code; a daemon never uses it.
 
+mod alone;
 mod busy;
 
+pub use alone::{LOST_AT, alone};
 pub use busy::{busy, busy_fixture};
 
 mod events;

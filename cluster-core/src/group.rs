@@ -233,6 +233,9 @@ pub struct Group {
     pub fails: Vec<FailCount>,
     /// Nodes that could not acquire it, or where its resources failed too often.
     pub avoid: BTreeSet<NodeNumber>,
+    /// Why, of those of them for which it was said; entries of nodes that are avoided no more say nothing.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub avoid_why: BTreeMap<NodeNumber, String>,
     /// Those of them that only did not come to it: nothing failed there, but the event was over, for
     /// example because a lease was lost meanwhile.
     #[serde(default)]

@@ -10,7 +10,7 @@
 //! Applying it to a state that is shown already changes nothing.
 
 use crate::event::ManagerState;
-use crate::group::{GroupState, Instance};
+use crate::group::{GroupState, Instance, ResourceState};
 use crate::id::{NetworkNumber, NodeNumber};
 use crate::model::{
     AgentStatus, ClusterStatus, HostStatus, InterfaceStatus, LinkStatus, NetworkStatus, Substate,
@@ -95,6 +95,8 @@ fn show_nodes(shown: &mut ClusterState, local: &Local, at: WallTime) {
         };
         if !own {
             node.host_cause = "the answering node has no quorum".into();
+        } else if node.host != host {
+            node.host_cause = "as the node itself sees it".into();
         }
         put((&mut node.host, &mut node.host_since), host, at);
         put((&mut node.agent, &mut node.agent_since), agent, at);
@@ -143,7 +145,13 @@ fn show_groups(shown: &mut ClusterState, local: &Local, at: WallTime) {
     }
 }
 
+/// Where the group is not any more what it was reported to be, neither are its resources.
 fn show_instance(instance: &mut Instance, state: GroupState, at: WallTime) {
+    if instance.state != state {
+        for resource in instance.resources.values_mut() {
+            put((&mut resource.state, &mut resource.since), ResourceState::Unknown, at);
+        }
+    }
     put((&mut instance.state, &mut instance.since), state, at);
 }
 

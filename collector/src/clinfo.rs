@@ -10,6 +10,8 @@ mod cluster;
 mod event;
 mod group;
 pub mod incident;
+mod journal;
+mod known;
 mod local;
 pub mod manager;
 mod membership;
@@ -30,14 +32,16 @@ use vedette_core::view::View;
 pub use cluster::{ClusterDoc, RedundancyDoc, TimingDoc};
 pub use event::{EventDoc, SubjectDoc, ToldDoc};
 pub use group::{
-    Balance, BlockedDoc, FailCountDoc, GroupDoc, InstanceDoc, LocationDoc, ResourceDoc,
-    ResourceStateDoc, standby_nodes,
+    AvoidedDoc, Balance, BlockedDoc, FailCountDoc, GroupDoc, InstanceDoc, LocationDoc, ResourceDoc,
+    ResourceStateDoc, standby_nodes, standbys,
 };
 pub use incident::{
     IncidentDoc, IncidentEventDoc, IncidentState, IncidentStepDoc, IncidentSummaryDoc, OutageDoc,
     StepKind,
 };
-pub use local::{LocalDoc, SeenInterfaceDoc, SeenPeerDoc};
+pub use journal::{ConditionDoc, JournalDoc, LocalRecordDoc, LocalRecordsDoc};
+pub use known::{LastKnownDoc, LastKnownGroupDoc, LastKnownNodeDoc};
+pub use local::{LocalDoc, LogDoc, LogLostDoc, OwnGroupDoc, SeenInterfaceDoc, SeenPeerDoc};
 pub use manager::{EndedDoc, ManagerDoc, MemberDoc, QueuedDoc, RunningDoc};
 pub use membership::PortDoc;
 pub use monitor::{
@@ -82,6 +86,13 @@ pub struct StatusDoc {
     pub problems: Vec<String>,
     /// When the answering node said so.
     pub now: String,
+    /// Whether it knows the present state. If not, everything that others would have to confirm is
+    /// unknown, and what was known of it last is beside it in `last_known`.
+    #[serde(default)]
+    pub known: bool,
+    /// When it knew that last; `null` while it does.
+    #[serde(default)]
+    pub as_of: Option<String>,
     /// What the answering node, or the cluster, waits for; empty if for nothing.
     pub waiting_for: String,
     /// The cluster as a whole.
@@ -102,6 +113,9 @@ pub struct StatusDoc {
     pub fired: Vec<FiredDoc>,
     /// The last events that somebody may want to know of, of severity `notice` or worse, oldest first.
     pub events: Vec<EventDoc>,
+    /// The last records of the answering node's own journal, oldest first.
+    #[serde(default)]
+    pub local_records: Vec<LocalRecordDoc>,
 }
 
 impl StatusDoc {
@@ -113,6 +127,8 @@ impl StatusDoc {
             verdict: sentence,
             problems,
             now: seen.now.to_string(),
+            known: seen.view.local.knows(),
+            as_of: known::as_of(seen.view).map(|at| at.to_string()),
             waiting_for: verdict::waiting_for(seen.view),
             cluster: ClusterDoc::new(seen.view),
             local: LocalDoc::new(seen),
@@ -123,6 +139,7 @@ impl StatusDoc {
             groups: GroupDoc::all(seen.view),
             fired: monitor::fired(&seen.view.state),
             events: notable(seen.view),
+            local_records: journal::latest(seen.view, STATUS_EVENTS),
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::query::Params;
 use crate::{App, EventQuery, HistoryReader, HistoryUnavailable, Problem, Surface, meta};
 
 /// How many events an answer holds if the request does not say, and at most.
-const DEFAULT_LIMIT: u64 = 100;
+pub(crate) const DEFAULT_LIMIT: u64 = 100;
 const MOST: u64 = 1_000;
 
 /// A page of events.
@@ -60,22 +60,28 @@ pub(crate) async fn events(State(app): State<App>, uri: Uri) -> Result<Response,
 }
 
 fn event_query(params: &Params) -> Result<EventQuery, Problem> {
-    let limit = params.number("limit")?.unwrap_or(DEFAULT_LIMIT);
+    let limit = limit_of(params, DEFAULT_LIMIT)?;
+    Ok(EventQuery {
+        // No history is longer than what a signed number can count.
+        after: params.number("after")?.unwrap_or(0).min(i64::MAX as u64),
+        limit,
+        severity: one_of(params, "severity", Severity::from_name, || names(Severity::ALL))?,
+        code: one_of(params, "code", Code::from_name, || {
+            Code::ALL.iter().map(|code| code.name()).collect::<Vec<_>>().join(", ")
+        })?,
+    })
+}
+
+/// How many entries are wanted; `usual` if the request does not say.
+pub(crate) fn limit_of(params: &Params, usual: u64) -> Result<usize, Problem> {
+    let limit = params.number("limit")?.unwrap_or(usual);
     if !(1..=MOST).contains(&limit) {
         return Err(Problem::bad_parameter(
             format!("limit={limit} is out of range."),
             format!("Give a number from 1 to {MOST}."),
         ));
     }
-    Ok(EventQuery {
-        // No history is longer than what a signed number can count.
-        after: params.number("after")?.unwrap_or(0).min(i64::MAX as u64),
-        limit: limit as usize,
-        severity: one_of(params, "severity", Severity::from_name, || names(Severity::ALL))?,
-        code: one_of(params, "code", Code::from_name, || {
-            Code::ALL.iter().map(|code| code.name()).collect::<Vec<_>>().join(", ")
-        })?,
-    })
+    Ok(limit as usize)
 }
 
 fn names(all: &[Severity]) -> String {

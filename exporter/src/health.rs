@@ -29,7 +29,7 @@ pub(crate) async fn healthz(State(app): State<App>, uri: Uri) -> Result<Response
 pub(crate) async fn readyz(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
     Params::of(&uri, &[])?.wait(&app.surface).await?;
     let (verdict, view) = app.surface.read(Verdict::new);
-    if view.local.quorate && view.state.seeded {
+    if view.local.knows() && view.state.seeded {
         return Ok("ready\n".into_response());
     }
     Err(Problem::unavailable("not_ready", verdict.sentence, "Ask another node, or wait."))

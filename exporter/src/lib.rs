@@ -14,6 +14,7 @@ mod events;
 mod groups;
 mod health;
 mod incidents;
+mod journal;
 mod meta;
 pub mod metrics;
 pub mod openapi;
@@ -61,6 +62,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/api/v1/nodes/{node}", get(api::node)),
         ("/api/v1/nodes/{node}/route", get(api::route)),
         ("/api/v1/local", get(api::local)),
+        ("/api/v1/local/records", get(journal::records)),
         ("/api/v1/primary", get(api::primary)),
         ("/api/v1/networks", get(api::networks)),
         ("/api/v1/networks/{network}", get(api::network)),

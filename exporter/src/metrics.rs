@@ -3,12 +3,16 @@
 //! Nothing is kept between scrapes but the counters of this process. A status is one series for
 //! each value it may have, always present, 0 or 1 (a series that vanishes breaks alerts), with the
 //! value's name in lower case as label `state`; `…_code` has the integer that the MIB has.
+//!
+//! Where the answering node does not know the present state, the state of what others would have to
+//! confirm is `unknown`, and a count or a flag of it is NaN: neither a number nor a gap.
 
 mod clocks;
 mod cluster;
 mod family;
 mod groups;
 mod heartbeats;
+mod local;
 mod manager;
 mod monitors;
 mod networks;
@@ -111,6 +115,12 @@ pub const FAMILIES: &[Family] = &[
     heartbeats::SUSPECT,
     clocks::OFFSET,
     clocks::POSITION,
+    local::CONDITION,
+    local::EVENTS,
+    local::PENDING,
+    local::DROPPED,
+    local::UNKNOWN_SINCE,
+    local::STALLED,
     process::HISTORY_DURABLE,
     process::HISTORY_STALLED,
     process::EVENTS,
@@ -122,7 +132,7 @@ pub const FAMILIES: &[Family] = &[
 
 /// The metrics page, in Prometheus' text format 0.0.4.
 pub fn page(surface: &Surface, view: &View) -> String {
-    let scrape = Scrape { view, surface, redundancy: RedundancyDoc::new(&view.state) };
+    let scrape = Scrape { view, surface, redundancy: RedundancyDoc::new(view) };
     let families: Vec<_> = FAMILIES.iter().filter_map(|family| family.read(&scrape)).collect();
     // The encoder fails only on a family without metrics, and those are left out.
     TextEncoder::new().encode_to_string(&families).unwrap_or_default()

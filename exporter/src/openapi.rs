@@ -5,11 +5,11 @@ use axum::extract::State;
 use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
 use utoipa::OpenApi;
-use vedette_collector::clinfo::{EventDoc, StatusDoc};
+use vedette_collector::clinfo::{EventDoc, LocalRecordDoc, StatusDoc};
 
 use crate::query::Params;
 use crate::watch::StateDoc;
-use crate::{App, Problem, api, events, groups, health, incidents, metrics, page, watch};
+use crate::{App, Problem, api, events, groups, health, incidents, journal, metrics, page, watch};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -30,6 +30,7 @@ use crate::{App, Problem, api, events, groups, health, incidents, metrics, page,
         api::node,
         api::route,
         api::local,
+        journal::records,
         api::primary,
         api::networks,
         api::network,
@@ -52,7 +53,7 @@ use crate::{App, Problem, api, events, groups, health, incidents, metrics, page,
         watch::watch,
         document
     ),
-    components(schemas(EventDoc, StatusDoc, StateDoc, Problem))
+    components(schemas(EventDoc, LocalRecordDoc, StatusDoc, StateDoc, Problem))
 )]
 struct Document;
 

@@ -11,7 +11,7 @@ use hyper::body::Bytes;
 use serde::Serialize;
 use tokio::sync::{broadcast, watch};
 use tracing::warn;
-use vedette_collector::clinfo::EventDoc;
+use vedette_collector::clinfo::{EventDoc, LocalRecordDoc};
 use vedette_core::record::Record;
 use vedette_core::view::Change;
 
@@ -27,7 +27,7 @@ const PAGE: usize = 256;
 /// One server-sent event, ready to be written.
 #[derive(Clone, Debug)]
 pub(crate) struct Frame {
-    /// Sequence number of the record; `None` if the frame is about the state.
+    /// Sequence number of the record; `None` if the frame is about the state or the node itself.
     pub(crate) seq: Option<u64>,
     /// The text.
     pub(crate) text: Bytes,
@@ -45,8 +45,12 @@ impl Publisher {
         // Both marks are set now, not when the task first runs: what is published in between is new.
         let (mut changed, mut records) = (surface.changed.clone(), surface.records.clone());
         changed.mark_unchanged();
-        let announced = *records.borrow_and_update();
-        tokio::spawn(run(surface, publisher.clone(), changed, records, announced));
+        let told = Told {
+            state: None,
+            local: surface.source.view().local.journal_health.last,
+            record: *records.borrow_and_update(),
+        };
+        tokio::spawn(run(surface, publisher.clone(), changed, records, told));
         publisher
     }
 
@@ -61,31 +65,53 @@ impl Publisher {
     }
 }
 
+/// What was published last.
+struct Told {
+    state: Option<StateDoc>,
+    /// Number of the entry of the node's own journal.
+    local: u64,
+    /// Sequence number of the record.
+    record: u64,
+}
+
 async fn run(
     surface: Arc<Surface>,
     publisher: Arc<Publisher>,
     mut changed: watch::Receiver<Change>,
     mut records: watch::Receiver<u64>,
-    mut announced: u64,
+    mut told: Told,
 ) {
-    let mut told = None;
     loop {
         tokio::select! {
             biased;
             newer = changed.changed() => {
                 if newer.is_err() { return }
+                tell_local(&surface, &publisher, &mut told.local);
                 let (state, _) = surface.read(StateDoc::new);
                 // A view is also new when only round-trip times are; that is no news to anybody.
-                if told.as_ref() == Some(&state) { continue }
+                if told.state.as_ref() == Some(&state) { continue }
                 publisher.publish(Frame { seq: None, text: frame("state", None, &state) });
-                told = Some(state);
+                told.state = Some(state);
             }
             more = records.changed() => {
                 if more.is_err() { return }
                 let durable = *records.borrow_and_update();
-                announce(&surface, &publisher, &mut announced, durable).await;
+                announce(&surface, &publisher, &mut told.record, durable).await;
             }
         }
+    }
+}
+
+/// Publishes what the node wrote into its own journal after the entry `told`. It may be all that
+/// anybody hears of it, so it waits for nothing.
+fn tell_local(surface: &Surface, publisher: &Publisher, told: &mut u64) {
+    let news = surface.source.local_after(*told, PAGE);
+    let Some(last) = news.last() else { return };
+    *told = last.number;
+    let view = surface.source.view();
+    for record in &news {
+        let text = frame("local", None, &LocalRecordDoc::new(&view, record));
+        publisher.publish(Frame { seq: None, text });
     }
 }
 

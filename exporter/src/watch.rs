@@ -1,7 +1,10 @@
 //! Watching: server-sent events.
 //!
 //! A stream begins with `snapshot` (the whole status), then brings `record` for every event, with
-//! its sequence number as `id`, and `state` whenever revision, verdict or quorum changed. A client
+//! its sequence number as `id`, `state` whenever revision, verdict or quorum changed, and `local` for
+//! every record of the answering node's own journal, at once and without a quorum, too. A `local` has
+//! no `id`, because it is no event of the cluster that a client could resume after: the latest ones
+//! are in the snapshot, and one that falls in between comes twice, with the same number. A client
 //! that reconnects with `Last-Event-ID` is first given what it missed. A client that missed too
 //! much, or does not keep up, is sent `resync` and, in the latter case, disconnected: it must read
 //! the status anew.
@@ -22,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::time::timeout;
 use utoipa::ToSchema;
-use vedette_collector::clinfo::{Level, Seen, StatusDoc, Verdict};
+use vedette_collector::clinfo::{ClusterDoc, Level, Seen, StatusDoc, Verdict};
 use vedette_core::model::{ClusterStatus, Substate};
 
 use crate::publisher::{Frame, Watching, frame, record_frame};
@@ -58,29 +61,36 @@ pub struct StateDoc {
     pub substate: Substate,
     /// Whether the answering node is part of a quorum.
     pub quorate: bool,
+    /// Whether it knows the present state.
+    #[serde(default)]
+    pub known: bool,
+    /// When it knew that last; `null` while it does.
+    #[serde(default)]
+    pub as_of: Option<String>,
 }
 
 impl StateDoc {
     pub(crate) fn new(seen: Seen<'_>) -> Self {
-        let verdict = Verdict::new(seen);
-        let view = seen.view;
+        let (verdict, cluster) = (Verdict::new(seen), ClusterDoc::new(seen.view));
         Self {
-            revision: view.revision(),
+            revision: cluster.revision,
             level: verdict.level,
             verdict: verdict.sentence,
-            status: view.cluster_status(),
-            substate: if view.local.quorate { view.state.substate } else { Substate::Unknown },
-            quorate: view.local.quorate,
+            status: cluster.status,
+            substate: cluster.substate,
+            quorate: cluster.quorate,
+            known: cluster.known,
+            as_of: cluster.as_of,
         }
     }
 }
 
-/// Events as they happen: `snapshot`, then `record` and `state`; `resync` if some were missed.
+/// Events as they happen: `snapshot`, then `record`, `state` and `local`; `resync` if some were missed.
 #[utoipa::path(get, path = "/api/v1/watch", tag = "events",
     params(("index" = Option<u64>, Query, description = "Begin when the revision is greater"),
            ("wait" = Option<String>, Query, description = "At most so long: 500ms, 30s, 5m"),
            ("Last-Event-ID" = Option<u64>, Header, description = "Resume after this sequence number")),
-    responses((status = 200, description = "The stream; `record` carries an EventDoc, `state` a StateDoc, `snapshot` a StatusDoc",
+    responses((status = 200, description = "The stream; `record` carries an EventDoc, `state` a StateDoc, `local` a LocalRecordDoc, `snapshot` a StatusDoc",
                body = StateDoc, content_type = "text/event-stream"),
               (status = 400, description = "A bad parameter", body = Problem),
               (status = 503, description = "Too many watch already", body = Problem)))]

@@ -50,6 +50,29 @@ async fn without_a_quorum_nothing_is_claimed() {
     assert!(page.contains("vedette_director{cluster=\"prod\",node=\"n1\"} 0"));
 }
 
+/// The journal, page by page; without `after` its end.
+#[tokio::test]
+async fn the_journal_comes_in_pages() {
+    let router = Stage::alone().router();
+    let latest = get(&router, "/api/v1/local/records").await;
+    assert_eq!(latest.header("x-vedette-quorate"), "false");
+    let page = latest.json();
+    assert_eq!(
+        (&page["node"], &page["last"], &page["next_after"]),
+        (&"n1".into(), &1.into(), &1.into())
+    );
+    assert_eq!(page["records"][0]["code"], "QUORUM_LOST");
+    let beyond = get(&router, "/api/v1/local/records?after=1&limit=5").await.json();
+    assert_eq!(
+        (beyond["records"].as_array().map(Vec::len), &beyond["next_after"]),
+        (Some(0), &1.into())
+    );
+    for bad in ["limit=0", "limit=1001", "after=x", "severity=error"] {
+        let answer = get(&router, &format!("/api/v1/local/records?{bad}")).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{bad}");
+    }
+}
+
 #[tokio::test]
 async fn problems_are_rfc_9457() {
     let router = Stage::one_down().router();

@@ -46,6 +46,27 @@ const BUSY: &[(&str, &str)] = &[
 /// What rules watch.
 const WATCHED: &[(&str, &str)] = &[("/api/v1/monitors", "watched/monitors.json")];
 
+/// The busy cluster on a node that lost all others: UNKNOWN of what they would have to confirm, and what
+/// was known last beside it.
+const ALONE: &[(&str, &str)] = &[
+    ("/metrics", "alone/metrics.txt"),
+    ("/api/v1/status", "alone/status.json"),
+    ("/api/v1/clusters", "alone/clusters.json"),
+    ("/api/v1/nodes/n2", "alone/node.json"),
+    ("/api/v1/local", "alone/local.json"),
+    ("/api/v1/local/records", "alone/records.json"),
+    ("/api/v1/primary", "alone/primary.json"),
+    ("/api/v1/networks/neta", "alone/network.json"),
+    ("/api/v1/interfaces", "alone/interfaces.json"),
+    ("/api/v1/links", "alone/links.json"),
+    ("/api/v1/ports", "alone/ports.json"),
+    ("/api/v1/groups/db", "alone/group.json"),
+    ("/api/v1/groups/logs/location", "alone/location.json"),
+    ("/api/v1/lb/logs/online", "alone/lb_online.json"),
+    ("/api/v1/manager", "alone/manager.json"),
+    ("/api/v1/addresses/10.92.0.50/available", "alone/service_address.json"),
+];
+
 fn file(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
@@ -78,6 +99,71 @@ async fn golden_answers_of_what_is_watched() {
 #[tokio::test]
 async fn golden_answers_of_a_busy_cluster() {
     compare(BUSY, Stage::busy).await;
+}
+
+/// T2: what a node says that lost all others.
+#[tokio::test]
+async fn golden_answers_of_a_node_alone() {
+    compare(ALONE, Stage::alone).await;
+}
+
+/// T2: without a quorum all routes and the metrics page agree that nothing of others is known, whatever
+/// the log said last: director, votes, quorum, hosts, groups, events.
+#[tokio::test]
+async fn all_routes_agree_that_nothing_is_known() {
+    let router = Stage::alone().router();
+    let page = get(&router, "/metrics").await.body;
+    let status = get(&router, "/api/v1/status").await.json();
+    let (cluster, own) = (&status["cluster"], &status["local"]);
+    assert_eq!(
+        (&status["known"], &cluster["known"], &own["knows"]),
+        (&false.into(), &false.into(), &false.into())
+    );
+    assert_eq!(status["as_of"], own["unknown_since"]);
+    assert_eq!((&cluster["director"], &own["director"]), (&Value::Null, &false.into()));
+    for (series, value) in [
+        (r#"vedette_nodes_up{cluster="prod"}"#, &cluster["nodes_up"]),
+        (r#"vedette_votes{cluster="prod",type="up"}"#, &cluster["redundancy"]["voters_up"]),
+        (
+            r#"vedette_redundancy_remaining{cluster="prod",scope="quorum"}"#,
+            &cluster["redundancy"]["quorum_remaining"],
+        ),
+        (
+            r#"vedette_network_members{cluster="prod",network="neta"}"#,
+            &status["networks"][0]["nodes_in_group"],
+        ),
+    ] {
+        assert!(metric(&page, series).is_nan() && value.is_null(), "{series}");
+    }
+    for node in status["nodes"].as_array().expect("nodes").iter().filter(|it| it["local"] == false)
+    {
+        assert_eq!((&node["host_status"], &node["director"]), (&"UNKNOWN".into(), &false.into()));
+        assert!(node["last_known"]["host_status"].is_string(), "{node}");
+        let name = node["name"].as_str().expect("a name");
+        let labels = format!(r#"cluster="prod",node="{name}""#);
+        assert_eq!(
+            metric(&page, &format!(r#"vedette_node_host_status{{{labels},state="unknown"}}"#)),
+            1.0
+        );
+        assert_eq!(metric(&page, &format!("vedette_director{{{labels}}}")), 0.0);
+    }
+    let groups = status["groups"].as_array().expect("groups");
+    assert!(groups.len() > 2, "{groups:?}");
+    for group in groups {
+        assert_eq!((&group["state"], &group["owner"]), (&"UNKNOWN".into(), &Value::Null));
+        assert!(group["last_known"]["state"].is_string() && group["standbys"].is_null());
+        let name = group["name"].as_str().expect("a name");
+        let series =
+            format!(r#"vedette_group_state{{cluster="prod",group="{name}",state="unknown"}}"#);
+        assert_eq!(metric(&page, &series), 1.0);
+        let online = get(&router, &format!("/api/v1/lb/{name}/online")).await;
+        assert_eq!(online.status.as_u16(), 503, "{name}");
+    }
+    assert_eq!(status["manager"]["in_progress"], Value::Null);
+    assert_eq!(metric(&page, r#"vedette_event_stage{cluster="prod",state="unknown"}"#), 1.0);
+    assert_eq!(metric(&page, r#"vedette_local_condition{cluster="prod",code="quorum_lost"}"#), 1.0);
+    assert_eq!(metric(&page, r#"vedette_local_condition{cluster="prod",code="disk_full"}"#), 0.0);
+    assert_eq!(own["conditions"][0]["code"], "QUORUM_LOST");
 }
 
 async fn compare(golden: &[(&str, &'static str)], stage: impl Fn() -> Stage) {

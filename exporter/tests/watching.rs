@@ -15,6 +15,8 @@ use serde_json::Value;
 use tokio::time::timeout;
 use tower::ServiceExt;
 use vedette_core::command::Command;
+use vedette_core::fixture::alone;
+use vedette_core::id::NodeNumber;
 use vedette_core::model::Severity;
 use vedette_exporter::MOST_WATCHERS;
 
@@ -110,6 +112,53 @@ async fn a_change_is_told_with_its_revision_and_verdict() {
     let state = events.named("state").await;
     assert_eq!(state.data["revision"], fixture.state.revision);
     assert_eq!((state.id, &state.data["quorate"]), (None, &Value::Bool(true)));
+}
+
+/// What a node writes into its own journal is told at once, without a quorum; a client that resumes is
+/// not confused by it.
+#[tokio::test]
+async fn what_a_node_lives_through_is_told_at_once() {
+    let (stage, fixture) = (Stage::one_down(), one_down());
+    let (_, mut events) = open(&stage.router(), None).await;
+    let durable = events.named("snapshot").await.id;
+    stage.publish_view(alone(&fixture, NodeNumber(1)), fixture.records.clone());
+    let local = events.next().await.expect("an event");
+    assert_eq!((local.name.as_str(), local.id), ("local", None), "it says so first");
+    assert_eq!(
+        (&local.data["code"], &local.data["phase"]),
+        (&"QUORUM_LOST".into(), &"raised".into())
+    );
+    let state = events.named("state").await;
+    assert_eq!((&state.data["known"], &state.data["quorate"]), (&false.into(), &false.into()));
+
+    let resume = durable.expect("an id").to_string();
+    let (_, mut again) = open(&stage.router(), Some(&resume)).await;
+    let snapshot = again.next().await.expect("an event");
+    assert_eq!(snapshot.name, "snapshot");
+    assert_eq!(snapshot.data["local_records"][0]["number"], 1, "the snapshot has it");
+}
+
+/// T6: a node that is cut off says so once; that time goes by is no news.
+#[tokio::test]
+async fn time_alone_is_no_news() {
+    let (stage, mut fixture) = (Stage::one_down(), one_down());
+    let (_, mut events) = open(&stage.router(), None).await;
+    events.named("snapshot").await;
+    let lost = alone(&fixture, NodeNumber(1));
+    stage.publish_view(lost.clone(), fixture.records.clone());
+    assert_eq!(events.named("state").await.data["known"], false);
+    for _ in 0..5 {
+        let mut later = lost.clone();
+        let mut report = later.local.report.as_deref().expect("a report").clone();
+        report.links.iter_mut().for_each(|link| link.silent = link.silent.map(|it| it * 2));
+        later.local.report = Some(Arc::new(report));
+        stage.publish_view(later, fixture.records.clone());
+        tokio::task::yield_now().await;
+    }
+    fixture.apply(Command::SetLoggingLevel(Severity::Error));
+    stage.publish(&fixture);
+    let next = events.next().await.expect("an event");
+    assert_eq!((next.name.as_str(), &next.data["known"]), ("state", &true.into()), "{next:?}");
 }
 
 /// `Last-Event-ID`: nothing twice, nothing missing, and then the live ones.

@@ -193,11 +193,24 @@ struct CompletionsArgs {
     shell: Shell,
 }
 
+/// What is said beside an answer that has something UNKNOWN in it.
+const NOT_KNOWN: &str = "vedette: this node does not know the present state of the cluster: what is \
+    UNKNOWN was last known as it says beside it.\n\
+    Ask another node, or see what is missing: vedette status.";
+
 /// Runs the command that the program was started with.
 pub(crate) fn main() -> ExitCode {
     let Cli { global, command } = parse(std::env::args_os());
     let status = matches!(command, Command::Status(_));
-    match run(Context::new(global), command) {
+    let context = Context::new(global);
+    match run(&context, command) {
+        // Whatever was shown, some of it was UNKNOWN.
+        Ok(_) if context.showed_unknown() => {
+            if !status {
+                eprintln!("{NOT_KNOWN}");
+            }
+            ExitCode::from(UNKNOWN)
+        }
         Ok(exit) => ExitCode::from(exit),
         Err(failure) => {
             // Whoever asks how things are and gets no answer does not know, which is no failure.
@@ -213,42 +226,42 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Cli {
 }
 
 /// Carries out one command; answers its exit status.
-fn run(context: Context, command: Command) -> Result<u8> {
+fn run(context: &Context, command: Command) -> Result<u8> {
     match command {
         Command::Daemon(_) => {
-            return daemon(&context);
+            return daemon(context);
         }
-        Command::Agent(_) => return agent(&context),
+        Command::Agent(_) => return agent(context),
         Command::Demo(arguments) => {
             return crate::demo::run(&arguments).map(|()| 0).map_err(demo_failed);
         }
         _ => die_with_the_pipe(),
     }
     match command {
-        Command::Status(arguments) => status::run(&context, &arguments),
-        Command::Node(command) => node::run(&context, command),
-        Command::Network(command) => network::run_network(&context, command),
-        Command::Link(command) => network::run_link(&context, command),
-        Command::Port(command) => network::run_port(&context, command),
-        Command::Event(command) => event::run(&context, command),
-        Command::Alert(command) => alert::run(&context, command),
-        Command::Rules(command) => rules::run(&context, command),
-        Command::History(command) => history::run(&context, command),
-        Command::Config(command) => config::run(&context, command),
-        Command::Snapshot(command) => snapshot::run(&context, command),
-        Command::Verify(arguments) => verify::run(&context, &arguments),
-        Command::Init(arguments) => form::init(&context, &arguments),
-        Command::Join(arguments) => form::join(&context, &arguments),
-        Command::Seed(arguments) => form::seed(&context, &arguments),
-        Command::Group(command) => group::run(&context, command),
-        Command::Incident(command) => incident::run(&context, command),
-        Command::Recover(command) => manage::recover(&context, command),
-        Command::Stop(arguments) => manage::stop(&context, &arguments),
-        Command::Start(arguments) => manage::start(&context, &arguments),
-        Command::Maintenance(arguments) => manage::maintenance(&context, &arguments),
-        Command::Leave(arguments) => manage::leave(&context, &arguments),
-        Command::Resource(arguments) => resource::run(&context, &arguments),
-        Command::Completions(arguments) => completions(&context, arguments.shell),
+        Command::Status(arguments) => status::run(context, &arguments),
+        Command::Node(command) => node::run(context, command),
+        Command::Network(command) => network::run_network(context, command),
+        Command::Link(command) => network::run_link(context, command),
+        Command::Port(command) => network::run_port(context, command),
+        Command::Event(command) => event::run(context, command),
+        Command::Alert(command) => alert::run(context, command),
+        Command::Rules(command) => rules::run(context, command),
+        Command::History(command) => history::run(context, command),
+        Command::Config(command) => config::run(context, command),
+        Command::Snapshot(command) => snapshot::run(context, command),
+        Command::Verify(arguments) => verify::run(context, &arguments),
+        Command::Init(arguments) => form::init(context, &arguments),
+        Command::Join(arguments) => form::join(context, &arguments),
+        Command::Seed(arguments) => form::seed(context, &arguments),
+        Command::Group(command) => group::run(context, command),
+        Command::Incident(command) => incident::run(context, command),
+        Command::Recover(command) => manage::recover(context, command),
+        Command::Stop(arguments) => manage::stop(context, &arguments),
+        Command::Start(arguments) => manage::start(context, &arguments),
+        Command::Maintenance(arguments) => manage::maintenance(context, &arguments),
+        Command::Leave(arguments) => manage::leave(context, &arguments),
+        Command::Resource(arguments) => resource::run(context, &arguments),
+        Command::Completions(arguments) => completions(context, arguments.shell),
         Command::Daemon(_) | Command::Agent(_) | Command::Demo(_) => Ok(0),
     }
 }

@@ -75,7 +75,7 @@ pub(super) fn best(
     run: &Group,
 ) -> Option<(NodeNumber, String)> {
     if let Some(node) = run.preferred.filter(|node| nodes.may_have(def, run, *node)) {
-        return Some((node, format!("an operator moved it to {}", nodes.name(node))));
+        return Some((node, format!("{} is where an operator wants it", nodes.name(node))));
     }
     match def.policy {
         Policy::Rotating => next_in_turn(nodes, layout, def, run),

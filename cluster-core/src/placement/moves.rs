@@ -395,7 +395,13 @@ impl<'a> Planner<'a> {
         let ordered = matches!(self.occasion, Occasion::Ordered(_));
         let obeys = def.policy == Policy::Cascading || ordered;
         if let Some(node) = run.preferred.filter(|node| obeys && able(node)) {
-            let why = format!("an operator moved it to {}", self.nodes.name(node));
+            // The order is the reason of one move; of those that follow by themselves the wish is.
+            let name = self.nodes.name(node);
+            let why = if ordered {
+                format!("an operator moved it to {name}")
+            } else {
+                format!("{name} is where an operator wants it")
+            };
             return (node != owner).then_some((node, why));
         }
         if def.policy != Policy::Cascading || !def.fallback {
@@ -420,7 +426,7 @@ impl<'a> Planner<'a> {
             return Verdict::Stay(format!("it rotates: it stays on {name}"));
         }
         if run.preferred == Some(owner) {
-            return Verdict::Stay(format!("an operator moved it to {name}"));
+            return Verdict::Stay(format!("{name} is where an operator wants it"));
         }
         let ordered = run.preferred == Some(joiner);
         if !ordered && home != Some(joiner) {

@@ -172,6 +172,7 @@ impl ClusterState {
         if !group.avoid.insert(node) {
             return;
         }
+        group.avoid_why.insert(node, why.into());
         let message = format!("group {name} could not be acquired by {}", self.node_name(node));
         let happening = Happening::new(Code::ResourceFailed, Severity::Warning, subject, message);
         let happening =

@@ -13,6 +13,8 @@ use vedette_core::model::{
 use vedette_core::state::ClusterState;
 use vedette_core::view::View;
 
+use super::known::as_of;
+
 /// A cluster.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ClusterDoc {
@@ -41,6 +43,13 @@ pub struct ClusterDoc {
     pub seeded: bool,
     /// How many are waited for at a start.
     pub seed_count: u16,
+    /// Whether the answering node knows the present state. If not, everything that others would have to
+    /// confirm is unknown, and counts of them are `null`.
+    #[serde(default)]
+    pub known: bool,
+    /// When it knew that last; `null` while it does.
+    #[serde(default)]
+    pub as_of: Option<String>,
     /// Whether the answering node is part of a quorum.
     pub quorate: bool,
     /// The director's name, while there is one.
@@ -51,12 +60,12 @@ pub struct ClusterDoc {
     pub term: u64,
     /// How many members there are.
     pub nodes: usize,
-    /// How many of them are up.
-    pub nodes_up: usize,
+    /// How many of them are up; `null` where that is not known.
+    pub nodes_up: Option<usize>,
     /// How many networks there are.
     pub networks: usize,
-    /// How many of them are up.
-    pub networks_up: usize,
+    /// How many of them are up; `null` where that is not known.
+    pub networks_up: Option<usize>,
     /// Votes, and what can still fail.
     pub redundancy: RedundancyDoc,
     /// Timers.
@@ -68,8 +77,8 @@ pub struct ClusterDoc {
     pub seq: u64,
     /// Hash of the last event: equal on every node at equal `seq`.
     pub head: String,
-    /// Alerts that the script was not run for yet.
-    pub alerts_pending: usize,
+    /// Alerts that the script was not run for yet; `null` where that is not known.
+    pub alerts_pending: Option<usize>,
     /// Alerts that it was run for.
     pub alerts_finished: u64,
 }
@@ -79,14 +88,25 @@ pub struct ClusterDoc {
 pub struct RedundancyDoc {
     /// How many nodes vote.
     pub voters: usize,
-    /// How many of them are up with their agent running.
-    pub voters_up: usize,
+    /// How many of them are up with their agent running; `null` where that is not known.
+    pub voters_up: Option<usize>,
     /// How many are needed for a quorum.
     pub quorum: usize,
-    /// How many more voters may fail before the quorum is lost.
-    pub quorum_remaining: usize,
-    /// How many more networks may fail before a node that is up is cut off.
-    pub network_remaining: usize,
+    /// How many more voters may fail before the quorum is lost; `null` where that is not known.
+    pub quorum_remaining: Option<usize>,
+    /// How many more networks may fail before a node that is up is cut off; `null` where that is not
+    /// known.
+    pub network_remaining: Option<usize>,
+}
+
+/// The same, counted in a state that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Redundancy {
+    pub(super) voters: usize,
+    pub(super) voters_up: usize,
+    pub(super) quorum: usize,
+    pub(super) quorum_remaining: usize,
+    pub(super) network_remaining: usize,
 }
 
 /// The timers that decide how fast a failure is seen.
@@ -108,41 +128,58 @@ impl ClusterDoc {
     /// The cluster of a view.
     pub fn new(view: &View) -> Self {
         let state = &*view.state;
-        let director = state.director.filter(|_| view.local.quorate);
+        let known = view.local.knows();
+        let director = state.director.filter(|_| known);
         Self {
             id: state.cluster.map(|id| id.to_string()),
             name: state.name.clone(),
             status: view.cluster_status(),
             status_since: state.status_since.to_string(),
-            substate: if view.local.quorate { state.substate } else { Substate::Unknown },
+            substate: if known { state.substate } else { Substate::Unknown },
             substate_since: state.substate_since.to_string(),
             formed_at: state.formed_at.to_string(),
             revision: state.revision,
             changed_at: state.changed_at.to_string(),
             seeded: state.seeded,
             seed_count: state.settings.seed_count,
+            known,
+            as_of: as_of(view).map(|at| at.to_string()),
             quorate: view.local.quorate,
             director: director.map(|node| state.node_name(node)),
             director_number: director.map(|node| node.0),
             term: state.term,
             nodes: state.nodes.len(),
-            nodes_up: state.nodes_up().count(),
+            nodes_up: known.then(|| state.nodes_up().count()),
             networks: state.networks.len(),
-            networks_up: networks_up(state),
-            redundancy: RedundancyDoc::new(state),
+            networks_up: known.then(|| networks_up(state)),
+            redundancy: RedundancyDoc::new(view),
             timing: TimingDoc::new(&state.settings.timing),
             logging_level: state.settings.logging_level,
             seq: state.seq,
             head: state.head.to_string(),
-            alerts_pending: state.alerts.len(),
+            alerts_pending: known.then(|| state.alerts.len()),
             alerts_finished: state.alerts_finished,
         }
     }
 }
 
 impl RedundancyDoc {
-    /// What the state can still lose.
-    pub fn new(state: &ClusterState) -> Self {
+    /// What the cluster of a view can still lose.
+    pub fn new(view: &View) -> Self {
+        let counted = Redundancy::new(&view.state);
+        let known = |count: usize| view.local.knows().then_some(count);
+        Self {
+            voters: counted.voters,
+            voters_up: known(counted.voters_up),
+            quorum: counted.quorum,
+            quorum_remaining: known(counted.quorum_remaining),
+            network_remaining: known(counted.network_remaining),
+        }
+    }
+}
+
+impl Redundancy {
+    pub(super) fn new(state: &ClusterState) -> Self {
         let voters = state.nodes.values().filter(|node| node.role == Role::Voter);
         let voters_up = voters.clone().filter(|node| votes(node)).count();
         let voters = voters.count();

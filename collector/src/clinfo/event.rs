@@ -133,12 +133,17 @@ impl EventDoc {
 
 impl SubjectDoc {
     pub(super) fn new(record: &Record) -> Self {
-        let (first, second, network) = record.subject.numbers();
+        Self::of(record.subject, &record.subject_name)
+    }
+
+    /// A subject with the name that it had.
+    pub(super) fn of(subject: Subject, name: &str) -> Self {
+        let (first, second, network) = subject.numbers();
         let (first, second) = ((first != 0).then_some(first), (second != 0).then_some(second));
-        let of_group = matches!(record.subject, Subject::Group(_) | Subject::Resource(..));
+        let of_group = matches!(subject, Subject::Group(_) | Subject::Resource(..));
         Self {
-            kind: record.subject.kind().into(),
-            name: record.subject_name.clone(),
+            kind: subject.kind().into(),
+            name: name.into(),
             node: first.filter(|_| !of_group),
             peer: second.filter(|_| !of_group),
             network: (network != 0).then_some(network),

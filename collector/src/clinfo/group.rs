@@ -15,6 +15,8 @@ use vedette_core::model::HostStatus;
 use vedette_core::state::ClusterState;
 use vedette_core::view::View;
 
+use super::LastKnownGroupDoc;
+
 /// A resource group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GroupDoc {
@@ -38,8 +40,11 @@ pub struct GroupDoc {
     pub owners: Vec<String>,
     /// The nodes it may run on, best first.
     pub nodes: Vec<String>,
-    /// Those that would take it now and do not have it.
-    pub standbys: Vec<String>,
+    /// What was known of it last, where its present state is not known.
+    #[serde(default)]
+    pub last_known: Option<LastKnownGroupDoc>,
+    /// Those that would take it now and do not have it; `null` where that is not known.
+    pub standbys: Option<Vec<String>>,
     /// Whether a cascading group goes back to a better node that returns.
     pub fallback: bool,
     /// Whether nothing is done about it: it, or the whole cluster, is in maintenance.
@@ -59,6 +64,9 @@ pub struct GroupDoc {
     pub blocked: Option<BlockedDoc>,
     /// Nodes that it does not go to until failures are cleared.
     pub avoid: Vec<String>,
+    /// Why, of those of them for which it was said.
+    #[serde(default)]
+    pub avoided: Vec<AvoidedDoc>,
     /// Failures, until they are cleared.
     pub fails: Vec<FailCountDoc>,
     /// How many times it was brought online on a node other than the last.
@@ -80,6 +88,16 @@ pub struct BlockedDoc {
     pub then: String,
     /// Since when.
     pub since: String,
+}
+
+/// Why a group does not go to a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AvoidedDoc {
+    /// The node.
+    pub node: String,
+    /// What happened there.
+    #[schema(example = "web-app cannot be started: exit status 1")]
+    pub why: String,
 }
 
 /// Failures of a resource on a node.
@@ -166,8 +184,11 @@ pub struct LocationDoc {
     pub nodes: Vec<String>,
     /// Its service addresses.
     pub addresses: Vec<String>,
-    /// Whether the answering node is part of a quorum. If not, this is what it knew last.
+    /// Whether the answering node is part of a quorum.
     pub quorate: bool,
+    /// What was known of it last, where its present state is not known.
+    #[serde(default)]
+    pub last_known: Option<LastKnownGroupDoc>,
 }
 
 /// What a load balancer wants to know of the answering node and a group.
@@ -199,7 +220,9 @@ impl GroupDoc {
             owner_number: owner.map(|node| node.0),
             owners: group.instances.keys().copied().map(node_name).collect(),
             nodes: def.into_iter().flat_map(|def| &def.nodes).copied().map(node_name).collect(),
-            standbys: standby_nodes(state, name, group).map(node_name).collect(),
+            last_known: LastKnownGroupDoc::of(view, name, group),
+            standbys: standbys(view, name, group)
+                .map(|nodes| nodes.into_iter().map(node_name).collect()),
             fallback: def.is_some_and(|def| def.fallback),
             maintenance: group.maintenance || state.manager.maintenance,
             wanted_offline: group.wanted_offline,
@@ -214,6 +237,7 @@ impl GroupDoc {
                 since: blocked.since.to_string(),
             }),
             avoid: group.avoid.iter().copied().map(node_name).collect(),
+            avoided: avoided(state, group),
             fails: group.fails.iter().map(|fail| FailCountDoc::new(state, fail)).collect(),
             failovers: group.failovers,
             instances: instances(state, def, group),
@@ -287,6 +311,13 @@ impl FailCountDoc {
     }
 }
 
+fn avoided(state: &ClusterState, group: &Group) -> Vec<AvoidedDoc> {
+    let avoided = group.avoid_why.iter().filter(|(node, _)| group.avoid.contains(node));
+    avoided
+        .map(|(node, why)| AvoidedDoc { node: state.node_name(*node), why: why.clone() })
+        .collect()
+}
+
 fn instances(state: &ClusterState, def: Option<&GroupDef>, group: &Group) -> Vec<InstanceDoc> {
     let doc = |(node, instance): (&NodeNumber, &Instance)| InstanceDoc {
         node: state.node_name(*node),
@@ -355,7 +386,7 @@ impl LocationDoc {
     pub fn find(view: &View, name_or_number: &str) -> Option<Self> {
         let state = &*view.state;
         let (name, group) = find(state, name_or_number)?;
-        let serving: Vec<NodeNumber> = serving(group).collect();
+        let serving: Vec<NodeNumber> = serving(state, group).collect();
         let def = state.definition.group(name);
         let addresses = def.into_iter().flat_map(|def| &def.resources).filter_map(address);
         Some(Self {
@@ -367,14 +398,23 @@ impl LocationDoc {
             nodes: serving.iter().map(|node| state.node_name(*node)).collect(),
             addresses: addresses.map(|address| address.to_string()).collect(),
             quorate: view.local.quorate,
+            last_known: LastKnownGroupDoc::of(view, name, group),
         })
     }
 }
 
-/// Nodes where a group is in service; left running by a forced stop is in service too (spec H21).
-fn serving(group: &Group) -> impl Iterator<Item = NodeNumber> {
+/// Nodes where a group is in service; left running by a forced stop is in service too (spec H21), as
+/// long as the node is not DOWN.
+pub(super) fn serving<'a>(
+    state: &'a ClusterState,
+    group: &'a Group,
+) -> impl Iterator<Item = NodeNumber> + 'a {
     let serves = |state| matches!(state, GroupState::Online | GroupState::Unmanaged);
-    group.instances.iter().filter(move |(_, own)| serves(own.state)).map(|(node, _)| *node)
+    let down =
+        |node: NodeNumber| state.nodes.get(&node).is_some_and(|node| node.host == HostStatus::Down);
+    let serving =
+        group.instances.iter().filter(move |(node, own)| serves(own.state) && !down(**node));
+    serving.map(|(node, _)| *node)
 }
 
 impl Balance {
@@ -392,15 +432,21 @@ impl Balance {
     pub fn holds(self, view: &View, name_or_number: &str) -> Option<Result<(), String>> {
         let (name, group) = find(&view.state, name_or_number)?;
         let own = view.state.node_name(view.local.node);
-        if !view.local.quorate {
-            return Some(Err(format!("{own} is not part of a quorum, so it claims nothing")));
+        if !view.local.knows() {
+            let why = match (view.local.quorate, view.local.stage) {
+                (false, _) => "is not part of a quorum",
+                (true, "running") => "is behind with its log",
+                (true, _) => "is starting",
+            };
+            return Some(Err(format!("{own} {why}, so it claims nothing")));
         }
-        let here = serving(group).any(|node| node == view.local.node);
+        let state = &*view.state;
+        let here = serving(state, group).any(|node| node == view.local.node);
         let answer = match self {
             Self::Active if here => Ok(()),
             Self::Active => Err(elsewhere(view, name, group, &own)),
             Self::Standby => standby(view, name, group, &own),
-            Self::Online if serving(group).next().is_some() => Ok(()),
+            Self::Online if serving(state, group).next().is_some() => Ok(()),
             Self::Online => Err(format!("{name} is {} and in service nowhere", group.state())),
         };
         Some(answer)
@@ -408,7 +454,7 @@ impl Balance {
 }
 
 fn elsewhere(view: &View, name: &str, group: &Group, own: &str) -> String {
-    match serving(group).next() {
+    match serving(&view.state, group).next() {
         Some(node) => {
             format!("{name} is in service on {} and not on {own}", view.state.node_name(node))
         }
@@ -428,7 +474,13 @@ fn standby(view: &View, name: &str, group: &Group, own: &str) -> Result<(), Stri
     }
 }
 
-/// The nodes that would take a group now and do not have it, best first.
+/// The nodes that would take a group now and do not have it, best first; `None` where the answering
+/// node does not know.
+pub fn standbys(view: &View, name: &str, group: &Group) -> Option<Vec<NodeNumber>> {
+    view.local.knows().then(|| standby_nodes(&view.state, name, group).collect())
+}
+
+/// The nodes of a state that would take a group now and do not have it, best first.
 pub fn standby_nodes<'a>(
     state: &'a ClusterState,
     name: &'a str,

@@ -5,12 +5,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use vedette_core::clock::greatest_offset;
+use vedette_core::group::GroupState;
+use vedette_core::id::NodeNumber;
 use vedette_core::model::{AgentStatus, HostStatus, Role};
 use vedette_core::observation::{OwnInterface, PeerView, Report};
 use vedette_core::view::View;
 
-use super::Seen;
 use super::node::offset_ms;
+use super::{ConditionDoc, JournalDoc, Seen};
 
 /// The answering node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -23,7 +25,14 @@ pub struct LocalDoc {
     pub session: String,
     /// Whether it is part of a quorum.
     pub quorate: bool,
-    /// Whether it is the director.
+    /// Whether it knows the present state of the cluster: it is part of a quorum, takes part, and its log
+    /// is not behind.
+    #[serde(default)]
+    pub knows: bool,
+    /// Since when it does not, by its own clock; `null` while it does.
+    #[serde(default)]
+    pub unknown_since: Option<String>,
+    /// Whether it is the director; false while it does not know the present state.
     pub director: bool,
     /// `voter` or `learner`.
     #[schema(value_type = String, example = "voter")]
@@ -54,6 +63,54 @@ pub struct LocalDoc {
     pub peers: Vec<SeenPeerDoc>,
     /// What it sees of its own interfaces.
     pub interfaces: Vec<SeenInterfaceDoc>,
+    /// Conditions of this node that hold.
+    #[serde(default)]
+    pub conditions: Vec<ConditionDoc>,
+    /// How its journal does.
+    #[serde(default)]
+    pub journal: JournalDoc,
+    /// Groups that it has something of, as they are on this machine now.
+    #[serde(default)]
+    pub groups: Vec<OwnGroupDoc>,
+    /// How its log does.
+    #[serde(default)]
+    pub log: LogDoc,
+}
+
+/// A group on the answering node, as it is there now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OwnGroupDoc {
+    /// Its name.
+    pub group: String,
+    /// Its state there.
+    #[schema(value_type = String, example = "ONLINE")]
+    pub state: GroupState,
+}
+
+/// How the answering node's copy of the replicated log does.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LogDoc {
+    /// Index of the last entry that is applied.
+    pub applied: u64,
+    /// Since when nothing is committed although something waits; `null` if that is not so.
+    pub stalled_since: Option<String>,
+    /// How far it is behind, in words; `null` if it is not.
+    pub behind: Option<String>,
+    /// Members whose log is shorter than what they had acknowledged.
+    pub lost: Vec<LogLostDoc>,
+}
+
+/// A member that lost the end of its log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LogLostDoc {
+    /// Its name.
+    pub node: String,
+    /// Its number.
+    pub number: u16,
+    /// Index of the last entry that it had acknowledged.
+    pub had: u64,
+    /// Index of the last entry that it has.
+    pub has: u64,
 }
 
 /// What the answering node sees of a peer.
@@ -107,7 +164,9 @@ impl LocalDoc {
             number: local.node.0,
             session: format!("{:016x}", local.session.0),
             quorate: local.quorate,
-            director: local.director,
+            knows: local.knows(),
+            unknown_since: local.unknown_since.map(|at| at.to_string()),
+            director: local.director && local.knows(),
             role: local.role,
             host_status: local.host,
             agent_status: local.agent,
@@ -120,6 +179,34 @@ impl LocalDoc {
             clock_offset_ms: report.and_then(greatest_offset).map(offset_ms),
             peers: report.map_or_else(Vec::new, |report| peers(view, report)),
             interfaces: report.map_or_else(Vec::new, |report| interfaces(view, report)),
+            conditions: local.conditions.iter().map(ConditionDoc::new).collect(),
+            journal: JournalDoc::new(&local.journal_health),
+            groups: own_groups(view),
+            log: LogDoc::new(view),
+        }
+    }
+}
+
+fn own_groups(view: &View) -> Vec<OwnGroupDoc> {
+    let doc =
+        |(name, state): (&String, &GroupState)| OwnGroupDoc { group: name.clone(), state: *state };
+    view.local.groups.iter().map(doc).collect()
+}
+
+impl LogDoc {
+    fn new(view: &View) -> Self {
+        let log = &view.local.log;
+        let lost = |(node, (had, has)): (&NodeNumber, &(u64, u64))| LogLostDoc {
+            node: view.state.node_name(*node),
+            number: node.0,
+            had: *had,
+            has: *has,
+        };
+        Self {
+            applied: log.applied,
+            stalled_since: log.stalled_since.map(|at| at.to_string()),
+            behind: log.behind.clone(),
+            lost: log.lost.iter().map(lost).collect(),
         }
     }
 }

@@ -16,6 +16,11 @@ use super::Seen;
 /// The cluster manager as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ManagerDoc {
+    /// Whether the answering node knows the present state. If not, the event in progress, those that wait
+    /// and a document that is being verified are not shown, because they may be others by now; whether
+    /// managers take part is what was known last.
+    #[serde(default)]
+    pub known: bool,
     /// Nothing is moved and nothing restarted in the whole cluster.
     pub maintenance: bool,
     /// The event in progress.
@@ -313,6 +318,7 @@ impl ManagerDoc {
         let state = &*seen.view.state;
         let manager = &state.manager;
         Self {
+            known: seen.view.local.knows(),
             maintenance: manager.maintenance,
             in_progress: manager.current.as_ref().map(|r| RunningDoc::new(state, r, seen.now)),
             queue: manager.queue.iter().map(|event| QueuedDoc::new(state, event)).collect(),
@@ -322,7 +328,7 @@ impl ManagerDoc {
             fencing: fencing(state),
             rules_version: state.rules.active,
             configuration_version: state.documents.active,
-            pending_configuration: pending(state),
+            pending_configuration: pending(state).filter(|_| seen.view.local.knows()),
         }
     }
 }

@@ -15,6 +15,9 @@ pub struct PortDoc {
     pub group: String,
     /// The revision at which its membership last changed.
     pub generation: u64,
+    /// Whether its members are known. If not, at most the answering node is among them.
+    #[serde(default)]
+    pub known: bool,
     /// The names of its members.
     pub members: Vec<String>,
     /// Their numbers.
@@ -31,6 +34,7 @@ impl PortDoc {
             name: name.into(),
             group: port.group.clone(),
             generation: port.generation,
+            known: view.local.knows(),
             members: port.members.iter().map(|node| view.state.node_name(*node)).collect(),
             numbers: port.members.iter().map(|node| node.0).collect(),
             membership: port.membership_text(),

@@ -14,6 +14,9 @@ use vedette_core::observation::LinkView;
 use vedette_core::state::StandbyStatus;
 use vedette_core::view::View;
 
+use super::LastKnownDoc;
+use super::known::last_status;
+
 /// A network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct NetworkDoc {
@@ -44,9 +47,9 @@ pub struct NetworkDoc {
     pub group_status: GroupStatus,
     /// How many nodes have an interface on it.
     pub nodes_defined: usize,
-    /// How many are in its group.
-    pub nodes_in_group: usize,
-    /// Their names.
+    /// How many are in its group; `null` where that is not known.
+    pub nodes_in_group: Option<usize>,
+    /// Their names, as far as they are known.
     pub members: Vec<String>,
     /// The member with the highest address (spec H2).
     pub leader: Option<String>,
@@ -57,6 +60,9 @@ pub struct NetworkDoc {
     pub interval_ms: u64,
     /// Missed beats until a link is down.
     pub sensitivity: u64,
+    /// What was known of it last, where its present status is not known.
+    #[serde(default)]
+    pub last_known: Option<LastKnownDoc>,
 }
 
 /// An address of a node on a network.
@@ -77,6 +83,9 @@ pub struct InterfaceDoc {
     pub status: InterfaceStatus,
     /// Since when.
     pub since: String,
+    /// What was known of it last, where its present status is not known.
+    #[serde(default)]
+    pub last_known: Option<LastKnownDoc>,
 }
 
 /// A standby adapter: it takes over if the adapter of its node on that network fails (spec H27).
@@ -124,6 +133,9 @@ pub struct LinkDoc {
     pub status: LinkStatus,
     /// Since when.
     pub since: String,
+    /// What was known of it last, where its present status is not known.
+    #[serde(default)]
+    pub last_known: Option<LastKnownDoc>,
     /// What the answering node itself sees, if the link is one of its own.
     pub seen: Option<LinkSeenDoc>,
 }
@@ -167,12 +179,16 @@ impl NetworkDoc {
             group_generation: port.map_or(0, |port| port.generation),
             group_status: state.group_status(number),
             nodes_defined: interfaces_on(view, number).count(),
-            nodes_in_group: members.len(),
-            leader: leader(view, number, &members),
+            nodes_in_group: view.local.knows().then_some(members.len()),
+            leader: view.local.knows().then(|| leader(view, number, &members)).flatten(),
             standbys: StandbyDoc::on_network(view, number),
             members: members.iter().map(|node| state.node_name(*node)).collect(),
             interval_ms: timing.interval_ms * rate_divisor(view, network),
             sensitivity: timing.sensitivity,
+            last_known: last_status(view, network.status == NetworkStatus::Unknown, |known| {
+                let last = known.networks.get(&number)?;
+                Some((last.status.to_string(), last.since))
+            }),
         }
     }
 
@@ -227,6 +243,10 @@ impl InterfaceDoc {
             address: interface.address.to_string(),
             status: interface.status,
             since: interface.since.to_string(),
+            last_known: last_status(view, interface.status == InterfaceStatus::Unknown, |known| {
+                let last = known.nodes.get(&node.number)?.interfaces.get(&network)?;
+                Some((last.status.to_string(), last.since))
+            }),
         }
     }
 
@@ -286,6 +306,10 @@ impl LinkDoc {
             priority: network.map_or(Priority::High, |network| network.priority),
             status: link.status,
             since: link.since.to_string(),
+            last_known: last_status(view, link.status == LinkStatus::Unknown, |known| {
+                let last = known.links.iter().find(|last| last.key() == link.key())?;
+                Some((last.status.to_string(), last.since))
+            }),
             seen: seen_of(view, link).map(|seen| LinkSeenDoc::new(view, seen)),
         }
     }

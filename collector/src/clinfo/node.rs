@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 use vedette_core::model::{AgentStatus, HostStatus, Node, Role};
 use vedette_core::view::View;
 
-use super::{InterfaceDoc, MemberDoc, StandbyDoc};
+use super::{InterfaceDoc, LastKnownNodeDoc, MemberDoc, StandbyDoc};
 
 /// A node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -28,6 +28,9 @@ pub struct NodeDoc {
     pub agent_status: AgentStatus,
     /// Since when.
     pub agent_since: String,
+    /// What was known of it last, where its present statuses are not known.
+    #[serde(default)]
+    pub last_known: Option<LastKnownNodeDoc>,
     /// `voter` or `learner`.
     #[schema(value_type = String, example = "voter")]
     pub role: Role,
@@ -35,7 +38,7 @@ pub struct NodeDoc {
     pub director: bool,
     /// Version of the product it joined with.
     pub version: String,
-    /// Whether only one of several interfaces is left to it (spec V13).
+    /// Whether only one of several interfaces is left to it (spec V13); false where that is not known.
     pub jeopardy: bool,
     /// The open incident that concerns it.
     pub incident: Option<u64>,
@@ -70,8 +73,9 @@ impl NodeDoc {
             host_cause: node.host_cause.clone(),
             agent_status: node.agent,
             agent_since: node.agent_since.to_string(),
+            last_known: LastKnownNodeDoc::of(view, node),
             role: node.role,
-            director: view.local.quorate && view.state.director == Some(node.number),
+            director: view.local.knows() && view.state.director == Some(node.number),
             version: node.version.clone(),
             jeopardy: view.state.in_jeopardy(node),
             incident: node.incident,

@@ -51,8 +51,8 @@ pub enum NoRoute {
 pub struct AvailabilityDoc {
     /// The address.
     pub address: String,
-    /// Whether it answers.
-    pub available: bool,
+    /// Whether it answers; `null` where that is not known.
+    pub available: Option<bool>,
     /// Whose it is; of a service address who has it, empty if nobody does.
     pub node: String,
     /// On which network.
@@ -135,7 +135,7 @@ impl AvailabilityDoc {
             let (network, own) = node.interfaces.iter().find(|(_, own)| own.address == address)?;
             Some(Self {
                 address: address.to_string(),
-                available: node.host == HostStatus::Up && own.status == InterfaceStatus::Up,
+                available: answers(view, node.host, own.status),
                 node: node.name.clone(),
                 network: view.state.network_name(*network),
                 interface_status: own.status,
@@ -164,7 +164,7 @@ impl AvailabilityDoc {
         let host_status = node.map_or(HostStatus::Unknown, |node| node.host);
         Some(Self {
             address: address.to_string(),
-            available: host_status == HostStatus::Up && interface_status == InterfaceStatus::Up,
+            available: answers(view, host_status, interface_status),
             node: node.map_or_else(String::new, |node| node.name.clone()),
             network: state.network_name(network),
             interface_status,
@@ -173,6 +173,12 @@ impl AvailabilityDoc {
             resource: Some(resource.name.clone()),
         })
     }
+}
+
+/// Whether an address with these statuses answers, as far as that is known.
+fn answers(view: &View, host: HostStatus, interface: InterfaceStatus) -> Option<bool> {
+    let answers = host == HostStatus::Up && interface == InterfaceStatus::Up;
+    view.local.knows().then_some(answers)
 }
 
 /// The node on which a resource works.

@@ -4,8 +4,6 @@
 //! at all: a node without a quorum says what it is missing, not what it last heard. Then whether
 //! the cluster serves. Then what is not as it should be, the worst first, and what that costs.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use vedette_core::clock::{CLOCK_TOLERANCE_US, clock_trouble};
@@ -13,16 +11,17 @@ use vedette_core::event::Stage;
 use vedette_core::group::GroupState;
 use vedette_core::id::NodeNumber;
 use vedette_core::model::{
-    AgentStatus, HostStatus, InterfaceStatus, NetworkStatus, Node, Role, Substate,
+    AgentStatus, HostStatus, InterfaceStatus, NetworkStatus, Node, Role, Severity, Substate,
 };
+use vedette_core::record::Code;
 use vedette_core::state::ClusterState;
 use vedette_core::time::WallTime;
-use vedette_core::view::View;
+use vedette_core::view::{RaisedCondition, View};
 
 mod groups;
 
-use super::cluster::networks_up;
-use super::{RedundancyDoc, Seen};
+use super::Seen;
+use super::cluster::{Redundancy, networks_up};
 
 /// How bad it is; also the exit status of `vedette status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
@@ -70,7 +69,9 @@ impl Verdict {
     /// The verdict on what is seen.
     pub fn new(seen: Seen<'_>) -> Self {
         if let Some((level, sentence)) = may_not_speak(seen) {
-            return Self { level, problems: vec![sentence.clone()], sentence };
+            let own = own_problems(seen).into_iter().map(|(_, problem)| problem);
+            let problems = std::iter::once(sentence.clone()).chain(own).collect();
+            return Self { level, problems, sentence };
         }
         let state = &*seen.view.state;
         let problems = problems(seen);
@@ -129,26 +130,25 @@ fn may_not_speak(seen: Seen<'_>) -> Option<(Level, String)> {
         ));
     }
     if local.host == HostStatus::Disconnected {
-        let age = age(seen.stale);
-        return Some((
-            Level::Failed,
-            format!(
-                "this node is cut off: {own} reaches no other node of {} on any network; what it \
-                 shows is {age} old.",
-                state.name
-            ),
-        ));
+        let known = match local.unknown_since {
+            Some(at) => format!(", and has known nothing of them {}", since(at, seen.now)),
+            None => String::new(),
+        };
+        let name = &state.name;
+        let what = format!("{own} reaches no other node of {name} on any network{known}");
+        return Some((Level::Failed, format!("this node is cut off: {what}.")));
     }
-    if local.quorate {
+    if local.knows() {
         return None;
     }
-    let sentence = if local.stage == "running" {
-        let age = age(seen.stale);
-        format!(
-            "{} is unknown to {own}: it has been without a quorum for {age}, and what it shows is \
-             at least as old{waits}.",
-            state.name
-        )
+    let lasts = local.unknown_since.map(|at| format!(" {}", since(at, seen.now)));
+    let lasts = lasts.unwrap_or_default();
+    let sentence = if let (true, "running", Some(behind)) =
+        (local.quorate, local.stage, &local.log.behind)
+    {
+        format!("{} is unknown to {own}{lasts}: its log is behind, {behind}.", state.name)
+    } else if local.stage == "running" {
+        format!("{} is unknown to {own}: it has been without a quorum{lasts}{waits}.", state.name)
     } else {
         format!(
             "{own} is starting (stage {}) and knows nothing of {} yet{waits}.",
@@ -158,9 +158,25 @@ fn may_not_speak(seen: Seen<'_>) -> Option<(Level, String)> {
     Some((Level::Unknown, sentence))
 }
 
+/// Conditions of the answering node that hold. That it has no quorum is told by the verdict itself, and
+/// a clock that differs with the offsets that are measured.
+fn own_problems(seen: Seen<'_>) -> Vec<(u8, String)> {
+    let told = |code| matches!(code, Code::QuorumLost | Code::ClockOff);
+    let raised = seen.view.local.conditions.iter().filter(|raised| !told(raised.code));
+    let problem = |raised: &RaisedCondition| {
+        let cause = match raised.cause.as_str() {
+            "" => String::new(),
+            cause => format!(" ({cause})"),
+        };
+        let rank = if raised.severity == Severity::Error { 1 } else { 7 };
+        (rank, format!("{} {}{cause}", raised.message, since(raised.since, seen.now)))
+    };
+    raised.map(problem).collect()
+}
+
 fn all_is_well(state: &ClusterState) -> String {
     let (nodes, networks) = (state.nodes.len(), state.networks.len());
-    let fragile = match (nodes, RedundancyDoc::new(state).quorum_remaining) {
+    let fragile = match (nodes, Redundancy::new(state).quorum_remaining) {
         (1, _) => "; with one node there is no redundancy",
         (_, 0) => "; one more failure would lose quorum",
         _ => "",
@@ -175,7 +191,9 @@ fn all_is_well(state: &ClusterState) -> String {
 /// service does not.
 fn does_not_serve(state: &ClusterState, problems: &[String]) -> Option<String> {
     let mut broken = state.groups.iter().filter(|(name, group)| {
-        group.state() == GroupState::Error || groups::is_held_up(state, name, group)
+        group.state() == GroupState::Error
+            || groups::is_held_up(state, name, group)
+            || groups::is_left_to_nobody(state, group)
     });
     let (name, _) = broken.next()?;
     let others = match broken.count() {
@@ -183,6 +201,9 @@ fn does_not_serve(state: &ClusterState, problems: &[String]) -> Option<String> {
         more => format!(" and {more} more"),
     };
     let worst = problems.first().map_or("", String::as_str);
+    if worst.starts_with(groups::NOBODY) {
+        return Some(format!("{} has failed: {worst}{}.", state.name, more(problems.len())));
+    }
     Some(format!("{} does not serve {name}{others}: {worst}{}.", state.name, more(problems.len())))
 }
 
@@ -203,8 +224,8 @@ fn degraded(state: &ClusterState, worst: &str, problems: usize) -> String {
         (up, all) if up == all => String::new(),
         (up, all) => format!(", {up} of {all} networks are up"),
     };
-    let RedundancyDoc { voters_up, quorum, quorum_remaining, network_remaining, .. } =
-        RedundancyDoc::new(state);
+    let Redundancy { voters_up, quorum, quorum_remaining, network_remaining, .. } =
+        Redundancy::new(state);
     let left = if voters_up < quorum {
         " and the quorum is in danger"
     } else if failed_event(state) {
@@ -258,6 +279,7 @@ fn problems(seen: Seen<'_>) -> Vec<String> {
     }
     found.extend(groups::problems(state, seen.now));
     found.extend(clock_problems(seen.view));
+    found.extend(own_problems(seen));
     found.sort_by_key(|(rank, _)| *rank);
     found.into_iter().map(|(_, problem)| problem).collect()
 }
@@ -354,14 +376,5 @@ fn since(at: WallTime, now: WallTime) -> String {
         format!("since {clock}Z")
     } else {
         format!("since {day} {clock}Z")
-    }
-}
-
-/// A duration in words.
-fn age(duration: Duration) -> String {
-    match duration.as_secs() {
-        0..60 => format!("{:.1} s", duration.as_secs_f64()),
-        seconds @ 60..3_600 => format!("{} min", seconds / 60),
-        seconds => format!("{} h {} min", seconds / 3_600, seconds / 60 % 60),
     }
 }

@@ -1,6 +1,6 @@
 //! The cluster as a whole.
 
-use vedette_core::model::{ClusterStatus, HostStatus, Substate};
+use vedette_core::model::{ClusterStatus, Substate};
 
 use super::{Family, Rows, Scrape};
 
@@ -64,26 +64,30 @@ pub(super) const NODES: Family =
         one(scrape, rows, scrape.view.state.nodes.len() as f64);
     });
 
-pub(super) const NODES_UP: Family =
-    Family::gauge("vedette_nodes_up", "Members whose host is up.", |scrape, rows| {
-        let nodes = scrape.view.state.nodes.values();
-        one(scrape, rows, nodes.filter(|node| node.host == HostStatus::Up).count() as f64);
-    });
+pub(super) const NODES_UP: Family = Family::gauge(
+    "vedette_nodes_up",
+    "Members whose host is up; NaN where that is not known.",
+    |scrape, rows| {
+        rows.count(&cluster(scrape), known(scrape, scrape.view.state.nodes_up().count()));
+    },
+);
 
 pub(super) const VOTES: Family = Family::gauge(
     "vedette_votes",
-    "Votes: how many there are (total), are present (up), and make a quorum (quorum).",
+    "Votes: how many there are (total), are present (up; NaN where that is not known), and make a \
+     quorum (quorum).",
     |scrape, rows| {
         let redundancy = &scrape.redundancy;
-        by(scrape, rows, "type", "total", redundancy.voters);
+        by(scrape, rows, "type", "total", Some(redundancy.voters));
         by(scrape, rows, "type", "up", redundancy.voters_up);
-        by(scrape, rows, "type", "quorum", redundancy.quorum);
+        by(scrape, rows, "type", "quorum", Some(redundancy.quorum));
     },
 );
 
 pub(super) const REDUNDANCY: Family = Family::gauge(
     "vedette_redundancy_remaining",
-    "How many more failures are survived: of voters (quorum), of networks (network).",
+    "How many more failures are survived: of voters (quorum), of networks (network); NaN where that \
+     is not known.",
     |scrape, rows| {
         by(scrape, rows, "scope", "quorum", scrape.redundancy.quorum_remaining);
         by(scrape, rows, "scope", "network", scrape.redundancy.network_remaining);
@@ -104,8 +108,10 @@ pub(super) const HISTORY_SEQUENCE: Family = Family::gauge(
 
 pub(super) const ALERTS_PENDING: Family = Family::gauge(
     "vedette_alerts_pending",
-    "Alerts that the alert script was not run for yet.",
-    |scrape, rows| one(scrape, rows, scrape.view.state.alerts.len() as f64),
+    "Alerts that the alert script was not run for yet; NaN where that is not known.",
+    |scrape, rows| {
+        rows.count(&cluster(scrape), known(scrape, scrape.view.state.alerts.len()));
+    },
 );
 
 pub(super) const ALERTS_FINISHED: Family = Family::counter(
@@ -123,11 +129,15 @@ fn one(scrape: &Scrape<'_>, rows: &mut Rows, value: f64) {
     rows.add(&cluster(scrape), value);
 }
 
-fn by(scrape: &Scrape<'_>, rows: &mut Rows, label: &str, value: &str, count: usize) {
-    rows.add(&[("cluster", &scrape.view.state.name), (label, value)], count as f64);
+fn by(scrape: &Scrape<'_>, rows: &mut Rows, label: &str, value: &str, count: Option<usize>) {
+    rows.count(&[("cluster", &scrape.view.state.name), (label, value)], count);
+}
+
+/// What was read off the state, if it is the present one.
+pub(super) fn known<T>(scrape: &Scrape<'_>, value: T) -> Option<T> {
+    scrape.view.local.knows().then_some(value)
 }
 
 fn substate(scrape: &Scrape<'_>) -> Substate {
-    let view = scrape.view;
-    if view.local.quorate { view.state.substate } else { Substate::Unknown }
+    known(scrape, scrape.view.state.substate).unwrap_or(Substate::Unknown)
 }

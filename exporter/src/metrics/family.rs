@@ -93,6 +93,16 @@ impl Rows {
         self.add(labels, f64::from(u8::from(on)));
     }
 
+    /// Adds one row that is a count, or NaN where that is not known.
+    pub fn count(&mut self, labels: &[(&str, &str)], count: Option<usize>) {
+        self.add(labels, count.map_or(f64::NAN, |count| count as f64));
+    }
+
+    /// Adds one row that is 1 or 0, or NaN where that is not known.
+    pub fn flag_if_known(&mut self, labels: &[(&str, &str)], on: Option<bool>) {
+        self.add(labels, on.map_or(f64::NAN, |on| f64::from(u8::from(on))));
+    }
+
     /// Adds a row for every state there is: 1 for the one that holds, 0 for the others.
     pub fn states(
         &mut self,

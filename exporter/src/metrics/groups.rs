@@ -8,8 +8,9 @@ use vedette_core::group::{Group, GroupDef, GroupState, ResourceState};
 use vedette_core::id::NodeNumber;
 use vedette_core::state::ClusterState;
 
-use vedette_collector::clinfo::standby_nodes;
+use vedette_collector::clinfo::standbys;
 
+use super::cluster::known;
 use super::{Family, Rows, Scrape};
 
 pub(super) const STATE: Family = Family::gauge(
@@ -36,31 +37,33 @@ pub(super) const STATE_CODE: Family = Family::gauge(
 
 pub(super) const OWNER: Family = Family::gauge(
     "vedette_group_owner",
-    "Whether a node has something of a resource group; 0 everywhere while the answering node has \
-     no quorum.",
+    "Whether a node has something of a resource group; while the answering node does not know the \
+     cluster, 1 where it has something itself and 0 everywhere else.",
     |scrape, rows| {
         each_node(scrape, rows, |rows, labels, group, node| {
-            let has = scrape.view.local.quorate && group.instances.contains_key(&node);
-            rows.flag(labels, has);
+            rows.flag(labels, group.instances.contains_key(&node));
         });
     },
 );
 
 pub(super) const STANDBYS: Family = Family::gauge(
     "vedette_group_standby_nodes",
-    "Nodes that would take a resource group now and do not have it.",
+    "Nodes that would take a resource group now and do not have it; NaN where that is not known.",
     |scrape, rows| {
         each(scrape, rows, |rows, labels, name, group| {
-            rows.add(labels, standby_nodes(&scrape.view.state, name, group).count() as f64);
+            rows.count(labels, standbys(scrape.view, name, group).map(|nodes| nodes.len()));
         });
     },
 );
 
 pub(super) const BLOCKED: Family = Family::gauge(
     "vedette_group_blocked",
-    "Whether nothing is done about a resource group until an operator says so.",
+    "Whether nothing is done about a resource group until an operator says so; NaN where that is not \
+     known.",
     |scrape, rows| {
-        each(scrape, rows, |rows, labels, _, group| rows.flag(labels, group.blocked.is_some()));
+        each(scrape, rows, |rows, labels, _, group| {
+            rows.flag_if_known(labels, known(scrape, group.blocked.is_some()));
+        });
     },
 );
 
@@ -94,7 +97,7 @@ pub(super) const RESOURCE: Family = Family::gauge(
     |scrape, rows| {
         each_resource(scrape, rows, |rows, labels, group, resource, node| {
             let all = ResourceState::ALL.iter().map(|state| state.name());
-            rows.states(labels, all, state_of(group, resource, node).name());
+            rows.states(labels, all, state_of(scrape, group, resource, node).name());
         });
     },
 );
@@ -105,7 +108,7 @@ pub(super) const RESOURCE_CODE: Family = Family::gauge(
      4 starting, 5 stopping, 6 failed.",
     |scrape, rows| {
         each_resource(scrape, rows, |rows, labels, group, resource, node| {
-            rows.add(labels, f64::from(state_of(group, resource, node).code()));
+            rows.add(labels, f64::from(state_of(scrape, group, resource, node).code()));
         });
     },
 );
@@ -124,9 +127,11 @@ pub(super) const FAILS: Family = Family::gauge(
     },
 );
 
-/// What is nowhere active is OFFLINE; what is active and not reported yet is UNKNOWN.
-fn state_of(group: &Group, resource: &str, node: NodeNumber) -> ResourceState {
+/// What is nowhere active is OFFLINE; what is active and not reported yet is UNKNOWN, and so is what is
+/// on another node while the answering one does not know the cluster.
+fn state_of(scrape: &Scrape<'_>, group: &Group, resource: &str, node: NodeNumber) -> ResourceState {
     match group.instances.get(&node) {
+        None if group.out_of_sight && node != scrape.view.local.node => ResourceState::Unknown,
         None => ResourceState::Offline,
         Some(instance) => {
             instance.resources.get(resource).map_or(ResourceState::Unknown, |own| own.state)

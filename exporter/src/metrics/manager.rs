@@ -3,7 +3,7 @@
 use vedette_collector::clinfo::MemberDoc;
 use vedette_core::event::{ManagerState, Running, Stage};
 
-use super::cluster::cluster;
+use super::cluster::{cluster, known};
 use super::{Family, Rows, Scrape};
 
 pub(super) const STATE: Family = Family::gauge(
@@ -30,8 +30,12 @@ pub(super) const STATE_CODE: Family = Family::gauge(
 
 pub(super) const JOINED: Family = Family::gauge(
     "vedette_manager_joined",
-    "Whether a node's cluster manager takes part in events.",
-    |scrape, rows| each(scrape, rows, |rows, labels, member| rows.flag(labels, member.joined)),
+    "Whether a node's cluster manager takes part in events; NaN where that is not known.",
+    |scrape, rows| {
+        each(scrape, rows, |rows, labels, member| {
+            rows.flag_if_known(labels, known(scrape, member.joined));
+        });
+    },
 );
 
 pub(super) const NODE_MAINTENANCE: Family = Family::gauge(
@@ -50,18 +54,21 @@ pub(super) const CLUSTER_MAINTENANCE: Family = Family::gauge(
 
 pub(super) const IN_PROGRESS: Family = Family::gauge(
     "vedette_event_in_progress",
-    "Whether an event of the cluster manager is in progress.",
-    |scrape, rows| rows.flag(&cluster(scrape), running(scrape).is_some()),
+    "Whether an event of the cluster manager is in progress; NaN where that is not known.",
+    |scrape, rows| {
+        rows.flag_if_known(&cluster(scrape), known(scrape, running(scrape).is_some()));
+    },
 );
 
-/// The stages an event may be in; `none` if there is no event.
-const STAGES: [&str; 4] = ["none", "voting", "running", "error"];
+/// The stages an event may be in; `none` if there is no event, `unknown` where that is not known.
+const STAGES: [&str; 5] = ["none", "voting", "running", "error", "unknown"];
 
 pub(super) const STAGE: Family = Family::gauge(
     "vedette_event_stage",
     "Stage of the event in progress: 1 for the stage that holds; error waits for an operator.",
     |scrape, rows| {
         let stage = match running(scrape).map(|running| running.stage) {
+            None if !scrape.view.local.knows() => "unknown",
             None => "none",
             Some(Stage::Voting) => "voting",
             Some(Stage::Running) => "running",
@@ -73,44 +80,50 @@ pub(super) const STAGE: Family = Family::gauge(
 
 pub(super) const AGE: Family = Family::gauge(
     "vedette_event_age_seconds",
-    "Time since the event in progress was taken from the queue; 0 if there is none.",
+    "Time since the event in progress was taken from the queue; 0 if there is none, NaN where that is \
+     not known.",
     |scrape, rows| {
         let now = (scrape.surface.clock)();
         let age = running(scrape).map_or(0, |running| now.0.saturating_sub(running.began.0));
-        rows.add(&cluster(scrape), age.max(0) as f64 / 1e6);
+        let age = known(scrape, age.max(0) as f64 / 1e6);
+        rows.add(&cluster(scrape), age.unwrap_or(f64::NAN));
     },
 );
 
 pub(super) const STEP: Family = Family::gauge(
     "vedette_event_step",
-    "Phase of the event in progress, counted from 1; 0 if none runs.",
+    "Phase of the event in progress, counted from 1; 0 if none runs, NaN where that is not known.",
     |scrape, rows| {
         let runs = running(scrape).filter(|running| running.stage != Stage::Voting);
-        rows.add(&cluster(scrape), runs.map_or(0, |running| running.phase + 1) as f64);
+        let step = runs.map_or(0, |running| running.phase + 1);
+        rows.count(&cluster(scrape), known(scrape, step));
     },
 );
 
 pub(super) const STEPS: Family = Family::gauge(
     "vedette_event_steps",
-    "Phases that the event in progress has; 0 if there is none.",
+    "Phases that the event in progress has; 0 if there is none, NaN where that is not known.",
     |scrape, rows| {
         let steps = running(scrape).map_or(0, |running| running.program.phases.len());
-        rows.add(&cluster(scrape), steps as f64);
+        rows.count(&cluster(scrape), known(scrape, steps));
     },
 );
 
 pub(super) const TOO_LONG: Family = Family::gauge(
     "vedette_event_too_long",
-    "Whether the event in progress runs longer than it should.",
+    "Whether the event in progress runs longer than it should; NaN where that is not known.",
     |scrape, rows| {
-        rows.flag(&cluster(scrape), running(scrape).is_some_and(|running| running.too_long));
+        let too_long = running(scrape).is_some_and(|running| running.too_long);
+        rows.flag_if_known(&cluster(scrape), known(scrape, too_long));
     },
 );
 
 pub(super) const QUEUE: Family = Family::gauge(
     "vedette_event_queue_length",
-    "Events of the cluster manager that wait.",
-    |scrape, rows| rows.add(&cluster(scrape), scrape.view.state.manager.queue.len() as f64),
+    "Events of the cluster manager that wait; NaN where that is not known.",
+    |scrape, rows| {
+        rows.count(&cluster(scrape), known(scrape, scrape.view.state.manager.queue.len()));
+    },
 );
 
 pub(super) const ENDED: Family = Family::counter(
@@ -121,8 +134,10 @@ pub(super) const ENDED: Family = Family::counter(
 
 pub(super) const FENCING: Family = Family::gauge(
     "vedette_fencing_pending",
-    "Nodes whose fencing is asked for or under way.",
-    |scrape, rows| rows.add(&cluster(scrape), scrape.view.state.manager.fencing.len() as f64),
+    "Nodes whose fencing is asked for or under way; NaN where that is not known.",
+    |scrape, rows| {
+        rows.count(&cluster(scrape), known(scrape, scrape.view.state.manager.fencing.len()));
+    },
 );
 
 pub(super) const RULES: Family = Family::gauge(
@@ -139,8 +154,11 @@ pub(super) const CONFIGURATION: Family = Family::gauge(
 
 pub(super) const CONFIGURATION_PENDING: Family = Family::gauge(
     "vedette_configuration_pending",
-    "Whether a configuration document is being verified.",
-    |scrape, rows| rows.flag(&cluster(scrape), scrape.view.state.documents.pending.is_some()),
+    "Whether a configuration document is being verified; NaN where that is not known.",
+    |scrape, rows| {
+        let pending = scrape.view.state.documents.pending.is_some();
+        rows.flag_if_known(&cluster(scrape), known(scrape, pending));
+    },
 );
 
 fn running<'a>(scrape: &Scrape<'a>) -> Option<&'a Running> {

@@ -1,6 +1,6 @@
 //! Resource monitors of the answering node, and rules that watch values (spec H29 to H33).
 
-use super::cluster::cluster;
+use super::cluster::{cluster, known};
 use super::{Family, Scrape};
 use vedette_collector::clinfo::watch_rules;
 
@@ -40,24 +40,25 @@ pub(super) const VALUE: Family = Family::gauge(
 
 pub(super) const FIRED: Family = Family::gauge(
     "vedette_rule_fired",
-    "Instances, on all nodes, for which a rule about values has fired and was not armed again.",
+    "Instances, on all nodes, for which a rule about values has fired and was not armed again; NaN \
+     where that is not known.",
     |scrape, rows| {
         let fired = &scrape.view.state.manager.fired;
         for rule in watch_rules(&scrape.view.state) {
             let count = fired.get(&rule.rule).map_or(0, std::collections::BTreeMap::len);
             let labels = [("cluster", name_of(scrape)), ("rule", &rule.rule)];
-            rows.add(&labels, count as f64);
+            rows.count(&labels, known(scrape, count));
         }
     },
 );
 
 pub(super) const BLIND: Family = Family::gauge(
     "vedette_monitors_failed",
-    "Monitors and rules, on all nodes, that cannot do their work.",
+    "Monitors and rules, on all nodes, that cannot do their work; NaN where that is not known.",
     |scrape, rows| {
         let blind = scrape.view.state.manager.blind.values();
         let count: usize = blind.map(std::collections::BTreeMap::len).sum();
-        rows.add(&cluster(scrape), count as f64);
+        rows.count(&cluster(scrape), known(scrape, count));
     },
 );
 

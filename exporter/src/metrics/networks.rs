@@ -10,6 +10,7 @@ use vedette_core::model::{
 };
 use vedette_core::state::ClusterState;
 
+use super::cluster::known;
 use super::{Family, Rows, Scrape};
 
 pub(super) const NETWORK: Family = Family::gauge(
@@ -46,11 +47,12 @@ pub(super) const GROUP: Family = Family::gauge(
 
 pub(super) const MEMBERS: Family = Family::gauge(
     "vedette_network_members",
-    "Nodes in a network's membership group.",
+    "Nodes in a network's membership group; NaN where that is not known.",
     |scrape, rows| {
         each_network(scrape, rows, |rows, labels, _, network| {
             let port = scrape.view.state.ports.get(&network.name);
-            rows.add(labels, port.map_or(0, |port| port.members.len()) as f64);
+            let members = port.map_or(0, |port| port.members.len());
+            rows.count(labels, known(scrape, members));
         });
     },
 );

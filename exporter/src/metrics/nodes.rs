@@ -2,6 +2,7 @@
 
 use vedette_core::model::{AgentStatus, HostStatus, Node, Role};
 
+use super::cluster::known;
 use super::{Family, Rows, Scrape};
 
 pub(super) const HOST: Family = Family::gauge(
@@ -45,10 +46,9 @@ pub(super) const AGENT_CODE: Family = Family::gauge(
 
 pub(super) const DIRECTOR: Family = Family::gauge(
     "vedette_director",
-    "Whether a node is the director; 0 everywhere while the answering node has no quorum.",
+    "Whether a node is the director; 0 everywhere while the answering node does not know the cluster.",
     |scrape, rows| {
-        let view = scrape.view;
-        let director = view.state.director.filter(|_| view.local.quorate);
+        let director = known(scrape, scrape.view.state.director).flatten();
         each(scrape, rows, |rows, labels, node| {
             rows.flag(labels, director == Some(node.number));
         });
@@ -57,10 +57,10 @@ pub(super) const DIRECTOR: Family = Family::gauge(
 
 pub(super) const JEOPARDY: Family = Family::gauge(
     "vedette_node_in_jeopardy",
-    "Whether only one of several interfaces is left to a node.",
+    "Whether only one of several interfaces is left to a node; NaN where that is not known.",
     |scrape, rows| {
         each(scrape, rows, |rows, labels, node| {
-            rows.flag(labels, scrape.view.state.in_jeopardy(node));
+            rows.flag_if_known(labels, known(scrape, scrape.view.state.in_jeopardy(node)));
         });
     },
 );

@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use tokio::sync::watch;
 use tower::ServiceExt;
-use vedette_core::fixture::{DOWN_AT, Fixture, busy_fixture, watched_fixture};
+use vedette_core::fixture::{DOWN_AT, Fixture, alone, busy_fixture, watched_fixture};
 use vedette_core::id::NodeNumber;
 use vedette_core::record::Record;
 use vedette_core::view::{Change, Source, View};
@@ -78,6 +78,13 @@ impl Stage {
     /// The cluster of the golden files in `watched`: rules about values, and monitors.
     pub fn watched() -> Self {
         Self::new(&watched_fixture())
+    }
+
+    /// The cluster of the golden files in `alone`: the busy one, as `n1` shows it that lost all others.
+    pub fn alone() -> Self {
+        let fixture = busy_fixture();
+        let view = alone(&fixture, NodeNumber(1));
+        Self::showing(view, fixture.records, Duration::from_secs(10))
     }
 
     pub fn surface(&self) -> Surface {

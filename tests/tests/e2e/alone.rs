@@ -61,11 +61,10 @@ fn assert_in_every_history(lab: &Lab, after: u64, wanted: (&str, &str)) -> Value
     let mut rows = Vec::new();
     for asked in lab.names() {
         let what = format!("{wanted:?} in the history of {asked}");
-        let row = lab
-            .wait_for(&what, PATIENCE, |lab| told(lab, &asked, after, wanted))
-            .unwrap_or_else(|error| {
-                panic!("{error}:\n{:#?}", look::records_after(lab, &asked, after))
-            });
+        let row =
+            lab.wait_for(&what, PATIENCE, |lab| told(lab, &asked, after, wanted)).unwrap_or_else(
+                |error| panic!("{error}:\n{:#?}", look::records_after(lab, &asked, after)),
+            );
         assert!(row["told"]["happened_at"].is_string(), "with its own time: {row:#}");
         rows.push(row);
     }

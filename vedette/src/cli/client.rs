@@ -8,6 +8,8 @@ use std::future::Future;
 use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
@@ -30,6 +32,8 @@ const LARGEST: usize = 64 << 20;
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     socket: PathBuf,
+    /// Set when an answer comes from a node that does not know the present state.
+    unknown: Arc<AtomicBool>,
 }
 
 /// A problem document, as far as it is of use here.
@@ -45,7 +49,12 @@ struct Problem {
 impl Client {
     /// A client of the daemon that listens on `socket`.
     pub(crate) fn new(socket: PathBuf) -> Self {
-        Self { socket }
+        Self { socket, unknown: Arc::default() }
+    }
+
+    /// The same, which sets `unknown` when an answer tells less than the present state of the cluster.
+    pub(crate) fn noting(self, unknown: Arc<AtomicBool>) -> Self {
+        Self { unknown, ..self }
     }
 
     /// The document at `path`, as it came.
@@ -111,6 +120,9 @@ impl Client {
     fn whole(&self, method: Method, path: &str, body: Bytes) -> Result<Vec<u8>> {
         run(within(async {
             let response = self.send(method, path, body).await?;
+            if tells_less(path, &response) {
+                self.unknown.store(true, Ordering::Relaxed);
+            }
             self.collect(response.into_body()).await
         }))
     }
@@ -177,6 +189,16 @@ impl Client {
             "Ask again; the daemon's log says why if it ended.",
         )
     }
+}
+
+/// Whether a document shows UNKNOWN of what its node would know with a quorum. What happened, and what
+/// the node says of itself, is as true without one.
+fn tells_less(path: &str, response: &Response<Incoming>) -> bool {
+    let quorate = response.headers().get("x-vedette-quorate").map(|value| value.as_bytes());
+    let stays_true = ["/api/v1/events", "/api/v1/local"];
+    quorate == Some(b"false")
+        && path.starts_with("/api/v1/")
+        && !stays_true.iter().any(|it| path.starts_with(it))
 }
 
 fn written(body: &impl Serialize) -> Result<Vec<u8>> {

@@ -2,16 +2,19 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use vedette_collector::clinfo::LocalDoc;
 use vedette_core::command::Command;
 use vedette_core::config::{self, Checked, Config};
 use vedette_core::state::{ClusterState, Outcome};
 
 use super::client::{Client, parse};
 use super::fail::{Failure, Result};
-use super::text::Style;
+use super::text::{Style, clean};
 use super::{Global, Output};
 
 /// What every command is given.
@@ -20,6 +23,8 @@ pub(crate) struct Context {
     global: Global,
     /// What standard output can show.
     pub(crate) style: Style,
+    /// Whether something was shown of which the present state is not known.
+    unknown: Arc<AtomicBool>,
 }
 
 /// A proposal on its way to the daemon.
@@ -39,7 +44,7 @@ struct Proposed {
 impl Context {
     /// The context of a command with these options.
     pub(crate) fn new(global: Global) -> Self {
-        Self { global, style: Style::of_stdout() }
+        Self { global, style: Style::of_stdout(), unknown: Arc::default() }
     }
 
     /// Whether the answer shall be JSON.
@@ -87,22 +92,48 @@ impl Context {
     /// The daemon of this node. Only its socket is needed, so a host without a configuration can
     /// still name one.
     pub(crate) fn client(&self) -> Result<Client> {
+        Ok(Client::new(self.socket()?).noting(self.unknown.clone()))
+    }
+
+    /// Whether something was shown of which the daemon does not know the present state.
+    pub(crate) fn showed_unknown(&self) -> bool {
+        self.unknown.load(Ordering::Relaxed)
+    }
+
+    fn socket(&self) -> Result<PathBuf> {
         if let Some(control) = &self.global.control {
-            return Ok(Client::new(control.clone()));
+            return Ok(control.clone());
         }
         if self.global.config.is_none() && !self.config_file().exists() {
-            return Ok(Client::new(PathBuf::from("/run/vedette/control.sock")));
+            return Ok(PathBuf::from("/run/vedette/control.sock"));
         }
         let checked = self.checked(self.config_file()).map_err(|failure| Failure {
             advice: "Correct it, or name the control socket of a running daemon: --control.".into(),
             ..failure
         })?;
-        Ok(Client::new(checked.config.control))
+        Ok(checked.config.control)
     }
 
     /// The replicated state, as the daemon of this node has it.
     pub(crate) fn state(&self) -> Result<ClusterState> {
         self.client()?.read("/control/v1/state")
+    }
+
+    /// What the daemon of this node says of itself.
+    pub(crate) fn local(&self) -> Result<LocalDoc> {
+        self.client()?.read("/control/v1/local")
+    }
+
+    /// The replicated state, if it is the present one.
+    pub(crate) fn present_state(&self) -> Result<ClusterState> {
+        let local = self.local()?;
+        if local.knows {
+            return self.state();
+        }
+        Err(Failure::unknown(
+            format!("{} does not know the present state of the cluster", clean(&local.node)),
+            "Ask another node, or wait; vedette status says what is missing.",
+        ))
     }
 
     /// Shows the document at `path`: as it came, or what `render` makes of it. Answers the
@@ -153,6 +184,8 @@ impl Context {
 
     /// Tells that something was done: a sentence, or with `-o json` a small document.
     pub(crate) fn done(&self, sentence: &str, index: u64) -> Result<u8> {
+        // What was done is certain, whatever was read beside it.
+        self.unknown.store(false, Ordering::Relaxed);
         if self.json() {
             self.print(&format!(
                 "{}\n",

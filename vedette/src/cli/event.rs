@@ -183,6 +183,7 @@ pub(crate) fn follow(context: &Context, filter: &Filter) -> Result<u8> {
 pub(crate) fn screen(manager: &ManagerDoc, now: &str, style: Style) -> String {
     let mut text = match &manager.in_progress {
         Some(event) => running(event, now, style),
+        None if !manager.known => "Whether an event is in progress is not known.\n".into(),
         None => "No event is in progress.\n".into(),
     };
     if !manager.queue.is_empty() {
@@ -280,7 +281,10 @@ fn line(event: &EventDoc) -> String {
 }
 
 /// Gives the data of every message of the event stream to `each`.
-fn watch(client: &Client, mut each: impl FnMut(&str) -> Result<ControlFlow<()>>) -> Result<()> {
+pub(crate) fn watch(
+    client: &Client,
+    mut each: impl FnMut(&str) -> Result<ControlFlow<()>>,
+) -> Result<()> {
     let mut stream = Sse::default();
     client.stream("/api/v1/watch", |bytes| {
         for data in stream.feed(bytes) {

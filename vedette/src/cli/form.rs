@@ -6,9 +6,12 @@ use std::net::IpAddr;
 use clap::Args;
 use serde_json::json;
 use time::OffsetDateTime;
+use vedette_collector::clinfo::LocalDoc;
 use vedette_core::command::{Command, NewNetwork};
 use vedette_core::config::{Config, NetworkConfig};
 use vedette_core::id::{NetworkNumber, NodeNumber};
+use vedette_core::model::Node;
+use vedette_core::state::ClusterState;
 use vedette_core::time::WallTime;
 use vedette_node::identity::VERSION;
 use vedette_node::join::{
@@ -59,7 +62,7 @@ pub(crate) struct JoinArgs {
 #[derive(Debug, Args)]
 #[command(
     after_help = "For a cluster that waits in vain for nodes that cannot come. The others join by \
-    themselves later.\n\n\
+    themselves later. A majority of the voters must be there: seeding does not replace it.\n\n\
     Examples:\n  vedette seed\n  vedette seed --yes"
 )]
 pub(crate) struct SeedArgs {
@@ -258,7 +261,10 @@ fn not_joined(error: JoinError) -> Failure {
 
 /// Starts a waiting cluster with the nodes that are there.
 pub(crate) fn seed(context: &Context, arguments: &SeedArgs) -> Result<u8> {
-    let state = context.state()?;
+    let (state, local) = (context.state()?, context.local()?);
+    if !local.knows {
+        return Err(cannot_seed(&state, &local));
+    }
     if state.seeded {
         return Err(Failure::from(state.seeded_already()));
     }
@@ -272,6 +278,42 @@ pub(crate) fn seed(context: &Context, arguments: &SeedArgs) -> Result<u8> {
     arguments.confirm.ask(&plan, "Start without them?")?;
     let index = context.propose(&Command::Seed)?;
     context.done(&format!("{} starts with the nodes that are there.", clean(&state.name)), index)
+}
+
+/// Why a node that does not know the cluster cannot seed it. What its state says of a start may be long
+/// over; who votes is all that is taken from it.
+pub(crate) fn cannot_seed(state: &ClusterState, local: &LocalDoc) -> Failure {
+    let (own, name) = (clean(&local.node), clean(&state.name));
+    let heard = |node: &Node| {
+        let peer = local.peers.iter().find(|peer| peer.number == node.number.0);
+        node.number.0 == local.number || peer.is_some_and(|peer| !peer.heard_on.is_empty())
+    };
+    let voters: Vec<&Node> = state.voters().collect();
+    let silent: Vec<&str> =
+        voters.iter().filter(|node| !heard(node)).map(|node| node.name.as_str()).collect();
+    let (there, needed) = (voters.len() - silent.len(), voters.len() / 2 + 1);
+    if there >= needed {
+        return Failure::unknown(
+            format!("{own} does not know whether {name} runs: it waits for a director"),
+            "Try again in a moment; vedette status says what is missing.",
+        );
+    }
+    let who = clean(&silent.join(", "));
+    let back = match (needed - there, silent.len()) {
+        (_, 1) => who.clone(),
+        (more, _) => format!("{more} of {who}"),
+    };
+    Failure::refused(
+        format!(
+            "{name} cannot go on here: a majority of its voters is missing ({there} of {} are there, \
+             {needed} are needed; {who} not), and seeding does not replace it",
+            voters.len()
+        ),
+        format!(
+            "Bring back {back}: then it goes on by itself. To delete members that never come back \
+             (vedette node delete) needs the same majority."
+        ),
+    )
 }
 
 /// Tells that something was done.

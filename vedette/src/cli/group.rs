@@ -47,8 +47,11 @@ pub(crate) enum GroupCommandLine {
 
 /// `vedette group list`
 #[derive(Debug, Args)]
-#[command(after_help = "Exit status 1 if a group is neither ONLINE nor wanted OFFLINE.\n\n\
-    Examples:\n  vedette group list\n  vedette group list -o json | jq -r '.[].owner'")]
+#[command(
+    after_help = "Exit status 1 if a group is neither ONLINE nor wanted OFFLINE, 3 if this node\n\
+    does not know.\n\n\
+    Examples:\n  vedette group list\n  vedette group list -o json | jq -r '.[].owner'"
+)]
 pub(crate) struct ListArgs {}
 
 /// `vedette group show`
@@ -184,6 +187,9 @@ pub(crate) fn list_screen(groups: &[GroupDoc], now: &str, style: Style) -> Strin
 
 /// One line a group.
 pub(crate) fn table(groups: &[GroupDoc], now: &str) -> Table {
+    if groups.iter().any(|group| group.last_known.is_some()) {
+        return unknown_table(groups, now);
+    }
     let mut table = Table::new(&["GROUP", "STATE", "ON", "POLICY", "NODES", "SINCE", "FAILS"]);
     for group in groups {
         let owners = if group.owners.is_empty() { "-".into() } else { group.owners.join(" ") };
@@ -199,6 +205,29 @@ pub(crate) fn table(groups: &[GroupDoc], now: &str) -> Table {
         ]);
     }
     table
+}
+
+/// Groups of which the present state is not known, with what was known last.
+fn unknown_table(groups: &[GroupDoc], now: &str) -> Table {
+    let mut table = Table::new(&["GROUP", "STATE", "ON", "LAST KNOWN", "POLICY", "NODES"]);
+    for group in groups {
+        table.row(vec![
+            (&group.name).into(),
+            Cell::status(group.state),
+            none_or(&group.owners.join(" ")).into(),
+            last_known(group, now).unwrap_or("-".into()).into(),
+            group.policy.map_or("leaving".into(), |policy| policy.to_string()).into(),
+            group.nodes.join(" ").into(),
+        ]);
+    }
+    table
+}
+
+/// `ONLINE on n2 at 13:00:01Z`.
+fn last_known(group: &GroupDoc, now: &str) -> Option<String> {
+    let last = group.last_known.as_ref()?;
+    let owner = last.owner.as_ref().map(|owner| format!(" on {owner}")).unwrap_or_default();
+    Some(format!("{}{owner} at {}", last.state, clock(&last.as_of, now)))
 }
 
 /// What an operator should not miss.
@@ -224,8 +253,12 @@ pub(crate) fn notes(group: &GroupDoc) -> Vec<String> {
         notes.push(format!("an operator wants it offline; vedette group online {}", group.name));
     }
     if !group.avoid.is_empty() {
-        let nodes = group.avoid.join(", ");
-        notes.push(format!("avoids {nodes} until failures are cleared"));
+        let with_reason = |node: &String| {
+            let why = group.avoided.iter().find(|it| it.node == *node);
+            why.map_or(node.clone(), |it| format!("{node} ({})", it.why))
+        };
+        let nodes: Vec<String> = group.avoid.iter().map(with_reason).collect();
+        notes.push(format!("avoids {} until failures are cleared", nodes.join(", ")));
     }
     notes
 }
@@ -243,13 +276,17 @@ pub(crate) fn screen(group: &GroupDoc, now: &str, style: Style) -> String {
     fact("number", group.number.into());
     fact("state", Cell::status(group.state));
     fact("  since", format!("{}, {} ago", clock(&group.since, now), age(&group.since, now)).into());
+    if let Some(last) = last_known(group, now) {
+        fact("last known", last.into());
+    }
     fact("on", none_or(&group.owners.join(" ")).into());
     let policy = group.policy.map_or("on its way out".into(), |policy| policy.to_string());
     let cascading = group.policy == Some(Policy::Cascading);
     let fallback = if cascading && group.fallback { ", goes back home" } else { "" };
     fact("policy", format!("{policy}{fallback}").into());
     fact("nodes", none_or(&group.nodes.join(" ")).into());
-    fact("could take it", none_or(&group.standbys.join(" ")).into());
+    let standbys = group.standbys.as_ref().map_or("not known".into(), |nodes| nodes.join(" "));
+    fact("could take it", none_or(&standbys).into());
     fact("preferred", group.preferred.as_deref().unwrap_or("-").into());
     fact("failovers", group.failovers.into());
     let mut text = facts.render(style, 0);
@@ -310,7 +347,7 @@ fn fails(group: &GroupDoc, now: &str) -> Table {
 }
 
 fn plan(context: &Context, arguments: &PlanArgs) -> Result<u8> {
-    let state = context.state()?;
+    let state = context.present_state()?;
     let supposed = supposed(&state, &arguments.what_if)?;
     let plan = what_if(&state, &supposed);
     let name = |node: &NodeNumber| state.node_name(*node);

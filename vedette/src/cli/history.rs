@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Deserialize;
+use vedette_collector::clinfo::{LocalRecordDoc, LocalRecordsDoc};
 
 use super::client::parse;
 use super::context::Context;
 use super::event::{self, Filter};
 use super::fail::{FAILED, Failure, REFUSED, Result};
-use super::text::{Cell, Style, Table, Tone, clean};
+use super::status;
+use super::text::{Cell, Style, Table, Tone, clean, now};
 
 /// `vedette history`
 #[derive(Debug, Subcommand)]
@@ -26,6 +28,8 @@ pub(crate) enum HistoryCommand {
     Show(ShowArgs),
     /// Show events as they happen
     Follow(FollowArgs),
+    /// Show what this node lived through by itself, also without a quorum: its own journal
+    Local(LocalArgs),
     /// Check that no event is missing and none was changed
     Verify(VerifyArgs),
     /// Compare the histories of all nodes
@@ -57,6 +61,24 @@ pub(crate) struct ShowArgs {
 pub(crate) struct FollowArgs {
     #[command(flatten)]
     filter: Filter,
+}
+
+/// `vedette history local`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "What a node writes here becomes part of everybody's history when it is part of a \
+    quorum again.\n\nExamples:\n  \
+    vedette history local\n  \
+    vedette history local -n 100 -o json\n  \
+    vedette history local --follow"
+)]
+pub(crate) struct LocalArgs {
+    /// How many at most
+    #[arg(short = 'n', long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    limit: u64,
+    /// Go on with what is written from now on, until interrupted
+    #[arg(short, long)]
+    follow: bool,
 }
 
 /// `vedette history verify`
@@ -139,10 +161,46 @@ pub(crate) fn run(context: &Context, command: HistoryCommand) -> Result<u8> {
     match command {
         HistoryCommand::Show(arguments) => event::show(context, &arguments.filter).map(|_| 0),
         HistoryCommand::Follow(arguments) => event::follow(context, &arguments.filter),
+        HistoryCommand::Local(arguments) => local(context, &arguments),
         HistoryCommand::Verify(arguments) => verify(context, &arguments),
         HistoryCommand::Compare => compare(context),
         HistoryCommand::Export(arguments) => export(context, &arguments),
     }
+}
+
+fn local(context: &Context, arguments: &LocalArgs) -> Result<u8> {
+    let path = format!("/api/v1/local/records?limit={}", arguments.limit);
+    context.show(&path, |page: &LocalRecordsDoc| local_screen(page, &now(), context.style))?;
+    if !arguments.follow {
+        return Ok(0);
+    }
+    event::watch(&context.client()?, |data| {
+        // Nothing else that the stream carries looks like a record of the journal.
+        if let Ok(record) = serde_json::from_str::<LocalRecordDoc>(data) {
+            let line = if context.json() { data.to_owned() } else { local_line(&record) };
+            context.print(&format!("{line}\n"))?;
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Err(Failure::failed(
+        "the daemon ended the stream of its records",
+        "Ask again: vedette history local --follow.",
+    ))
+}
+
+/// The journal of this node, or that there is nothing in it.
+pub(crate) fn local_screen(page: &LocalRecordsDoc, now: &str, style: Style) -> String {
+    if page.records.is_empty() {
+        return format!("{} has written nothing into its journal yet.\n", clean(&page.node));
+    }
+    status::local_records(&page.records, now).render(style, 0)
+}
+
+/// One record of the journal as a line that stands alone.
+fn local_line(record: &LocalRecordDoc) -> String {
+    let number = format!("L{}", record.number);
+    let sentence = status::local_sentence(record);
+    clean(&format!("{} {number:>6} {:13} {sentence}", record.at, record.severity))
 }
 
 fn verify(context: &Context, arguments: &VerifyArgs) -> Result<u8> {

@@ -17,7 +17,7 @@ use super::text::{Cell, Style, Table, age, clean, clock, now};
 #[command(after_help = "Examples:\n  vedette network list\n  vedette network show neta")]
 pub(crate) enum NetworkCommand {
     /// List the networks
-    #[command(after_help = "Exit status 1 if a network is DOWN.\n\n\
+    #[command(after_help = "Exit status 1 if a network is DOWN, 3 if this node does not know.\n\n\
         Examples:\n  vedette network list\n  vedette network list -o json")]
     List,
     /// Show one network: its group, interval and sensitivity
@@ -44,11 +44,13 @@ pub(crate) enum LinkCommand {
 
 /// `vedette link list`
 #[derive(Debug, Args)]
-#[command(after_help = "Exit status 1 if a link is DOWN or ONE_WAY.\n\n\
+#[command(
+    after_help = "Exit status 1 if a link is DOWN or ONE_WAY, 3 if this node does not know.\n\n\
     Examples:\n  \
     vedette link list\n  \
     vedette link list --check || mail -s 'links' root   # for cron: silent while all is well\n  \
-    vedette link list -o json")]
+    vedette link list -o json"
+)]
 pub(crate) struct LinkArgs {
     /// Show only what is not as it should be
     #[arg(long)]
@@ -93,7 +95,7 @@ pub(crate) fn network_screen(network: &NetworkDoc, now: &str, style: Style) -> S
     let mut facts = Table::new(&["NETWORK", &clean(&network.name)]);
     let mut fact = |name: &str, value: Cell| facts.row(vec![name.into(), value]);
     fact("number", network.number.into());
-    fact("status", Cell::status(network.status));
+    fact("status", status::known_or_last(network.status, network.last_known.as_ref(), now));
     fact(
         "  since",
         format!("{}, {} ago", clock(&network.since, now), age(&network.since, now)).into(),
@@ -103,9 +105,10 @@ pub(crate) fn network_screen(network: &NetworkDoc, now: &str, style: Style) -> S
     fact("  status", Cell::status(network.group_status));
     fact("  generation", network.group_generation.into());
     fact("  nodes defined", network.nodes_defined.into());
-    fact("  nodes in group", network.nodes_in_group.into());
+    fact("  nodes in group", status::count_or_unknown(network.nodes_in_group).into());
     fact("  members", network.members.join(" ").into());
-    fact("  leader", network.leader.as_deref().unwrap_or("none").into());
+    let nobody = if network.nodes_in_group.is_some() { "none" } else { "not known" };
+    fact("  leader", network.leader.as_deref().unwrap_or(nobody).into());
     fact("interval", format!("{} ms", network.interval_ms).into());
     fact("sensitivity", network.sensitivity.into());
     fact("heartbeats", format!("udp {}", network.beat_port).into());
@@ -169,7 +172,7 @@ pub(crate) fn link_screen(nodes: &[NodeDoc], links: &[LinkDoc], now: &str, style
             };
             let tail = vec![
                 (&interface.network).into(),
-                Cell::status(interface.status),
+                status::known_or_last(interface.status, interface.last_known.as_ref(), now),
                 priority(interface.network_number).into(),
                 (&interface.address).into(),
             ];
@@ -181,24 +184,33 @@ pub(crate) fn link_screen(nodes: &[NodeDoc], links: &[LinkDoc], now: &str, style
 
 /// Every path between two nodes; of this node's own also what it sees itself.
 fn paths(links: &[LinkDoc], now: &str) -> Table {
-    let heading = ["PATH", "NETWORK", "STATUS", "SINCE", "HEARD", "RTT", "RECEIVED", "LOST"];
-    let mut table = Table::new(&heading);
+    // With what was known last there is no room for since when it is not known, and for every count.
+    let known = links.iter().all(|link| link.last_known.is_none());
+    let columns: &[&str] = if known {
+        &["PATH", "NETWORK", "STATUS", "SINCE", "HEARD", "RTT", "RECEIVED", "LOST"]
+    } else {
+        &["PATH", "NETWORK", "STATUS", "HEARD", "RTT", "LOST"]
+    };
+    let mut table = Table::new(columns);
     for link in links {
+        let seen = link.seen.as_ref();
+        let or_dash = |value: Option<String>| Cell::from(value.unwrap_or("-".into()));
+        let heard =
+            seen.map(|seen| seen.silent_ms.map_or("never".into(), |ms| format!("{ms} ms ago")));
+        let rtt = seen.and_then(|seen| seen.rtt_ms).map(|rtt| format!("{rtt:.2} ms"));
         let mut row = vec![
             Cell::from(format!("{} - {}", link.low, link.high)),
             (&link.network).into(),
-            Cell::status(link.status),
-            clock(&link.since, now).into(),
+            status::known_or_last(link.status, link.last_known.as_ref(), now),
         ];
-        match &link.seen {
-            None => row.extend(["-", "-", "-", "-"].map(Cell::from)),
-            Some(seen) => row.extend([
-                seen.silent_ms.map_or("never".into(), |ms| format!("{ms} ms ago")).into(),
-                seen.rtt_ms.map_or("-".into(), |rtt| format!("{rtt:.2} ms")).into(),
-                seen.received.into(),
-                seen.lost.into(),
-            ]),
+        if known {
+            row.push(clock(&link.since, now).into());
         }
+        row.extend([or_dash(heard), or_dash(rtt)]);
+        if known {
+            row.push(or_dash(seen.map(|seen| seen.received.to_string())));
+        }
+        row.push(or_dash(seen.map(|seen| seen.lost.to_string())));
         table.row(row);
     }
     table
@@ -230,10 +242,11 @@ pub(crate) fn port_screen(
     let mut text = format!("Port Memberships\n{}\n", "=".repeat(60));
     for port in ports {
         text.push_str(&format!(
-            "Port {:widest$} gen {:8x} membership {}\n",
+            "Port {:widest$} gen {:8x} membership {}{}\n",
             clean(&port.name),
             port.generation,
-            clean(&port.membership)
+            clean(&port.membership),
+            if port.known { "" } else { "  (others are not known)" }
         ));
     }
     text.push_str(&format!("\nDomain {}: {} groups\n", clean(domain), ports.len()));
@@ -241,7 +254,7 @@ pub(crate) fn port_screen(
     for port in ports {
         groups.row(vec![
             (&port.group).into(),
-            port.numbers.len().into(),
+            status::count_or_unknown(port.known.then_some(port.numbers.len())).into(),
             usize::from(port.numbers.contains(&local.number)).into(),
             port.members.join(" ").into(),
         ]);

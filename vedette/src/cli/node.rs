@@ -38,8 +38,11 @@ pub(crate) enum NodeCommand {
 
 /// `vedette node list`
 #[derive(Debug, Args)]
-#[command(after_help = "Exit status 1 if a node is not UP with its agent RUNNING.\n\n\
-    Examples:\n  vedette node list\n  vedette node list -o json")]
+#[command(
+    after_help = "Exit status 1 if a node is not UP with its agent RUNNING, 3 if this node does not\n\
+    know.\n\n\
+    Examples:\n  vedette node list\n  vedette node list -o json"
+)]
 pub(crate) struct ListArgs {}
 
 /// `vedette node show`
@@ -182,6 +185,11 @@ pub(crate) fn screen(node: &NodeDoc, now: &str, style: Style) -> String {
     fact("host", Cell::status(node.host_status));
     fact("  since", since(&node.host_since).into());
     fact("  because", (&node.host_cause).into());
+    if let Some(last) = &node.last_known {
+        let at = clock(&last.as_of, now);
+        let last = format!("{}, agent {}, at {at}", last.host_status, last.agent_status);
+        fact("  last known", last.into());
+    }
     fact("agent", Cell::status(node.agent_status));
     fact("  since", since(&node.agent_since).into());
     fact("manager", status::manager_cell(&node.manager));
@@ -206,7 +214,11 @@ pub(crate) fn screen(node: &NodeDoc, now: &str, style: Style) -> String {
     );
     fact(
         "jeopardy",
-        if node.jeopardy { Cell::status("only one interface is left") } else { "no".into() },
+        match (node.jeopardy, &node.last_known) {
+            (true, _) => Cell::status("only one interface is left"),
+            (false, Some(_)) => "not known".into(),
+            (false, None) => "no".into(),
+        },
     );
     fact(
         "incident",
@@ -225,7 +237,7 @@ pub(crate) fn screen(node: &NodeDoc, now: &str, style: Style) -> String {
         interfaces.row(vec![
             (&interface.network).into(),
             (&interface.address).into(),
-            Cell::status(interface.status),
+            status::known_or_last(interface.status, interface.last_known.as_ref(), now),
             clock(&interface.since, now).into(),
         ]);
     }

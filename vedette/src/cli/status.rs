@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use clap::Args;
 use vedette_collector::clinfo::{
-    EventDoc, Level, MemberDoc, NetworkDoc, NodeDoc, StandbyDoc, StatusDoc,
+    EventDoc, LastKnownDoc, Level, LocalRecordDoc, MemberDoc, NetworkDoc, NodeDoc, RedundancyDoc,
+    StandbyDoc, StatusDoc,
 };
 use vedette_core::clock::CLOCK_TOLERANCE_US;
-use vedette_core::model::InterfaceStatus;
+use vedette_core::model::{InterfaceStatus, Severity};
 
 use super::client::parse;
 use super::context::Context;
@@ -25,7 +26,7 @@ const PATH: &str = "/api/v1/status";
 /// `vedette status`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit status: 0 fine, 1 degraded, 2 the cluster does not serve, 3 unknown.\n\n\
+    after_help = "Exit status: 0 fine, 1 degraded, 2 the cluster does not serve, 3 this node does not know.\n\n\
     Examples:\n  \
     vedette status\n  \
     vedette status --watch\n  \
@@ -90,7 +91,28 @@ pub(crate) fn screen(status: &StatusDoc, style: Style) -> String {
     text.push_str(&networks(&status.networks, &status.now).render(style, 0));
     text.push('\n');
     text.push_str(&events(&status.events, &status.now).render(style, 0));
+    if !status.known && !status.local_records.is_empty() {
+        text.push('\n');
+        text.push_str(&local_records(&status.local_records, &status.now).render(style, 0));
+    }
     text
+}
+
+/// A status, and where it is not known what was known last.
+pub(crate) fn known_or_last(status: impl ToString, last: Option<&LastKnownDoc>, now: &str) -> Cell {
+    let status = status.to_string();
+    match last {
+        Some(last) if last.status != status => {
+            let at = clock(&last.as_of, now);
+            Cell::toned(format!("{status} ({} at {at})", last.status), Tone::Warn)
+        }
+        _ => Cell::status(status),
+    }
+}
+
+/// A count, or a question mark where it is not known.
+pub(crate) fn count_or_unknown(count: Option<usize>) -> String {
+    count.map_or("?".into(), |count| count.to_string())
 }
 
 /// The sentence, and every problem beyond the first that it names.
@@ -157,30 +179,29 @@ fn facts(status: &StatusDoc, style: Style) -> String {
             wrap(&value, style.width - 10, 0).replace('\n', "\n          ")
         ));
     };
-    let director = cluster.director.as_deref().unwrap_or("none");
+    let nobody = if status.known { "none" } else { "not known" };
+    let director = cluster.director.as_deref().unwrap_or(nobody);
     fact(
         "cluster",
         format!("{}: {}, {}; director {director}", cluster.name, cluster.status, cluster.substate),
     );
     let votes = &cluster.redundancy;
-    fact(
-        "votes",
-        format!(
-            "{} of {} voters are there, {} needed; to spare: {}, {}",
-            votes.voters_up,
-            votes.voters,
-            votes.quorum,
-            count(votes.quorum_remaining, "voter"),
-            count(votes.network_remaining, "network"),
-        ),
-    );
+    if let Some(at) = &status.as_of {
+        let (at, age) = (clock(at, &status.now), age(at, &status.now));
+        fact("known", format!("nothing of others since {at}, for {age}: LAST KNOWN is of then"));
+    }
+    fact("votes", votes_fact(votes));
+    let waiting = count_or_unknown(cluster.alerts_pending);
     fact(
         "alerts",
-        format!(
-            "{} waiting for the script, {} delivered",
-            cluster.alerts_pending, cluster.alerts_finished
-        ),
+        format!("{waiting} waiting for the script, {} delivered", cluster.alerts_finished),
     );
+    for raised in &status.local.conditions {
+        let cause =
+            if raised.cause.is_empty() { String::new() } else { format!(" ({})", raised.cause) };
+        let since = clock(&raised.since, &status.now);
+        fact("condition", format!("{} since {since}: {}{cause}", raised.code, raised.message));
+    }
     if let Some(event) = manager(status) {
         fact("event", clean(&event));
     }
@@ -207,6 +228,23 @@ fn facts(status: &StatusDoc, style: Style) -> String {
     text
 }
 
+/// How many voters are there, and how many may still fail, as far as that is known.
+fn votes_fact(votes: &RedundancyDoc) -> String {
+    let (Some(up), Some(voters), Some(networks)) =
+        (votes.voters_up, votes.quorum_remaining, votes.network_remaining)
+    else {
+        let (all, needed) = (votes.voters, votes.quorum);
+        return format!("how many of {all} voters are there is not known, {needed} needed");
+    };
+    format!(
+        "{up} of {} voters are there, {} needed; to spare: {}, {}",
+        votes.voters,
+        votes.quorum,
+        count(voters, "voter"),
+        count(networks, "network"),
+    )
+}
+
 /// Incidents of nodes that are not over, each with its nodes.
 fn incidents(nodes: &[NodeDoc]) -> BTreeMap<u64, String> {
     let mut found: BTreeMap<u64, String> = BTreeMap::new();
@@ -221,10 +259,10 @@ fn incidents(nodes: &[NodeDoc]) -> BTreeMap<u64, String> {
 
 fn told_by(status: &StatusDoc) -> String {
     let local = &status.local;
-    let quorum = if local.quorate {
-        String::new()
-    } else {
-        format!(", without a quorum for {:.1} s", local.stale_ms as f64 / 1_000.0)
+    let quorum = match (local.quorate, local.knows) {
+        (_, true) => "",
+        (false, _) => ", without a quorum",
+        (true, false) => ", not up to date",
     };
     format!(
         "{} ({}) at {}, revision {}{quorum}",
@@ -247,6 +285,9 @@ pub(crate) fn manager_cell(manager: &MemberDoc) -> Cell {
 /// Every node: both its statuses, its manager, and its interface on every network.
 /// With `clocks`, how far the clock of each is ahead, where that is known.
 pub(crate) fn nodes(nodes: &[NodeDoc], now: &str, clocks: bool) -> Table {
+    if nodes.iter().any(|node| node.last_known.is_some()) {
+        return unknown_nodes(nodes, now);
+    }
     let mut table = Table::new(&["", "NO", "NODE", "HOST", "AGENT", "MANAGER", "ROLE"]);
     for interface in nodes.first().map_or(&[][..], |node| &node.interfaces) {
         table.column(&clean(&interface.network));
@@ -288,8 +329,85 @@ pub(crate) fn clock_offset(ms: f64) -> Cell {
     Cell::toned(text, if ms.abs() < most { Tone::Plain } else { Tone::Warn })
 }
 
+/// Nodes of which the present status is not known, with what was known last. The interfaces of others
+/// are not known either, and there is no room for saying so.
+fn unknown_nodes(nodes: &[NodeDoc], now: &str) -> Table {
+    let mut table = Table::new(&["", "NO", "NODE", "HOST", "AGENT", "ROLE", "FOR", "LAST KNOWN"]);
+    for node in nodes {
+        let last = node.last_known.as_ref().map_or("-".into(), |last| {
+            let at = clock(&last.as_of, now);
+            format!("{}, {} at {at}", last.host_status, last.agent_status)
+        });
+        table.row(vec![
+            Cell::from(if node.local { "*" } else { "" }),
+            node.number.into(),
+            (&node.name).into(),
+            Cell::status(node.host_status),
+            Cell::status(node.agent_status),
+            node.role.into(),
+            age(&node.host_since, now).into(),
+            last.into(),
+        ]);
+    }
+    table
+}
+
+/// Networks of which something is not known, with what was known last.
+fn unknown_networks(networks: &[NetworkDoc], now: &str) -> Table {
+    let mut table = Table::new(&["NO", "NETWORK", "STATUS", "PRIORITY", "NODES"]);
+    for network in networks {
+        table.row(vec![
+            network.number.into(),
+            (&network.name).into(),
+            known_or_last(network.status, network.last_known.as_ref(), now),
+            network.priority.into(),
+            nodes_of(network).into(),
+        ]);
+    }
+    table
+}
+
+/// How many nodes are in a network's group.
+fn nodes_of(network: &NetworkDoc) -> String {
+    format!("{} of {}", count_or_unknown(network.nodes_in_group), network.nodes_defined)
+}
+
+/// Records of this node's own journal, one a line.
+pub(crate) fn local_records(records: &[LocalRecordDoc], now: &str) -> Table {
+    let mut table = Table::new(&["TIME", "LOCAL", "SEVERITY", "WHAT"]);
+    for record in records {
+        let tone = severity_tone(record.severity);
+        table.row(vec![
+            clock(&record.at, now).into(),
+            format!("L{}", record.number).into(),
+            Cell::toned(record.severity, tone),
+            local_sentence(record).into(),
+        ]);
+    }
+    table
+}
+
+/// What a record of the journal says, and why.
+pub(crate) fn local_sentence(record: &LocalRecordDoc) -> String {
+    let phase = if record.phase == "cleared" { "over: " } else { "" };
+    let cause =
+        if record.cause.is_empty() { String::new() } else { format!(" ({})", record.cause) };
+    format!("{phase}{}{cause}", record.message)
+}
+
+fn severity_tone(severity: Severity) -> Tone {
+    match severity {
+        Severity::Error => Tone::Bad,
+        Severity::Warning => Tone::Warn,
+        _ => Tone::Plain,
+    }
+}
+
 /// Every network, in one line.
 pub(crate) fn networks(networks: &[NetworkDoc], now: &str) -> Table {
+    if networks.iter().any(|network| network.nodes_in_group.is_none()) {
+        return unknown_networks(networks, now);
+    }
     let mut heading =
         vec!["NO", "NETWORK", "STATUS", "PRIORITY", "GROUP", "NODES", "LEADER", "SINCE"];
     let standbys = networks.iter().any(|network| !network.standbys.is_empty());
@@ -304,7 +422,7 @@ pub(crate) fn networks(networks: &[NetworkDoc], now: &str) -> Table {
             Cell::status(network.status),
             network.priority.into(),
             Cell::status(network.group_status),
-            format!("{} of {}", network.nodes_in_group, network.nodes_defined).into(),
+            nodes_of(network).into(),
             network.leader.as_deref().unwrap_or("-").into(),
             clock(&network.since, now).into(),
         ];
@@ -328,11 +446,7 @@ fn standbys_cell(standbys: &[StandbyDoc]) -> Cell {
 pub(crate) fn events(events: &[EventDoc], now: &str) -> Table {
     let mut table = Table::new(&["TIME", "SEQ", "SEVERITY", "EVENT"]);
     for event in events {
-        let tone = match event.severity.name() {
-            "error" => Tone::Bad,
-            "warning" => Tone::Warn,
-            _ => Tone::Plain,
-        };
+        let tone = severity_tone(event.severity);
         table.row(vec![
             clock(&event.at, now).into(),
             event.seq.into(),

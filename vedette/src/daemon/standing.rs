@@ -123,12 +123,14 @@ fn waiting_for(facts: &Facts<'_>, quorate: bool) -> String {
             .filter(|node| !heard(node.number))
             .map(|node| node.name.as_str())
             .collect();
-        let needed = voters.len() / 2 + 1;
-        let there = voters.len() - silent.len();
-        return if silent.is_empty() {
-            "a director".into()
-        } else {
-            format!("a majority: {there} of {needed} voters are there, {} not", silent.join(", "))
+        let (all, needed) = (voters.len(), voters.len() / 2 + 1);
+        let there = all - silent.len();
+        let are = if there == 1 { "is" } else { "are" };
+        let count = format!("{there} of {all} voters {are} there and {needed} are needed");
+        return match (silent.is_empty(), there >= needed) {
+            (true, _) => "a director".into(),
+            (false, true) => format!("a director: {count}; {} not", silent.join(", ")),
+            (false, false) => format!("a majority: {count}; {} not", silent.join(", ")),
         };
     }
     if !state.seeded {
@@ -204,7 +206,10 @@ mod tests {
         let standing = Standing::of(&facts, Past { running: true, continuity: true });
         assert_eq!(standing.host, HostStatus::Disconnected);
         assert!(!standing.quorate);
-        assert_eq!(standing.waiting_for, "a majority: 1 of 2 voters are there, n2, n3 not");
+        assert_eq!(
+            standing.waiting_for,
+            "a majority: 1 of 3 voters is there and 2 are needed; n2, n3 not"
+        );
     }
 
     fn settled(lease: bool, term: u64, past: Past) -> Standing {

@@ -205,6 +205,7 @@ impl ClusterState {
         if let Some(group) = self.groups.get_mut(name) {
             group.fails.retain(|fail| !concerns(fail.node));
             group.avoid.retain(|avoided| !concerns(*avoided));
+            group.avoid_why.retain(|avoided, _| !concerns(*avoided));
             group.blocked.take_if(|blocked| blocked.node.is_none_or(concerns));
             for (owner, instance) in &mut group.instances {
                 if instance.state == GroupState::Error && concerns(*owner) {

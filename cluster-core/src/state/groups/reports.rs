@@ -276,6 +276,7 @@ impl ClusterState {
         }
         if let Some(group) = self.groups.get_mut(name) {
             group.avoid.insert(node);
+            group.avoid_why.insert(node, format!("{resource} failed: {why}"));
         }
         let cause = format!("{resource} failed on {}: {why}", self.node_name(node));
         self.enqueue(entry, Trigger::GroupMove { group: name.into() }, &cause, None);

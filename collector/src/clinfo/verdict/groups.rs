@@ -7,7 +7,7 @@ use vedette_core::group::{Group, GroupState};
 use vedette_core::state::ClusterState;
 use vedette_core::time::WallTime;
 
-use super::super::group::{standby_nodes, waits_for};
+use super::super::group::{serving, standby_nodes, waits_for};
 use super::super::manager::maintenance;
 use super::since;
 
@@ -47,11 +47,23 @@ fn of_group(
             }
         },
         (GroupState::Online, None) => None,
+        (GroupState::Unmanaged, None) if is_left_to_nobody(state, group) => {
+            Some((0, format!("{NOBODY} {name}: it was left running unwatched{on}, which is DOWN")))
+        }
         (GroupState::Unmanaged, None) => {
             Some((6, format!("group {name} is UNMANAGED{on} {since}: nobody watches it")))
         }
         _ => Some((1, format!("group {name} is {is}{on} {since}{}", waits(state, name, group)))),
     }
+}
+
+/// How the problem of a group begins that runs nowhere and that nobody will take.
+pub(super) const NOBODY: &str = "nobody serves";
+
+/// A group that a forced stop left running on a node that is DOWN since: nobody serves it, and nobody
+/// takes it before an operator says so.
+pub(super) fn is_left_to_nobody(state: &ClusterState, group: &Group) -> bool {
+    group.state() == GroupState::Unmanaged && serving(state, group).next().is_none()
 }
 
 fn waits(state: &ClusterState, name: &str, group: &Group) -> String {
