@@ -15,7 +15,8 @@ use vedette_core::view::Source;
 use crate::oid::Oid;
 use crate::pdu::SearchRange;
 use crate::snapshot::{Place, Snapshot, place};
-use crate::table::{Object, TimeBase};
+use crate::stamp::TimeBase;
+use crate::table::Object;
 use crate::tables::{cluster, objects};
 use crate::value::Value;
 
@@ -47,6 +48,8 @@ pub struct Answers {
     source: Arc<dyn Source>,
     objects: Vec<Object>,
     base: TimeBase,
+    /// The wall clock at the last look.
+    wall: (Instant, WallTime),
     latest: Option<Arc<Snapshot>>,
     /// When the latest snapshot was complete, and how long it took.
     built: (Instant, Duration),
@@ -61,6 +64,7 @@ impl Answers {
             source,
             objects: objects(),
             base: TimeBase::default(),
+            wall: (Instant::ZERO, WallTime::default()),
             latest: None,
             built: (Instant::ZERO, Duration::ZERO),
             builds: 0,
@@ -69,8 +73,20 @@ impl Answers {
     }
 
     /// Takes in that `sysUpTime` was `uptime` at `now`, for objects of type `TimeStamp`.
-    pub fn learn_uptime(&mut self, uptime: u32, now: WallTime) {
+    pub fn learn_uptime(&mut self, uptime: u32, now: Instant) {
         self.base.learn(uptime, now);
+    }
+
+    /// The master agent may be another one from now on.
+    pub fn doubt_uptime(&mut self) {
+        self.base.doubt();
+    }
+
+    /// Sees what changed, at `now` when the wall clock shows `wall`; cheap if nothing did. The sooner
+    /// after a change, the better objects of type `TimeStamp` are.
+    pub fn look(&mut self, now: Instant, wall: WallTime) {
+        self.wall = (now, wall);
+        self.base.look(&self.source.view(), now, wall);
     }
 
     /// How many snapshots were made.
@@ -81,15 +97,17 @@ impl Answers {
     /// The snapshot of the latest view; made anew only if the view is another one.
     pub fn latest(&mut self, now: Instant, clock: impl Fn() -> Instant) -> Arc<Snapshot> {
         let view = self.source.view();
+        let (looked, wall) = self.wall;
+        self.base.look(&view, now, wall.plus(now.since(looked)));
         if let Some(latest) = &self.latest {
-            let same = Arc::ptr_eq(latest.view(), &view) && latest.base() == self.base;
+            let same = Arc::ptr_eq(latest.view(), &view) && latest.started() == self.base.started();
             let (at, took) = self.built;
             let tired = latest.len() >= LARGE && now.since(at) < took * REST;
             if same || tired {
                 return Arc::clone(latest);
             }
         }
-        let snapshot = Arc::new(Snapshot::build(view, self.base, self.latest.as_deref()));
+        let snapshot = Arc::new(Snapshot::build(view, &self.base, self.latest.as_deref()));
         let done = clock();
         self.built = (done, done.since(now));
         self.builds += 1;

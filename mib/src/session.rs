@@ -273,7 +273,7 @@ impl Session {
         };
         match body {
             Body::Response { uptime, error, .. } => {
-                answers.learn_uptime(uptime, clock.wall());
+                answers.learn_uptime(uptime, clock.now());
                 self.answered(header, error, clock.now(), events)
             }
             Body::Close { reason } => Err(SessionError::Closed(reason)),

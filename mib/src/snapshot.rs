@@ -9,7 +9,8 @@ use std::sync::Arc;
 use vedette_core::view::View;
 
 use crate::oid::{Oid, ROOT};
-use crate::table::{Block, Facts, TimeBase};
+use crate::stamp::TimeBase;
+use crate::table::{Block, Facts};
 use crate::tables::{
     Part, cluster, event, group, interface, link, manager, monitor, network, node, port, resource,
     standby, watch,
@@ -20,7 +21,8 @@ use crate::value::Value;
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     view: Arc<View>,
-    base: TimeBase,
+    /// When the master started, from which stamps count.
+    started: Option<i64>,
     /// In the order of [`Part::ALL`], which is the order of their names.
     blocks: Vec<Arc<Block>>,
 }
@@ -43,16 +45,19 @@ pub(crate) fn place(name: &Oid) -> Place<'_> {
 
 impl Snapshot {
     /// Everything that `view` shows; tables that are as in `previous` are taken from there.
-    pub fn build(view: Arc<View>, base: TimeBase, previous: Option<&Self>) -> Self {
+    pub fn build(view: Arc<View>, base: &TimeBase, previous: Option<&Self>) -> Self {
         let facts = Facts { view: &view, base };
+        let started = base.started();
         let block = |(place, part): (usize, Part)| match previous {
-            Some(previous) if previous.base == base && unchanged(part, &previous.view, &view) => {
+            Some(previous)
+                if previous.started == started && unchanged(part, &previous.view, &view) =>
+            {
                 Arc::clone(&previous.blocks[place])
             }
             _ => Arc::new(build(part, &facts)),
         };
         let blocks = Part::ALL.into_iter().enumerate().map(block).collect();
-        Self { view, base, blocks }
+        Self { view, started, blocks }
     }
 
     /// The view it was made from.
@@ -60,9 +65,9 @@ impl Snapshot {
         &self.view
     }
 
-    /// The time base it was made with.
-    pub(crate) fn base(&self) -> TimeBase {
-        self.base
+    /// When the master started, as it was made with.
+    pub(crate) fn started(&self) -> Option<i64> {
+        self.started
     }
 
     /// How many variables there are.

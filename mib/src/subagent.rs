@@ -280,6 +280,7 @@ impl Work {
         while !self.shared.stop.load(Ordering::Relaxed) {
             self.connect_if_due();
             let (poked, ready) = self.wait();
+            self.answers.look(self.clocks.now(), self.clocks.wall());
             self.transfer(ready);
             self.on_deadlines();
             self.look(poked);
@@ -304,6 +305,7 @@ impl Work {
     }
 
     fn connected(&mut self, socket: Socket) {
+        self.answers.doubt_uptime();
         let session = Box::new(Session::open(self.clocks.now(), &self.config.description));
         self.link = Link::Connected { socket, session };
         self.flush();

@@ -20,8 +20,10 @@ use vedette_core::model::{
 };
 use vedette_core::record::{Code, Record, Subject};
 use vedette_core::takeover::Backing;
+use vedette_core::time::{Instant, WallTime};
 use vedette_core::variable::{Instance, Reading};
 use vedette_core::view::{Source, View};
+use vedette_mib::answer::Answers;
 use vedette_mib::notify::{notification, notify_objects, subagent_up};
 use vedette_mib::oid::{Oid, ROOT};
 use vedette_mib::pdu::VarBind;
@@ -132,7 +134,7 @@ fn every_value_has_the_type_of_its_object() {
     let objects = objects();
     let mut seen = BTreeSet::new();
     for world in [World::busy(), World::watched()] {
-        let snapshot = Snapshot::build(world.view(), TimeBase::default(), None);
+        let snapshot = Snapshot::build(world.view(), &TimeBase::default(), None);
         let mut name = Vec::new();
         while let Some((next, value)) = snapshot.next(&name, false) {
             let object = objects.iter().find(|object| next.starts_with(&object.suffix));
@@ -338,6 +340,30 @@ fn h31_a_rule_that_fires_is_told_with_its_instance() {
     assert_eq!(value(&rearmed, &[1, 20, 18, 0]), Some(Value::text("0,1,\"\"", 64)));
 }
 
+/// S4: the proposer's clock is years behind; what was seen a moment ago is not told as before the
+/// start of the agent.
+#[test]
+fn s4_stamps_are_of_what_was_seen() {
+    let world = Arc::new(World::three_nodes());
+    let mut answers = Answers::new(Arc::clone(&world) as Arc<dyn Source>);
+    let at = |seconds: u64| Instant::from_millis(seconds * 1_000);
+    let wall = |seconds: i64| WallTime(1_795_900_000_000_000 + seconds * 1_000_000);
+    let get = |now: u64, suffix: &[u32], answers: &mut Answers| {
+        answers.look(at(now), wall(now as i64));
+        let latest = answers.latest(at(now), || at(now));
+        answers.get(&latest, &Oid::in_module(suffix))
+    };
+    let (host, last) = ([1, 10, 1, 5, 3], [1, 1, 9, 0]);
+    answers.learn_uptime(500, at(5));
+    assert_eq!(get(6, &host, &mut answers), Value::TimeTicks(0), "long before");
+    assert_eq!(get(99, &last, &mut answers), Value::TimeTicks(0));
+    world.host(3, HostStatus::Up);
+    let seen = get(100, &host, &mut answers);
+    assert_eq!(seen, Value::TimeTicks(9_900), "not before it was looked last");
+    assert_eq!(get(150, &host, &mut answers), seen);
+    assert_eq!(get(150, &last, &mut answers), seen);
+}
+
 /// Names and texts of any length make neither a name that SNMP cannot carry nor rows in disorder; of
 /// many values, the first hundred have rows.
 #[test]
@@ -361,7 +387,7 @@ fn h29_long_names_fit() {
     state.manager.fired.insert(long('r'), [(long('i'), firing)].into());
     state.manager.blind.insert(NodeNumber(1), [(long('w'), long('y'))].into());
     view.state = Arc::new(state);
-    let snapshot = Snapshot::build(Arc::new(view), TimeBase::default(), None);
+    let snapshot = Snapshot::build(Arc::new(view), &TimeBase::default(), None);
     let (mut name, mut values) = (Vec::new(), 0);
     while let Some((next, value)) = snapshot.next(&name, false) {
         assert!(ROOT.len() + next.len() <= 128, "{next:?}");
@@ -423,10 +449,10 @@ fn other_readers_of_mibs_have_nothing_to_say() {
 #[test]
 fn a_snapshot_is_made_from_the_one_before() {
     let world = World::three_nodes();
-    let old = Snapshot::build(world.view(), TimeBase::default(), None);
+    let old = Snapshot::build(world.view(), &TimeBase::default(), None);
     let mut view = world.view().as_ref().clone();
     view.local.quorate = false;
-    let new = Snapshot::build(Arc::new(view), TimeBase::default(), Some(&old));
+    let new = Snapshot::build(Arc::new(view), &TimeBase::default(), Some(&old));
     assert_eq!(old.len(), new.len());
     assert_eq!(old.get(&[1, 10, 1, 3, 3]), new.get(&[1, 10, 1, 3, 3]));
     assert_ne!(old.get(&[1, 1, 10, 0]), new.get(&[1, 1, 10, 0]), "quorate");
@@ -437,7 +463,7 @@ fn a_snapshot_is_made_from_the_one_before() {
 #[test]
 fn clocks_and_positions_follow_the_report() {
     let world = World::three_nodes();
-    let old = Snapshot::build(world.view(), TimeBase::default(), None);
+    let old = Snapshot::build(world.view(), &TimeBase::default(), None);
     let (offset, position) = ([1, 10, 1, 18, 2], [1, 10, 1, 19, 2]);
     assert_eq!(old.get(&offset), Some(&Value::Integer(-1)));
     assert_eq!(old.get(&[1, 10, 1, 18, 1]), None, "a clock is not compared with itself");
@@ -445,7 +471,7 @@ fn clocks_and_positions_follow_the_report() {
     let mut report = view.local.report.as_deref().expect("a report").clone();
     (report.peers[0].clock_offset_us, report.peers[0].position) = (None, 4_800);
     view.local.report = Some(Arc::new(report));
-    let new = Snapshot::build(Arc::new(view), TimeBase::default(), Some(&old));
+    let new = Snapshot::build(Arc::new(view), &TimeBase::default(), Some(&old));
     assert_eq!(new.get(&offset), None);
     assert_eq!(new.get(&position), Some(&Value::Counter64(4_800)));
 }
