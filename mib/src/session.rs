@@ -70,6 +70,8 @@ pub enum SessionError {
 pub enum Event {
     /// The module is registered; requests come from now on.
     Up,
+    /// Another subagent has registered it; it is asked for again until that one is gone.
+    Taken,
     /// The master took a notification (or refused it, with its error).
     Notified {
         /// What the caller gave to [`Session::notify`].
@@ -310,6 +312,7 @@ impl Session {
             }
             (Purpose::Register, error::DUPLICATE_REGISTRATION) => {
                 self.phase = Phase::Waiting(now + REGISTER_AGAIN);
+                events.push(Event::Taken);
             }
             (Purpose::Ping, error::NO_ERROR) => {}
             (Purpose::Open, error) => {

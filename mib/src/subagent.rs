@@ -132,6 +132,7 @@ struct Shared {
     stop: AtomicBool,
     connects: AtomicU64,
     counters: Mutex<Counters>,
+    trouble: Mutex<Option<String>>,
 }
 
 /// Starts subagents.
@@ -161,7 +162,7 @@ impl Subagent {
             outbox: Outbox::new(cursor, source.as_ref()),
             link: Link::Down { again: Instant::ZERO },
             pause: Duration::ZERO,
-            complained: false,
+            trouble: None,
             past: Counters::default(),
         };
         let thread = std::thread::Builder::new().name("agentx".into()).spawn(move || work.run())?;
@@ -204,6 +205,12 @@ impl Handle {
     /// Something that can poke and be cloned.
     pub fn poker(&self) -> Poker {
         self.poker.clone()
+    }
+
+    /// Why it is not connected: what and why, and what to do; `None` while it is, and before the first
+    /// attempt has ended.
+    pub fn trouble(&self) -> Option<String> {
+        self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What it did so far.
@@ -258,6 +265,15 @@ enum Link {
     Connected { socket: Socket, session: Box<Session> },
 }
 
+/// Why the module is not served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trouble {
+    /// No session with the master.
+    Away,
+    /// Another subagent has the module.
+    Taken,
+}
+
 /// What the thread owns.
 struct Work {
     config: SubagentConfig,
@@ -269,8 +285,8 @@ struct Work {
     outbox: Outbox,
     link: Link,
     pause: Duration,
-    /// Whether the present trouble was reported.
-    complained: bool,
+    /// The present trouble, reported once.
+    trouble: Option<Trouble>,
     /// What earlier sessions counted.
     past: Counters,
 }
@@ -407,10 +423,14 @@ impl Work {
                 tracing::info!(master = %self.config.master, "SNMP subagent is registered");
                 self.shared.connects.fetch_add(1, Ordering::Relaxed);
                 self.pause = Duration::ZERO;
-                self.complained = false;
                 session.notify(now, SUBAGENT_UP, subagent_up(&self.source.view()));
                 self.outbox.fill(now, &self.source, session);
+                self.mend();
             }
+            Event::Taken => self.suffer(Trouble::Taken, format!(
+                "another subagent has registered this module with the SNMP master agent {}, so this one is not asked. End the other one, such as a second daemon on this machine, or give each a master of its own",
+                self.config.master
+            )),
             Event::Notified { tag: SUBAGENT_UP, .. } => {}
             Event::Notified { tag, error } => {
                 self.outbox.answered(tag, error);
@@ -491,16 +511,28 @@ impl Work {
             self.past.variables += counts.variables;
             self.past.malformed += counts.malformed;
         }
-        if !self.complained {
-            tracing::warn!(
-                master = %self.config.master, %why,
-                "no connection to the SNMP master agent; trying again until it is there. Check that snmpd runs with `master agentx`"
-            );
-            self.complained = true;
-        }
+        self.suffer(Trouble::Away, format!(
+            "no connection to the SNMP master agent {}: {why}; trying again until it is there. Check that snmpd runs with `master agentx`",
+            self.config.master
+        ));
         self.link = Link::Down { again: self.clocks.now() + self.pause };
         self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
         self.outbox.rewind();
+    }
+
+    /// Shows a trouble, and logs it unless it was the trouble before.
+    fn suffer(&mut self, trouble: Trouble, said: String) {
+        if self.trouble != Some(trouble) {
+            tracing::warn!("{said}");
+            self.trouble = Some(trouble);
+        }
+        *self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(said);
+    }
+
+    /// All is well.
+    fn mend(&mut self) {
+        self.trouble = None;
+        *self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     fn publish(&self) {

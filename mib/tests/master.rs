@@ -237,6 +237,26 @@ fn notifications_go_on_where_they_stopped() {
     assert_eq!(of_third.count(), 1, "what was taken before is not told again");
 }
 
+/// S9: a second subagent with the same module is not connected and says why; it takes over when the
+/// first one is gone.
+#[test]
+fn s9_a_second_subagent_says_what_is_wrong() {
+    let snmpd = Snmpd::start("");
+    let first = subagent(&snmpd, &Arc::new(World::three_nodes()));
+    assert_eq!(first.trouble(), None);
+    let config = SubagentConfig::new(Master::Unix(snmpd.socket()));
+    let cursor = Box::new(FileCursor::new(snmpd.dir.path().join("second")));
+    let second = Subagent::start(config, Arc::new(World::busy()), cursor).expect("start");
+    let trouble = until("the second is refused", || second.trouble());
+    assert!(trouble.starts_with("another subagent has registered this module"), "{trouble}");
+    assert!(!second.connected() && first.connected());
+    let name = || snmpd.value("VEDETTE-MIB::vedetteClusterName.0");
+    assert_eq!(name().as_deref(), Some("sentry"));
+    first.stop();
+    until("the second takes over", || second.connected().then_some(()));
+    assert_eq!((second.trouble(), name().as_deref()), (None, Some("prod")));
+}
+
 /// A burst is told completely, in order, a few at a time.
 #[test]
 fn a_burst_of_notifications_arrives_completely() {
@@ -294,6 +314,10 @@ fn a_master_that_is_restarted_hung_or_killed_does_no_harm() {
     world.links(100);
     snmpd.restart();
     until("the subagent is back", || snmpd.value("VEDETTE-MIB::vedetteMibVersion.0"));
+    // A large snapshot is not made anew at once: it rests first.
+    until("the links that are gone are not shown", || {
+        snmpd.value("VEDETTE-MIB::vedetteLinkStatus.1.100.1").is_none().then_some(())
+    });
     let walk = snmpd.ask("snmpbulkwalk", &[], &["VEDETTE-MIB::vedetteLinkTable"]);
     assert_eq!(walk.lines().count(), 800);
 }
@@ -319,6 +343,8 @@ fn it_starts_and_stops_without_a_master() {
     let cursor = Box::new(FileCursor::new(dir.path().join("notified")));
     let handle = Subagent::start(config, Arc::new(World::three_nodes()), cursor).expect("start");
     handle.poke();
+    let trouble = until("it says why", || handle.trouble());
+    assert!(trouble.starts_with("no connection to the SNMP master agent unix:"), "{trouble}");
     assert!(!handle.connected());
     handle.stop();
 }
