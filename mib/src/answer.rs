@@ -48,7 +48,8 @@ pub struct Answers {
     source: Arc<dyn Source>,
     objects: Vec<Object>,
     base: TimeBase,
-    /// The wall clock at the last look.
+    /// The moment of the present request, and the wall clock at the last look.
+    now: Instant,
     wall: (Instant, WallTime),
     latest: Option<Arc<Snapshot>>,
     /// When the latest snapshot was complete, and how long it took.
@@ -64,6 +65,7 @@ impl Answers {
             source,
             objects: objects(),
             base: TimeBase::default(),
+            now: Instant::ZERO,
             wall: (Instant::ZERO, WallTime::default()),
             latest: None,
             built: (Instant::ZERO, Duration::ZERO),
@@ -98,6 +100,7 @@ impl Answers {
     pub fn latest(&mut self, now: Instant, clock: impl Fn() -> Instant) -> Arc<Snapshot> {
         let view = self.source.view();
         let (looked, wall) = self.wall;
+        self.now = now;
         self.base.look(&view, now, wall.plus(now.since(looked)));
         if let Some(latest) = &self.latest {
             let same = Arc::ptr_eq(latest.view(), &view) && latest.started() == self.base.started();
@@ -133,11 +136,15 @@ impl Answers {
 
     /// A value that changes by itself is made now.
     fn live(&self, suffix: &[u32], value: &Value) -> Value {
-        if suffix == cluster::DATA_AGE {
-            let hundredths = self.source.stale().as_millis() / 10;
-            return Value::TimeTicks(u32::try_from(hundredths).unwrap_or(u32::MAX));
-        }
-        value.clone()
+        let age = match suffix {
+            cluster::DATA_AGE | cluster::UNKNOWN_FOR => self.source.stale(),
+            cluster::LOG_STALLED_FOR => {
+                let since = self.source.view().local.log.stalled_since;
+                since.map_or(Duration::ZERO, |since| self.base.age(since, self.now))
+            }
+            _ => return value.clone(),
+        };
+        Value::TimeTicks(u32::try_from(age.as_millis() / 10).unwrap_or(u32::MAX))
     }
 
     /// The first variable in the range, if there is one (RFC 2741, 7.2.3.2).

@@ -12,8 +12,8 @@ use crate::oid::{Oid, ROOT};
 use crate::stamp::TimeBase;
 use crate::table::{Block, Facts};
 use crate::tables::{
-    Part, cluster, event, group, interface, link, manager, monitor, network, node, port, resource,
-    standby, watch,
+    Part, cluster, event, group, interface, link, local, manager, monitor, network, node, port,
+    resource, standby, watch,
 };
 use crate::value::Value;
 
@@ -93,7 +93,10 @@ impl Snapshot {
 
 /// Whether a part would come out the same from both views, seen without looking closely.
 fn unchanged(part: Part, old: &View, new: &View) -> bool {
-    let state = Arc::ptr_eq(&old.state, &new.state);
+    let known = old.local.knows() == new.local.knows()
+        && old.local.node == new.local.node
+        && Arc::ptr_eq(old.last_known(), new.last_known());
+    let state = known && Arc::ptr_eq(&old.state, &new.state);
     let report = match (&old.local.report, &new.local.report) {
         (None, None) => true,
         (Some(old), Some(new)) => Arc::ptr_eq(old, new),
@@ -114,9 +117,11 @@ fn unchanged(part: Part, old: &View, new: &View) -> bool {
         | Part::Fired
         | Part::Blind
         | Part::Standby => state,
-        Part::Node | Part::Link => state && report && old.local.node == new.local.node,
+        Part::Node | Part::Link => state && report,
         Part::Monitor | Part::MonitorValue => Arc::ptr_eq(&old.local.monitors, &new.local.monitors),
         Part::Event => Arc::ptr_eq(&old.recent, &new.recent),
+        Part::LocalRecord => Arc::ptr_eq(&old.local.journal, &new.local.journal),
+        Part::Condition => Arc::ptr_eq(&old.local.conditions, &new.local.conditions),
     }
 }
 
@@ -143,5 +148,7 @@ fn build(part: Part, facts: &Facts<'_>) -> Block {
         Part::Fired => watch::build_fired(facts),
         Part::Blind => watch::build_blind(facts),
         Part::Standby => standby::build(facts),
+        Part::LocalRecord => local::build_records(facts),
+        Part::Condition => local::build_conditions(facts),
     }
 }

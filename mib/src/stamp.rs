@@ -11,6 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use vedette_core::state::ClusterState;
 use vedette_core::time::{Instant, WallTime};
@@ -89,6 +90,12 @@ impl TimeBase {
         Value::TimeTicks((seen.saturating_sub(started).max(0) / HUNDREDTH) as u32)
     }
 
+    /// Time since the change that the view dates `since`, by the monotonic clock.
+    pub(crate) fn age(&self, since: WallTime, now: Instant) -> Duration {
+        let seen = self.seen.get(&since).copied().unwrap_or(moment(now));
+        Duration::from_micros(u64::try_from(moment(now) - seen).unwrap_or(0))
+    }
+
     /// What every stamp counts from.
     pub(crate) fn started(&self) -> Option<i64> {
         self.started
@@ -145,8 +152,6 @@ fn add_groups(state: &ClusterState, all: &mut BTreeSet<WallTime>) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use vedette_core::fixture::{FORMED, Fixture};
     use vedette_core::id::NodeNumber;
 

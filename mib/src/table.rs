@@ -4,6 +4,8 @@
 //! Scalars are the columns of a table with the single row `.0`. From the columns and the rows a
 //! [`Block`] is built: every instance, in the order of its name, ready to be found by halving.
 
+use vedette_core::id::NodeNumber;
+use vedette_core::state::ClusterState;
 use vedette_core::view::View;
 
 use crate::stamp::TimeBase;
@@ -38,6 +40,33 @@ impl Syntax {
 pub(crate) struct Facts<'a> {
     pub(crate) view: &'a View,
     pub(crate) base: &'a TimeBase,
+}
+
+impl Facts<'_> {
+    /// Whether the answering node knows the present state of the cluster.
+    pub(crate) fn knows(&self) -> bool {
+        self.view.local.knows()
+    }
+
+    /// Whether the answering node knows how `node` is: of itself it always does.
+    pub(crate) fn knows_of(&self, node: NodeNumber) -> bool {
+        self.knows() || node == self.view.local.node
+    }
+
+    /// A value that `node` has to confirm.
+    pub(crate) fn known_of(&self, node: NodeNumber, value: impl FnOnce() -> Value) -> Value {
+        if self.knows_of(node) { value() } else { Value::NoSuchInstance }
+    }
+
+    /// The state that was known last, while the present one is not known.
+    pub(crate) fn last_known(&self) -> Option<&ClusterState> {
+        (!self.knows()).then(|| self.view.last_known().as_ref())
+    }
+
+    /// A value that others have to confirm: there is none while the answering node does not know.
+    pub(crate) fn known(&self, value: impl FnOnce() -> Value) -> Value {
+        if self.knows() { value() } else { Value::NoSuchInstance }
+    }
 }
 
 /// What the rows of a table are made from.
@@ -100,7 +129,8 @@ pub(crate) struct Block {
 }
 
 impl Block {
-    /// Builds a table; `rows` are in the order of their indexes, no index twice.
+    /// Builds a table; `rows` are in the order of their indexes, no index twice. A cell whose value is
+    /// [`Value::NoSuchInstance`] is left out.
     pub(crate) fn build<'a, T: Table>(
         facts: &Facts<'a>,
         entry: &[u32],

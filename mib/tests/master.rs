@@ -84,6 +84,39 @@ fn a_walk_shows_what_is_watched() {
     assert_golden("walk_watched.txt", &walk);
 }
 
+/// T2: the same cluster, seen by a node that hears nobody any more.
+#[test]
+fn a_walk_of_a_node_alone_shows_what_it_does_not_know() {
+    let snmpd = Snmpd::start("");
+    let world = Arc::new(World::alone());
+    let _subagent = subagent(&snmpd, &world);
+    let walk: String = [
+        "vedetteCluster",
+        "vedetteLocal",
+        "vedetteHistory",
+        "vedetteManager",
+        "vedetteNodeTable",
+        "vedetteNetworkTable",
+        "vedetteInterfaceTable",
+        "vedetteLinkTable",
+        "vedettePortTable",
+        "vedetteNodeManagerTable",
+        "vedetteGroupTable",
+        "vedetteGroupNodeTable",
+        "vedetteResourceTable",
+        "vedetteLocalRecordTable",
+        "vedetteConditionTable",
+    ]
+    .map(|part| snmpd.ask("snmpwalk", &[], &[&format!("VEDETTE-MIB::{part}")]))
+    .concat();
+    assert_golden("walk_alone.txt", &walk);
+    let missing = "No Such Instance currently exists at this OID\n";
+    for object in ["vedetteClusterNodesUp.0", "vedetteLogStalledFor.0", "vedetteManagerEvent.0"] {
+        let object = format!("VEDETTE-MIB::{object}");
+        assert_eq!(snmpd.ask("snmpget", &["-Oqv"], &[&object]), missing, "{object}");
+    }
+}
+
 /// `text` is what the golden file holds. `UPDATE_EXPECT=1` writes the file anew.
 fn assert_golden(file: &str, text: &str) {
     let path = folder().join("tests/golden").join(file);

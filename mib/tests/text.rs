@@ -128,13 +128,15 @@ fn every_object_of_the_mib_is_served_and_no_other() {
 }
 
 /// Every value of a full cluster has the type that the MIB gives its object, and every object that
-/// the MIB defines has a value there, or in the one that watches values.
+/// the MIB defines has a value there, in the one that watches values, or on a node that is alone.
 #[test]
 fn every_value_has_the_type_of_its_object() {
     let objects = objects();
     let mut seen = BTreeSet::new();
-    for world in [World::busy(), World::watched()] {
-        let snapshot = Snapshot::build(world.view(), &TimeBase::default(), None);
+    let mut stalled = (*World::alone().view()).clone();
+    stalled.local.log.stalled_since = stalled.local.unknown_since;
+    for view in [World::busy().view(), World::watched().view(), Arc::new(stalled)] {
+        let snapshot = Snapshot::build(view, &TimeBase::default(), None);
         let mut name = Vec::new();
         while let Some((next, value)) = snapshot.next(&name, false) {
             let object = objects.iter().find(|object| next.starts_with(&object.suffix));
@@ -228,6 +230,7 @@ fn enumerations_are_those_of_the_core() {
         ("VedetteBackingCode", of!(Backing, code)),
         ("VedetteGroupStateCode", of!(GroupState, code)),
         ("VedetteResourceStateCode", of!(ResourceState, code)),
+        ("VedettePhaseCode", named(&["raised", "cleared", "happened"], 1)),
         ("VedetteStageCode", named(&["none", "voting", "running", "error"], 1)),
         (
             "VedetteResourceKindCode",
@@ -340,8 +343,55 @@ fn h31_a_rule_that_fires_is_told_with_its_instance() {
     assert_eq!(value(&rearmed, &[1, 20, 18, 0]), Some(Value::text("0,1,\"\"", 64)));
 }
 
+/// T2: a node alone shows nothing of others as the present state, and what it knew last beside it.
+#[test]
+fn t2_a_node_alone_says_what_it_does_not_know() {
+    let build = |view| Snapshot::build(view, &TimeBase::default(), None);
+    let (before, alone) = (build(World::busy().view()), build(World::alone().view()));
+    let both = |suffix: &[u32]| (before.get(suffix).cloned(), alone.get(suffix).cloned());
+    let code = |number| Some(Value::Integer(number));
+    let count = |number| Some(Value::Gauge32(number));
+    assert_eq!(both(&[1, 1, 4, 0]), (code(2), code(1)), "cluster state");
+    assert_eq!(both(&[1, 1, 12, 0]), (count(1), count(0)), "number of the director");
+    assert_eq!(both(&[1, 2, 3, 0]), (code(1), code(2)), "it is no director without a quorum");
+    assert_eq!(both(&[1, 1, 15, 0]), (count(2), None), "nodes up");
+    assert_eq!(both(&[1, 10, 1, 3, 1]), (code(2), code(4)), "its own host is DISCONNECTED");
+    for node in [2, 3] {
+        let known = before.get(&[1, 10, 1, 3, node]).cloned();
+        assert!(known.is_some_and(|known| known != Value::Integer(1)), "known before");
+        assert_eq!(both(&[1, 10, 1, 3, node]).1, code(1), "host of {node}");
+        assert_eq!(both(&[1, 10, 1, 12, node]).1, code(2), "{node} is not named director");
+        assert_eq!(both(&[1, 10, 1, 20, node]), (None, before.get(&[1, 10, 1, 3, node]).cloned()));
+    }
+    let world = World::alone();
+    let last = Arc::clone(world.view().last_known());
+    assert!(!last.groups.is_empty());
+    for (name, group) in &last.groups {
+        let number = u32::from(group.number);
+        let state = code(i32::try_from(group.state().code()).expect("small"));
+        assert_eq!(both(&[1, 17, 1, 3, number]), (state.clone(), code(1)), "state of {name}");
+        assert_eq!(both(&[1, 17, 1, 7, number]).1, None, "owner of {name}");
+        assert_eq!(both(&[1, 17, 1, 19, number]), (None, state), "last known of {name}");
+        let owner = count(group.owner().map_or(0, |node| u32::from(node.0)));
+        assert_eq!(both(&[1, 17, 1, 20, number]), (None, owner));
+    }
+    // Nothing is ONLINE anywhere: neither groups and resources on nodes, nor links, nor the manager.
+    for (entry, column) in [([1, 18, 1], 1), ([1, 19, 1], 4), ([1, 13, 1], 4), ([1, 16, 1], 1)] {
+        let column = [entry.as_slice(), &[column]].concat();
+        let (mut name, mut cells) = (column.clone(), 0);
+        while let Some((next, value)) = alone.next(&name, false) {
+            if !next.starts_with(&column) {
+                break;
+            }
+            assert!(matches!(value, Value::Integer(1 | 3)), "{next:?} is {value:?}");
+            (name, cells) = (next.to_vec(), cells + 1);
+        }
+        assert!(cells > 0, "{column:?}");
+    }
+}
+
 /// S4: the proposer's clock is years behind; what was seen a moment ago is not told as before the
-/// start of the agent.
+/// start of the agent. How long the log stands still is told by the monotonic clock as well.
 #[test]
 fn s4_stamps_are_of_what_was_seen() {
     let world = Arc::new(World::three_nodes());
@@ -451,11 +501,17 @@ fn a_snapshot_is_made_from_the_one_before() {
     let world = World::three_nodes();
     let old = Snapshot::build(world.view(), &TimeBase::default(), None);
     let mut view = world.view().as_ref().clone();
-    view.local.quorate = false;
-    let new = Snapshot::build(Arc::new(view), &TimeBase::default(), Some(&old));
+    view.local.waiting_for = "n2".into();
+    let new = Snapshot::build(Arc::new(view.clone()), &TimeBase::default(), Some(&old));
     assert_eq!(old.len(), new.len());
     assert_eq!(old.get(&[1, 10, 1, 3, 3]), new.get(&[1, 10, 1, 3, 3]));
+    assert_ne!(old.get(&[1, 2, 6, 0]), new.get(&[1, 2, 6, 0]), "what it waits for");
+    // The same state is shown otherwise as soon as it is not known to be the present one.
+    view.local.quorate = false;
+    let new = Snapshot::build(Arc::new(view), &TimeBase::default(), Some(&old));
     assert_ne!(old.get(&[1, 1, 10, 0]), new.get(&[1, 1, 10, 0]), "quorate");
+    assert!(old.get(&[1, 10, 1, 15, 2]).is_some(), "interfaces up");
+    assert_eq!(new.get(&[1, 10, 1, 15, 2]), None, "interfaces up without a quorum");
     assert_ne!(old.get(&[1, 1, 4, 0]), new.get(&[1, 1, 4, 0]), "cluster state without a quorum");
 }
 
@@ -490,7 +546,8 @@ fn the_exporter_configuration_fits_the_mib() {
     for name in &named {
         assert!(known.contains_key(*name), "{name} is not in the MIB");
     }
-    let outside = ["vedetteQueue", "vedetteEvent", "vedettePrevious", "vedetteNotify"];
+    let outside =
+        ["vedetteQueue", "vedetteEvent", "vedettePrevious", "vedetteNotify", "vedetteLocalRecord"];
     for (name, object) in defined() {
         let walked = !outside.iter().any(|prefix| name.starts_with(prefix));
         if walked && (object.syntax.ends_with("Code") || object.syntax == "TruthValue") {
