@@ -29,7 +29,7 @@ mod table;
 mod tables;
 pub mod value;
 
-pub use cursor::{Cursor, FileCursor};
+pub use cursor::{Cursor, FileCursor, Position};
 pub use stamp::TimeBase;
 pub use subagent::{Counters, Handle, Master, Poker, Subagent, SubagentConfig};
 pub use table::{Object, Syntax};

@@ -65,6 +65,17 @@ pub enum SessionError {
     Unread,
 }
 
+/// What a notification tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// That we are there.
+    SubagentUp,
+    /// The record of the cluster's history with that sequence number.
+    Record(u64),
+    /// The record of this node's own journal with that number.
+    Local(u64),
+}
+
 /// What the caller is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -75,7 +86,7 @@ pub enum Event {
     /// The master took a notification (or refused it, with its error).
     Notified {
         /// What the caller gave to [`Session::notify`].
-        tag: u64,
+        tag: Told,
         /// The master's error, 0 for none.
         error: u16,
     },
@@ -95,7 +106,7 @@ enum Purpose {
     Open,
     Register,
     Ping,
-    Notify(u64),
+    Notify(Told),
 }
 
 /// Counts of what a session did.
@@ -215,7 +226,7 @@ impl Session {
     }
 
     /// Sends a notification; [`Event::Notified`] will carry the tag.
-    pub fn notify(&mut self, now: Instant, tag: u64, varbinds: Vec<VarBind>) {
+    pub fn notify(&mut self, now: Instant, tag: Told, varbinds: Vec<VarBind>) {
         self.ask(now, Purpose::Notify(tag), Body::Notify(varbinds));
     }
 

@@ -27,7 +27,7 @@ use crate::cursor::Cursor;
 use crate::notify::subagent_up;
 use crate::outbox::Outbox;
 use crate::pdu::Close;
-use crate::session::{Clock, Event, Session, SessionError};
+use crate::session::{Clock, Event, Session, SessionError, Told};
 
 /// Where the master agent listens unless it is told otherwise.
 pub const DEFAULT_MASTER: &str = "unix:/var/agentx/master";
@@ -38,8 +38,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause, so that a master that returns is found within a second.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// How often it is looked whether there is anything new, should a poke have been missed.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked whether there is anything new without a poke: local records that raise no
+/// condition do not poke, and are to be told at once.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// How long a good-bye may take.
 const GOOD_BYE: Duration = Duration::from_millis(200);
@@ -47,9 +48,6 @@ const GOOD_BYE: Duration = Duration::from_millis(200);
 /// Octets that are read at once, and how often before something else gets its turn.
 const CHUNK: usize = 65_536;
 const CHUNKS: usize = 16;
-
-/// Tags [`Event::Notified`] of the notification that we are there; records count from 1.
-const SUBAGENT_UP: u64 = 0;
 
 /// Where the master agent is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,6 +121,8 @@ pub struct Counters {
     pub refused: u64,
     /// Sequence number up to which all records are notified.
     pub cursor: u64,
+    /// Number up to which all local records are notified.
+    pub local_cursor: u64,
 }
 
 /// What thread and handle share.
@@ -423,7 +423,7 @@ impl Work {
                 tracing::info!(master = %self.config.master, "SNMP subagent is registered");
                 self.shared.connects.fetch_add(1, Ordering::Relaxed);
                 self.pause = Duration::ZERO;
-                session.notify(now, SUBAGENT_UP, subagent_up(&self.source.view()));
+                session.notify(now, Told::SubagentUp, subagent_up(&self.source.view()));
                 self.outbox.fill(now, &self.source, session);
                 self.mend();
             }
@@ -431,7 +431,7 @@ impl Work {
                 "another subagent has registered this module with the SNMP master agent {}, so this one is not asked. End the other one, such as a second daemon on this machine, or give each a master of its own",
                 self.config.master
             )),
-            Event::Notified { tag: SUBAGENT_UP, .. } => {}
+            Event::Notified { tag: Told::SubagentUp, .. } => {}
             Event::Notified { tag, error } => {
                 self.outbox.answered(tag, error);
                 self.outbox.fill(now, &self.source, session);
@@ -477,7 +477,7 @@ impl Work {
         if !session.is_up(now) {
             return;
         }
-        let news = self.source.view().local.history_seq > self.outbox.taken();
+        let news = self.outbox.has_news(&self.source.view());
         if poked {
             let clocks = self.clocks;
             self.answers.latest(now, || clocks.now());
@@ -548,7 +548,8 @@ impl Work {
         counters.snapshots = self.answers.builds();
         counters.notified = self.outbox.sent;
         counters.refused = self.outbox.refused;
-        counters.cursor = self.outbox.done();
+        let done = self.outbox.done();
+        (counters.cursor, counters.local_cursor) = (done.seq, done.local.unwrap_or(0));
         *self.shared.counters.lock().unwrap_or_else(PoisonError::into_inner) = counters;
         self.shared.connected.store(connected, Ordering::Relaxed);
     }

@@ -7,13 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::sync::Arc;
 
-use common::fixture::World;
+use common::fixture::{World, draft};
 use common::programs::{folder, printed, program, run};
 use vedette_core::command::ManagerCommand;
 use vedette_core::event::{ManagerState, StopMode};
 use vedette_core::fixture::watched_fixture;
 use vedette_core::group::{GroupState, Policy, ResourceState};
 use vedette_core::id::{Hash, NetworkNumber, NodeNumber};
+use vedette_core::local::{LocalRecord, Phase};
 use vedette_core::model::{
     AgentStatus, ClusterStatus, GroupStatus, HostStatus, InterfaceStatus, LinkStatus,
     NetworkStatus, Priority, Role, Severity, Substate,
@@ -24,7 +25,7 @@ use vedette_core::time::{Instant, WallTime};
 use vedette_core::variable::{Instance, Reading};
 use vedette_core::view::{Source, View};
 use vedette_mib::answer::Answers;
-use vedette_mib::notify::{notification, notify_objects, subagent_up};
+use vedette_mib::notify::{local_notification, notification, notify_objects, subagent_up};
 use vedette_mib::oid::{Oid, ROOT};
 use vedette_mib::pdu::VarBind;
 use vedette_mib::snapshot::Snapshot;
@@ -343,6 +344,69 @@ fn h31_a_rule_that_fires_is_told_with_its_instance() {
     assert_eq!(value(&rearmed, &[1, 20, 18, 0]), Some(Value::text("0,1,\"\"", 64)));
 }
 
+/// What nobody could tell when it happened.
+fn afterwards() -> Vec<Arc<Record>> {
+    let model = World::busy().records_after(0, 1);
+    [(Code::QuorumAbsent, None), (Code::AccountIncomplete, Some(NodeNumber(2)))]
+        .map(|(code, node)| Arc::new(Record { code, node, ..Record::clone(&model[0]) }))
+        .to_vec()
+}
+
+/// Both ends of two conditions, and something that merely happened.
+fn local_records() -> Vec<Arc<LocalRecord>> {
+    let world = World::three_nodes();
+    for (code, phase) in [
+        (Code::QuorumLost, Phase::Raised),
+        (Code::QuorumRegained, Phase::Cleared),
+        (Code::DiskFull, Phase::Raised),
+        (Code::DiskFull, Phase::Cleared),
+        (Code::GroupReleased, Phase::Happened),
+    ] {
+        world.write(draft(code, phase, "it is so", "because"));
+    }
+    world.local_after(0, usize::MAX)
+}
+
+/// T1, S1: local records are told with code, phase, since and duration, and nothing of it is a
+/// Counter64, which an SNMPv1 trap cannot carry.
+#[test]
+fn t1_local_records_are_told_in_types_of_snmpv1() {
+    let view = World::three_nodes().view();
+    let local = local_records();
+    let told: Vec<_> = local.iter().map(|record| local_notification(record, &view)).collect();
+    let after: Vec<_> =
+        afterwards().iter().filter_map(|record| notification(record, &view)).collect();
+    assert_eq!((told.len(), after.len()), (5, 2));
+    for varbind in told.iter().chain(&after).flatten() {
+        assert!(!matches!(varbind.value, Value::Counter64(_)), "{varbind:?}");
+    }
+    let value = |place: usize, number: u32| {
+        let name = Oid::in_module(&[1, 20, number, 0]);
+        let found = told[place].iter().find(|varbind| varbind.name == name);
+        found.unwrap_or_else(|| panic!("no {number}")).value.clone()
+    };
+    assert_eq!((value(0, 19), value(0, 20)), (Value::Integer(80), Value::Integer(1)));
+    assert_eq!((value(1, 19), value(1, 20)), (Value::Integer(81), Value::Integer(2)));
+    assert_eq!(value(0, 24), Value::Gauge32(0), "it has just begun");
+    assert_eq!(value(1, 24), Value::Gauge32(15_000));
+    let lost = local[1].stamp.at.0 - 15_000_000;
+    assert_eq!(value(1, 23), Value::date(WallTime(lost)), "since when it had none");
+    assert_eq!(value(4, 26), Value::Gauge32(5), "the number in the journal");
+}
+
+/// What its node told at once is not told again when it is in everybody's history.
+#[test]
+fn t1_what_was_told_at_once_is_not_told_again() {
+    let model = World::busy().records_after(0, 1);
+    let view = World::three_nodes().view();
+    let mut told = Vec::new();
+    for code in Code::ALL.iter().copied().filter(|code| code.number() >= 80) {
+        let record = Record { code, ..Record::clone(&model[0]) };
+        told.extend(notification(&record, &view).map(|_| code));
+    }
+    assert_eq!(told, [Code::AccountIncomplete, Code::QuorumAbsent]);
+}
+
 /// T2: a node alone shows nothing of others as the present state, and what it knew last beside it.
 #[test]
 fn t2_a_node_alone_says_what_it_does_not_know() {
@@ -462,9 +526,11 @@ fn notifications_carry_what_the_mib_says() {
         object.expect("an object of the MIB").to_string()
     };
     let mut missing = definitions("NOTIFICATION-TYPE");
-    let records = [world.records_after(0, usize::MAX), steps(), edges().0].concat();
+    let records = [world.records_after(0, usize::MAX), steps(), edges().0, afterwards()].concat();
     let sent = records.iter().filter_map(|record| notification(record, &view));
-    for varbinds in sent.chain([subagent_up(&view)]) {
+    let local = local_records();
+    let local = local.iter().map(|record| local_notification(record, &view));
+    for varbinds in sent.chain(local).chain([subagent_up(&view)]) {
         let vedette_mib::value::Value::ObjectId(which) = &varbinds[0].value else {
             panic!("{:?} says which notification it is", varbinds[0]);
         };
