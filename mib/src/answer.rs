@@ -15,7 +15,8 @@ use vedette_core::view::Source;
 use crate::oid::Oid;
 use crate::pdu::SearchRange;
 use crate::snapshot::{Place, Snapshot, place};
-use crate::table::{Object, TimeBase};
+use crate::stamp::TimeBase;
+use crate::table::Object;
 use crate::tables::{cluster, objects};
 use crate::value::Value;
 
@@ -47,6 +48,9 @@ pub struct Answers {
     source: Arc<dyn Source>,
     objects: Vec<Object>,
     base: TimeBase,
+    /// The moment of the present request, and the wall clock at the last look.
+    now: Instant,
+    wall: (Instant, WallTime),
     latest: Option<Arc<Snapshot>>,
     /// When the latest snapshot was complete, and how long it took.
     built: (Instant, Duration),
@@ -61,6 +65,8 @@ impl Answers {
             source,
             objects: objects(),
             base: TimeBase::default(),
+            now: Instant::ZERO,
+            wall: (Instant::ZERO, WallTime::default()),
             latest: None,
             built: (Instant::ZERO, Duration::ZERO),
             builds: 0,
@@ -69,8 +75,20 @@ impl Answers {
     }
 
     /// Takes in that `sysUpTime` was `uptime` at `now`, for objects of type `TimeStamp`.
-    pub fn learn_uptime(&mut self, uptime: u32, now: WallTime) {
+    pub fn learn_uptime(&mut self, uptime: u32, now: Instant) {
         self.base.learn(uptime, now);
+    }
+
+    /// The master agent may be another one from now on.
+    pub fn doubt_uptime(&mut self) {
+        self.base.doubt();
+    }
+
+    /// Sees what changed, at `now` when the wall clock shows `wall`; cheap if nothing did. The sooner
+    /// after a change, the better objects of type `TimeStamp` are.
+    pub fn look(&mut self, now: Instant, wall: WallTime) {
+        self.wall = (now, wall);
+        self.base.look(&self.source.view(), now, wall);
     }
 
     /// How many snapshots were made.
@@ -81,15 +99,18 @@ impl Answers {
     /// The snapshot of the latest view; made anew only if the view is another one.
     pub fn latest(&mut self, now: Instant, clock: impl Fn() -> Instant) -> Arc<Snapshot> {
         let view = self.source.view();
+        let (looked, wall) = self.wall;
+        self.now = now;
+        self.base.look(&view, now, wall.plus(now.since(looked)));
         if let Some(latest) = &self.latest {
-            let same = Arc::ptr_eq(latest.view(), &view) && latest.base() == self.base;
+            let same = Arc::ptr_eq(latest.view(), &view) && latest.started() == self.base.started();
             let (at, took) = self.built;
             let tired = latest.len() >= LARGE && now.since(at) < took * REST;
             if same || tired {
                 return Arc::clone(latest);
             }
         }
-        let snapshot = Arc::new(Snapshot::build(view, self.base, self.latest.as_deref()));
+        let snapshot = Arc::new(Snapshot::build(view, &self.base, self.latest.as_deref()));
         let done = clock();
         self.built = (done, done.since(now));
         self.builds += 1;
@@ -115,11 +136,15 @@ impl Answers {
 
     /// A value that changes by itself is made now.
     fn live(&self, suffix: &[u32], value: &Value) -> Value {
-        if suffix == cluster::DATA_AGE {
-            let hundredths = self.source.stale().as_millis() / 10;
-            return Value::TimeTicks(u32::try_from(hundredths).unwrap_or(u32::MAX));
-        }
-        value.clone()
+        let age = match suffix {
+            cluster::DATA_AGE | cluster::UNKNOWN_FOR => self.source.stale(),
+            cluster::LOG_STALLED_FOR => {
+                let since = self.source.view().local.log.stalled_since;
+                since.map_or(Duration::ZERO, |since| self.base.age(since, self.now))
+            }
+            _ => return value.clone(),
+        };
+        Value::TimeTicks(u32::try_from(age.as_millis() / 10).unwrap_or(u32::MAX))
     }
 
     /// The first variable in the range, if there is one (RFC 2741, 7.2.3.2).

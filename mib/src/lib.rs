@@ -23,14 +23,16 @@ mod outbox;
 pub mod pdu;
 pub mod session;
 pub mod snapshot;
+mod stamp;
 pub mod subagent;
 mod table;
 mod tables;
 pub mod value;
 
-pub use cursor::{Cursor, FileCursor};
+pub use cursor::{Cursor, FileCursor, Position};
+pub use stamp::TimeBase;
 pub use subagent::{Counters, Handle, Master, Poker, Subagent, SubagentConfig};
-pub use table::{Object, Syntax, TimeBase};
+pub use table::{Object, Syntax};
 pub use tables::objects;
 
 /// The text of the MIB, as it is shipped.

@@ -4,6 +4,8 @@
 //! and was, why, how bad, and the sequence number by which repetitions and gaps are seen. Records
 //! that no notification exists for are only in the event table.
 
+mod local;
+
 use vedette_core::group::GroupState;
 use vedette_core::model::{
     AgentStatus, ClusterStatus, HostStatus, InterfaceStatus, NetworkStatus, Substate,
@@ -16,6 +18,8 @@ use crate::pdu::VarBind;
 use crate::table::{Object, Syntax};
 use crate::tables::{NAME, TEXT, cluster, group, interface, network, node, resource, watch};
 use crate::value::Value;
+
+pub use local::local_notification;
 
 /// `snmpTrapOID.0`: which notification it is.
 const SNMP_TRAP_OID: [u32; 11] = [1, 3, 6, 1, 6, 3, 1, 1, 4, 1, 0];
@@ -59,6 +63,15 @@ const EVENT: u32 = 15;
 const INCIDENT: u32 = 16;
 const VALUE: u32 = 17;
 const PREVIOUS_VALUE: u32 = 18;
+const CODE: u32 = 19;
+const PHASE: u32 = 20;
+const SUBJECT_KIND: u32 = 21;
+const SUBJECT_NAME: u32 = 22;
+const SINCE: u32 = 23;
+const DURATION: u32 = 24;
+const TIMES: u32 = 25;
+const LOCAL_NUMBER: u32 = 26;
+const EVENT_INDEX: u32 = 27;
 
 /// The objects that only notifications carry, for the test that compares code and MIB.
 pub fn notify_objects() -> Vec<Object> {
@@ -81,6 +94,15 @@ pub fn notify_objects() -> Vec<Object> {
         (INCIDENT, "vedetteNotifyIncident", "VedetteLogIndex"),
         (VALUE, "vedetteNotifyValue", "VedetteText"),
         (PREVIOUS_VALUE, "vedettePreviousValue", "VedetteText"),
+        (CODE, "vedetteNotifyCode", "VedetteRecordCode"),
+        (PHASE, "vedetteNotifyPhase", "VedettePhaseCode"),
+        (SUBJECT_KIND, "vedetteNotifySubjectKind", "VedetteSubjectCode"),
+        (SUBJECT_NAME, "vedetteNotifySubjectName", "SnmpAdminString"),
+        (SINCE, "vedetteNotifySince", "DateAndTime"),
+        (DURATION, "vedetteNotifyDuration", "Unsigned32"),
+        (TIMES, "vedetteNotifyTimes", "Unsigned32"),
+        (LOCAL_NUMBER, "vedetteNotifyLocalNumber", "Unsigned32"),
+        (EVENT_INDEX, "vedetteNotifyEventIndex", "Unsigned32"),
     ]
     .into_iter()
     .map(|(number, name, syntax)| Object {
@@ -112,8 +134,12 @@ struct Status {
     code: fn(&str) -> Option<u32>,
 }
 
-/// The notification for a record, if there is one, as `view` names cluster and node.
+/// The notification for a record, if there is one, as `view` names cluster and node. Codes of local
+/// records have none: their own node told them when they happened ([`local_notification`]).
 pub fn notification(record: &Record, view: &View) -> Option<Vec<VarBind>> {
+    if let Some(varbinds) = local::afterwards(record, view) {
+        return Some(varbinds);
+    }
     let change = change(record).or_else(|| step(record, view)).or_else(|| edge(record, view))?;
     let mut varbinds = head(change.notification, view);
     varbinds.extend(change.named.iter().map(|(suffix, name)| bind(suffix, name.clone())));

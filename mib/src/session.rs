@@ -65,15 +65,28 @@ pub enum SessionError {
     Unread,
 }
 
+/// What a notification tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// That we are there.
+    SubagentUp,
+    /// The record of the cluster's history with that sequence number.
+    Record(u64),
+    /// The record of this node's own journal with that number.
+    Local(u64),
+}
+
 /// What the caller is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The module is registered; requests come from now on.
     Up,
+    /// Another subagent has registered it; it is asked for again until that one is gone.
+    Taken,
     /// The master took a notification (or refused it, with its error).
     Notified {
         /// What the caller gave to [`Session::notify`].
-        tag: u64,
+        tag: Told,
         /// The master's error, 0 for none.
         error: u16,
     },
@@ -93,7 +106,7 @@ enum Purpose {
     Open,
     Register,
     Ping,
-    Notify(u64),
+    Notify(Told),
 }
 
 /// Counts of what a session did.
@@ -213,7 +226,7 @@ impl Session {
     }
 
     /// Sends a notification; [`Event::Notified`] will carry the tag.
-    pub fn notify(&mut self, now: Instant, tag: u64, varbinds: Vec<VarBind>) {
+    pub fn notify(&mut self, now: Instant, tag: Told, varbinds: Vec<VarBind>) {
         self.ask(now, Purpose::Notify(tag), Body::Notify(varbinds));
     }
 
@@ -273,7 +286,7 @@ impl Session {
         };
         match body {
             Body::Response { uptime, error, .. } => {
-                answers.learn_uptime(uptime, clock.wall());
+                answers.learn_uptime(uptime, clock.now());
                 self.answered(header, error, clock.now(), events)
             }
             Body::Close { reason } => Err(SessionError::Closed(reason)),
@@ -310,6 +323,7 @@ impl Session {
             }
             (Purpose::Register, error::DUPLICATE_REGISTRATION) => {
                 self.phase = Phase::Waiting(now + REGISTER_AGAIN);
+                events.push(Event::Taken);
             }
             (Purpose::Ping, error::NO_ERROR) => {}
             (Purpose::Open, error) => {

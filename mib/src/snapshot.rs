@@ -9,10 +9,11 @@ use std::sync::Arc;
 use vedette_core::view::View;
 
 use crate::oid::{Oid, ROOT};
-use crate::table::{Block, Facts, TimeBase};
+use crate::stamp::TimeBase;
+use crate::table::{Block, Facts};
 use crate::tables::{
-    Part, cluster, event, group, interface, link, manager, monitor, network, node, port, resource,
-    standby, watch,
+    Part, cluster, event, group, interface, link, local, manager, monitor, network, node, port,
+    resource, standby, watch,
 };
 use crate::value::Value;
 
@@ -20,7 +21,8 @@ use crate::value::Value;
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     view: Arc<View>,
-    base: TimeBase,
+    /// When the master started, from which stamps count.
+    started: Option<i64>,
     /// In the order of [`Part::ALL`], which is the order of their names.
     blocks: Vec<Arc<Block>>,
 }
@@ -43,16 +45,19 @@ pub(crate) fn place(name: &Oid) -> Place<'_> {
 
 impl Snapshot {
     /// Everything that `view` shows; tables that are as in `previous` are taken from there.
-    pub fn build(view: Arc<View>, base: TimeBase, previous: Option<&Self>) -> Self {
+    pub fn build(view: Arc<View>, base: &TimeBase, previous: Option<&Self>) -> Self {
         let facts = Facts { view: &view, base };
+        let started = base.started();
         let block = |(place, part): (usize, Part)| match previous {
-            Some(previous) if previous.base == base && unchanged(part, &previous.view, &view) => {
+            Some(previous)
+                if previous.started == started && unchanged(part, &previous.view, &view) =>
+            {
                 Arc::clone(&previous.blocks[place])
             }
             _ => Arc::new(build(part, &facts)),
         };
         let blocks = Part::ALL.into_iter().enumerate().map(block).collect();
-        Self { view, base, blocks }
+        Self { view, started, blocks }
     }
 
     /// The view it was made from.
@@ -60,9 +65,9 @@ impl Snapshot {
         &self.view
     }
 
-    /// The time base it was made with.
-    pub(crate) fn base(&self) -> TimeBase {
-        self.base
+    /// When the master started, as it was made with.
+    pub(crate) fn started(&self) -> Option<i64> {
+        self.started
     }
 
     /// How many variables there are.
@@ -88,7 +93,10 @@ impl Snapshot {
 
 /// Whether a part would come out the same from both views, seen without looking closely.
 fn unchanged(part: Part, old: &View, new: &View) -> bool {
-    let state = Arc::ptr_eq(&old.state, &new.state);
+    let known = old.local.knows() == new.local.knows()
+        && old.local.node == new.local.node
+        && Arc::ptr_eq(old.last_known(), new.last_known());
+    let state = known && Arc::ptr_eq(&old.state, &new.state);
     let report = match (&old.local.report, &new.local.report) {
         (None, None) => true,
         (Some(old), Some(new)) => Arc::ptr_eq(old, new),
@@ -109,9 +117,11 @@ fn unchanged(part: Part, old: &View, new: &View) -> bool {
         | Part::Fired
         | Part::Blind
         | Part::Standby => state,
-        Part::Node | Part::Link => state && report && old.local.node == new.local.node,
+        Part::Node | Part::Link => state && report,
         Part::Monitor | Part::MonitorValue => Arc::ptr_eq(&old.local.monitors, &new.local.monitors),
         Part::Event => Arc::ptr_eq(&old.recent, &new.recent),
+        Part::LocalRecord => Arc::ptr_eq(&old.local.journal, &new.local.journal),
+        Part::Condition => Arc::ptr_eq(&old.local.conditions, &new.local.conditions),
     }
 }
 
@@ -138,5 +148,7 @@ fn build(part: Part, facts: &Facts<'_>) -> Block {
         Part::Fired => watch::build_fired(facts),
         Part::Blind => watch::build_blind(facts),
         Part::Standby => standby::build(facts),
+        Part::LocalRecord => local::build_records(facts),
+        Part::Condition => local::build_conditions(facts),
     }
 }

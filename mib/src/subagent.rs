@@ -27,7 +27,7 @@ use crate::cursor::Cursor;
 use crate::notify::subagent_up;
 use crate::outbox::Outbox;
 use crate::pdu::Close;
-use crate::session::{Clock, Event, Session, SessionError};
+use crate::session::{Clock, Event, Session, SessionError, Told};
 
 /// Where the master agent listens unless it is told otherwise.
 pub const DEFAULT_MASTER: &str = "unix:/var/agentx/master";
@@ -38,8 +38,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause, so that a master that returns is found within a second.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// How often it is looked whether there is anything new, should a poke have been missed.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked whether there is anything new without a poke: local records that raise no
+/// condition do not poke, and are to be told at once.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// How long a good-bye may take.
 const GOOD_BYE: Duration = Duration::from_millis(200);
@@ -47,9 +48,6 @@ const GOOD_BYE: Duration = Duration::from_millis(200);
 /// Octets that are read at once, and how often before something else gets its turn.
 const CHUNK: usize = 65_536;
 const CHUNKS: usize = 16;
-
-/// Tags [`Event::Notified`] of the notification that we are there; records count from 1.
-const SUBAGENT_UP: u64 = 0;
 
 /// Where the master agent is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,6 +121,8 @@ pub struct Counters {
     pub refused: u64,
     /// Sequence number up to which all records are notified.
     pub cursor: u64,
+    /// Number up to which all local records are notified.
+    pub local_cursor: u64,
 }
 
 /// What thread and handle share.
@@ -132,6 +132,7 @@ struct Shared {
     stop: AtomicBool,
     connects: AtomicU64,
     counters: Mutex<Counters>,
+    trouble: Mutex<Option<String>>,
 }
 
 /// Starts subagents.
@@ -161,7 +162,7 @@ impl Subagent {
             outbox: Outbox::new(cursor, source.as_ref()),
             link: Link::Down { again: Instant::ZERO },
             pause: Duration::ZERO,
-            complained: false,
+            trouble: None,
             past: Counters::default(),
         };
         let thread = std::thread::Builder::new().name("agentx".into()).spawn(move || work.run())?;
@@ -204,6 +205,12 @@ impl Handle {
     /// Something that can poke and be cloned.
     pub fn poker(&self) -> Poker {
         self.poker.clone()
+    }
+
+    /// Why it is not connected: what and why, and what to do; `None` while it is, and before the first
+    /// attempt has ended.
+    pub fn trouble(&self) -> Option<String> {
+        self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What it did so far.
@@ -258,6 +265,15 @@ enum Link {
     Connected { socket: Socket, session: Box<Session> },
 }
 
+/// Why the module is not served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trouble {
+    /// No session with the master.
+    Away,
+    /// Another subagent has the module.
+    Taken,
+}
+
 /// What the thread owns.
 struct Work {
     config: SubagentConfig,
@@ -269,8 +285,8 @@ struct Work {
     outbox: Outbox,
     link: Link,
     pause: Duration,
-    /// Whether the present trouble was reported.
-    complained: bool,
+    /// The present trouble, reported once.
+    trouble: Option<Trouble>,
     /// What earlier sessions counted.
     past: Counters,
 }
@@ -280,6 +296,7 @@ impl Work {
         while !self.shared.stop.load(Ordering::Relaxed) {
             self.connect_if_due();
             let (poked, ready) = self.wait();
+            self.answers.look(self.clocks.now(), self.clocks.wall());
             self.transfer(ready);
             self.on_deadlines();
             self.look(poked);
@@ -304,6 +321,7 @@ impl Work {
     }
 
     fn connected(&mut self, socket: Socket) {
+        self.answers.doubt_uptime();
         let session = Box::new(Session::open(self.clocks.now(), &self.config.description));
         self.link = Link::Connected { socket, session };
         self.flush();
@@ -405,11 +423,15 @@ impl Work {
                 tracing::info!(master = %self.config.master, "SNMP subagent is registered");
                 self.shared.connects.fetch_add(1, Ordering::Relaxed);
                 self.pause = Duration::ZERO;
-                self.complained = false;
-                session.notify(now, SUBAGENT_UP, subagent_up(&self.source.view()));
+                session.notify(now, Told::SubagentUp, subagent_up(&self.source.view()));
                 self.outbox.fill(now, &self.source, session);
+                self.mend();
             }
-            Event::Notified { tag: SUBAGENT_UP, .. } => {}
+            Event::Taken => self.suffer(Trouble::Taken, format!(
+                "another subagent has registered this module with the SNMP master agent {}, so this one is not asked. End the other one, such as a second daemon on this machine, or give each a master of its own",
+                self.config.master
+            )),
+            Event::Notified { tag: Told::SubagentUp, .. } => {}
             Event::Notified { tag, error } => {
                 self.outbox.answered(tag, error);
                 self.outbox.fill(now, &self.source, session);
@@ -455,7 +477,7 @@ impl Work {
         if !session.is_up(now) {
             return;
         }
-        let news = self.source.view().local.history_seq > self.outbox.taken();
+        let news = self.outbox.has_news(&self.source.view());
         if poked {
             let clocks = self.clocks;
             self.answers.latest(now, || clocks.now());
@@ -489,16 +511,28 @@ impl Work {
             self.past.variables += counts.variables;
             self.past.malformed += counts.malformed;
         }
-        if !self.complained {
-            tracing::warn!(
-                master = %self.config.master, %why,
-                "no connection to the SNMP master agent; trying again until it is there. Check that snmpd runs with `master agentx`"
-            );
-            self.complained = true;
-        }
+        self.suffer(Trouble::Away, format!(
+            "no connection to the SNMP master agent {}: {why}; trying again until it is there. Check that snmpd runs with `master agentx`",
+            self.config.master
+        ));
         self.link = Link::Down { again: self.clocks.now() + self.pause };
         self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
         self.outbox.rewind();
+    }
+
+    /// Shows a trouble, and logs it unless it was the trouble before.
+    fn suffer(&mut self, trouble: Trouble, said: String) {
+        if self.trouble != Some(trouble) {
+            tracing::warn!("{said}");
+            self.trouble = Some(trouble);
+        }
+        *self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(said);
+    }
+
+    /// All is well.
+    fn mend(&mut self) {
+        self.trouble = None;
+        *self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     fn publish(&self) {
@@ -514,7 +548,8 @@ impl Work {
         counters.snapshots = self.answers.builds();
         counters.notified = self.outbox.sent;
         counters.refused = self.outbox.refused;
-        counters.cursor = self.outbox.done();
+        let done = self.outbox.done();
+        (counters.cursor, counters.local_cursor) = (done.seq, done.local.unwrap_or(0));
         *self.shared.counters.lock().unwrap_or_else(PoisonError::into_inner) = counters;
         self.shared.connected.store(connected, Ordering::Relaxed);
     }

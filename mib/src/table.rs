@@ -4,9 +4,11 @@
 //! Scalars are the columns of a table with the single row `.0`. From the columns and the rows a
 //! [`Block`] is built: every instance, in the order of its name, ready to be found by halving.
 
-use vedette_core::time::WallTime;
+use vedette_core::id::NodeNumber;
+use vedette_core::state::ClusterState;
 use vedette_core::view::View;
 
+use crate::stamp::TimeBase;
 use crate::value::Value;
 
 /// The syntax of an object, as the MIB spells it.
@@ -37,33 +39,33 @@ impl Syntax {
 #[derive(Clone, Copy)]
 pub(crate) struct Facts<'a> {
     pub(crate) view: &'a View,
-    pub(crate) base: TimeBase,
+    pub(crate) base: &'a TimeBase,
 }
 
-/// When the master agent started, by the wall clock: what a `TimeStamp` counts from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TimeBase {
-    started: Option<WallTime>,
-}
-
-impl TimeBase {
-    /// How far apart two readings may be and still mean the same start, in microseconds; keeps
-    /// values of `TimeStamp` from moving with every reading.
-    const TOLERANCE: i64 = 1_000_000;
-
-    /// Takes in that `sysUpTime` was `uptime` at `now`.
-    pub fn learn(&mut self, uptime: u32, now: WallTime) {
-        let started = now.0.saturating_sub(i64::from(uptime) * 10_000);
-        match self.started {
-            Some(known) if known.0.abs_diff(started) <= Self::TOLERANCE as u64 => {}
-            _ => self.started = Some(WallTime(started)),
-        }
+impl Facts<'_> {
+    /// Whether the answering node knows the present state of the cluster.
+    pub(crate) fn knows(&self) -> bool {
+        self.view.local.knows()
     }
 
-    /// `sysUpTime` at `time`; 0 for what was before the master started.
-    pub fn stamp(&self, time: WallTime) -> Value {
-        let since = self.started.map_or(0, |started| time.0.saturating_sub(started.0));
-        Value::TimeTicks((since.max(0) / 10_000) as u32)
+    /// Whether the answering node knows how `node` is: of itself it always does.
+    pub(crate) fn knows_of(&self, node: NodeNumber) -> bool {
+        self.knows() || node == self.view.local.node
+    }
+
+    /// A value that `node` has to confirm.
+    pub(crate) fn known_of(&self, node: NodeNumber, value: impl FnOnce() -> Value) -> Value {
+        if self.knows_of(node) { value() } else { Value::NoSuchInstance }
+    }
+
+    /// The state that was known last, while the present one is not known.
+    pub(crate) fn last_known(&self) -> Option<&ClusterState> {
+        (!self.knows()).then(|| self.view.last_known().as_ref())
+    }
+
+    /// A value that others have to confirm: there is none while the answering node does not know.
+    pub(crate) fn known(&self, value: impl FnOnce() -> Value) -> Value {
+        if self.knows() { value() } else { Value::NoSuchInstance }
     }
 }
 
@@ -127,7 +129,8 @@ pub(crate) struct Block {
 }
 
 impl Block {
-    /// Builds a table; `rows` are in the order of their indexes, no index twice.
+    /// Builds a table; `rows` are in the order of their indexes, no index twice. A cell whose value is
+    /// [`Value::NoSuchInstance`] is left out.
     pub(crate) fn build<'a, T: Table>(
         facts: &Facts<'a>,
         entry: &[u32],
@@ -191,25 +194,5 @@ impl Block {
         let (place, found) = self.search(name);
         let place = if found && !include { place + 1 } else { place };
         (place < self.len()).then(|| (self.name(place), &self.values[place]))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn time_stamps_count_from_the_masters_start() {
-        let mut base = TimeBase::default();
-        assert_eq!(base.stamp(WallTime(5_000_000)), Value::TimeTicks(0));
-        base.learn(300, WallTime(10_000_000));
-        assert_eq!(base.stamp(WallTime(8_000_000)), Value::TimeTicks(100));
-        assert_eq!(base.stamp(WallTime(6_999_999)), Value::TimeTicks(0));
-        // A reading that is a little late does not move what was shown.
-        base.learn(400, WallTime(11_500_000));
-        assert_eq!(base.stamp(WallTime(8_000_000)), Value::TimeTicks(100));
-        // The master started anew.
-        base.learn(0, WallTime(20_000_000));
-        assert_eq!(base.stamp(WallTime(20_010_000)), Value::TimeTicks(1));
     }
 }

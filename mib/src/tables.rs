@@ -5,6 +5,7 @@ pub(crate) mod event;
 pub(crate) mod group;
 pub(crate) mod interface;
 pub(crate) mod link;
+pub(crate) mod local;
 pub(crate) mod manager;
 pub(crate) mod monitor;
 pub(crate) mod network;
@@ -47,10 +48,12 @@ pub(crate) enum Part {
     Fired,
     Blind,
     Standby,
+    LocalRecord,
+    Condition,
 }
 
 impl Part {
-    pub(crate) const ALL: [Self; 21] = [
+    pub(crate) const ALL: [Self; 23] = [
         Self::Cluster,
         Self::Local,
         Self::History,
@@ -72,6 +75,8 @@ impl Part {
         Self::Fired,
         Self::Blind,
         Self::Standby,
+        Self::LocalRecord,
+        Self::Condition,
     ];
 }
 
@@ -100,6 +105,8 @@ pub fn objects() -> Vec<Object> {
         objects(watch::FIRED, watch::FIRED_COLUMNS),
         objects(watch::BLIND, watch::BLIND_COLUMNS),
         objects(standby::ENTRY, standby::COLUMNS),
+        objects(local::RECORDS, local::RECORD_COLUMNS),
+        objects(local::CONDITIONS, local::CONDITION_COLUMNS),
     ]
     .concat()
 }

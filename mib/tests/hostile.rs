@@ -245,6 +245,7 @@ fn a_taken_region_is_asked_for_again() {
     let taken = Body::Response { uptime: 1, error, index: 0, varbinds: Vec::new() };
     session
         .receive(&pdu(SESSION, register.packet, true, taken), &clock, &mut answers)
+        .map(|events| assert_eq!(events, [Event::Taken]))
         .expect("wait");
     session.on_timeout(session.deadline()).expect("again");
     let register = sent(&mut session).remove(0);

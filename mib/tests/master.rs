@@ -6,12 +6,14 @@ mod common;
 use std::fs;
 use std::sync::Arc;
 
-use common::fixture::World;
+use common::fixture::{World, draft};
 use common::programs::{
     AUTH, PRIV, SNMPD_ENGINE, Snmpd, TRAPD_ENGINE, Trapd, USER, folder, printed,
 };
 use common::until;
+use vedette_core::local::Phase;
 use vedette_core::model::HostStatus;
+use vedette_core::record::Code;
 use vedette_core::time::Instant;
 use vedette_mib::answer::Answers;
 use vedette_mib::oid::Oid;
@@ -82,6 +84,39 @@ fn a_walk_shows_what_is_watched() {
     .map(|part| snmpd.ask("snmpwalk", &[], &[&format!("VEDETTE-MIB::{part}")]))
     .concat();
     assert_golden("walk_watched.txt", &walk);
+}
+
+/// T2: the same cluster, seen by a node that hears nobody any more.
+#[test]
+fn a_walk_of_a_node_alone_shows_what_it_does_not_know() {
+    let snmpd = Snmpd::start("");
+    let world = Arc::new(World::alone());
+    let _subagent = subagent(&snmpd, &world);
+    let walk: String = [
+        "vedetteCluster",
+        "vedetteLocal",
+        "vedetteHistory",
+        "vedetteManager",
+        "vedetteNodeTable",
+        "vedetteNetworkTable",
+        "vedetteInterfaceTable",
+        "vedetteLinkTable",
+        "vedettePortTable",
+        "vedetteNodeManagerTable",
+        "vedetteGroupTable",
+        "vedetteGroupNodeTable",
+        "vedetteResourceTable",
+        "vedetteLocalRecordTable",
+        "vedetteConditionTable",
+    ]
+    .map(|part| snmpd.ask("snmpwalk", &[], &[&format!("VEDETTE-MIB::{part}")]))
+    .concat();
+    assert_golden("walk_alone.txt", &walk);
+    let missing = "No Such Instance currently exists at this OID\n";
+    for object in ["vedetteClusterNodesUp.0", "vedetteLogStalledFor.0", "vedetteManagerEvent.0"] {
+        let object = format!("VEDETTE-MIB::{object}");
+        assert_eq!(snmpd.ask("snmpget", &["-Oqv"], &[&object]), missing, "{object}");
+    }
 }
 
 /// `text` is what the golden file holds. `UPDATE_EXPECT=1` writes the file anew.
@@ -237,6 +272,102 @@ fn notifications_go_on_where_they_stopped() {
     assert_eq!(of_third.count(), 1, "what was taken before is not told again");
 }
 
+/// T1, S1: what a node lives through is told at once, without a poke, to receivers of SNMPv1 too;
+/// after a restart the rest follows, and nothing twice.
+#[test]
+fn local_records_are_told_where_they_happen() {
+    let (v1, v2) = (Trapd::start(), Trapd::start());
+    let snmpd = Snmpd::start(&format!(
+        "trapsink 127.0.0.1:{} public\ntrap2sink 127.0.0.1:{} public",
+        v1.port, v2.port
+    ));
+    let world = Arc::new(World::three_nodes());
+    let first = subagent(&snmpd, &world);
+    let cause = "it waits for n2 or n3";
+    world.write(draft(Code::QuorumLost, Phase::Raised, "n1 has no quorum", cause));
+    let lost = v2.wait_for(&["vedetteQuorumLost", "vedetteLocalNodeName.0 = STRING: n1"]);
+    for part in [
+        "vedetteClusterName.0 = STRING: sentry",
+        "vedetteNotifyCode.0 = INTEGER: quorumLost(80)",
+        "vedetteNotifyPhase.0 = INTEGER: raised(1)",
+        "vedetteNotifySeverity.0 = INTEGER: error(1)",
+        "vedetteNotifySubjectName.0 = STRING: n1",
+        "vedetteNotifyMessage.0 = STRING: n1 has no quorum",
+        "vedetteNotifyCause.0 = STRING: it waits for n2 or n3",
+        "vedetteNotifySince.0 = STRING: ",
+        "vedetteNotifyDuration.0 = Gauge32: 0 milliseconds",
+        "vedetteNotifyLocalNumber.0 = Gauge32: 1",
+    ] {
+        assert!(lost.contains(part), "{part} in {lost}");
+    }
+    v1.wait_for(&[
+        "SNMP v1",
+        "vedetteQuorumLost ",
+        "vedetteNotifyCode.0 = INTEGER: quorumLost(80)",
+    ]);
+    world.write(draft(Code::QuorumRegained, Phase::Cleared, "n1 has a quorum", "after 15.0 s"));
+    v1.wait_for(&[
+        "SNMP v1",
+        "vedetteQuorumRegained ",
+        "vedetteNotifyDuration.0 = Gauge32: 15000 milliseconds",
+    ]);
+    until("it is taken", || (first.counters().local_cursor == 2).then_some(()));
+    first.stop();
+
+    world.write(draft(Code::DiskFull, Phase::Raised, "the disk of n1 is full", "/var/lib"));
+    world.write(draft(Code::DiskFull, Phase::Cleared, "the disk of n1 has room", "after 15.0 s"));
+    world.write(draft(Code::GroupReleased, Phase::Happened, "n1 let go of web", "lease"));
+    let second = subagent(&snmpd, &world);
+    v2.wait_for(&["vedetteLocalRaised", "diskFull(89)"]);
+    v2.wait_for(&["vedetteLocalCleared", "diskFull(89)"]);
+    v2.wait_for(&["vedetteLocalEvent", "groupReleased(82)"]);
+    until("it is taken", || (second.counters().local_cursor == 5).then_some(()));
+    let again = v2.received().iter().filter(|line| line.contains("vedetteQuorumLost")).count();
+    assert_eq!(again, 1, "what was taken before is not told again");
+}
+
+/// A cursor of another journal, whose numbers were higher, and one of a version without a journal:
+/// what is there already is not told, what follows is.
+#[test]
+fn a_cursor_of_another_journal_begins_at_the_present() {
+    for (number, kept) in [("an older file", "3\n"), ("another journal", "3 900\n")] {
+        let receiver = Trapd::start();
+        let snmpd = Snmpd::start(&format!("trap2sink 127.0.0.1:{} public", receiver.port));
+        fs::write(snmpd.dir.path().join("notified"), kept).expect("write");
+        let world = Arc::new(World::three_nodes());
+        world.write(draft(Code::DiskFull, Phase::Raised, "old", ""));
+        let subagent = subagent(&snmpd, &world);
+        world.write(draft(Code::DiskFull, Phase::Cleared, "new", ""));
+        receiver.wait_for(&["vedetteLocalCleared", "STRING: new"]);
+        let raised = receiver.received().iter().any(|line| line.contains("vedetteLocalRaised"));
+        assert!(!raised, "{number}");
+        until("the rest of the history is told from 3 on", || {
+            (subagent.counters().cursor == world.head()).then_some(())
+        });
+        assert!(receiver.received().iter().any(|line| line.contains("vedetteNodeStatusChange")));
+    }
+}
+
+/// S9: a second subagent with the same module is not connected and says why; it takes over when the
+/// first one is gone.
+#[test]
+fn s9_a_second_subagent_says_what_is_wrong() {
+    let snmpd = Snmpd::start("");
+    let first = subagent(&snmpd, &Arc::new(World::three_nodes()));
+    assert_eq!(first.trouble(), None);
+    let config = SubagentConfig::new(Master::Unix(snmpd.socket()));
+    let cursor = Box::new(FileCursor::new(snmpd.dir.path().join("second")));
+    let second = Subagent::start(config, Arc::new(World::busy()), cursor).expect("start");
+    let trouble = until("the second is refused", || second.trouble());
+    assert!(trouble.starts_with("another subagent has registered this module"), "{trouble}");
+    assert!(!second.connected() && first.connected());
+    let name = || snmpd.value("VEDETTE-MIB::vedetteClusterName.0");
+    assert_eq!(name().as_deref(), Some("sentry"));
+    first.stop();
+    until("the second takes over", || second.connected().then_some(()));
+    assert_eq!((second.trouble(), name().as_deref()), (None, Some("prod")));
+}
+
 /// A burst is told completely, in order, a few at a time.
 #[test]
 fn a_burst_of_notifications_arrives_completely() {
@@ -294,6 +425,10 @@ fn a_master_that_is_restarted_hung_or_killed_does_no_harm() {
     world.links(100);
     snmpd.restart();
     until("the subagent is back", || snmpd.value("VEDETTE-MIB::vedetteMibVersion.0"));
+    // A large snapshot is not made anew at once: it rests first.
+    until("the links that are gone are not shown", || {
+        snmpd.value("VEDETTE-MIB::vedetteLinkStatus.1.100.1").is_none().then_some(())
+    });
     let walk = snmpd.ask("snmpbulkwalk", &[], &["VEDETTE-MIB::vedetteLinkTable"]);
     assert_eq!(walk.lines().count(), 800);
 }
@@ -319,6 +454,8 @@ fn it_starts_and_stops_without_a_master() {
     let cursor = Box::new(FileCursor::new(dir.path().join("notified")));
     let handle = Subagent::start(config, Arc::new(World::three_nodes()), cursor).expect("start");
     handle.poke();
+    let trouble = until("it says why", || handle.trouble());
+    assert!(trouble.starts_with("no connection to the SNMP master agent unix:"), "{trouble}");
     assert!(!handle.connected());
     handle.stop();
 }

@@ -7,22 +7,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::sync::Arc;
 
-use common::fixture::World;
+use common::fixture::{World, draft};
 use common::programs::{folder, printed, program, run};
 use vedette_core::command::ManagerCommand;
 use vedette_core::event::{ManagerState, StopMode};
 use vedette_core::fixture::watched_fixture;
 use vedette_core::group::{GroupState, Policy, ResourceState};
 use vedette_core::id::{Hash, NetworkNumber, NodeNumber};
+use vedette_core::local::{LocalRecord, Phase};
 use vedette_core::model::{
     AgentStatus, ClusterStatus, GroupStatus, HostStatus, InterfaceStatus, LinkStatus,
     NetworkStatus, Priority, Role, Severity, Substate,
 };
 use vedette_core::record::{Code, Record, Subject};
 use vedette_core::takeover::Backing;
+use vedette_core::time::{Instant, WallTime};
 use vedette_core::variable::{Instance, Reading};
 use vedette_core::view::{Source, View};
-use vedette_mib::notify::{notification, notify_objects, subagent_up};
+use vedette_mib::answer::Answers;
+use vedette_mib::notify::{local_notification, notification, notify_objects, subagent_up};
 use vedette_mib::oid::{Oid, ROOT};
 use vedette_mib::pdu::VarBind;
 use vedette_mib::snapshot::Snapshot;
@@ -126,13 +129,15 @@ fn every_object_of_the_mib_is_served_and_no_other() {
 }
 
 /// Every value of a full cluster has the type that the MIB gives its object, and every object that
-/// the MIB defines has a value there, or in the one that watches values.
+/// the MIB defines has a value there, in the one that watches values, or on a node that is alone.
 #[test]
 fn every_value_has_the_type_of_its_object() {
     let objects = objects();
     let mut seen = BTreeSet::new();
-    for world in [World::busy(), World::watched()] {
-        let snapshot = Snapshot::build(world.view(), TimeBase::default(), None);
+    let mut stalled = (*World::alone().view()).clone();
+    stalled.local.log.stalled_since = stalled.local.unknown_since;
+    for view in [World::busy().view(), World::watched().view(), Arc::new(stalled)] {
+        let snapshot = Snapshot::build(view, &TimeBase::default(), None);
         let mut name = Vec::new();
         while let Some((next, value)) = snapshot.next(&name, false) {
             let object = objects.iter().find(|object| next.starts_with(&object.suffix));
@@ -226,6 +231,7 @@ fn enumerations_are_those_of_the_core() {
         ("VedetteBackingCode", of!(Backing, code)),
         ("VedetteGroupStateCode", of!(GroupState, code)),
         ("VedetteResourceStateCode", of!(ResourceState, code)),
+        ("VedettePhaseCode", named(&["raised", "cleared", "happened"], 1)),
         ("VedetteStageCode", named(&["none", "voting", "running", "error"], 1)),
         (
             "VedetteResourceKindCode",
@@ -338,6 +344,140 @@ fn h31_a_rule_that_fires_is_told_with_its_instance() {
     assert_eq!(value(&rearmed, &[1, 20, 18, 0]), Some(Value::text("0,1,\"\"", 64)));
 }
 
+/// What nobody could tell when it happened.
+fn afterwards() -> Vec<Arc<Record>> {
+    let model = World::busy().records_after(0, 1);
+    [(Code::QuorumAbsent, None), (Code::AccountIncomplete, Some(NodeNumber(2)))]
+        .map(|(code, node)| Arc::new(Record { code, node, ..Record::clone(&model[0]) }))
+        .to_vec()
+}
+
+/// Both ends of two conditions, and something that merely happened.
+fn local_records() -> Vec<Arc<LocalRecord>> {
+    let world = World::three_nodes();
+    for (code, phase) in [
+        (Code::QuorumLost, Phase::Raised),
+        (Code::QuorumRegained, Phase::Cleared),
+        (Code::DiskFull, Phase::Raised),
+        (Code::DiskFull, Phase::Cleared),
+        (Code::GroupReleased, Phase::Happened),
+    ] {
+        world.write(draft(code, phase, "it is so", "because"));
+    }
+    world.local_after(0, usize::MAX)
+}
+
+/// T1, S1: local records are told with code, phase, since and duration, and nothing of it is a
+/// Counter64, which an SNMPv1 trap cannot carry.
+#[test]
+fn t1_local_records_are_told_in_types_of_snmpv1() {
+    let view = World::three_nodes().view();
+    let local = local_records();
+    let told: Vec<_> = local.iter().map(|record| local_notification(record, &view)).collect();
+    let after: Vec<_> =
+        afterwards().iter().filter_map(|record| notification(record, &view)).collect();
+    assert_eq!((told.len(), after.len()), (5, 2));
+    for varbind in told.iter().chain(&after).flatten() {
+        assert!(!matches!(varbind.value, Value::Counter64(_)), "{varbind:?}");
+    }
+    let value = |place: usize, number: u32| {
+        let name = Oid::in_module(&[1, 20, number, 0]);
+        let found = told[place].iter().find(|varbind| varbind.name == name);
+        found.unwrap_or_else(|| panic!("no {number}")).value.clone()
+    };
+    assert_eq!((value(0, 19), value(0, 20)), (Value::Integer(80), Value::Integer(1)));
+    assert_eq!((value(1, 19), value(1, 20)), (Value::Integer(81), Value::Integer(2)));
+    assert_eq!(value(0, 24), Value::Gauge32(0), "it has just begun");
+    assert_eq!(value(1, 24), Value::Gauge32(15_000));
+    let lost = local[1].stamp.at.0 - 15_000_000;
+    assert_eq!(value(1, 23), Value::date(WallTime(lost)), "since when it had none");
+    assert_eq!(value(4, 26), Value::Gauge32(5), "the number in the journal");
+}
+
+/// What its node told at once is not told again when it is in everybody's history.
+#[test]
+fn t1_what_was_told_at_once_is_not_told_again() {
+    let model = World::busy().records_after(0, 1);
+    let view = World::three_nodes().view();
+    let mut told = Vec::new();
+    for code in Code::ALL.iter().copied().filter(|code| code.number() >= 80) {
+        let record = Record { code, ..Record::clone(&model[0]) };
+        told.extend(notification(&record, &view).map(|_| code));
+    }
+    assert_eq!(told, [Code::AccountIncomplete, Code::QuorumAbsent]);
+}
+
+/// T2: a node alone shows nothing of others as the present state, and what it knew last beside it.
+#[test]
+fn t2_a_node_alone_says_what_it_does_not_know() {
+    let build = |view| Snapshot::build(view, &TimeBase::default(), None);
+    let (before, alone) = (build(World::busy().view()), build(World::alone().view()));
+    let both = |suffix: &[u32]| (before.get(suffix).cloned(), alone.get(suffix).cloned());
+    let code = |number| Some(Value::Integer(number));
+    let count = |number| Some(Value::Gauge32(number));
+    assert_eq!(both(&[1, 1, 4, 0]), (code(2), code(1)), "cluster state");
+    assert_eq!(both(&[1, 1, 12, 0]), (count(1), count(0)), "number of the director");
+    assert_eq!(both(&[1, 2, 3, 0]), (code(1), code(2)), "it is no director without a quorum");
+    assert_eq!(both(&[1, 1, 15, 0]), (count(2), None), "nodes up");
+    assert_eq!(both(&[1, 10, 1, 3, 1]), (code(2), code(4)), "its own host is DISCONNECTED");
+    for node in [2, 3] {
+        let known = before.get(&[1, 10, 1, 3, node]).cloned();
+        assert!(known.is_some_and(|known| known != Value::Integer(1)), "known before");
+        assert_eq!(both(&[1, 10, 1, 3, node]).1, code(1), "host of {node}");
+        assert_eq!(both(&[1, 10, 1, 12, node]).1, code(2), "{node} is not named director");
+        assert_eq!(both(&[1, 10, 1, 20, node]), (None, before.get(&[1, 10, 1, 3, node]).cloned()));
+    }
+    let world = World::alone();
+    let last = Arc::clone(world.view().last_known());
+    assert!(!last.groups.is_empty());
+    for (name, group) in &last.groups {
+        let number = u32::from(group.number);
+        let state = code(i32::try_from(group.state().code()).expect("small"));
+        assert_eq!(both(&[1, 17, 1, 3, number]), (state.clone(), code(1)), "state of {name}");
+        assert_eq!(both(&[1, 17, 1, 7, number]).1, None, "owner of {name}");
+        assert_eq!(both(&[1, 17, 1, 19, number]), (None, state), "last known of {name}");
+        let owner = count(group.owner().map_or(0, |node| u32::from(node.0)));
+        assert_eq!(both(&[1, 17, 1, 20, number]), (None, owner));
+    }
+    // Nothing is ONLINE anywhere: neither groups and resources on nodes, nor links, nor the manager.
+    for (entry, column) in [([1, 18, 1], 1), ([1, 19, 1], 4), ([1, 13, 1], 4), ([1, 16, 1], 1)] {
+        let column = [entry.as_slice(), &[column]].concat();
+        let (mut name, mut cells) = (column.clone(), 0);
+        while let Some((next, value)) = alone.next(&name, false) {
+            if !next.starts_with(&column) {
+                break;
+            }
+            assert!(matches!(value, Value::Integer(1 | 3)), "{next:?} is {value:?}");
+            (name, cells) = (next.to_vec(), cells + 1);
+        }
+        assert!(cells > 0, "{column:?}");
+    }
+}
+
+/// S4: the proposer's clock is years behind; what was seen a moment ago is not told as before the
+/// start of the agent. How long the log stands still is told by the monotonic clock as well.
+#[test]
+fn s4_stamps_are_of_what_was_seen() {
+    let world = Arc::new(World::three_nodes());
+    let mut answers = Answers::new(Arc::clone(&world) as Arc<dyn Source>);
+    let at = |seconds: u64| Instant::from_millis(seconds * 1_000);
+    let wall = |seconds: i64| WallTime(1_795_900_000_000_000 + seconds * 1_000_000);
+    let get = |now: u64, suffix: &[u32], answers: &mut Answers| {
+        answers.look(at(now), wall(now as i64));
+        let latest = answers.latest(at(now), || at(now));
+        answers.get(&latest, &Oid::in_module(suffix))
+    };
+    let (host, last) = ([1, 10, 1, 5, 3], [1, 1, 9, 0]);
+    answers.learn_uptime(500, at(5));
+    assert_eq!(get(6, &host, &mut answers), Value::TimeTicks(0), "long before");
+    assert_eq!(get(99, &last, &mut answers), Value::TimeTicks(0));
+    world.host(3, HostStatus::Up);
+    let seen = get(100, &host, &mut answers);
+    assert_eq!(seen, Value::TimeTicks(9_900), "not before it was looked last");
+    assert_eq!(get(150, &host, &mut answers), seen);
+    assert_eq!(get(150, &last, &mut answers), seen);
+}
+
 /// Names and texts of any length make neither a name that SNMP cannot carry nor rows in disorder; of
 /// many values, the first hundred have rows.
 #[test]
@@ -361,7 +501,7 @@ fn h29_long_names_fit() {
     state.manager.fired.insert(long('r'), [(long('i'), firing)].into());
     state.manager.blind.insert(NodeNumber(1), [(long('w'), long('y'))].into());
     view.state = Arc::new(state);
-    let snapshot = Snapshot::build(Arc::new(view), TimeBase::default(), None);
+    let snapshot = Snapshot::build(Arc::new(view), &TimeBase::default(), None);
     let (mut name, mut values) = (Vec::new(), 0);
     while let Some((next, value)) = snapshot.next(&name, false) {
         assert!(ROOT.len() + next.len() <= 128, "{next:?}");
@@ -386,9 +526,11 @@ fn notifications_carry_what_the_mib_says() {
         object.expect("an object of the MIB").to_string()
     };
     let mut missing = definitions("NOTIFICATION-TYPE");
-    let records = [world.records_after(0, usize::MAX), steps(), edges().0].concat();
+    let records = [world.records_after(0, usize::MAX), steps(), edges().0, afterwards()].concat();
     let sent = records.iter().filter_map(|record| notification(record, &view));
-    for varbinds in sent.chain([subagent_up(&view)]) {
+    let local = local_records();
+    let local = local.iter().map(|record| local_notification(record, &view));
+    for varbinds in sent.chain(local).chain([subagent_up(&view)]) {
         let vedette_mib::value::Value::ObjectId(which) = &varbinds[0].value else {
             panic!("{:?} says which notification it is", varbinds[0]);
         };
@@ -423,13 +565,19 @@ fn other_readers_of_mibs_have_nothing_to_say() {
 #[test]
 fn a_snapshot_is_made_from_the_one_before() {
     let world = World::three_nodes();
-    let old = Snapshot::build(world.view(), TimeBase::default(), None);
+    let old = Snapshot::build(world.view(), &TimeBase::default(), None);
     let mut view = world.view().as_ref().clone();
-    view.local.quorate = false;
-    let new = Snapshot::build(Arc::new(view), TimeBase::default(), Some(&old));
+    view.local.waiting_for = "n2".into();
+    let new = Snapshot::build(Arc::new(view.clone()), &TimeBase::default(), Some(&old));
     assert_eq!(old.len(), new.len());
     assert_eq!(old.get(&[1, 10, 1, 3, 3]), new.get(&[1, 10, 1, 3, 3]));
+    assert_ne!(old.get(&[1, 2, 6, 0]), new.get(&[1, 2, 6, 0]), "what it waits for");
+    // The same state is shown otherwise as soon as it is not known to be the present one.
+    view.local.quorate = false;
+    let new = Snapshot::build(Arc::new(view), &TimeBase::default(), Some(&old));
     assert_ne!(old.get(&[1, 1, 10, 0]), new.get(&[1, 1, 10, 0]), "quorate");
+    assert!(old.get(&[1, 10, 1, 15, 2]).is_some(), "interfaces up");
+    assert_eq!(new.get(&[1, 10, 1, 15, 2]), None, "interfaces up without a quorum");
     assert_ne!(old.get(&[1, 1, 4, 0]), new.get(&[1, 1, 4, 0]), "cluster state without a quorum");
 }
 
@@ -437,7 +585,7 @@ fn a_snapshot_is_made_from_the_one_before() {
 #[test]
 fn clocks_and_positions_follow_the_report() {
     let world = World::three_nodes();
-    let old = Snapshot::build(world.view(), TimeBase::default(), None);
+    let old = Snapshot::build(world.view(), &TimeBase::default(), None);
     let (offset, position) = ([1, 10, 1, 18, 2], [1, 10, 1, 19, 2]);
     assert_eq!(old.get(&offset), Some(&Value::Integer(-1)));
     assert_eq!(old.get(&[1, 10, 1, 18, 1]), None, "a clock is not compared with itself");
@@ -445,7 +593,7 @@ fn clocks_and_positions_follow_the_report() {
     let mut report = view.local.report.as_deref().expect("a report").clone();
     (report.peers[0].clock_offset_us, report.peers[0].position) = (None, 4_800);
     view.local.report = Some(Arc::new(report));
-    let new = Snapshot::build(Arc::new(view), TimeBase::default(), Some(&old));
+    let new = Snapshot::build(Arc::new(view), &TimeBase::default(), Some(&old));
     assert_eq!(new.get(&offset), None);
     assert_eq!(new.get(&position), Some(&Value::Counter64(4_800)));
 }
@@ -464,7 +612,8 @@ fn the_exporter_configuration_fits_the_mib() {
     for name in &named {
         assert!(known.contains_key(*name), "{name} is not in the MIB");
     }
-    let outside = ["vedetteQueue", "vedetteEvent", "vedettePrevious", "vedetteNotify"];
+    let outside =
+        ["vedetteQueue", "vedetteEvent", "vedettePrevious", "vedetteNotify", "vedetteLocalRecord"];
     for (name, object) in defined() {
         let walked = !outside.iter().any(|prefix| name.starts_with(prefix));
         if walked && (object.syntax.ends_with("Code") || object.syntax == "TruthValue") {

@@ -1,5 +1,6 @@
 //! Scalars: the cluster, the answering node, the history.
 
+use vedette_core::id::NodeNumber;
 use vedette_core::model::{HostStatus, Substate};
 use vedette_core::state::ClusterState;
 
@@ -31,8 +32,10 @@ pub(crate) const CLUSTER_REVISION: &[u32] = &[1, 1, 8, 0];
 pub(crate) const LOCAL_NODE_NAME: &[u32] = &[1, 2, 2, 0];
 pub(crate) const HISTORY_SEQUENCE: &[u32] = &[1, 3, 1, 0];
 
-/// The one scalar that changes by itself; it is made when it is asked for.
+/// Scalars that change by themselves; they are made when they are asked for.
 pub(crate) const DATA_AGE: &[u32] = &[1, 2, 4, 0];
+pub(crate) const UNKNOWN_FOR: &[u32] = &[1, 2, 10, 0];
+pub(crate) const LOG_STALLED_FOR: &[u32] = &[1, 2, 14, 0];
 
 pub(crate) const CLUSTER_SCALARS: &[Column<Scalars>] = &[
     column(1, "vedetteMibVersion", "Unsigned32", |_, ()| Value::Gauge32(MIB_VERSION)),
@@ -47,8 +50,7 @@ pub(crate) const CLUSTER_SCALARS: &[Column<Scalars>] = &[
         Value::date(state(f).status_since)
     }),
     column(6, "vedetteClusterSubstate", "VedetteSubstateCode", |f, ()| {
-        let known = f.view.local.quorate;
-        Value::code(if known { state(f).substate } else { Substate::Unknown }.code())
+        Value::code(if f.knows() { state(f).substate } else { Substate::Unknown }.code())
     }),
     column(7, "vedetteClusterSubstateSince", "DateAndTime", |f, ()| {
         Value::date(state(f).substate_since)
@@ -59,27 +61,32 @@ pub(crate) const CLUSTER_SCALARS: &[Column<Scalars>] = &[
     column(9, "vedetteClusterLastChange", "TimeStamp", |f, ()| f.base.stamp(state(f).changed_at)),
     column(10, "vedetteClusterQuorate", "TruthValue", |f, ()| Value::truth(f.view.local.quorate)),
     column(11, "vedetteClusterDirectorName", "SnmpAdminString", |f, ()| {
-        let name = state(f).director.map(|node| state(f).node_name(node)).unwrap_or_default();
+        let name = director(f).map(|node| state(f).node_name(node)).unwrap_or_default();
         Value::text(&name, NAME)
     }),
     column(12, "vedetteClusterDirectorNumber", "VedetteNumberOrZero", |f, ()| {
-        Value::Gauge32(state(f).director.map_or(0, |node| u32::from(node.0)))
+        Value::Gauge32(director(f).map_or(0, |node| u32::from(node.0)))
     }),
-    column(13, "vedetteClusterTerm", "VedetteLogIndex", |f, ()| Value::Counter64(state(f).term)),
+    column(13, "vedetteClusterTerm", "VedetteLogIndex", |f, ()| {
+        f.known(|| Value::Counter64(state(f).term))
+    }),
     column(14, "vedetteClusterNodes", "Gauge32", |f, ()| Value::gauge(state(f).nodes.len())),
     column(15, "vedetteClusterNodesUp", "Gauge32", |f, ()| {
-        Value::gauge(state(f).nodes.values().filter(|node| node.host == HostStatus::Up).count())
+        let up = state(f).nodes.values().filter(|node| node.host == HostStatus::Up);
+        f.known(|| Value::gauge(up.count()))
     }),
     column(16, "vedetteClusterNetworks", "Gauge32", |f, ()| Value::gauge(state(f).networks.len())),
-    column(17, "vedetteClusterSeeded", "TruthValue", |f, ()| Value::truth(state(f).seeded)),
+    column(17, "vedetteClusterSeeded", "TruthValue", |f, ()| {
+        f.known(|| Value::truth(state(f).seeded))
+    }),
     column(18, "vedetteClusterSeedCount", "Unsigned32", |f, ()| {
         Value::Gauge32(u32::from(state(f).settings.seed_count))
     }),
     column(19, "vedetteClusterAlertsPending", "Gauge32", |f, ()| {
-        Value::gauge(state(f).alerts.len())
+        f.known(|| Value::gauge(state(f).alerts.len()))
     }),
     column(20, "vedetteClusterAlertsFinished", "Counter64", |f, ()| {
-        Value::Counter64(state(f).alerts_finished)
+        f.known(|| Value::Counter64(state(f).alerts_finished))
     }),
     column(21, "vedetteClusterLoggingLevel", "VedetteSeverityCode", |f, ()| {
         Value::code(state(f).settings.logging_level.code())
@@ -100,7 +107,9 @@ pub(crate) const LOCAL_SCALARS: &[Column<Scalars>] = &[
     column(2, "vedetteLocalNodeName", "SnmpAdminString", |f, ()| {
         Value::text(&state(f).node_name(f.view.local.node), NAME)
     }),
-    column(3, "vedetteLocalDirector", "TruthValue", |f, ()| Value::truth(f.view.local.director)),
+    column(3, "vedetteLocalDirector", "TruthValue", |f, ()| {
+        Value::truth(f.knows() && f.view.local.director)
+    }),
     column(4, "vedetteLocalDataAge", "TimeTicks", |_, ()| Value::TimeTicks(0)),
     column(5, "vedetteLocalStage", "SnmpAdminString", |f, ()| Value::text(f.view.local.stage, 32)),
     column(6, "vedetteLocalWaitingFor", "VedetteText", |f, ()| {
@@ -111,6 +120,28 @@ pub(crate) const LOCAL_SCALARS: &[Column<Scalars>] = &[
     }),
     column(8, "vedetteLocalAgentStatus", "VedetteAgentStatusCode", |f, ()| {
         Value::code(f.view.local.agent.code())
+    }),
+    column(9, "vedetteUnknownSince", "DateAndTime", |f, ()| {
+        let since = f.view.local.unknown_since.filter(|_| !f.knows());
+        since.map_or(Value::NoSuchInstance, Value::date)
+    }),
+    column(10, "vedetteUnknownFor", "TimeTicks", |f, ()| {
+        if f.knows() { Value::NoSuchInstance } else { Value::TimeTicks(0) }
+    }),
+    column(11, "vedetteJournalPending", "Gauge32", |f, ()| {
+        let health = &f.view.local.journal_health;
+        let pending = health.last.saturating_sub(health.accounted);
+        Value::gauge(usize::try_from(pending).unwrap_or(usize::MAX))
+    }),
+    column(12, "vedetteJournalDropped", "Counter64", |f, ()| {
+        Value::Counter64(f.view.local.journal_health.dropped)
+    }),
+    column(13, "vedetteLogPosition", "VedetteLogIndex", |f, ()| {
+        Value::Counter64(f.view.local.log.applied)
+    }),
+    column(14, "vedetteLogStalledFor", "TimeTicks", |f, ()| {
+        let stalled = f.view.local.log.stalled_since;
+        stalled.map_or(Value::NoSuchInstance, |_| Value::TimeTicks(0))
     }),
 ];
 
@@ -124,6 +155,11 @@ pub(crate) const HISTORY_SCALARS: &[Column<Scalars>] = &[
     }),
     column(4, "vedetteHistoryEvents", "Gauge32", |f, ()| Value::gauge(f.view.recent.len())),
 ];
+
+/// A node that does not know names no director, itself neither.
+fn director(facts: &Facts<'_>) -> Option<NodeNumber> {
+    state(facts).director.filter(|_| facts.knows())
+}
 
 fn state<'a>(facts: &Facts<'a>) -> &'a ClusterState {
     &facts.view.state

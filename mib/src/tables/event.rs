@@ -5,6 +5,7 @@ use std::sync::Arc;
 use vedette_core::record::Record;
 
 use super::TEXT;
+use super::local::wrapped;
 use crate::table::{Block, Column, Facts, Table, column};
 use crate::value::Value;
 
@@ -49,28 +50,11 @@ pub(crate) const COLUMNS: &[Column<Events>] = &[
     column(17, "vedetteEventActor", "SnmpAdminString", |_, r| Value::text(&r.actor, 128)),
 ];
 
-/// The sequence number as an index: 1 to 4294967295, and from there to 1 again.
-fn index(seq: u64) -> u32 {
-    (seq.saturating_sub(1) % u64::from(u32::MAX)) as u32 + 1
-}
-
 pub(crate) fn build(facts: &Facts<'_>) -> Block {
     let records = facts.view.recent.iter().map(Arc::as_ref);
     let mut rows: Vec<(Vec<u32>, <Events as Table>::Row<'_>)> =
-        records.map(|record| (vec![index(record.seq)], record)).collect();
+        records.map(|record| (vec![wrapped(record.seq)], record)).collect();
     rows.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     rows.dedup_by(|a, b| a.0 == b.0);
     Block::build(facts, ENTRY, COLUMNS, &rows)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_index_is_the_sequence_number_as_long_as_it_fits() {
-        assert_eq!(index(1), 1);
-        assert_eq!(index(u64::from(u32::MAX)), u32::MAX);
-        assert_eq!(index(u64::from(u32::MAX) + 1), 1);
-    }
 }

@@ -41,28 +41,57 @@ pub(crate) const COLUMNS: &[Column<Groups>] = &[
     column(6, "vedetteGroupPolicy", "VedettePolicyCode", |_, (_, def, _)| {
         Value::code(def.map_or(LEAVING, |def| def.policy.code()))
     }),
-    column(7, "vedetteGroupOwnerNumber", "VedetteNumberOrZero", |_, (.., g)| number(g.owner())),
+    column(7, "vedetteGroupOwnerNumber", "VedetteNumberOrZero", |f, (.., g)| {
+        owner(f, g, || number(g.owner()))
+    }),
     column(8, "vedetteGroupOwnerName", "SnmpAdminString", |f, (.., g)| {
         let name = g.owner().map(|node| f.view.state.node_name(node));
-        Value::text(&name.unwrap_or_default(), NAME)
+        owner(f, g, || Value::text(&name.unwrap_or_default(), NAME))
     }),
-    column(9, "vedetteGroupInstances", "Gauge32", |_, (.., g)| Value::gauge(g.instances.len())),
+    column(9, "vedetteGroupInstances", "Gauge32", |f, (.., g)| {
+        f.known(|| Value::gauge(g.instances.len()))
+    }),
     column(10, "vedetteGroupMaintenance", "TruthValue", |_, (.., g)| Value::truth(g.maintenance)),
     column(11, "vedetteGroupWantedOffline", "TruthValue", |_, (.., g)| {
         Value::truth(g.wanted_offline)
     }),
-    column(12, "vedetteGroupBlocked", "TruthValue", |_, (.., g)| Value::truth(g.blocked.is_some())),
-    column(13, "vedetteGroupBlockedCause", "VedetteText", |_, (.., g)| {
-        Value::text(g.blocked.as_ref().map_or("", |blocked| &blocked.why), TEXT)
+    column(12, "vedetteGroupBlocked", "TruthValue", |f, (.., g)| {
+        f.known(|| Value::truth(g.blocked.is_some()))
     }),
-    column(14, "vedetteGroupHeldFor", "VedetteNumberOrZero", |_, (.., g)| number(g.held_for)),
+    column(13, "vedetteGroupBlockedCause", "VedetteText", |f, (.., g)| {
+        f.known(|| Value::text(g.blocked.as_ref().map_or("", |blocked| &blocked.why), TEXT))
+    }),
+    column(14, "vedetteGroupHeldFor", "VedetteNumberOrZero", |f, (.., g)| {
+        f.known(|| number(g.held_for))
+    }),
     column(15, "vedetteGroupPreferred", "VedetteNumberOrZero", |_, (.., g)| number(g.preferred)),
-    column(16, "vedetteGroupLastNode", "VedetteNumberOrZero", |_, (.., g)| number(g.last)),
-    column(17, "vedetteGroupFailovers", "Counter64", |_, (.., g)| Value::Counter64(g.failovers)),
-    column(18, "vedetteGroupFailures", "Gauge32", |_, (.., g)| {
-        Value::gauge(g.fails.iter().map(|fail| fail.count as usize).sum())
+    column(16, "vedetteGroupLastNode", "VedetteNumberOrZero", |f, (.., g)| {
+        f.known(|| number(g.last))
+    }),
+    column(17, "vedetteGroupFailovers", "Counter64", |f, (.., g)| {
+        f.known(|| Value::Counter64(g.failovers))
+    }),
+    column(18, "vedetteGroupFailures", "Gauge32", |f, (.., g)| {
+        f.known(|| Value::gauge(g.fails.iter().map(|fail| fail.count as usize).sum()))
+    }),
+    column(19, "vedetteGroupLastKnownState", "VedetteGroupStateCode", |f, (name, ..)| {
+        last_known(f, name, |group| Value::code(group.state().code()))
+    }),
+    column(20, "vedetteGroupLastKnownNode", "VedetteNumberOrZero", |f, (name, ..)| {
+        last_known(f, name, |group| number(group.owner()))
     }),
 ];
+
+/// While the agent does not know, only an owner that is this node itself is named.
+fn owner(facts: &Facts<'_>, group: &Group, value: impl FnOnce() -> Value) -> Value {
+    if group.state() == GroupState::Unknown { facts.known(value) } else { value() }
+}
+
+/// What was known last of a group, while nothing is known of it now.
+fn last_known(facts: &Facts<'_>, name: &str, value: impl FnOnce(&Group) -> Value) -> Value {
+    let group = facts.last_known().and_then(|known| known.groups.get(name));
+    group.map_or(Value::NoSuchInstance, value)
+}
 
 fn number(node: Option<NodeNumber>) -> Value {
     Value::Gauge32(node.map_or(0, |node| u32::from(node.0)))
@@ -108,13 +137,18 @@ impl Table for OnNodes {
 }
 
 pub(crate) const NODE_COLUMNS: &[Column<OnNodes>] = &[
-    column(1, "vedetteGroupNodeState", "VedetteGroupStateCode", |_, r| {
-        Value::code(r.instance.map_or(GroupState::Offline, |instance| instance.state).code())
+    column(1, "vedetteGroupNodeState", "VedetteGroupStateCode", |f, r| {
+        let nothing = if f.knows_of(r.node) { GroupState::Offline } else { GroupState::Unknown };
+        Value::code(r.instance.map_or(nothing, |instance| instance.state).code())
     }),
-    column(2, "vedetteGroupNodeSince", "DateAndTime", |_, r| Value::date(since(r.instance))),
-    column(3, "vedetteGroupNodeLastChange", "TimeStamp", |f, r| f.base.stamp(since(r.instance))),
-    column(4, "vedetteGroupNodeToken", "VedetteLogIndex", |_, r| {
-        Value::Counter64(r.instance.map_or(0, |instance| instance.token))
+    column(2, "vedetteGroupNodeSince", "DateAndTime", |f, r| {
+        f.known_of(r.node, || Value::date(since(r.instance)))
+    }),
+    column(3, "vedetteGroupNodeLastChange", "TimeStamp", |f, r| {
+        f.known_of(r.node, || f.base.stamp(since(r.instance)))
+    }),
+    column(4, "vedetteGroupNodeToken", "VedetteLogIndex", |f, r| {
+        f.known_of(r.node, || Value::Counter64(r.instance.map_or(0, |instance| instance.token)))
     }),
     column(5, "vedetteGroupNodePlace", "Gauge32", |_, r| {
         let list = r.def.map_or(&[][..], |def| &def.nodes);

@@ -25,41 +25,43 @@ pub(crate) const SCALARS: &[Column<Scalars>] = &[
         Value::truth(f.view.state.manager.maintenance)
     }),
     column(2, "vedetteManagerQueueLength", "Gauge32", |f, _| {
-        Value::gauge(f.view.state.manager.queue.len())
+        f.known(|| Value::gauge(f.view.state.manager.queue.len()))
     }),
     column(3, "vedetteManagerEventsEnded", "Counter64", |f, _| {
-        Value::Counter64(f.view.state.manager.ended)
+        f.known(|| Value::Counter64(f.view.state.manager.ended))
     }),
-    column(4, "vedetteManagerEvent", "VedetteLogIndex", |_, r| {
-        Value::Counter64(r.map_or(0, |running| running.event.id))
+    column(4, "vedetteManagerEvent", "VedetteLogIndex", |f, r| {
+        f.known(|| Value::Counter64(r.map_or(0, |running| running.event.id)))
     }),
-    column(5, "vedetteManagerEventName", "SnmpAdminString", |_, r| {
-        Value::text(r.map_or("", |running| running.event.trigger.name()), NAME)
+    column(5, "vedetteManagerEventName", "SnmpAdminString", |f, r| {
+        f.known(|| Value::text(r.map_or("", |running| running.event.trigger.name()), NAME))
     }),
     column(6, "vedetteManagerEventText", "VedetteText", |f, r| {
         let label = r.map(|running| f.view.state.trigger_label(&running.event.trigger));
-        Value::text(&label.unwrap_or_default(), TEXT)
+        f.known(|| Value::text(&label.unwrap_or_default(), TEXT))
     }),
-    column(7, "vedetteManagerEventStage", "VedetteStageCode", |_, r| Value::code(stage(*r))),
-    column(8, "vedetteManagerEventBegan", "DateAndTime", |_, r| {
-        Value::date(r.map_or_else(WallTime::default, |running| running.began))
+    column(7, "vedetteManagerEventStage", "VedetteStageCode", |f, r| {
+        f.known(|| Value::code(stage(*r)))
     }),
-    column(9, "vedetteManagerEventStep", "Gauge32", |_, r| {
+    column(8, "vedetteManagerEventBegan", "DateAndTime", |f, r| {
+        f.known(|| Value::date(r.map_or_else(WallTime::default, |running| running.began)))
+    }),
+    column(9, "vedetteManagerEventStep", "Gauge32", |f, r| {
         let runs = r.filter(|running| running.stage != Stage::Voting);
-        Value::gauge(runs.map_or(0, |running| running.phase + 1))
+        f.known(|| Value::gauge(runs.map_or(0, |running| running.phase + 1)))
     }),
-    column(10, "vedetteManagerEventSteps", "Gauge32", |_, r| {
-        Value::gauge(r.map_or(0, |running| running.program.phases.len()))
+    column(10, "vedetteManagerEventSteps", "Gauge32", |f, r| {
+        f.known(|| Value::gauge(r.map_or(0, |running| running.program.phases.len())))
     }),
-    column(11, "vedetteManagerEventTooLong", "TruthValue", |_, r| {
-        Value::truth(r.is_some_and(|running| running.too_long))
+    column(11, "vedetteManagerEventTooLong", "TruthValue", |f, r| {
+        f.known(|| Value::truth(r.is_some_and(|running| running.too_long)))
     }),
-    column(12, "vedetteManagerEventIncident", "VedetteLogIndex", |_, r| {
-        Value::Counter64(r.map_or(0, |running| running.event.incident))
+    column(12, "vedetteManagerEventIncident", "VedetteLogIndex", |f, r| {
+        f.known(|| Value::Counter64(r.map_or(0, |running| running.event.incident)))
     }),
     column(13, "vedetteManagerGroups", "Gauge32", |f, _| Value::gauge(f.view.state.groups.len())),
     column(14, "vedetteManagerFencing", "Gauge32", |f, _| {
-        Value::gauge(f.view.state.manager.fencing.len())
+        f.known(|| Value::gauge(f.view.state.manager.fencing.len()))
     }),
     column(15, "vedetteManagerRulesVersion", "Unsigned32", |f, _| {
         Value::Gauge32(f.view.state.rules.active)
@@ -68,7 +70,7 @@ pub(crate) const SCALARS: &[Column<Scalars>] = &[
         Value::Gauge32(f.view.state.documents.active)
     }),
     column(17, "vedetteManagerConfigurationPending", "TruthValue", |f, _| {
-        Value::truth(f.view.state.documents.pending.is_some())
+        f.known(|| Value::truth(f.view.state.documents.pending.is_some()))
     }),
 ];
 
@@ -103,18 +105,18 @@ pub(crate) const NODE_COLUMNS: &[Column<Managers>] = &[
     column(3, "vedetteNodeManagerLastChange", "TimeStamp", |f, m| {
         f.base.stamp(m.map_or_else(WallTime::default, |member| member.since))
     }),
-    column(4, "vedetteNodeManagerJoined", "TruthValue", |_, m| {
-        Value::truth(m.is_some_and(|member| member.joined))
+    column(4, "vedetteNodeManagerJoined", "TruthValue", |f, m| {
+        f.known(|| Value::truth(m.is_some_and(|member| member.joined)))
     }),
-    column(5, "vedetteNodeManagerStopped", "VedetteStopCode", |_, m| {
+    column(5, "vedetteNodeManagerStopped", "VedetteStopCode", |f, m| {
         let how = m.and_then(|member| member.stopped);
-        Value::code(how.map_or(1, |how| how.code() + 1))
+        f.known(|| Value::code(how.map_or(1, |how| how.code() + 1)))
     }),
     column(6, "vedetteNodeManagerMaintenance", "TruthValue", |_, m| {
         Value::truth(m.is_some_and(|member| member.maintenance))
     }),
-    column(7, "vedetteNodeManagerBacking", "VedetteBackingCode", |_, m| {
-        Value::code(m.map_or(Backing::None, |member| member.backing).code())
+    column(7, "vedetteNodeManagerBacking", "VedetteBackingCode", |f, m| {
+        f.known(|| Value::code(m.map_or(Backing::None, |member| member.backing).code()))
     }),
 ];
 

@@ -1,7 +1,7 @@
 //! `vedetteNetworkTable`: the networks, with what `lssrc -ls topsvcs` told of each (spec H5).
 
 use vedette_core::id::NetworkNumber;
-use vedette_core::model::Network;
+use vedette_core::model::{GroupStatus, Network};
 
 use super::NAME;
 use crate::table::{Block, Column, Facts, Table, column};
@@ -42,10 +42,12 @@ pub(crate) const COLUMNS: &[Column<Networks>] = &[
         Value::gauge(nodes.filter(|node| node.interfaces.contains_key(number)).count())
     }),
     column(10, "vedetteNetworkNodesInGroup", "Gauge32", |f, (_, n)| {
-        Value::gauge(f.view.state.ports.get(&n.name).map_or(0, |port| port.members.len()))
+        let port = f.view.state.ports.get(&n.name);
+        f.known(|| Value::gauge(port.map_or(0, |port| port.members.len())))
     }),
     column(11, "vedetteNetworkGroupStatus", "VedetteGroupStatusCode", |f, (number, _)| {
-        Value::code(f.view.state.group_status(*number).code())
+        let status = f.view.state.group_status(*number);
+        Value::code(if f.knows() { status } else { GroupStatus::Unknown }.code())
     }),
 ];
 

@@ -26,7 +26,11 @@ pub(crate) const COLUMNS: &[Column<Nodes>] = &[
     }),
     column(4, "vedetteNodeHostSince", "DateAndTime", |_, n| Value::date(n.host_since)),
     column(5, "vedetteNodeHostLastChange", "TimeStamp", |f, n| f.base.stamp(n.host_since)),
-    column(6, "vedetteNodeHostCause", "VedetteText", |_, n| Value::text(&n.host_cause, TEXT)),
+    column(6, "vedetteNodeHostCause", "VedetteText", |f, n| {
+        // The cause on record is why the others took it for what it was.
+        let own = !f.knows() && f.view.local.node == n.number;
+        Value::text(if own { "as the node sees itself" } else { &n.host_cause }, TEXT)
+    }),
     column(AGENT_STATUS, "vedetteNodeAgentStatus", "VedetteAgentStatusCode", |_, n| {
         Value::code(n.agent.code())
     }),
@@ -35,18 +39,19 @@ pub(crate) const COLUMNS: &[Column<Nodes>] = &[
     column(10, "vedetteNodeRole", "VedetteRoleCode", |_, n| Value::code(n.role.code())),
     column(11, "vedetteNodeVersion", "SnmpAdminString", |_, n| Value::text(&n.version, NAME)),
     column(12, "vedetteNodeDirector", "TruthValue", |f, n| {
-        Value::truth(f.view.state.director == Some(n.number))
+        Value::truth(f.knows() && f.view.state.director == Some(n.number))
     }),
     column(13, "vedetteNodeJeopardy", "TruthValue", |f, n| {
-        Value::truth(f.view.state.in_jeopardy(n))
+        f.known(|| Value::truth(f.view.state.in_jeopardy(n)))
     }),
     column(14, "vedetteNodeInterfaces", "Gauge32", |_, n| Value::gauge(n.interfaces.len())),
-    column(15, "vedetteNodeInterfacesUp", "Gauge32", |_, n| {
+    column(15, "vedetteNodeInterfacesUp", "Gauge32", |f, n| {
         let up = |status| status == InterfaceStatus::Up;
-        Value::gauge(n.interfaces.values().filter(|interface| up(interface.status)).count())
+        let up = n.interfaces.values().filter(|interface| up(interface.status));
+        f.known(|| Value::gauge(up.count()))
     }),
-    column(16, "vedetteNodeIncident", "VedetteLogIndex", |_, n| {
-        Value::Counter64(n.incident.unwrap_or(0))
+    column(16, "vedetteNodeIncident", "VedetteLogIndex", |f, n| {
+        f.known(|| Value::Counter64(n.incident.unwrap_or(0)))
     }),
     column(17, "vedetteNodeAddedAt", "DateAndTime", |_, n| Value::date(n.added_at)),
     column(18, "vedetteNodeClockOffset", "Integer32", |f, n| {
@@ -58,6 +63,10 @@ pub(crate) const COLUMNS: &[Column<Nodes>] = &[
         let report = f.view.local.report.as_ref();
         let position = report.and_then(|report| report.position_of(n.number));
         position.map_or(Value::NoSuchInstance, Value::Counter64)
+    }),
+    column(20, "vedetteNodeLastKnownStatus", "VedetteHostStatusCode", |f, n| {
+        let known = f.last_known().and_then(|known| known.nodes.get(&n.number));
+        known.map_or(Value::NoSuchInstance, |node| Value::code(node.host.code()))
     }),
 ];
 

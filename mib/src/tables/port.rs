@@ -20,11 +20,15 @@ impl Table for Ports {
 
 pub(crate) const COLUMNS: &[Column<Ports>] = &[
     column(2, "vedettePortGroup", "SnmpAdminString", |_, p| Value::text(&p.group, 128)),
-    column(3, "vedettePortGeneration", "VedetteLogIndex", |_, p| Value::Counter64(p.generation)),
-    column(4, "vedettePortMembers", "VedetteMembershipText", |_, p| {
-        Value::text(&p.membership_text(), LONGEST_MEMBERSHIP)
+    column(3, "vedettePortGeneration", "VedetteLogIndex", |f, p| {
+        f.known(|| Value::Counter64(p.generation))
     }),
-    column(5, "vedettePortMemberCount", "Gauge32", |_, p| Value::gauge(p.members.len())),
+    column(4, "vedettePortMembers", "VedetteMembershipText", |f, p| {
+        f.known(|| Value::text(&p.membership_text(), LONGEST_MEMBERSHIP))
+    }),
+    column(5, "vedettePortMemberCount", "Gauge32", |f, p| {
+        f.known(|| Value::gauge(p.members.len()))
+    }),
 ];
 
 /// A name that is too long to be an index is left out; configurations do not allow one.

@@ -1,7 +1,7 @@
 //! `vedetteResourceTable`: each resource of a group on each of its nodes, with its failures there
 //! (spec H25, H28).
 
-use vedette_core::group::{FailCount, ResourceDef, ResourceState, ResourceStatus};
+use vedette_core::group::{FailCount, GroupState, ResourceDef, ResourceState, ResourceStatus};
 use vedette_core::id::NodeNumber;
 use vedette_core::time::WallTime;
 
@@ -19,21 +19,28 @@ pub(crate) struct Resources;
 
 /// A resource on a node.
 pub(crate) struct OnNode<'a> {
+    node: NodeNumber,
     name: &'a str,
     def: Option<&'a ResourceDef>,
-    /// Whether its group has an instance there.
-    active: bool,
+    /// What its group is there.
+    instance: Option<GroupState>,
     status: Option<&'a ResourceStatus>,
     fail: Option<&'a FailCount>,
 }
 
 impl OnNode<'_> {
-    /// What is nowhere active is off; what is active and was not reported yet is not known.
-    fn state(&self) -> ResourceState {
-        match self.status {
-            Some(status) => status.state,
-            None if self.active => ResourceState::Unknown,
-            None => ResourceState::Offline,
+    /// What is nowhere active is off; what is active and was not reported yet is not known. A node
+    /// that does not know the cluster knows of its own resources what its group is.
+    fn state(&self, facts: &Facts<'_>) -> ResourceState {
+        if !facts.knows_of(self.node) {
+            return ResourceState::Unknown;
+        }
+        match (self.status, self.instance) {
+            (_, None) => ResourceState::Offline,
+            (_, Some(GroupState::Offline)) if !facts.knows() => ResourceState::Offline,
+            (Some(status), Some(GroupState::Online)) => status.state,
+            (Some(status), Some(_)) if facts.knows() => status.state,
+            _ => ResourceState::Unknown,
         }
     }
 
@@ -53,22 +60,22 @@ pub(crate) const COLUMNS: &[Column<Resources>] = &[
     column(3, "vedetteResourceKind", "VedetteResourceKindCode", |_, r| {
         Value::code(r.def.map_or(1, |def| def.kind.code()))
     }),
-    column(4, "vedetteResourceState", "VedetteResourceStateCode", |_, r| {
-        Value::code(r.state().code())
+    column(4, "vedetteResourceState", "VedetteResourceStateCode", |f, r| {
+        Value::code(r.state(f).code())
     }),
-    column(5, "vedetteResourceSince", "DateAndTime", |_, r| Value::date(r.since())),
-    column(6, "vedetteResourceLastChange", "TimeStamp", |f, r| f.base.stamp(r.since())),
-    column(7, "vedetteResourceDetail", "VedetteText", |_, r| {
-        Value::text(r.status.map_or("", |status| &status.detail), TEXT)
+    column(5, "vedetteResourceSince", "DateAndTime", |f, r| f.known(|| Value::date(r.since()))),
+    column(6, "vedetteResourceLastChange", "TimeStamp", |f, r| f.known(|| f.base.stamp(r.since()))),
+    column(7, "vedetteResourceDetail", "VedetteText", |f, r| {
+        f.known(|| Value::text(r.status.map_or("", |status| &status.detail), TEXT))
     }),
-    column(8, "vedetteResourceFailures", "Gauge32", |_, r| {
-        Value::Gauge32(r.fail.map_or(0, |fail| fail.count))
+    column(8, "vedetteResourceFailures", "Gauge32", |f, r| {
+        f.known(|| Value::Gauge32(r.fail.map_or(0, |fail| fail.count)))
     }),
-    column(9, "vedetteResourceLastFailure", "DateAndTime", |_, r| {
-        Value::date(r.fail.map_or_else(WallTime::default, |fail| fail.last))
+    column(9, "vedetteResourceLastFailure", "DateAndTime", |f, r| {
+        f.known(|| Value::date(r.fail.map_or_else(WallTime::default, |fail| fail.last)))
     }),
-    column(10, "vedetteResourceFailureCause", "VedetteText", |_, r| {
-        Value::text(r.fail.map_or("", |fail| &fail.why), TEXT)
+    column(10, "vedetteResourceFailureCause", "VedetteText", |f, r| {
+        f.known(|| Value::text(r.fail.map_or("", |fail| &fail.why), TEXT))
     }),
 ];
 
@@ -84,9 +91,10 @@ pub(crate) fn build(facts: &Facts<'_>) -> Block {
             for node in &nodes {
                 let instance = group.instances.get(node);
                 let row = OnNode {
+                    node: *node,
                     name,
                     def: resource,
-                    active: instance.is_some(),
+                    instance: instance.map(|instance| instance.state),
                     status: instance.and_then(|instance| instance.resources.get(name)),
                     fail: group
                         .fails

@@ -41,7 +41,7 @@ pub(crate) const RULE_COLUMNS: &[Column<WatchRules>] = &[
         Value::text(&r.predicate, TEXT)
     }),
     column(6, "vedetteWatchRuleRearm", "VedetteText", |_, (r, _)| Value::text(&r.rearm, TEXT)),
-    column(7, "vedetteWatchRuleFired", "Gauge32", |_, (_, fired)| Value::gauge(*fired)),
+    column(7, "vedetteWatchRuleFired", "Gauge32", |f, (_, fired)| f.known(|| Value::gauge(*fired))),
 ];
 
 pub(crate) fn build_rules(facts: &Facts<'_>) -> Block {

@@ -7,19 +7,21 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use vedette_core::command::{Change, Command, NewNetwork, NewNode, Proposal};
-use vedette_core::fixture::{Fixture, busy_fixture, watched_fixture};
+use vedette_core::fixture::{DOWN_AT, Fixture, busy_fixture, watched_fixture};
+use vedette_core::group::GroupState;
 use vedette_core::id::{
     ClusterId, CommandId, Hash, NetworkNumber, NodeNumber, RaftId, Session, StorageId,
 };
+use vedette_core::local::{Draft, LocalRecord, Phase, Stamp};
 use vedette_core::model::{
     AgentStatus, HostStatus, InterfaceStatus, Link, LinkStatus, NetworkStatus, Priority, Role,
-    Settings,
+    Settings, Severity,
 };
 use vedette_core::observation::{LinkView, PeerView, Report};
-use vedette_core::record::Record;
+use vedette_core::record::{Code, Record, Subject};
 use vedette_core::state::{ClusterState, Outcome};
 use vedette_core::time::WallTime;
-use vedette_core::view::{JournalHealth, Local, LogView, Source, View};
+use vedette_core::view::{JournalHealth, Local, LogView, RaisedCondition, Source, View};
 
 /// 2024-02-29T12:34:56Z.
 const START: WallTime = WallTime(1_709_210_096_000_000);
@@ -33,7 +35,23 @@ struct Inner {
     state: ClusterState,
     index: u64,
     records: Vec<Arc<Record>>,
+    journal: Vec<Arc<LocalRecord>>,
     view: Arc<View>,
+}
+
+impl Inner {
+    /// Shows the state as it is now.
+    fn publish(&mut self) {
+        let view = view(&self.state, &self.records);
+        self.show(view);
+    }
+
+    /// Shows `view` with the journal as it is now.
+    fn show(&mut self, mut view: View) {
+        view.local.journal_health.last = self.journal.last().map_or(0, |record| record.number);
+        view.local.journal = self.journal.as_slice().into();
+        self.view = Arc::new(view);
+    }
 }
 
 impl World {
@@ -41,7 +59,15 @@ impl World {
     pub fn empty() -> Self {
         let state = ClusterState::default();
         let view = Arc::new(view(&state, &[]));
-        Self { inner: Mutex::new(Inner { state, index: 0, records: Vec::new(), view }) }
+        Self {
+            inner: Mutex::new(Inner {
+                state,
+                index: 0,
+                records: Vec::new(),
+                journal: Vec::new(),
+                view,
+            }),
+        }
     }
 
     /// Three nodes on two networks; the third is down.
@@ -75,8 +101,34 @@ impl World {
 
     fn of(fixture: Fixture) -> Self {
         let view = Arc::new(fixture.view(NodeNumber(1)));
-        let inner = Inner { state: fixture.state, index: 1_000, records: fixture.records, view };
+        let (state, records) = (fixture.state, fixture.records);
+        let inner = Inner { state, index: 1_000, records, journal: Vec::new(), view };
         Self { inner: Mutex::new(inner) }
+    }
+
+    /// The busy cluster as its director shows it when it hears nobody any more.
+    pub fn alone() -> Self {
+        let world = Self::busy();
+        let mut inner = world.inner.lock().expect("lock");
+        let mut view = (*inner.view).clone();
+        lose_everybody(&mut view.local);
+        inner.journal = journal();
+        let mut shown = view.shown();
+        shown.local.journal_health =
+            JournalHealth { accounted: 1, dropped: 2, ..Default::default() };
+        inner.show(shown);
+        drop(inner);
+        world
+    }
+
+    /// Writes into the journal of the first node.
+    pub fn write(&self, content: Draft) {
+        let mut inner = self.inner.lock().expect("lock");
+        let last = inner.journal.last().map_or((0, Hash::default()), |it| (it.number, it.hash));
+        let stamp = stamp(last.0);
+        inner.journal.push(Arc::new(LocalRecord::new(last.0 + 1, stamp, content, last.1)));
+        let view = (*inner.view).clone();
+        inner.show(view);
     }
 
     pub fn form(&self, name: &str, networks: u8) {
@@ -163,16 +215,14 @@ impl World {
         let applied = inner.state.apply(index, &proposal);
         assert!(matches!(applied.outcome, Outcome::Applied { .. }), "{:?}", applied.outcome);
         inner.records.extend(applied.records.into_iter().map(Arc::new));
-        let view = view(&inner.state, &inner.records);
-        inner.view = Arc::new(view);
+        inner.publish();
     }
 
     /// Changes what is shown without the core, to make more of it than a real cluster has.
     pub fn tamper(&self, change: impl FnOnce(&mut ClusterState)) {
         let mut inner = self.inner.lock().expect("lock");
         change(&mut inner.state);
-        let view = view(&inner.state, &inner.records);
-        inner.view = Arc::new(view);
+        inner.publish();
     }
 
     /// `count` links, as many as it takes for a table of that many rows.
@@ -208,6 +258,88 @@ impl Source for World {
         let records = &self.inner.lock().expect("lock").records;
         records.iter().filter(|record| record.seq > seq).take(most).cloned().collect()
     }
+}
+
+/// When the node of [`World::alone`] lost its quorum.
+const LOST: WallTime = WallTime(DOWN_AT.0 + 60_000_000);
+
+/// Nobody is heard, and nothing is held any more.
+fn lose_everybody(local: &mut Local) {
+    local.quorate = false;
+    local.host = HostStatus::Disconnected;
+    local.unknown_since = Some(LOST);
+    local.waiting_for = "n2 or n3".into();
+    let mut report = local.report.as_deref().expect("a report").clone();
+    for link in &mut report.links {
+        (link.inbound, link.outbound) = (false, false);
+    }
+    for peer in &mut report.peers {
+        *peer = PeerView::unheard(peer.peer);
+    }
+    local.report = Some(Arc::new(report));
+    let released = local.groups.keys().map(|name| (name.clone(), GroupState::Offline)).collect();
+    local.groups = Arc::new(released);
+    local.conditions = Arc::new([RaisedCondition {
+        code: Code::QuorumLost,
+        subject: N1,
+        subject_name: "n1".into(),
+        severity: Severity::Error,
+        message: "n1 has no quorum".into(),
+        cause: "it waits for n2 or n3, which are silent on neta and netb".into(),
+        since: LOST,
+    }]);
+}
+
+const N1: Subject = Subject::Node(NodeNumber(1));
+
+/// What a node writes down.
+pub fn draft(code: Code, phase: Phase, message: &str, cause: &str) -> Draft {
+    Draft {
+        code,
+        phase,
+        severity: if phase == Phase::Cleared { Severity::Notice } else { Severity::Error },
+        subject: N1,
+        subject_name: "n1".into(),
+        message: message.into(),
+        cause: cause.into(),
+        duration_ms: (phase == Phase::Cleared).then_some(15_000),
+        times: 1,
+        alert: false,
+    }
+}
+
+fn stamp(number: u64) -> Stamp {
+    let after = Duration::from_millis(number * 800);
+    Stamp { at: LOST.plus(after), uptime_us: 7_000_000, boot: Hash([4; 32]), session: Session(7) }
+}
+
+/// A journal of the node that is alone.
+fn journal() -> Vec<Arc<LocalRecord>> {
+    let group = Draft {
+        severity: Severity::Warning,
+        subject: Subject::Group(1),
+        subject_name: "web".into(),
+        duration_ms: Some(12),
+        ..draft(Code::GroupReleased, Phase::Happened, "n1 let go of web", "its lease ended")
+    };
+    let contents = [
+        draft(Code::SnmpAway, Phase::Raised, "snmpd of n1 is away", "connection refused"),
+        draft(Code::SnmpAway, Phase::Cleared, "snmpd of n1 is back", "after 15.0 s"),
+        draft(
+            Code::QuorumLost,
+            Phase::Raised,
+            "n1 has no quorum",
+            "it waits for n2 or n3, which are silent on neta and netb",
+        ),
+        group,
+    ];
+    let mut last = Hash::default();
+    let record = |(number, content)| {
+        let record = LocalRecord::new(number, stamp(number), content, last);
+        last = record.hash;
+        Arc::new(record)
+    };
+    (1..).zip(contents).map(record).collect()
 }
 
 fn network_name(number: u8) -> String {

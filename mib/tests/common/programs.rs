@@ -180,6 +180,7 @@ impl Trapd {
              createUser {USER} SHA-256 {AUTH} AES {PRIV}\n\
              createUser -e {SNMPD_ENGINE} {USER} SHA-256 {AUTH} AES {PRIV}\n\
              authUser log {USER} priv\n\
+             format1 %P|%q %v\\n\n\
              format2 %P|%v\\n\n"
         );
         fs::write(dir.path().join("snmptrapd.conf"), conf).expect("write");

@@ -15,7 +15,7 @@ use vedette_exporter::{
     Counters, EventQuery, HistoryReader, HistoryUnavailable, Limits, Surface, serve_tcp,
     serve_unix, system_clock,
 };
-use vedette_mib::{Cursor, FileCursor, Handle, Master, Subagent, SubagentConfig};
+use vedette_mib::{Cursor, FileCursor, Handle, Master, Position, Subagent, SubagentConfig};
 
 use super::control::{self, Control};
 use super::publisher::Publisher;
@@ -144,7 +144,7 @@ pub(crate) fn start_snmp(config: &Config, publisher: &Arc<Publisher>) -> io::Res
 
 /// The last record of which SNMP notifications were sent; 0 if that is not known.
 pub(crate) fn notified(config: &Config) -> u64 {
-    cursor(config).load().ok().flatten().unwrap_or(0)
+    cursor(config).load().ok().flatten().map_or(0, |position| position.seq)
 }
 
 /// Has SNMP notifications begin behind the record `seq`, if it is not known how far they were sent.
@@ -153,7 +153,7 @@ pub(crate) fn notify_after(config: &Config, seq: u64) {
     if !matches!(cursor.load(), Ok(None)) {
         return;
     }
-    if let Err(error) = cursor.store(seq) {
+    if let Err(error) = cursor.store(Position { seq, local: None }) {
         tracing::warn!(%error, "SNMP notifications of the past may be sent again");
     }
 }
