@@ -79,6 +79,30 @@ status! {
     }
 }
 
+status! {
+    /// On whose behalf an event takes a group out of service: what tells failovers, moves and failbacks
+    /// apart.
+    Motive {
+        /// Something failed.
+        Failure = 1 "failure",
+        /// An operator ordered it.
+        Operator = 2 "operator",
+        /// A better place for a group is there (again), and its policy takes it there.
+        Return = 3 "return",
+        /// The configuration was changed.
+        Configuration = 4 "configuration",
+        /// A rule about values fired.
+        Rule = 5 "rule",
+    }
+}
+
+impl Motive {
+    /// Whether the interruption of service is planned.
+    pub const fn is_planned(self) -> bool {
+        !matches!(self, Self::Failure)
+    }
+}
+
 /// What happened. The order of the variants says nothing; see [`Trigger::rank`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -225,6 +249,9 @@ pub struct Event {
     pub cause: String,
     /// The incident it belongs to.
     pub incident: u64,
+    /// On whose behalf; `None` in events that an earlier version queued.
+    #[serde(default)]
+    pub motive: Option<Motive>,
 }
 
 /// The event in progress.

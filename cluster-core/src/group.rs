@@ -12,6 +12,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::event::Motive;
 use crate::id::{NetworkNumber, NodeNumber};
 use crate::model::status;
 use crate::time::WallTime;
@@ -245,8 +246,17 @@ pub struct Group {
     pub second_chance: bool,
     /// When its state (the worst of its instances) last changed.
     pub since: WallTime,
-    /// How many times it was brought online on a node other than the last.
+    /// How many times it was brought online on a node other than the last after a failure.
     pub failovers: u64,
+    /// The same, because an operator or a new configuration wanted that.
+    #[serde(default)]
+    pub moves: u64,
+    /// The same, because its better place was there again.
+    #[serde(default)]
+    pub failbacks: u64,
+    /// Why it went out of service last.
+    #[serde(default)]
+    pub left: Option<Motive>,
     /// What it was when its instances were made, if the definition in force says something else or
     /// has it no more: by this it is released.
     #[serde(default)]

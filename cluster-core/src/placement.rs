@@ -37,7 +37,7 @@ use crate::state::ClusterState;
 
 use moves::{Planner, Verdict};
 
-pub use nodes::{exhausted, obstacle};
+pub use nodes::{exhausted, is_cut_off, obstacle};
 pub use whatif::{WhatIf, carry_out, what_if};
 
 /// What the groups shall do in an event.

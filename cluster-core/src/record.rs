@@ -351,6 +351,12 @@ impl Record {
     /// The same, where it can be again.
     pub(crate) const IS_WATCHED: &str = " is watched on ";
 
+    /// How the message of a [`Code::ResourceFailed`] ends if the resource works again.
+    pub(crate) const RESTARTED: &'static str = "it was started again in place";
+
+    /// The cause of the last record of a group that no configuration has any more.
+    pub(crate) const NOT_CONFIGURED: &'static str = "it is not configured any more";
+
     /// The hash that this record must carry if `previous` is the hash of the one before. Every
     /// field but the hash itself goes in, each with its length, in a fixed order.
     pub fn chained(&self, previous: Hash) -> Hash {
@@ -407,6 +413,16 @@ impl Record {
         let spoken = [Self::CANNOT_BE_WATCHED, Self::IS_WATCHED].into_iter();
         let mut found = spoken.filter_map(|words| self.message.rsplit_once(words));
         found.next().filter(|_| self.code == Code::Monitor).map(|(what, _)| what)
+    }
+
+    /// Whether it says that a resource failed and works again already.
+    pub fn is_restart(&self) -> bool {
+        self.code == Code::ResourceFailed && self.message.ends_with(Self::RESTARTED)
+    }
+
+    /// Whether it is the last one of a group, which is configured no more.
+    pub fn is_removal(&self) -> bool {
+        self.code == Code::Group && self.cause == Self::NOT_CONFIGURED
     }
 
     /// Steps of events say more; records without these fields hash as they always did.

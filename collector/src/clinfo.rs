@@ -6,6 +6,7 @@
 //! change what users see. Keys are snake_case, statuses are spelt as in the vocabulary (`"UP"`,
 //! `"notSynced"`), times are RFC 3339 in UTC, durations end in `_ms` or `_s`.
 
+pub mod availability;
 mod cluster;
 mod event;
 mod group;
@@ -29,6 +30,9 @@ use vedette_core::model::Severity;
 use vedette_core::time::WallTime;
 use vedette_core::view::View;
 
+pub use availability::{
+    AvailabilityReportDoc, GroupAvailabilityDoc, Ledger, OutageCountsDoc, PeriodDoc, Wanted,
+};
 pub use cluster::{ClusterDoc, RedundancyDoc, TimingDoc};
 pub use event::{EventDoc, SubjectDoc, ToldDoc};
 pub use group::{
@@ -37,7 +41,7 @@ pub use group::{
 };
 pub use incident::{
     IncidentDoc, IncidentEventDoc, IncidentState, IncidentStepDoc, IncidentSummaryDoc, OutageDoc,
-    StepKind,
+    OutageKind, StepKind,
 };
 pub use journal::{ConditionDoc, JournalDoc, LocalRecordDoc, LocalRecordsDoc};
 pub use known::{LastKnownDoc, LastKnownGroupDoc, LastKnownNodeDoc};

@@ -32,6 +32,15 @@ pub fn exhausted(state: &ClusterState, group: &str) -> Option<String> {
     (idle && tried && !left).then(|| nodes.nobody(def, run))
 }
 
+/// Whether the clients of a group do not reach it on its node, though they would on another one.
+pub fn is_cut_off(state: &ClusterState, group: &str) -> bool {
+    let (Some(def), Some(run)) = (state.definition.group(group), state.groups.get(group)) else {
+        return false;
+    };
+    let nodes = Nodes::new(state, Occasion::Reconcile);
+    run.owner().is_some_and(|owner| nodes.cut_off(def, run, owner).is_some())
+}
+
 /// The nodes as they count on an occasion.
 pub(super) struct Nodes<'a> {
     pub(super) state: &'a ClusterState,

@@ -20,11 +20,11 @@ mod tests;
 use std::collections::BTreeMap;
 
 use crate::command::GroupCommand;
-use crate::event::Trigger;
+use crate::event::{Motive, Trigger};
 use crate::group::{Blocked, Group, GroupState, Instance, Policy, ResourceState, ResourceStatus};
 use crate::id::NodeNumber;
 use crate::model::{HostStatus, Severity};
-use crate::record::{Code, Subject};
+use crate::record::{Code, Record, Subject};
 use crate::time::WallTime;
 
 use super::{ClusterState, Entry, Happening, Refusal};
@@ -329,7 +329,19 @@ impl ClusterState {
         };
         let known = happening.incident.or_else(|| self.incident_of_group(name));
         let known = known.or_else(|| self.groups.get(name)?.lost);
+        // What is said of a group that is out of service belongs to what took it out.
+        let out = from != GroupState::Online;
+        let known = known.or_else(|| self.groups.get(name)?.outage.filter(|_| out));
         happening.incident = known.or(lost.then_some(entry.index));
+        let motive = happening.event.and_then(|_| self.manager.current.as_ref()?.event.motive);
+        if let Some(group) = self.groups.get_mut(name) {
+            match (from, to) {
+                (_, GroupState::Unknown | GroupState::Error) => group.left = Some(Motive::Failure),
+                (GroupState::Online, GroupState::Releasing) => group.left = motive,
+                (GroupState::Online, _) => group.left = Some(Motive::Failure),
+                _ => {}
+            }
+        }
         if let Some(group) = self.groups.get_mut(name).filter(|_| lost || to == GroupState::Online)
         {
             group.lost = happening.incident.filter(|_| lost);
@@ -396,11 +408,30 @@ impl ClusterState {
         }
     }
 
-    /// Groups that are configured no more and of which nothing is left.
-    pub(super) fn prune_groups(&mut self) {
+    /// Groups that are configured no more and of which nothing is left: that is the last record of each.
+    pub(super) fn prune_groups(&mut self, entry: &mut Entry<'_>) {
         let definition = &self.definition;
-        self.groups
-            .retain(|name, group| definition.group(name).is_some() || !group.instances.is_empty());
+        let gone = |(name, group): &(&String, &Group)| {
+            definition.group(name).is_none() && group.instances.is_empty()
+        };
+        let gone: Vec<(String, u16, Option<u64>)> = self
+            .groups
+            .iter()
+            .filter(gone)
+            .map(|(name, group)| (name.clone(), group.number, group.outage))
+            .collect();
+        for (name, number, outage) in gone {
+            let from = entry.groups.remove(&name).unwrap_or(GroupState::Offline);
+            let outage = outage.filter(|_| from != GroupState::Online);
+            let message = format!("group {name} is gone");
+            let subject = Subject::Group(number);
+            let happening = Happening::new(Code::Group, Severity::Notice, subject, message)
+                .change(from, GroupState::Offline)
+                .because(Record::NOT_CONFIGURED);
+            let happening = self.in_event_or(outage, happening, None, None);
+            self.record(entry, happening);
+            self.groups.remove(&name);
+        }
     }
 
     /// The name of the group with that number.

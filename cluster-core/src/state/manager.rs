@@ -78,7 +78,7 @@ impl ClusterState {
         self.give_way(entry);
         self.proceed(entry);
         self.queue_what_follows(entry);
-        self.prune_groups();
+        self.prune_groups(entry);
         self.record_groups(entry);
         self.unblock_hopeful(entry);
         self.block_hopeless(entry);

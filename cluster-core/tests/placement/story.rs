@@ -66,7 +66,7 @@ impl Story {
         let (trigger, at) = (self.trigger(trigger)?, WallTime::default());
         let id = self.state.manager.last_event + 1;
         self.state.manager.last_event = id;
-        let event = Event { id, trigger, at, cause: String::new(), incident: id };
+        let event = Event { id, trigger, at, cause: String::new(), incident: id, motive: None };
         self.state.manager.queue.push(event);
         self.state.manager.queue.sort_by_key(|event| event.trigger.rank());
         Ok(())

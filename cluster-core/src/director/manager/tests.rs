@@ -573,7 +573,7 @@ fn a_node_that_is_heard_though_not_reached_is_not_evicted() {
 fn queue(state: &mut ClusterState, id: u64, trigger: Trigger) {
     let (at, cause) = (WallTime::default(), String::new());
     state.manager.last_event = id;
-    state.manager.queue.push(Event { id, trigger, at, cause, incident: id });
+    state.manager.queue.push(Event { id, trigger, at, cause, incident: id, motive: None });
     state.manager.queue.sort_by_key(|event| event.trigger.rank());
 }
 

@@ -1,11 +1,11 @@
 //! What nodes say about their instances. Each report carries the instance's token; with another one
 //! it is about something that is over, and changes nothing.
 
-use crate::event::{Stage, Trigger};
+use crate::event::{Motive, Stage, Trigger};
 use crate::group::{FailCount, GroupState, Instance, Policy, ResourceState};
 use crate::id::NodeNumber;
 use crate::model::Severity;
-use crate::record::{Code, Subject};
+use crate::record::{Code, Record, Subject};
 
 use super::{ClusterState, Entry, Happening};
 
@@ -86,7 +86,11 @@ impl ClusterState {
         let exclusive = def.is_some_and(|def| def.policy != Policy::Concurrent);
         let Some(group) = self.groups.get_mut(name) else { return };
         if exclusive && group.last.is_some_and(|last| last != node) {
-            group.failovers += 1;
+            match group.left {
+                Some(Motive::Return) => group.failbacks += 1,
+                Some(Motive::Operator | Motive::Configuration | Motive::Rule) => group.moves += 1,
+                Some(Motive::Failure) | None => group.failovers += 1,
+            }
         }
         if exclusive || group.last.is_none() {
             group.last = Some(node);
@@ -220,7 +224,7 @@ impl ClusterState {
             entry.begins = Some(entry.index);
         }
         let count = self.count_failure(entry, which, (resource, why));
-        let end = if restarted { "it was started again in place" } else { "its group is to move" };
+        let end = if restarted { Record::RESTARTED } else { "its group is to move" };
         let message = format!(
             "resource {resource} failed on {}, failure {count}: {end}",
             self.node_name(node)

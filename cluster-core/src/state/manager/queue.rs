@@ -3,7 +3,8 @@
 //! Almost everything in it follows from statuses and is queued here, in the very entry that changed
 //! them; what no other node can see (a user-defined event, a standby adapter) is proposed.
 
-use crate::event::{Ended, Event, Manager, Stage, StandbyFault, StopMode, Trigger};
+use crate::command::{Command, GroupCommand, ManagerCommand};
+use crate::event::{Ended, Event, Manager, Motive, Stage, StandbyFault, StopMode, Trigger};
 use crate::group::{GroupState, ResourceKind};
 use crate::id::{NetworkNumber, NodeNumber};
 use crate::model::{AgentStatus, HostStatus, NetworkStatus, Severity};
@@ -88,12 +89,14 @@ impl ClusterState {
             return false;
         }
         self.manager.last_event += 1;
+        let motive = self.motive(entry, &trigger);
         let event = Event {
             id: self.manager.last_event,
             trigger,
             at: entry.proposal.at,
             cause: cause.into(),
             incident: incident.unwrap_or(entry.index),
+            motive: Some(motive),
         };
         let label = self.event_label(&event);
         self.record(
@@ -104,6 +107,7 @@ impl ClusterState {
                 Severity::Informational,
                 format!("{label} was queued"),
             )
+            .change("", motive)
             .because(cause),
         );
         let why = format!("{label} makes it needless");
@@ -111,6 +115,55 @@ impl ClusterState {
         self.insert_event(event);
         self.supersede(entry, &why, |waiting| makes_needless(&trigger, waiting));
         true
+    }
+
+    /// On whose behalf an event takes groups out of service, which its record says as what it is now.
+    fn motive(&self, entry: &Entry<'_>, trigger: &Trigger) -> Motive {
+        match trigger {
+            Trigger::NodeUp(_) | Trigger::JoinStandby { .. } | Trigger::NetworkUp(_) => {
+                Motive::Return
+            }
+            Trigger::NodeDown { stop: Some(_), .. } => Motive::Operator,
+            Trigger::NodeDown { stop: None, .. }
+            | Trigger::SwapAdapter { .. }
+            | Trigger::FailStandby { .. }
+            | Trigger::NetworkDown(_) => Motive::Failure,
+            Trigger::ReconfigTopology { .. } | Trigger::ReconfigResource { .. } => {
+                Motive::Configuration
+            }
+            Trigger::User { .. } => Motive::Rule,
+            Trigger::GroupMove { group } => self.motive_to_move(entry, group),
+        }
+    }
+
+    fn motive_to_move(&self, entry: &Entry<'_>, name: &str) -> Motive {
+        let ordered =
+            matches!(
+                &entry.proposal.command,
+                Command::Group(
+                    GroupCommand::Move { group, .. }
+                    | GroupCommand::Online { group }
+                    | GroupCommand::Offline { group }
+                ) if group == name
+            ) || matches!(entry.proposal.command, Command::Manager(ManagerCommand::Stop { .. }));
+        if ordered || self.all_stop() {
+            return Motive::Operator;
+        }
+        let (Some(group), Some(def)) = (self.groups.get(name), self.definition.group(name)) else {
+            return Motive::Configuration;
+        };
+        match group.owner() {
+            Some(owner) if group.state() == GroupState::Online => {
+                if !def.nodes.contains(&owner) {
+                    Motive::Configuration
+                } else if group.avoid.contains(&owner) || placement::is_cut_off(self, name) {
+                    Motive::Failure
+                } else {
+                    Motive::Return
+                }
+            }
+            _ => Motive::Failure,
+        }
     }
 
     /// Puts an event in its place: by rank, and by id among equals.
@@ -344,7 +397,9 @@ impl ClusterState {
         let Some((group, why)) = placement::astray(self) else { return };
         if self.has_rule_to_move(&group) {
             let last = self.manager.recent.back().filter(|last| last.ended == entry.proposal.at);
-            let incident = last.map(|last| last.event.incident);
+            // A group that is out of service goes on with the incident in which it went.
+            let out = self.groups.get(&group).filter(|it| it.state() != GroupState::Online);
+            let incident = last.map(|last| last.event.incident).or(out.and_then(|it| it.outage));
             self.enqueue(entry, Trigger::GroupMove { group }, &why, incident);
         }
     }

@@ -150,7 +150,14 @@ mod tests {
             reason: "n3 failed".into(),
         };
         Running {
-            event: Event { id: 7, trigger, at: WallTime(0), cause: "a\nb".into(), incident: 90 },
+            event: Event {
+                id: 7,
+                trigger,
+                at: WallTime(0),
+                cause: "a\nb".into(),
+                incident: 90,
+                motive: None,
+            },
             stage: Stage::Running,
             since: WallTime(0),
             began: WallTime(0),
