@@ -127,7 +127,7 @@ fn h4_a_network_that_is_down() {
          networks are up and one more network failure would cut a node off."
     );
     assert_eq!(level, Level::Degraded);
-    assert_eq!(RedundancyDoc::new(&view.state).network_remaining, 0);
+    assert_eq!(RedundancyDoc::new(&view).network_remaining, Some(0));
     for node in NodeDoc::all(&view) {
         assert!(node.jeopardy, "{}: only neta carries anything", node.name);
         let statuses: Vec<_> = node.interfaces.iter().map(|own| own.status).collect();

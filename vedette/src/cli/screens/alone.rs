@@ -41,7 +41,7 @@ fn status_of_a_node_that_is_cut_off() {
 fn lists_on_a_node_alone() {
     let view = lost();
     let nodes = NodeDoc::all(&view);
-    let mut text = status::nodes(&nodes, &now()).render(NARROW, 0);
+    let mut text = status::nodes(&nodes, &now(), false).render(NARROW, 0);
     text.push_str(&format!("\n{}", node::screen(&nodes[1], &now(), NARROW)));
     expect_narrow("alone_nodes.txt", &text);
     let groups = GroupDoc::all(&view);
