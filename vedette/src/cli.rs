@@ -194,8 +194,8 @@ struct CompletionsArgs {
 }
 
 /// What is said beside an answer that has something UNKNOWN in it.
-const NOT_KNOWN: &str = "vedette: this node does not know the present state of the cluster: what is \
-    UNKNOWN was last known as it says beside it.\n\
+const NOT_KNOWN: &str = "vedette: this node does not know the present state of the cluster; beside what is \
+    UNKNOWN stands what it knew last.\n\
     Ask another node, or see what is missing: vedette status.";
 
 /// Runs the command that the program was started with.

@@ -157,7 +157,7 @@ impl ClusterDoc {
             logging_level: state.settings.logging_level,
             seq: state.seq,
             head: state.head.to_string(),
-            alerts_pending: known.then(|| state.alerts.len()),
+            alerts_pending: known.then_some(state.alerts.len()),
             alerts_finished: state.alerts_finished,
         }
     }
