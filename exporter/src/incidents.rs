@@ -1,18 +1,26 @@
 //! Incidents: what the history holds under one number, as a story with its steps.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use vedette_collector::clinfo::{IncidentDoc, IncidentSummaryDoc};
+use vedette_collector::clinfo::{
+    AvailabilityReportDoc, IncidentDoc, IncidentSummaryDoc, Ledger, Wanted, availability,
+};
+use vedette_core::group::GroupState;
+use vedette_core::record::{Code, Record, Subject};
+use vedette_core::time::WallTime;
 use vedette_core::view::View;
 
 use crate::api::{Answer, Name, name};
 use crate::events::{read_with, wait_durable};
 use crate::query::Params;
-use crate::{App, Problem, meta};
+use crate::{App, EventQuery, HistoryReader, HistoryUnavailable, Problem, meta};
 
 /// How many incidents an answer holds if the request does not say, and at most.
 const DEFAULT_LIMIT: u64 = 20;
@@ -20,6 +28,12 @@ const MOST: u64 = 100;
 
 /// How many records of one incident are read: a failover of a large cluster has some hundreds.
 const MOST_RECORDS: usize = 10_000;
+
+/// How many records before an incident are looked at for what groups and resources were.
+const CONTEXT: u64 = 256;
+
+/// How many records are read at once.
+const PAGE: usize = 4_096;
 
 /// A page of incidents.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -90,10 +104,123 @@ pub(crate) async fn incident(State(app): State<App>, path: Name, uri: Uri) -> An
     Ok(describe(Json(story).into_response(), &view))
 }
 
+/// Availability of groups, for each calendar month in UTC.
+#[utoipa::path(get, path = "/api/v1/incidents/report", tag = "events",
+    params(("since" = Option<String>, Query, description = "Not what was before: 2026-11, 2026-11-01, 2026-11-01T12:00:00Z; all if not given"),
+           ("until" = Option<String>, Query, description = "Not what was after, written as `since`; now if not given"),
+           ("group" = Option<String>, Query, description = "Only this group"),
+           ("index" = Option<u64>, Query, description = "Answer when the revision is greater"),
+           ("wait" = Option<String>, Query, description = "At most so long: 500ms, 30s, 5m")),
+    responses((status = 200, description = "The report", body = AvailabilityReportDoc),
+              (status = 400, description = "A bad parameter", body = Problem),
+              (status = 404, description = "No record tells of such a group", body = Problem),
+              (status = 503, description = "The history cannot be read now", body = Problem)))]
+pub(crate) async fn report(State(app): State<App>, uri: Uri) -> Answer {
+    let params = Params::of(&uri, &["since", "until", "group"])?;
+    let (since, until) = (moment(&params, "since")?, moment(&params, "until")?);
+    if since.zip(until).is_some_and(|(since, until)| since >= until) {
+        return Err(Problem::bad_parameter(
+            "The time ends before it begins.",
+            "Give an until that is later than since.",
+        ));
+    }
+    let view = wait_durable(&app.surface, &params).await?;
+    let now = (app.surface.clock)();
+    let stale_us = i64::try_from(app.surface.source.stale().as_micros()).unwrap_or(i64::MAX);
+    let known_until = WallTime(now.0.saturating_sub(stale_us));
+    let group = params.get("group").map(str::to_owned);
+    let wanted = Wanted { since, until, group: group.clone(), now, known_until };
+    let report = read_with(&app.surface, move |history| {
+        ledger(history).map(|ledger| ledger.report(&wanted))
+    });
+    let report = report.await?.ok_or_else(|| {
+        Problem::not_found(
+            "unknown_group",
+            format!("No record tells of a group {:?}.", group.unwrap_or_default()),
+            "GET /api/v1/incidents/report shows all groups that there ever were.",
+        )
+    })?;
+    Ok(describe(Json(report).into_response(), &view))
+}
+
+/// A moment that a parameter gives.
+fn moment(params: &Params, name: &str) -> Result<Option<WallTime>, Problem> {
+    let Some(text) = params.get(name) else { return Ok(None) };
+    availability::moment(text).map(Some).ok_or_else(|| {
+        Problem::bad_parameter(
+            format!("{name}={text:?} is no time."),
+            format!("Write it as {name}=2026-11, 2026-11-01 or 2026-11-01T12:00:00Z."),
+        )
+    })
+}
+
+/// The whole history, page by page, for a report.
+fn ledger(history: &dyn HistoryReader) -> Result<Ledger, HistoryUnavailable> {
+    let (mut ledger, mut after) = (Ledger::default(), 0);
+    loop {
+        let page = history.events(&query(after, PAGE, None))?;
+        let Some(last) = page.last() else { return Ok(ledger) };
+        after = last.seq;
+        page.iter().for_each(|record| ledger.take(record));
+        if page.len() < PAGE {
+            return Ok(ledger);
+        }
+    }
+}
+
+fn query(after: u64, limit: usize, code: Option<Code>) -> EventQuery {
+    EventQuery { after, limit, severity: None, code }
+}
+
 async fn story(app: &App, view: &View, id: u64) -> Result<Option<IncidentDoc>, Problem> {
-    let records =
-        read_with(&app.surface, move |history| history.incident(id, MOST_RECORDS)).await?;
-    Ok(IncidentDoc::build(&records, |node| view.state.node_name(node)))
+    let records = read_with(&app.surface, move |history| with_context(history, id)).await?;
+    Ok(IncidentDoc::of(id, &records, |node| view.state.node_name(node)))
+}
+
+/// The records of an incident, those just before it (what groups and resources were), and those after
+/// it that end what it began.
+fn with_context(
+    history: &dyn HistoryReader,
+    id: u64,
+) -> Result<Vec<Arc<Record>>, HistoryUnavailable> {
+    let mut records = history.incident(id, MOST_RECORDS)?;
+    let (Some(first), Some(last)) = (records.first(), records.last()) else { return Ok(records) };
+    let (first, last) = (first.seq, last.seq);
+    let matters = |record: &Arc<Record>| {
+        matches!(record.code, Code::Group | Code::Resource) && record.incident != Some(id)
+    };
+    let around = history.events(&query(first.saturating_sub(CONTEXT), CONTEXT as usize, None))?;
+    records.extend(around.into_iter().filter(|it| it.seq < first && matters(it)));
+    let mut open: BTreeSet<Subject> = BTreeSet::new();
+    let of_group = |record: &&Arc<Record>| record.code == Code::Group;
+    for record in records.iter().filter(|it| it.seq >= first).filter(of_group) {
+        note(&mut open, record);
+    }
+    let mut after = last;
+    while !open.is_empty() {
+        let page = history.events(&query(after, PAGE, Some(Code::Group)))?;
+        for record in &page {
+            if open.contains(&record.subject) {
+                note(&mut open, record);
+                records.push(record.clone());
+            }
+        }
+        match page.last().filter(|_| page.len() >= PAGE) {
+            Some(last) => after = last.seq,
+            None => break,
+        }
+    }
+    records.sort_by_key(|record| record.seq);
+    Ok(records)
+}
+
+/// Notes whether a group is out of service after a record of it.
+fn note(open: &mut BTreeSet<Subject>, record: &Record) {
+    if record.current == GroupState::Online.name() || record.is_removal() {
+        open.remove(&record.subject);
+    } else {
+        open.insert(record.subject);
+    }
 }
 
 fn describe(mut response: Response, view: &View) -> Response {

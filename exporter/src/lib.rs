@@ -79,6 +79,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/api/v1/manager", get(groups::manager)),
         ("/api/v1/monitors", get(groups::monitors)),
         ("/api/v1/incidents", get(incidents::incidents)),
+        ("/api/v1/incidents/report", get(incidents::report)),
         ("/api/v1/incidents/{incident}", get(incidents::incident)),
         ("/api/v1/alerts", get(api::alerts)),
         ("/api/v1/events", get(events::events)),

@@ -96,6 +96,7 @@ pub const FAMILIES: &[Family] = &[
     groups::MAINTENANCE,
     groups::WANTED_OFFLINE,
     groups::FAILOVERS,
+    groups::CHANGES_OF_NODE,
     groups::RESOURCE,
     groups::RESOURCE_CODE,
     groups::FAILS,

@@ -48,6 +48,7 @@ use crate::{App, Problem, api, events, groups, health, incidents, journal, metri
         groups::monitors,
         incidents::incidents,
         incidents::incident,
+        incidents::report,
         api::alerts,
         events::events,
         watch::watch,

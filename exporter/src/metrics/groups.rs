@@ -85,9 +85,30 @@ pub(super) const WANTED_OFFLINE: Family = Family::gauge(
 
 pub(super) const FAILOVERS: Family = Family::counter(
     "vedette_group_failovers_total",
-    "How many times a resource group was brought online on a node other than the last.",
+    "How many times a resource group was brought online on a node other than the last after a \
+     failure.",
     |scrape, rows| {
         each(scrape, rows, |rows, labels, _, group| rows.add(labels, group.failovers as f64));
+    },
+);
+
+pub(super) const CHANGES_OF_NODE: Family = Family::counter(
+    "vedette_group_node_changes_total",
+    "How many times a resource group was brought online on a node other than the last, by the \
+     reason for which it had left that.",
+    |scrape, rows| {
+        let cluster = scrape.view.state.name.as_str();
+        for (name, group) in &scrape.view.state.groups {
+            let reasons = [
+                ("failover", group.failovers),
+                ("move", group.moves),
+                ("failback", group.failbacks),
+            ];
+            for (reason, count) in reasons {
+                let labels = [("cluster", cluster), ("group", name), ("reason", reason)];
+                rows.add(&labels, count as f64);
+            }
+        }
     },
 );
 

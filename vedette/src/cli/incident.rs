@@ -3,6 +3,8 @@
 //! A waterfall in text: time runs from left to right over the whole incident, each step is a bar where
 //! it was done. All of it comes from records of the history.
 
+mod report;
+
 use clap::{Args, Subcommand};
 use serde::Deserialize;
 use vedette_collector::clinfo::{IncidentDoc, IncidentStepDoc, IncidentSummaryDoc, OutageDoc};
@@ -15,13 +17,20 @@ use super::text::{Cell, Style, Table, Tone, clock, millis, now, wrap};
 
 /// `vedette incident`
 #[derive(Debug, Subcommand)]
-#[command(after_help = "Examples:\n  vedette incident list\n  vedette incident show")]
+#[command(after_help = "Examples:\n  \
+    vedette incident list\n  \
+    vedette incident show\n  \
+    vedette incident report --since 2026-11")]
 pub(crate) enum IncidentCommand {
     /// List the latest incidents, the last first
     List(ListArgs),
     /// Show one incident as a waterfall: cause, decisions, each step with node and duration, outage
     Show(ShowArgs),
+    /// Report the availability of each group by calendar month (UTC), planned and unplanned
+    Report(report::ReportArgs),
 }
+
+pub(super) use report::screen as report_screen;
 
 /// `vedette incident list`
 #[derive(Debug, Args)]
@@ -73,6 +82,7 @@ pub(crate) fn run(context: &Context, command: IncidentCommand) -> Result<u8> {
             context
                 .show(&path, |incident: &IncidentDoc| screen(incident, &now(), context.style))?;
         }
+        IncidentCommand::Report(arguments) => report::run(context, &arguments)?,
     }
     Ok(0)
 }
@@ -102,7 +112,10 @@ fn longest(outages: &[OutageDoc]) -> String {
     let all = outages.iter().filter_map(|outage| outage.outage_ms).max();
     match (outages.iter().find(|it| lasts(it) && !it.on_purpose), all) {
         (Some(_), _) => "lasts".into(),
-        (None, Some(longest)) => millis(longest),
+        (None, Some(longest)) => {
+            let at_least = outages.iter().any(|it| it.at_least && it.outage_ms == Some(longest));
+            format!("{}{}", if at_least { "≥ " } else { "" }, millis(longest))
+        }
         (None, None) if outages.iter().any(|outage| outage.on_purpose) => "ordered".into(),
         (None, None) => "-".into(),
     }
@@ -124,7 +137,9 @@ pub(crate) fn screen(incident: &IncidentDoc, now: &str, style: Style) -> String 
     };
     fact("cause", incident.cause.clone());
     let detection = incident.detection_ms.map(|ms| format!(", detected after {}", millis(ms)));
-    fact("began", format!("{}{}", clock(&incident.began, now), detection.unwrap_or_default()));
+    let decision = incident.decision_ms.map(|ms| format!(", decided {} later", millis(ms)));
+    let phases = detection.into_iter().chain(decision).collect::<String>();
+    fact("began", format!("{}{phases}", clock(&incident.began, now)));
     for decision in &incident.decisions {
         fact("decided", decision.clone());
     }
@@ -135,15 +150,32 @@ pub(crate) fn screen(incident: &IncidentDoc, now: &str, style: Style) -> String 
             (None, Some(to)) => format!(", now on {to}"),
             (None, None) => String::new(),
         };
-        let open = if outage.on_purpose { "taken off on purpose" } else { "lasts" };
-        let length = outage.outage_ms.map_or(open.to_owned(), millis);
-        fact("outage", format!("{}: {length}{place}", outage.group));
+        fact(
+            "outage",
+            format!("{}: {}{place}, {}", outage.group, length(outage), what(outage, now)),
+        );
     }
     let end = incident.recovery_ms.map_or("not yet".into(), |ms| format!("after {}", millis(ms)));
     fact("recovered", end);
     text.push('\n');
     text.push_str(&waterfall(incident, style).render(style, 0));
     text
+}
+
+fn length(outage: &OutageDoc) -> String {
+    let open = if outage.on_purpose { "taken off on purpose" } else { "lasts" };
+    let at_least = if outage.at_least { "at least " } else { "" };
+    outage.outage_ms.map_or(open.to_owned(), |ms| format!("{at_least}{}", millis(ms)))
+}
+
+/// What kind of outage it was, and when it began if nobody knows exactly.
+fn what(outage: &OutageDoc, now: &str) -> String {
+    let planned = if outage.planned { "planned" } else { "unplanned" };
+    let between = outage
+        .between
+        .as_ref()
+        .map(|[from, to]| format!(", began between {} and {}", clock(from, now), clock(to, now)));
+    format!("{planned} {}{}", outage.kind.name(), between.unwrap_or_default())
 }
 
 fn waterfall(incident: &IncidentDoc, style: Style) -> Table {

@@ -238,13 +238,13 @@ impl Reader {
         } else if record.current == GroupState::Unmanaged.name() {
             group.unmanaged = true;
             group.failing.clear();
-        } else if group.serving.is_some() || record.previous == ONLINE {
-            if !goes_on(&self.known, group, record) {
-                let open = leave(&self.known, number, group, it);
-                group.open = Some(open);
-                (group.serving, group.unmanaged) = (None, false);
-                group.failing.clear();
-            }
+        } else if (group.serving.is_some() || record.previous == ONLINE)
+            && !goes_on(&self.known, group, record)
+        {
+            let open = leave(&self.known, number, group, it);
+            group.open = Some(open);
+            (group.serving, group.unmanaged) = (None, false);
+            group.failing.clear();
         }
     }
 

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use vedette_collector::clinfo::{GroupDoc, IncidentDoc, IncidentSummaryDoc, ManagerDoc, Seen};
+use vedette_collector::clinfo::{
+    GroupDoc, IncidentDoc, IncidentSummaryDoc, Ledger, ManagerDoc, Seen, Wanted,
+};
 use vedette_core::command::{Command, ManagerCommand, Scope};
 use vedette_core::fixture::{Fixture, busy};
 use vedette_core::id::NodeNumber;
@@ -64,4 +66,15 @@ fn an_incident() {
     expect("incident_show.txt", &incident::screen(&document, &now(), SCREEN));
     let list = [IncidentSummaryDoc::new(&document)];
     expect("incident_list.txt", &incident::list(&list, &now()).render(SCREEN, 0));
+}
+
+/// What was promised, and what was kept.
+#[test]
+fn availability() {
+    let view = Fixture::failing_over().view(NodeNumber(2));
+    let mut ledger = Ledger::default();
+    view.recent.iter().for_each(|record| ledger.take(record));
+    let wanted = Wanted { since: None, until: None, group: None, now: NOW, known_until: NOW };
+    let report = ledger.report(&wanted).unwrap();
+    expect("incident_report.txt", &incident::report_screen(&report, &now(), SCREEN));
 }
