@@ -20,6 +20,9 @@ use crate::time::WallTime;
 use super::manager::orders::unknown_node;
 use super::{ClusterState, Entry, Happening, Refusal};
 
+/// How long after the end of an outage a node may still account for its beginning.
+const JUST_OVER_US: i64 = 60_000_000;
+
 /// The latest time for which nodes were without a quorum, as far as they have accounted for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QuorumLoss {
@@ -167,7 +170,8 @@ impl ClusterState {
             }
             (Code::NodeStarted, _) => {
                 let away = elapsed_ms.saturating_sub(content.duration_ms.unwrap_or(0));
-                own.or(self.incident_of_groups(node)).or(self.loss_at(away))
+                let ended = self.incident_of_groups(node).or(self.incident_just_over(entry, node));
+                own.or(ended).or(self.loss_at(away))
             }
             _ => own,
         }
@@ -200,6 +204,14 @@ impl ClusterState {
     fn incident_of_groups(&self, node: NodeNumber) -> Option<u64> {
         let of_node = self.groups.values().filter(|group| group.last == Some(node));
         of_node.filter(|group| group.state() != GroupState::Online).find_map(|group| group.outage)
+    }
+
+    /// The incident of a group that is ONLINE again since so short a time that its node had no chance to
+    /// account for it earlier.
+    fn incident_just_over(&self, entry: &Entry<'_>, node: NodeNumber) -> Option<u64> {
+        let lately = |since: WallTime| entry.proposal.at.0.saturating_sub(since.0) < JUST_OVER_US;
+        let of_node = self.groups.values().filter(|group| group.last == Some(node));
+        of_node.filter(|group| lately(group.since)).find_map(|group| group.outage)
     }
 
     /// What befalls the group from now on, until it is ONLINE, is of that incident.

@@ -23,6 +23,7 @@ mod watching;
 
 use crate::command::ManagerCommand;
 use crate::event::{Event, ManagerState, Member, Stage, Trigger};
+use crate::group::GroupState;
 use crate::id::{NodeNumber, Session};
 use crate::model::{HostStatus, LogTiming, Severity, Substate};
 use crate::record::{Code, Subject};
@@ -242,6 +243,10 @@ impl ClusterState {
         self.manager.fired.clear();
         for member in self.manager.members.values_mut() {
             member.joined = false;
+        }
+        // What was in service is not: that is an incident, though nobody was there to see it begin.
+        if self.groups.values().any(|group| group.state() == GroupState::Online) {
+            entry.begins = Some(entry.index);
         }
         let why = |_: &Self, _| "the cluster has just started".to_owned();
         self.lose_sight_of(entry, why, |_, _| true, at);

@@ -13,6 +13,9 @@ use crate::{PATIENCE, lab, look, make_healthy};
 /// round of the prober.
 const EXACT: Duration = Duration::from_millis(300);
 
+/// `vedetteQuorumLost`, as a receiver without the MIB prints it.
+const QUORUM_LOST: &str = "7770.0.17";
+
 /// A group `web` with an address, online on that node.
 fn web_on(lab: &Lab, node: &str) -> Prober {
     give(
@@ -131,7 +134,7 @@ fn the_last_one_tells_it_at_once_and_all_know_it_afterwards() {
     });
     wait(&lab, "a notification", |lab| {
         let traps = look::traps(lab);
-        traps.lines().any(|line| line.contains("QuorumLost") && line.contains(says))
+        traps.lines().any(|line| line.contains(QUORUM_LOST) && line.contains(says))
     });
     wait(&lab, "the alert script on n1", |lab| {
         let log = lab.node("n1").map(|node| node.dir.join("state/alert.log"));

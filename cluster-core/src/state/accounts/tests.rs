@@ -1,3 +1,5 @@
+//! Accounts: each entry once, gaps told, times and incidents of their own.
+
 use proptest::prelude::*;
 
 use super::*;

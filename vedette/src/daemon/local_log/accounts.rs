@@ -33,7 +33,8 @@ pub(crate) async fn run(log: LocalLog, proposer: Proposer) {
                 tracing::debug!(%refusal, upto, "an account of local records waits");
                 tokio::time::sleep(AGAIN).await;
             }
-            log.settle(&views.borrow().clone());
+            let now = views.borrow().clone();
+            log.settle(&now);
             continue;
         }
         tokio::select! {

@@ -75,7 +75,9 @@ pub(crate) async fn run(log: LocalLog, disk: Disk) {
             _ = look.tick() => {
                 log.see_clock(&mut memory);
                 log.condition(Code::DiskFull, full(&disk));
-                log.see(&views.borrow().clone(), &mut memory);
+                // Not in the call: whoever is called publishes, and would wait for this borrow.
+                let now = views.borrow().clone();
+                log.see(&now, &mut memory);
                 if log.deadline() == Some(Duration::ZERO) {
                     log.pass_time();
                 }
@@ -112,10 +114,11 @@ impl LocalLog {
 
     /// The log stands still, or lost something, here or elsewhere.
     fn see_log(&self, local: &Local, state: &ClusterState) {
-        let stalled = local
-            .log
-            .stalled_since
-            .map(|since| format!("something waits to be committed, and nothing was since {since}"));
+        // Without a quorum nothing can be committed: that is told already.
+        let stalled =
+            local.log.stalled_since.filter(|_| local.quorate).map(|since| {
+                format!("something waits to be committed, and nothing was since {since}")
+            });
         self.condition(Code::LogStalled, stalled);
         let lost = local.log.lost.iter().map(|(node, (had, has))| {
             let cause = format!("it had acknowledged entry {had} and has {has}");
@@ -212,22 +215,22 @@ fn without_quorum(local: &Local, state: &ClusterState, memory: &Memory) -> Optio
     Some(format!("{waits}{}", silent(local, state)))
 }
 
-/// Who is silent for this node, and since how long.
+/// Who is silent for this node. Without a length of time: a cause that changes is told again and again.
 fn silent(local: &Local, state: &ClusterState) -> String {
     let Some(report) = local.report.as_deref() else { return "its guard says nothing".into() };
-    let peers = report.peers.iter().filter_map(|peer| {
-        let links = || report.links.iter().filter(|link| link.peer == peer.peer);
-        if links().any(|link| link.inbound) {
-            return None;
-        }
-        let name = state.node_name(peer.peer);
-        Some(match links().filter_map(|link| link.silent).min() {
-            Some(silent) => format!("{name} has been silent for {:.1} s", silent.as_secs_f64()),
-            None => format!("{name} was never heard"),
-        })
-    });
-    let silent: Vec<String> = peers.collect();
-    if silent.is_empty() { "every peer is heard".into() } else { silent.join(", ") }
+    let heard =
+        |peer: NodeNumber| report.links.iter().any(|link| link.peer == peer && link.inbound);
+    let silent: Vec<String> = report
+        .peers
+        .iter()
+        .filter(|peer| !heard(peer.peer))
+        .map(|peer| state.node_name(peer.peer))
+        .collect();
+    match silent.as_slice() {
+        [] => "every peer is heard".into(),
+        [one] => format!("{one} is silent"),
+        several => format!("{} are silent", several.join(", ")),
+    }
 }
 
 fn snmp_away(local: &Local, memory: &mut Memory) -> Option<String> {
