@@ -29,6 +29,9 @@ struct Facts {
     exit: Option<i32>,
 }
 
+/// A stream begins with its snapshot at once; a node that is starting is asked again.
+const SNAPSHOT: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// One surface: its name, and how it is read.
 type Surface = (&'static str, fn(&Lab, &str) -> Option<Facts>);
 
@@ -155,7 +158,7 @@ fn screen(document: &Value) -> Facts {
 fn sse(lab: &Lab, asked: &str) -> Option<Facts> {
     let watcher = look::Watcher::start(lab, asked);
     let snapshot = lab
-        .wait_for("the stream's snapshot", PATIENCE, |_| {
+        .wait_for("the stream's snapshot", SNAPSHOT, |_| {
             let seen = watcher.seen();
             let (_, rest) = seen.split_once("event: snapshot")?;
             let (_, data) = rest.split_once("data: ")?;
