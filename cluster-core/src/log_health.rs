@@ -112,8 +112,8 @@ mod tests {
             assert_eq!(watch.of(at(step * 100)), None);
         }
         watch.handle(at(10_000), 100, 985);
-        watch.handle(at(10_900), 100, 990);
-        assert_eq!(watch.of(at(10_900)), None);
+        watch.handle(at(10_500), 100, 990);
+        assert_eq!(watch.of(at(10_500)), None);
         assert!(watch.of(at(11_000)).is_some());
         watch.handle(at(11_500), 990, 990);
         assert_eq!((watch.of(at(20_000)), watch.deadline()), (None, None));

@@ -268,7 +268,7 @@ fn exports_are_verified_without_the_database() {
     }
 }
 
-/// Exports that were made before steps of events were recorded can still be verified.
+/// Exports that were made before steps of events, or the timeline, were recorded can still be verified.
 #[test]
 fn an_export_of_the_earlier_form_is_read() {
     let place = written(&records(5));
@@ -276,10 +276,15 @@ fn an_export_of_the_earlier_form_is_read() {
     let mut text = Vec::new();
     history.export(0, &mut text, Format::Csv).unwrap();
     let text = String::from_utf8(text).unwrap();
-    let earlier = text.replacen(",event,node,duration_ms\n", "\n", 1).replace(",,,\n", "\n");
-    assert_eq!(earlier.len() + 23 + 5 * 3, text.len());
-    let verdict = verify_export(earlier.as_bytes()).unwrap();
-    assert!(verdict.intact() && verdict.checked == 5, "{:?}", verdict.fault);
+    let timeline = ",elapsed_ms,local_number,happened_at_microseconds,clock_offset_ms";
+    let steps = format!(",event,node,duration_ms{timeline}");
+    for (heading, row) in [(timeline, ",0,,,"), (&*steps, ",,,,0,,,")] {
+        let earlier = text.replacen(&format!("{heading}\n"), "\n", 1);
+        let earlier = earlier.replace(&format!("{row}\n"), "\n");
+        assert_eq!(earlier.len() + heading.len() + 5 * row.len(), text.len());
+        let verdict = verify_export(earlier.as_bytes()).unwrap();
+        assert!(verdict.intact() && verdict.checked == 5, "{:?}", verdict.fault);
+    }
     let mut json = Vec::new();
     history.export(0, &mut json, Format::Jsonl).unwrap();
     assert!(!String::from_utf8(json).unwrap().contains("duration_ms"));
@@ -292,7 +297,7 @@ fn a_step_that_was_changed_in_an_export_is_found() {
     let history = History::open(&place.path).unwrap();
     for (format, was, is) in [
         (Format::Jsonl, "\"duration_ms\":108", "\"duration_ms\":8"),
-        (Format::Csv, ",6,1,108\n", ",6,1,8\n"),
+        (Format::Csv, ",6,1,108,0,,,\n", ",6,1,8,0,,,\n"),
     ] {
         let mut text = Vec::new();
         history.export(0, &mut text, format).unwrap();
@@ -343,9 +348,9 @@ fn a_file_of_something_else_of_a_newer_version_or_damaged_is_refused_with_advice
 
     let newer = written(&records(1));
     let connection = rusqlite::Connection::open(&newer.path).unwrap();
-    connection.pragma_update(None, "user_version", 3).unwrap();
+    connection.pragma_update(None, "user_version", 4).unwrap();
     let refusal = History::open(&newer.path).err().unwrap();
-    assert!(matches!(refusal, HistoryError::Newer { found: 3, known: 2, .. }), "{refusal}");
+    assert!(matches!(refusal, HistoryError::Newer { found: 4, known: 3, .. }), "{refusal}");
 
     let garbage = place();
     std::fs::write(&garbage.path, "not a database at all, but long enough to look at").unwrap();
