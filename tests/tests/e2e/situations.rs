@@ -291,6 +291,7 @@ fn assert_can_fail(situation: &str, before: &[(&'static str, Facts)], expected: 
 
 /// A group `web` on any node; answers where it is.
 fn web(lab: &Lab) -> String {
+    give(lab, "");
     let names: Vec<String> = lab.names().iter().map(|name| format!("\"{name}\"")).collect();
     give(
         lab,

@@ -218,8 +218,12 @@ fn without_quorum(local: &Local, state: &ClusterState, memory: &Memory) -> Optio
 /// Who is silent for this node. Without a length of time: a cause that changes is told again and again.
 fn silent(local: &Local, state: &ClusterState) -> String {
     let Some(report) = local.report.as_deref() else { return "its guard says nothing".into() };
-    let heard =
-        |peer: NodeNumber| report.links.iter().any(|link| link.peer == peer && link.inbound);
+    // A lease ends before the detection time: who has missed two beats by then is why.
+    let patience = state.settings.timing.interval() * 5 / 2;
+    let heard = |peer: NodeNumber| {
+        let mut links = report.links.iter().filter(|link| link.peer == peer && link.inbound);
+        links.any(|link| link.silent.is_some_and(|silent| silent < patience))
+    };
     let silent: Vec<String> = report
         .peers
         .iter()
