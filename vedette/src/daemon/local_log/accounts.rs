@@ -35,6 +35,10 @@ pub(crate) async fn run(log: LocalLog, proposer: Proposer) {
             }
             let now = views.borrow().clone();
             log.settle(&now);
+            if log.history().journal_health().accounted < upto {
+                // Taken, perhaps, and not applied here yet: proposed again at once, it would fill the log.
+                let _ = tokio::time::timeout(AGAIN, views.changed()).await;
+            }
             continue;
         }
         tokio::select! {
