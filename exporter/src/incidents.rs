@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use vedette_collector::clinfo::{
     AvailabilityReportDoc, IncidentDoc, IncidentSummaryDoc, Ledger, Wanted, availability,
+    tells_of_a_loss,
 };
 use vedette_core::group::GroupState;
 use vedette_core::record::{Code, Record, Subject};
@@ -29,7 +30,7 @@ const MOST: u64 = 100;
 /// How many records of one incident are read: a failover of a large cluster has some hundreds.
 const MOST_RECORDS: usize = 10_000;
 
-/// How many records before an incident are looked at for what groups and resources were.
+/// How many records before and after an incident are looked at for what helps to tell it.
 const CONTEXT: u64 = 256;
 
 /// How many records are read at once.
@@ -177,8 +178,8 @@ async fn story(app: &App, view: &View, id: u64) -> Result<Option<IncidentDoc>, P
     Ok(IncidentDoc::of(id, &records, |node| view.state.node_name(node)))
 }
 
-/// The records of an incident, those just before it (what groups and resources were), and those after
-/// it that end what it began.
+/// The records of an incident, those just before it (what groups and resources were), those around it
+/// that show when a node was lost, and those after it that end what it began.
 fn with_context(
     history: &dyn HistoryReader,
     id: u64,
@@ -186,11 +187,14 @@ fn with_context(
     let mut records = history.incident(id, MOST_RECORDS)?;
     let (Some(first), Some(last)) = (records.first(), records.last()) else { return Ok(records) };
     let (first, last) = (first.seq, last.seq);
-    let matters = |record: &Arc<Record>| {
-        matches!(record.code, Code::Group | Code::Resource) && record.incident != Some(id)
+    let from = first.saturating_sub(CONTEXT);
+    let limit = usize::try_from(last + CONTEXT - from).unwrap_or(PAGE).min(PAGE);
+    let helps = |record: &Arc<Record>| match record.code {
+        Code::Group | Code::Resource => record.seq < first,
+        code => tells_of_a_loss(code),
     };
-    let around = history.events(&query(first.saturating_sub(CONTEXT), CONTEXT as usize, None))?;
-    records.extend(around.into_iter().filter(|it| it.seq < first && matters(it)));
+    let around = history.events(&query(from, limit, None))?;
+    records.extend(around.into_iter().filter(|it| it.incident != Some(id) && helps(it)));
     let mut open: BTreeSet<Subject> = BTreeSet::new();
     let of_group = |record: &&Arc<Record>| record.code == Code::Group;
     for record in records.iter().filter(|it| it.seq >= first).filter(of_group) {

@@ -10,7 +10,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::command::{Account, AccountEntry};
-use crate::group::GroupState;
+use crate::group::{Group, GroupState};
 use crate::id::NodeNumber;
 use crate::local::{LocalRecord, Phase};
 use crate::model::{Accounted, Severity};
@@ -169,9 +169,16 @@ impl ClusterState {
                 own.or(self.loss_at(lost)).or(self.loss_at(elapsed_ms))
             }
             (Code::NodeStarted, _) => {
-                let away = elapsed_ms.saturating_sub(content.duration_ms.unwrap_or(0));
-                let ended = self.incident_of_groups(node).or(self.incident_just_over(entry, node));
-                own.or(ended).or(self.loss_at(away))
+                let away_ms = content.duration_ms.unwrap_or(0);
+                let from_ms = elapsed_ms.saturating_sub(away_ms);
+                let ago_us = (self.timeline.elapsed_ms() - from_ms).saturating_mul(1_000);
+                let ago_us = i64::try_from(ago_us).unwrap_or(i64::MAX);
+                let from = WallTime(entry.proposal.at.0.saturating_sub(ago_us));
+                let ended = self
+                    .incident_of_groups(node)
+                    .or_else(|| self.incident_just_over(entry, node, from));
+                let known = own.or(ended).or(self.loss_at(from_ms));
+                self.begin_absence(entry, node, known, (from, from_ms, elapsed_ms))
             }
             _ => own,
         }
@@ -206,12 +213,47 @@ impl ClusterState {
         of_node.filter(|group| group.state() != GroupState::Online).find_map(|group| group.outage)
     }
 
-    /// The incident of a group that is ONLINE again since so short a time that its node had no chance to
-    /// account for it earlier.
-    fn incident_just_over(&self, entry: &Entry<'_>, node: NodeNumber) -> Option<u64> {
-        let lately = |since: WallTime| entry.proposal.at.0.saturating_sub(since.0) < JUST_OVER_US;
+    /// The incident of a group that was ONLINE again after that moment, and since so short a time that its
+    /// node had no chance to account for it earlier.
+    fn incident_just_over(
+        &self,
+        entry: &Entry<'_>,
+        node: NodeNumber,
+        from: WallTime,
+    ) -> Option<u64> {
+        let lately = |since: WallTime| {
+            since >= from && entry.proposal.at.0.saturating_sub(since.0) < JUST_OVER_US
+        };
         let of_node = self.groups.values().filter(|group| group.last == Some(node));
         of_node.filter(|group| lately(group.since)).find_map(|group| group.outage)
+    }
+
+    /// The incident of a node that was away: the one that is known, else one that begins here if the node
+    /// took groups with it, which nobody had noticed.
+    fn begin_absence(
+        &mut self,
+        entry: &Entry<'_>,
+        node: NodeNumber,
+        known: Option<u64>,
+        (from, from_ms, until_ms): (WallTime, u64, u64),
+    ) -> Option<u64> {
+        let had = |group: &&Group| {
+            let alone = group.instances.len() == 1 && group.instances.contains_key(&node);
+            alone && group.state() == GroupState::Online && group.since < from
+        };
+        let lost: Vec<u16> = self.groups.values().filter(had).map(|group| group.number).collect();
+        if lost.is_empty() {
+            return known;
+        }
+        let incident = known.unwrap_or(entry.index);
+        for number in lost {
+            self.outage_is_of(number, node, incident);
+        }
+        if known.is_none() {
+            // Others may have lost their quorum by it, and account for that later.
+            self.quorum_loss = Some(QuorumLoss { incident, from_ms, until_ms });
+        }
+        Some(incident)
     }
 
     /// What befalls the group from now on, until it is ONLINE, is of that incident.

@@ -24,3 +24,4 @@ pub use documents::{
     IncidentDoc, IncidentEventDoc, IncidentState, IncidentStepDoc, IncidentSummaryDoc, OutageDoc,
     OutageKind, StepKind,
 };
+pub use outages::tells_of_a_loss;

@@ -129,11 +129,7 @@ fn the_time_in_which_the_cluster_was_nobodys() {
 fn a_release_joins_the_incident_of_its_group() {
     let mut fixture = Fixture::with_groups();
     fixture.clock = fixture.clock.plus(std::time::Duration::from_secs(60));
-    let (name, owner) = {
-        let first = fixture.state.groups.iter().find(|(_, group)| group.number == 1);
-        let (name, group) = first.expect("group 1");
-        (name.clone(), group.owner().expect("an owner"))
-    };
+    let (name, owner) = first_group(&fixture);
     let lost = local(1, Code::QuorumLost, Phase::Raised, None);
     let let_go = local(2, Code::GroupReleased, Phase::Happened, Some(30));
     let entries = vec![(lost, 2_000), (let_go, 1_900)]
@@ -146,11 +142,42 @@ fn a_release_joins_the_incident_of_its_group() {
     assert!(incident.is_some());
     assert_eq!(records[0].incident, incident);
     fixture.release(&name, owner);
-    let after = fixture
-        .records
-        .iter()
-        .rfind(|record| record.code == Code::Group && record.subject == Subject::Group(1));
-    assert_eq!(after.and_then(|record| record.incident), incident);
+    assert_eq!(last_of_group(&fixture).incident, incident);
+}
+
+/// A node that was away for so short a time that nobody called it DOWN took its groups with it: its own
+/// account begins the incident, and what a node that was left alone says later is of the same.
+#[test]
+fn an_absence_that_nobody_noticed_is_an_incident() {
+    let mut fixture = Fixture::with_groups();
+    fixture.clock = fixture.clock.plus(std::time::Duration::from_secs(60));
+    let (name, owner) = first_group(&fixture);
+    let other = if owner == N2 { N1 } else { N2 };
+    let one = |node, record, age_ms| {
+        let entries = vec![AccountEntry { record, age_ms: Some(age_ms) }];
+        Command::Account(Account { node, journal: 3, entries, clock_offset_ms: None })
+    };
+    let started = local(1, Code::NodeStarted, Phase::Happened, Some(2_000));
+    let records = fixture.apply(one(owner, started, 100)).records;
+    let incident = records[0].incident;
+    assert_eq!(incident, Some(records[0].index), "it begins here, not with the move before");
+    let lost = local(1, Code::QuorumLost, Phase::Raised, None);
+    assert_eq!(fixture.apply(one(other, lost, 1_500)).records[0].incident, incident);
+    fixture.release(&name, owner);
+    assert_eq!(last_of_group(&fixture).incident, incident);
+}
+
+/// The first group, and the node that has it.
+fn first_group(fixture: &Fixture) -> (String, NodeNumber) {
+    let first = fixture.state.groups.iter().find(|(_, group)| group.number == 1);
+    let (name, group) = first.expect("group 1");
+    (name.clone(), group.owner().expect("an owner"))
+}
+
+fn last_of_group(fixture: &Fixture) -> &Record {
+    let mut newest = fixture.records.iter().rev();
+    let last = newest.find(|it| it.code == Code::Group && it.subject == Subject::Group(1));
+    last.expect("a record of the group")
 }
 
 proptest! {

@@ -181,6 +181,12 @@ impl Known {
     }
 }
 
+/// Whether records of that code can be signs: they say when clients lost what a node had, whichever
+/// incident they are of.
+pub fn tells_of_a_loss(code: Code) -> bool {
+    matches!(code, Code::NodeHost | Code::NodeStarted | Code::GroupReleased)
+}
+
 /// Whether a record says that a host went away.
 pub(crate) fn went_away(record: &Record) -> bool {
     let away = [HostStatus::Down.name(), HostStatus::Disconnected.name()];

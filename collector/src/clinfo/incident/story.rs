@@ -55,8 +55,9 @@ impl IncidentDoc {
 /// The outages of an incident. One that nobody wanted ends when the group is ONLINE, whatever incident
 /// that record is of; what was taken off on purpose is over with this one.
 fn of_incident(id: u64, until: u64, placed: &[Placed<'_>]) -> Vec<Outage> {
-    let then: Vec<Placed<'_>> =
-        placed.iter().filter(|it| it.record.seq <= until).copied().collect();
+    // Accounts come when the node can give them.
+    let known = |it: &&Placed<'_>| it.record.seq <= until || it.record.told.is_some();
+    let then: Vec<Placed<'_>> = placed.iter().filter(known).copied().collect();
     let later = outages(placed);
     let mine = outages(&then).into_iter().filter(|it| it.left && it.incident == Some(id));
     mine.map(|outage| {
