@@ -213,8 +213,11 @@ pub enum Command {
 pub struct Account {
     /// Which node.
     pub node: NodeNumber,
-    /// Which journal: a node whose journal was lost begins another one.
+    /// Which journal: a node whose journal was lost, or lost its end, begins another one.
     pub journal: u64,
+    /// The number after which this journal begins.
+    #[serde(default)]
+    pub begins_after: u64,
     /// The entries, at most [`Account::MOST`].
     pub entries: Vec<AccountEntry>,
     /// How far the node's wall clock is ahead of the director's, where it was measured.

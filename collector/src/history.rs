@@ -354,6 +354,17 @@ impl History {
         self.shared.journal(journal::Journal::id)
     }
 
+    /// The number after which this node's journal begins.
+    pub fn journal_begins_after(&self) -> u64 {
+        self.shared.journal(journal::Journal::begins_after)
+    }
+
+    /// The cluster has taken entries up to `number` of this node's journal, and this run has given none yet.
+    /// Answers whether the journal had lost its end, and goes on under another id.
+    pub fn journal_branch(&self, number: u64) -> bool {
+        self.shared.branch(number)
+    }
+
     /// How this node's journal does.
     pub fn journal_health(&self) -> JournalHealth {
         self.shared.journal(journal::Journal::health)

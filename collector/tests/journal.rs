@@ -95,6 +95,34 @@ fn a_journal_that_was_touched_is_not_continued() {
     }
 }
 
+/// An older file was put back: the numbers that it does not have are used. What this run wrote, on disk
+/// already or not, goes on under another id, and nothing of it is taken for what was told before.
+#[test]
+fn a_journal_that_lost_its_end_branches() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let path = folder.path().join("history.db");
+    let id = write(&path, 1..=3);
+    let history = History::open(&path).expect("a history");
+    assert!(!history.journal_branch(3), "the file has all that was taken");
+    history.note(stamp(4), draft("the 4th"));
+    while history.local_after(3, 9).expect("rows").is_empty() {
+        std::thread::yield_now();
+    }
+    let last = history.note(stamp(5), draft("the 5th"));
+    assert!(history.journal_branch(4), "the file had no fourth when it was opened");
+    let branch = history.journal_id();
+    assert_ne!(branch, id);
+    assert_eq!((history.journal_begins_after(), pending(&history)), (3, vec![4, 5]));
+    let sixth = history.note(stamp(6), draft("the 6th"));
+    assert_eq!((sixth.number, sixth.hash), (6, sixth.chained(last.hash)));
+    assert!(!history.journal_branch(99), "only once");
+    history.local_accounted(4);
+    drop(history);
+    let history = History::open(&path).expect("a history");
+    assert_eq!((history.journal_id(), history.journal_begins_after()), (branch, 3));
+    assert_eq!(pending(&history), [5, 6]);
+}
+
 /// Where the end of a transaction is torn, what was committed before it is there.
 #[test]
 fn a_torn_end_loses_only_what_was_not_committed() {

@@ -46,7 +46,7 @@ impl ClusterState {
         };
         let mut known = node.accounted;
         if known.journal != account.journal {
-            known = Accounted { journal: account.journal, number: 0 };
+            known = Accounted { journal: account.journal, number: account.begins_after };
         }
         let before = known;
         for told in account.entries.iter().take(Account::MOST) {

@@ -290,6 +290,15 @@ impl Shared {
         read(&self.lock().journal)
     }
 
+    /// Begins another journal if the file had lost the end of this one.
+    pub(super) fn branch(&self, number: u64) -> bool {
+        let branched = self.lock().journal.branch(number);
+        if branched {
+            self.wake.notify_all();
+        }
+        branched
+    }
+
     /// Local records up to `number` are in everybody's history.
     pub(super) fn accounted(&self, number: u64) {
         let (name, number) = self.lock().journal.accounted(number);

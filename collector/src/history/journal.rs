@@ -9,6 +9,9 @@
 //! - Numbers count from 1 within a journal, and each entry carries the hash of itself and the one before.
 //! - A journal whose end is damaged or contradicts its chain is not continued: another one begins, with
 //!   an id of its own, so that no number stands for two entries.
+//! - One whose end is *missing*, because an older file was put back or a disk forgot what it had promised,
+//!   looks whole. What the cluster has taken of it shows it, and what this run wrote becomes a
+//!   [branch](Journal::branch): another id, the same numbers.
 //! - At most [`MOST_PENDING`] entries wait for an account, and as many for the disk; what is given up is
 //!   counted.
 
@@ -87,6 +90,10 @@ pub(super) struct Linked {
 pub(super) struct Journal {
     id: u64,
     head: Hash,
+    /// Number and hash of the last entry that the file had when it was opened.
+    opened: (u64, Hash),
+    /// The number after which this journal begins.
+    begins_after: u64,
     health: JournalHealth,
     recent: VecDeque<Arc<LocalRecord>>,
     pending: VecDeque<Arc<LocalRecord>>,
@@ -101,7 +108,7 @@ impl Journal {
             return Ok(Self { id: new_id(), ..Self::default() });
         };
         let accounted = accounted(connection, id)?;
-        let mut journal = Self { id, ..Self::default() };
+        let mut journal = Self { id, begins_after: begin(connection, id)?, ..Self::default() };
         journal.health.accounted = accounted;
         for (_, record) in entries {
             let record = Arc::new(record);
@@ -111,7 +118,28 @@ impl Journal {
             }
             push(&mut journal.recent, record, View::RECENT);
         }
+        journal.opened = (journal.health.last, journal.head);
         Ok(journal)
+    }
+
+    /// The cluster has taken entries up to `number` of this journal, and this run has given none yet. If
+    /// the file did not have that many, it had lost its end, and what this run wrote stands under numbers
+    /// that are used: it becomes the beginning of another journal. Answers whether that was so.
+    pub(super) fn branch(&mut self, number: u64) -> bool {
+        let (opened, mut link) = self.opened;
+        if number <= opened {
+            return false;
+        }
+        (self.id, self.begins_after, self.health.accounted) = (new_id(), opened, opened);
+        self.pending.retain(|record| record.number > opened);
+        self.unwritten.clear();
+        for record in &self.pending {
+            let linked = Linked { journal: self.id, link, record: record.clone() };
+            link = record.hash;
+            self.unwritten.push_back(linked);
+        }
+        self.opened.0 = u64::MAX;
+        true
     }
 
     /// Adds an entry.
@@ -131,6 +159,10 @@ impl Journal {
 
     pub(super) const fn id(&self) -> u64 {
         self.id
+    }
+
+    pub(super) const fn begins_after(&self) -> u64 {
+        self.begins_after
     }
 
     pub(super) fn health(&self) -> JournalHealth {
@@ -159,8 +191,9 @@ impl Journal {
 
     /// What was taken by [`Self::unwritten`] is on disk. Entries may have been given up meanwhile.
     pub(super) fn written(&mut self, entries: &[Linked]) {
-        let Some(last) = entries.last().map(|entry| entry.record.number) else { return };
-        self.unwritten.retain(|entry| entry.record.number > last);
+        let Some(last) = entries.last() else { return };
+        let (journal, number) = (last.journal, last.record.number);
+        self.unwritten.retain(|entry| entry.journal != journal || entry.record.number > number);
     }
 }
 
@@ -217,6 +250,23 @@ fn chained(entries: &[(Hash, LocalRecord)]) -> bool {
         tracing::error!("the journal of this node was changed or cut; another one begins");
     }
     whole && !entries.is_empty()
+}
+
+/// How many entries of the last journal are not accounted for.
+pub(super) fn untold(connection: &Connection) -> Result<u64, HistoryError> {
+    let sql = "SELECT journal, max(number) FROM local \
+               WHERE journal = (SELECT journal FROM local ORDER BY place DESC LIMIT 1)";
+    let (id, last): (Option<i64>, Option<i64>) =
+        connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let (Some(id), Some(last)) = (id, last) else { return Ok(0) };
+    Ok((last as u64).saturating_sub(accounted(connection, id as u64)?))
+}
+
+/// The number before the first that the file has of a journal.
+fn begin(connection: &Connection, journal: u64) -> Result<u64, HistoryError> {
+    let sql = "SELECT min(number) - 1 FROM local WHERE journal = ?";
+    let begin: Option<i64> = connection.query_row(sql, [journal as i64], |row| row.get(0))?;
+    Ok(begin.and_then(|begin| u64::try_from(begin).ok()).unwrap_or(0))
 }
 
 fn accounted(connection: &Connection, journal: u64) -> Result<u64, HistoryError> {

@@ -22,7 +22,11 @@ use super::world::{EPOCH, MS, World};
 #[derive(Debug, Default)]
 pub(super) struct Journal {
     id: u64,
+    begins_after: u64,
     entries: Vec<LocalRecord>,
+    /// The run of the agent that opened it, the last number that it had then, and whether it was compared
+    /// with what the cluster has taken.
+    opened: Option<(Session, u64, bool)>,
     watch: Watch,
     /// It had a lease in this run of its agent.
     held: Option<Session>,
@@ -34,9 +38,19 @@ pub(super) struct Journal {
 pub(super) type Accounts = BTreeMap<(NodeNumber, u64), u64>;
 
 impl Journal {
+    fn last(&self) -> u64 {
+        self.entries.last().map_or(self.begins_after, |entry| entry.number)
+    }
+
+    /// The disk forgot the end of what it had promised.
+    pub(super) fn tear(&mut self, entries: usize) {
+        self.entries.truncate(self.entries.len().saturating_sub(entries));
+        self.watch = Watch::default();
+    }
+
     fn append(&mut self, stamp: Stamp, content: Draft) {
         let previous = self.entries.last().map_or(Hash::default(), |entry| entry.hash);
-        let number = self.entries.len() as u64 + 1;
+        let number = self.last() + 1;
         self.entries.push(LocalRecord::new(number, stamp, content, previous));
     }
 }
@@ -52,8 +66,9 @@ impl Machine {
     fn unaccounted(&self) -> &[LocalRecord] {
         let known = self.state.nodes.get(&self.number).map(|node| node.accounted);
         let known = known.filter(|known| known.journal == self.journal.id);
-        let done = known.map_or(0, |known| known.number as usize);
-        self.journal.entries.get(done..).unwrap_or_default()
+        let done = known.map_or(0, |known| known.number);
+        let first = self.journal.entries.partition_point(|entry| entry.number <= done);
+        &self.journal.entries[first..]
     }
 }
 
@@ -71,6 +86,9 @@ impl World {
         let Some(agent) = machine.agent.as_ref() else { return };
         let (session, running) = (agent.session, agent.status == AgentStatus::Running);
         let lease = machine.has_lease(now);
+        if machine.journal.opened.is_none_or(|(by, ..)| by != session) {
+            machine.journal.opened = Some((session, machine.journal.last(), false));
+        }
         if lease && running {
             machine.journal.held = Some(session);
         }
@@ -91,7 +109,24 @@ impl World {
             machine.journal.append(stamp, draft);
         }
         if lease && running && machine.journal.again <= now {
+            self.compare_journal(node);
             self.give_account(node);
+        }
+    }
+
+    /// Before its first account, a run compares its journal with what the cluster has taken of it: if the
+    /// disk had not that much, what this run wrote goes on under another id.
+    fn compare_journal(&mut self, node: usize) {
+        let machine = &mut self.machines[node];
+        let Some((by, opened, false)) = machine.journal.opened else { return };
+        machine.journal.opened = Some((by, opened, true));
+        let known = machine.state.nodes.get(&machine.number).map(|node| node.accounted);
+        let known = known.filter(|known| known.journal == machine.journal.id);
+        if known.is_some_and(|known| known.number > opened) {
+            self.drawn += 1;
+            let journal = &mut machine.journal;
+            (journal.id, journal.begins_after) = (self.drawn, opened);
+            journal.entries.retain(|entry| entry.number > opened);
         }
     }
 
@@ -110,6 +145,7 @@ impl World {
         let account = Account {
             node: machine.number,
             journal: machine.journal.id,
+            begins_after: machine.journal.begins_after,
             entries,
             clock_offset_ms: None,
         };
@@ -123,7 +159,9 @@ impl World {
         let Command::Account(account) = &entry.command else { return };
         let told = |record: &Record| record.told.map(|told| told.number);
         for number in applied.records.iter().filter_map(told) {
-            let last = self.checks.accounts.entry((account.node, account.journal)).or_default();
+            let accounts = &mut self.checks.accounts;
+            let last =
+                accounts.entry((account.node, account.journal)).or_insert(account.begins_after);
             if number <= *last {
                 let (node, last) = (account.node, *last);
                 let what = format!("entry {number} of n{node}'s journal was told after {last}");

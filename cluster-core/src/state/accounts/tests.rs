@@ -43,7 +43,18 @@ fn account(journal: u64, entries: Vec<(LocalRecord, u64)>) -> Command {
         .into_iter()
         .map(|(record, age_ms)| AccountEntry { record, age_ms: Some(age_ms) })
         .collect();
-    Command::Account(Account { node: N2, journal, entries, clock_offset_ms: Some(40) })
+    let begins_after = 0;
+    Command::Account(Account {
+        node: N2,
+        journal,
+        begins_after,
+        entries,
+        clock_offset_ms: Some(40),
+    })
+}
+
+fn by(node: NodeNumber, journal: u64, begins_after: u64, entries: Vec<AccountEntry>) -> Command {
+    Command::Account(Account { node, journal, begins_after, entries, clock_offset_ms: None })
 }
 
 fn told(records: &[Record]) -> Vec<u64> {
@@ -76,6 +87,18 @@ fn gaps_are_told() {
     assert_eq!(told(&records), [41]);
     let records = fixture.apply(account(8, vec![quiet(1)])).records;
     assert_eq!(told(&records), [1]);
+}
+
+/// A journal that lost its end goes on under another id, with numbers that may have been used before:
+/// they are entries of their own, and no gap.
+#[test]
+fn a_journal_that_lost_its_end_goes_on_as_another() {
+    let mut fixture = Fixture::settled(3);
+    fixture.apply(account(7, (1..=9).map(quiet).collect()));
+    let entry = |number| AccountEntry { record: quiet(number).0, age_ms: Some(0) };
+    let records = fixture.apply(by(N2, 8, 5, vec![entry(6), entry(7)])).records;
+    assert_eq!((told(&records), records.len()), (vec![6, 7], 2));
+    assert!(fixture.apply(by(N2, 8, 5, vec![entry(6), entry(7)])).records.is_empty());
 }
 
 /// A node that was deleted meanwhile accounts for nothing, and that leaves no trace.
@@ -136,8 +159,7 @@ fn a_release_joins_the_incident_of_its_group() {
         .into_iter()
         .map(|(record, age_ms)| AccountEntry { record, age_ms: Some(age_ms) })
         .collect();
-    let account = Account { node: owner, journal: 3, entries, clock_offset_ms: None };
-    let records = fixture.apply(Command::Account(account)).records;
+    let records = fixture.apply(by(owner, 3, 0, entries)).records;
     let incident = records[1].incident;
     assert!(incident.is_some());
     assert_eq!(records[0].incident, incident);
@@ -155,7 +177,7 @@ fn an_absence_that_nobody_noticed_is_an_incident() {
     let other = if owner == N2 { N1 } else { N2 };
     let one = |node, record, age_ms| {
         let entries = vec![AccountEntry { record, age_ms: Some(age_ms) }];
-        Command::Account(Account { node, journal: 3, entries, clock_offset_ms: None })
+        by(node, 3, 0, entries)
     };
     let started = local(1, Code::NodeStarted, Phase::Happened, Some(2_000));
     let records = fixture.apply(one(owner, started, 100)).records;

@@ -23,10 +23,15 @@ const AGAIN: Duration = Duration::from_millis(300);
 pub(crate) async fn run(log: LocalLog, proposer: Proposer) {
     let mut views = log.0.publisher.views();
     let mut told = log.history().told();
+    let mut compared = false;
     loop {
         let view = views.borrow_and_update().clone();
         told.borrow_and_update();
-        if let Some(account) = log.due(&view) {
+        compared = compared || log.compare(&view);
+        if compared {
+            log.settle(&view);
+        }
+        if let Some(account) = log.due(&view).filter(|_| compared) {
             let upto = account.entries.last().map_or(0, |entry| entry.record.number);
             let proposal = proposer.proposal(fresh_id(), "agent", Command::Account(account));
             if let Err(refusal) = proposer.propose(proposal).await {
@@ -49,9 +54,29 @@ pub(crate) async fn run(log: LocalLog, proposer: Proposer) {
 }
 
 impl LocalLog {
+    /// Compares the journal with what the cluster has taken of it, before this run gives its first account:
+    /// an older file that was put back looks whole. Answers whether the state is recent enough for that.
+    fn compare(&self, view: &View) -> bool {
+        if !view.local.quorate || view.local.agent != AgentStatus::Running {
+            return false;
+        }
+        let Some(own) = view.state.nodes.get(&self.0.me) else { return false };
+        let known = own.accounted;
+        let history = self.history();
+        if known.journal == history.journal_id() && history.journal_branch(known.number) {
+            let cause = format!(
+                "the cluster has taken {} local records of it, and its file had {}: an older one was put \
+                 back, or the disk lost what was written",
+                known.number,
+                history.journal_begins_after()
+            );
+            tracing::warn!(%cause, "the journal of this node had lost its end, and goes on as another one");
+        }
+        true
+    }
+
     /// The next account, if one may be given.
     fn due(&self, view: &View) -> Option<Account> {
-        self.settle(view);
         if !view.local.quorate || view.local.agent != AgentStatus::Running {
             return None;
         }
@@ -70,6 +95,7 @@ impl LocalLog {
         Some(Account {
             node: self.0.me,
             journal: self.history().journal_id(),
+            begins_after: self.history().journal_begins_after(),
             entries: pending.iter().map(|record| entry(record)).collect(),
             clock_offset_ms: view.local.report.as_deref().and_then(|it| self.offset(it, view)),
         })
