@@ -6,6 +6,10 @@ use std::path::{Path, PathBuf};
 
 use common::{records, records_from, wait_for};
 use vedette_collector::history::{Head, History, HistoryError};
+use vedette_core::id::{Hash, NodeNumber, Session};
+use vedette_core::local::{Draft, Phase, Stamp};
+use vedette_core::model::Severity;
+use vedette_core::record::{Code, Subject};
 use vedette_core::time::WallTime;
 
 const PAGE: usize = 4_096;
@@ -13,20 +17,40 @@ const PAGE: usize = 4_096;
 /// 2024-02-29T12:34:56.789Z
 const NOW: WallTime = WallTime(1_709_210_096_789_000);
 
+const STAMP: Stamp = Stamp { at: NOW, uptime_us: 1, boot: Hash([0; 32]), session: Session(1) };
+
 struct Place {
     _directory: tempfile::TempDir,
     path: PathBuf,
 }
 
-/// A history of 2,000 records and a cursor at 1,234, closed.
+/// A history of 2,000 records, a cursor at 1,234, and three local records of which the cluster has taken
+/// one; closed.
 fn written() -> Place {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("history.db");
     let history = History::open(&path).expect("a new history");
     history.append(records(2_000)).expect("they fit");
     history.set_cursor("alerts", 1_234);
+    (0..3).for_each(|_| drop(history.note(STAMP, local())));
+    history.local_accounted(1);
     drop(history);
     Place { _directory: directory, path }
+}
+
+fn local() -> Draft {
+    Draft {
+        code: Code::NodeLate,
+        phase: Phase::Happened,
+        severity: Severity::Warning,
+        subject: Subject::Node(NodeNumber(1)),
+        subject_name: "n1".into(),
+        message: "n1 was late".into(),
+        cause: "it was not run in time".into(),
+        duration_ms: None,
+        times: 1,
+        alert: false,
+    }
 }
 
 /// Overwrites pages of the file.
@@ -53,6 +77,10 @@ fn a_broken_page_is_set_aside_and_the_records_are_fetched_again() {
     assert_eq!(set_aside.path, place.path.with_file_name("history.db.damaged-20240229T123456Z"));
     assert!(set_aside.path.exists());
     assert!(set_aside.to_string().contains(&set_aside.why), "{set_aside}");
+    assert!(
+        set_aside.to_string().contains("2 local records are in that file alone"),
+        "{set_aside}"
+    );
     assert_eq!(history.head(), Head::default());
     // A reader goes on where it stood, one of whom nothing is known behind all that was there.
     assert_eq!((history.cursor("alerts"), history.cursor("another")), (1_234, 2_000));
@@ -76,7 +104,7 @@ fn what_cannot_be_read_at_all_is_not_told_again() {
     let (history, set_aside) =
         History::open_or_set_aside(&place.path, NOW, 1_999).expect("it opens");
     let set_aside = set_aside.expect("it was damaged");
-    assert_eq!((set_aside.last, set_aside.cursors.len()), (1_999, 0));
+    assert_eq!((set_aside.last, set_aside.cursors.len(), set_aside.untold), (1_999, 0, None));
     assert_eq!(history.cursor("alerts"), 1_999);
 }
 

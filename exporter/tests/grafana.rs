@@ -41,24 +41,8 @@ fn panels(file: &str) -> Vec<Value> {
     all.iter().filter(|panel| panel["type"] != "row").cloned().collect()
 }
 
-/// Families that rules and dashboards use before the metrics page has them: what a node says of itself.
-/// One that exists by now is checked like any other.
-const AWAITED: [&str; 7] = [
-    "vedette_clock_offset_seconds",
-    "vedette_local_condition",
-    "vedette_local_events_total",
-    "vedette_local_records_pending",
-    "vedette_log_position",
-    "vedette_log_stalled_seconds",
-    "vedette_without_quorum_since_timestamp_seconds",
-];
-
 fn exists(name: &str) -> bool {
     FAMILIES.iter().any(|family| family.name == name)
-}
-
-fn is_awaited(name: &str) -> bool {
-    AWAITED.contains(&name) && !exists(name)
 }
 
 /// Title and query of every target.
@@ -164,9 +148,6 @@ async fn every_panel_finds_something() {
     let prometheus = Prometheus::start(&addresses);
     let deadline = Instant::now() + Duration::from_secs(90);
     for (title, query) in queries() {
-        if families_in(&query).iter().any(|name| is_awaited(name)) {
-            continue;
-        }
         loop {
             let found = prometheus.query(&filled(&query)).await;
             if found.as_ref().is_ok_and(|series| *series > 0) {
@@ -232,7 +213,7 @@ fn keeps_the_linter_rules(file: &str, uid: &str) {
 fn queries_keep_the_linter_rules() {
     for (title, query) in queries() {
         for name in families_in(&query) {
-            assert!(exists(&name) || is_awaited(&name), "{title}: there is no {name}");
+            assert!(exists(&name), "{title}: there is no {name}");
             // target-counter-agg: a counter is only ever looked at through rate().
             if name.ends_with("_total") {
                 assert!(query.contains(&format!("rate({name}")), "{title}: {name} without rate()");
@@ -415,7 +396,7 @@ async fn every_alert_has_runbook_and_test() {
         assert!(alerts.contains(name.as_str()), "the runbook {name} has no alert");
     }
     let page = get(&Stage::busy().router(), "/metrics").await.body;
-    for name in families_in(&rules).iter().filter(|name| !is_awaited(name)) {
+    for name in families_in(&rules) {
         // The name of the group of rules has no underscore and is not found here.
         assert!(page.contains(&format!("# TYPE {name} ")), "there is no {name}");
     }

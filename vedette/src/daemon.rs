@@ -398,12 +398,15 @@ fn start_local(
     let disk = local_log::Disk { state_dir: ground.dir.path().to_owned() };
     tokio::spawn(local_log::follow(local.clone(), disk));
     tokio::spawn(local_log::account(local.clone(), proposer.clone()));
-    let runner = local_log::Runner {
+    tokio::spawn(local_log::Runner(alert_script(ground)).run(local.clone()));
+}
+
+fn alert_script(ground: &Ground) -> alerts::Script {
+    alerts::Script {
         user: ground.config.alert.user.clone(),
         mail_to: ground.config.alert.mail_to.clone(),
         log: ground.dir.path().join(ALERT_LOG),
-    };
-    tokio::spawn(runner.run(local.clone()));
+    }
 }
 
 /// How long the death of a guard that was killed takes.
@@ -596,9 +599,9 @@ fn start_workers(
     let me = ground.member.identity.number;
     tokio::spawn(backfill::run(me, publisher.clone(), peers.clone()));
     tokio::spawn(follow_level(publisher.clone(), level));
-    let log = ground.dir.path().join(ALERT_LOG);
-    let user = ground.config.alert.user.clone();
-    if let Err(error) = vedette_collector::alerts::prepare_log(&log, user.as_deref()) {
+    let script = alert_script(ground);
+    if let Err(error) = vedette_collector::alerts::prepare_log(&script.log, script.user.as_deref())
+    {
         tracing::warn!(%error, "the log of the alert script cannot be prepared");
     }
     let runner = alerts::Runner {
@@ -606,9 +609,7 @@ fn start_workers(
         session: ground.session,
         proposer: proposer.clone(),
         publisher: publisher.clone(),
-        user,
-        mail_to: ground.config.alert.mail_to.clone(),
-        log,
+        script,
     };
     tokio::spawn(runner.run());
 }

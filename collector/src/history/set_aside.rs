@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 use vedette_core::time::WallTime;
 
-use super::{History, HistoryError, schema};
+use super::{History, HistoryError, journal, schema};
 
 /// Name of the cursor of all readers that have none of their own. It is nobody's name.
 pub(super) const FLOOR: &str = "";
@@ -37,6 +37,8 @@ pub struct SetAside {
     pub last: u64,
     /// How far its readers had come, as far as that could be read.
     pub cursors: BTreeMap<String, u64>,
+    /// Local records in it of which nobody else was told, if that could be read.
+    pub untold: Option<u64>,
 }
 
 impl fmt::Display for SetAside {
@@ -44,10 +46,16 @@ impl fmt::Display for SetAside {
         write!(
             f,
             "the history was damaged ({}) and is set aside as {}; its records are fetched from the \
-             other nodes. Check this node's disk, and remove that file when the audit needs it no \
+             other nodes, {}. Check this node's disk, and remove that file when the audit needs it no \
              more",
             self.why,
-            self.path.display()
+            self.path.display(),
+            match self.untold {
+                Some(0) => "and nothing is in that file alone".to_owned(),
+                Some(1) => "but 1 local record is in that file alone".to_owned(),
+                Some(more) => format!("but {more} local records are in that file alone"),
+                None => "but the latest local records may be in that file alone".to_owned(),
+            }
         )
     }
 }
@@ -71,8 +79,9 @@ impl History {
             Err(HistoryError::Database(error)) if is_damage(&error) => error.to_string(),
             opened => return opened.map(|history| (history, None)),
         };
-        let (last, cursors) = salvage(path);
-        let set_aside = SetAside { path: rename(path, now)?, why, last: last.max(told), cursors };
+        let (last, cursors, untold) = salvage(path);
+        let last = last.max(told);
+        let set_aside = SetAside { path: rename(path, now)?, why, last, cursors, untold };
         begin(path, &set_aside)?;
         Ok((Self::open(path)?, Some(set_aside)))
     }
@@ -89,16 +98,18 @@ fn is_damage(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
 }
 
-/// Reads from a damaged file what can be read: its last record, and its cursors.
-fn salvage(path: &Path) -> (u64, BTreeMap<String, u64>) {
-    let Ok(connection) = schema::open_reader(path) else { return (0, BTreeMap::new()) };
+/// Reads from a damaged file what can be read: its last record, its cursors, and how many local records
+/// were not accounted for.
+fn salvage(path: &Path) -> (u64, BTreeMap<String, u64>, Option<u64>) {
+    let Ok(connection) = schema::open_reader(path) else { return (0, BTreeMap::new(), None) };
     let last: Option<i64> =
         connection.query_row("SELECT max(seq) FROM record", [], |row| row.get(0)).ok().flatten();
     let cursors = cursors(&connection);
     // A cursor stands at a record that was there.
-    let furthest = cursors.values().copied().max().unwrap_or(0);
+    let of_records = cursors.iter().filter(|(name, _)| !name.starts_with("journal."));
+    let furthest = of_records.map(|(_, seq)| *seq).max().unwrap_or(0);
     let last = last.and_then(|last| u64::try_from(last).ok()).unwrap_or(0);
-    (last.max(furthest), cursors)
+    (last.max(furthest), cursors, journal::untold(&connection).ok())
 }
 
 /// The cursors up to the first that cannot be read.

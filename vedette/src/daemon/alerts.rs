@@ -27,9 +27,51 @@ pub(crate) struct Runner {
     pub(crate) session: Session,
     pub(crate) proposer: Proposer,
     pub(crate) publisher: Arc<Publisher>,
+    pub(crate) script: Script,
+}
+
+/// How this node calls the alert script.
+#[derive(Clone)]
+pub(crate) struct Script {
     pub(crate) user: Option<String>,
     pub(crate) mail_to: Option<String>,
     pub(crate) log: PathBuf,
+}
+
+/// What the script is told of: a record of everybody's history, or one of this node's own.
+pub(crate) struct Call {
+    pub(crate) scope: Scope,
+    /// The node that runs the script.
+    pub(crate) member: NodeNumber,
+    /// The node that the record is about; empty if it is about none.
+    pub(crate) node: String,
+    pub(crate) record: Record,
+    pub(crate) attempt: u32,
+}
+
+impl Script {
+    /// Runs the version in force and answers how that ended.
+    pub(crate) async fn call(&self, state: &ClusterState, call: Call) -> RunOutcome {
+        let version = state.script.active;
+        let script = state.script.versions.get(&version).map(|version| version.text.clone());
+        let input = AlertInput {
+            scope: call.scope,
+            node: call.node,
+            record: call.record,
+            member: state.node_name(call.member),
+            cluster: state.name.clone(),
+            attempt: call.attempt,
+            version,
+            mail_to: self.mail_to.clone(),
+            log: Some(self.log.clone()),
+        };
+        let limits = Limits {
+            timeout: Duration::from_millis(state.settings.alert_timeout_ms),
+            user: self.user.clone(),
+            ..Limits::default()
+        };
+        run(script.as_deref(), &input, &limits).await
+    }
 }
 
 /// A piece of work, named so that it is begun once.
@@ -104,28 +146,11 @@ impl Runner {
     }
 
     async fn call(&self, state: &ClusterState, record: Record, attempt: u32) -> RunOutcome {
-        let version = state.script.active;
-        let script = state.script.versions.get(&version).map(|version| version.text.clone());
         let node = match record.subject {
             Subject::Node(node) | Subject::Interface(node, _) => state.node_name(node),
             _ => String::new(),
         };
-        let input = AlertInput {
-            scope: Scope::Cluster,
-            node,
-            record,
-            member: state.node_name(self.me),
-            cluster: state.name.clone(),
-            attempt,
-            version,
-            mail_to: self.mail_to.clone(),
-            log: Some(self.log.clone()),
-        };
-        let limits = Limits {
-            timeout: Duration::from_millis(state.settings.alert_timeout_ms),
-            user: self.user.clone(),
-            ..Limits::default()
-        };
-        run(script.as_deref(), &input, &limits).await
+        let call = Call { scope: Scope::Cluster, member: self.me, node, record, attempt };
+        self.script.call(state, call).await
     }
 }

@@ -4,32 +4,34 @@
 //! in the history's database, so each record has the script run at least once, and once as long as
 //! nobody dies in the middle.
 
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use vedette_collector::alerts::{AlertInput, Limits, Scope, run};
+use vedette_collector::alerts::Scope;
 use vedette_core::local::LocalRecord;
 use vedette_core::model::RunOutcome;
 use vedette_core::record::{Code, Record};
 
+use super::super::alerts::{Call, Script};
 use super::LocalLog;
 
 /// Runs the script.
-pub(crate) struct Runner {
-    pub(crate) user: Option<String>,
-    pub(crate) mail_to: Option<String>,
-    pub(crate) log: PathBuf,
-}
+pub(crate) struct Runner(pub(crate) Script);
 
 impl Runner {
     /// Runs until the process ends.
     pub(crate) async fn run(self, log: LocalLog) {
         let history = log.history().clone();
-        let cursor = format!("journal.alerts.{:016x}", history.journal_id());
+        let name = |journal: u64| format!("journal.alerts.{journal:016x}");
+        let mut cursor = name(history.journal_id());
         let mut told = history.told();
         loop {
             told.borrow_and_update();
+            let now = name(history.journal_id());
+            if now != cursor {
+                // It goes on under another id, with the same numbers.
+                history.set_cursor(&now, history.cursor(&cursor));
+                cursor = now;
+            }
             let done = history.cursor(&cursor);
             let waiting: Vec<Arc<LocalRecord>> =
                 history.local_recent().iter().filter(|it| it.number > done).cloned().collect();
@@ -47,27 +49,9 @@ impl Runner {
     }
 
     async fn call(&self, log: &LocalLog, record: &LocalRecord) -> RunOutcome {
-        let state = log.state();
-        let version = state.script.active;
-        let script = state.script.versions.get(&version).map(|version| version.text.clone());
-        let member = state.node_name(log.0.me);
-        let input = AlertInput {
-            scope: Scope::Node,
-            record: as_record(log, record),
-            node: member.clone(),
-            member,
-            cluster: state.name.clone(),
-            attempt: 1,
-            version,
-            mail_to: self.mail_to.clone(),
-            log: Some(self.log.clone()),
-        };
-        let limits = Limits {
-            timeout: Duration::from_millis(state.settings.alert_timeout_ms),
-            user: self.user.clone(),
-            ..Limits::default()
-        };
-        run(script.as_deref(), &input, &limits).await
+        let (state, member) = (log.state(), log.0.me);
+        let (node, record) = (state.node_name(member), as_record(log, record));
+        self.0.call(&state, Call { scope: Scope::Node, member, node, record, attempt: 1 }).await
     }
 
     /// A script that fails is a condition of this node.
