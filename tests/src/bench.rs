@@ -15,6 +15,7 @@ mod machine;
 mod ours;
 mod programs;
 mod quorum;
+mod quorum_loss;
 mod rivals;
 mod surfaces;
 mod trials;
@@ -47,6 +48,8 @@ pub enum Measurement {
     Agent,
     /// A change and when the surfaces show it.
     Surfaces,
+    /// A quorum is lost and when the surfaces of the survivor show it.
+    QuorumLoss,
     /// Processor, memory and packets at rest, beside corosync.
     Idle,
     /// The crates' own benchmarks.
@@ -55,8 +58,15 @@ pub enum Measurement {
 
 impl Measurement {
     /// All, in the order of the report.
-    pub const ALL: [Self; 6] =
-        [Self::Detection, Self::Failover, Self::Agent, Self::Surfaces, Self::Idle, Self::Programs];
+    pub const ALL: [Self; 7] = [
+        Self::Detection,
+        Self::Failover,
+        Self::Agent,
+        Self::Surfaces,
+        Self::QuorumLoss,
+        Self::Idle,
+        Self::Programs,
+    ];
 }
 
 /// How much is measured.
@@ -176,6 +186,7 @@ fn measure(
         Measurement::Surfaces => {
             Ok(vec![surfaces::measure(&lab("surfaces")?, options.changes, stop, progress)?])
         }
+        Measurement::QuorumLoss => quorum_loss::measure(dir, options.trials, stop, progress),
         Measurement::Idle => idle::measure(dir, options.seconds, stop, progress),
         Measurement::Programs => programs::measure(stop, progress),
     }
