@@ -15,6 +15,7 @@ mod machine;
 mod ours;
 mod programs;
 mod quorum;
+mod quorum_loss;
 mod rivals;
 mod surfaces;
 mod trials;
@@ -47,6 +48,8 @@ pub enum Measurement {
     Agent,
     /// A change and when the surfaces show it.
     Surfaces,
+    /// A quorum is lost and when the surfaces of the survivor show it.
+    QuorumLoss,
     /// Processor, memory and packets at rest, beside corosync.
     Idle,
     /// The crates' own benchmarks.
@@ -55,8 +58,15 @@ pub enum Measurement {
 
 impl Measurement {
     /// All, in the order of the report.
-    pub const ALL: [Self; 6] =
-        [Self::Detection, Self::Failover, Self::Agent, Self::Surfaces, Self::Idle, Self::Programs];
+    pub const ALL: [Self; 7] = [
+        Self::Detection,
+        Self::Failover,
+        Self::Agent,
+        Self::Surfaces,
+        Self::QuorumLoss,
+        Self::Idle,
+        Self::Programs,
+    ];
 }
 
 /// How much is measured.
@@ -136,12 +146,10 @@ pub fn run(options: &Options, stop: &Stop, progress: Progress<'_>) -> Result<Rep
     let mut report =
         Report { sections: Vec::new(), failures: Vec::new(), machine: machine::describe() };
     for measurement in &options.measurements {
-        match measure(*measurement, options, &dir, stop, progress) {
-            Ok(sections) => report.sections.extend(sections),
-            Err(error) => {
-                progress(&format!("{measurement:?} failed: {error}"));
-                report.failures.push(format!("{measurement:?}: {error}"));
-            }
+        let sections = &mut report.sections;
+        if let Err(error) = measure(*measurement, options, &dir, stop, progress, sections) {
+            progress(&format!("{measurement:?} failed: {error}"));
+            report.failures.push(format!("{measurement:?}: {error}"));
         }
     }
     drop(janitor);
@@ -159,24 +167,26 @@ fn measure(
     dir: &Path,
     stop: &Stop,
     progress: Progress<'_>,
-) -> Result<Vec<Section>> {
+    sections: &mut Vec<Section>,
+) -> Result<()> {
     let lab = |name: &str| -> Result<ours::Ours> {
         progress(&format!("{name}: forming a cluster"));
         let place: PathBuf = dir.join(name);
         ours::Ours::up(&place, "default")
     };
-    match measurement {
-        Measurement::Detection => detection::measure(dir, options.trials, stop, progress),
-        Measurement::Failover => {
-            failover::measure(dir, options.trials, &options.failover, stop, progress)
-        }
-        Measurement::Agent => {
-            Ok(vec![agent::measure(&lab("agent")?, options.trials, stop, progress)?])
-        }
+    let trials = options.trials;
+    sections.extend(match measurement {
+        Measurement::Detection => detection::measure(dir, trials, stop, progress)?,
+        Measurement::Failover => failover::measure(dir, trials, &options.failover, stop, progress)?,
+        Measurement::Agent => vec![agent::measure(&lab("agent")?, trials, stop, progress)?],
         Measurement::Surfaces => {
-            Ok(vec![surfaces::measure(&lab("surfaces")?, options.changes, stop, progress)?])
+            vec![surfaces::measure(&lab("surfaces")?, options.changes, stop, progress)?]
         }
-        Measurement::Idle => idle::measure(dir, options.seconds, stop, progress),
-        Measurement::Programs => programs::measure(stop, progress),
-    }
+        Measurement::QuorumLoss => {
+            return quorum_loss::measure(dir, trials, stop, progress, sections);
+        }
+        Measurement::Idle => idle::measure(dir, options.seconds, stop, progress)?,
+        Measurement::Programs => programs::measure(stop, progress)?,
+    });
+    Ok(())
 }

@@ -1,4 +1,5 @@
 //! placeholder
+pub mod alone;
 pub mod bench;
 pub mod lab;
 pub mod sim;

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::figures::{Section, Series, number};
 use super::machine::Noise;
 use super::ours::Ours;
-use super::wire::{Http, Snmp, Watch, now_ms};
+use super::wire::{Http, REVISION, Snmp, Watch, now_ms};
 use super::{Progress, Stop};
 use crate::lab::{LabError, Result};
 
@@ -173,7 +173,7 @@ impl Readers {
                     1 => Ok(api.get(&format!("/api/v1/clusters?index={before}&wait=5s"))?.revision),
                     2 => Ok(api.get("/api/v1/clusters")?.revision),
                     3 => Ok(metric_revision(&api.get("/metrics")?.body)),
-                    _ => snmp.revision(),
+                    _ => snmp.number(&REVISION),
                 })
             });
             while !ready.load(Ordering::Acquire) && !reader.is_finished() {

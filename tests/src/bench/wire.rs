@@ -41,6 +41,8 @@ pub(super) struct Answer {
     pub(super) status: u16,
     /// The revision it is of, if it says so.
     pub(super) revision: u64,
+    /// The answering node's viewpoint, if it says so.
+    pub(super) viewpoint: u64,
     /// The body.
     pub(super) body: Vec<u8>,
 }
@@ -104,7 +106,8 @@ impl Http {
         self.0.get_mut().write_all(&request)?;
         let head = Head::read(&mut self.0)?;
         let body = head.body(&mut self.0)?;
-        Ok(Answer { status: head.status, revision: head.revision, body })
+        let Head { status, revision, viewpoint, .. } = head;
+        Ok(Answer { status, revision, viewpoint, body })
     }
 }
 
@@ -112,6 +115,7 @@ impl Http {
 struct Head {
     status: u16,
     revision: u64,
+    viewpoint: u64,
     length: Option<u64>,
 }
 
@@ -120,13 +124,14 @@ impl Head {
         let first = line(input)?;
         let status = first.split(' ').nth(1).and_then(|word| word.parse().ok());
         let status = status.ok_or_else(|| malformed("the answer is no HTTP"))?;
-        let mut head = Self { status, revision: 0, length: None };
+        let mut head = Self { status, revision: 0, viewpoint: 0, length: None };
         loop {
             let text = line(input)?;
             let Some((name, value)) = text.split_once(':') else { return Ok(head) };
             match name.to_ascii_lowercase().as_str() {
                 "content-length" => head.length = value.trim().parse().ok(),
                 "x-vedette-revision" => head.revision = value.trim().parse().unwrap_or(0),
+                "x-vedette-viewpoint" => head.viewpoint = value.trim().parse().unwrap_or(0),
                 _ => {}
             }
         }
@@ -172,7 +177,7 @@ pub(super) struct Event {
     pub(super) stream: usize,
     /// When it was read.
     pub(super) at_ms: f64,
-    /// `snapshot`, `record`, `state` or `resync`.
+    /// `snapshot`, `record`, `state`, `local` or `resync`.
     pub(super) kind: String,
     /// What it says.
     pub(super) data: Value,
@@ -248,10 +253,16 @@ fn events_in(piece: &str) -> Vec<(String, Value)> {
     piece.split("\n\n").filter_map(event).collect()
 }
 
-/// `vedetteClusterRevision.0`.
-const REVISION_OID: [u32; 14] = [1, 3, 6, 1, 4, 1, 8072, 9999, 9999, 7770, 1, 1, 8, 0];
+/// The name of an object of the MIB.
+pub(super) type Oid = [u32; 14];
 
-/// An SNMP v2c client that asks for one thing.
+/// `vedetteClusterRevision.0`.
+pub(super) const REVISION: Oid = [1, 3, 6, 1, 4, 1, 8072, 9999, 9999, 7770, 1, 1, 8, 0];
+
+/// `vedetteClusterState.0`.
+pub(super) const CLUSTER_STATE: Oid = [1, 3, 6, 1, 4, 1, 8072, 9999, 9999, 7770, 1, 1, 4, 0];
+
+/// An SNMP v2c client that asks for one number at a time.
 pub(super) struct Snmp {
     socket: UdpSocket,
     community: String,
@@ -269,15 +280,15 @@ impl Snmp {
         Ok(Self { socket, community: community.to_owned() })
     }
 
-    /// The revision that the agent shows.
+    /// The number that the agent shows.
     ///
     /// # Errors
     /// If it does not answer, or has no such object.
-    pub(super) fn revision(&self) -> io::Result<u64> {
-        self.socket.send(&get_request(&self.community, &REVISION_OID))?;
+    pub(super) fn number(&self, object: &Oid) -> io::Result<u64> {
+        self.socket.send(&get_request(&self.community, object))?;
         let mut buffer = [0; 1500];
         let length = self.socket.recv(&mut buffer)?;
-        last_number(&buffer[..length]).ok_or_else(|| malformed("SNMP: no such object"))
+        last_number(&buffer[..length], object).ok_or_else(|| malformed("SNMP: no such object"))
     }
 }
 
@@ -313,8 +324,8 @@ fn oid_bytes(oid: &[u32]) -> Vec<u8> {
 }
 
 /// The value at the end of a response, if it is a number. Lengths are below 128 here too.
-fn last_number(response: &[u8]) -> Option<u64> {
-    let oid = tlv(6, &oid_bytes(&REVISION_OID));
+fn last_number(response: &[u8], object: &Oid) -> Option<u64> {
+    let oid = tlv(6, &oid_bytes(object));
     let at = response.windows(oid.len()).position(|window| window == oid)? + oid.len();
     let (tag, length) = (*response.get(at)?, usize::from(*response.get(at + 1)?));
     // Integer, Counter32, Gauge32, TimeTicks, Counter64.
@@ -341,10 +352,10 @@ mod tests {
 
     #[test]
     fn answers_are_read_with_a_length_and_in_chunks() {
-        let mut plain =
-            &b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\nX-Vedette-Revision: 9\r\n\r\nabcD"[..];
+        let mut plain = &b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\nX-Vedette-Revision: 9\r\n\
+              x-vedette-viewpoint: 4\r\n\r\nabcD"[..];
         let head = Head::read(&mut plain).expect("a head");
-        assert_eq!((head.status, head.revision), (200, 9));
+        assert_eq!((head.status, head.revision, head.viewpoint), (200, 9, 4));
         assert_eq!(head.body(&mut plain).expect("a body"), b"abc");
         let mut chunked = &b"HTTP/1.1 503 No\r\n\r\n3\r\nabc\r\n1\r\nd\r\n0\r\n\r\n"[..];
         let head = Head::read(&mut chunked).expect("a head");
@@ -359,17 +370,18 @@ mod tests {
             "302f02010104067075626c6963a022020101020100020100",
             "3017301506112b06010401bf08ce0fce0fbc5a010108000500"
         );
-        let bytes = get_request("public", &REVISION_OID);
+        let bytes = get_request("public", &REVISION);
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hex, expected);
     }
 
     #[test]
     fn the_number_of_a_response_is_found() {
-        let name = tlv(6, &oid_bytes(&REVISION_OID));
+        let name = tlv(6, &oid_bytes(&REVISION));
         let answer = |tag, content: &[u8]| tlv(0x30, &[name.clone(), tlv(tag, content)].concat());
-        assert_eq!(last_number(&answer(0x46, &[1, 0])), Some(256));
-        assert_eq!(last_number(&answer(0x80, &[])), None, "noSuchObject");
-        assert_eq!(last_number(&name), None);
+        assert_eq!(last_number(&answer(0x46, &[1, 0]), &REVISION), Some(256));
+        assert_eq!(last_number(&answer(0x80, &[]), &REVISION), None, "noSuchObject");
+        assert_eq!(last_number(&name, &REVISION), None);
+        assert_eq!(last_number(&answer(0x46, &[1]), &CLUSTER_STATE), None, "another object");
     }
 }

@@ -73,6 +73,8 @@ enum Verb {
     Agent,
     /// A change until each surface of another node shows it.
     Surfaces,
+    /// A quorum is lost until each surface of the survivor shows it.
+    QuorumLoss,
     /// Processor time, memory and packets at rest, beside corosync.
     Idle,
     /// The crates' own benchmarks: SNMP, HTTP, history.
@@ -131,6 +133,7 @@ fn run(cli: &Cli) -> Result<bool> {
         Verb::Failover { .. } => vec![Measurement::Failover],
         Verb::Agent => vec![Measurement::Agent],
         Verb::Surfaces => vec![Measurement::Surfaces],
+        Verb::QuorumLoss => vec![Measurement::QuorumLoss],
         Verb::Idle => vec![Measurement::Idle],
         Verb::Programs => vec![Measurement::Programs],
     };

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
+use vedette_tests::alone;
 use vedette_tests::lab::{Answers, Lab, Prober, Victim};
 
 use crate::failover::{address, give, wait_answer, wait_online_on};
@@ -12,9 +13,6 @@ use crate::{PATIENCE, lab, look, make_healthy};
 /// How far an outage that is told may be from the one that a client saw: a beat, a sign of life, and a
 /// round of the prober.
 const EXACT: Duration = Duration::from_millis(300);
-
-/// `vedetteQuorumLost`, as a receiver without the MIB prints it.
-const QUORUM_LOST: &str = "7770.0.17";
 
 /// A group `web` with an address, online on that node.
 fn web_on(lab: &Lab, node: &str) -> Prober {
@@ -118,28 +116,20 @@ fn the_last_one_tells_it_at_once_and_all_know_it_afterwards() {
     wait(&lab, "the watcher's snapshot", |_| !watcher.seen().is_empty());
     lab.kill("n2", Victim::Power).expect("powered off");
 
-    let says = "n1 has no quorum";
+    let says = alone::sentence("n1");
     wait(&lab, "SSE", |_| {
         let seen = watcher.seen();
         seen.contains("event: local") && seen.contains("QUORUM_LOST")
     });
     wait(&lab, "metrics", |lab| {
         let page = look::get(lab, "n1", "/metrics").map(|answer| answer.body).unwrap_or_default();
-        let raised = |line: &str| {
-            line.starts_with("vedette_local_condition{")
-                && line.contains("code=\"quorum_lost\"")
-                && line.ends_with(" 1")
-        };
-        page.lines().any(raised)
+        alone::is_on_metrics(&page)
     });
-    wait(&lab, "a notification", |lab| {
-        let traps = look::traps(lab);
-        traps.lines().any(|line| line.contains(QUORUM_LOST) && line.contains(says))
-    });
+    wait(&lab, "a notification", |lab| alone::is_among_notifications(&look::traps(lab), "n1"));
     wait(&lab, "the alert script on n1", |lab| {
         let log = lab.node("n1").map(|node| node.dir.join("state/alert.log"));
         let text = log.ok().and_then(|path| std::fs::read_to_string(path).ok());
-        text.unwrap_or_default().contains(says)
+        text.unwrap_or_default().contains(&says)
     });
     wait(&lab, "the screen", |lab| look::status(lab, "n1").contains("no quorum"));
     let listed = lab.vedette("n1", &["group", "list"]).expect("run");
