@@ -37,6 +37,8 @@ pub struct TimeBase {
     seen: BTreeMap<WallTime, i64>,
     /// When this node last knew the cluster.
     knew: Option<i64>,
+    /// Whether it did at the last look: what it sees next, it sees when it comes.
+    knows: bool,
     looked: Option<Arc<View>>,
 }
 
@@ -66,7 +68,8 @@ impl TimeBase {
         let now = moment(now);
         let same = self.looked.as_ref().is_some_and(|before| same_changes(before, view));
         if !same {
-            let earliest = self.knew.unwrap_or(i64::MIN).min(now);
+            let witness = self.knows && view.local.knows();
+            let earliest = if witness { now } else { self.knew.unwrap_or(i64::MIN).min(now) };
             let place = |since: WallTime| {
                 let ago = wall.0.saturating_sub(since.0);
                 now.saturating_sub(ago).clamp(earliest, now)
@@ -77,7 +80,8 @@ impl TimeBase {
                 .collect();
             self.looked = Some(Arc::clone(view));
         }
-        if view.local.knows() {
+        self.knows = view.local.knows();
+        if self.knows {
             self.knew = Some(now);
         }
     }
@@ -191,6 +195,19 @@ mod tests {
             assert_eq!(stamp, Value::TimeTicks(10_200), "off by {off} µs");
             base.look(&changed(since), at(500), wall(500));
             assert_eq!(base.stamp(since), stamp, "it stands as long as its change");
+        }
+    }
+
+    /// S4: a change is seen when it comes, however long nothing had changed before it.
+    #[test]
+    fn s4_a_change_after_a_quiet_time_is_stamped_when_it_is_seen() {
+        for off in [-HOUR, 0, HOUR] {
+            let mut base = TimeBase::default();
+            base.learn(300, at(1));
+            base.look(&changed(FORMED), at(1), wall(1));
+            let since = WallTime(wall(100).0 + off);
+            base.look(&changed(since), at(100), wall(100));
+            assert_eq!(base.stamp(since), Value::TimeTicks(10_200), "off by {off} µs");
         }
     }
 

@@ -10,6 +10,8 @@
 //! Tests, benchmarks and people use the same lab. It is taken down when its owner dies, and what a
 //! crash left behind is swept away by the next `up` or `down`.
 
+mod clock;
+mod disk;
 mod faults;
 pub(crate) mod namespaces;
 mod plan;
@@ -318,13 +320,15 @@ struct InNode {
 }
 
 impl sandbox::Launcher for InNode {
-    fn spawn(&self, node: &SandboxNode, command: Command) -> io::Result<Child> {
+    fn spawn(&self, node: &SandboxNode, mut command: Command) -> io::Result<Child> {
         let holder = self.holder(node)?;
+        clock::give(&node.dir, &mut command);
         namespaces::spawn_in(&self.plan.namespace(&node.name), holder, command)
     }
 
-    fn start(&self, node: &SandboxNode, command: Command) -> io::Result<()> {
+    fn start(&self, node: &SandboxNode, mut command: Command) -> io::Result<()> {
         let holder = self.holder(node)?;
+        clock::give(&node.dir, &mut command);
         let is_daemon = command.get_args().any(|argument| argument == "daemon");
         namespaces::start_in(&self.plan.namespace(&node.name), holder, command)?;
         if is_daemon {

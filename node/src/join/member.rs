@@ -36,7 +36,7 @@ pub trait Admitter: Send + Sync + 'static {
     /// The replicated state, as this member knows it.
     fn state(&self) -> Arc<ClusterState>;
 
-    /// The wall clock.
+    /// What the director's clock shows, as far as this member knows: entries are dated by it.
     fn now(&self) -> WallTime;
 
     /// Proposes the node to the log ([`Command::AddNode`]) and waits until it is applied: the
@@ -114,7 +114,7 @@ fn check_clock(hello: &JoinHello, now: WallTime) -> Result<(), Refusal> {
         (offset.unsigned_abs() as f64 / 1e6, if offset > 0 { "ahead of" } else { "behind" });
     Err(Refusal::new(
         "clock_offset",
-        format!("the clock of {} is {by:.1} s {direction} this member's", hello.name),
+        format!("the clock of {} is {by:.1} s {direction} that of the cluster", hello.name),
         format!(
             "Set both clocks from the same source (chrony or ntpd); at most {} s are allowed.",
             LARGEST_OFFSET.as_secs()

@@ -178,6 +178,24 @@ impl Lab {
         self.nft(name, &rules)
     }
 
+    /// Lets nothing but beats through between a node and the others, on every network: what agents say to
+    /// each other, and so the log, does not arrive.
+    ///
+    /// # Errors
+    /// If there is no such node.
+    pub fn cut_agents(&self, name: &str) -> Result<()> {
+        let mut rules = TABLE.to_owned();
+        for index in self.networks(None)? {
+            let device = self.plan.device(index);
+            for (chain, which) in [("output", "oifname"), ("input", "iifname")] {
+                rules += &format!(
+                    "add rule inet vedette_lab {chain} {which} \"{device}\" meta l4proto tcp drop\n"
+                );
+            }
+        }
+        self.nft(name, &rules)
+    }
+
     /// Gives a node another adapter on a network, with a cable of its own into the same switch, and
     /// answers its address.
     ///
@@ -266,7 +284,8 @@ impl Lab {
                 self.resume(&name)?;
             }
         }
-        Ok(())
+        self.right_clocks()?;
+        self.right_disks()
     }
 
     /// The switch's ports of a node, up or down; the management network stays as it is, unless the

@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use vedette::sandbox::{self, Sandbox, SandboxNode};
 
-use super::{LabError, Result, namespaces};
+use super::{LabError, Result, disk, namespaces};
 
 /// Where slots are claimed.
 const SLOTS: &str = "/run/vedette-lab";
@@ -245,6 +245,9 @@ impl Plan {
             if let Some(pid) = read_pid(&self.helper_file(helper)) {
                 sandbox::terminate(pid, Duration::from_millis(500));
             }
+        }
+        for node in &self.sandbox().nodes {
+            disk::unmount(node);
         }
         namespaces::destroy(self);
         let _ = fs::remove_dir_all(self.pids());

@@ -7,6 +7,7 @@
 mod administration;
 mod alone;
 mod around;
+mod browser;
 mod failover;
 mod log_tail;
 mod look;
@@ -101,6 +102,11 @@ pub(crate) fn make_healthy(lab: &Lab) {
             lab.restart(&node.name).expect("a node can be restarted");
         }
     }
+    wait_healthy(lab);
+}
+
+/// Waits until all nodes are UP and RUNNING everywhere, whatever is wrong beside.
+pub(crate) fn wait_healthy(lab: &Lab) {
     for name in lab.names() {
         lab.wait_for(&format!("a healthy cluster as {name} sees it"), PATIENCE, |lab| {
             look::is_healthy(lab, &name).then_some(())

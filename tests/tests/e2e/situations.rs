@@ -5,11 +5,17 @@
 //! That the comparison can fail is shown in the same run: what each surface told while all was well is
 //! what it would tell if it showed the last known state as the present one, and that must be found wrong.
 
+mod clocks;
+mod disk;
+mod page;
+mod surfaces;
+
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 use vedette_tests::lab::{Lab, Victim};
 
+use self::surfaces::{SURFACES, Surface};
 use crate::failover::{address, give, wait_online_on};
 use crate::{PATIENCE, lab, lab_of_five, look};
 
@@ -25,24 +31,16 @@ struct Facts {
     networks: BTreeMap<String, String>,
     /// Conditions of its own.
     conditions: Option<Vec<String>>,
+    /// By how many seconds clocks are ahead of that of the node that is asked.
+    offsets: BTreeMap<String, i64>,
+    /// The level of the verdict.
+    level: Option<String>,
     /// The exit status of a command that shows it.
     exit: Option<i32>,
 }
 
-/// A stream begins with its snapshot at once; a node that is starting is asked again.
-const SNAPSHOT: std::time::Duration = std::time::Duration::from_secs(2);
-
-/// One surface: its name, and how it is read.
-type Surface = (&'static str, fn(&Lab, &str) -> Option<Facts>);
-
-const SURFACES: &[Surface] = &[
-    ("API", api),
-    ("SSE", sse),
-    ("metrics", metrics),
-    ("SNMP", snmp),
-    ("status", status),
-    ("group list", group_list),
-];
+/// Commands that show groups, and nothing else.
+const GROUPS_ALONE: &[&str] = &["group list"];
 
 impl Facts {
     /// What `told` says otherwise than expected.
@@ -59,6 +57,14 @@ impl Facts {
         }
         if let (Some(wanted), Some(is)) = (&self.director, &told.director) {
             compare("director", wanted, is);
+        }
+        if let (Some(wanted), Some(is)) = (&self.level, &told.level) {
+            compare("level", wanted, is);
+        }
+        for (name, wanted) in &self.offsets {
+            if let Some(is) = told.offsets.get(name) {
+                compare(&format!("offset of {name}'s clock"), wanted, is);
+            }
         }
         if let (Some(wanted), Some(is)) = (self.exit, told.exit) {
             compare("exit status", &wanted, &is);
@@ -93,161 +99,23 @@ impl Facts {
             director: Some(None),
             hosts: lab.names().iter().map(host).collect(),
             groups: [("web".to_owned(), "UNKNOWN".to_owned())].into(),
+            level: Some(if own == "DISCONNECTED" { "failed" } else { "unknown" }.to_owned()),
             exit: Some(3),
             ..Self::default()
         }
     }
-}
 
-fn texts(rows: &Value, name: &str, status: &str) -> BTreeMap<String, String> {
-    let text = |row: &Value, key: &str| row[key].as_str().map(str::to_owned);
-    let pair = |row: &Value| Some((text(row, name)?, text(row, status)?));
-    rows.as_array().into_iter().flatten().filter_map(pair).collect()
-}
-
-/// The facts in the documents of nodes, groups, networks and cluster.
-fn documents(nodes: &Value, groups: &Value, networks: &Value, cluster: &Value) -> Facts {
-    let directs = |row: &&Value| row["director"] == true;
-    let director = nodes.as_array().into_iter().flatten().find(directs);
-    Facts {
-        knows: cluster["status"].as_str().map(|status| status != "unknown"),
-        director: Some(director.and_then(|row| row["name"].as_str()).map(str::to_owned)),
-        hosts: texts(nodes, "name", "host_status"),
-        groups: texts(groups, "name", "state"),
-        networks: texts(networks, "name", "status"),
-        ..Facts::default()
+    /// Everything is known and well, but for what is added.
+    fn well(lab: &Lab) -> Self {
+        let up = |name: &str| (name.to_owned(), "UP".to_owned());
+        Self {
+            knows: Some(true),
+            hosts: lab.names().iter().map(|name| up(name)).collect(),
+            groups: [("web".to_owned(), "ONLINE".to_owned())].into(),
+            networks: [up("neta"), up("netb")].into(),
+            ..Self::default()
+        }
     }
-}
-
-fn codes(local: &Value) -> Option<Vec<String>> {
-    let code = |row: &Value| row["code"].as_str().map(str::to_lowercase);
-    Some(local["conditions"].as_array()?.iter().filter_map(code).collect())
-}
-
-fn api(lab: &Lab, asked: &str) -> Option<Facts> {
-    let get = |path: &str| look::get(lab, asked, path).map(|answer| answer.json());
-    let cluster = get("/api/v1/clusters")?;
-    let mut facts = documents(
-        &get("/api/v1/nodes")?,
-        &get("/api/v1/groups")?,
-        &get("/api/v1/networks")?,
-        &cluster[0],
-    );
-    let local = get("/api/v1/local")?;
-    facts.conditions = codes(&local);
-    // Two places say who directs: they must not differ.
-    let primary = get("/api/v1/primary")?;
-    let named = primary["name"].as_str().map(str::to_owned);
-    if Some(named.clone()) != facts.director {
-        facts.director = Some(Some(format!("{:?} and {named:?}", facts.director)));
-    }
-    Some(facts)
-}
-
-fn screen(document: &Value) -> Facts {
-    let mut facts = documents(
-        &document["nodes"],
-        &document["groups"],
-        &document["networks"],
-        &document["cluster"],
-    );
-    facts.conditions = codes(&document["local"]);
-    facts
-}
-
-fn sse(lab: &Lab, asked: &str) -> Option<Facts> {
-    let watcher = look::Watcher::start(lab, asked);
-    let snapshot = lab
-        .wait_for("the stream's snapshot", SNAPSHOT, |_| {
-            let seen = watcher.seen();
-            let (_, rest) = seen.split_once("event: snapshot")?;
-            let (_, data) = rest.split_once("data: ")?;
-            let (line, _) = data.split_once("\n\n")?;
-            serde_json::from_str::<Value>(line).ok()
-        })
-        .ok()?;
-    Some(screen(&snapshot))
-}
-
-fn status(lab: &Lab, asked: &str) -> Option<Facts> {
-    let output = lab.vedette(asked, &["status", "-o", "json"]).ok()?;
-    let document: Value = serde_json::from_slice(&output.stdout).ok()?;
-    Some(Facts { exit: output.status.code(), ..screen(&document) })
-}
-
-fn group_list(lab: &Lab, asked: &str) -> Option<Facts> {
-    let output = lab.vedette(asked, &["group", "list"]).ok()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let row = text.lines().find(|line| line.split_whitespace().next() == Some("web"))?;
-    let state = row.split_whitespace().nth(1)?.to_owned();
-    let groups = [("web".to_owned(), state)].into();
-    Some(Facts { groups, exit: output.status.code(), ..Facts::default() })
-}
-
-/// The series of a family that are 1: the value of `key`, and the state in capitals.
-fn ones(page: &str, family: &str, key: &str) -> BTreeMap<String, String> {
-    let label = |line: &str, name: &str| -> Option<String> {
-        let (_, rest) = line.split_once(&format!("{name}=\""))?;
-        Some(rest.split_once('"')?.0.to_owned())
-    };
-    page.lines()
-        .filter(|line| line.starts_with(&format!("{family}{{")) && line.ends_with(" 1"))
-        .filter_map(|line| {
-            let state = label(line, "state").unwrap_or_default().to_uppercase();
-            Some((label(line, key)?, state))
-        })
-        .collect()
-}
-
-fn metrics(lab: &Lab, asked: &str) -> Option<Facts> {
-    let page = look::get(lab, asked, "/metrics")?.body;
-    let cluster = ones(&page, "vedette_cluster_state", "cluster");
-    let director = ones(&page, "vedette_node_director", "node");
-    let conditions = ones(&page, "vedette_local_condition", "code");
-    Some(Facts {
-        knows: cluster.values().next().map(|state| state != "UNKNOWN"),
-        director: Some(director.into_keys().next()),
-        hosts: ones(&page, "vedette_node_host_status", "node"),
-        groups: ones(&page, "vedette_group_state", "group"),
-        networks: ones(&page, "vedette_network_status", "network"),
-        conditions: Some(conditions.into_keys().collect()),
-        exit: None,
-    })
-}
-
-/// Rows of a table in a walk: the values of `name`, with those of `status`.
-fn column(walk: &str, name: &str, status: &str) -> BTreeMap<String, String> {
-    let cells = |object: &str| -> BTreeMap<String, String> {
-        let prefix = format!("{object}.");
-        let lines = walk.lines().filter_map(|line| line.strip_prefix(&prefix));
-        let pair = |line: &str| {
-            let (index, value) = line.split_once(" = ")?;
-            Some((index.trim().to_owned(), value.trim().trim_matches('"').to_owned()))
-        };
-        lines.filter_map(pair).collect()
-    };
-    let states = cells(status);
-    cells(name)
-        .into_iter()
-        .filter_map(|(index, name)| Some((name, states.get(&index)?.to_uppercase())))
-        .collect()
-}
-
-fn snmp(lab: &Lab, asked: &str) -> Option<Facts> {
-    let walk = look::walk(lab, asked);
-    let scalar = |object: &str| {
-        let prefix = format!("{object}.0 = ");
-        walk.lines().find_map(|line| line.strip_prefix(&prefix)).map(str::to_owned)
-    };
-    let director = scalar("vedetteDirectorName").map(|name| name.trim_matches('"').to_owned());
-    Some(Facts {
-        knows: Some(scalar("vedetteClusterState")? != "unknown"),
-        director: Some(director.filter(|name| !name.is_empty())),
-        hosts: column(&walk, "vedetteNodeName", "vedetteNodeHostStatus"),
-        groups: column(&walk, "vedetteGroupName", "vedetteGroupState"),
-        networks: column(&walk, "vedetteNetworkName", "vedetteNetworkStatus"),
-        ..Facts::default()
-    })
 }
 
 /// What each surface of `asked` tells.
@@ -259,28 +127,33 @@ fn told(lab: &Lab, asked: &str) -> Vec<(&'static str, Facts)> {
     SURFACES.iter().map(read).collect()
 }
 
-/// Waits until every surface of `asked` tells the facts.
+/// Waits until each surface of `asked` tells the facts.
 fn assert_told(lab: &Lab, asked: &str, situation: &str, expected: &Facts) {
-    let wrong = |lab: &Lab| -> Vec<String> {
-        let read = |(name, read): &Surface| match read(lab, asked) {
-            None => vec![format!("{name} does not answer")],
-            Some(facts) => {
-                let found = expected.contradictions(&facts).into_iter();
-                found.map(|what| format!("{name}: {what}")).collect()
-            }
+    for (surface, read) in SURFACES {
+        let wrong = |lab: &Lab| match read(lab, asked) {
+            None => vec!["it does not answer".to_owned()],
+            Some(facts) => expected.contradictions(&facts),
         };
-        SURFACES.iter().flat_map(read).collect()
-    };
-    let all_right = |lab: &Lab| wrong(lab).is_empty().then_some(());
-    lab.wait_for(&format!("{asked} tells the truth ({situation})"), PATIENCE, all_right)
-        .unwrap_or_else(|error| {
-            panic!("{error}:\n{}\n{}", wrong(lab).join("\n"), look::status(lab, asked))
-        });
+        let what = format!("{surface} of {asked} tells the truth ({situation})");
+        lab.wait_for(&what, PATIENCE, |lab| wrong(lab).is_empty().then_some(())).unwrap_or_else(
+            |error| panic!("{error}:\n{}\n{}", wrong(lab).join("\n"), look::status(lab, asked)),
+        );
+    }
 }
 
 /// The last known state, told as the present one, is found wrong on every surface.
 fn assert_can_fail(situation: &str, before: &[(&'static str, Facts)], expected: &Facts) {
-    for (surface, facts) in before {
+    assert_can_fail_but(&[], situation, before, expected);
+}
+
+/// The same, but for surfaces that tell nothing of what the situation changes.
+fn assert_can_fail_but(
+    silent: &[&str],
+    situation: &str,
+    before: &[(&'static str, Facts)],
+    expected: &Facts,
+) {
+    for (surface, facts) in before.iter().filter(|(surface, _)| !silent.contains(surface)) {
         let found = expected.contradictions(facts);
         assert!(
             !found.is_empty(),
@@ -305,6 +178,22 @@ fn web(lab: &Lab) -> String {
     let names = lab.names();
     let all: Vec<&str> = names.iter().map(String::as_str).collect();
     wait_online_on(lab, "n1", "web", &all)
+}
+
+fn director(lab: &Lab) -> String {
+    let named = |lab: &Lab| {
+        let nodes = look::nodes(lab, "n1");
+        let director = nodes.iter().find(|node| node["director"] == true)?;
+        director["name"].as_str().map(str::to_owned)
+    };
+    lab.wait_for("a director", PATIENCE, named).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A member that neither owns the group nor directs.
+fn standby(lab: &Lab, owner: &str) -> String {
+    let director = director(lab);
+    let free = |name: &String| *name != owner && *name != director;
+    lab.names().into_iter().find(free).expect("three nodes")
 }
 
 /// T2: of three nodes two lose power; the last one knows of itself, and of nothing else.
@@ -367,21 +256,41 @@ fn no_director_yet() {
 fn a_director_without_its_guards_word() {
     let lab = lab();
     web(&lab);
-    let nodes = look::nodes(&lab, "n1");
-    let director = nodes.iter().find(|node| node["director"] == true).expect("a director");
-    let asked = director["name"].as_str().expect("a name").to_owned();
+    let asked = director(&lab);
     let before = told(&lab, &asked);
     lab.pause(&asked, Victim::Guard).expect("its guard is stopped");
-    let expected = Facts {
+    let mut expected = Facts {
         conditions: Some(vec!["quorum_lost".into()]),
-        hosts: Facts::unknown(&lab, &asked, "?").hosts,
-        ..Facts::unknown(&lab, &asked, "?")
+        ..Facts::unknown(&lab, &asked, "not asked")
     };
-    let mut expected = expected;
     expected.hosts.remove(&asked);
     assert_told(&lab, &asked, "a director without its guard's word", &expected);
     assert_can_fail("a director without its guard's word", &before, &expected);
     lab.resume(&asked).expect("its guard goes on");
+}
+
+/// F1: a node that hears everybody's beats and has less than they say they have: its log is behind, so
+/// what it has is not the present state.
+#[test]
+fn a_log_that_is_behind() {
+    let lab = lab();
+    let owner = web(&lab);
+    let (director, asked) = (director(&lab), standby(&lab, &owner));
+    let before = told(&lab, &asked);
+    lab.cut_agents(&asked).expect("cut");
+    // Something is committed of which it hears by beats alone.
+    let issued =
+        lab.vedette(&director, &["node", "add", "n8", "--number", "8", "--yes"]).expect("run");
+    assert!(issued.status.success(), "{}", String::from_utf8_lossy(&issued.stderr));
+    let expected = Facts {
+        conditions: Some(vec!["log_behind".into()]),
+        networks: [("neta".into(), "UP".into()), ("netb".into(), "UP".into())].into(),
+        ..Facts::unknown(&lab, &asked, "UP")
+    };
+    assert_told(&lab, &asked, "its log is behind", &expected);
+    assert_can_fail("its log is behind", &before, &expected);
+    lab.heal().expect("agents hear each other");
+    assert_told(&lab, &asked, "its log has caught up", &Facts::well(&lab));
 }
 
 /// One network of one node is cut: everything is known, and that network's interface is down.
@@ -390,13 +299,7 @@ fn cut_from_one_network() {
     let lab = lab();
     let owner = web(&lab);
     lab.cut("n2", Some("neta"), None).expect("cut");
-    let expected = Facts {
-        knows: Some(true),
-        hosts: lab.names().into_iter().map(|name| (name, "UP".to_owned())).collect(),
-        networks: [("neta".into(), "UP".into()), ("netb".into(), "UP".into())].into(),
-        groups: [("web".into(), "ONLINE".into())].into(),
-        ..Facts::default()
-    };
+    let expected = Facts { level: Some("degraded".into()), ..Facts::well(&lab) };
     assert_told(&lab, "n2", "cut from one network", &expected);
     lab.wait_for("the interface that is down", PATIENCE, |lab| {
         let rows = look::get(lab, "n2", "/api/v1/interfaces")?.json();
@@ -426,13 +329,7 @@ fn frozen_for_ten_seconds() {
     assert_told(&lab, "n1", "n3 is frozen", &others);
     let _ = lab.wait_for("ten seconds", std::time::Duration::from_secs(10), |_| None::<()>);
     lab.resume("n3").expect("goes on");
-    let well = Facts {
-        knows: Some(true),
-        hosts: lab.names().into_iter().map(|name| (name, "UP".to_owned())).collect(),
-        groups: [("web".into(), "ONLINE".into())].into(),
-        ..Facts::default()
-    };
-    assert_told(&lab, "n3", "n3 goes on", &well);
+    assert_told(&lab, "n3", "n3 goes on", &Facts::well(&lab));
     for asked in ["n1", "n2", "n3"] {
         for code in ["QUORUM_LOST", "QUORUM_REGAINED"] {
             let told = |lab: &Lab| {

@@ -12,7 +12,7 @@ use vedette_node::join::{Admitter, JoinDesk, Token};
 use vedette_node::pki::PkiError;
 
 use super::office::fresh_id;
-use super::proposer::{Proposer, wall_time};
+use super::proposer::Proposer;
 use super::publisher::Publisher;
 
 /// See the module.
@@ -74,7 +74,7 @@ impl Admitter for Proposing {
     }
 
     fn now(&self) -> WallTime {
-        wall_time()
+        self.proposer.cluster_time()
     }
 
     fn admit_node(&self, node: NewNode, token: Hash) -> BoxFuture<'_, Result<RaftId, Refusal>> {

@@ -231,7 +231,7 @@ async fn token(
         .or_else(|| promised().map(|token| token.number))
         .unwrap_or_else(|| state.free_number());
     let valid = Duration::from_secs(valid_s.clamp(30, 7 * 86_400));
-    let expires_at = wall_time().plus(valid);
+    let expires_at = control.proposer.cluster_time().plus(valid);
     let (token, hash) = control.admission.make_token(&name, number, expires_at)?;
     let command = Command::IssueToken { hash, name: name.clone(), number, expires_at };
     let proposal = control.proposer.proposal(fresh_id(), &actor(&given), command);

@@ -107,6 +107,12 @@ impl Proposer {
         Proposal { at: wall_time(), tick: Some(tick), ..proposal.clone() }
     }
 
+    /// What the director's clock shows, by which entries are dated, as far as this node knows: times that
+    /// the log is to judge are by that clock, however far this node's own is off.
+    pub(crate) fn cluster_time(&self) -> WallTime {
+        WallTime(wall_time().0.saturating_sub(self.ahead_us().unwrap_or(0)))
+    }
+
     /// How far this node's clock is ahead of that of the director before it, as beats measured it.
     fn ahead_us(&self) -> Option<i64> {
         let view = self.publisher.views().borrow().clone();

@@ -9,7 +9,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use vedette_core::id::{Hash, Session};
@@ -74,6 +74,8 @@ impl Past {
 pub(crate) struct Alive {
     file: Arc<File>,
     guard: Arc<AtomicU64>,
+    /// The node leaves: whatever is written from now on says so.
+    left: Arc<AtomicBool>,
 }
 
 impl Alive {
@@ -85,16 +87,17 @@ impl Alive {
         let mut bytes = vec![0; LEN];
         let past = file.read_exact_at(&mut bytes, 0).ok().and_then(|()| Past::read(&bytes));
         let (file, guard) = (Arc::new(file), Arc::new(AtomicU64::new(0)));
-        Ok((Self { file, guard }, past))
+        Ok((Self { file, guard, left: Arc::default() }, past))
     }
 
     /// Starts the thread, now that the guard's run is known.
     pub(crate) fn start(&self, guard: Session) -> io::Result<()> {
         self.guard.store(guard.0, Ordering::Relaxed);
-        let file = self.file.clone();
+        let (file, left) = (self.file.clone(), self.left.clone());
         let sign = move |count: u32| {
+            let past = now(guard, left.load(Ordering::Relaxed));
             // A disk that takes nothing is told of elsewhere.
-            let _ = file.write_all_at(&now(guard, false).bytes(), 0);
+            let _ = file.write_all_at(&past.bytes(), 0);
             if count.is_multiple_of(SYNC_AFTER) {
                 let _ = file.sync_data();
             }
@@ -112,7 +115,8 @@ impl Alive {
     /// The node leaves in good order.
     pub(crate) fn leave(&self) {
         let guard = Session(self.guard.load(Ordering::Relaxed));
-        // The thread may write once more before the process ends.
+        self.left.store(true, Ordering::Relaxed);
+        // The thread may be about to write that the node lives, once; it goes on until the process ends.
         std::thread::sleep(EVERY + EVERY / 2);
         let _ = self.file.write_all_at(&now(guard, true).bytes(), 0);
         let _ = self.file.sync_data();
