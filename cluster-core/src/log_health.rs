@@ -12,6 +12,10 @@ use crate::time::Instant;
 /// Time without a commit, while something waits, after which the log counts as standing still.
 pub const STANDS_STILL_AFTER: Duration = Duration::from_secs(1);
 
+/// A log that stood still is well again without a commit once nothing has waited for so long: whoever
+/// proposed may have given up, and tries again.
+pub const WELL_AFTER: Duration = Duration::from_secs(30);
+
 /// Distance between two looks while something waits.
 pub const LOOK_EVERY: Duration = Duration::from_millis(250);
 
@@ -39,6 +43,8 @@ pub struct StandStill {
     committed: u64,
     /// Since when something waits and nothing was committed.
     since: Option<Instant>,
+    /// When something waited last.
+    waited: Instant,
     deadline: Option<Instant>,
 }
 
@@ -47,9 +53,13 @@ impl StandStill {
     pub fn handle(&mut self, now: Instant, progress: Progress) {
         let moved = progress.committed > self.committed;
         self.committed = progress.committed.max(self.committed);
-        if !progress.waits() {
-            *self = Self { committed: self.committed, since: None, deadline: None };
+        let stalled = !moved && self.stalled_for(now).is_some();
+        if !progress.waits() && !(stalled && now.since(self.waited) < WELL_AFTER) {
+            *self = Self { committed: self.committed, ..Self::default() };
             return;
+        }
+        if progress.waits() {
+            self.waited = now;
         }
         if moved || self.since.is_none() {
             self.since = Some(now);
@@ -155,8 +165,25 @@ mod tests {
         let mut watch = StandStill::default();
         watch.handle(at(0), progress(9, 9, 1));
         assert_eq!(watch.stalled_for(at(1_500)), Some(Duration::from_millis(1_500)));
-        watch.handle(at(1_600), progress(9, 9, 0));
-        assert_eq!((watch.stalled_for(at(3_000)), watch.deadline()), (None, None));
+    }
+
+    /// Whoever proposed gives up after some seconds and tries again: that is not well, and not told as such.
+    /// A commit is, and a time in which nobody wants anything.
+    #[test]
+    fn a_proposal_that_is_given_up_is_no_commit() {
+        for committed in [true, false] {
+            let mut watch = StandStill::default();
+            watch.handle(at(0), progress(9, 9, 1));
+            watch.handle(at(9_000), progress(9, 9, 0));
+            assert_eq!(watch.stalled_for(at(9_500)), Some(Duration::from_millis(9_500)));
+            watch.handle(at(10_000), progress(9, 9, 1));
+            watch.handle(at(19_000), progress(9, 9, 0));
+            assert!(watch.stalled_for(at(19_000)).is_some());
+            let (end, commit) = if committed { (19_500, 10) } else { (49_000, 9) };
+            assert!(watch.deadline().is_some_and(|deadline| deadline <= at(end)));
+            watch.handle(at(end), progress(commit, commit, 0));
+            assert_eq!((watch.stalled_for(at(end)), watch.deadline()), (None, None));
+        }
     }
 
     /// A log that is busy and commits is no log that stands still, however much waits.

@@ -77,8 +77,19 @@ struct Rate {
     /// What was not told, to be summarised when the window ends.
     held_back: u64,
     last: Option<Draft>,
+    held_at: Instant,
     /// Raised was told, cleared not yet: the pair must be closed.
     open: bool,
+    /// How many conditions that lasted were told in spite of the rate.
+    lasting: u32,
+}
+
+impl Rate {
+    /// How long a condition has to hold until it is told in spite of the rate: ever longer, so that what
+    /// flaps slowly is bounded as well.
+    fn settles(&self) -> Duration {
+        Watch::SETTLES * (1 << self.lasting.min(5))
+    }
 }
 
 /// See [`crate::local`].
@@ -94,6 +105,9 @@ impl Watch {
 
     /// The time after which what was held back is told as one record.
     pub const WINDOW: Duration = Duration::from_secs(60);
+
+    /// A condition that was held back and holds for so long is told: it may be the one that stays.
+    pub const SETTLES: Duration = Duration::from_secs(2);
 
     /// Takes what is the case now.
     pub fn handle(&mut self, now: Instant, input: Input, out: &mut Vec<Draft>) {
@@ -118,12 +132,29 @@ impl Watch {
             let Some(rate) = self.rates.remove(&key) else { continue };
             self.summarise(now, key, rate, out);
         }
+        let lasting = self.rates.iter_mut().filter(|(key, rate)| {
+            let untold = rate.held_back > 0 && !rate.open && self.standing.contains_key(key);
+            untold && now.since(rate.held_at) >= rate.settles()
+        });
+        for (_, rate) in lasting {
+            let Some(last) = rate.last.take() else { continue };
+            let seconds = now.since(rate.begun).as_secs();
+            let message =
+                format!("{}: {} more like it in {seconds} s", last.message, rate.held_back);
+            out.push(Draft { phase: Phase::Raised, message, times: rate.held_back, ..last });
+            (rate.held_back, rate.open, rate.lasting) = (0, true, rate.lasting + 1);
+        }
     }
 
-    /// When a summary is due.
+    /// When something that was held back is due.
     pub fn deadline(&self) -> Option<Instant> {
-        let held_back = self.rates.values().filter(|rate| rate.held_back > 0);
-        held_back.map(|rate| rate.begun + Self::WINDOW).min()
+        let held_back = self.rates.iter().filter(|(_, rate)| rate.held_back > 0);
+        let due = |(key, rate): (&Key, &Rate)| {
+            let lasting = !rate.open && self.standing.contains_key(key);
+            let settled = lasting.then(|| rate.held_at + rate.settles());
+            settled.into_iter().chain([rate.begun + Self::WINDOW]).min()
+        };
+        held_back.filter_map(due).min()
     }
 
     /// Conditions that hold, with the time since which they do.
@@ -163,7 +194,8 @@ impl Watch {
         if known && let Some(rate) = self.rates.remove(&key) {
             self.summarise(now, key, rate, out);
         }
-        let rate = self.rates.entry(key).or_insert_with(|| Rate { begun: now, ..Rate::default() });
+        let begun = || Rate { begun: now, held_at: now, ..Rate::default() };
+        let rate = self.rates.entry(key).or_insert_with(begun);
         // What was told as raised is told as cleared as well, whatever the rate.
         let closes = draft.phase == Phase::Cleared && rate.open;
         let room = rate.told < Self::BURST && draft.phase != Phase::Cleared;
@@ -173,7 +205,7 @@ impl Watch {
             out.push(draft);
         } else {
             rate.held_back += 1;
-            rate.last = Some(draft);
+            (rate.last, rate.held_at) = (Some(draft), now);
         }
     }
 
@@ -281,10 +313,13 @@ mod tests {
         out
     }
 
+    fn phases(drafts: Vec<Draft>) -> Vec<Phase> {
+        drafts.iter().map(|draft| draft.phase).collect()
+    }
+
     #[test]
     fn a_condition_is_told_at_both_ends_and_once() {
         let mut watch = Watch::default();
-        let phases = |drafts: Vec<Draft>| drafts.iter().map(|it| it.phase).collect::<Vec<_>>();
         assert_eq!(phases(step(&mut watch, 0, true)), [Phase::Raised]);
         assert_eq!(phases(step(&mut watch, 10, true)), []);
         let end = step(&mut watch, 1_500, false);
@@ -308,6 +343,24 @@ mod tests {
         let counted: u64 = all.iter().chain(&summary).map(|it| it.times).sum();
         assert_eq!(counted, 10_000, "nothing is lost but what is counted");
         assert_eq!(watch.deadline(), None);
+    }
+
+    /// What flapped and then stays is told within seconds, however often it was told before: it may be the
+    /// one that nobody comes back from.
+    #[test]
+    fn what_lasts_is_told_in_spite_of_the_rate() {
+        let mut watch = Watch::default();
+        for flap in 0..20_u64 {
+            step(&mut watch, flap * 100, flap % 2 == 0);
+        }
+        assert_eq!(phases(step(&mut watch, 3_000, true)), []);
+        let due = watch.deadline().expect("it waits");
+        assert_eq!(due, Instant::from_millis(3_000) + Watch::SETTLES);
+        let mut told = Vec::new();
+        watch.on_timeout(due, &mut told);
+        assert!(told[0].times > 1, "with what was held back: {told:?}");
+        assert_eq!(phases(told), [Phase::Raised]);
+        assert_eq!(phases(step(&mut watch, 20_000, false)), [Phase::Cleared]);
     }
 
     /// Quorum lost has its clear, under its own code.
