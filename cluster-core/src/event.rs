@@ -171,6 +171,38 @@ pub enum Trigger {
 }
 
 impl Trigger {
+    /// Whether another event has to wait until this one, which failed, is over: both are about the same node,
+    /// group, adapter or network, or change the configuration. A death waits for nothing but an earlier death
+    /// of the same node.
+    pub fn comes_before(&self, other: &Self) -> bool {
+        use Trigger as T;
+        match (self, other) {
+            (T::NodeDown { node: a, stop: None }, T::NodeDown { node: b, stop: None }) => a == b,
+            (_, T::NodeDown { stop: None, .. }) => false,
+            (
+                T::NodeUp(a) | T::NodeDown { node: a, .. },
+                T::NodeUp(b) | T::NodeDown { node: b, .. },
+            ) => a == b,
+            (T::NetworkUp(a) | T::NetworkDown(a), T::NetworkUp(b) | T::NetworkDown(b)) => a == b,
+            (T::GroupMove { group: a }, T::GroupMove { group: b }) => a == b,
+            (
+                T::ReconfigTopology { .. } | T::ReconfigResource { .. },
+                T::ReconfigTopology { .. } | T::ReconfigResource { .. },
+            ) => true,
+            _ => self.adapter().zip(other.adapter()).map_or(self == other, |(a, b)| a == b),
+        }
+    }
+
+    /// The adapter that it is about.
+    fn adapter(&self) -> Option<(NodeNumber, NetworkNumber)> {
+        match self {
+            Self::SwapAdapter { node, network }
+            | Self::JoinStandby { node, network }
+            | Self::FailStandby { node, network } => Some((*node, *network)),
+            _ => None,
+        }
+    }
+
     /// The event's name, as scripts, JSON and text have it (`EVNAME`).
     pub fn name(&self) -> &str {
         match self {
@@ -297,6 +329,17 @@ pub struct Running {
 }
 
 impl Running {
+    /// Whether it failed and nobody is doing anything about it: only an operator goes on with it.
+    pub fn is_stuck(&self) -> bool {
+        let done = |node: &NodeNumber| self.arrived.contains(node) || self.failed.contains(node);
+        self.stage == Stage::Error && self.participants.iter().all(done)
+    }
+
+    /// Whether the group is to move in this event.
+    pub fn concerns(&self, group: &str) -> bool {
+        self.plan.moves.iter().any(|planned| planned.group == group)
+    }
+
     /// The commands of a phase that `node` runs, with their places in it (spec H17). None for a
     /// node that takes no part.
     pub fn commands(&self, phase: usize, node: NodeNumber) -> Vec<(usize, &ProgramLine)> {
@@ -465,6 +508,10 @@ pub struct Manager {
     pub queue: Vec<Event>,
     /// The event in progress.
     pub current: Option<Running>,
+    /// Events that failed and stepped aside for others, oldest first. One of them is in progress again as
+    /// soon as nothing else is to be done, and then waits for an operator.
+    #[serde(default)]
+    pub aside: Vec<Running>,
     /// Events that are over, oldest first; at most [`Manager::REMEMBERED`].
     pub recent: VecDeque<Ended>,
     /// The id of the last event.
@@ -506,6 +553,29 @@ impl Manager {
 
     /// How many things that cannot be watched are known of one node; what is more is not told.
     pub const MOST_BLIND: usize = 64;
+
+    /// Events that failed and wait for an operator: the one in progress first.
+    pub fn failed(&self) -> impl Iterator<Item = &Running> {
+        let current = self.current.iter().filter(|running| running.stage == Stage::Error);
+        current.chain(&self.aside)
+    }
+
+    /// Events that began and are not over.
+    pub fn begun(&self) -> impl Iterator<Item = &Running> {
+        self.current.iter().chain(&self.aside)
+    }
+
+    /// The first event that may begin now: none is in progress, or one that can only wait for an operator,
+    /// and no event that failed has to be over before it.
+    pub fn next(&self) -> Option<&Event> {
+        if self.current.as_ref().is_some_and(|running| !running.is_stuck()) {
+            return None;
+        }
+        let free = |event: &&Event| {
+            self.begun().all(|failed| !failed.event.trigger.comes_before(&event.trigger))
+        };
+        self.queue.iter().find(free)
+    }
 
     /// Nodes whose managers take part in events.
     pub fn joined(&self) -> impl Iterator<Item = NodeNumber> {

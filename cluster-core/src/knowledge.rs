@@ -160,6 +160,7 @@ fn show_manager(shown: &mut ClusterState, me: NodeNumber, at: WallTime) {
     let manager = &mut shown.manager;
     manager.queue.clear();
     manager.current = None;
+    manager.aside.clear();
     manager.fencing.clear();
     manager.waits.clear();
     manager.fired.clear();

@@ -127,12 +127,12 @@ pub fn for_definition(state: &ClusterState, before: &Definition) -> Plan {
     plan(state, Occasion::Redefined(Some(before)))
 }
 
-/// The first group that is not where it should be although nothing stands in its way, and why;
+/// The groups that are not where they should be although nothing stands in their way, and why;
 /// asked when no event waits or runs. A group that is in motion, or on a node that has not been
 /// seen to let go, is left alone until that is over.
-pub fn astray(state: &ClusterState) -> Option<(String, String)> {
-    let first = plan(state, Occasion::Reconcile).moves.into_iter().next()?;
-    Some((first.group, first.reason))
+pub fn astray(state: &ClusterState) -> Vec<(String, String)> {
+    let moves = plan(state, Occasion::Reconcile).moves.into_iter();
+    moves.map(|planned| (planned.group, planned.reason)).collect()
 }
 
 /// Whether a group is not where it should be although nothing stands in its way.

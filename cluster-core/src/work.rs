@@ -118,7 +118,7 @@ fn fencing(state: &ClusterState, me: NodeNumber) -> impl Iterator<Item = Task> {
 fn renewal(state: &ClusterState, me: NodeNumber) -> Option<Task> {
     let manager = &state.manager;
     let runs = |node: &Node| node.host == HostStatus::Up && node.agent == AgentStatus::Running;
-    let quiet = manager.current.is_none() && manager.queue.is_empty();
+    let quiet = manager.begun().next().is_none() && manager.queue.is_empty();
     if !quiet || !state.voters().all(runs) || !state.nodes_up().all(runs) {
         return None;
     }

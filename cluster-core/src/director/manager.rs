@@ -178,7 +178,7 @@ impl Director {
     /// together mostly comes together, and the order of the queue is then the right one.
     fn vote(&self) -> Option<Due> {
         let manager = &self.state.manager;
-        let event = manager.queue.first().filter(|_| manager.current.is_none())?.id;
+        let event = manager.next()?.id;
         let settle = self.state.definition.manager.settle_ms;
         let settle = settle.map_or(self.timing().interval() / 4, Duration::from_millis);
         let at = self.watch.since(&Seen::Newest(manager.last_event))? + settle;

@@ -28,6 +28,7 @@ pub fn what_if(state: &ClusterState, supposed: &WhatIf) -> Plan {
     let mut world = state.clone();
     world.manager.queue.clear();
     world.manager.current = None;
+    world.manager.aside.clear();
     let mut reasons = BTreeMap::new();
     let mut stays = BTreeMap::new();
     let triggers = suppose(&mut world, supposed);
@@ -38,7 +39,7 @@ pub fn what_if(state: &ClusterState, supposed: &WhatIf) -> Plan {
     }
     // Every group can be astray a few times at most; a bound is cheaper than a proof.
     for _ in 0..4 * world.groups.len().max(world.definition.groups.len()) {
-        let Some((group, _)) = astray(&world) else { break };
+        let Some((group, _)) = astray(&world).into_iter().next() else { break };
         let plan = for_event(&world, &Trigger::GroupMove { group });
         note(&plan, &mut reasons, &mut stays);
         execute(&mut world, &plan);

@@ -224,6 +224,7 @@ impl ClusterState {
         let hopeless = |name: &str| -> Option<Vec<NodeNumber>> {
             let (group, def) = (self.groups.get(name)?, self.definition.group(name)?);
             let wanted = group.instances.is_empty()
+                && self.manager.begun().all(|running| !running.concerns(name))
                 && group.blocked.is_none()
                 && group.held_for.is_none()
                 && !group.wanted_offline;
@@ -371,6 +372,7 @@ impl ClusterState {
     /// Whether a group is off although nobody wants that and no event is about it.
     fn off_by_itself(&self, name: &str) -> bool {
         self.is_idle()
+            && self.manager.begun().all(|running| !running.concerns(name))
             && self.definition.group(name).is_some()
             && self
                 .groups

@@ -84,6 +84,7 @@ impl ClusterState {
         self.unblock_hopeful(entry);
         self.block_hopeless(entry);
         self.queue_astray(entry);
+        self.take_up_again(entry);
         self.record_groups(entry);
         self.mark_states(entry);
     }
@@ -149,9 +150,9 @@ impl ClusterState {
         matches!(host, Some(HostStatus::Down | HostStatus::Disconnected))
     }
 
-    /// Whether the event in progress is one that `wanted` knows, in any stage.
-    fn current_is(&self, wanted: impl Fn(&Trigger) -> bool) -> bool {
-        self.manager.current.as_ref().is_some_and(|running| wanted(&running.event.trigger))
+    /// Whether an event that began is one that `wanted` knows, in any stage.
+    fn has_begun(&self, wanted: impl Fn(&Trigger) -> bool) -> bool {
+        self.manager.begun().any(|running| wanted(&running.event.trigger))
     }
 
     /// Whether an event waits that `wanted` knows.
@@ -193,6 +194,10 @@ impl ClusterState {
 
     /// What waiting and running events mean for the cluster's substate, and which one it is.
     pub(super) fn manager_substate(&self) -> Option<(Substate, String)> {
+        if let Some(failed) = self.manager.failed().next() {
+            let what = self.event_label(&failed.event);
+            return Some((Substate::Error, format!("{what} failed")));
+        }
         let Some(running) = &self.manager.current else {
             let waiting = self.manager.queue.first()?;
             return Some((Substate::Unstable, format!("{} waits", self.event_label(waiting))));
@@ -232,7 +237,10 @@ impl ClusterState {
     /// before means anything. Instances stay until their nodes, or evidence, end them.
     pub(super) fn forget_manager(&mut self, entry: &mut Entry<'_>) {
         let at = entry.proposal.at;
-        if self.manager.current.is_some() {
+        while self.manager.begun().next().is_some() {
+            if self.manager.current.is_none() {
+                self.manager.current = Some(self.manager.aside.remove(0));
+            }
             self.end_event(entry, "aborted: the cluster was started anew");
         }
         for event in std::mem::take(&mut self.manager.queue) {

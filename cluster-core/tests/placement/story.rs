@@ -135,7 +135,7 @@ impl Story {
 
     fn ask(&mut self, question: &[&str]) -> Result<Vec<String>, Puzzle> {
         match question {
-            ["astray"] => Ok(vec![match astray(&self.state) {
+            ["astray"] => Ok(vec![match astray(&self.state).into_iter().next() {
                 None => "nothing is astray".into(),
                 Some((group, why)) => format!("{group} is astray: {why}"),
             }]),

@@ -263,7 +263,7 @@ pub(super) fn waits_for(state: &ClusterState, name: &str, group: &Group) -> Opti
     if !wanted || matches!(group.state(), GroupState::Online | GroupState::Unmanaged) {
         return None;
     }
-    if let Some(running) = state.manager.current.as_ref().filter(|it| it.stage == Stage::Error) {
+    if let Some(running) = state.manager.failed().find(|running| running.concerns(name)) {
         let what = state.trigger_label(&running.event.trigger);
         let id = running.event.id;
         return Some(format!("event {id} {what}, which failed and needs an operator"));

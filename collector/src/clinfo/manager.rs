@@ -25,6 +25,9 @@ pub struct ManagerDoc {
     pub maintenance: bool,
     /// The event in progress.
     pub in_progress: Option<RunningDoc>,
+    /// Events that failed and stepped aside for others, oldest first. They wait for an operator.
+    #[serde(default)]
+    pub set_aside: Vec<RunningDoc>,
     /// Events that wait, in the order in which they will be taken.
     pub queue: Vec<QueuedDoc>,
     /// Events that ended lately, oldest first.
@@ -321,6 +324,7 @@ impl ManagerDoc {
             known: seen.view.local.knows(),
             maintenance: manager.maintenance,
             in_progress: manager.current.as_ref().map(|r| RunningDoc::new(state, r, seen.now)),
+            set_aside: manager.aside.iter().map(|r| RunningDoc::new(state, r, seen.now)).collect(),
             queue: manager.queue.iter().map(|event| QueuedDoc::new(state, event)).collect(),
             recent: manager.recent.iter().map(|ended| EndedDoc::new(state, ended)).collect(),
             ended: manager.ended,

@@ -247,9 +247,9 @@ fn degraded(state: &ClusterState, worst: &str, problems: usize) -> String {
     )
 }
 
-/// Whether an event failed and waits for an operator: every other event waits behind it.
+/// Whether an event failed and waits for an operator.
 fn failed_event(state: &ClusterState) -> bool {
-    state.manager.current.as_ref().is_some_and(|running| running.stage == Stage::Error)
+    state.manager.failed().next().is_some()
 }
 
 /// Everything that is not as it should be, the worst first.

@@ -186,6 +186,13 @@ pub(crate) fn screen(manager: &ManagerDoc, now: &str, style: Style) -> String {
         None if !manager.known => "Whether an event is in progress is not known.\n".into(),
         None => "No event is in progress.\n".into(),
     };
+    for event in &manager.set_aside {
+        text.push_str(&format!(
+            "Event {} {} failed and stepped aside: vedette recover show.\n",
+            event.id,
+            clean(&event.what)
+        ));
+    }
     if !manager.queue.is_empty() {
         let mut table = Table::new(&["WAITING", "EVENT", "SINCE", "BECAUSE"]).wrapping();
         for event in &manager.queue {

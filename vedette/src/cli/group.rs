@@ -460,12 +460,12 @@ fn what_follows(state: &ClusterState, name: &str) -> String {
     let Some(group) = state.groups.get(name) else { return String::new() };
     let stuck = group.instances.iter().find(|(_, it)| it.state == GroupState::Error);
     let Some((node, _)) = stuck else { return String::new() };
-    match &state.manager.current {
-        Some(running) if running.plans(name, *node) => format!(
+    match state.manager.begun().find(|running| running.plans(name, *node)) {
+        Some(running) => format!(
             "; it is released again when event {} goes on: vedette recover retry",
             running.event.id
         ),
-        _ => format!(", and {} releases it again", clean(&state.node_name(*node))),
+        None => format!(", and {} releases it again", clean(&state.node_name(*node))),
     }
 }
 

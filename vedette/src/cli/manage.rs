@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 use vedette_collector::clinfo::{ManagerDoc, RunningDoc};
 use vedette_core::command::{Command, ManagerCommand, Scope};
-use vedette_core::event::{RecoverAction, Stage, StopMode};
+use vedette_core::event::{RecoverAction, Running, Stage, StopMode};
 use vedette_core::id::NodeNumber;
 use vedette_core::state::ClusterState;
 
@@ -241,8 +241,10 @@ pub(crate) fn held_up(context: &Context) -> Result<String> {
 }
 
 fn behind(state: &ClusterState) -> String {
-    let failed = state.manager.current.as_ref().filter(|it| it.stage == Stage::Error);
-    failed.map_or_else(String::new, |running| {
+    let before = |failed: &&Running| {
+        state.manager.queue.iter().any(|it| failed.event.trigger.comes_before(&it.trigger))
+    };
+    state.manager.failed().find(before).map_or_else(String::new, |running| {
         let what = clean(&state.trigger_label(&running.event.trigger));
         format!(
             " That waits until event {} {what}, which failed, is continued: vedette recover show.",
@@ -288,8 +290,8 @@ pub(crate) fn wait_for(
         if is(&state) {
             return Ok(());
         }
-        let failed = state.manager.current.as_ref().filter(|it| it.stage == Stage::Error);
-        if let Some(running) = failed {
+        let stuck = state.manager.current.as_ref().filter(|it| it.is_stuck());
+        if let Some(running) = stuck.filter(|_| state.manager.next().is_none()) {
             return Err(Failure::refused(
                 format!("event {} failed and waits for an operator", running.event.id),
                 "See what failed: vedette recover show.",
@@ -328,11 +330,18 @@ pub(crate) fn recover(context: &Context, command: RecoverCommand) -> Result<u8> 
         RecoverCommand::Abort(arguments) => (RecoverAction::Abort, arguments),
     };
     let state = context.state()?;
-    let running = state.manager.current.as_ref();
-    let event = match (arguments.event, running) {
+    let failed: Vec<u64> = state.manager.failed().map(|running| running.event.id).collect();
+    let event = match (arguments.event, failed.as_slice()) {
         (Some(event), _) => event,
-        (None, Some(running)) if running.stage == Stage::Error => running.event.id,
-        _ => {
+        (None, [only]) => *only,
+        (None, [_, _, ..]) => {
+            let ids: Vec<String> = failed.iter().map(u64::to_string).collect();
+            return Err(Failure::refused(
+                format!("several events have failed ({}), and none is named", ids.join(", ")),
+                "Name one: --event ID; see them: vedette recover show.",
+            ));
+        }
+        (None, []) => {
             return Err(Failure::refused(
                 "no event has failed, so there is nothing to recover from",
                 "See what is in progress: vedette event show.",
@@ -358,15 +367,21 @@ pub(crate) fn recover(context: &Context, command: RecoverCommand) -> Result<u8> 
 
 fn show_failed(context: &Context) -> Result<u8> {
     let manager = context.show(MANAGER, |manager: &ManagerDoc| failed_screen(manager, context))?;
-    let failed = manager.in_progress.as_ref().is_some_and(|it| it.stage == Stage::Error);
-    Ok(if failed && !context.json() { FAILED } else { 0 })
+    Ok(if failed_events(&manager).next().is_some() && !context.json() { FAILED } else { 0 })
+}
+
+fn failed_events(manager: &ManagerDoc) -> impl Iterator<Item = &RunningDoc> {
+    let current = manager.in_progress.iter().filter(|it| it.stage == Stage::Error);
+    current.chain(&manager.set_aside)
 }
 
 fn failed_screen(manager: &ManagerDoc, context: &Context) -> String {
+    let each = |running: &RunningDoc| {
+        format!("{}{}", event::running(running, &now(), context.style), advice(running))
+    };
+    let failed: Vec<String> = failed_events(manager).map(each).collect();
     match &manager.in_progress {
-        Some(running) if running.stage == Stage::Error => {
-            format!("{}{}", event::running(running, &now(), context.style), advice(running))
-        }
+        _ if !failed.is_empty() => failed.join("\n"),
         Some(running) => format!("No event has failed. In progress: {}.\n", clean(&running.what)),
         None => "No event has failed.\n".into(),
     }

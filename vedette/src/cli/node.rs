@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 use vedette_collector::clinfo::{NodeDoc, StandbyDoc};
 use vedette_core::command::{Command, GroupCommand, ManagerCommand};
-use vedette_core::event::{Stage, StopMode};
+use vedette_core::event::StopMode;
 use vedette_core::model::{AgentStatus, HostStatus, Node};
 use vedette_core::state::ClusterState;
 use vedette_core::takeover::Backing;
@@ -384,7 +384,7 @@ fn refuse_in_error(state: &ClusterState, node: &Node) -> Result<()> {
     let member = state.manager.members.get(&node.number);
     let takes_part = member.is_some_and(|member| member.joined)
         || !manage::groups_on(state, &[node.number]).is_empty();
-    let failed = state.manager.current.as_ref().filter(|it| it.stage == Stage::Error);
+    let failed = state.manager.failed().next();
     let Some(running) = failed.filter(|_| takes_part) else { return Ok(()) };
     Err(Failure::refused(
         format!(

@@ -157,11 +157,15 @@ fn maintenance(status: &StatusDoc, style: Style) -> String {
 /// What the cluster manager is doing, in a line.
 fn manager(status: &StatusDoc) -> Option<String> {
     let manager = &status.manager;
-    let waiting = match manager.queue.len() {
+    let mut waiting = match manager.queue.len() {
         0 => String::new(),
         1 => "; one more event waits".into(),
         more => format!("; {more} more events wait"),
     };
+    let aside: Vec<String> = manager.set_aside.iter().map(|it| it.id.to_string()).collect();
+    if !aside.is_empty() {
+        waiting += &format!("; failed and set aside: {}", aside.join(", "));
+    }
     match &manager.in_progress {
         Some(event) => Some(format!("{} {}: {}{waiting}", event.id, event.what, event.progress)),
         None => (!manager.queue.is_empty()).then(|| format!("none{waiting}")),

@@ -76,8 +76,7 @@ impl ClusterState {
     pub(crate) fn is_stray(&self, name: &str, node: NodeNumber) -> bool {
         let state = self.groups.get(name).and_then(|group| group.instances.get(&node));
         let moving = |state| matches!(state, GroupState::Acquiring | GroupState::Releasing);
-        let planned =
-            || self.manager.current.as_ref().is_some_and(|running| running.plans(name, node));
+        let planned = || self.manager.begun().any(|running| running.plans(name, node));
         state.is_some_and(|instance| moving(instance.state)) && !planned()
     }
 
@@ -136,12 +135,14 @@ impl ClusterState {
     /// to the event in progress is done again in that event, any other one by itself.
     pub fn way_out(&self, name: &str) -> String {
         let node = self.groups.get(name).and_then(|group| group.blocked.as_ref()?.node);
-        let running = self.manager.current.as_ref().filter(|it| it.stage != Stage::Voting);
-        match (node, running) {
-            (Some(node), Some(running)) if running.plans(name, node) => {
-                "vedette recover retry".into()
+        let mut begun = self.manager.begun().filter(|it| it.stage != Stage::Voting);
+        let planned = node.and_then(|node| begun.find(|running| running.plans(name, node)));
+        match planned {
+            Some(running) if self.manager.failed().count() > 1 => {
+                format!("vedette recover retry --event {}", running.event.id)
             }
-            _ => format!("vedette group clear {name}"),
+            Some(_) => "vedette recover retry".into(),
+            None => format!("vedette group clear {name}"),
         }
     }
 

@@ -23,6 +23,7 @@ impl ClusterState {
         action: RecoverAction,
     ) -> Result<bool, Refusal> {
         self.check_recovery(event, action)?;
+        self.bring_back(event);
         let Some(running) = &mut self.manager.current else { return Ok(false) };
         let failed: Vec<NodeNumber> = running.failed.iter().copied().collect();
         match action {
@@ -50,10 +51,33 @@ impl ClusterState {
         Ok(true)
     }
 
+    /// An event that stepped aside is the one in progress again; the other one is stuck as well.
+    fn bring_back(&mut self, event: u64) {
+        let Some(place) = self.manager.aside.iter().position(|it| it.event.id == event) else {
+            return;
+        };
+        let running = self.manager.aside.remove(place);
+        let other = self.manager.current.replace(running);
+        self.manager.aside.extend(other);
+        self.manager.aside.sort_by_key(|it| it.event.id);
+    }
+
     fn check_recovery(&self, event: u64, action: RecoverAction) -> Result<(), Refusal> {
-        let Some(running) = self.manager.current.as_ref().filter(|r| r.event.id == event) else {
+        let Some(running) = self.manager.begun().find(|it| it.event.id == event) else {
             return Err(self.no_such_event(event));
         };
+        let other = self.manager.current.as_ref().filter(|it| it.event.id != event);
+        if let Some(other) = other.filter(|it| !it.is_stuck()) {
+            return Err(Refusal::new(
+                "another_event_runs",
+                format!(
+                    "{} has stepped aside for {}",
+                    self.event_label(&running.event),
+                    self.event_label(&other.event)
+                ),
+                "Wait until that is over: vedette event show.",
+            ));
+        }
         if running.stage != Stage::Error {
             return Err(Refusal::new(
                 "not_failed",

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::event::{CommandOutcome, Event, Running, Stage, Step, Trigger};
+use crate::event::{CommandOutcome, Event, Manager, Running, Stage, Step, Trigger};
 use crate::id::NodeNumber;
 use crate::model::{RunOutcome, Severity};
 use crate::placement::Plan;
@@ -24,19 +24,66 @@ type Moment = (u64, usize, u32);
 impl ClusterState {
     /// The queue has settled.
     pub(super) fn begin_vote(&mut self, entry: &mut Entry<'_>, event: u64) -> bool {
-        let first = self.manager.queue.first().map(|first| first.id);
-        if self.manager.current.is_some() || first != Some(event) {
-            return false;
-        }
+        let Some(next) = self.manager.next().filter(|next| next.id == event) else { return false };
+        let label = self.event_label(next);
+        self.step_aside(entry, &label);
         self.start_vote(entry);
         true
     }
 
-    fn start_vote(&mut self, entry: &mut Entry<'_>) {
-        if self.manager.current.is_some() || self.manager.queue.is_empty() {
-            return;
+    /// An event that failed steps aside for another one: what needs an operator holds up nothing else. Of its
+    /// plan only what is blocked stays with it; other groups that are not where they should be are moved by
+    /// events of their own.
+    fn step_aside(&mut self, entry: &mut Entry<'_>, for_whom: &str) {
+        let Some(mut running) = self.manager.current.take() else { return };
+        let blocked = |group: &str| self.groups.get(group).is_some_and(|it| it.blocked.is_some());
+        running.plan.moves.retain(|planned| blocked(&planned.group));
+        let message = format!("{} steps aside for {for_whom}", self.event_label(&running.event));
+        let step = step_of(&running.event, Code::EventPhase, Severity::Informational, message);
+        self.record(
+            entry,
+            step.because("it failed and waits for an operator: vedette recover show"),
+        );
+        self.manager.aside.push(running);
+    }
+
+    /// With nothing else to do, an event that stepped aside is in progress again. What a later event made
+    /// needless is over.
+    pub(super) fn take_up_again(&mut self, entry: &mut Entry<'_>) {
+        while self.manager.current.is_none()
+            && self.manager.next().is_none()
+            && !self.manager.aside.is_empty()
+        {
+            self.manager.current = Some(self.manager.aside.remove(0));
+            match self.made_needless() {
+                Some(why) => self.end_event(entry, &format!("aborted: {why}")),
+                // Whoever failed may be gone, and the rest at the barrier.
+                None => self.proceed(entry),
+            }
+            if self.manager.current.is_none() {
+                self.queue_what_follows(entry);
+                self.queue_astray(entry);
+            }
         }
-        let event = self.manager.queue.remove(0);
+    }
+
+    /// Why the event in progress, which had stepped aside, has no purpose any more.
+    fn made_needless(&self) -> Option<String> {
+        let trigger = &self.manager.current.as_ref()?.event.trigger;
+        let node = match trigger {
+            Trigger::NodeUp(node) | Trigger::NodeDown { node, stop: Some(_) } => *node,
+            Trigger::SwapAdapter { node, .. } | Trigger::JoinStandby { node, .. } => *node,
+            _ => return None,
+        };
+        self.is_away(node).then(|| format!("{} went away meanwhile", self.node_name(node)))
+    }
+
+    fn start_vote(&mut self, entry: &mut Entry<'_>) {
+        let Some(id) = self.manager.next().map(|next| next.id) else { return };
+        let Some(place) = self.manager.queue.iter().position(|event| event.id == id) else {
+            return;
+        };
+        let event = self.manager.queue.remove(place);
         let at = entry.proposal.at;
         let participants = self.participants(&event.trigger);
         let message =
@@ -83,14 +130,19 @@ impl ClusterState {
     pub(super) fn drop_participants(&mut self) {
         let there: BTreeSet<NodeNumber> =
             self.manager.members.keys().copied().filter(|node| self.is_there(*node)).collect();
-        let Some(running) = &mut self.manager.current else { return };
-        running.participants.retain(|node| there.contains(node));
-        running.keep_participants();
+        let Manager { current, aside, .. } = &mut self.manager;
+        for running in current.iter_mut().chain(aside) {
+            running.participants.retain(|node| there.contains(node));
+            running.keep_participants();
+        }
     }
 
     /// A vote on an event gives way to one of a higher rank.
     pub(super) fn give_way(&mut self, entry: &mut Entry<'_>) {
-        let Some(first) = self.manager.queue.first() else { return };
+        let free = |event: &&Event| {
+            self.manager.aside.iter().all(|it| !it.event.trigger.comes_before(&event.trigger))
+        };
+        let Some(first) = self.manager.queue.iter().find(free) else { return };
         let (rank, label) = (first.trigger.rank(), self.event_label(first));
         let outranked = |running: &mut Running| {
             running.stage == Stage::Voting && rank < running.event.trigger.rank()

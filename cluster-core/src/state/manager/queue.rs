@@ -4,7 +4,9 @@
 //! them; what no other node can see (a user-defined event, a standby adapter) is proposed.
 
 use crate::command::{Command, GroupCommand, ManagerCommand};
-use crate::event::{Ended, Event, Manager, Motive, Stage, StandbyFault, StopMode, Trigger};
+use crate::event::{
+    Ended, Event, Manager, Motive, Running, Stage, StandbyFault, StopMode, Trigger,
+};
 use crate::group::{GroupState, ResourceKind};
 use crate::id::{NetworkNumber, NodeNumber};
 use crate::model::{AgentStatus, HostStatus, NetworkStatus, Severity};
@@ -263,23 +265,26 @@ impl ClusterState {
         let joining = |trigger: &Trigger| *trigger == Trigger::NodeUp(node);
         let leaving =
             |trigger: &Trigger| matches!(trigger, Trigger::NodeDown { node: n, .. } if *n == node);
+        let dying = |trigger: &Trigger| *trigger == Trigger::NodeDown { node, stop: None };
         let joined = self.manager.members.get(&node).is_some_and(|member| member.joined);
         self.is_away(node)
-            && (joined || self.waits(joining) || self.current_is(joining))
-            && !self.current_is(leaving)
+            && (joined || self.waits(joining) || self.has_begun(joining))
+            && !self.has_begun(dying)
+            && !self
+                .manager
+                .current
+                .as_ref()
+                .is_some_and(|it| !it.is_stuck() && leaving(&it.event.trigger))
     }
 
     fn may_join(&self, node: NodeNumber) -> bool {
         let joined = self.manager.members.get(&node).is_none_or(|member| member.joined);
-        let current = |trigger: &Trigger| match trigger {
-            Trigger::NodeUp(n) => {
-                let running = self.manager.current.as_ref();
-                *n == node && running.is_some_and(|running| running.participants.contains(&node))
-            }
+        let about = |running: &Running| match &running.event.trigger {
+            Trigger::NodeUp(n) => *n == node && running.participants.contains(&node),
             Trigger::NodeDown { node: n, .. } => *n == node,
             _ => false,
         };
-        self.seeded && self.is_ready(node) && !joined && !self.current_is(current)
+        self.seeded && self.is_ready(node) && !joined && !self.manager.begun().any(about)
     }
 
     /// Stops that were ordered. If nobody stays, groups go offline first, then members (spec A17).
@@ -292,7 +297,7 @@ impl ClusterState {
             .filter_map(|(node, member)| Some((*node, member.stopped?)))
             .collect();
         if self.all_stop() {
-            if self.manager.current.is_some() {
+            if self.manager.current.as_ref().is_some_and(|running| !running.is_stuck()) {
                 return;
             }
             let groups = self.groups_to_stop();
@@ -307,7 +312,7 @@ impl ClusterState {
         for (node, mode) in stopping {
             let leaving =
                 |t: &Trigger| matches!(t, Trigger::NodeDown { node: n, .. } if *n == node);
-            if !self.current_is(leaving) && !self.waits(leaving) {
+            if !self.has_begun(leaving) && !self.waits(leaving) {
                 let trigger = Trigger::NodeDown { node, stop: Some(mode) };
                 self.enqueue(entry, trigger, "an operator stops it", None);
             }
@@ -394,7 +399,11 @@ impl ClusterState {
         {
             return;
         }
-        let Some((group, why)) = placement::astray(self) else { return };
+        let free = |(group, _): &(String, String)| {
+            let trigger = Trigger::GroupMove { group: group.clone() };
+            self.manager.begun().all(|failed| !failed.event.trigger.comes_before(&trigger))
+        };
+        let Some((group, why)) = placement::astray(self).into_iter().find(free) else { return };
         if self.has_rule_to_move(&group) {
             let last = self.manager.recent.back().filter(|last| last.ended == entry.proposal.at);
             // A group that is out of service goes on with the incident in which it went.
@@ -404,11 +413,12 @@ impl ClusterState {
         }
     }
 
-    /// Whether no event waits or runs although there is somebody to process one.
+    /// Whether no event waits or runs although there is somebody to process one. What only an operator goes on
+    /// with does not count, nor what waits for that.
     pub(in crate::state) fn is_idle(&self) -> bool {
         self.seeded
-            && self.manager.current.is_none()
-            && self.manager.queue.is_empty()
+            && self.manager.current.as_ref().is_none_or(Running::is_stuck)
+            && self.manager.next().is_none()
             && self.manager.joined().next().is_some()
     }
 }

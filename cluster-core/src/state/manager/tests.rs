@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::command::{Change, Command, GroupCommand, ManagerCommand, Scope};
-use crate::event::{CommandOutcome, ManagerState, RecoverAction, Stage, StopMode, Trigger};
+use crate::event::{
+    CommandOutcome, ManagerState, RecoverAction, Running, Stage, StopMode, Trigger,
+};
 use crate::fixture::{Fixture, exited};
 use crate::group::GroupState;
 use crate::id::{NetworkNumber, NodeNumber};
@@ -350,6 +352,51 @@ fn recovery_of_an_event_that_has_not_failed_is_refused() {
     fail(&mut fixture, N2, "");
     let said = refused(&mut fixture, recover(event));
     assert_eq!(said.what, "commands of this phase still run on n3");
+}
+
+/// An event that failed, with everybody else at the barrier.
+fn stuck(fixture: &mut Fixture, node: NodeNumber) -> u64 {
+    let event = begin(fixture);
+    let others: Vec<NodeNumber> = [N1, N2, N3].into_iter().filter(|other| *other != node).collect();
+    for other in others {
+        perform_all(fixture, other);
+    }
+    fail(fixture, node, "");
+    assert!(fixture.state.manager.current.as_ref().is_some_and(Running::is_stuck));
+    event
+}
+
+/// R7: a failed event holds up nobody: the death of another node is processed at once, and when nothing else
+/// is to be done the failed event waits for its operator again, as it was.
+#[test]
+fn a_failed_event_steps_aside_for_a_death() {
+    let mut fixture = Fixture::with_groups();
+    fixture.group(GroupCommand::Move { group: "web".into(), to: Some(N3) });
+    let moved = stuck(&mut fixture, N1);
+    let others: Vec<String> = owners(&fixture).into_keys().map(str::to_owned).collect();
+    let lost = owners(&fixture)["db"].clone();
+    let lost = if lost == "n2" { N2 } else { N3 };
+    fixture.node_down(lost, "silent");
+    fixture.lease_over(lost);
+    fixture.run_events();
+    let down = format!("node_down n{lost}: completed");
+    assert!(ended(&fixture).contains(&down), "{:?}", ended(&fixture));
+    assert!(
+        owners(&fixture).len() == others.len()
+            && !owners(&fixture).values().any(|o| *o == format!("n{lost}"))
+    );
+    let manager = &fixture.state.manager;
+    assert_eq!(
+        manager.current.as_ref().map(|it| (it.event.id, it.stage)),
+        Some((moved, Stage::Error))
+    );
+    assert!(manager.aside.is_empty() && manager.queue.is_empty());
+    assert_eq!(fixture.state.substate, Substate::Error);
+    let steps: Vec<&str> = fixture.records.iter().map(|it| it.message.as_str()).collect();
+    assert!(steps.iter().any(|it| it.contains("group_move web steps aside for")), "{steps:#?}");
+    fixture.manage(ManagerCommand::Recover { event: moved, action: RecoverAction::Skip });
+    fixture.run_events();
+    assert_eq!(fixture.state.substate, Substate::Stable);
 }
 
 /// A node that dies is not waited for any more, and its failure is none that an operator must see.

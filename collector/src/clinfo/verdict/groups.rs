@@ -15,7 +15,7 @@ use super::since;
 pub(super) fn problems(state: &ClusterState, now: WallTime) -> Vec<(u8, String)> {
     let mut found: Vec<(u8, String)> = Vec::new();
     found.extend(state.groups.iter().filter_map(|(name, group)| of_group(state, name, group, now)));
-    found.extend(state.manager.current.as_ref().and_then(|running| of_event(state, running, now)));
+    found.extend(state.manager.begun().filter_map(|running| of_event(state, running, now)));
     found.extend(failures(state));
     found.extend(stopped(state));
     found.extend(blind(state));
@@ -72,7 +72,7 @@ fn waits(state: &ClusterState, name: &str, group: &Group) -> String {
 
 /// Whether nothing is done about a group before an operator has continued a failed event.
 pub(super) fn is_held_up(state: &ClusterState, name: &str, group: &Group) -> bool {
-    let failed = state.manager.current.as_ref().is_some_and(|it| it.stage == Stage::Error);
+    let failed = state.manager.failed().any(|running| running.concerns(name));
     failed && waits_for(state, name, group).is_some()
 }
 
