@@ -473,7 +473,7 @@ fn s4_stamps_are_of_what_was_seen() {
     assert_eq!(get(99, &last, &mut answers), Value::TimeTicks(0));
     world.host(3, HostStatus::Up);
     let seen = get(100, &host, &mut answers);
-    assert_eq!(seen, Value::TimeTicks(9_900), "not before it was looked last");
+    assert_eq!(seen, Value::TimeTicks(10_000), "when it was seen");
     assert_eq!(get(150, &host, &mut answers), seen);
     assert_eq!(get(150, &last, &mut answers), seen);
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use vedette_core::event::{ManagerState, Stage};
+use vedette_core::event::ManagerState;
 use vedette_core::group::{
     FailCount, Group, GroupDef, GroupState, Instance, Policy, ResourceDef, ResourceKind,
     ResourceState,

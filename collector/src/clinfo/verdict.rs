@@ -7,7 +7,6 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use vedette_core::clock::{CLOCK_TOLERANCE_US, clock_trouble};
-use vedette_core::event::Stage;
 use vedette_core::group::GroupState;
 use vedette_core::id::NodeNumber;
 use vedette_core::model::{
@@ -228,8 +227,6 @@ fn degraded(state: &ClusterState, worst: &str, problems: usize) -> String {
         Redundancy::new(state);
     let left = if voters_up < quorum {
         " and the quorum is in danger"
-    } else if failed_event(state) {
-        " and nothing fails over until the failed event is continued"
     } else if state.manager.maintenance {
         " and nothing fails over until the maintenance ends"
     } else if quorum_remaining == 0 {

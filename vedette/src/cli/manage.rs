@@ -435,7 +435,7 @@ mod tests {
 
     use super::*;
 
-    /// Nothing that is ordered begins before a failed event is continued, and that is said.
+    /// What is about the same thing as a failed event begins when that is continued, and that is said.
     #[test]
     fn what_waits_behind_a_failed_event_is_told() {
         let mut fixture = Fixture::with_groups();
@@ -446,6 +446,8 @@ mod tests {
         let event = fixture.state.manager.current.as_ref().unwrap().event.id;
         let node = NodeNumber(2);
         fixture.manage(ManagerCommand::Expire { event, phase: 0, attempt: 0, node });
+        assert_eq!(behind(&fixture.state), "", "nobody waits for it");
+        fixture.group(GroupCommand::Offline { group: "db".into() });
         assert_eq!(
             behind(&fixture.state),
             " That waits until event 4 group_move db, which failed, is continued: vedette recover show."

@@ -329,10 +329,14 @@ impl ClusterState {
         let active = |state| {
             matches!(state, GroupState::Online | GroupState::Acquiring | GroupState::Releasing)
         };
+        // Who takes no part releases nothing.
+        let joined = |node| self.manager.members.get(node).is_some_and(|member| member.joined);
         self.groups
             .iter()
             .filter(|(_, group)| group.blocked.is_none())
-            .filter(|(_, group)| group.instances.values().any(|instance| active(instance.state)))
+            .filter(|(_, group)| {
+                group.instances.iter().any(|(node, it)| joined(node) && active(it.state))
+            })
             .filter(|(name, _)| self.has_rule_to_move(name))
             .map(|(name, _)| name.clone())
             .collect()
