@@ -153,7 +153,8 @@ impl ClusterState {
         let own = self.nodes.get(&node).and_then(|node| node.incident);
         match (content.code, content.subject) {
             (Code::GroupReleased | Code::ReleaseFailed, Subject::Group(number)) => {
-                let known = self.incident_of_outage(number, node);
+                let released = self.by_wall_clock(entry, elapsed_ms);
+                let known = self.incident_of_outage(number, node, released);
                 let incident = known.or(own).or(self.loss_at(elapsed_ms)).unwrap_or(entry.index);
                 self.outage_is_of(number, node, incident);
                 Some(incident)
@@ -169,11 +170,8 @@ impl ClusterState {
                 own.or(self.loss_at(lost)).or(self.loss_at(elapsed_ms))
             }
             (Code::NodeStarted, _) => {
-                let away_ms = content.duration_ms.unwrap_or(0);
-                let from_ms = elapsed_ms.saturating_sub(away_ms);
-                let ago_us = (self.timeline.elapsed_ms() - from_ms).saturating_mul(1_000);
-                let ago_us = i64::try_from(ago_us).unwrap_or(i64::MAX);
-                let from = WallTime(entry.proposal.at.0.saturating_sub(ago_us));
+                let from_ms = elapsed_ms.saturating_sub(content.duration_ms.unwrap_or(0));
+                let from = self.by_wall_clock(entry, from_ms);
                 let ended = self
                     .incident_of_groups(node)
                     .or_else(|| self.incident_just_over(entry, node, from));
@@ -201,10 +199,21 @@ impl ClusterState {
         }
     }
 
-    /// The incident in which the group went out of service last, if it did so on that node.
-    fn incident_of_outage(&self, number: u16, node: NodeNumber) -> Option<u64> {
+    /// A moment of the timeline on the director's clock of now.
+    fn by_wall_clock(&self, entry: &Entry<'_>, elapsed_ms: u64) -> WallTime {
+        let ago_ms = self.timeline.elapsed_ms().saturating_sub(elapsed_ms);
+        let ago_us = i64::try_from(ago_ms.saturating_mul(1_000)).unwrap_or(i64::MAX);
+        WallTime(entry.proposal.at.0.saturating_sub(ago_us))
+    }
+
+    /// The incident in which the group went out of service when that node released it. If it has been in
+    /// service since before, nobody has noticed yet.
+    fn incident_of_outage(&self, number: u16, node: NodeNumber, released: WallTime) -> Option<u64> {
         let group = self.groups.values().find(|group| group.number == number)?;
-        group.outage.filter(|_| group.last == Some(node) || group.instances.contains_key(&node))
+        let later = group.since >= released;
+        let had = later || group.last == Some(node) || group.instances.contains_key(&node);
+        let noticed = later || group.state() != GroupState::Online;
+        group.outage.filter(|_| had && noticed)
     }
 
     /// The incident of a group that had run on the node and is not ONLINE again.

@@ -222,7 +222,10 @@ fn trouble(rng: &mut Rng, setup: &Setup) -> (Trouble, Vec<Trouble>) {
     let fine = Fault::default();
     match rng.range(0, 100) {
         0 => (Trouble::Blackout(true), vec![Trouble::Blackout(false)]),
-        1..14 => (Trouble::PowerOff(node), vec![Trouble::PowerOn(node)]),
+        1..14 => {
+            let torn = Trouble::Tear(node, rng.below(12).saturating_sub(8));
+            (Trouble::PowerOff(node), vec![torn, Trouble::PowerOn(node)])
+        }
         14..18 => (Trouble::Leave(node), vec![Trouble::PowerOn(node)]),
         18..24 => (Trouble::KillAgent(node), Vec::new()),
         24..27 => (Trouble::KillGuard(node, rng.percent(50)), vec![Trouble::PowerOn(node)]),

@@ -55,10 +55,7 @@ impl World {
 
     pub(super) fn power_off(&mut self, node: usize) {
         self.drop_agent(node);
-        // A disk may have promised more than it kept.
-        let torn = self.rng.range(0, 12).saturating_sub(9) as usize;
         let machine = &mut self.machines[node];
-        machine.journal.tear(torn);
         machine.works.clear();
         machine.guard = None;
         if machine.gone_since == u64::MAX {

@@ -112,6 +112,8 @@ pub(super) enum Event {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Trouble {
     PowerOff(usize),
+    /// The disk of a machine that is off had promised so many entries of its journal more than it kept.
+    Tear(usize, usize),
     Blackout(bool),
     PowerOn(usize),
     KillAgent(usize),
@@ -432,6 +434,7 @@ impl World {
         self.note(|| format!("fault: {trouble:?}"));
         match trouble {
             Trouble::PowerOff(node) => self.power_off(*node),
+            Trouble::Tear(node, entries) => self.machines[*node].journal.tear(*entries),
             Trouble::PowerOn(node) => self.power_on(*node),
             Trouble::Blackout(dark) => {
                 for node in 0..self.machines.len() {

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::command::Command;
+use crate::command::{Command, GroupCommand};
 use crate::fixture::Fixture;
 use crate::id::{Hash, Session};
 use crate::local::{Draft, Stamp};
@@ -145,6 +145,27 @@ fn the_time_in_which_the_cluster_was_nobodys() {
     let member = vec![(local(3, Code::QuorumRegained, Phase::Cleared, Some(9)), 0)];
     let records = fixture.apply(account(7, member)).records;
     assert!(records.iter().all(|record| record.code != Code::QuorumAbsent));
+}
+
+/// A release that nobody has noticed is not of the move before it, however short ago that was.
+#[test]
+fn a_release_is_not_of_an_earlier_outage() {
+    let mut fixture = Fixture::with_groups();
+    let (name, owner) = first_group(&fixture);
+    let other = [N1, N2].into_iter().find(|node| *node != owner).expect("another node");
+    fixture.group(GroupCommand::Move { group: name.clone(), to: Some(other) });
+    fixture.run_events();
+    let moved = fixture.state.groups[&name].outage.expect("it moved");
+    fixture.clock = fixture.clock.plus(std::time::Duration::from_secs(5));
+    let let_go = AccountEntry {
+        record: local(1, Code::GroupReleased, Phase::Happened, Some(30)),
+        age_ms: Some(100),
+    };
+    let records = fixture.apply(by(other, 3, 0, vec![let_go])).records;
+    assert!(records[0].incident.is_some_and(|incident| incident > moved), "{records:#?}");
+    let incident = records[0].incident;
+    fixture.release(&name, other);
+    assert_eq!(last_of_group(&fixture).incident, incident);
 }
 
 /// The group that its node let go of, and what follows from it, are one incident.
