@@ -135,7 +135,8 @@ fn show_wiring(shown: &mut ClusterState, local: &Local, at: WallTime) {
 fn show_groups(shown: &mut ClusterState, local: &Local, at: WallTime) {
     for (name, group) in &mut shown.groups {
         let own = local.groups.get(name).copied();
-        group.instances.retain(|node, _| *node == local.node && own.is_some());
+        let here = own.is_some_and(|state| state != GroupState::Offline);
+        group.instances.retain(|node, _| *node == local.node && here);
         if let (Some(instance), Some(state)) = (group.instances.get_mut(&local.node), own) {
             show_instance(instance, state, at);
         }

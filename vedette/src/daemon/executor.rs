@@ -112,6 +112,10 @@ struct Shared {
     guard: watch::Sender<Option<GuardFacts>>,
     workers: Mutex<BTreeMap<String, mpsc::Sender<Op>>>,
     held: Mutex<BTreeMap<String, Held>>,
+    /// What was let go of without a lease, by token and epoch, until that is written down.
+    dropped: Mutex<BTreeMap<String, (u64, u64)>>,
+    /// The token of each group whose release was written down last.
+    told: Mutex<BTreeMap<String, u64>>,
     /// The newest token of each group that was let go of here.
     over: Mutex<BTreeMap<String, u64>>,
     /// Counts what was let go of.
@@ -147,6 +151,8 @@ impl Executor {
             guard: watch::Sender::new(None),
             workers: Mutex::default(),
             held: Mutex::default(),
+            dropped: Mutex::default(),
+            told: Mutex::default(),
             over: Mutex::default(),
             let_go: watch::Sender::new(0),
             telling: tokio::sync::Mutex::default(),
@@ -295,10 +301,14 @@ impl Shared {
         let sequence = one_at_a_time.fetch_add(1, Ordering::SeqCst) + 1;
         {
             let mut all = lock(&self.held);
-            match held {
-                Some(held) => all.insert(group.to_owned(), held),
+            let was = match held {
+                Some(held) => all.insert(group.to_owned(), held).filter(|_| false),
                 None => all.remove(group),
             };
+            // It may be done before the guard says that it has released everything.
+            if let Some(was) = was.filter(|_| !self.lease.borrow().held) {
+                lock(&self.dropped).insert(group.to_owned(), (was.token, was.epoch));
+            }
         }
         self.let_go.send_modify(|times| *times += 1);
         let Some(orders) = self.orders.get() else { return Err("its guard is not there".into()) };

@@ -44,8 +44,7 @@ impl Lease {
 pub(super) async fn follow(shared: Arc<Shared>, watch: LeaseWatch) {
     let mut releases = watch.releases();
     while releases.changed().await.is_ok() {
-        let held: Vec<String> = super::lock(&shared.held).keys().cloned().collect();
-        shared.tell_let_go(&held, "its guard was silent, so its agent released it", None);
+        shared.tell_let_go(u64::MAX, "its guard was silent, so its agent released it", None);
         shared.lease.send_modify(Lease::lose);
     }
 }

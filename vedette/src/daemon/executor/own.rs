@@ -57,21 +57,25 @@ impl Shared {
     /// Writes down each group that the guard let go of.
     pub(super) fn tell_released(&self, epoch: u64, (ended_us, released_us): (u64, u64)) {
         self.local.condition(Code::ReleaseFailed, None);
-        let held: Vec<String> = lock(&self.held)
-            .iter()
-            .filter(|(_, held)| held.epoch < epoch)
-            .map(|(name, _)| name.clone())
-            .collect();
         let took = released_us.saturating_sub(ended_us) / 1_000;
-        self.tell_let_go(&held, "its lease ended, and its guard released it", Some(took));
+        self.tell_let_go(epoch, "its lease ended, and its guard released it", Some(took));
     }
 
-    /// Writes down groups that this node let go of by itself.
-    pub(super) fn tell_let_go(&self, groups: &[String], why: &str, duration_ms: Option<u64>) {
+    /// Writes down groups of earlier epochs than that one that this node let go of by itself: those that it
+    /// is about to stop, and those with which it was done already. Each instance is told once.
+    pub(super) fn tell_let_go(&self, epoch: u64, why: &str, duration_ms: Option<u64>) {
+        let held = lock(&self.held).clone();
+        let held = held.into_iter().map(|(name, held)| (name, (held.token, held.epoch)));
+        let mut gone = std::mem::take(&mut *lock(&self.dropped));
+        gone.extend(held);
         let state = self.state();
         let node = state.node_name(self.me);
-        for name in groups {
-            let Some(group) = state.groups.get(name) else { continue };
+        for (name, (token, of)) in &gone {
+            let known = state.groups.get(name).filter(|_| *of < epoch);
+            let Some(group) = known else { continue };
+            if lock(&self.told).insert(name.clone(), *token) == Some(*token) {
+                continue;
+            }
             self.local.happened(Happened {
                 code: Code::GroupReleased,
                 subject: Subject::Group(group.number),
