@@ -54,7 +54,8 @@ impl StandStill {
         let moved = progress.committed > self.committed;
         self.committed = progress.committed.max(self.committed);
         let stalled = !moved && self.stalled_for(now).is_some();
-        if !progress.waits() && !(stalled && now.since(self.waited) < WELL_AFTER) {
+        let lately = stalled && now.since(self.waited) < WELL_AFTER;
+        if !progress.waits() && !lately {
             *self = Self { committed: self.committed, ..Self::default() };
             return;
         }

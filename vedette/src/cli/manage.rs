@@ -383,6 +383,7 @@ fn failed_screen(manager: &ManagerDoc, context: &Context) -> String {
     match &manager.in_progress {
         _ if !failed.is_empty() => failed.join("\n"),
         Some(running) => format!("No event has failed. In progress: {}.\n", clean(&running.what)),
+        None if !manager.known => "Whether an event has failed is not known.\n".into(),
         None => "No event has failed.\n".into(),
     }
 }

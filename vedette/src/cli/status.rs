@@ -451,11 +451,17 @@ pub(crate) fn events(events: &[EventDoc], now: &str) -> Table {
     let mut table = Table::new(&["TIME", "SEQ", "SEVERITY", "EVENT"]);
     for event in events {
         let tone = severity_tone(event.severity);
+        let mut what = sentence(event);
+        let mut at = clock(&event.at, now);
+        if let Some(told) = &event.told {
+            what += &format!(" [told at {at}]");
+            at = clock(&told.happened_at, now);
+        }
         table.row(vec![
-            clock(&event.at, now).into(),
+            at.into(),
             event.seq.into(),
             Cell::toned(event.severity, tone),
-            sentence(event).into(),
+            what.into(),
         ]);
     }
     table

@@ -23,6 +23,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// A node that starts and finds no majority says so after this time.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// A node that has had a quorum for less may still be bringing what waited into the log.
+const SETTLES_US: u64 = 1_000_000;
+
 /// A master SNMP agent that is away for less is being restarted.
 const SNMP_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -42,6 +45,8 @@ struct Memory {
     began_us: u64,
     /// It had a quorum in this run.
     had_quorum: bool,
+    /// Since when it has one.
+    quorate_us: Option<u64>,
     /// Wall clock minus monotonic clock.
     clock_us: i64,
     snmp_away_us: Option<u64>,
@@ -57,6 +62,7 @@ pub(crate) async fn run(log: LocalLog, disk: Disk) {
     let mut memory = Memory {
         began_us: boot_time_us(),
         had_quorum: false,
+        quorate_us: None,
         clock_us: clock_us(),
         snmp_away_us: None,
         refused: 0,
@@ -108,15 +114,19 @@ impl LocalLog {
         self.condition(Code::NodeLate, late.then(|| why.into()));
         self.condition(Code::SnmpAway, snmp_away(local, memory));
         self.condition(Code::LogBehind, local.log.behind.clone());
-        self.see_log(local, state);
+        let now_us = boot_time_us();
+        memory.quorate_us = if local.quorate { memory.quorate_us.or(Some(now_us)) } else { None };
+        let settled = memory.quorate_us.is_some_and(|since| now_us - since >= SETTLES_US);
+        self.see_log(local, state, settled);
         self.see_peers(local, state);
     }
 
     /// The log stands still, or lost something, here or elsewhere.
-    fn see_log(&self, local: &Local, state: &ClusterState) {
-        // Without a quorum nothing can be committed: that is told already.
+    fn see_log(&self, local: &Local, state: &ClusterState, settled: bool) {
+        // Without a quorum nothing can be committed: that is told already. Whoever has just got one may have
+        // waited for it.
         let stalled =
-            local.log.stalled_since.filter(|_| local.quorate).map(|since| {
+            local.log.stalled_since.filter(|_| settled).map(|since| {
                 format!("something waits to be committed, and nothing was since {since}")
             });
         self.condition(Code::LogStalled, stalled);
