@@ -161,8 +161,10 @@ pub(super) const CONFIGURATION_PENDING: Family = Family::gauge(
     },
 );
 
+/// The event that failed, though it may have stepped aside for the one in progress; else that one.
 fn running<'a>(scrape: &Scrape<'a>) -> Option<&'a Running> {
-    scrape.view.state.manager.current.as_ref()
+    let manager = &scrape.view.state.manager;
+    manager.failed().next().or(manager.current.as_ref())
 }
 
 /// The manager of every member with its labels; `unknown` where there never was one.

@@ -84,7 +84,9 @@ fn stage(running: Option<&Running>) -> u32 {
 }
 
 pub(crate) fn build_scalars(facts: &Facts<'_>) -> Block {
-    let running = facts.view.state.manager.current.as_ref();
+    // An event that failed is told although it may have stepped aside for the one in progress.
+    let manager = &facts.view.state.manager;
+    let running = manager.failed().next().or(manager.current.as_ref());
     Block::build(facts, SCALARS_OF, SCALARS, &[(vec![0], running)])
 }
 
