@@ -30,7 +30,7 @@ pub struct QuorumLoss {
     pub incident: u64,
     /// When the first node lost its quorum, on the cluster's timeline.
     pub from_ms: u64,
-    /// When the last one was part of a quorum again; 0 while that is not told.
+    /// When the last one that accounted for it was part of a quorum again, at the latest.
     pub until_ms: u64,
 }
 
@@ -188,14 +188,20 @@ impl ClusterState {
         let slack = self.settings.timing.lease_ms + 2 * self.settings.timing.election_max_ms;
         let loss = self.quorum_loss?;
         let begun = elapsed_ms + slack >= loss.from_ms;
-        let over = loss.until_ms > 0 && elapsed_ms > loss.until_ms + slack;
+        let over = elapsed_ms > loss.until_ms + slack;
         (begun && !over).then_some(loss.incident)
     }
 
+    /// Whoever accounts for a loss has a quorum again: it is over by now, even if its end was never written
+    /// down because the node was started anew meanwhile.
     fn begin_loss(&mut self, incident: u64, from_ms: u64) {
+        let until_ms = self.timeline.elapsed_ms();
         match &mut self.quorum_loss {
-            Some(loss) if loss.incident == incident => loss.from_ms = loss.from_ms.min(from_ms),
-            _ => self.quorum_loss = Some(QuorumLoss { incident, from_ms, until_ms: 0 }),
+            Some(loss) if loss.incident == incident => {
+                loss.from_ms = loss.from_ms.min(from_ms);
+                loss.until_ms = loss.until_ms.max(until_ms);
+            }
+            _ => self.quorum_loss = Some(QuorumLoss { incident, from_ms, until_ms }),
         }
     }
 

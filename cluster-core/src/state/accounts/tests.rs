@@ -129,6 +129,19 @@ fn it_is_told_with_its_own_time() {
     assert!(records[0].incident.is_some() && records[0].incident == records[1].incident);
 }
 
+/// A node that was started anew never says that its loss is over; what happens later is of no such loss.
+#[test]
+fn a_loss_without_an_end_is_over() {
+    let mut fixture = Fixture::settled(3);
+    fixture.clock = fixture.clock.plus(std::time::Duration::from_secs(60));
+    let lost = local(1, Code::QuorumLost, Phase::Raised, None);
+    let first = fixture.apply(account(7, vec![(lost, 2_000)])).records[0].incident;
+    fixture.clock = fixture.clock.plus(std::time::Duration::from_secs(60));
+    let again = local(2, Code::QuorumLost, Phase::Raised, None);
+    let second = fixture.apply(account(7, vec![(again, 500)])).records[0].incident;
+    assert!(first.is_some() && second > first, "{first:?}, {second:?}");
+}
+
 /// The director was without a quorum until it took office: nobody had one, and that is said.
 #[test]
 fn the_time_in_which_the_cluster_was_nobodys() {
