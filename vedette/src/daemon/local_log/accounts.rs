@@ -57,7 +57,8 @@ impl LocalLog {
     /// Compares the journal with what the cluster has taken of it, before this run gives its first account:
     /// an older file that was put back looks whole. Answers whether the state is recent enough for that.
     fn compare(&self, view: &View) -> bool {
-        if !view.local.quorate || view.local.agent != AgentStatus::Running {
+        // A log that is behind may say that less was taken than was.
+        if !view.local.knows() || view.local.agent != AgentStatus::Running {
             return false;
         }
         let Some(own) = view.state.nodes.get(&self.0.me) else { return false };
