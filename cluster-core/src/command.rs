@@ -213,7 +213,7 @@ pub enum Command {
 pub struct Account {
     /// Which node.
     pub node: NodeNumber,
-    /// Which journal: a node whose journal was lost, or lost its end, begins another one.
+    /// The id of the journal: a node whose journal was lost, or lost its end, begins another one.
     pub journal: u64,
     /// The number after which this journal begins.
     #[serde(default)]

@@ -571,10 +571,12 @@ impl Manager {
         if self.current.as_ref().is_some_and(|running| !running.is_stuck()) {
             return None;
         }
-        let free = |event: &&Event| {
-            self.begun().all(|failed| !failed.event.trigger.comes_before(&event.trigger))
-        };
-        self.queue.iter().find(free)
+        self.queue.iter().find(|event| self.is_free(&event.trigger))
+    }
+
+    /// Whether no event that began has to be over before one with that trigger.
+    pub fn is_free(&self, trigger: &Trigger) -> bool {
+        self.begun().all(|begun| !begun.event.trigger.comes_before(trigger))
     }
 
     /// Nodes whose managers take part in events.

@@ -80,15 +80,16 @@ struct Rate {
     held_at: Instant,
     /// Raised was told, cleared not yet: the pair must be closed.
     open: bool,
-    /// How many conditions that lasted were told in spite of the rate.
+    /// Conditions that lasted and were told in spite of the rate.
     lasting: u32,
 }
 
 impl Rate {
-    /// How long a condition has to hold until it is told in spite of the rate: ever longer, so that what
-    /// flaps slowly is bounded as well.
-    fn settles(&self) -> Duration {
-        Watch::SETTLES * (1 << self.lasting.min(5))
+    /// The end of the time for which a condition that was held back has to hold to be told in spite of the
+    /// rate: ever longer, so that what flaps slowly is bounded as well.
+    fn lasts_until(&self, holds: bool) -> Option<Instant> {
+        let untold = holds && self.held_back > 0 && !self.open;
+        untold.then(|| self.held_at + Watch::SETTLES * (1 << self.lasting.min(5)))
     }
 }
 
@@ -133,8 +134,8 @@ impl Watch {
             self.summarise(now, key, rate, out);
         }
         let lasting = self.rates.iter_mut().filter(|(key, rate)| {
-            let untold = rate.held_back > 0 && !rate.open && self.standing.contains_key(key);
-            untold && now.since(rate.held_at) >= rate.settles()
+            let due = rate.lasts_until(self.standing.contains_key(key));
+            due.is_some_and(|due| now >= due)
         });
         for (_, rate) in lasting {
             let Some(last) = rate.last.take() else { continue };
@@ -150,8 +151,7 @@ impl Watch {
     pub fn deadline(&self) -> Option<Instant> {
         let held_back = self.rates.iter().filter(|(_, rate)| rate.held_back > 0);
         let due = |(key, rate): (&Key, &Rate)| {
-            let lasting = !rate.open && self.standing.contains_key(key);
-            let settled = lasting.then(|| rate.held_at + rate.settles());
+            let settled = rate.lasts_until(self.standing.contains_key(key));
             settled.into_iter().chain([rate.begun + Self::WINDOW]).min()
         };
         held_back.filter_map(due).min()
@@ -345,8 +345,7 @@ mod tests {
         assert_eq!(watch.deadline(), None);
     }
 
-    /// What flapped and then stays is told within seconds, however often it was told before: it may be the
-    /// one that nobody comes back from.
+    /// A condition that flapped and then stays is told within seconds, however often it was told before.
     #[test]
     fn what_lasts_is_told_in_spite_of_the_rate() {
         let mut watch = Watch::default();

@@ -252,7 +252,7 @@ fn chained(entries: &[(Hash, LocalRecord)]) -> bool {
     whole && !entries.is_empty()
 }
 
-/// How many entries of the last journal are not accounted for.
+/// Counts the entries of the last journal that are not accounted for.
 pub(super) fn untold(connection: &Connection) -> Result<u64, HistoryError> {
     let sql = "SELECT journal, max(number) FROM local \
                WHERE journal = (SELECT journal FROM local ORDER BY place DESC LIMIT 1)";

@@ -301,12 +301,12 @@ impl Shared {
         let sequence = one_at_a_time.fetch_add(1, Ordering::SeqCst) + 1;
         {
             let mut all = lock(&self.held);
-            let was = match held {
-                Some(held) => all.insert(group.to_owned(), held).filter(|_| false),
-                None => all.remove(group),
-            };
-            // It may be done before the guard says that it has released everything.
-            if let Some(was) = was.filter(|_| !self.lease.borrow().held) {
+            if let Some(held) = held {
+                all.insert(group.to_owned(), held);
+            } else if let Some(was) = all.remove(group)
+                && !self.lease.borrow().held
+            {
+                // It may be done before the guard says that it has released everything.
                 lock(&self.dropped).insert(group.to_owned(), (was.token, was.epoch));
             }
         }

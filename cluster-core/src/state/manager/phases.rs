@@ -67,7 +67,7 @@ impl ClusterState {
         }
     }
 
-    /// Why the event in progress, which had stepped aside, has no purpose any more.
+    /// The reason for which the event in progress, which had stepped aside, has no purpose any more.
     fn made_needless(&self) -> Option<String> {
         let trigger = &self.manager.current.as_ref()?.event.trigger;
         let node = match trigger {

@@ -404,8 +404,7 @@ impl ClusterState {
             return;
         }
         let free = |(group, _): &(String, String)| {
-            let trigger = Trigger::GroupMove { group: group.clone() };
-            self.manager.begun().all(|failed| !failed.event.trigger.comes_before(&trigger))
+            self.manager.is_free(&Trigger::GroupMove { group: group.clone() })
         };
         let Some((group, why)) = placement::astray(self).into_iter().find(free) else { return };
         if self.has_rule_to_move(&group) {
