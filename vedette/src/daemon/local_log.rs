@@ -107,12 +107,16 @@ impl LocalLog {
     }
 
     fn step(&self, input: Option<Input>) {
+        self.step_at(now(), input);
+    }
+
+    fn step_at(&self, at: Instant, input: Option<Input>) {
         let mut drafts = Vec::new();
         {
             let mut watch = self.watch();
             match input {
-                Some(input) => watch.handle(now(), input, &mut drafts),
-                None => watch.on_timeout(now(), &mut drafts),
+                Some(input) => watch.handle(at, input, &mut drafts),
+                None => watch.on_timeout(at, &mut drafts),
             }
             // In the order of the machine's answers, whoever else steps it.
             for draft in drafts.drain(..) {

@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::sys::statvfs::statvfs;
-use vedette_core::id::NodeNumber;
-use vedette_core::local::{Condition, Happened};
+use vedette_core::id::{NodeNumber, Session};
+use vedette_core::local::{Condition, Happened, Input};
 use vedette_core::model::{AgentStatus, Severity};
 use vedette_core::record::{Code, Subject};
 use vedette_core::state::ClusterState;
+use vedette_core::time::Instant;
 use vedette_core::view::{Local, View};
 
 use super::super::proposer::wall_time;
@@ -22,6 +23,9 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// A node that starts and finds no majority says so after this time.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A lapse is counted when the lease is granted again: it is the one that was seen so shortly before.
+const NOTICED_US: u64 = 5_000_000;
 
 /// A node that has had a quorum for less may still be bringing what waited into the log.
 const SETTLES_US: u64 = 1_000_000;
@@ -47,6 +51,10 @@ struct Memory {
     had_quorum: bool,
     /// Since when it has one.
     quorate_us: Option<u64>,
+    /// When it was seen to have none.
+    noticed_us: Option<u64>,
+    /// Number and lapses of the guard's last report, and when that came.
+    report: Option<(Session, u64, u64, u64)>,
     /// Wall clock minus monotonic clock.
     clock_us: i64,
     snmp_away_us: Option<u64>,
@@ -63,6 +71,8 @@ pub(crate) async fn run(log: LocalLog, disk: Disk) {
         began_us: boot_time_us(),
         had_quorum: false,
         quorate_us: None,
+        noticed_us: None,
+        report: None,
         clock_us: clock_us(),
         snmp_away_us: None,
         refused: 0,
@@ -92,6 +102,21 @@ pub(crate) async fn run(log: LocalLog, disk: Disk) {
     }
 }
 
+impl Memory {
+    /// When the last report came before one that tells of a lapse that nobody noticed, if this is one.
+    fn unnoticed(&mut self, local: &Local, now_us: u64) -> Option<u64> {
+        let report = local.report.as_deref()?;
+        let (session, sequence) = (report.session, report.sequence);
+        let before = self.report.filter(|(of, ..)| *of == session);
+        if before.is_none_or(|(_, known, ..)| known != sequence) {
+            self.report = Some((session, sequence, report.lapses, now_us));
+        }
+        let (_, _, lapses, came_us) = before?;
+        let noticed = self.noticed_us.is_some_and(|at| now_us.saturating_sub(at) < NOTICED_US);
+        (report.lapses > lapses && !noticed && self.had_quorum).then_some(came_us)
+    }
+}
+
 fn clock_us() -> i64 {
     wall_time().0.saturating_sub(i64::try_from(boot_time_us()).unwrap_or(i64::MAX))
 }
@@ -108,17 +133,32 @@ impl LocalLog {
     fn see(&self, view: &View, memory: &mut Memory) {
         let (local, state) = (&view.local, &view.state);
         memory.had_quorum |= local.quorate && local.agent == AgentStatus::Running;
-        self.condition(Code::QuorumLost, without_quorum(local, state, memory));
+        let now_us = boot_time_us();
+        let lost = without_quorum(local, state, memory);
+        if lost.is_some() {
+            memory.noticed_us = Some(now_us);
+        }
+        if let Some(since_us) = memory.unnoticed(local, now_us) {
+            self.lost_unnoticed(Instant::from_micros(since_us));
+        }
+        self.condition(Code::QuorumLost, lost);
         let late = local.report.as_deref().is_some_and(|report| report.self_suspect);
         let why = "its guard was not run in time, so it doubts what it sees of others";
         self.condition(Code::NodeLate, late.then(|| why.into()));
         self.condition(Code::SnmpAway, snmp_away(local, memory));
         self.condition(Code::LogBehind, local.log.behind.clone());
-        let now_us = boot_time_us();
         memory.quorate_us = if local.quorate { memory.quorate_us.or(Some(now_us)) } else { None };
         let settled = memory.quorate_us.is_some_and(|since| now_us - since >= SETTLES_US);
         self.see_log(local, state, settled);
         self.see_peers(local, state);
+    }
+
+    /// The quorum was lost and is back, and nobody was there to see it: the whole node stood still.
+    fn lost_unnoticed(&self, since: Instant) {
+        let (subject, name) = self.own();
+        let cause = "its lease ended while nothing of this node ran".to_owned();
+        let lost = vec![own_condition(Code::QuorumLost, subject, &name, cause)];
+        self.step_at(since, Some(Input::Conditions(Code::QuorumLost, lost)));
     }
 
     /// The log stands still, or lost something, here or elsewhere.
