@@ -69,17 +69,22 @@ pub(super) const BLOCKED: Family = Family::gauge(
 
 pub(super) const MAINTENANCE: Family = Family::gauge(
     "vedette_group_maintenance",
-    "Whether a resource group is in maintenance: nothing is moved and nothing restarted.",
+    "Whether a resource group is in maintenance: nothing is moved and nothing restarted; NaN where \
+     that is not known.",
     |scrape, rows| {
-        each(scrape, rows, |rows, labels, _, group| rows.flag(labels, group.maintenance));
+        each(scrape, rows, |rows, labels, _, group| {
+            rows.flag_if_known(labels, known(scrape, group.maintenance));
+        });
     },
 );
 
 pub(super) const WANTED_OFFLINE: Family = Family::gauge(
     "vedette_group_wanted_offline",
-    "Whether an operator wants a resource group to be off.",
+    "Whether an operator wants a resource group to be off; NaN where that is not known.",
     |scrape, rows| {
-        each(scrape, rows, |rows, labels, _, group| rows.flag(labels, group.wanted_offline));
+        each(scrape, rows, |rows, labels, _, group| {
+            rows.flag_if_known(labels, known(scrape, group.wanted_offline));
+        });
     },
 );
 

@@ -40,16 +40,22 @@ pub(super) const JOINED: Family = Family::gauge(
 
 pub(super) const NODE_MAINTENANCE: Family = Family::gauge(
     "vedette_node_maintenance",
-    "Whether a node is in maintenance: nothing is moved from or to it.",
+    "Whether a node is in maintenance: nothing is moved from or to it; NaN where that is not known.",
     |scrape, rows| {
-        each(scrape, rows, |rows, labels, member| rows.flag(labels, member.maintenance));
+        each(scrape, rows, |rows, labels, member| {
+            rows.flag_if_known(labels, known(scrape, member.maintenance));
+        });
     },
 );
 
 pub(super) const CLUSTER_MAINTENANCE: Family = Family::gauge(
     "vedette_cluster_maintenance",
-    "Whether the whole cluster is in maintenance: nothing is moved and nothing restarted.",
-    |scrape, rows| rows.flag(&cluster(scrape), scrape.view.state.manager.maintenance),
+    "Whether the whole cluster is in maintenance: nothing is moved and nothing restarted; NaN where \
+     that is not known.",
+    |scrape, rows| {
+        let maintenance = known(scrape, scrape.view.state.manager.maintenance);
+        rows.flag_if_known(&cluster(scrape), maintenance);
+    },
 );
 
 pub(super) const IN_PROGRESS: Family = Family::gauge(

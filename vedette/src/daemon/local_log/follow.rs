@@ -10,6 +10,7 @@ use nix::sys::statvfs::statvfs;
 use vedette_core::id::{NodeNumber, Session};
 use vedette_core::local::{Condition, Happened, Input};
 use vedette_core::model::{AgentStatus, Severity};
+use vedette_core::observation::Report;
 use vedette_core::record::{Code, Subject};
 use vedette_core::state::ClusterState;
 use vedette_core::time::Instant;
@@ -67,16 +68,7 @@ pub(crate) async fn run(log: LocalLog, disk: Disk) {
     let mut health = log.history().health();
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut memory = Memory {
-        began_us: boot_time_us(),
-        had_quorum: false,
-        quorate_us: None,
-        noticed_us: None,
-        report: None,
-        clock_us: clock_us(),
-        snmp_away_us: None,
-        refused: 0,
-    };
+    let mut memory = Memory::at(boot_time_us());
     loop {
         let view = views.borrow_and_update().clone();
         log.see(&view, &mut memory);
@@ -103,9 +95,21 @@ pub(crate) async fn run(log: LocalLog, disk: Disk) {
 }
 
 impl Memory {
+    fn at(began_us: u64) -> Self {
+        Self {
+            began_us,
+            had_quorum: false,
+            quorate_us: None,
+            noticed_us: None,
+            report: None,
+            clock_us: clock_us(),
+            snmp_away_us: None,
+            refused: 0,
+        }
+    }
+
     /// When the last report came before one that tells of a lapse that nobody noticed, if this is one.
-    fn unnoticed(&mut self, local: &Local, now_us: u64) -> Option<u64> {
-        let report = local.report.as_deref()?;
+    fn unnoticed(&mut self, report: &Report, now_us: u64) -> Option<u64> {
         let (session, sequence) = (report.session, report.sequence);
         let before = self.report.filter(|(of, ..)| *of == session);
         if before.is_none_or(|(_, known, ..)| known != sequence) {
@@ -138,7 +142,8 @@ impl LocalLog {
         if lost.is_some() {
             memory.noticed_us = Some(now_us);
         }
-        if let Some(since_us) = memory.unnoticed(local, now_us) {
+        let report = local.report.as_deref();
+        if let Some(since_us) = report.and_then(|report| memory.unnoticed(report, now_us)) {
             self.lost_unnoticed(Instant::from_micros(since_us));
         }
         self.condition(Code::QuorumLost, lost);
@@ -297,4 +302,62 @@ fn snmp_away(local: &Local, memory: &mut Memory) -> Option<String> {
     let patience = SNMP_PATIENCE.as_micros() as u64;
     (now.saturating_sub(since) >= patience)
         .then(|| "its subagent is not registered: SNMP managers see nothing of it".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use vedette_core::fixture::Fixture;
+
+    use super::*;
+
+    /// The `sequence`th report of a run of a guard, after so many lapses of its lease.
+    fn report(session: u64, sequence: u64, lapses: u64) -> Report {
+        let view = Fixture::settled(3).view(NodeNumber(1));
+        let usual = view.local.report.as_deref().expect("a settled node has a report").clone();
+        Report { session: Session(session), sequence, lapses, ..usual }
+    }
+
+    /// A memory of a node that had a quorum and got one report, at 100 µs.
+    fn memory() -> Memory {
+        let mut memory = Memory { had_quorum: true, ..Memory::at(0) };
+        assert_eq!(memory.unnoticed(&report(3, 1, 0), 100), None, "the first report tells nothing");
+        memory
+    }
+
+    #[test]
+    fn a_lapse_that_nobody_saw_began_after_the_report_before() {
+        let mut memory = memory();
+        assert_eq!(memory.unnoticed(&report(3, 2, 0), 200), None, "nothing was lost");
+        assert_eq!(memory.unnoticed(&report(3, 2, 0), 300), None, "nor by a second look");
+        assert_eq!(memory.unnoticed(&report(3, 3, 1), 9_000_400), Some(200));
+        assert_eq!(memory.unnoticed(&report(3, 3, 1), 9_000_500), None, "it is told once");
+        assert_eq!(
+            memory.unnoticed(&report(3, 4, 2), 9_000_600),
+            Some(9_000_400),
+            "and the next one"
+        );
+    }
+
+    #[test]
+    fn a_lapse_that_was_seen_is_not_told_again() {
+        let mut memory = memory();
+        memory.noticed_us = Some(1_000);
+        assert_eq!(memory.unnoticed(&report(3, 2, 1), 1_000 + NOTICED_US - 1), None);
+        assert_eq!(memory.unnoticed(&report(3, 3, 1), 1_000 + NOTICED_US), None, "it is known");
+        let later = memory.unnoticed(&report(3, 4, 2), 1_000 + 2 * NOTICED_US);
+        assert_eq!(later, Some(1_000 + NOTICED_US), "the one that was seen is not this one");
+    }
+
+    #[test]
+    fn another_run_of_the_guard_and_a_node_without_a_quorum_lose_nothing() {
+        let mut memory = memory();
+        assert_eq!(
+            memory.unnoticed(&report(4, 1, 7), 200),
+            None,
+            "it counts from its own beginning"
+        );
+        assert_eq!(memory.unnoticed(&report(4, 2, 8), 300), Some(200));
+        memory.had_quorum = false;
+        assert_eq!(memory.unnoticed(&report(4, 3, 9), 400), None);
+    }
 }
