@@ -28,6 +28,7 @@ pub mod announce;
 mod application;
 mod file_system;
 pub mod ocf;
+mod off;
 mod volume_group;
 
 /// On whose behalf, and where.
@@ -68,6 +69,13 @@ impl Context {
     pub fn control_group(&self, resource: &str) -> Option<ControlGroup> {
         let group = self.group_directory()?;
         Some(ControlGroup::at(group.directory().join(file_name(resource))))
+    }
+
+    /// The control group of the programs that stop a resource: beside that of its group.
+    fn stop_group(&self, resource: &str) -> Option<ControlGroup> {
+        let root = self.cgroup.as_ref()?;
+        let of_group = root.join(format!("{}.stop", file_name(&self.group)));
+        Some(ControlGroup::at(of_group.join(file_name(resource))))
     }
 
     /// Makes a place for the processes of a resource, if the group's is there.

@@ -1,8 +1,8 @@
 //! Application servers (spec H25): programs of the site that start, stop and look.
 //!
 //! The start program ends when the application runs; what it leaves behind lives in a control group
-//! of its own, whatever it does to its session and parents. So "is it off?" has an answer that no
-//! program can get wrong, and what the stop program forgot is ended.
+//! of its own, whatever it does to its session and parents, so what the stop program forgot is ended. What
+//! it has others run (systemd, a container engine) lives elsewhere; [`super::off`] asks the monitor.
 //!
 //! What the application prints goes to a file, because it outlives the agent, and a pipe would not.
 //! The file is emptied when it has grown.
@@ -13,15 +13,16 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use vedette_core::document::Finding;
 
+use super::off::{self, Started, Stopping};
 use super::{Common, Context, Detail, Failure, Health, Reach, Resource, error, file_name, warning};
-use crate::cgroup::ControlGroup;
 use crate::process::{self, PATH, Program, User};
 
 /// The longest that what the application printed may become.
 const MOST_OUTPUT: u64 = 1 << 20;
 
-/// How long killed processes may take to go. One that hangs in the kernel takes longer.
-const END: Duration = Duration::from_secs(5);
+/// What is to be said of a start that left nothing where the guard could end it.
+const OUTSIDE: &str =
+    "none of its processes is in its control group: the end of the lease does not end it";
 
 /// See [`vedette_core::group::ResourceKind::Application`].
 #[derive(Clone, Debug)]
@@ -39,9 +40,10 @@ impl Application {
             return Ok("runs already".into());
         }
         let group = context.place(&self.common.name)?;
-        let program = self.program(context, &self.start, self.common.start)?;
-        let program = program.output_to(self.log(context)?);
-        let outcome = process::run(program).await;
+        let argv = self.start.iter().map(String::as_str);
+        let place = group.as_ref().map(|group| group.directory().to_owned());
+        let program = self.plain(context, argv, self.common.start)?.cgroup(place);
+        let outcome = process::run(program.output_to(self.log(context)?)).await;
         if !outcome.succeeded() {
             let advice = "Try the start program by hand; it has to end with status 0.";
             return Err(Failure::of_run("the start program failed", &outcome, advice));
@@ -51,41 +53,26 @@ impl Application {
             let why = "the start program ended well, but none of its processes is alive";
             return Err(Failure::new(why, "See what it printed.").with(outcome.output));
         }
-        Ok(String::new())
+        Ok(match off::note_start(context, &self.common) {
+            Some(Started::Outside) => OUTSIDE.into(),
+            Some(Started::Inside) | None => String::new(),
+        })
     }
 
     async fn take_down(&self, context: &Context) -> Result<Detail, Failure> {
-        let said = self.run_stop(context).await;
-        let Some(group) = context.control_group(&self.common.name) else {
-            return said.map(|()| String::new());
-        };
-        let left = group.is_populated();
-        match group.end(END).await {
-            // Whatever the stop program said, nothing is left.
-            Ok(true) => Ok(match (said, left) {
-                (Err(failure), _) => format!("its processes were killed, as {}", failure.why),
-                (Ok(()), true) => "what the stop program left was killed".into(),
-                (Ok(()), false) => String::new(),
-            }),
-            Ok(false) => Err(not_ending(&group)),
-            Err(error) => {
-                let why = format!("what runs cannot be killed: {error}");
-                Err(Failure::new(why, "The agent has to be root.").reaching(Reach::Node))
-            }
-        }
+        let stopping = Stopping::begin(context, &self.common);
+        let said = self.run_stop(context, &stopping).await;
+        let asked = !self.monitor.is_empty();
+        stopping.see(said, asked.then_some(|| self.look(context))).await
     }
 
     /// What was never started has nothing to be stopped.
-    async fn run_stop(&self, context: &Context) -> Result<(), Failure> {
-        let group = context.control_group(&self.common.name);
-        let off = group.as_ref().is_some_and(|group| !group.is_populated());
-        if self.stop.is_empty() || off && self.monitor.is_empty() {
+    async fn run_stop(&self, context: &Context, stopping: &Stopping<'_>) -> Result<(), Failure> {
+        if self.stop.is_empty() || stopping.is_empty() && self.monitor.is_empty() {
             return Ok(());
         }
-        if let Some(group) = &group {
-            group.make().map_err(|error| no_group(group, &error))?;
-        }
-        let program = self.program(context, &self.stop, self.common.stop)?;
+        let argv = self.stop.iter().map(String::as_str);
+        let program = self.plain(context, argv, self.common.stop)?.cgroup(stopping.place()?);
         let outcome = process::run(program.output_to(self.log(context)?)).await;
         if outcome.succeeded() {
             return Ok(());
@@ -113,17 +100,6 @@ impl Application {
                 Err(Failure::of_run("the monitor says that it does not work", &outcome, advice))
             }
         }
-    }
-
-    fn program(
-        &self,
-        context: &Context,
-        argv: &[String],
-        time: Duration,
-    ) -> Result<Program, Failure> {
-        let group = context.control_group(&self.common.name);
-        let group = group.map(|group| group.directory().to_owned());
-        Ok(self.plain(context, argv.iter().map(String::as_str), time)?.cgroup(group))
     }
 
     fn plain<'a>(
@@ -184,6 +160,11 @@ impl Application {
         if let Err(failure) = self.user() {
             found.push(error(name, failure.why, failure.advice));
         }
+        if off::started(context, &self.common) == Some(Started::Outside) {
+            let advice = "Have the start program run it itself instead of asking a service manager or a \
+                          container engine, or fence nodes that are lost.";
+            found.push(warning(name, OUTSIDE, advice));
+        }
         if context.cgroup.is_none() {
             let what = "there are no control groups (cgroup2) here, so what the programs leave \
                         behind cannot be found";
@@ -201,19 +182,6 @@ fn missing(program: &str) -> Option<String> {
         process::find_in(PATH, program)
     };
     found.is_none().then(|| format!("{program} is not here, or is not executable"))
-}
-
-fn no_group(group: &ControlGroup, error: &std::io::Error) -> Failure {
-    let why = format!("its control group {} cannot be made: {error}", group.directory().display());
-    Failure::new(why, "The agent has to be root, and cgroup2 writable.").reaching(Reach::Node)
-}
-
-fn not_ending(group: &ControlGroup) -> Failure {
-    let left: Vec<_> = group.processes().iter().map(i32::to_string).collect();
-    let why = format!("processes do not end although they were killed: {}", left.join(", "));
-    let advice = "They hang in the kernel, mostly at a disk that does not answer; repair it, or \
-                  fence the node.";
-    Failure::new(why, advice).reaching(Reach::Node)
 }
 
 impl Resource for Application {

@@ -13,6 +13,7 @@ use futures_util::future::BoxFuture;
 use vedette_core::document::Finding;
 use vedette_core::model::RunOutcome;
 
+use super::off::{self, Stopping};
 use super::{Common, Context, Detail, Failure, Health, Reach, Resource, error, warning};
 use crate::process::{self, Program};
 
@@ -31,9 +32,6 @@ const REASON: &str = "ocf-exit-reason:";
 
 /// How long an agent may describe itself.
 const DESCRIBE: Duration = Duration::from_secs(10);
-
-/// How long what an agent left behind may take to go after it was killed.
-const END: Duration = Duration::from_secs(5);
 
 /// Exit statuses of the convention.
 mod status {
@@ -61,33 +59,26 @@ pub(super) struct Ocf {
 impl Ocf {
     async fn bring_up(&self, context: &Context) -> Result<Detail, Failure> {
         make_state_directory();
-        context.place(&self.common.name)?;
-        let outcome = self.act(context, "start", self.common.start).await;
-        if outcome.succeeded() { Ok(String::new()) } else { Err(self.failed("start", &outcome)) }
+        let place = context.place(&self.common.name)?;
+        let place = place.map(|place| place.directory().to_owned());
+        let outcome = self.act_in(place, context, "start", self.common.start).await;
+        if !outcome.succeeded() {
+            return Err(self.failed("start", &outcome));
+        }
+        off::note_start(context, &self.common);
+        Ok(String::new())
     }
 
     async fn take_down(&self, context: &Context) -> Result<Detail, Failure> {
         make_state_directory();
-        let group = context.control_group(&self.common.name);
-        if let Some(group) = &group {
-            // If that fails the action says so.
-            let _ = group.make();
-        }
-        let outcome = self.act(context, "stop", self.common.stop).await;
+        let stopping = Stopping::begin(context, &self.common);
+        let outcome = self.act_in(stopping.place()?, context, "stop", self.common.stop).await;
         if !outcome.succeeded() {
             return Err(self.failed("stop", &outcome));
         }
-        let Some(group) = group else { return Ok(String::new()) };
-        let left = group.is_populated();
-        match group.end(END).await {
-            Ok(true) if left => Ok("what the agent left was killed".into()),
-            Ok(true) => Ok(String::new()),
-            Ok(false) | Err(_) => {
-                let left: Vec<_> = group.processes().iter().map(i32::to_string).collect();
-                let why = format!("processes do not end although killed: {}", left.join(", "));
-                Err(Failure::new(why, "They hang in the kernel.").reaching(Reach::Node))
-            }
-        }
+        // By the convention a stop that succeeds is the proof; only a monitor that says the contrary counts.
+        let ask = || async { Ok(self.look(context).await.unwrap_or(Health::NotRunning)) };
+        stopping.see(Ok(()), Some(ask)).await
     }
 
     async fn look(&self, context: &Context) -> Result<Health, Failure> {
@@ -101,15 +92,24 @@ impl Ocf {
         }
     }
 
-    /// Only what starts something and what ends it is in the control group.
+    /// An action that starts and ends nothing.
     async fn act(&self, context: &Context, action: &str, time: Duration) -> RunOutcome {
-        let of_group = matches!(action, "start" | "stop");
-        let group = context.control_group(&self.common.name).filter(|_| of_group);
+        self.act_in(None, context, action, time).await
+    }
+
+    /// An action, in a control group if it starts or ends something.
+    async fn act_in(
+        &self,
+        place: Option<PathBuf>,
+        context: &Context,
+        action: &str,
+        time: Duration,
+    ) -> RunOutcome {
         let program =
             Program::new([self.path().to_string_lossy().into_owned(), action.into()], time)
                 .environment(context.variables(&self.common.name))
                 .environment(self.environment(action, time))
-                .cgroup(group.map(|group| group.directory().to_owned()))
+                .cgroup(place)
                 .dies_with_us();
         process::run(program).await
     }

@@ -41,7 +41,8 @@ impl Site {
             monitor: argv("monitor", monitor),
             user: None,
         };
-        resource(&ResourceDef::new("server", kind))
+        let def = ResourceDef::new("server", kind);
+        resource(&ResourceDef { stop_timeout_ms: 1_500, monitor_timeout_ms: 1_000, ..def })
     }
 
     /// A daemon that leaves its session, is deaf to SIGTERM and writes its number to a file.
@@ -101,6 +102,7 @@ async fn h25_a_monitor_tells_broken_from_off() {
     assert_eq!(broken.output, "checked\n");
     std::fs::write(site.file("well"), "").unwrap();
     assert_eq!(application.monitor(&context).await, Ok(Health::Running));
+    std::fs::remove_file(site.file("well")).unwrap();
     application.stop(&context).await.unwrap();
 }
 
@@ -127,6 +129,100 @@ async fn h25_a_stop_that_fails_is_overtaken_by_the_control_group() {
     let said = application.stop(&context).await.unwrap();
     assert!(said.starts_with("its processes were killed, as the stop program failed"), "{said}");
     wait_for("its end", || gone(pid)).await;
+}
+
+impl Site {
+    /// A service that something outside runs, as systemd does: `start` and `stop` only ask for it.
+    fn service(&self) -> String {
+        self.file("runs")
+    }
+
+    fn outside(&self, stop: &str, monitor: &str) -> Box<dyn Resource> {
+        self.application(&format!("touch {}", self.service()), stop, monitor)
+    }
+
+    fn runs(&self) -> String {
+        format!("test -e {}", self.service())
+    }
+}
+
+/// Findings R1: what lives outside its control group is off when it says so itself.
+#[tokio::test]
+async fn h25_a_service_that_still_runs_after_its_stop_is_not_released() {
+    let site = Site::new("alive");
+    let context = site.context();
+    for (stop, said) in [
+        ("echo cannot; exit 1", "the stop program failed: exit status 1 (cannot)"),
+        ("exit 0", "it was stopped without a failure"),
+    ] {
+        let service = site.outside(stop, &site.runs());
+        let detail = service.start(&context).await.unwrap();
+        assert!(detail.contains("the end of the lease does not end it"), "{detail}");
+        let failure = service.stop(&context).await.unwrap_err();
+        assert_eq!(failure.why, format!("{said}, but the monitor says that it still runs"));
+        std::fs::remove_file(site.service()).unwrap();
+        assert!(service.stop(&context).await.is_ok(), "somebody stopped it by hand");
+    }
+}
+
+/// A stop is waited for until the service is gone, as long as a stop may take.
+#[tokio::test]
+async fn h25_a_stop_that_only_asks_is_waited_for() {
+    let site = Site::new("asks");
+    let asked = site.file("asked");
+    // The monitor's third answer after it was asked to stop is that it does.
+    let monitor = format!(
+        "test -e {asked} || {{ {}; exit; }}; echo x >> {asked}; test $(wc -l < {asked}) -lt 4",
+        site.runs()
+    );
+    let service = site.outside(&format!("echo x > {asked}"), &monitor);
+    let context = site.context();
+    service.start(&context).await.unwrap();
+    service.stop(&context).await.unwrap();
+    assert_eq!(std::fs::read_to_string(&asked).unwrap().lines().count(), 4);
+}
+
+/// A monitor that hangs proves nothing of a service that lives elsewhere.
+#[tokio::test]
+async fn h25_a_silent_monitor_is_no_answer_for_what_lives_elsewhere() {
+    let site = Site::new("silent");
+    let context = site.context();
+    let hangs = format!("{} || exit 1; test -e {} || sleep 60", site.runs(), site.file("answers"));
+    std::fs::write(site.file("answers"), "").unwrap();
+    let service = site.outside("exit 0", &hangs);
+    service.start(&context).await.unwrap();
+    std::fs::remove_file(site.file("answers")).unwrap();
+    let failure = service.stop(&context).await.unwrap_err();
+    assert!(failure.why.starts_with("nobody can tell whether it still runs"), "{failure}");
+    assert!(failure.advice.contains("mend its monitor"), "{failure}");
+
+    // What lived in its control group is known to be gone.
+    std::fs::write(site.file("answers"), "").unwrap();
+    let off = format!("test -e {}", site.file("pid"));
+    let hangs = format!("{off} || exit 1; test -e {} || sleep 60", site.file("answers"));
+    let daemon = site.application(&site.daemon(), "", &hangs);
+    std::fs::remove_file(site.service()).unwrap();
+    daemon.start(&context).await.unwrap();
+    let pid = read_pid(&site.path().join("pid")).await;
+    std::fs::remove_file(site.file("answers")).unwrap();
+    assert_eq!(daemon.stop(&context).await.unwrap(), "what the stop program left was killed");
+    wait_for("its end", || gone(pid)).await;
+}
+
+/// Findings R2: the guard took the group's place away, and the stop program runs all the same.
+#[tokio::test]
+async fn h25_the_stop_program_runs_after_the_lease_is_over() {
+    let site = Site::new("over");
+    let service = site.outside(&format!("rm {}", site.service()), &site.runs());
+    let context = site.context();
+    service.start(&context).await.unwrap();
+    context.group_directory().unwrap().remove();
+    service.stop(&context).await.unwrap();
+    assert!(!Path::new(&site.service()).exists(), "it was stopped");
+    assert!(!context.group_directory().unwrap().directory().exists(), "no place was made again");
+    let left = std::fs::read_dir(context.cgroup.as_ref().unwrap()).unwrap().flatten();
+    let left: Vec<_> = left.filter(|entry| entry.path().is_dir()).collect();
+    assert!(left.is_empty(), "the place of the stop program is gone too: {left:?}");
 }
 
 #[tokio::test]

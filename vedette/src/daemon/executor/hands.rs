@@ -53,7 +53,9 @@ impl Hands {
     pub(super) async fn stop(&self, context: &Context, def: &ResourceDef) -> Done {
         let context = self.context(&context.group, context.token, &context.state);
         let (what, made) = (format!("stopping {}", def.name), resource(def));
-        within(&what, def.stop_timeout_ms, made.stop(&context)).await
+        // After its stop program it is looked at.
+        let limit_ms = def.stop_timeout_ms.saturating_add(def.monitor_timeout_ms);
+        within(&what, limit_ms, made.stop(&context)).await
     }
 
     /// Looks at a resource: whether it works.
