@@ -336,7 +336,6 @@ async fn agent(config: Config, level: LevelHandle) -> Result<()> {
         publisher: publisher.clone(),
         continuity,
         executor: executor.clone(),
-        local: local.clone(),
     })
     .await?;
     let guard = links.guard_session().await;

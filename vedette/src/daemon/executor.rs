@@ -116,6 +116,8 @@ struct Shared {
     dropped: Mutex<BTreeMap<String, (u64, u64)>>,
     /// The token of each group whose release was written down last.
     told: Mutex<BTreeMap<String, u64>>,
+    /// What cannot be let go of.
+    stuck: Mutex<own::Stuck>,
     /// The newest token of each group that was let go of here.
     over: Mutex<BTreeMap<String, u64>>,
     /// Counts what was let go of.
@@ -153,6 +155,7 @@ impl Executor {
             held: Mutex::default(),
             dropped: Mutex::default(),
             told: Mutex::default(),
+            stuck: Mutex::default(),
             over: Mutex::default(),
             let_go: watch::Sender::new(0),
             telling: tokio::sync::Mutex::default(),
@@ -187,6 +190,11 @@ impl Executor {
             }
         });
         self.0.lease.send_modify(Lease::lose);
+    }
+
+    /// The guard could not take everything away when the lease ended.
+    pub(crate) fn release_failed(&self, failed: &[String]) {
+        self.0.tell_stuck(|stuck| stuck.guard = Some(failed.join("; ")));
     }
 
     /// The guard says what it holds: an answer, or what an agent that connects finds.

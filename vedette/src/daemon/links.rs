@@ -15,7 +15,6 @@ use vedette_core::director::Input;
 use vedette_core::id::{ClusterId, NodeNumber, RaftId, Session, StorageId};
 use vedette_core::model::AgentStatus;
 use vedette_core::observation::Report;
-use vedette_core::record::Code;
 use vedette_core::state::ClusterState;
 use vedette_node::guard::client::{LeaseWatch, Notices, Orders, connect};
 use vedette_node::guard::protocol::{
@@ -27,7 +26,7 @@ use vedette_node::log::{Leadership, Log};
 use vedette_node::peers::{Peers, Server, kinds};
 
 use super::executor::Executor;
-use super::local_log::{LocalLog, boot_time_us};
+use super::local_log::boot_time_us;
 use super::office::Office;
 use super::publisher::Publisher;
 use super::service::ReportMessage;
@@ -66,7 +65,6 @@ pub(crate) struct Means {
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) continuity: Arc<AtomicBool>,
     pub(crate) executor: Executor,
-    pub(crate) local: LocalLog,
 }
 
 /// The running tasks.
@@ -124,9 +122,9 @@ pub(crate) async fn start(means: Means) -> Result<Links> {
     let (reports, latest) = watch::channel(None);
     let means = Arc::new(means);
     let (welcome, guard) = mpsc::unbounded_channel();
-    let parts = (means.executor.clone(), means.local.clone());
+    let executor = means.executor.clone();
     let heard = Arc::new(AtomicU64::new(0));
-    tokio::spawn(listen(notices, (reports, welcome), gone_sender, parts, heard.clone()));
+    tokio::spawn(listen(notices, (reports, welcome), gone_sender, executor, heard.clone()));
     let (log, publisher) = (means.log.clone(), means.publisher.clone());
     tokio::spawn(super::silence::watch_guard(log, publisher, latest.clone()));
     tokio::spawn(report(means.clone(), latest.clone()));
@@ -139,7 +137,7 @@ async fn listen(
     mut notices: Notices,
     (reports, welcome): (watch::Sender<Option<Arc<Report>>>, mpsc::UnboundedSender<Session>),
     gone: mpsc::Sender<()>,
-    (executor, local): (Executor, LocalLog),
+    executor: Executor,
     heard: Arc<AtomicU64>,
 ) {
     while let Some(notice) = notices.next().await {
@@ -153,9 +151,7 @@ async fn listen(
             Notice::ReleasedAll { epoch, ended_us, released_us } => {
                 executor.released_all(epoch, (ended_us, released_us));
             }
-            Notice::ReleaseFailed { failed } => {
-                local.condition(Code::ReleaseFailed, Some(failed.join("; ")));
-            }
+            Notice::ReleaseFailed { failed } => executor.release_failed(&failed),
             // What it grants is told with every report.
             Notice::Lease { .. } => {}
             Notice::Warning { text } => tracing::warn!("guard: {text}"),

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use vedette_core::group::GroupState;
-use vedette_core::local::Happened;
+use vedette_core::id::NodeNumber;
+use vedette_core::local::{Condition, Happened};
 use vedette_core::model::Severity;
 use vedette_core::record::{Code, Subject};
 use vedette_core::state::ClusterState;
@@ -35,6 +36,37 @@ pub(super) async fn show(shared: Arc<Shared>) {
     }
 }
 
+/// What should be off and is not, with the reasons.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Stuck {
+    /// What the guard could not take away when the lease ended.
+    pub(super) guard: Option<String>,
+    /// Groups of which a resource does not stop.
+    pub(super) groups: BTreeMap<String, String>,
+}
+
+impl Stuck {
+    fn conditions(&self, me: NodeNumber, node: &str, state: &ClusterState) -> Vec<Condition> {
+        let condition = |subject, name: &str, what: &str, cause: &String| Condition {
+            code: Code::ReleaseFailed,
+            subject,
+            subject_name: name.to_owned(),
+            raised: format!("{node} could not release {what}"),
+            cleared: format!("{node} released {what}"),
+            cause: cause.clone(),
+            severity: Severity::Error,
+            alert: true,
+        };
+        let guard =
+            self.guard.iter().map(|cause| condition(Subject::Node(me), node, "everything", cause));
+        let groups = self.groups.iter().filter_map(|(name, cause)| {
+            let number = state.groups.get(name)?.number;
+            Some(condition(Subject::Group(number), name, name, cause))
+        });
+        guard.chain(groups).collect()
+    }
+}
+
 impl Shared {
     /// State of each group that this node has, or that the state on hand gives it. What was held in an
     /// earlier epoch of the guard is gone, whatever the state says.
@@ -56,9 +88,24 @@ impl Shared {
 
     /// Writes down each group that the guard let go of.
     pub(super) fn tell_released(&self, epoch: u64, (ended_us, released_us): (u64, u64)) {
-        self.local.condition(Code::ReleaseFailed, None);
+        self.tell_stuck(|stuck| stuck.guard = None);
         let took = released_us.saturating_sub(ended_us) / 1_000;
         self.tell_let_go(epoch, "its lease ended, and its guard released it", Some(took));
+    }
+
+    /// Changes what cannot be let go of, and tells it while it is so.
+    pub(super) fn tell_stuck(&self, change: impl FnOnce(&mut Stuck)) {
+        let stuck = {
+            let mut stuck = lock(&self.stuck);
+            let before = stuck.clone();
+            change(&mut stuck);
+            if *stuck == before {
+                return;
+            }
+            stuck.clone()
+        };
+        let node = self.state().node_name(self.me);
+        self.local.conditions(Code::ReleaseFailed, stuck.conditions(self.me, &node, &self.state()));
     }
 
     /// Writes down groups of earlier epochs than that one that this node let go of by itself: those that it

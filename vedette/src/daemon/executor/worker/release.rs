@@ -80,11 +80,16 @@ impl Worker {
     /// ended the processes, the rest (a mounted file system) is up to this.
     async fn let_go(&mut self, held: Held, why: &str) {
         tracing::warn!(group = self.group, "letting go: {why}");
-        while let Err(stuck) = self.stop(&held, &held.resources, &Lines(None)).await {
-            tracing::error!(group = self.group, "cannot let go, and tries again: {stuck}");
+        while let Err(why) = self.stop(&held, &held.resources, &Lines(None)).await {
+            self.shared.tell_stuck(|stuck| {
+                stuck.groups.insert(self.group.clone(), why.clone());
+            });
             self.reporter.progress(held.token, Some(GroupState::Error), Vec::new());
             tokio::time::sleep(STOP_AGAIN).await;
         }
+        self.shared.tell_stuck(|stuck| {
+            stuck.groups.remove(&self.group);
+        });
         self.forget(held.token).await;
         // Without a majority this waits, and nobody waits for it.
         self.reporter.released(held.token, why.to_owned(), false);
