@@ -3,7 +3,7 @@
 //! A [`Proposal`] is what the replicated log carries: a command with its id (so that a repeat is
 //! harmless), the proposer's wall clock (`apply` reads none) and who asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -421,6 +421,16 @@ pub enum GroupCommand {
         why: String,
         /// It works again after a restart in place. If not, the group is to move.
         restarted: bool,
+    },
+    /// A node looked for what it could own, and saw this of a group that it does not have; nothing if it
+    /// runs there no more.
+    Sighted {
+        /// The group.
+        group: String,
+        /// Where.
+        node: NodeNumber,
+        /// The resources that run there.
+        resources: BTreeSet<String>,
     },
     /// All instances of a node end, because it is certain that it has let go. From the director.
     Evict {

@@ -45,6 +45,9 @@ pub struct ManagerOptions {
     pub command_timeout_ms: u64,
     /// When an event is reported as running too long (config_too_long).
     pub too_long_ms: u64,
+    /// How often each node looks for what runs on it and should not; 0: never.
+    #[serde(default = "probe_interval_ms")]
+    pub probe_interval_ms: u64,
     /// `VERBOSE_LOGGING` is `high`, and scripts trace themselves.
     pub verbose: bool,
     /// A lease that is over is evidence enough, even if nothing stands behind the guard's release.
@@ -53,12 +56,17 @@ pub struct ManagerOptions {
     pub fence_always: bool,
 }
 
+const fn probe_interval_ms() -> u64 {
+    60_000
+}
+
 impl Default for ManagerOptions {
     fn default() -> Self {
         Self {
             settle_ms: None,
             command_timeout_ms: 300_000,
             too_long_ms: 180_000,
+            probe_interval_ms: probe_interval_ms(),
             verbose: false,
             trust_guard: false,
             fence_always: false,

@@ -30,6 +30,18 @@ status! {
 }
 
 status! {
+    /// What is done about a resource that runs where its group is not (the field's "multiple active").
+    MultipleActive {
+        /// It is stopped where it should not run; the group stays where it is.
+        StopExtra = 1 "stop_extra",
+        /// Nothing is stopped and nothing started until an operator says so.
+        Block = 2 "block",
+        /// Everything is stopped everywhere, and the group stays off until an operator wants it on.
+        StopAll = 3 "stop_all",
+    }
+}
+
+status! {
     /// State of a group as a whole, or of one instance of it.
     GroupState {
         /// Not known, as when its node is not there and nothing proves that it has let go.
@@ -201,8 +213,15 @@ pub struct GroupDef {
     pub nodes: Vec<NodeNumber>,
     /// Whether a cascading group goes back to its home, the first of its list, when that returns.
     pub fallback: bool,
+    /// What is done if something of it is seen to run where it should not.
+    #[serde(default = "stop_extra")]
+    pub multiple_active: MultipleActive,
     /// Its resources, in the order in which they are acquired; released in reverse.
     pub resources: Vec<ResourceDef>,
+}
+
+const fn stop_extra() -> MultipleActive {
+    MultipleActive::StopExtra
 }
 
 /// A group while the cluster runs.
@@ -226,6 +245,9 @@ pub struct Group {
     /// node turns out to be DOWN, it is the same incident.
     #[serde(default)]
     pub lost: Option<u64>,
+    /// Where something of it was seen to run although the group is not there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub also: BTreeMap<NodeNumber, Sighting>,
     /// Why nothing is done with it until an operator says so.
     pub blocked: Option<Blocked>,
     /// Nothing is moved and nothing restarted.
@@ -268,6 +290,15 @@ pub struct Group {
     /// Set only in what a node shows that does not know the present state ([`crate::knowledge`]).
     #[serde(skip)]
     pub out_of_sight: bool,
+}
+
+/// What a node saw running of a group that it does not have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sighting {
+    /// The resources, by name.
+    pub resources: BTreeSet<String>,
+    /// When the first of them was seen.
+    pub since: WallTime,
 }
 
 /// What blocks a group.
@@ -321,6 +352,11 @@ pub struct ResourceStatus {
 }
 
 impl Group {
+    /// Whether a resource was seen to run on a node that does not have the group.
+    pub fn also_runs(&self, resource: &str, node: NodeNumber) -> bool {
+        self.also.get(&node).is_some_and(|seen| seen.resources.contains(resource))
+    }
+
     /// The state of the group as a whole, for [`GroupDef::policy`] alike: the worst of its
     /// instances, where ERROR is worse than being in motion, and that worse than ONLINE.
     pub fn state(&self) -> GroupState {

@@ -143,6 +143,7 @@ fn show_groups(shown: &mut ClusterState, local: &Local, at: WallTime) {
         group.out_of_sight = true;
         group.since = at;
         group.blocked = None;
+        group.also.clear();
     }
 }
 

@@ -135,6 +135,8 @@ codes! {
     Monitor = 75 "MONITOR",
     /// A rule about values fired for an instance (spec H31).
     RuleFired = 76 "RULE_FIRED",
+    /// Something of a group was seen to run on a node that does not have the group, or runs no more there.
+    MultipleActive = 77 "MULTIPLE_ACTIVE",
     /// A node lost its quorum ([`crate::local`], as are all codes up to `ACCOUNT_INCOMPLETE`).
     QuorumLost = 80 "QUORUM_LOST",
     /// A node is part of a quorum again.

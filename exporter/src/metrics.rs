@@ -92,6 +92,7 @@ pub const FAMILIES: &[Family] = &[
     groups::STATE_CODE,
     groups::OWNER,
     groups::STANDBYS,
+    groups::MULTIPLE_ACTIVE,
     groups::BLOCKED,
     groups::MAINTENANCE,
     groups::WANTED_OFFLINE,

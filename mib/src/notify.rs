@@ -8,7 +8,7 @@ mod local;
 
 use vedette_core::group::GroupState;
 use vedette_core::model::{
-    AgentStatus, ClusterStatus, HostStatus, InterfaceStatus, NetworkStatus, Substate,
+    AgentStatus, ClusterStatus, HostStatus, InterfaceStatus, NetworkStatus, Severity, Substate,
 };
 use vedette_core::record::{Code, Record, Subject};
 use vedette_core::view::View;
@@ -41,6 +41,8 @@ const RULE_FIRED: u32 = 13;
 const RULE_REARMED: u32 = 14;
 const WATCH_FAILED: u32 = 15;
 const WATCH_RESTORED: u32 = 16;
+const GROUP_MULTIPLE_ACTIVE: u32 = 24;
+const GROUP_SINGLE_ACTIVE: u32 = 25;
 
 /// Where the objects are that only notifications carry.
 const OBJECTS: &[u32] = &[1, 20];
@@ -297,6 +299,14 @@ fn step(record: &Record, view: &View) -> Option<Change> {
                     code: |text| GroupState::from_name(text).map(GroupState::code),
                 }),
                 step: true,
+            }
+        }
+        (Code::MultipleActive, Subject::Group(number)) => {
+            let begins = record.severity == Severity::Error;
+            let name = cell(group::ENTRY, group::GROUP_NAME, &[u32::from(number)]);
+            Change {
+                named: vec![(name, Value::text(&record.subject_name, NAME))],
+                ..happened(if begins { GROUP_MULTIPLE_ACTIVE } else { GROUP_SINGLE_ACTIVE })
             }
         }
         (Code::ResourceFailed, Subject::Resource(group, number)) => {

@@ -270,12 +270,18 @@ fn steps() -> Vec<Arc<Record>> {
             ..Record::clone(&model[0])
         })
     };
+    let sighting = |severity| {
+        let seen = step(Code::MultipleActive, Subject::Group(1), "web", "", "");
+        Arc::new(Record { severity, ..Record::clone(&seen) })
+    };
     vec![
         step(Code::Group, Subject::Group(1), "web", "ACQUIRING", "ONLINE"),
         step(Code::ResourceFailed, Subject::Resource(1, 4), "web_app", "", ""),
         step(Code::EventFailed, Subject::Event, "event", "", ""),
         step(Code::EventEnded, Subject::Event, "event", "", "completed"),
         step(Code::TakeoverWaits, Subject::Node(NodeNumber(3)), "n3", "", ""),
+        sighting(Severity::Error),
+        sighting(Severity::Notice),
     ]
 }
 

@@ -257,6 +257,17 @@ fn manager(document: &Document, found: &mut Vec<Finding>) {
             found.push(Finding::error(format!("manager.{name}"), what, "Give it at least 1s."));
         }
     }
+    if options.probe_interval_ms == 0 {
+        let what = "no node looks whether something runs on it that should not";
+        let advice = "Leave probe_interval out, which looks once a minute.";
+        found.push(Finding::warning("manager.probe_interval", what, advice));
+    } else if options.probe_interval_ms < 1_000 {
+        let what = format!(
+            "every monitor of every group would run on every node each {} ms",
+            options.probe_interval_ms
+        );
+        found.push(Finding::error("manager.probe_interval", what, "Give it at least 1s."));
+    }
     if options.trust_guard {
         let what = "a lease that is over is taken as proof even where nothing stands behind it";
         let advice = "A node whose guard is paused could keep its addresses; better use fencing.";

@@ -195,6 +195,8 @@ fn group(
     changed(lines, &format!("{what}: policy"), &from.policy, &to.policy, ToString::to_string);
     changed(lines, &format!("{what}: nodes"), &nodes(from, state), &nodes(to, state), Clone::clone);
     changed(lines, &format!("{what}: fallback"), &from.fallback, &to.fallback, ToString::to_string);
+    let (before, after) = (&from.multiple_active, &to.multiple_active);
+    changed(lines, &format!("{what}: multiple_active"), before, after, ToString::to_string);
     for resource in &from.resources {
         let Some(other) = find(to, &resource.name) else {
             lines.push(format!("- {what}: resource {}", resource.name));
@@ -383,6 +385,8 @@ fn options(old: &Document, new: &Document, lines: &mut Vec<String>) {
         ms,
     );
     changed(lines, "manager: too_long", &from.too_long_ms, &to.too_long_ms, ms);
+    let (before, after) = (&from.probe_interval_ms, &to.probe_interval_ms);
+    changed(lines, "manager: probe_interval", before, after, ms);
     changed(lines, "manager: verbose", &from.verbose, &to.verbose, shown);
     changed(lines, "manager: trust_guard", &from.trust_guard, &to.trust_guard, shown);
     changed(lines, "manager: fence_always", &from.fence_always, &to.fence_always, shown);

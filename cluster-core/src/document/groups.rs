@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use crate::group::{AddressMode, GroupDef, Policy, ResourceDef, ResourceKind};
+use crate::group::{AddressMode, GroupDef, MultipleActive, Policy, ResourceDef, ResourceKind};
 use crate::id::NetworkNumber;
 
 use super::Addresses;
@@ -46,9 +46,13 @@ fn group(
     let nodes = table.texts(notes, "nodes").unwrap_or_default();
     let nodes = nodes.iter().filter_map(|name| names.node(notes, &key, name)).collect();
     let fallback = table.flag(notes, "fallback").unwrap_or(policy == Policy::Cascading);
+    let ways: Vec<(&str, MultipleActive)> =
+        MultipleActive::ALL.iter().map(|way| (way.name(), *way)).collect();
+    let multiple_active =
+        table.choice(notes, "multiple_active", &ways).unwrap_or(MultipleActive::StopExtra);
     let resources = resources(&mut table, names, addresses, notes);
     table.finish(notes);
-    GroupDef { name, policy, nodes, fallback, resources }
+    GroupDef { name, policy, nodes, fallback, multiple_active, resources }
 }
 
 fn resources(

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use crate::definition::{Definition, Hooks, ManagerOptions};
-use crate::group::{GroupDef, Policy, ResourceDef, ResourceKind};
+use crate::group::{GroupDef, MultipleActive, Policy, ResourceDef, ResourceKind};
 use crate::model::Timing;
 use crate::state::ClusterState;
 use crate::variable;
@@ -181,6 +181,7 @@ impl Text {
         }
         self.time("command_timeout", options.command_timeout_ms);
         self.time("too_long", options.too_long_ms);
+        self.time("probe_interval", options.probe_interval_ms);
         self.value("verbose", options.verbose);
         self.value("trust_guard", options.trust_guard);
         self.value("fence_always", options.fence_always);
@@ -202,6 +203,9 @@ impl Text {
         self.words("nodes", nodes.iter().map(String::as_str));
         if group.policy == Policy::Cascading || group.fallback {
             self.value("fallback", group.fallback);
+        }
+        if group.multiple_active != MultipleActive::StopExtra {
+            self.text("multiple_active", group.multiple_active.name());
         }
         for resource in &group.resources {
             self.resource(group, resource, document);

@@ -335,6 +335,9 @@ fn manager(top: &mut Table<'_, '_>, notes: &mut Notes<'_>) -> ManagerOptions {
             .duration(notes, "command_timeout")
             .unwrap_or(usual.command_timeout_ms),
         too_long_ms: table.duration(notes, "too_long").unwrap_or(usual.too_long_ms),
+        probe_interval_ms: table
+            .duration(notes, "probe_interval")
+            .unwrap_or(usual.probe_interval_ms),
         verbose: table.flag(notes, "verbose").unwrap_or(usual.verbose),
         trust_guard: table.flag(notes, "trust_guard").unwrap_or(usual.trust_guard),
         fence_always: table.flag(notes, "fence_always").unwrap_or(usual.fence_always),

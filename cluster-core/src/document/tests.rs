@@ -9,7 +9,8 @@ use super::*;
 use crate::definition::{FenceDef, Hooks, ManagerOptions, MonitorDef, Standby};
 use crate::fixture::Fixture;
 use crate::group::{
-    AddressMode, Group, GroupDef, GroupState, Instance, Policy, ResourceDef, ResourceKind,
+    AddressMode, Group, GroupDef, GroupState, Instance, MultipleActive, Policy, ResourceDef,
+    ResourceKind,
 };
 use crate::time::WallTime;
 
@@ -484,12 +485,14 @@ fn distinct<T>(name: impl Fn(&T) -> String) -> impl Fn(Vec<T>) -> Vec<T> {
 fn groups() -> impl Strategy<Value = Vec<GroupDef>> {
     let policy = prop::sample::select(Policy::ALL.to_vec());
     let nodes = prop::collection::vec(node(), 0..3);
-    let group = (word(), policy, nodes, any::<bool>(), resources()).prop_map(
-        |(name, policy, nodes, fallback, resources)| GroupDef {
+    let ways = prop::sample::select(MultipleActive::ALL.to_vec());
+    let group = (word(), policy, nodes, any::<bool>(), ways, resources()).prop_map(
+        |(name, policy, nodes, fallback, multiple_active, resources)| GroupDef {
             name,
             policy,
             nodes,
             fallback,
+            multiple_active,
             resources,
         },
     );
@@ -497,12 +500,19 @@ fn groups() -> impl Strategy<Value = Vec<GroupDef>> {
 }
 
 fn manager() -> impl Strategy<Value = ManagerOptions> {
-    (prop::option::of(time()), time(), time(), any::<[bool; 3]>()).prop_map(
-        |(settle_ms, command_timeout_ms, too_long_ms, [verbose, trust_guard, fence_always])| {
+    (prop::option::of(time()), time(), time(), time(), any::<[bool; 3]>()).prop_map(
+        |(
+            settle_ms,
+            command_timeout_ms,
+            too_long_ms,
+            probe_interval_ms,
+            [verbose, trust_guard, fence_always],
+        )| {
             ManagerOptions {
                 settle_ms,
                 command_timeout_ms,
                 too_long_ms,
+                probe_interval_ms,
                 verbose,
                 trust_guard,
                 fence_always,

@@ -7,6 +7,7 @@
 //!
 //! - `reports`: what nodes say about their instances;
 //! - `evidence`: how it becomes certain that a node has let go;
+//! - `sightings`: what runs where its group is not;
 //! - `orders`: what operators want;
 //! - `define`: a new definition.
 
@@ -14,6 +15,7 @@ mod define;
 mod evidence;
 mod orders;
 mod reports;
+mod sightings;
 #[cfg(test)]
 mod tests;
 
@@ -45,6 +47,9 @@ impl ClusterState {
             }
             GroupCommand::Failed { group, node, token, resource, why, restarted } => {
                 Ok(self.failed(entry, (group, *node, *token), (resource, why), *restarted))
+            }
+            GroupCommand::Sighted { group, node, resources } => {
+                Ok(self.sighted(entry, group, *node, resources))
             }
             GroupCommand::Evict { node, evidence } => Ok(self.evict(entry, *node, evidence)),
             GroupCommand::Fence { node, by } => self.fence(entry, *node, *by),
@@ -128,7 +133,9 @@ impl ClusterState {
             }
             return;
         }
-        self.insert_instance(name, node, token, at);
+        if self.insert_instance(name, node, token, at) {
+            self.sighting_ends(entry, name, node, "it has the group now");
+        }
     }
 
     /// Instances on hosts that went away: nothing is known of them until there is evidence.

@@ -306,6 +306,7 @@ impl ClusterState {
         );
         self.nodes.remove(&number);
         self.forget_member(entry, number, &name);
+        self.forget_sightings(number);
         self.links.retain(|link| link.low != number && link.high != number);
         for test in self.tests.values_mut() {
             test.members.remove(&number);

@@ -6,7 +6,8 @@ use vedette_core::definition::{Definition, Standby};
 use vedette_core::event::{Event, ManagerState, Member, StopMode, Trigger};
 use vedette_core::fixture::Fixture;
 use vedette_core::group::{
-    AddressMode, Blocked, GroupDef, GroupState, Instance, Policy, ResourceDef, ResourceKind,
+    AddressMode, Blocked, GroupDef, GroupState, Instance, MultipleActive, Policy, ResourceDef,
+    ResourceKind,
 };
 use vedette_core::id::{NetworkNumber, NodeNumber, Session};
 use vedette_core::model::{AgentStatus, HostStatus, InterfaceStatus, Timing};
@@ -282,7 +283,17 @@ fn definition<'a>(name: &str, rest: &[&'a str]) -> Result<(GroupDef, Vec<&'a str
     let kind = ResourceKind::Application { start, stop, monitor, user: None };
     resources.push(ResourceDef::new(format!("{name}-app"), kind));
     let fallback = !options.contains(&"no-fallback");
-    Ok((GroupDef { name: name.into(), policy, nodes: nodes?, fallback, resources }, options))
+    Ok((
+        GroupDef {
+            name: name.into(),
+            policy,
+            nodes: nodes?,
+            fallback,
+            multiple_active: MultipleActive::StopExtra,
+            resources,
+        },
+        options,
+    ))
 }
 
 fn suppose(words: &[&str]) -> Result<WhatIf, Puzzle> {

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use vedette_core::event::ManagerState;
 use vedette_core::group::{
     FailCount, Group, GroupDef, GroupState, Instance, Policy, ResourceDef, ResourceKind,
-    ResourceState,
+    ResourceState, Sighting,
 };
 use vedette_core::id::NodeNumber;
 use vedette_core::model::HostStatus;
@@ -60,6 +60,9 @@ pub struct GroupDoc {
     pub waits_for: Option<String>,
     /// Where it ran last.
     pub last: Option<String>,
+    /// Where something of it was seen to run although it is not there.
+    #[serde(default)]
+    pub also_on: Vec<AlsoOnDoc>,
     /// Why nothing is done about it until an operator says so.
     pub blocked: Option<BlockedDoc>,
     /// Nodes that it does not go to until failures are cleared.
@@ -75,6 +78,22 @@ pub struct GroupDoc {
     pub instances: Vec<InstanceDoc>,
     /// Its resources, in the order in which they are acquired.
     pub resources: Vec<ResourceDoc>,
+}
+
+/// What was seen to run of a group on a node that does not have it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AlsoOnDoc {
+    /// The node.
+    pub node: String,
+    /// Its number.
+    pub node_number: u16,
+    /// The resources.
+    pub resources: Vec<String>,
+    /// Since when.
+    pub since: String,
+    /// What is done about it: `stop_extra`, `block` or `stop_all`.
+    #[schema(example = "stop_extra")]
+    pub policy: String,
 }
 
 /// What blocks a group.
@@ -230,6 +249,7 @@ impl GroupDoc {
             held_for: group.held_for.map(node_name),
             waits_for: waits_for(state, name, group),
             last: group.last.map(node_name),
+            also_on: also_on(state, name, group),
             blocked: group.blocked.as_ref().map(|blocked| BlockedDoc {
                 node: blocked.node.map(node_name),
                 why: blocked.why.clone(),
@@ -278,6 +298,18 @@ pub(super) fn waits_for(state: &ClusterState, name: &str, group: &Group) -> Opti
         [only] => format!("{only}, whose manager takes no part"),
         several => format!("one of {}, whose managers take no part", several.join(", ")),
     })
+}
+
+fn also_on(state: &ClusterState, name: &str, group: &Group) -> Vec<AlsoOnDoc> {
+    let policy = state.multiple_active(name);
+    let doc = |(node, seen): (&NodeNumber, &Sighting)| AlsoOnDoc {
+        node: state.node_name(*node),
+        node_number: node.0,
+        resources: seen.resources.iter().cloned().collect(),
+        since: seen.since.to_string(),
+        policy: policy.name().into(),
+    };
+    group.also.iter().map(doc).collect()
 }
 
 /// Groups in the order of the configuration; those that are on their way out come last.

@@ -56,6 +56,17 @@ pub(super) const STANDBYS: Family = Family::gauge(
     },
 );
 
+pub(super) const MULTIPLE_ACTIVE: Family = Family::gauge(
+    "vedette_group_multiple_active",
+    "Whether something of a resource group was seen to run on a node that does not have the group; NaN \
+     where that is not known.",
+    |scrape, rows| {
+        each_node(scrape, rows, |rows, labels, group, node| {
+            rows.flag_if_known(labels, known(scrape, group.also.contains_key(&node)));
+        });
+    },
+);
+
 pub(super) const BLOCKED: Family = Family::gauge(
     "vedette_group_blocked",
     "Whether nothing is done about a resource group until an operator says so; NaN where that is not \
@@ -158,6 +169,7 @@ pub(super) const FAILS: Family = Family::gauge(
 fn state_of(scrape: &Scrape<'_>, group: &Group, resource: &str, node: NodeNumber) -> ResourceState {
     match group.instances.get(&node) {
         None if group.out_of_sight && node != scrape.view.local.node => ResourceState::Unknown,
+        None if group.also_runs(resource, node) => ResourceState::Online,
         None => ResourceState::Offline,
         Some(instance) => {
             instance.resources.get(resource).map_or(ResourceState::Unknown, |own| own.state)

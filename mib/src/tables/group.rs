@@ -51,9 +51,11 @@ pub(crate) const COLUMNS: &[Column<Groups>] = &[
     column(9, "vedetteGroupInstances", "Gauge32", |f, (.., g)| {
         f.known(|| Value::gauge(g.instances.len()))
     }),
-    column(10, "vedetteGroupMaintenance", "TruthValue", |_, (.., g)| Value::truth(g.maintenance)),
-    column(11, "vedetteGroupWantedOffline", "TruthValue", |_, (.., g)| {
-        Value::truth(g.wanted_offline)
+    column(10, "vedetteGroupMaintenance", "TruthValue", |f, (.., g)| {
+        f.known(|| Value::truth(g.maintenance))
+    }),
+    column(11, "vedetteGroupWantedOffline", "TruthValue", |f, (.., g)| {
+        f.known(|| Value::truth(g.wanted_offline))
     }),
     column(12, "vedetteGroupBlocked", "TruthValue", |f, (.., g)| {
         f.known(|| Value::truth(g.blocked.is_some()))
@@ -64,7 +66,9 @@ pub(crate) const COLUMNS: &[Column<Groups>] = &[
     column(14, "vedetteGroupHeldFor", "VedetteNumberOrZero", |f, (.., g)| {
         f.known(|| number(g.held_for))
     }),
-    column(15, "vedetteGroupPreferred", "VedetteNumberOrZero", |_, (.., g)| number(g.preferred)),
+    column(15, "vedetteGroupPreferred", "VedetteNumberOrZero", |f, (.., g)| {
+        f.known(|| number(g.preferred))
+    }),
     column(16, "vedetteGroupLastNode", "VedetteNumberOrZero", |f, (.., g)| {
         f.known(|| number(g.last))
     }),
@@ -79,6 +83,9 @@ pub(crate) const COLUMNS: &[Column<Groups>] = &[
     }),
     column(20, "vedetteGroupLastKnownNode", "VedetteNumberOrZero", |f, (name, ..)| {
         last_known(f, name, |group| number(group.owner()))
+    }),
+    column(21, "vedetteGroupExtraNodes", "Gauge32", |f, (.., g)| {
+        f.known(|| Value::gauge(g.also.len()))
     }),
 ];
 

@@ -25,6 +25,8 @@ pub(crate) struct OnNode<'a> {
     /// What its group is there.
     instance: Option<GroupState>,
     status: Option<&'a ResourceStatus>,
+    /// It was seen to run there, where its group is not.
+    extra: bool,
     fail: Option<&'a FailCount>,
 }
 
@@ -36,6 +38,7 @@ impl OnNode<'_> {
             return ResourceState::Unknown;
         }
         match (self.status, self.instance) {
+            (_, None) if self.extra => ResourceState::Online,
             (_, None) => ResourceState::Offline,
             (_, Some(GroupState::Offline)) if !facts.knows() => ResourceState::Offline,
             (Some(status), Some(GroupState::Online)) => status.state,
@@ -96,6 +99,7 @@ pub(crate) fn build(facts: &Facts<'_>) -> Block {
                     def: resource,
                     instance: instance.map(|instance| instance.state),
                     status: instance.and_then(|instance| instance.resources.get(name)),
+                    extra: group.also_runs(name, *node),
                     fail: group
                         .fails
                         .iter()

@@ -239,6 +239,15 @@ pub(crate) fn notes(group: &GroupDoc) -> Vec<String> {
     if group.state == GroupState::Unmanaged {
         notes.push("UNMANAGED: it was left running by a forced stop, and nobody watches it".into());
     }
+    for also in &group.also_on {
+        let what = match also.policy.as_str() {
+            "block" => "stop it there by hand",
+            _ => "it is being stopped there",
+        };
+        let resources = also.resources.join(", ");
+        notes
+            .push(format!("ALSO RUNS ON {} ({resources}), where it should not; {what}", also.node));
+    }
     if let Some(blocked) = &group.blocked {
         let place = blocked.node.as_ref().map(|node| format!(" on {node}")).unwrap_or_default();
         notes.push(format!("blocked{place}: {}; {}", blocked.why, blocked.then));

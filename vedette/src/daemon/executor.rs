@@ -17,11 +17,12 @@ mod hands;
 mod lease;
 mod own;
 mod reporter;
+mod sightings;
 mod standby;
 mod swap;
 mod worker;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -75,6 +76,8 @@ enum Op {
     Adopt { token: u64 },
     /// It is not this node's any more.
     Drop { token: u64, why: String },
+    /// Some of it runs here although it is not this node's.
+    StopExtra { resources: BTreeSet<String>, done: oneshot::Sender<()> },
     /// Neighbours may have forgotten whose its addresses are.
     Announce,
 }
@@ -171,6 +174,7 @@ impl Executor {
             tokio::spawn(supervise(self.clone()));
             tokio::spawn(lease::follow(self.0.clone(), watch));
             tokio::spawn(standby::watch(self.0.clone()));
+            tokio::spawn(sightings::watch(self.clone()));
             tokio::spawn(own::show(self.0.clone()));
         }
     }

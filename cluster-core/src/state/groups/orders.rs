@@ -164,6 +164,15 @@ impl ClusterState {
         Ok(true)
     }
 
+    /// Something of it runs on more nodes than it should: it is off until an operator wants it on.
+    pub(super) fn stop_everywhere(&mut self, entry: &mut Entry<'_>, name: &str, cause: &str) {
+        let Some(group) = self.groups.get_mut(name) else { return };
+        (group.wanted_offline, group.preferred, group.held_for) = (true, None, None);
+        if !group.instances.is_empty() {
+            self.queue_move(entry, name, cause);
+        }
+    }
+
     fn queue_move(&mut self, entry: &mut Entry<'_>, name: &str, cause: &str) {
         if self.manager.joined().next().is_some() {
             self.enqueue(entry, Trigger::GroupMove { group: name.into() }, cause, None);

@@ -15,6 +15,7 @@ use super::since;
 pub(super) fn problems(state: &ClusterState, now: WallTime) -> Vec<(u8, String)> {
     let mut found: Vec<(u8, String)> = Vec::new();
     found.extend(state.groups.iter().filter_map(|(name, group)| of_group(state, name, group, now)));
+    found.extend(state.groups.iter().flat_map(|(name, group)| twice(state, name, group, now)));
     found.extend(state.manager.begun().filter_map(|running| of_event(state, running, now)));
     found.extend(failures(state));
     found.extend(stopped(state));
@@ -55,6 +56,20 @@ fn of_group(
         }
         _ => Some((1, format!("group {name} is {is}{on} {since}{}", waits(state, name, group)))),
     }
+}
+
+/// What runs of a group where it is not: two nodes may write the same data.
+fn twice(
+    state: &ClusterState,
+    name: &str,
+    group: &Group,
+    now: WallTime,
+) -> impl Iterator<Item = (u8, String)> {
+    group.also.iter().map(move |(node, seen)| {
+        let resources: Vec<&str> = seen.resources.iter().map(String::as_str).collect();
+        let (node, since) = (state.node_name(*node), since(seen.since, now));
+        (0, format!("group {name} also runs on {node} {since} ({})", resources.join(", ")))
+    })
 }
 
 /// How the problem of a group begins that runs nowhere and that nobody will take.

@@ -71,6 +71,14 @@ impl Hands {
         within(&format!("looking at {}", def.name), def.monitor_timeout_ms, look).await
     }
 
+    /// Whether a resource of a group runs here, whoever has the group: one that does not answer does not.
+    pub(super) async fn runs(&self, group: &str, state: &ClusterState, def: &ResourceDef) -> bool {
+        let (context, made) = (self.context(group, 0, state), resource(def));
+        let limit = super::millis(def.monitor_timeout_ms) + GRACE;
+        let health = tokio::time::timeout(limit, made.monitor(&context)).await;
+        matches!(health, Ok(Ok(Health::Running)))
+    }
+
     /// Tells neighbours where an address is.
     pub(super) async fn announce(&self, state: &ClusterState, def: &ResourceDef) {
         let context = self.context("", 0, state);

@@ -111,6 +111,10 @@ impl Worker {
             }
             Op::Adopt { token } => self.adopt(token).await,
             Op::Drop { token, why } => self.give_up(token, &why).await,
+            Op::StopExtra { resources, done } => {
+                self.stop_extra(&resources).await;
+                let _ = done.send(());
+            }
             Op::Announce => self.announce().await,
         }
     }

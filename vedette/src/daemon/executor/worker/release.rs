@@ -1,10 +1,13 @@
 //! Releasing: resources in reverse, then the guard, then the cluster's word that it is over.
 
+use std::collections::BTreeSet;
+
 use tokio::time::Instant;
 use vedette_core::group::{GroupState, ResourceDef, ResourceState};
 
 use super::super::Held;
 use super::super::answer::{Said, Stop};
+use super::super::hands::Context;
 use super::acquire::seconds;
 use super::{Lines, STOP_AGAIN, Worker};
 
@@ -93,6 +96,28 @@ impl Worker {
         self.forget(held.token).await;
         // Without a majority this waits, and nobody waits for it.
         self.reporter.released(held.token, why.to_owned(), false);
+    }
+
+    /// Stops what runs here of a group that this node does not have, in reverse.
+    pub(super) async fn stop_extra(&self, names: &BTreeSet<String>) {
+        let (state, group) = (self.shared.state(), self.group.clone());
+        if self.held.is_some() || self.shared.instance(&state, &group).is_some() {
+            return;
+        }
+        let context = Context { group: group.clone(), token: 0, state };
+        let extra = self.defined().unwrap_or_default().into_iter().rev();
+        let mut failed = Vec::new();
+        for resource in extra.filter(|resource| names.contains(&resource.name)) {
+            let name = &resource.name;
+            tracing::warn!(group, resource = name, "it runs here and should not; it is stopped");
+            if let Err(why) = self.shared.hands.stop(&context, &resource).await {
+                failed.push(format!("{name} cannot be stopped: {why}"));
+            }
+        }
+        self.shared.tell_stuck(|stuck| match failed.as_slice() {
+            [] => drop(stuck.groups.remove(&group)),
+            why => drop(stuck.groups.insert(group.clone(), why.join("; "))),
+        });
     }
 
     /// Stops resources in reverse; what cannot be stopped keeps what it stands on.

@@ -1,0 +1,183 @@
+//! What runs where its group is not (findings R2, R3): a service that was started by hand, left behind by a
+//! lost lease, or never stopped.
+//!
+//! A node looks for everything that it could own and tells what it sees; what is done about it is the
+//! group's [`MultipleActive`]. The node itself stops what it saw, unless that says `block`.
+
+use std::collections::BTreeSet;
+
+use crate::group::{MultipleActive, Sighting};
+use crate::id::NodeNumber;
+use crate::model::Severity;
+use crate::record::{Code, Subject};
+
+use super::{ClusterState, Entry, Happening};
+
+impl ClusterState {
+    /// What runs of a group on a node that does not have it: one record when that begins and one when it
+    /// is over, whatever is seen of it in between.
+    pub(super) fn sighted(
+        &mut self,
+        entry: &mut Entry<'_>,
+        name: &str,
+        node: NodeNumber,
+        resources: &BTreeSet<String>,
+    ) -> bool {
+        if !self.nodes.contains_key(&node) {
+            return false;
+        }
+        let since = entry.proposal.at;
+        let Some(group) = self.groups.get_mut(name) else { return false };
+        if resources.is_empty() || group.instances.contains_key(&node) {
+            return self.sighting_ends(entry, name, node, "");
+        }
+        if let Some(known) = group.also.get_mut(&node) {
+            return std::mem::replace(&mut known.resources, resources.clone()) != *resources;
+        }
+        group.also.insert(node, Sighting { resources: resources.clone(), since });
+        let words: Vec<&str> = resources.iter().map(String::as_str).collect();
+        let cause = format!("{} was seen to run there", words.join(", "));
+        let place = self.node_name(node);
+        let message = match self.groups.get(name).and_then(|group| group.owner()) {
+            Some(owner) => {
+                format!("group {name} also runs on {place}, besides {}", self.node_name(owner))
+            }
+            None => format!("group {name} runs on {place}, which does not have it"),
+        };
+        self.tell_sighting(entry, (name, node), Severity::Error, (&message, &cause));
+        match self.multiple_active(name) {
+            MultipleActive::StopExtra => {}
+            MultipleActive::Block => {
+                let why = format!("it also runs on {place}");
+                self.block(entry, name, Some(node), &why);
+            }
+            MultipleActive::StopAll => self.stop_everywhere(entry, name, &message),
+        }
+        true
+    }
+
+    /// Nothing of it runs there any more that should not.
+    pub(in crate::state) fn sighting_ends(
+        &mut self,
+        entry: &mut Entry<'_>,
+        name: &str,
+        node: NodeNumber,
+        why: &str,
+    ) -> bool {
+        let Some(group) = self.groups.get_mut(name) else { return false };
+        if group.also.remove(&node).is_none() {
+            return false;
+        }
+        let message = format!("group {name} runs on {} no more", self.node_name(node));
+        self.tell_sighting(entry, (name, node), Severity::Notice, (&message, why));
+        if self.multiple_active(name) == MultipleActive::Block {
+            self.unblock(name, node);
+        }
+        true
+    }
+
+    /// Nothing is known of what a member that was deleted runs.
+    pub(in crate::state) fn forget_sightings(&mut self, node: NodeNumber) {
+        for group in self.groups.values_mut() {
+            group.also.remove(&node);
+        }
+    }
+
+    /// What is done about more of a group than there should be.
+    pub fn multiple_active(&self, name: &str) -> MultipleActive {
+        self.definition.group(name).map_or(MultipleActive::Block, |group| group.multiple_active)
+    }
+
+    fn tell_sighting(
+        &mut self,
+        entry: &mut Entry<'_>,
+        (name, node): (&str, NodeNumber),
+        severity: Severity,
+        (message, cause): (&str, &str),
+    ) {
+        let number = self.groups.get(name).map_or(0, |group| group.number);
+        let subject = Subject::Group(number);
+        let happening = Happening::new(Code::MultipleActive, severity, subject, message.to_owned());
+        let happening = happening.because(cause).alerting(true);
+        let happening = self.in_event(entry, happening, Some(node), None);
+        self.record(entry, happening);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::{Command, GroupCommand};
+    use crate::event::Trigger;
+    use crate::fixture::Fixture;
+    use crate::group::GroupState;
+    use crate::record::Record;
+
+    const N3: NodeNumber = NodeNumber(3);
+
+    fn see(fixture: &mut Fixture, names: &[&str]) -> Vec<(Severity, String)> {
+        let resources = names.iter().map(|name| (*name).to_owned()).collect();
+        let group = "db".to_owned();
+        let sighted = GroupCommand::Sighted { group, node: N3, resources };
+        let applied = fixture.apply(Command::Group(sighted));
+        let told = |record: &Record| (record.severity, record.message.clone());
+        let of_sightings = |record: &&Record| record.code == Code::MultipleActive;
+        applied.records.iter().filter(of_sightings).map(told).collect()
+    }
+
+    fn fixture(way: MultipleActive) -> Fixture {
+        let mut fixture = Fixture::with_groups();
+        fixture.state.definition.groups[1].multiple_active = way;
+        fixture
+    }
+
+    #[test]
+    fn a_sighting_is_told_when_it_begins_and_when_it_is_over() {
+        let mut fixture = fixture(MultipleActive::StopExtra);
+        let told = see(&mut fixture, &["db-server"]);
+        let message = "group db also runs on n3, besides n2".to_owned();
+        assert_eq!(told, [(Severity::Error, message)]);
+        assert_eq!(see(&mut fixture, &["db-server"]), [], "it is known");
+        assert_eq!(see(&mut fixture, &["db-ip", "db-server"]), [], "that there is more is shown");
+        assert_eq!(fixture.state.groups["db"].also[&N3].resources.len(), 2);
+        assert_eq!(fixture.state.groups["db"].state(), GroupState::Online, "its owner has it");
+        let over = "group db runs on n3 no more".to_owned();
+        assert_eq!(see(&mut fixture, &[]), [(Severity::Notice, over)]);
+        assert_eq!(see(&mut fixture, &[]), []);
+    }
+
+    #[test]
+    fn what_is_blocked_for_it_goes_on_once_it_is_over() {
+        let mut fixture = fixture(MultipleActive::Block);
+        see(&mut fixture, &["db-server"]);
+        let blocked = fixture.state.groups["db"].blocked.as_ref().map(|it| it.why.clone());
+        assert_eq!(blocked.as_deref(), Some("it also runs on n3"));
+        see(&mut fixture, &[]);
+        assert_eq!(fixture.state.groups["db"].blocked, None);
+    }
+
+    #[test]
+    fn stop_all_leaves_a_group_off_until_an_operator_comes() {
+        let mut fixture = fixture(MultipleActive::StopAll);
+        see(&mut fixture, &["db-server"]);
+        assert!(fixture.state.groups["db"].wanted_offline);
+        let manager = &fixture.state.manager;
+        let begun = manager.begun().map(|running| &running.event.trigger);
+        let asked = Trigger::GroupMove { group: "db".into() };
+        assert!(
+            manager.queue.iter().map(|event| &event.trigger).chain(begun).any(|it| *it == asked)
+        );
+    }
+
+    /// A node that got the group may run it; one that is deleted says nothing any more.
+    #[test]
+    fn owners_and_strangers_are_not_extra() {
+        let mut fixture = fixture(MultipleActive::StopExtra);
+        let resources: BTreeSet<String> = [String::from("db-server")].into();
+        for (node, group) in [(NodeNumber(2), "db"), (NodeNumber(9), "db"), (N3, "nosuch")] {
+            let (group, resources) = (group.to_owned(), resources.clone());
+            fixture.group(GroupCommand::Sighted { group, node, resources });
+        }
+        assert!(fixture.state.groups["db"].also.is_empty());
+    }
+}
