@@ -140,6 +140,8 @@ pub struct RaisedCondition {
 pub struct JournalHealth {
     /// Number of the last entry.
     pub last: u64,
+    /// Number of the last entry that an earlier run of the agent left behind.
+    pub opened: u64,
     /// Number of the last entry that is in everybody's history.
     pub accounted: u64,
     /// Entries that were given up because too many waited.

@@ -354,6 +354,22 @@ impl History {
         self.shared.journal(journal::Journal::id)
     }
 
+    /// The journal of which this node's journal became a branch in this run.
+    pub fn journal_branch_of(&self) -> Option<u64> {
+        self.shared.journal(journal::Journal::branch_of)
+    }
+
+    /// Set if the journal that the file had was changed or cut, so that this one began: how many of its
+    /// entries nobody else has.
+    pub fn journal_broken(&self) -> Option<u64> {
+        self.shared.journal(journal::Journal::broken)
+    }
+
+    /// Conditions that earlier runs raised in this node's journal and that nobody cleared, oldest first.
+    pub fn local_open(&self) -> Vec<Arc<LocalRecord>> {
+        self.shared.journal(journal::Journal::open_conditions)
+    }
+
     /// The number after which this node's journal begins.
     pub fn journal_begins_after(&self) -> u64 {
         self.shared.journal(journal::Journal::begins_after)
@@ -450,6 +466,11 @@ impl History {
         format: Format,
     ) -> Result<Head, HistoryError> {
         self.readers.with(|connection| export::export(connection, after, out, format))
+    }
+
+    /// How far the reader called `name` has come, if it ever said.
+    pub fn known_cursor(&self, name: &str) -> Option<u64> {
+        self.shared.known_cursor(name)
     }
 
     /// How far the reader called `name` has come; 0 if it never said.

@@ -69,6 +69,36 @@ fn a_journal_is_continued() {
     assert_eq!(texts(history.local_after(1, 2).expect("rows")), [2, 3]);
 }
 
+/// What was raised is known to the next run until it is cleared, by its code or that of the regained quorum.
+#[test]
+fn what_was_raised_and_not_cleared_is_known_to_the_next_run() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let path = folder.path().join("history.db");
+    let told = |code, phase| Draft { code, phase, ..draft("") };
+    let note = |drafts: &[(Code, Phase)]| {
+        let history = History::open(&path).expect("a history");
+        for (code, phase) in drafts {
+            history.note(stamp(1), told(*code, *phase));
+        }
+    };
+    let open = || {
+        let history = History::open(&path).expect("a history");
+        assert_eq!(history.journal_health().opened, history.journal_health().last);
+        history.local_open().iter().map(|it| it.content.code).collect::<Vec<_>>()
+    };
+    assert_eq!(open(), []);
+    note(&[
+        (Code::DiskFull, Phase::Raised),
+        (Code::QuorumLost, Phase::Raised),
+        (Code::NodeStarted, Phase::Happened),
+    ]);
+    assert_eq!(open(), [Code::DiskFull, Code::QuorumLost]);
+    note(&[(Code::QuorumRegained, Phase::Cleared)]);
+    assert_eq!(open(), [Code::DiskFull]);
+    note(&[(Code::DiskFull, Phase::Cleared), (Code::QuorumLost, Phase::Raised)]);
+    assert_eq!(open(), [Code::QuorumLost]);
+}
+
 /// A journal that was changed or lost its end is not continued under the same numbers.
 #[test]
 fn a_journal_that_was_touched_is_not_continued() {
@@ -86,6 +116,7 @@ fn a_journal_that_was_touched_is_not_continued() {
         drop(connection);
         let history = History::open(&path).expect("a history");
         assert_ne!(history.journal_id(), id, "{sql}");
+        assert_eq!(history.journal_broken(), Some(3), "nobody else has them: {sql}");
         assert_eq!(history.note(stamp(9), draft("the first of another")).number, 1);
         history.local_accounted(1);
         let second = history.journal_id();

@@ -112,7 +112,10 @@ impl Outbox {
         let newest = newest_local(&view);
         // A journal that was not read yet has no newest; `fill` looks again.
         let known = |number: &u64| *number <= newest || newest == 0;
-        let local = stored.and_then(|position| position.local).filter(known).unwrap_or(newest);
+        let stored_local = stored.and_then(|position| position.local);
+        // Of another journal what this run of the agent wrote is news.
+        let begin = if stored_local.is_some() { view.local.journal_health.opened } else { newest };
+        let local = stored_local.filter(known).unwrap_or(begin);
         let mut outbox = Self {
             cursor,
             records: Lane::at(seq),
@@ -142,8 +145,8 @@ impl Outbox {
     pub(crate) fn fill(&mut self, now: Instant, source: &Arc<dyn Source>, session: &mut Session) {
         let newest = newest_local(&source.view());
         if newest > 0 && newest < self.local.taken {
-            // The journal is another one: it begins at the present.
-            self.local = Lane::at(newest);
+            // The journal is another one: what this run of the agent wrote is news.
+            self.local = Lane::at(source.view().local.journal_health.opened.min(newest));
         }
         while session.in_flight() < WINDOW {
             let local = self.local.next(|number, most| source.local_after(number, most));

@@ -67,6 +67,14 @@ type Key = (Code, Subject);
 struct Standing {
     condition: Condition,
     since: Instant,
+    /// How long it had lasted before `since`, in earlier runs.
+    before: Duration,
+}
+
+impl Standing {
+    fn lasted(&self, now: Instant) -> Duration {
+        now.since(self.since) + self.before
+    }
 }
 
 /// How often one code and subject was told lately.
@@ -109,6 +117,15 @@ impl Watch {
 
     /// A condition that was held back and holds for so long is told: it may be the one that stays.
     pub const SETTLES: Duration = Duration::from_secs(2);
+
+    /// Goes on with a condition that an earlier run told and that has lasted for some time: whether it still
+    /// holds is seen later, and then its end is told, once.
+    pub fn restore(&mut self, now: Instant, condition: Condition, lasted: Duration) {
+        let key = (condition.code, condition.subject);
+        let rate = Rate { begun: now, held_at: now, open: true, told: 1, ..Rate::default() };
+        self.rates.insert(key, rate);
+        self.standing.insert(key, Standing { condition, since: now, before: lasted });
+    }
 
     /// Takes what is the case now.
     pub fn handle(&mut self, now: Instant, input: Input, out: &mut Vec<Draft>) {
@@ -157,9 +174,9 @@ impl Watch {
         held_back.filter_map(due).min()
     }
 
-    /// Conditions that hold, with the time since which they do.
-    pub fn standing(&self) -> impl Iterator<Item = (&Condition, Instant)> {
-        self.standing.values().map(|it| (&it.condition, it.since))
+    /// Conditions that hold, with the time for which they have held.
+    pub fn standing(&self, now: Instant) -> impl Iterator<Item = (&Condition, Duration)> {
+        self.standing.values().map(move |it| (&it.condition, it.lasted(now)))
     }
 
     fn compare(
@@ -179,11 +196,11 @@ impl Watch {
         for condition in conditions {
             let key = (code, condition.subject);
             if let Some(known) = self.standing.get_mut(&key) {
-                known.condition.cause = condition.cause;
+                known.condition = condition;
                 continue;
             }
             let draft = raised(&condition);
-            self.standing.insert(key, Standing { condition, since: now });
+            self.standing.insert(key, Standing { condition, since: now, before: Duration::ZERO });
             self.tell(now, key, draft, out);
         }
     }
@@ -270,7 +287,7 @@ fn cleared(was: &Standing, now: Instant) -> Draft {
         Code::QuorumLost => Code::QuorumRegained,
         other => other,
     };
-    let lasted = now.since(was.since);
+    let lasted = was.lasted(now);
     Draft {
         code,
         phase: Phase::Cleared,
@@ -360,6 +377,19 @@ mod tests {
         assert!(told[0].times > 1, "with what was held back: {told:?}");
         assert_eq!(phases(told), [Phase::Raised]);
         assert_eq!(phases(step(&mut watch, 20_000, false)), [Phase::Cleared]);
+    }
+
+    /// What an earlier run told is told as over by this one, with the length of all of it.
+    #[test]
+    fn a_condition_outlives_its_run() {
+        let mut watch = Watch::default();
+        watch.restore(Instant::from_millis(100), late(), Duration::from_secs(60));
+        assert_eq!(phases(step(&mut watch, 200, true)), [], "it was told");
+        let lasted: Vec<_> = watch.standing(Instant::from_millis(1_100)).map(|it| it.1).collect();
+        assert_eq!(lasted, [Duration::from_secs(61)]);
+        let end = step(&mut watch, 2_100, false);
+        assert_eq!((end[0].phase, end[0].duration_ms), (Phase::Cleared, Some(62_000)));
+        assert_eq!(phases(step(&mut watch, 2_200, true)), [Phase::Raised], "and another one");
     }
 
     /// Quorum lost has its clear, under its own code.

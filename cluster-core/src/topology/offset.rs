@@ -8,7 +8,8 @@
 //! Invariants:
 //! - The result is wrong by less than the round trip of the best beat of the last moment, however
 //!   much was lost or late.
-//! - A step of either clock shows after [`SPAN`] twice; a single slow beat never does.
+//! - A step of either clock shows after [`SPAN`] twice; a single slow beat never does, nor the first one after
+//!   a silence, which may have waited somewhere: nothing is said before a whole span was measured.
 //! - Nothing is said once nothing was measured for [`LASTS`].
 
 use std::time::Duration;
@@ -67,7 +68,8 @@ impl Offset {
     pub(super) fn get(&self, now: Instant) -> Option<i64> {
         let fresh = |sample: &Sample| now.since(sample.at) < LASTS;
         // Of two that are equally good the later one counts.
+        let whole = self.before.as_ref().is_some_and(fresh) || now.since(self.began) >= SPAN;
         let both = [self.best, self.before].into_iter().flatten().filter(fresh);
-        both.min_by_key(|sample| sample.doubt_us).map(|sample| sample.offset_us)
+        both.filter(|_| whole).min_by_key(|sample| sample.doubt_us).map(|sample| sample.offset_us)
     }
 }

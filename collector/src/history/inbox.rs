@@ -310,6 +310,10 @@ impl Shared {
         self.wake.notify_all();
     }
 
+    pub(super) fn known_cursor(&self, name: &str) -> Option<u64> {
+        self.lock().cursors.get(name).copied()
+    }
+
     pub(super) fn cursor(&self, name: &str) -> u64 {
         let inbox = self.lock();
         // Numbers of journals are none of the history's.

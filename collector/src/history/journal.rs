@@ -94,6 +94,12 @@ pub(super) struct Journal {
     opened: (u64, Hash),
     /// The number after which this journal begins.
     begins_after: u64,
+    /// The journal of which this one became a branch.
+    branch_of: Option<u64>,
+    /// The entries of the journal before that nobody else has, if that cannot be continued.
+    broken: Option<u64>,
+    /// What was raised in the file and not cleared.
+    open: Vec<Arc<LocalRecord>>,
     health: JournalHealth,
     recent: VecDeque<Arc<LocalRecord>>,
     pending: VecDeque<Arc<LocalRecord>>,
@@ -105,13 +111,19 @@ impl Journal {
     pub(super) fn open(connection: &Connection) -> Result<Self, HistoryError> {
         let (id, rows) = last_rows(connection)?;
         let Some(entries) = rows.filter(|entries| chained(entries)) else {
-            return Ok(Self { id: new_id(), ..Self::default() });
+            let mut journal = Self { id: new_id(), ..Self::default() };
+            if id != 0 {
+                let untold = untold(connection)?;
+                (journal.broken, journal.health.dropped) = (Some(untold), untold);
+            }
+            return Ok(journal);
         };
         let accounted = accounted(connection, id)?;
         let mut journal = Self { id, begins_after: begin(connection, id)?, ..Self::default() };
         journal.health.accounted = accounted;
         for (_, record) in entries {
             let record = Arc::new(record);
+            note_open(&mut journal.open, &record);
             (journal.head, journal.health.last) = (record.hash, record.number);
             if record.number > accounted {
                 push(&mut journal.pending, record.clone(), MOST_PENDING);
@@ -119,6 +131,7 @@ impl Journal {
             push(&mut journal.recent, record, View::RECENT);
         }
         journal.opened = (journal.health.last, journal.head);
+        journal.health.opened = journal.health.last;
         Ok(journal)
     }
 
@@ -130,6 +143,7 @@ impl Journal {
         if number <= opened {
             return false;
         }
+        self.branch_of = Some(self.id);
         (self.id, self.begins_after, self.health.accounted) = (new_id(), opened, opened);
         self.pending.retain(|record| record.number > opened);
         self.unwritten.clear();
@@ -165,6 +179,19 @@ impl Journal {
         self.begins_after
     }
 
+    pub(super) const fn branch_of(&self) -> Option<u64> {
+        self.branch_of
+    }
+
+    pub(super) const fn broken(&self) -> Option<u64> {
+        self.broken
+    }
+
+    /// What earlier runs raised and nobody cleared, oldest first.
+    pub(super) fn open_conditions(&self) -> Vec<Arc<LocalRecord>> {
+        self.open.clone()
+    }
+
     pub(super) fn health(&self) -> JournalHealth {
         self.health.clone()
     }
@@ -194,6 +221,21 @@ impl Journal {
         let Some(last) = entries.last() else { return };
         let (journal, number) = (last.journal, last.record.number);
         self.unwritten.retain(|entry| entry.journal != journal || entry.record.number > number);
+    }
+}
+
+/// Keeps what is raised until it is cleared. The end of a loss of quorum has a code of its own.
+fn note_open(open: &mut Vec<Arc<LocalRecord>>, record: &Arc<LocalRecord>) {
+    let code = match record.content.code {
+        Code::QuorumRegained => Code::QuorumLost,
+        other => other,
+    };
+    if record.content.phase == Phase::Happened {
+        return;
+    }
+    open.retain(|it| (it.content.code, it.content.subject) != (code, record.content.subject));
+    if record.content.phase == Phase::Raised {
+        open.push(record.clone());
     }
 }
 

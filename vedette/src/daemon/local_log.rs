@@ -55,8 +55,39 @@ impl LocalLog {
     ) -> Self {
         let (watch, boot) = (Mutex::new(Watch::default()), clocks::boot());
         let log = Self(Arc::new(Shared { me, name, session, boot, publisher, watch }));
+        log.restore();
+        if let Some(untold) = log.history().journal_broken() {
+            log.journal_begins_anew(untold);
+        }
         log.show();
         log
+    }
+
+    /// Goes on with what earlier runs told as raised: it may hold still, and its end is to be told.
+    fn restore(&self) {
+        let (now, wall, mut watch) = (now(), wall_time(), self.watch());
+        for record in self.history().local_open() {
+            let (content, at) = (&record.content, record.stamp.at);
+            let own = own_condition(
+                content.code,
+                content.subject,
+                &content.subject_name,
+                content.cause.clone(),
+            );
+            let cleared = match content.subject {
+                Subject::Group(_) => format!("{} released {}", self.0.name, content.subject_name),
+                _ => own.cleared.clone(),
+            };
+            let condition = Condition {
+                raised: content.message.clone(),
+                cleared,
+                severity: content.severity,
+                alert: content.alert,
+                ..own
+            };
+            let lasted = u64::try_from(wall.0.saturating_sub(at.0)).unwrap_or(0);
+            watch.restore(now, condition, Duration::from_micros(lasted));
+        }
     }
 
     /// The node itself as a subject, with its name.
@@ -79,6 +110,25 @@ impl LocalLog {
     /// Something happened that lasts no time.
     pub(crate) fn happened(&self, happened: Happened) {
         self.step(Some(Input::Happened(happened)));
+    }
+
+    /// The journal of this node was changed or cut by somebody else, and another one begins.
+    fn journal_begins_anew(&self, untold: u64) {
+        let (subject, name) = self.own();
+        self.happened(Happened {
+            code: Code::Dropped,
+            subject,
+            message: format!("the journal of {name} was changed or cut, and another one begins"),
+            subject_name: name,
+            cause: match untold {
+                0 => "everything in it is in everybody's history".into(),
+                1 => "one local record in it is in nobody's history".into(),
+                many => format!("{many} local records in it are in nobody's history"),
+            },
+            severity: Severity::Error,
+            duration_ms: None,
+            alert: true,
+        });
     }
 
     /// The damaged history of this node was set aside.
@@ -165,15 +215,15 @@ impl LocalLog {
         let place = |code: Code| Code::CONDITIONS.iter().position(|known| *known == code);
         let watch = self.watch();
         let mut all: Vec<RaisedCondition> = watch
-            .standing()
-            .map(|(condition, since)| RaisedCondition {
+            .standing(now)
+            .map(|(condition, lasted)| RaisedCondition {
                 code: condition.code,
                 subject: condition.subject,
                 subject_name: condition.subject_name.clone(),
                 severity: condition.severity,
                 message: condition.raised.clone(),
                 cause: condition.cause.clone(),
-                since: known_since(self, condition, wall, now.since(since)),
+                since: known_since(self, condition, wall, lasted),
             })
             .collect();
         all.sort_by_key(|it| (place(it.code), it.subject));

@@ -95,15 +95,20 @@ impl Shared {
 
     /// Changes what cannot be let go of, and tells it while it is so.
     pub(super) fn tell_stuck(&self, change: impl FnOnce(&mut Stuck)) {
-        let stuck = {
+        {
             let mut stuck = lock(&self.stuck);
             let before = stuck.clone();
             change(&mut stuck);
             if *stuck == before {
                 return;
             }
-            stuck.clone()
-        };
+        }
+        self.show_stuck();
+    }
+
+    /// Tells what cannot be let go of; what an earlier run told and is not so any more is over.
+    pub(super) fn show_stuck(&self) {
+        let stuck = lock(&self.stuck).clone();
         let node = self.state().node_name(self.me);
         self.local.conditions(Code::ReleaseFailed, stuck.conditions(self.me, &node, &self.state()));
     }

@@ -53,6 +53,7 @@ pub(super) async fn watch(executor: Executor) {
             continue;
         }
         let found = look(&shared).await;
+        shared.show_stuck();
         let state = shared.state();
         for (group, resources) in news(&before, &found, (shared.me, &state)) {
             tell(&shared, group, resources).await;

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use vedette_collector::alerts::Scope;
+use vedette_collector::history::History;
 use vedette_core::local::LocalRecord;
 use vedette_core::model::RunOutcome;
 use vedette_core::record::{Code, Record};
@@ -21,18 +22,12 @@ impl Runner {
     /// Runs until the process ends.
     pub(crate) async fn run(self, log: LocalLog) {
         let history = log.history().clone();
-        let name = |journal: u64| format!("journal.alerts.{journal:016x}");
-        let mut cursor = name(history.journal_id());
         let mut told = history.told();
         loop {
             told.borrow_and_update();
-            let now = name(history.journal_id());
-            if now != cursor {
-                // It goes on under another id, with the same numbers.
-                history.set_cursor(&now, history.cursor(&cursor));
-                cursor = now;
-            }
-            let done = history.cursor(&cursor);
+            let cursor = cursor_of(history.journal_id());
+            let done = done(&history);
+            history.set_cursor(&cursor, done);
             let waiting: Vec<Arc<LocalRecord>> =
                 history.local_recent().iter().filter(|it| it.number > done).cloned().collect();
             for record in waiting {
@@ -59,6 +54,20 @@ impl Runner {
         let failed = (!outcome.succeeded()).then(|| outcome.summary());
         log.condition(Code::AlertScriptFailing, failed);
     }
+}
+
+fn cursor_of(journal: u64) -> String {
+    format!("journal.alerts.{journal:016x}")
+}
+
+/// The number up to which the script ran. A journal that became a branch goes on where the other one was;
+/// of one without a cursor, what an earlier run left behind was told by that run: the cursor is written
+/// with the first entries.
+fn done(history: &History) -> u64 {
+    let known = |journal: u64| history.known_cursor(&cursor_of(journal));
+    let before = || history.journal_branch_of().and_then(known);
+    let left_behind = || history.journal_health().opened;
+    known(history.journal_id()).or_else(before).unwrap_or_else(left_behind)
 }
 
 /// A local record in the form that the script knows.

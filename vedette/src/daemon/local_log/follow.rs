@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::sys::statvfs::statvfs;
+use vedette_collector::history::{Health, Stalled};
 use vedette_core::id::{NodeNumber, Session};
 use vedette_core::local::{Condition, Happened, Input};
 use vedette_core::model::{AgentStatus, Severity};
@@ -69,6 +70,7 @@ pub(crate) async fn run(log: LocalLog, disk: Disk) {
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut memory = Memory::at(boot_time_us());
+    log.see_history(&health.borrow_and_update().clone(), &mut memory);
     loop {
         let view = views.borrow_and_update().clone();
         log.see(&view, &mut memory);
@@ -76,9 +78,7 @@ pub(crate) async fn run(log: LocalLog, disk: Disk) {
             changed = views.changed() => if changed.is_err() { return },
             changed = health.changed() => if changed.is_err() { return } else {
                 let now = health.borrow_and_update().clone();
-                let stalled = now.stalled.map(|it| format!("{}; {} records wait", it.why, it.waiting));
-                log.condition(Code::HistoryStalled, stalled);
-                log.refused(&mut memory, now.refused);
+                log.see_history(&now, &mut memory);
             },
             _ = look.tick() => {
                 log.see_clock(&mut memory);
@@ -147,6 +147,10 @@ impl LocalLog {
             self.lost_unnoticed(Instant::from_micros(since_us));
         }
         self.condition(Code::QuorumLost, lost);
+        if local.report.is_none() {
+            // What was the case in an earlier run is not over because nothing is seen yet.
+            return;
+        }
         let late = local.report.as_deref().is_some_and(|report| report.self_suspect);
         let why = "its guard was not run in time, so it doubts what it sees of others";
         self.condition(Code::NodeLate, late.then(|| why.into()));
@@ -175,6 +179,9 @@ impl LocalLog {
                 format!("something waits to be committed, and nothing was since {since}")
             });
         self.condition(Code::LogStalled, stalled);
+        if !local.quorate {
+            return;
+        }
         let lost = local.log.lost.iter().map(|(node, (had, has))| {
             let cause = format!("it had acknowledged entry {had} and has {has}");
             own_condition(Code::LogLost, Subject::Node(*node), &state.node_name(*node), cause)
@@ -232,6 +239,12 @@ impl LocalLog {
             duration_ms: None,
             alert: moved.abs() >= 10 * STEP_US,
         });
+    }
+
+    fn see_history(&self, now: &Health, memory: &mut Memory) {
+        let waits = |it: &Stalled| format!("{}; {} records wait", it.why, it.waiting);
+        self.condition(Code::HistoryStalled, now.stalled.as_ref().map(waits));
+        self.refused(memory, now.refused);
     }
 
     /// The history had no room for records: they are fetched from the others later.
