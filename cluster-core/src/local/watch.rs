@@ -127,6 +127,13 @@ impl Watch {
         self.standing.insert(key, Standing { condition, since: now, before: lasted });
     }
 
+    /// A condition that stands began earlier than it was seen.
+    pub fn backdate(&mut self, code: Code, subject: Subject, since: Instant) {
+        if let Some(standing) = self.standing.get_mut(&(code, subject)) {
+            standing.since = standing.since.min(since);
+        }
+    }
+
     /// Takes what is the case now.
     pub fn handle(&mut self, now: Instant, input: Input, out: &mut Vec<Draft>) {
         match input {
@@ -385,6 +392,7 @@ mod tests {
         let mut watch = Watch::default();
         watch.restore(Instant::from_millis(100), late(), Duration::from_secs(60));
         assert_eq!(phases(step(&mut watch, 200, true)), [], "it was told");
+        watch.backdate(Code::NodeLate, N1, Instant::from_millis(900));
         let lasted: Vec<_> = watch.standing(Instant::from_millis(1_100)).map(|it| it.1).collect();
         assert_eq!(lasted, [Duration::from_secs(61)]);
         let end = step(&mut watch, 2_100, false);

@@ -156,6 +156,8 @@ struct Keeping {
     again_at: u64,
     /// When the lease ended last.
     ended_us: u64,
+    /// When the lease had ended, and when everything was released, the last time.
+    last_release_us: Option<(u64, u64)>,
     /// How many ends of the lease there were.
     ends: u64,
     leased: bool,
@@ -206,6 +208,7 @@ impl Keeping {
             pending: inheritance.pending,
             again_at: 0,
             ended_us: 0,
+            last_release_us: None,
             ends: 0,
             leased: false,
             epoch: inheritance.epoch,
@@ -309,11 +312,11 @@ impl Keeping {
         (self.pending, self.again_at) = (Held::default(), 0);
         self.epoch += 1;
         self.clerk.tell(Note::Keep { epoch: self.epoch });
-        self.say(Notice::ReleasedAll {
-            epoch: self.epoch,
-            ended_us: self.ended_us,
-            released_us: sys::boot_time_us(),
-        });
+        let (ended_us, released_us) = (self.ended_us, sys::boot_time_us());
+        if ended_us > 0 {
+            self.last_release_us = Some((ended_us, released_us));
+        }
+        self.say(Notice::ReleasedAll { epoch: self.epoch, ended_us, released_us });
         self.set_released(true);
     }
 
@@ -584,6 +587,7 @@ impl Keeping {
             backing,
             watchdog,
             lease_until_us: if self.leased { self.cell.get().until_us } else { 0 },
+            last_release_us: self.last_release_us,
         };
         self.say(Notice::Holding(Box::new(holding)));
     }

@@ -94,6 +94,10 @@ pub struct Holding {
     /// Until when the lease lasts unless it is granted again, in microseconds of `CLOCK_BOOTTIME`;
     /// 0 if there is none.
     pub lease_until_us: u64,
+    /// When the lease ended last in this run of the guard, and when everything was released then, on the
+    /// same clock: an agent that starts was not there to be told.
+    #[serde(default)]
+    pub last_release_us: Option<(u64, u64)>,
 }
 
 /// A majority confirmed the agent's office as director.

@@ -119,6 +119,9 @@ struct Shared {
     dropped: Mutex<BTreeMap<String, (u64, u64)>>,
     /// The token of each group whose release was written down last.
     told: Mutex<BTreeMap<String, u64>>,
+    /// The guard's last release as it told of it when this agent connected: the epoch that began with it,
+    /// when the lease had ended and when everything was released.
+    last_release: Mutex<Option<(u64, (u64, u64))>>,
     /// What cannot be let go of.
     stuck: Mutex<own::Stuck>,
     /// The newest token of each group that was let go of here.
@@ -158,6 +161,7 @@ impl Executor {
             held: Mutex::default(),
             dropped: Mutex::default(),
             told: Mutex::default(),
+            last_release: Mutex::default(),
             stuck: Mutex::default(),
             over: Mutex::default(),
             let_go: watch::Sender::new(0),
@@ -187,6 +191,7 @@ impl Executor {
     /// The guard let go of everything, and is in a new epoch; when the lease had ended and when it was
     /// done, on the clock that counts from the machine's start.
     pub(crate) fn released_all(&self, epoch: u64, (ended_us, released_us): (u64, u64)) {
+        self.0.local.lease_ended(ended_us);
         self.0.tell_released(epoch, (ended_us, released_us));
         self.0.guard.send_modify(|facts| {
             if let Some(facts) = facts {
@@ -208,6 +213,10 @@ impl Executor {
             watchdog: holding.watchdog.clone(),
             epoch: holding.epoch,
         };
+        if let Some(release) = holding.last_release_us {
+            *lock(&self.0.last_release) = Some((holding.epoch, release));
+            self.0.local.lease_ended(release.0);
+        }
         self.0.guard.send_if_modified(|known| known.replace(facts.clone()) != Some(facts));
         let release_max = millis(self.0.state().settings.timing.release_max_ms);
         let taken = self.0.watch.get().is_some_and(|watch| watch.hold(holding, release_max));
@@ -315,11 +324,8 @@ impl Shared {
             let mut all = lock(&self.held);
             if let Some(held) = held {
                 all.insert(group.to_owned(), held);
-            } else if let Some(was) = all.remove(group)
-                && !self.lease.borrow().held
-            {
-                // It may be done before the guard says that it has released everything.
-                lock(&self.dropped).insert(group.to_owned(), (was.token, was.epoch));
+            } else {
+                all.remove(group);
             }
         }
         self.let_go.send_modify(|times| *times += 1);
@@ -378,6 +384,12 @@ impl Shared {
         lock(&self.over).get(group).is_some_and(|over| token <= *over)
     }
 
+    /// Remembers that a group is let go of because a lease ended, until that is written down: this may be
+    /// done before the guard says that it has released everything, and after a lease was granted again.
+    fn set_dropped(&self, group: &str, held: &Held) {
+        lock(&self.dropped).insert(group.to_owned(), (held.token, held.epoch));
+    }
+
     fn token_held(&self, group: &str) -> Option<u64> {
         lock(&self.held).get(group).map(|held| held.token)
     }
@@ -426,6 +438,7 @@ fn differences(shared: &Shared, state: &ClusterState, epoch: u64) -> Vec<(String
         if !current {
             // The agent was away while its guard gave everything up; what a guard cannot let go of,
             // such as a mounted file system, may still be here.
+            shared.tell_missed(epoch, name, token);
             let why = "its lease was over".to_owned();
             ops.push((name.clone(), Op::Drop { token, why }));
         } else if instance.state == GroupState::Online {

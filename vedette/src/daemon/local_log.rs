@@ -12,6 +12,7 @@ mod alive;
 mod clocks;
 mod follow;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -44,6 +45,10 @@ struct Shared {
     boot: Hash,
     publisher: Arc<Publisher>,
     watch: Mutex<Watch>,
+    /// When the run before gave its last sign of life since this machine started, on its clock.
+    past_us: AtomicU64,
+    /// When the guard saw the lease end the last time, on the same clock.
+    lease_ended_us: AtomicU64,
 }
 
 impl LocalLog {
@@ -54,7 +59,16 @@ impl LocalLog {
         publisher: Arc<Publisher>,
     ) -> Self {
         let (watch, boot) = (Mutex::new(Watch::default()), clocks::boot());
-        let log = Self(Arc::new(Shared { me, name, session, boot, publisher, watch }));
+        let log = Self(Arc::new(Shared {
+            me,
+            name,
+            session,
+            boot,
+            publisher,
+            watch,
+            past_us: AtomicU64::new(u64::MAX),
+            lease_ended_us: AtomicU64::new(0),
+        }));
         log.restore();
         if let Some(untold) = log.history().journal_broken() {
             log.journal_begins_anew(untold);
@@ -131,6 +145,21 @@ impl LocalLog {
         });
     }
 
+    /// The guard saw the lease end at that time of the clock that counts from the machine's start.
+    pub(crate) fn lease_ended(&self, ended_us: u64) {
+        if self.0.lease_ended_us.fetch_max(ended_us, Ordering::Relaxed) < ended_us {
+            // A node that stood still sees its loss when it goes on.
+            let (subject, _) = self.own();
+            self.watch().backdate(Code::QuorumLost, subject, Instant::from_micros(ended_us));
+        }
+    }
+
+    /// Something happened a while ago, at a time of the clock that counts from the machine's start.
+    pub(crate) fn happened_at(&self, at: Option<Instant>, happened: Happened) {
+        let at = at.map_or_else(now, |at| at.min(now()));
+        self.step_at(at, Some(Input::Happened(happened)));
+    }
+
     /// The damaged history of this node was set aside.
     pub(crate) fn history_set_aside(&self, found: &SetAside) {
         let (subject, name) = self.own();
@@ -170,17 +199,18 @@ impl LocalLog {
             }
             // In the order of the machine's answers, whoever else steps it.
             for draft in drafts.drain(..) {
-                self.write(draft);
+                self.write(at, draft);
             }
         }
         self.show();
     }
 
-    fn write(&self, draft: Draft) {
+    fn write(&self, at: Instant, draft: Draft) {
         let shared = &self.0;
+        let ago_us = i64::try_from(now().since(at).as_micros()).unwrap_or(0);
         let stamp = Stamp {
-            at: wall_time(),
-            uptime_us: boot_time_us(),
+            at: WallTime(wall_time().0 - ago_us),
+            uptime_us: at.as_micros(),
             boot: shared.boot,
             session: shared.session,
         };

@@ -10,6 +10,7 @@ use vedette_core::local::{Condition, Happened};
 use vedette_core::model::Severity;
 use vedette_core::record::{Code, Subject};
 use vedette_core::state::ClusterState;
+use vedette_core::time::Instant;
 
 use super::{Shared, lock};
 
@@ -89,8 +90,17 @@ impl Shared {
     /// Writes down each group that the guard let go of.
     pub(super) fn tell_released(&self, epoch: u64, (ended_us, released_us): (u64, u64)) {
         self.tell_stuck(|stuck| stuck.guard = None);
-        let took = released_us.saturating_sub(ended_us) / 1_000;
-        self.tell_let_go(epoch, "its lease ended, and its guard released it", Some(took));
+        let why = "its lease ended, and its guard released it";
+        self.tell_let_go(epoch, why, Some((ended_us, released_us)));
+    }
+
+    /// Writes down a group of this node that the guard let go of before this agent was there.
+    pub(super) fn tell_missed(&self, epoch: u64, group: &str, token: u64) {
+        let known = *lock(&self.last_release);
+        let Some((_, release)) = known.filter(|(of, _)| *of == epoch) else { return };
+        lock(&self.dropped).insert(group.to_owned(), (token, 0));
+        let why = "its lease ended while its agent did not run, and its guard released it";
+        self.tell_let_go(epoch, why, Some(release));
     }
 
     /// Changes what cannot be let go of, and tells it while it is so.
@@ -114,8 +124,12 @@ impl Shared {
     }
 
     /// Writes down groups of earlier epochs than that one that this node let go of by itself: those that it
-    /// is about to stop, and those with which it was done already. Each instance is told once.
-    pub(super) fn tell_let_go(&self, epoch: u64, why: &str, duration_ms: Option<u64>) {
+    /// is about to stop, and those with which it was done already. Each instance is told once. `release`: when
+    /// the lease had ended and when all was released, where the guard knows it.
+    pub(super) fn tell_let_go(&self, epoch: u64, why: &str, release: Option<(u64, u64)>) {
+        let at = release.map(|(_, released_us)| Instant::from_micros(released_us));
+        let took = |(ended, released): (u64, u64)| released.saturating_sub(ended) / 1_000;
+        let duration_ms = release.map(took);
         let held = lock(&self.held).clone();
         let held = held.into_iter().map(|(name, held)| (name, (held.token, held.epoch)));
         let mut gone = std::mem::take(&mut *lock(&self.dropped));
@@ -128,7 +142,7 @@ impl Shared {
             if lock(&self.told).insert(name.clone(), *token) == Some(*token) {
                 continue;
             }
-            self.local.happened(Happened {
+            let happened = Happened {
                 code: Code::GroupReleased,
                 subject: Subject::Group(group.number),
                 subject_name: name.clone(),
@@ -137,7 +151,8 @@ impl Shared {
                 severity: Severity::Error,
                 duration_ms,
                 alert: true,
-            });
+            };
+            self.local.happened_at(at, happened);
         }
     }
 }

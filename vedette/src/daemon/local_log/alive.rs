@@ -133,6 +133,9 @@ impl LocalLog {
         let Some(past) = past else { return };
         let (subject, name) = self.own();
         let same_boot = past.boot == self.0.boot;
+        if same_boot {
+            self.0.past_us.store(past.uptime_us, Ordering::Relaxed);
+        }
         let away_us = if same_boot {
             boot_time_us().saturating_sub(past.uptime_us)
         } else {

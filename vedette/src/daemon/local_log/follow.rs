@@ -4,6 +4,7 @@
 //! here, so that a cluster that starts, or a master agent that is restarted, makes no noise.
 
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use nix::sys::statvfs::statvfs;
@@ -29,6 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A lapse is counted when the lease is granted again: it is the one that was seen so shortly before.
 const NOTICED_US: u64 = 5_000_000;
 
+/// What the guard knows of the end of a lease comes within this time of the report that tells of it.
+const GUARD_TELLS_US: u64 = 1_500_000;
+
 /// A node that has had a quorum for less may still be bringing what waited into the log.
 const SETTLES_US: u64 = 1_000_000;
 
@@ -53,6 +57,10 @@ struct Memory {
     had_quorum: bool,
     /// Since when it has one.
     quorate_us: Option<u64>,
+    /// Ends of the lease up to this time are told; none before the first quorum of this run.
+    accounted_us: Option<u64>,
+    /// A lapse that reports tell of: since when, and when they did.
+    lapse: Option<(u64, u64)>,
     /// When it was seen to have none.
     noticed_us: Option<u64>,
     /// Number and lapses of the guard's last report, and when that came.
@@ -100,6 +108,8 @@ impl Memory {
             began_us,
             had_quorum: false,
             quorate_us: None,
+            accounted_us: None,
+            lapse: None,
             noticed_us: None,
             report: None,
             clock_us: clock_us(),
@@ -142,8 +152,7 @@ impl LocalLog {
         if lost.is_some() {
             memory.noticed_us = Some(now_us);
         }
-        let report = local.report.as_deref();
-        if let Some(since_us) = report.and_then(|report| memory.unnoticed(report, now_us)) {
+        if let Some(since_us) = self.missed(local, memory, now_us) {
             self.lost_unnoticed(Instant::from_micros(since_us));
         }
         self.condition(Code::QuorumLost, lost);
@@ -162,10 +171,33 @@ impl LocalLog {
         self.see_peers(local, state);
     }
 
+    /// Since when a quorum had been lost of which nobody here was there to see that: the guard says when the
+    /// lease ended. What its reports say alone, that there was a lapse, is waited with a little.
+    fn missed(&self, local: &Local, memory: &mut Memory, now_us: u64) -> Option<u64> {
+        let lapsed = local.report.as_deref().and_then(|report| memory.unnoticed(report, now_us));
+        memory.lapse = memory.lapse.or(lapsed.map(|since_us| (since_us, now_us)));
+        if !local.quorate {
+            return None;
+        }
+        let past_us = self.0.past_us.load(Ordering::Relaxed);
+        let seen_us = memory.noticed_us.unwrap_or(0).max(memory.accounted_us.unwrap_or(past_us));
+        let ended_us = self.0.lease_ended_us.load(Ordering::Relaxed);
+        let told = local.conditions.iter().any(|it| it.code == Code::QuorumLost);
+        let since_us = if ended_us > seen_us {
+            memory.lapse = None;
+            Some(ended_us)
+        } else {
+            let due = |(_, seen): &(u64, u64)| now_us.saturating_sub(*seen) >= GUARD_TELLS_US;
+            memory.lapse.take_if(|lapse| due(lapse)).map(|(since_us, _)| since_us)
+        };
+        memory.accounted_us = Some(seen_us.max(ended_us));
+        since_us.filter(|_| !told)
+    }
+
     /// The quorum was lost and is back, and nobody was there to see it: the whole node stood still.
     fn lost_unnoticed(&self, since: Instant) {
         let (subject, name) = self.own();
-        let cause = "its lease ended while nothing of this node ran".to_owned();
+        let cause = "its lease ended while its agent did not run".to_owned();
         let lost = vec![own_condition(Code::QuorumLost, subject, &name, cause)];
         self.step_at(since, Some(Input::Conditions(Code::QuorumLost, lost)));
     }

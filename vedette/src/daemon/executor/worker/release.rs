@@ -67,6 +67,7 @@ impl Worker {
     /// The lease is over: nothing may stay.
     pub(super) async fn lose(&mut self, why: &str) {
         if let Some(held) = self.held.clone() {
+            self.shared.set_dropped(&self.group, &held);
             self.let_go(held, why).await;
         }
     }
