@@ -3,9 +3,11 @@
 
 use std::collections::BTreeSet;
 
+use crate::definition::Standby;
 use crate::group::{Policy, ResourceKind};
-use crate::id::NetworkNumber;
-use crate::state::ClusterState;
+use crate::id::{NetworkNumber, NodeNumber};
+use crate::model::InterfaceStatus;
+use crate::state::{ClusterState, StandbyStatus};
 use crate::takeover::Backing;
 
 use super::{Document, Finding};
@@ -69,7 +71,8 @@ fn groups(document: &Document, state: &ClusterState, found: &mut Vec<Finding>) {
     }
 }
 
-/// Networks that carry service addresses, and nodes with a single adapter there.
+/// Networks that carry service addresses, and nodes with a single adapter there that works: a standby
+/// adapter that failed takes nothing over.
 fn adapters(document: &Document, state: &ClusterState, found: &mut Vec<Finding>) {
     let resources = document.definition.groups.iter().flat_map(|group| &group.resources);
     let used: BTreeSet<NetworkNumber> = resources
@@ -79,16 +82,17 @@ fn adapters(document: &Document, state: &ClusterState, found: &mut Vec<Finding>)
         })
         .collect();
     for network in used {
-        let has_standby = |node: &_| {
+        let standby = |node: NodeNumber| {
             let mut all = document.definition.standbys.iter();
-            all.any(|standby| (standby.node, standby.network) == (*node, network))
+            all.find(|standby| (standby.node, standby.network) == (node, network))
         };
-        let single: Vec<String> = document
-            .addresses
-            .keys()
-            .filter(|node| !has_standby(node))
-            .map(|node| state.node_name(*node))
-            .collect();
+        let mut single = Vec::new();
+        for node in document.addresses.keys() {
+            match standby(*node) {
+                None => single.push(state.node_name(*node)),
+                Some(standby) => found.extend(no_help(document, state, standby)),
+            }
+        }
         if !single.is_empty() {
             let name = document.network_name(network);
             let what =
@@ -98,6 +102,24 @@ fn adapters(document: &Document, state: &ClusterState, found: &mut Vec<Finding>)
             found.push(Finding::warning(format!("networks.{name}"), what, advice));
         }
     }
+}
+
+/// A standby adapter that could not take over now. One that is new with the document was not looked at
+/// yet, and counts as it is written.
+fn no_help(document: &Document, state: &ClusterState, standby: &Standby) -> Option<Finding> {
+    let is_it = |seen: &StandbyStatus<'_>| {
+        (seen.node, seen.network, seen.address) == (standby.node, standby.network, standby.address)
+    };
+    let seen = state.standbys().find(is_it).filter(|seen| seen.status != InterfaceStatus::Up)?;
+    let (name, node) = (document.network_name(standby.network), state.node_name(standby.node));
+    let why = seen.fault.map_or_else(String::new, |fault| format!(" ({})", fault.cause));
+    let what = format!(
+        "one adapter on {name} carries service addresses on {node}: its standby adapter {} is {}{why}",
+        standby.address, seen.status
+    );
+    let advice = "See to the standby adapter and its node: until it is UP, the failure of the \
+        other adapter moves the group.";
+    Some(Finding::warning(format!("networks.{name}"), what, advice))
 }
 
 /// Watchdogs that are configured and end nothing in time.

@@ -6,7 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use proptest::prelude::*;
 
 use super::*;
+use crate::command::ManagerCommand;
 use crate::definition::{FenceDef, Hooks, ManagerOptions, MonitorDef, Standby};
+use crate::event::Trigger;
 use crate::fixture::Fixture;
 use crate::group::{
     AddressMode, Group, GroupDef, GroupState, Instance, MultipleActive, Policy, ResourceDef,
@@ -368,6 +370,39 @@ fn h47_what_stands_behind_a_node_in_name_only() {
         [
             "the watchdog of n2 stands behind nothing: /dev/watchdog cannot be set below 1 s",
             "nothing makes n2 let go when silent: no kernel filter, no watchdog, no fencing",
+        ]
+    );
+}
+
+/// H47: a standby adapter that failed is no redundancy, and neither is one of a node that is gone.
+#[test]
+fn h47_a_standby_adapter_counts_while_it_is_up() {
+    let mut fixture = Fixture::with_groups();
+    let network = NetworkNumber(1);
+    let standby = |node: u16| Standby {
+        node: NodeNumber(node),
+        network,
+        address: [10, 91, 1, node as u8].into(),
+    };
+    fixture.state.definition.standbys = vec![standby(1), standby(2)];
+    let told = |state: &ClusterState| -> Vec<String> {
+        let found = single_points(&Document::of(state), state);
+        let all = found.iter().filter(|found| found.key == "networks.neta");
+        all.map(|found| found.what.clone()).collect()
+    };
+    let without = "one adapter on neta carries service addresses on n3";
+    assert_eq!(told(&fixture.state), [without]);
+    let trigger = Trigger::FailStandby { node: NodeNumber(1), network };
+    fixture.manage(ManagerCommand::Queue { trigger, cause: "eth3 has no link".into() });
+    fixture.node_down(NodeNumber(2), "silent");
+    assert_eq!(
+        told(&fixture.state),
+        [
+            "one adapter on neta carries service addresses on n1: its standby adapter 10.91.1.1 is \
+             DOWN (eth3 has no link)",
+            "one adapter on neta carries service addresses on n2: its standby adapter 10.91.1.2 is \
+             UNKNOWN",
+            without,
         ]
     );
 }
