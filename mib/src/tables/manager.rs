@@ -22,7 +22,7 @@ impl Table for Scalars {
 
 pub(crate) const SCALARS: &[Column<Scalars>] = &[
     column(1, "vedetteManagerMaintenance", "TruthValue", |f, _| {
-        Value::truth(f.view.state.manager.maintenance)
+        f.known(|| Value::truth(f.view.state.manager.maintenance))
     }),
     column(2, "vedetteManagerQueueLength", "Gauge32", |f, _| {
         f.known(|| Value::gauge(f.view.state.manager.queue.len()))
@@ -114,8 +114,8 @@ pub(crate) const NODE_COLUMNS: &[Column<Managers>] = &[
         let how = m.and_then(|member| member.stopped);
         f.known(|| Value::code(how.map_or(1, |how| how.code() + 1)))
     }),
-    column(6, "vedetteNodeManagerMaintenance", "TruthValue", |_, m| {
-        Value::truth(m.is_some_and(|member| member.maintenance))
+    column(6, "vedetteNodeManagerMaintenance", "TruthValue", |f, m| {
+        f.known(|| Value::truth(m.is_some_and(|member| member.maintenance)))
     }),
     column(7, "vedetteNodeManagerBacking", "VedetteBackingCode", |f, m| {
         f.known(|| Value::code(m.map_or(Backing::None, |member| member.backing).code()))
