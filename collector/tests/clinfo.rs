@@ -478,6 +478,33 @@ fn v7_ports_have_members_and_text() {
     assert!(ports.iter().all(|port| port.generation > 0));
 }
 
+/// H41, T2: without a quorum a node routes by what it sees, and says of the rest that it does not know.
+#[test]
+fn h41_a_route_without_a_quorum() {
+    let mut view = alone(&Fixture::settled(3), NodeNumber(1));
+    let route = RouteDoc::new(&view, "n1", "n1").expect("its own interfaces can be used");
+    assert_eq!((&*route.local_network, &*route.remote_address), ("neta", "10.91.0.1"));
+    let not_known = |name: &str| Err(NoRoute::NotKnown(name.into()));
+    assert_eq!(RouteDoc::new(&view, "n1", "n2"), not_known("n2"));
+    assert_eq!(RouteDoc::new(&view, "n3", "n2"), not_known("n3"));
+
+    // A minority of two: only the network works over which the other is heard.
+    let mut report = view.local.report.as_deref().expect("a report").clone();
+    for link in &mut report.links {
+        let heard = (link.peer, link.network) == (NodeNumber(2), NetworkNumber(2));
+        (link.inbound, link.outbound) = (heard, heard);
+    }
+    view.local.report = Some(Arc::new(report.clone()));
+    let route = RouteDoc::new(&view, "n1", "n2").expect("n2 is heard");
+    assert_eq!((&*route.local_network, route.same_network), ("netb", true));
+
+    report.interfaces.iter_mut().for_each(|own| own.usable = false);
+    view.local.report = Some(Arc::new(report));
+    assert_eq!(RouteDoc::new(&view, "n1", "n1"), Err(NoRoute::NoInterface("n1".into())));
+    view.local.report = None;
+    assert_eq!(RouteDoc::new(&view, "n1", "n1"), not_known("n1"));
+}
+
 /// H41: the best route prefers a common network of high priority.
 #[test]
 fn h41_best_route() {

@@ -114,7 +114,8 @@ pub(crate) async fn node(State(app): State<App>, path: Name, uri: Uri) -> Answer
            ("wait" = Option<String>, Query, description = "At most so long: 500ms, 30s, 5m")),
     responses((status = 200, description = "The route", body = RouteDoc),
               (status = 400, description = "A bad parameter", body = Problem),
-              (status = 404, description = "No such node, or no route to it", body = Problem)))]
+              (status = 404, description = "No such node, or no route to it", body = Problem),
+              (status = 503, description = "Whether there is a route is not known", body = Problem)))]
 pub(crate) async fn route(State(app): State<App>, path: Name, uri: Uri) -> Answer {
     let to = name(path)?;
     let params = Params::of(&uri, &["from"])?;
@@ -133,6 +134,11 @@ fn no_route(why: NoRoute) -> Problem {
             "no_route",
             format!("There is no route: {why}."),
             "GET /api/v1/interfaces shows which interfaces work.",
+        ),
+        NoRoute::NotKnown(_) => Problem::unavailable(
+            "route_not_known",
+            format!("No route is known: {why}."),
+            "Ask a node with a quorum; GET /api/v1/local shows what this one sees.",
         ),
     }
 }

@@ -4,6 +4,9 @@
 //! The rule of the original: list the working interfaces here and those of the target; networks of
 //! the preferred kind first; a pair on the same network wins; otherwise the first here with the
 //! first there. What was *private before public* there is *priority high before low* here.
+//!
+//! Without a quorum a node goes by what it sees: its own interfaces that can be used, and those of peers
+//! with a link to it that works both ways. Of anything else it says that it does not know.
 
 use std::net::IpAddr;
 
@@ -44,6 +47,9 @@ pub enum NoRoute {
     /// An end has no working interface.
     #[error("no interface of {0} works")]
     NoInterface(String),
+    /// Nobody knows whether an interface of an end works.
+    #[error("whether an interface of {0} works is not known")]
+    NotKnown(String),
 }
 
 /// Whether an address of the cluster answers.
@@ -79,7 +85,7 @@ impl RouteDoc {
     /// The best route between two members, each given by number or name.
     ///
     /// # Errors
-    /// An end is no member, or has no working interface.
+    /// An end is no member, or has no interface that is known to work.
     pub fn new(view: &View, from: &str, to: &str) -> Result<Self, NoRoute> {
         let member =
             |name: &str| find_node(view, name).ok_or_else(|| NoRoute::UnknownNode(name.into()));
@@ -88,12 +94,11 @@ impl RouteDoc {
         let same = here
             .iter()
             .find_map(|own| Some((own, there.iter().find(|o| o.network == own.network)?)));
-        let first = |list: &'_ [Working], node: &Node| -> Result<usize, NoRoute> {
-            if list.is_empty() { Err(NoRoute::NoInterface(node.name.clone())) } else { Ok(0) }
-        };
-        let (local, remote) = match same {
-            Some(pair) => pair,
-            None => (&here[first(&here, from)?], &there[first(&there, to)?]),
+        let (local, remote) = match (same, here.first(), there.first()) {
+            (Some(pair), ..) => pair,
+            (None, Some(local), Some(remote)) => (local, remote),
+            (None, None, _) => return Err(none_of(view, from)),
+            (None, _, None) => return Err(none_of(view, to)),
         };
         Ok(Self {
             from: from.name.clone(),
@@ -112,7 +117,7 @@ fn working(view: &View, node: &Node) -> Vec<Working> {
     let mut list: Vec<(Priority, Working)> = node
         .interfaces
         .iter()
-        .filter(|(_, own)| node.host == HostStatus::Up && own.status == InterfaceStatus::Up)
+        .filter(|(network, _)| works(view, node, **network) == Some(true))
         .map(|(number, own)| {
             let network = view.state.networks.get(number);
             let priority = network.map_or(Priority::Low, |network| network.priority);
@@ -121,6 +126,41 @@ fn working(view: &View, node: &Node) -> Vec<Working> {
         .collect();
     list.sort_by_key(|(priority, own)| (*priority, own.network));
     list.into_iter().map(|(_, own)| own).collect()
+}
+
+/// Whether the interface of a node on a network works, as far as that is known.
+fn works(view: &View, node: &Node, network: NetworkNumber) -> Option<bool> {
+    if !view.local.knows() {
+        return seen_to_work(view, node.number, network);
+    }
+    let status = node.interfaces.get(&network).map(|own| own.status);
+    match (node.host, status) {
+        (HostStatus::Unknown, _) | (HostStatus::Up, Some(InterfaceStatus::Unknown)) => None,
+        (host, status) => Some(host == HostStatus::Up && status == Some(InterfaceStatus::Up)),
+    }
+}
+
+/// What the answering node sees by itself. That it does not hear a peer says nothing of the peer's
+/// interface: the fault may be anywhere between.
+fn seen_to_work(view: &View, node: NodeNumber, network: NetworkNumber) -> Option<bool> {
+    let report = view.local.report.as_deref()?;
+    if node == view.local.node {
+        let own = report.interfaces.iter().find(|own| own.network == network)?;
+        return Some(own.usable);
+    }
+    let mut links = report.links.iter().filter(|link| (link.peer, link.network) == (node, network));
+    links.any(|link| link.inbound && link.outbound).then_some(true)
+}
+
+/// Why there is no route to or from a node of which no interface is known to work.
+fn none_of(view: &View, node: &Node) -> NoRoute {
+    let failed = |network: &NetworkNumber| works(view, node, *network) == Some(false);
+    let name = node.name.clone();
+    if node.interfaces.keys().all(failed) {
+        NoRoute::NoInterface(name)
+    } else {
+        NoRoute::NotKnown(name)
+    }
 }
 
 impl AvailabilityDoc {
