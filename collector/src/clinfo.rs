@@ -45,7 +45,10 @@ pub use incident::{
 };
 pub use journal::{ConditionDoc, JournalDoc, LocalRecordDoc, LocalRecordsDoc};
 pub use known::{LastKnownDoc, LastKnownGroupDoc, LastKnownNodeDoc};
-pub use local::{LocalDoc, LogDoc, LogLostDoc, OwnGroupDoc, SeenInterfaceDoc, SeenPeerDoc};
+pub use local::{
+    LocalDoc, LogDoc, LogLostDoc, OwnGroupDoc, SeenInterfaceDoc, SeenPeerDoc, TAKE_IN_AGAIN,
+    was_deleted,
+};
 pub use manager::{EndedDoc, ManagerDoc, MemberDoc, QueuedDoc, RunningDoc};
 pub use membership::PortDoc;
 pub use monitor::{

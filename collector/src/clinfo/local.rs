@@ -9,6 +9,7 @@ use vedette_core::group::GroupState;
 use vedette_core::id::NodeNumber;
 use vedette_core::model::{AgentStatus, HostStatus, Role};
 use vedette_core::observation::{OwnInterface, PeerView, Report};
+use vedette_core::state::ClusterState;
 use vedette_core::view::View;
 
 use super::node::offset_ms;
@@ -191,6 +192,16 @@ fn own_groups(view: &View) -> Vec<OwnGroupDoc> {
     let doc =
         |(name, state): (&String, &GroupState)| OwnGroupDoc { group: name.clone(), state: *state };
     view.local.groups.iter().map(doc).collect()
+}
+
+/// How a node that was deleted becomes a member again.
+pub const TAKE_IN_AGAIN: &str = "end this daemon, move its state directory away, vedette node add on a \
+    member, vedette join here";
+
+/// Whether a node is no member any more: members told it so, or its own state does not have it.
+pub fn was_deleted(state: &ClusterState, node: NodeNumber, quorate: bool, stage: &str) -> bool {
+    let left_out = stage == "running" && !state.nodes.contains_key(&node);
+    !quorate && state.cluster.is_some() && (left_out || stage == "deleted")
 }
 
 impl LogDoc {

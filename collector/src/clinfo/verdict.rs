@@ -21,6 +21,7 @@ mod groups;
 
 use super::Seen;
 use super::cluster::{Redundancy, networks_up};
+use super::local::{TAKE_IN_AGAIN, was_deleted};
 
 /// How bad it is; also the exit status of `vedette status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
@@ -116,15 +117,13 @@ fn may_not_speak(seen: Seen<'_>) -> Option<(Level, String)> {
     if state.cluster.is_none() {
         return Some((Level::Unknown, format!("{own} is not part of a cluster yet{waits}.")));
     }
-    let left_out = local.stage == "running" && !state.nodes.contains_key(&local.node);
-    if !local.quorate && (left_out || local.stage == "deleted") {
+    if was_deleted(state, local.node, local.quorate, local.stage) {
         let name = &state.name;
         return Some((
             Level::Failed,
             format!(
                 "this node was deleted from {name} and is no member of it any more; to take it in \
-                 again: end this daemon, move its state directory away, vedette node add on a \
-                 member, vedette join here."
+                 again: {TAKE_IN_AGAIN}."
             ),
         ));
     }

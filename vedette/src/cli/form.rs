@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use clap::Args;
 use serde_json::json;
 use time::OffsetDateTime;
-use vedette_collector::clinfo::LocalDoc;
+use vedette_collector::clinfo::{LocalDoc, TAKE_IN_AGAIN, was_deleted};
 use vedette_core::command::{Command, NewNetwork};
 use vedette_core::config::{Config, NetworkConfig};
 use vedette_core::id::{NetworkNumber, NodeNumber};
@@ -262,6 +262,9 @@ fn not_joined(error: JoinError) -> Failure {
 /// Starts a waiting cluster with the nodes that are there.
 pub(crate) fn seed(context: &Context, arguments: &SeedArgs) -> Result<u8> {
     let (state, local) = (context.state()?, context.local()?);
+    if was_deleted(&state, NodeNumber(local.number), local.quorate, &local.stage) {
+        return Err(deleted(&state));
+    }
     if !local.knows {
         return Err(cannot_seed(&state, &local));
     }
@@ -278,6 +281,18 @@ pub(crate) fn seed(context: &Context, arguments: &SeedArgs) -> Result<u8> {
     arguments.confirm.ask(&plan, "Start without them?")?;
     let index = context.propose(&Command::Seed)?;
     context.done(&format!("{} starts with the nodes that are there.", clean(&state.name)), index)
+}
+
+/// Why a node that was deleted cannot seed: no majority would make it a member again.
+pub(crate) fn deleted(state: &ClusterState) -> Failure {
+    let name = clean(&state.name);
+    Failure::refused(
+        format!(
+            "this node was deleted from {name} and is no member of it any more, so it has nothing to \
+             seed"
+        ),
+        format!("To take it in again: {TAKE_IN_AGAIN}."),
+    )
 }
 
 /// Why a node that does not know the cluster cannot seed it. What its state says of a start may be long

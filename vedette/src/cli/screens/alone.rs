@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use vedette_collector::clinfo::{
     GroupDoc, LinkDoc, LocalDoc, LocalRecordDoc, LocalRecordsDoc, ManagerDoc, NetworkDoc, NodeDoc,
-    PortDoc, Seen, StatusDoc,
+    PortDoc, Seen, StatusDoc, was_deleted,
 };
 use vedette_core::fixture::{Fixture, alone, busy_fixture};
 use vedette_core::id::NodeNumber;
@@ -90,4 +90,29 @@ fn seeding_does_not_replace_a_majority() {
     let two = alone(&Fixture::settled(2), NodeNumber(1));
     let failure = form::cannot_seed(two.last_known(), &LocalDoc::new(seen(&two)));
     assert!(failure.advice.starts_with("Bring back n2: then it goes on by itself."), "{failure}");
+}
+
+/// F15: a node that was deleted is told that, and not to bring back others: they would not help it.
+#[test]
+fn a_deleted_node_has_nothing_to_seed() {
+    let view = alone(&Fixture::with_groups(), NodeNumber(1));
+    let is_deleted = |view: &View| {
+        let local = &view.local;
+        was_deleted(view.last_known(), local.node, local.quorate, local.stage)
+    };
+    assert!(!is_deleted(&view), "it is only alone");
+    let mut told = view.clone();
+    told.local.stage = "deleted";
+    let mut left_out = view;
+    left_out.local.node = NodeNumber(9);
+    assert!(is_deleted(&told) && is_deleted(&left_out));
+    left_out.local.quorate = true;
+    assert!(!is_deleted(&left_out), "it is being taken in");
+    assert_eq!(
+        form::deleted(told.last_known()).to_string(),
+        "vedette: this node was deleted from prod and is no member of it any more, so it has nothing \
+         to seed.\n\
+         To take it in again: end this daemon, move its state directory away, vedette node add on a \
+         member, vedette join here."
+    );
 }
