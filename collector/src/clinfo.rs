@@ -110,14 +110,15 @@ pub struct StatusDoc {
     pub nodes: Vec<NodeDoc>,
     /// Every network.
     pub networks: Vec<NetworkDoc>,
-    /// Everything that is in maintenance, one sentence each: nothing is moved or restarted there.
-    pub maintenance: Vec<String>,
+    /// Everything that is in maintenance, one sentence each: nothing is moved or restarted there; `null`
+    /// where that is not known.
+    pub maintenance: Option<Vec<String>>,
     /// The cluster manager: the event in progress and what waits.
     pub manager: ManagerDoc,
     /// Every resource group.
     pub groups: Vec<GroupDoc>,
-    /// Rules that have fired and are not armed again.
-    pub fired: Vec<FiredDoc>,
+    /// Rules that have fired and are not armed again; `null` where that is not known.
+    pub fired: Option<Vec<FiredDoc>>,
     /// The last events that somebody may want to know of, of severity `notice` or worse, oldest first.
     pub events: Vec<EventDoc>,
     /// The last records of the answering node's own journal, oldest first.
@@ -141,10 +142,10 @@ impl StatusDoc {
             local: LocalDoc::new(seen),
             nodes: NodeDoc::all(seen.view),
             networks: NetworkDoc::all(seen.view),
-            maintenance: manager::maintenance(&seen.view.state),
+            maintenance: known::if_known(seen.view, || manager::maintenance(&seen.view.state)),
             manager: ManagerDoc::new(seen),
             groups: GroupDoc::all(seen.view),
-            fired: monitor::fired(&seen.view.state),
+            fired: monitor::fired(seen.view),
             events: notable(seen.view),
             local_records: journal::latest(seen.view, STATUS_EVENTS),
         }

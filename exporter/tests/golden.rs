@@ -52,6 +52,7 @@ const ALONE: &[(&str, &str)] = &[
     ("/metrics", "alone/metrics.txt"),
     ("/api/v1/status", "alone/status.json"),
     ("/api/v1/clusters", "alone/clusters.json"),
+    ("/api/v1/nodes/n1", "alone/node_itself.json"),
     ("/api/v1/nodes/n1/route", "alone/route_to_itself.json"),
     ("/api/v1/nodes/n2", "alone/node.json"),
     ("/api/v1/nodes/n2/route", "alone/route.json"),
@@ -66,6 +67,8 @@ const ALONE: &[(&str, &str)] = &[
     ("/api/v1/groups/logs/location", "alone/location.json"),
     ("/api/v1/lb/logs/online", "alone/lb_online.json"),
     ("/api/v1/manager", "alone/manager.json"),
+    ("/api/v1/alerts", "alone/alerts.json"),
+    ("/api/v1/monitors", "alone/monitors.json"),
     ("/api/v1/addresses/10.92.0.50/available", "alone/service_address.json"),
 ];
 
@@ -163,9 +166,67 @@ async fn all_routes_agree_that_nothing_is_known() {
     }
     assert_eq!(status["manager"]["in_progress"], Value::Null);
     assert_eq!(metric(&page, r#"vedette_event_stage{cluster="prod",state="unknown"}"#), 1.0);
+    nothing_is_claimed(&page, &status, &get(&router, "/api/v1/alerts").await.json());
     assert_eq!(metric(&page, r#"vedette_local_condition{cluster="prod",code="quorum_lost"}"#), 1.0);
     assert_eq!(metric(&page, r#"vedette_local_condition{cluster="prod",code="disk_full"}"#), 0.0);
     assert_eq!(own["conditions"][0]["code"], "QUORUM_LOST");
+}
+
+/// What the cluster decided last is no fact of now: `null` on every route is NaN on the metrics page, never
+/// `false`, 0 or an empty list.
+fn nothing_is_claimed(page: &str, status: &Value, alerts: &Value) {
+    let unknown = |series: String, value: &Value| {
+        assert!(metric(page, &series).is_nan() && value.is_null(), "{series}: {value}");
+    };
+    let manager = &status["manager"];
+    for (family, value) in [
+        ("vedette_cluster_maintenance", &manager["maintenance"]),
+        ("vedette_event_queue_length", &manager["queue"]),
+        ("vedette_fencing_pending", &manager["fencing"]),
+        ("vedette_alerts_pending", &alerts["pending"]),
+        ("vedette_alerts_pending", &status["cluster"]["alerts_pending"]),
+        ("vedette_seeded", &status["cluster"]["seeded"]),
+    ] {
+        unknown(format!(r#"{family}{{cluster="prod"}}"#), value);
+    }
+    for key in ["maintenance", "fired"] {
+        assert_eq!(status[key], Value::Null, "{key}");
+    }
+    for node in status["nodes"].as_array().expect("nodes") {
+        let (name, own) = (node["name"].as_str().expect("a name"), &node["manager"]);
+        for (family, value) in [
+            ("vedette_node_in_jeopardy", &node["jeopardy"]),
+            ("vedette_node_maintenance", &own["maintenance"]),
+            ("vedette_manager_joined", &own["joined"]),
+        ] {
+            unknown(format!(r#"{family}{{cluster="prod",node="{name}"}}"#), value);
+        }
+        for key in ["stopped", "backing", "watchdog"] {
+            assert_eq!(own[key], Value::Null, "{key} of {name}");
+        }
+        assert_eq!(node["incident"], Value::Null, "{name}");
+    }
+    for group in status["groups"].as_array().expect("groups") {
+        let name = group["name"].as_str().expect("a name");
+        for (family, key) in [
+            ("vedette_group_maintenance", "maintenance"),
+            ("vedette_group_wanted_offline", "wanted_offline"),
+            ("vedette_group_blocked", "blocked"),
+        ] {
+            unknown(format!(r#"{family}{{cluster="prod",group="{name}"}}"#), &group[key]);
+        }
+        for key in ["preferred", "held_for", "waits_for", "last", "also_on", "avoid", "fails"] {
+            assert_eq!(group[key], Value::Null, "{key} of {name}");
+        }
+    }
+    let peers = status["local"]["peers"].as_array().expect("peers");
+    assert!(!peers.is_empty());
+    for peer in peers {
+        let node = status["nodes"].as_array().expect("nodes").iter();
+        let node = node.clone().find(|node| node["number"] == peer["number"]).expect("a member");
+        assert_eq!((&peer["position"], &node["log_position"]), (&Value::Null, &Value::Null));
+        assert_eq!(peer["log_stalled"], Value::Null);
+    }
 }
 
 async fn compare(golden: &[(&str, &'static str)], stage: impl Fn() -> Stage) {

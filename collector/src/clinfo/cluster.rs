@@ -39,8 +39,8 @@ pub struct ClusterDoc {
     pub revision: u64,
     /// When the state last changed.
     pub changed_at: String,
-    /// Whether enough nodes came together since it started (spec V10).
-    pub seeded: bool,
+    /// Whether enough nodes came together since it started (spec V10); `null` where that is not known.
+    pub seeded: Option<bool>,
     /// How many are waited for at a start.
     pub seed_count: u16,
     /// Whether the answering node knows the present state. If not, everything that others would have to
@@ -140,7 +140,7 @@ impl ClusterDoc {
             formed_at: state.formed_at.to_string(),
             revision: state.revision,
             changed_at: state.changed_at.to_string(),
-            seeded: state.seeded,
+            seeded: known.then_some(state.seeded),
             seed_count: state.settings.seed_count,
             known,
             as_of: as_of(view).map(|at| at.to_string()),

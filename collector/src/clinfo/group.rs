@@ -47,31 +47,35 @@ pub struct GroupDoc {
     pub standbys: Option<Vec<String>>,
     /// Whether a cascading group goes back to a better node that returns.
     pub fallback: bool,
-    /// Whether nothing is done about it: it, or the whole cluster, is in maintenance.
-    pub maintenance: bool,
-    /// An operator wants it to be off.
-    pub wanted_offline: bool,
-    /// An operator moved it to this node.
+    /// Whether nothing is done about it: it, or the whole cluster, is in maintenance; `null` where that
+    /// is not known.
+    pub maintenance: Option<bool>,
+    /// Whether an operator wants it to be off; `null` where that is not known.
+    pub wanted_offline: Option<bool>,
+    /// An operator moved it to this node; `null` if nobody did, or where that is not known.
     pub preferred: Option<String>,
-    /// A node that was stopped took it along; it waits for that node.
+    /// A node that was stopped took it along; it waits for that node; `null` if none did, or where that
+    /// is not known.
     pub held_for: Option<String>,
-    /// What it waits for while it is not where it should be, where that needs an operator or a node.
+    /// What it waits for while it is not where it should be, where that needs an operator or a node;
+    /// `null` if for nothing, or where that is not known.
     #[schema(example = "event 7 node_down n3, which failed and needs an operator")]
     pub waits_for: Option<String>,
-    /// Where it ran last.
+    /// Where it ran last; `null` if nowhere yet, or where that is not known.
     pub last: Option<String>,
-    /// Where something of it was seen to run although it is not there.
+    /// Where something of it was seen to run although it is not there; `null` where that is not known.
     #[serde(default)]
-    pub also_on: Vec<AlsoOnDoc>,
-    /// Why nothing is done about it until an operator says so.
+    pub also_on: Option<Vec<AlsoOnDoc>>,
+    /// Why nothing is done about it until an operator says so; `null` if nothing is in its way, or where
+    /// that is not known.
     pub blocked: Option<BlockedDoc>,
-    /// Nodes that it does not go to until failures are cleared.
-    pub avoid: Vec<String>,
-    /// Why, of those of them for which it was said.
+    /// Nodes that it does not go to until failures are cleared; `null` where that is not known.
+    pub avoid: Option<Vec<String>>,
+    /// Why, of those of them for which it was said; `null` where that is not known.
     #[serde(default)]
-    pub avoided: Vec<AvoidedDoc>,
-    /// Failures, until they are cleared.
-    pub fails: Vec<FailCountDoc>,
+    pub avoided: Option<Vec<AvoidedDoc>>,
+    /// Failures, until they are cleared; `null` where that is not known.
+    pub fails: Option<Vec<FailCountDoc>>,
     /// How many times it was brought online on a node other than the last.
     pub failovers: u64,
     /// Where something of it may be active.
@@ -228,6 +232,8 @@ impl GroupDoc {
         let state = &*view.state;
         let def = state.definition.group(name);
         let node_name = |node: NodeNumber| state.node_name(node);
+        let knows = view.local.knows();
+        let place = |node: Option<NodeNumber>| node.filter(|_| knows).map(node_name);
         let owner = group.owner();
         Self {
             number: group.number,
@@ -243,22 +249,22 @@ impl GroupDoc {
             standbys: standbys(view, name, group)
                 .map(|nodes| nodes.into_iter().map(node_name).collect()),
             fallback: def.is_some_and(|def| def.fallback),
-            maintenance: group.maintenance || state.manager.maintenance,
-            wanted_offline: group.wanted_offline,
-            preferred: group.preferred.map(node_name),
-            held_for: group.held_for.map(node_name),
-            waits_for: waits_for(state, name, group),
-            last: group.last.map(node_name),
-            also_on: also_on(state, name, group),
+            maintenance: knows.then_some(group.maintenance || state.manager.maintenance),
+            wanted_offline: knows.then_some(group.wanted_offline),
+            preferred: place(group.preferred),
+            held_for: place(group.held_for),
+            waits_for: waits_for(state, name, group).filter(|_| knows),
+            last: place(group.last),
+            also_on: knows.then(|| also_on(state, name, group)),
             blocked: group.blocked.as_ref().map(|blocked| BlockedDoc {
                 node: blocked.node.map(node_name),
                 why: blocked.why.clone(),
                 then: state.way_out(name),
                 since: blocked.since.to_string(),
             }),
-            avoid: group.avoid.iter().copied().map(node_name).collect(),
-            avoided: avoided(state, group),
-            fails: group.fails.iter().map(|fail| FailCountDoc::new(state, fail)).collect(),
+            avoid: knows.then(|| group.avoid.iter().copied().map(node_name).collect()),
+            avoided: knows.then(|| avoided(state, group)),
+            fails: knows.then(|| fails(state, group)),
             failovers: group.failovers,
             instances: instances(state, def, group),
             resources: resources(state, def, group),
@@ -341,6 +347,10 @@ impl FailCountDoc {
             why: fail.why.clone(),
         }
     }
+}
+
+fn fails(state: &ClusterState, group: &Group) -> Vec<FailCountDoc> {
+    group.fails.iter().map(|fail| FailCountDoc::new(state, fail)).collect()
 }
 
 fn avoided(state: &ClusterState, group: &Group) -> Vec<AvoidedDoc> {

@@ -53,6 +53,11 @@ pub struct LastKnownGroupDoc {
     pub as_of: String,
 }
 
+/// What the state says, if it is the present one; `None` stands for not known.
+pub(super) fn if_known<T>(view: &View, value: impl FnOnce() -> T) -> Option<T> {
+    view.local.knows().then(value)
+}
+
 /// When the answering node knew the state of the cluster last; `None` while it does.
 ///
 /// A node that has just started read the state from its disk: that was true when it last changed.

@@ -132,12 +132,12 @@ pub struct SeenPeerDoc {
     /// the round trip lets it be known; `null` while it is not heard.
     #[serde(default)]
     pub clock_offset_ms: Option<f64>,
-    /// Index of the last log entry that the peer says it has applied; 0 while that is not known.
+    /// Index of the last log entry that the peer says it has applied; `null` while that is not known.
     #[serde(default)]
-    pub position: u64,
-    /// The peer says that its log stands still.
+    pub position: Option<u64>,
+    /// Whether the peer says that its log stands still; `null` while it is not heard.
     #[serde(default)]
-    pub log_stalled: bool,
+    pub log_stalled: Option<bool>,
     /// Smoothed round-trip time over the fastest network, once measured.
     #[serde(default)]
     pub round_trip_ms: Option<f64>,
@@ -228,6 +228,7 @@ fn peers(view: &View, report: &Report) -> Vec<SeenPeerDoc> {
 
 fn seen_peer(view: &View, report: &Report, peer: &PeerView) -> SeenPeerDoc {
     let heard = report.links.iter().filter(|link| link.peer == peer.peer && link.inbound);
+    let is_heard = heard.clone().next().is_some();
     SeenPeerDoc {
         peer: view.state.node_name(peer.peer),
         number: peer.peer.0,
@@ -235,8 +236,8 @@ fn seen_peer(view: &View, report: &Report, peer: &PeerView) -> SeenPeerDoc {
         leaving: peer.leaving,
         heard_on: heard.map(|link| view.state.network_name(link.network)).collect(),
         clock_offset_ms: peer.clock_offset_us.map(offset_ms),
-        position: peer.position,
-        log_stalled: peer.log_stalled,
+        position: report.position_of(peer.peer),
+        log_stalled: is_heard.then_some(peer.log_stalled),
         round_trip_ms: report.round_trip_of(peer.peer).map(|us| f64::from(us) / 1_000.0),
     }
 }

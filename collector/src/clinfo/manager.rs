@@ -12,37 +12,40 @@ use vedette_core::time::WallTime;
 use vedette_core::view::View;
 
 use super::Seen;
+use super::known::if_known;
 
 /// The cluster manager as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ManagerDoc {
-    /// Whether the answering node knows the present state. If not, the event in progress, those that wait
-    /// and a document that is being verified are not shown, because they may be others by now; whether
-    /// managers take part is what was known last.
+    /// Whether the answering node knows the present state. If not, everything that may be another by now
+    /// is `null`: no list of it is empty.
     #[serde(default)]
     pub known: bool,
-    /// Nothing is moved and nothing restarted in the whole cluster.
-    pub maintenance: bool,
-    /// The event in progress.
+    /// Whether nothing is moved and nothing restarted in the whole cluster; `null` where that is not
+    /// known.
+    pub maintenance: Option<bool>,
+    /// The event in progress; `null` if there is none, or where that is not known.
     pub in_progress: Option<RunningDoc>,
-    /// Events that failed and stepped aside for others, oldest first. They wait for an operator.
+    /// Events that failed and stepped aside for others, oldest first. They wait for an operator. `null`
+    /// where that is not known.
     #[serde(default)]
-    pub set_aside: Vec<RunningDoc>,
-    /// Events that wait, in the order in which they will be taken.
-    pub queue: Vec<QueuedDoc>,
+    pub set_aside: Option<Vec<RunningDoc>>,
+    /// Events that wait, in the order in which they will be taken; `null` where that is not known.
+    pub queue: Option<Vec<QueuedDoc>>,
     /// Events that ended lately, oldest first.
     pub recent: Vec<EndedDoc>,
     /// How many ended over the life of the cluster.
     pub ended: u64,
     /// The managers of the nodes.
     pub members: Vec<MemberDoc>,
-    /// Nodes that are being fenced.
-    pub fencing: Vec<FencingDoc>,
+    /// Nodes that are being fenced; `null` where that is not known.
+    pub fencing: Option<Vec<FencingDoc>>,
     /// The version of the rules in force; 0 are the built-in ones.
     pub rules_version: u32,
     /// The version of the configuration document in force; 0 if there never was one.
     pub configuration_version: u32,
-    /// A configuration document that is being verified.
+    /// A configuration document that is being verified; `null` if there is none, or where that is not
+    /// known.
     pub pending_configuration: Option<PendingDoc>,
 }
 
@@ -59,18 +62,21 @@ pub struct MemberDoc {
     pub state: ManagerState,
     /// Since when; `null` if there never was one.
     pub since: Option<String>,
-    /// Whether it takes part in events.
-    pub joined: bool,
-    /// How it was stopped, if an operator did: `graceful`, `takeover` or `forced`.
+    /// Whether it takes part in events; `null` where that is not known.
+    pub joined: Option<bool>,
+    /// How it was stopped, if an operator did: `graceful`, `takeover` or `forced`; `null` if none did, or
+    /// where that is not known.
     #[schema(value_type = Option<String>)]
     pub stopped: Option<StopMode>,
-    /// Nothing is moved from or to it, nothing restarted on it.
-    pub maintenance: bool,
-    /// What ends its ownership if its processes cannot act: `none`, `kernel` or `watchdog`.
-    #[schema(value_type = String, example = "kernel")]
-    pub backing: Backing,
-    /// Why the watchdog that is configured for it stands behind nothing; `null` if it does, or if
-    /// none is configured.
+    /// Whether nothing is moved from or to it, and nothing restarted on it; `null` where that is not
+    /// known.
+    pub maintenance: Option<bool>,
+    /// What ends its ownership if its processes cannot act: `none`, `kernel` or `watchdog`; `null` where
+    /// that is not known.
+    #[schema(value_type = Option<String>, example = "kernel")]
+    pub backing: Option<Backing>,
+    /// Why the watchdog that is configured for it stands behind nothing; `null` if it does, if none is
+    /// configured, or where that is not known.
     pub watchdog: Option<String>,
 }
 
@@ -320,43 +326,47 @@ impl ManagerDoc {
     pub fn new(seen: Seen<'_>) -> Self {
         let state = &*seen.view.state;
         let manager = &state.manager;
+        let knows = seen.view.local.knows();
+        let running = |running: &Running| RunningDoc::new(state, running, seen.now);
         Self {
-            known: seen.view.local.knows(),
-            maintenance: manager.maintenance,
-            in_progress: manager.current.as_ref().map(|r| RunningDoc::new(state, r, seen.now)),
-            set_aside: manager.aside.iter().map(|r| RunningDoc::new(state, r, seen.now)).collect(),
-            queue: manager.queue.iter().map(|event| QueuedDoc::new(state, event)).collect(),
+            known: knows,
+            maintenance: knows.then_some(manager.maintenance),
+            in_progress: manager.current.as_ref().filter(|_| knows).map(running),
+            set_aside: knows.then(|| manager.aside.iter().map(running).collect()),
+            queue: knows
+                .then(|| manager.queue.iter().map(|event| QueuedDoc::new(state, event)).collect()),
             recent: manager.recent.iter().map(|ended| EndedDoc::new(state, ended)).collect(),
             ended: manager.ended,
             members: MemberDoc::all(seen.view),
-            fencing: fencing(state),
+            fencing: knows.then(|| fencing(state)),
             rules_version: state.rules.active,
             configuration_version: state.documents.active,
-            pending_configuration: pending(state).filter(|_| seen.view.local.knows()),
+            pending_configuration: pending(state).filter(|_| knows),
         }
     }
 }
 
 impl MemberDoc {
     /// The manager of a node; `unknown` where there never was one.
-    pub fn new(state: &ClusterState, number: NodeNumber) -> Self {
-        let member = state.manager.members.get(&number);
+    pub fn new(view: &View, number: NodeNumber) -> Self {
+        let member = view.state.manager.members.get(&number);
+        let known = member.filter(|_| view.local.knows());
         Self {
-            node: state.node_name(number),
+            node: view.state.node_name(number),
             number: number.0,
             state: member.map_or(ManagerState::Unknown, |member| member.state),
             since: member.map(|member| member.since.to_string()),
-            joined: member.is_some_and(|member| member.joined),
-            stopped: member.and_then(|member| member.stopped),
-            maintenance: member.is_some_and(|member| member.maintenance),
-            backing: member.map_or(Backing::None, |member| member.backing),
-            watchdog: member.and_then(|member| member.watchdog.clone()),
+            joined: if_known(view, || member.is_some_and(|member| member.joined)),
+            stopped: known.and_then(|member| member.stopped),
+            maintenance: if_known(view, || member.is_some_and(|member| member.maintenance)),
+            backing: if_known(view, || member.map_or(Backing::None, |member| member.backing)),
+            watchdog: known.and_then(|member| member.watchdog.clone()),
         }
     }
 
     /// The managers of all members, by number.
     pub fn all(view: &View) -> Vec<Self> {
-        view.state.nodes.keys().map(|number| Self::new(&view.state, *number)).collect()
+        view.state.nodes.keys().map(|number| Self::new(view, *number)).collect()
     }
 }
 

@@ -6,9 +6,10 @@ use utoipa::ToSchema;
 use vedette_core::rules::Rule;
 use vedette_core::state::ClusterState;
 use vedette_core::variable::{Reading, canonical};
-use vedette_core::view::MonitorView;
+use vedette_core::view::{MonitorView, View};
 
 use super::Seen;
+use super::known::if_known;
 
 /// What is watched: by the answering node itself, and by rules of the cluster.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -21,9 +22,9 @@ pub struct MonitorsDoc {
     pub monitors: Vec<MonitorDoc>,
     /// The rules in force that watch values.
     pub rules: Vec<WatchRuleDoc>,
-    /// Rules that have fired on any node, and were not armed again since.
-    pub fired: Vec<FiredDoc>,
-    /// What cannot be watched on any node.
+    /// Rules that have fired on any node, and were not armed again since; `null` where that is not known.
+    pub fired: Option<Vec<FiredDoc>>,
+    /// What cannot be watched on any node; on the answering one only, where the others are not known.
     pub blind: Vec<BlindDoc>,
 }
 
@@ -107,7 +108,7 @@ impl MonitorsDoc {
             number: local.node.0,
             monitors: local.monitors.iter().map(|(name, view)| monitor(name, view)).collect(),
             rules: watch_rules(state),
-            fired: fired(state),
+            fired: fired(seen.view),
             blind: blind(state),
         }
     }
@@ -143,8 +144,12 @@ pub fn watch_rules(state: &ClusterState) -> Vec<WatchRuleDoc> {
     state.rules.watching().into_iter().map(rule).collect()
 }
 
-/// Rules that have fired, on any node.
-pub(super) fn fired(state: &ClusterState) -> Vec<FiredDoc> {
+/// Rules that have fired, on any node; `None` where that is not known.
+pub(super) fn fired(view: &View) -> Option<Vec<FiredDoc>> {
+    if_known(view, || every_firing(&view.state))
+}
+
+fn every_firing(state: &ClusterState) -> Vec<FiredDoc> {
     let of_rule = |rule: &String| {
         let rule = rule.clone();
         move |(instance, firing): (&String, &vedette_core::event::Firing)| FiredDoc {

@@ -5,6 +5,7 @@ use utoipa::ToSchema;
 use vedette_core::model::{AgentStatus, HostStatus, Node, Role};
 use vedette_core::view::View;
 
+use super::known::if_known;
 use super::{InterfaceDoc, LastKnownNodeDoc, MemberDoc, StandbyDoc};
 
 /// A node.
@@ -38,9 +39,9 @@ pub struct NodeDoc {
     pub director: bool,
     /// Version of the product it joined with.
     pub version: String,
-    /// Whether only one of several interfaces is left to it (spec V13); false where that is not known.
-    pub jeopardy: bool,
-    /// The open incident that concerns it.
+    /// Whether only one of several interfaces is left to it (spec V13); `null` where that is not known.
+    pub jeopardy: Option<bool>,
+    /// The open incident that concerns it; `null` if none does, or where that is not known.
     pub incident: Option<u64>,
     /// When it was added.
     pub added_at: String,
@@ -77,10 +78,10 @@ impl NodeDoc {
             role: node.role,
             director: view.local.knows() && view.state.director == Some(node.number),
             version: node.version.clone(),
-            jeopardy: view.state.in_jeopardy(node),
-            incident: node.incident,
+            jeopardy: if_known(view, || view.state.in_jeopardy(node)),
+            incident: node.incident.filter(|_| view.local.knows()),
             added_at: node.added_at.to_string(),
-            manager: MemberDoc::new(&view.state, node.number),
+            manager: MemberDoc::new(view, node.number),
             clock_offset_ms: report.and_then(|r| r.clock_offset_of(node.number)).map(offset_ms),
             log_position: report.and_then(|report| report.position_of(node.number)),
             interfaces: InterfaceDoc::of_node(view, node),

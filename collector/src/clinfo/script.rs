@@ -6,12 +6,13 @@ use vedette_core::model::{AlertTest, PendingAlert, RunOutcome, ScriptVersion, Se
 use vedette_core::view::View;
 
 use super::EventDoc;
+use super::known::if_known;
 
 /// Alerts and tests of the alert script.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct AlertsDoc {
-    /// Alerts that the script was not run for yet, oldest first.
-    pub pending: Vec<AlertDoc>,
+    /// Alerts that the script was not run for yet, oldest first; `null` where that is not known.
+    pub pending: Option<Vec<AlertDoc>>,
     /// How many it was run for.
     pub finished: u64,
     /// Tests, oldest first.
@@ -110,7 +111,9 @@ impl AlertsDoc {
     /// The alerts of a view.
     pub fn new(view: &View) -> Self {
         Self {
-            pending: view.state.alerts.values().map(|alert| AlertDoc::new(view, alert)).collect(),
+            pending: if_known(view, || {
+                view.state.alerts.values().map(|alert| AlertDoc::new(view, alert)).collect()
+            }),
             finished: view.state.alerts_finished,
             tests: view.state.tests.values().map(|test| AlertTestDoc::new(view, test)).collect(),
         }

@@ -55,8 +55,10 @@ pub(super) const REVISION: Family = Family::gauge(
 
 pub(super) const SEEDED: Family = Family::gauge(
     "vedette_seeded",
-    "Whether enough nodes came together since the cluster started.",
-    |scrape, rows| rows.flag(&cluster(scrape), scrape.view.state.seeded),
+    "Whether enough nodes came together since the cluster started; NaN where that is not known.",
+    |scrape, rows| {
+        rows.flag_if_known(&cluster(scrape), known(scrape, scrape.view.state.seeded));
+    },
 );
 
 pub(super) const NODES: Family =

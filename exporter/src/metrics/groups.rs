@@ -152,14 +152,14 @@ pub(super) const RESOURCE_CODE: Family = Family::gauge(
 
 pub(super) const FAILS: Family = Family::gauge(
     "vedette_resource_failures",
-    "Failures of a resource on a node since they were cleared.",
+    "Failures of a resource on a node since they were cleared; NaN where that is not known.",
     |scrape, rows| {
         each_resource(scrape, rows, |rows, labels, group, resource, node| {
             let of = |fail: &&vedette_core::group::FailCount| {
                 fail.node == node && fail.resource == resource
             };
-            let count = group.fails.iter().filter(of).map(|fail| fail.count).sum::<u32>();
-            rows.add(labels, f64::from(count));
+            let count = group.fails.iter().filter(of).map(|fail| fail.count as usize).sum();
+            rows.count(labels, known(scrape, count));
         });
     },
 );

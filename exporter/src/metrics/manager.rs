@@ -33,7 +33,7 @@ pub(super) const JOINED: Family = Family::gauge(
     "Whether a node's cluster manager takes part in events; NaN where that is not known.",
     |scrape, rows| {
         each(scrape, rows, |rows, labels, member| {
-            rows.flag_if_known(labels, known(scrape, member.joined));
+            rows.flag_if_known(labels, member.joined);
         });
     },
 );
@@ -43,7 +43,7 @@ pub(super) const NODE_MAINTENANCE: Family = Family::gauge(
     "Whether a node is in maintenance: nothing is moved from or to it; NaN where that is not known.",
     |scrape, rows| {
         each(scrape, rows, |rows, labels, member| {
-            rows.flag_if_known(labels, known(scrape, member.maintenance));
+            rows.flag_if_known(labels, member.maintenance);
         });
     },
 );

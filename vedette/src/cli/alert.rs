@@ -174,18 +174,19 @@ pub(crate) fn show_screen(
         ),
         None => "The built-in script (version 0) is in force.\n".to_owned(),
     };
-    let waiting = match alerts.pending.len() {
-        1 => "1 alert is waiting for it".to_owned(),
-        many => format!("{many} alerts are waiting for it"),
+    let waiting = match alerts.pending.as_ref().map(Vec::len) {
+        None => "How many alerts are waiting for it is not known".to_owned(),
+        Some(1) => "1 alert is waiting for it".to_owned(),
+        Some(many) => format!("{many} alerts are waiting for it"),
     };
     let delivered = match alerts.finished {
         1 => "1 was delivered".to_owned(),
         many => format!("{many} were delivered"),
     };
     text.push_str(&format!("{waiting}, {delivered}.\n"));
-    if !alerts.pending.is_empty() {
-        let events: Vec<EventDoc> =
-            alerts.pending.iter().map(|alert| alert.event.clone()).collect();
+    let pending = alerts.pending.as_deref().unwrap_or_default();
+    if !pending.is_empty() {
+        let events: Vec<EventDoc> = pending.iter().map(|alert| alert.event.clone()).collect();
         text.push_str(&status::events(&events, now).render(style, 2));
     }
     text.push('\n');

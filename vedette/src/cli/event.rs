@@ -183,19 +183,22 @@ pub(crate) fn follow(context: &Context, filter: &Filter) -> Result<u8> {
 pub(crate) fn screen(manager: &ManagerDoc, now: &str, style: Style) -> String {
     let mut text = match &manager.in_progress {
         Some(event) => running(event, now, style),
-        None if !manager.known => "Whether an event is in progress is not known.\n".into(),
+        None if !manager.known => {
+            "Whether an event is in progress, and what waits, is not known.\n".into()
+        }
         None => "No event is in progress.\n".into(),
     };
-    for event in &manager.set_aside {
+    for event in manager.set_aside.iter().flatten() {
         text.push_str(&format!(
             "Event {} {} failed and stepped aside: vedette recover show.\n",
             event.id,
             clean(&event.what)
         ));
     }
-    if !manager.queue.is_empty() {
+    let queue = manager.queue.as_deref().unwrap_or_default();
+    if !queue.is_empty() {
         let mut table = Table::new(&["WAITING", "EVENT", "SINCE", "BECAUSE"]).wrapping();
-        for event in &manager.queue {
+        for event in queue {
             let since = clock(&event.at, now);
             table.row(vec![
                 event.id.into(),

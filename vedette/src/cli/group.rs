@@ -3,7 +3,7 @@
 
 use clap::{Args, Subcommand};
 use serde_json::json;
-use vedette_collector::clinfo::{GroupDoc, InstanceDoc};
+use vedette_collector::clinfo::{FailCountDoc, GroupDoc, InstanceDoc};
 use vedette_core::command::{Command, GroupCommand, ManagerCommand, Scope};
 use vedette_core::group::{GroupState, Policy};
 use vedette_core::id::NodeNumber;
@@ -165,7 +165,7 @@ fn list(context: &Context) -> Result<u8> {
         context.show(PATH, |groups: &Vec<GroupDoc>| list_screen(groups, &now(), context.style))?;
     let fine = groups.iter().all(|group| {
         group.state == GroupState::Online
-            || (group.wanted_offline && group.state == GroupState::Offline)
+            || (group.wanted_offline == Some(true) && group.state == GroupState::Offline)
     });
     Ok(if fine || context.json() { 0 } else { REFUSED })
 }
@@ -187,13 +187,13 @@ pub(crate) fn list_screen(groups: &[GroupDoc], now: &str, style: Style) -> Strin
 
 /// One line a group.
 pub(crate) fn table(groups: &[GroupDoc], now: &str) -> Table {
-    if groups.iter().any(|group| group.last_known.is_some()) {
+    if !groups.iter().all(is_known) {
         return unknown_table(groups, now);
     }
     let mut table = Table::new(&["GROUP", "STATE", "ON", "POLICY", "NODES", "SINCE", "FAILS"]);
     for group in groups {
         let owners = if group.owners.is_empty() { "-".into() } else { group.owners.join(" ") };
-        let fails: u32 = group.fails.iter().map(|fail| fail.count).sum();
+        let fails: u32 = group.fails.iter().flatten().map(|fail| fail.count).sum();
         table.row(vec![
             (&group.name).into(),
             Cell::status(group.state),
@@ -205,6 +205,11 @@ pub(crate) fn table(groups: &[GroupDoc], now: &str) -> Table {
         ]);
     }
     table
+}
+
+/// Whether what the cluster decided about a group is known: all of that is, or nothing.
+fn is_known(group: &GroupDoc) -> bool {
+    group.maintenance.is_some()
 }
 
 /// Groups of which the present state is not known, with what was known last.
@@ -233,13 +238,13 @@ fn last_known(group: &GroupDoc, now: &str) -> Option<String> {
 /// What an operator should not miss.
 pub(crate) fn notes(group: &GroupDoc) -> Vec<String> {
     let mut notes = Vec::new();
-    if group.maintenance {
+    if group.maintenance == Some(true) {
         notes.push("MAINTENANCE: nothing is moved and nothing restarted".to_owned());
     }
     if group.state == GroupState::Unmanaged {
         notes.push("UNMANAGED: it was left running by a forced stop, and nobody watches it".into());
     }
-    for also in &group.also_on {
+    for also in group.also_on.iter().flatten() {
         let what = match also.policy.as_str() {
             "block" => "stop it there by hand",
             _ => "it is being stopped there",
@@ -258,15 +263,16 @@ pub(crate) fn notes(group: &GroupDoc) -> Vec<String> {
     if let Some(node) = &group.held_for {
         notes.push(format!("waits for {node}, which was stopped without takeover"));
     }
-    if group.wanted_offline {
+    if group.wanted_offline == Some(true) {
         notes.push(format!("an operator wants it offline; vedette group online {}", group.name));
     }
-    if !group.avoid.is_empty() {
+    let avoid = group.avoid.as_deref().unwrap_or_default();
+    if !avoid.is_empty() {
         let with_reason = |node: &String| {
-            let why = group.avoided.iter().find(|it| it.node == *node);
+            let why = group.avoided.iter().flatten().find(|it| it.node == *node);
             why.map_or(node.clone(), |it| format!("{node} ({})", it.why))
         };
-        let nodes: Vec<String> = group.avoid.iter().map(with_reason).collect();
+        let nodes: Vec<String> = avoid.iter().map(with_reason).collect();
         notes.push(format!("avoids {} until failures are cleared", nodes.join(", ")));
     }
     notes
@@ -296,7 +302,8 @@ pub(crate) fn screen(group: &GroupDoc, now: &str, style: Style) -> String {
     fact("nodes", none_or(&group.nodes.join(" ")).into());
     let standbys = group.standbys.as_ref().map_or("not known".into(), |nodes| nodes.join(" "));
     fact("could take it", none_or(&standbys).into());
-    fact("preferred", group.preferred.as_deref().unwrap_or("-").into());
+    let nobody = if is_known(group) { "-" } else { "not known" };
+    fact("preferred", group.preferred.as_deref().unwrap_or(nobody).into());
     fact("failovers", group.failovers.into());
     let mut text = facts.render(style, 0);
     for note in notes(group) {
@@ -308,9 +315,10 @@ pub(crate) fn screen(group: &GroupDoc, now: &str, style: Style) -> String {
         text.push('\n');
         text.push_str(&on_node(instance, now).render(style, 0));
     }
-    if !group.fails.is_empty() {
+    let failed = group.fails.as_deref().unwrap_or_default();
+    if !failed.is_empty() {
         text.push('\n');
-        text.push_str(&fails(group, now).render(style, 0));
+        text.push_str(&fails(failed, now).render(style, 0));
     }
     text
 }
@@ -341,9 +349,9 @@ fn on_node(instance: &InstanceDoc, now: &str) -> Table {
     table
 }
 
-fn fails(group: &GroupDoc, now: &str) -> Table {
+fn fails(fails: &[FailCountDoc], now: &str) -> Table {
     let mut table = Table::new(&["FAILED", "ON", "TIMES", "LAST", "WHY"]).wrapping();
-    for fail in &group.fails {
+    for fail in fails {
         table.row(vec![
             (&fail.resource).into(),
             (&fail.node).into(),

@@ -372,7 +372,7 @@ fn show_failed(context: &Context) -> Result<u8> {
 
 fn failed_events(manager: &ManagerDoc) -> impl Iterator<Item = &RunningDoc> {
     let current = manager.in_progress.iter().filter(|it| it.stage == Stage::Error);
-    current.chain(&manager.set_aside)
+    current.chain(manager.set_aside.iter().flatten())
 }
 
 fn failed_screen(manager: &ManagerDoc, context: &Context) -> String {

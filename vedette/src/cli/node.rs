@@ -151,11 +151,15 @@ fn is_fine(node: &NodeDoc) -> bool {
         && node.manager.stopped.is_none()
 }
 
+/// What a fact of the cluster is to a node that does not know the cluster.
+const NOT_KNOWN: &str = "not known";
+
 /// What stands behind the release of what a node holds, if its processes cannot act.
-fn backing(backing: Backing) -> String {
+fn backing(backing: Option<Backing>) -> String {
     match backing {
-        Backing::None => "none: nothing but its guard ends what it holds".into(),
-        other => format!("its {other} ends what it holds if its guard cannot"),
+        None => NOT_KNOWN.into(),
+        Some(Backing::None) => "none: nothing but its guard ends what it holds".into(),
+        Some(other) => format!("its {other} ends what it holds if its guard cannot"),
     }
 }
 
@@ -199,7 +203,7 @@ pub(crate) fn screen(node: &NodeDoc, now: &str, style: Style) -> String {
     if let Some(how) = node.manager.stopped {
         fact("  stopped", Cell::status(format!("{how}; vedette start --node {}", node.name)));
     }
-    if node.manager.maintenance {
+    if node.manager.maintenance == Some(true) {
         let what = "MAINTENANCE: nothing is moved from or to it, nothing restarted on it";
         fact("  ", Cell::toned(what, Tone::Bad));
     }
@@ -214,16 +218,15 @@ pub(crate) fn screen(node: &NodeDoc, now: &str, style: Style) -> String {
     );
     fact(
         "jeopardy",
-        match (node.jeopardy, &node.last_known) {
-            (true, _) => Cell::status("only one interface is left"),
-            (false, Some(_)) => "not known".into(),
-            (false, None) => "no".into(),
+        match node.jeopardy {
+            Some(true) => Cell::status("only one interface is left"),
+            Some(false) => "no".into(),
+            None => NOT_KNOWN.into(),
         },
     );
-    fact(
-        "incident",
-        node.incident.map_or("none".to_owned(), |incident| incident.to_string()).into(),
-    );
+    // Both are facts of the cluster, so both are known or neither is.
+    let none = if node.jeopardy.is_some() { "none" } else { NOT_KNOWN };
+    fact("incident", node.incident.map_or(none.to_owned(), |it| it.to_string()).into());
     if let Some(offset) = node.clock_offset_ms {
         fact("clock", status::clock_offset(offset));
     }

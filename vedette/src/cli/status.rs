@@ -142,14 +142,15 @@ fn verdict(status: &StatusDoc, style: Style) -> String {
 
 /// Nobody shall forget it: whoever began maintenance is not the one who looks at 3 a.m.
 fn maintenance(status: &StatusDoc, style: Style) -> String {
-    if status.maintenance.is_empty() {
+    let everything = status.maintenance.as_deref().unwrap_or_default();
+    if everything.is_empty() {
         return String::new();
     }
     let line = |what: &String| {
         let what = wrap(what, style.width - 13, 0).replace('\n', &format!("\n{:13}", ""));
         format!("{}\n", style.paint(Tone::Bad, &format!("MAINTENANCE  {what}")))
     };
-    let mut text: String = status.maintenance.iter().map(line).collect();
+    let mut text: String = everything.iter().map(line).collect();
     text.push('\n');
     text
 }
@@ -157,18 +158,20 @@ fn maintenance(status: &StatusDoc, style: Style) -> String {
 /// What the cluster manager is doing, in a line.
 fn manager(status: &StatusDoc) -> Option<String> {
     let manager = &status.manager;
-    let mut waiting = match manager.queue.len() {
+    let queue = manager.queue.as_deref().unwrap_or_default();
+    let mut waiting = match queue.len() {
         0 => String::new(),
         1 => "; one more event waits".into(),
         more => format!("; {more} more events wait"),
     };
-    let aside: Vec<String> = manager.set_aside.iter().map(|it| it.id.to_string()).collect();
+    let aside: Vec<String> =
+        manager.set_aside.iter().flatten().map(|it| it.id.to_string()).collect();
     if !aside.is_empty() {
         waiting += &format!("; failed and set aside: {}", aside.join(", "));
     }
     match &manager.in_progress {
         Some(event) => Some(format!("{} {}: {}{waiting}", event.id, event.what, event.progress)),
-        None => (!manager.queue.is_empty()).then(|| format!("none{waiting}")),
+        None => (!queue.is_empty()).then(|| format!("none{waiting}")),
     }
 }
 
@@ -209,7 +212,7 @@ fn facts(status: &StatusDoc, style: Style) -> String {
     if let Some(event) = manager(status) {
         fact("event", clean(&event));
     }
-    for rule in &status.fired {
+    for rule in status.fired.iter().flatten() {
         let since = clock(&rule.at, &status.now);
         fact(
             "fired",
@@ -281,7 +284,7 @@ fn told_by(status: &StatusDoc) -> String {
 /// that it was stopped.
 pub(crate) fn manager_cell(manager: &MemberDoc) -> Cell {
     match manager.stopped {
-        Some(_) if !manager.joined => Cell::toned("stopped", Tone::Warn),
+        Some(_) if manager.joined == Some(false) => Cell::toned("stopped", Tone::Warn),
         _ => Cell::status(manager.state),
     }
 }
@@ -307,7 +310,10 @@ pub(crate) fn nodes(nodes: &[NodeDoc], now: &str, clocks: bool) -> Table {
         let mut row = vec![
             Cell::from(if node.local { "*" } else { "" }),
             node.number.into(),
-            Cell::toned(&node.name, if node.jeopardy { Tone::Warn } else { Tone::Plain }),
+            Cell::toned(
+                &node.name,
+                if node.jeopardy == Some(true) { Tone::Warn } else { Tone::Plain },
+            ),
             Cell::status(node.host_status),
             Cell::status(node.agent_status),
             manager_cell(&node.manager),

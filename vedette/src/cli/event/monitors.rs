@@ -17,6 +17,9 @@ pub(super) fn screen(doc: &MonitorsDoc, now: &str, style: Style) -> String {
     let shown: Vec<String> =
         tables.into_iter().flatten().map(|table| table.render(style, 0)).collect();
     let mut text = shown.join("\n");
+    if doc.fired.is_none() {
+        text.push_str("\nWhich rules have fired is not known.\n");
+    }
     let most = doc.monitors.iter().map(|one| one.values.len()).max().unwrap_or(0);
     if most > MOST_VALUES {
         text.push_str(&format!(
@@ -65,12 +68,13 @@ fn rules(doc: &MonitorsDoc) -> Option<Table> {
 
 fn fired(doc: &MonitorsDoc, now: &str) -> Option<Table> {
     let mut table = Table::new(&["FIRED", "NODE", "INSTANCE", "VALUE", "AT"]);
-    for one in &doc.fired {
+    let fired = doc.fired.as_deref().unwrap_or_default();
+    for one in fired {
         let at = clock(&one.at, now);
         let cells = [&one.rule, &one.node, &one.instance, &one.value, &at];
         table.row(cells.map(Cell::from).to_vec());
     }
-    (!doc.fired.is_empty()).then_some(table)
+    (!fired.is_empty()).then_some(table)
 }
 
 fn blind(doc: &MonitorsDoc) -> Option<Table> {
@@ -112,13 +116,13 @@ mod tests {
                 predicate: "X@0==0&&X@1!=0".into(),
                 rearm: "X@0>0".into(),
             }],
-            fired: vec![FiredDoc {
+            fired: Some(vec![FiredDoc {
                 rule: "UE_PGMRWHO_DOWN".into(),
                 node: "n2".into(),
                 instance: instance.into(),
                 value: "0,1,\"\"".into(),
                 at: "2026-05-04T09:05:10.330Z".into(),
-            }],
+            }]),
             blind: vec![BlindDoc {
                 node: "n3".into(),
                 what: "monitor site.queue".into(),
@@ -132,7 +136,7 @@ mod tests {
         let none = MonitorsDoc {
             monitors: Vec::new(),
             rules: Vec::new(),
-            fired: Vec::new(),
+            fired: Some(Vec::new()),
             blind: Vec::new(),
             ..doc
         };

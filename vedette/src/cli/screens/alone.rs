@@ -4,15 +4,15 @@
 use std::time::Duration;
 
 use vedette_collector::clinfo::{
-    GroupDoc, LinkDoc, LocalDoc, LocalRecordDoc, LocalRecordsDoc, ManagerDoc, NetworkDoc, NodeDoc,
-    PortDoc, Seen, StatusDoc, was_deleted,
+    AlertsDoc, GroupDoc, LinkDoc, LocalDoc, LocalRecordDoc, LocalRecordsDoc, ManagerDoc,
+    NetworkDoc, NodeDoc, PortDoc, ScriptDoc, Seen, StatusDoc, was_deleted,
 };
 use vedette_core::fixture::{Fixture, alone, busy_fixture};
 use vedette_core::id::NodeNumber;
 use vedette_core::view::View;
 
 use super::super::text::Style;
-use super::super::{event, form, group, history, network, node, status};
+use super::super::{alert, event, form, group, history, network, node, status};
 use super::{NOW, SCREEN, expect_narrow, now};
 
 const NARROW: Style = Style { width: 80, ..SCREEN };
@@ -42,7 +42,9 @@ fn lists_on_a_node_alone() {
     let view = lost();
     let nodes = NodeDoc::all(&view);
     let mut text = status::nodes(&nodes, &now(), false).render(NARROW, 0);
-    text.push_str(&format!("\n{}", node::screen(&nodes[1], &now(), NARROW)));
+    for node in &nodes[..2] {
+        text.push_str(&format!("\n{}", node::screen(node, &now(), NARROW)));
+    }
     expect_narrow("alone_nodes.txt", &text);
     let groups = GroupDoc::all(&view);
     let mut text = group::list_screen(&groups, &now(), NARROW);
@@ -59,6 +61,16 @@ fn lists_on_a_node_alone() {
     expect_narrow("alone_ports.txt", &ports);
     let manager = event::screen(&ManagerDoc::new(seen(&view)), &now(), NARROW);
     expect_narrow("alone_events.txt", &manager);
+}
+
+/// A14: nobody takes a script for idle of which only the text is known.
+#[test]
+fn alerts_on_a_node_alone() {
+    let view = lost();
+    let (script, alerts) = (ScriptDoc::new(&view), AlertsDoc::new(&view));
+    let screen = alert::show_screen(&script, &alerts, &now(), NARROW);
+    let waiting = "How many alerts are waiting for it is not known, 1 was delivered.\n";
+    assert_eq!(screen.lines().nth(1), waiting.lines().next(), "{screen}");
 }
 
 /// The journal of a node, which it can always tell.
