@@ -102,7 +102,7 @@ async fn a_browser_shows_what_a_node_alone_does_not_know() {
         "<title>failed · prod</title>",
         "this node is cut off: n1 reaches no other node",
         "director not known",
-        "? of 3 votes, 2 needed",
+        "a majority: 1 of 3 voters is there and 2 are needed",
         "nothing known of others since 12:04:21",
         "○ UNKNOWN<small>was UP at 12:04:21</small>",
         "○ UNKNOWN<small>was ERROR on n2 at 12:04:21</small>",
@@ -111,7 +111,13 @@ async fn a_browser_shows_what_a_node_alone_does_not_know() {
     ] {
         assert!(page.contains(part), "{part:?} is not in {page}");
     }
-    assert!(!page.contains("● ONLINE") && !page.contains(">null<"), "{page}");
+    for part in ["● ONLINE", ">null<", "of 3 votes", "in jeopardy<", "In maintenance"] {
+        assert!(!page.contains(part), "{part:?} is in {page}");
+    }
+    assert!(
+        page.contains("<div class=\"loud\" id=\"maintenance\" role=\"alert\"></div>"),
+        "{page}"
+    );
 }
 
 /// W6: a page whose node does not answer any more says so first.

@@ -197,7 +197,10 @@ fn facts(status: &StatusDoc, style: Style) -> String {
         let (at, age) = (clock(at, &status.now), age(at, &status.now));
         fact("known", format!("nothing of others since {at}, for {age}: LAST KNOWN is of then"));
     }
-    fact("votes", votes_fact(votes));
+    // What this node waits for says how many voters it sees itself: one answer, not two.
+    if votes.voters_up.is_some() || status.waiting_for.is_empty() {
+        fact("votes", votes_fact(votes));
+    }
     let waiting = count_or_unknown(cluster.alerts_pending);
     fact(
         "alerts",

@@ -73,6 +73,18 @@ fn alerts_on_a_node_alone() {
     assert_eq!(screen.lines().nth(1), waiting.lines().next(), "{screen}");
 }
 
+/// A status says once how many voters are there: as many as the node itself sees.
+#[test]
+fn voters_are_counted_once() {
+    let mut document = StatusDoc::new(seen(&lost()));
+    let screen = status::screen(&document, NARROW);
+    assert!(screen.contains("\nwaits for a majority: 1 of 3 voters is there"), "{screen}");
+    assert!(!screen.contains("voters are there is not known"), "{screen}");
+    document.waiting_for.clear();
+    let screen = status::screen(&document, NARROW);
+    assert!(screen.contains("\nvotes     how many of 3 voters are there is not known"), "{screen}");
+}
+
 /// The journal of a node, which it can always tell.
 #[test]
 fn the_journal() {
