@@ -9,6 +9,7 @@ mod changes;
 mod cuts;
 mod layouts;
 mod pauses;
+mod released;
 mod truth;
 
 use std::net::Ipv4Addr;

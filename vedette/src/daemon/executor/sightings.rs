@@ -38,18 +38,21 @@ type Found = BTreeMap<String, BTreeSet<String>>;
 /// Looks again and again, as long as the process lives.
 pub(super) async fn watch(executor: Executor) {
     let shared = executor.0.clone();
-    let mut due = Instant::now();
+    // When it was looked last, and whether something is open since.
+    let (mut looked, mut open): (Option<Instant>, bool) = (None, false);
     let mut before = Found::new();
     let mut stopping: BTreeMap<String, JoinHandle<()>> = BTreeMap::new();
     loop {
         tokio::time::sleep(EVERY).await;
         let interval = shared.state().definition.manager.probe_interval_ms;
         if !takes_part(&shared) || interval == 0 {
-            due = Instant::now();
+            looked = None;
             before.clear();
             continue;
         }
-        if Instant::now() < due {
+        // An interval that was changed holds at once.
+        let pause = if open { AGAIN } else { millis(interval) };
+        if looked.is_some_and(|looked| looked.elapsed() < pause) {
             continue;
         }
         let found = look(&shared).await;
@@ -66,8 +69,8 @@ pub(super) async fn watch(executor: Executor) {
                 stopping.insert(group, tokio::spawn(stop));
             }
         }
-        let open = !found.is_empty() || is_any_known(&state, shared.me);
-        due = Instant::now() + if open { AGAIN } else { millis(interval) };
+        open = !found.is_empty() || is_any_known(&state, shared.me);
+        looked = Some(Instant::now());
         before = found;
     }
 }

@@ -1,0 +1,146 @@
+//! Services that live outside every control group, as what systemd or a container engine runs: nothing but
+//! their own stop program ends them. One is a file of its node: it runs while that is there.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::Value;
+use vedette_tests::lab::Lab;
+
+use super::{PATIENCE, give, group, look, wait_online, wait_online_on};
+use crate::lab;
+
+const NODES: [&str; 3] = ["n1", "n2", "n3"];
+
+/// The service of the group `svc`, wherever it runs.
+struct Service<'a>(&'a Lab);
+
+impl<'a> Service<'a> {
+    /// Puts it in force with a stop program of its own; `ends` is what that does.
+    fn configured(lab: &'a Lab, ends: &str) -> Self {
+        let service = Self(lab);
+        let at = lab.dir().join("svc.").display().to_string();
+        let program = |what: &str| format!("[\"/bin/sh\", \"-c\", \"{what}\"]");
+        give(
+            lab,
+            &format!(
+                "[manager]\nprobe_interval = \"1s\"\ntrust_guard = true\n\n\
+                 [groups.svc]\npolicy = \"rotating\"\nnodes = [\"n1\", \"n2\", \"n3\"]\n\n\
+                 [[groups.svc.resources]]\nname = \"svc-app\"\nkind = \"application\"\n\
+                 start = {}\nstop = {}\nmonitor = {}\nmonitor_interval = \"1s\"\nstop_timeout = \"2s\"\n",
+                program(&format!("touch {at}$VEDETTE_NODE")),
+                program(ends),
+                program(&format!("test -e {at}$VEDETTE_NODE")),
+            ),
+        );
+        service
+    }
+
+    fn file(&self, node: &str) -> PathBuf {
+        self.0.dir().join(format!("svc.{node}"))
+    }
+
+    /// Where it is alive.
+    fn alive(&self) -> Vec<&'static str> {
+        NODES.into_iter().filter(|node| self.file(node).exists()).collect()
+    }
+
+    fn wait_alive_on(&self, nodes: &[&str]) {
+        let what = format!("the service to be alive on {nodes:?} alone");
+        let waited = self.0.wait_for(&what, PATIENCE, |_| (self.alive() == nodes).then_some(()));
+        waited.unwrap_or_else(|error| panic!("{error}: it is on {:?}", self.alive()));
+    }
+}
+
+/// Nothing of it is left for the tests that follow.
+impl Drop for Service<'_> {
+    fn drop(&mut self) {
+        for node in NODES {
+            let _ = std::fs::remove_file(self.file(node));
+        }
+        give(self.0, "");
+    }
+}
+
+/// What a stop program does that stops it.
+fn stops(lab: &Lab) -> String {
+    format!("rm -f {}$VEDETTE_NODE", lab.dir().join("svc.").display())
+}
+
+/// Messages of the history with that code, the last first.
+fn told(lab: &Lab, asked: &str, code: &str) -> Vec<String> {
+    let path = format!("/api/v1/events?code={code}&limit=50");
+    let events = look::get(lab, asked, &path).map(|answer| answer.json()).unwrap_or_default();
+    let message = |event: &Value| event["message"].as_str().map(str::to_owned);
+    events.as_array().into_iter().flatten().filter_map(message).collect()
+}
+
+/// Findings R1: a stop that fails, of a service that still runs: the group stays where it is, and no other
+/// node starts it.
+#[test]
+fn a_service_that_does_not_stop_is_not_started_elsewhere() {
+    let lab = lab();
+    let service = Service::configured(&lab, "exit 1");
+    let owner = wait_online_on(&lab, "n1", "svc", &NODES);
+    let to = NODES.into_iter().find(|node| *node != owner).expect("another node");
+    lab.vedette("n1", &["group", "move", "svc", "--to", to]).expect("run");
+    let blocked = lab.wait_for("the group to need an operator", PATIENCE, |lab| {
+        let (nodes, state) = group(lab, "n1", "svc")?;
+        (state == "ERROR" && nodes == [owner.clone()]).then_some(())
+    });
+    blocked.unwrap_or_else(|error| panic!("{error}: {:?}", group(&lab, "n1", "svc")));
+    assert_eq!(service.alive(), [owner.as_str()]);
+    let shown = look::get(&lab, "n1", "/api/v1/groups/svc").expect("an answer").json();
+    let why = shown["blocked"]["why"].as_str().unwrap_or_default().to_owned();
+    assert!(why.contains("but the monitor says that it still runs"), "{shown:#}");
+
+    // Somebody stops it by hand, and says so.
+    std::fs::remove_file(service.file(&owner)).expect("it was there");
+    let retried = lab.vedette("n1", &["recover", "retry"]).expect("run");
+    assert!(retried.status.success(), "{}", String::from_utf8_lossy(&retried.stderr));
+    wait_online(&lab, "n1", "svc", to);
+    service.wait_alive_on(&[to]);
+}
+
+/// Findings R2: a node that is cut off runs the stop program although its guard took the group's place away.
+#[test]
+fn a_service_is_stopped_where_its_lease_was_lost() {
+    let lab = lab();
+    let service = Service::configured(&lab, &stops(&lab));
+    let owner = wait_online_on(&lab, "n1", "svc", &NODES);
+    service.wait_alive_on(&[owner.as_str()]);
+    let asked = NODES.into_iter().find(|node| *node != owner).expect("another node");
+    lab.cut(&owner, None, None).expect("a cut");
+    let moved = lab.wait_for("another owner", PATIENCE, |lab| {
+        let (nodes, state) = group(lab, asked, "svc")?;
+        (state == "ONLINE" && nodes[0] != owner).then(|| nodes[0].clone())
+    });
+    let new = moved.unwrap_or_else(|error| panic!("{error}"));
+    service.wait_alive_on(&[new.as_str()]);
+    lab.heal().expect("healed");
+    crate::make_healthy(&lab);
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(service.alive(), [new.as_str()], "and it stays so");
+}
+
+/// Findings R3: what somebody starts by hand on another node is told by everybody, and stopped there.
+#[test]
+fn a_service_that_also_runs_elsewhere_is_told_and_stopped() {
+    let lab = lab();
+    let service = Service::configured(&lab, &stops(&lab));
+    let owner = wait_online_on(&lab, "n1", "svc", &NODES);
+    let stray = NODES.into_iter().find(|node| *node != owner).expect("another node");
+    std::fs::write(service.file(stray), "").expect("started by hand");
+    service.wait_alive_on(&[owner.as_str()]);
+    let began = format!("group svc also runs on {stray}, besides {owner}");
+    let over = format!("group svc runs on {stray} no more");
+    for node in NODES {
+        let both = lab.wait_for("both ends of it", PATIENCE, |lab| {
+            let told = told(lab, node, "MULTIPLE_ACTIVE");
+            (told.contains(&began) && told.contains(&over)).then_some(())
+        });
+        both.unwrap_or_else(|error| panic!("{error}: {:?}", told(&lab, node, "MULTIPLE_ACTIVE")));
+    }
+    let (nodes, state) = group(&lab, "n1", "svc").expect("the group");
+    assert_eq!((nodes, state.as_str()), (vec![owner], "ONLINE"), "its owner was left alone");
+}
