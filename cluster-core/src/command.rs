@@ -222,6 +222,10 @@ pub struct Account {
     pub entries: Vec<AccountEntry>,
     /// How far the node's wall clock is ahead of the director's, where it was measured.
     pub clock_offset_ms: Option<i64>,
+    /// The leader's clock when the entries had the ages that they say. How long the account was on its way
+    /// from then on is seen by the leader's clock when it appends it, so nothing else need be quick.
+    #[serde(default)]
+    pub read: Option<Tick>,
 }
 
 impl Account {
@@ -234,8 +238,8 @@ impl Account {
 pub struct AccountEntry {
     /// The record.
     pub record: LocalRecord,
-    /// Its age when the account was proposed, by the node's monotonic clock; none if the machine was
-    /// started again since, and only wall clocks can tell.
+    /// Its age at [`Account::read`], by the node's monotonic clock; none if the machine was started again
+    /// since, and only wall clocks can tell.
     pub age_ms: Option<u64>,
 }
 

@@ -44,6 +44,7 @@ impl ClusterState {
         let Some(node) = self.nodes.get(&account.node) else {
             return Err(unknown_node(account.node));
         };
+        let late_ms = on_its_way(entry, account)?;
         let mut known = node.accounted;
         if known.journal != account.journal {
             known = Accounted { journal: account.journal, number: account.begins_after };
@@ -58,7 +59,7 @@ impl ClusterState {
             if missing > 0 {
                 self.record_missing(entry, account.node, missing);
             }
-            self.record_told(entry, account, told);
+            self.record_told(entry, account, told, late_ms);
             known.number = number;
         }
         if let Some(node) = self.nodes.get_mut(&account.node) {
@@ -76,10 +77,19 @@ impl ClusterState {
         self.record(entry, Happening { node: Some(node), ..happening });
     }
 
-    fn record_told(&mut self, entry: &mut Entry<'_>, account: &Account, told: &AccountEntry) {
+    fn record_told(
+        &mut self,
+        entry: &mut Entry<'_>,
+        account: &Account,
+        told: &AccountEntry,
+        late_ms: u64,
+    ) {
         let LocalRecord { number, stamp, content, .. } = &told.record;
         let node = account.node;
-        let ago_ms = told.age_ms.unwrap_or_else(|| by_wall(entry.proposal.at, told, account));
+        let ago_ms = match told.age_ms {
+            Some(age_ms) => age_ms.saturating_add(late_ms),
+            None => by_wall(entry.proposal.at, told, account),
+        };
         let elapsed_ms = self.timeline.elapsed_ms().saturating_sub(ago_ms).max(1);
         let incident = self.incident_of_told(entry, node, &told.record, elapsed_ms);
         let (previous, current) = match content.phase {
@@ -278,6 +288,22 @@ impl ClusterState {
             group.lost.get_or_insert(incident);
             group.outage = Some(incident);
         }
+    }
+}
+
+/// How long an account had been on its way when the leader appended it, by that leader's own clock. An
+/// account that waited for this leader read the clock of another one, and is to be given anew.
+fn on_its_way(entry: &Entry<'_>, account: &Account) -> Result<u64, Refusal> {
+    match (account.read, entry.proposal.tick) {
+        (Some(read), Some(now)) if read.run == now.run => {
+            Ok(now.us.saturating_sub(read.us) / 1_000)
+        }
+        (Some(_), Some(_)) => Err(Refusal::new(
+            "other_clock",
+            "the ages of this account are by the clock of a leader that leads no more",
+            "Nothing needs to be done; the node accounts again by the clock of this one.",
+        )),
+        _ => Ok(0),
     }
 }
 

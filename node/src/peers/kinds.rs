@@ -14,6 +14,8 @@ pub const HISTORY_ROWS: u16 = 5;
 pub const JOIN: u16 = 6;
 /// The peer's state.
 pub const STATE: u16 = 7;
+/// The monotonic clock by which the peer stamps entries while it leads.
+pub const CLOCK: u16 = 8;
 
 /// Kinds from here on belong to the connection itself.
 pub(crate) const RESERVED: u16 = 0x1000;

@@ -143,6 +143,7 @@ impl World {
             return;
         }
         let account = Account {
+            read: None,
             node: machine.number,
             journal: machine.journal.id,
             begins_after: machine.journal.begins_after,

@@ -3,6 +3,10 @@
 //! A proposal that gets no answer may or may not have been applied; it is proposed again with the
 //! same id until an outcome is known or patience ends, which is harmless because `apply` knows the
 //! ids it has seen.
+//!
+//! An attempt may wait for seconds, on a connection that a cut cable has stalled. So a command that says
+//! how long ago something happened says that by the clock of who leads ([`Reading`]), and is made anew for
+//! each attempt.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -10,7 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use vedette_core::command::{Command, Proposal, Tick};
-use vedette_core::id::{CommandId, NodeNumber, RaftId, Session};
+use vedette_core::id::{CommandId, NodeNumber, Session};
 use vedette_core::state::{Outcome, Refusal};
 use vedette_core::time::WallTime;
 use vedette_node::log::{Log, ProposeError};
@@ -24,6 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long one attempt at another node may take.
 const ATTEMPT: Duration = Duration::from_secs(3);
+
+/// How long asking the leader for its clock may take: what is read is wrong by half of it at most.
+const READING: Duration = Duration::from_millis(250);
 
 /// The clock that people read.
 pub(crate) fn wall_time() -> WallTime {
@@ -41,6 +48,15 @@ pub(crate) enum Forwarded {
     NotLeader,
     /// The outcome is not known.
     Unknown,
+}
+
+/// Two clocks at the same moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reading {
+    /// That of the node that leads.
+    pub(crate) leader: Tick,
+    /// This node's own: microseconds since its machine started.
+    pub(crate) own_us: u64,
 }
 
 /// Proposes for this node.
@@ -74,10 +90,36 @@ impl Proposer {
     /// # Errors
     /// A refusal that says that nobody leads, if that stays so.
     pub(crate) async fn propose(&self, proposal: Proposal) -> Result<Outcome, Refusal> {
+        self.until_known(|| self.attempt(&proposal)).await
+    }
+
+    /// Proposes a command that says how long ago something happened, made anew for each attempt by what
+    /// the clock of the leader shows then.
+    ///
+    /// # Errors
+    /// A refusal that says that nobody leads, if that stays so.
+    pub(crate) async fn propose_aged(
+        &self,
+        id: CommandId,
+        actor: &str,
+        command: impl Fn(Reading) -> Command,
+    ) -> Result<Outcome, Refusal> {
+        let command = &command;
+        self.until_known(|| async move {
+            let reading = self.read_clock().await?;
+            self.attempt(&self.proposal(id, actor, command(reading))).await
+        })
+        .await
+    }
+
+    async fn until_known<F>(&self, attempt: impl Fn() -> F) -> Result<Outcome, Refusal>
+    where
+        F: Future<Output = Option<Outcome>>,
+    {
         let deadline = Instant::now() + PATIENCE;
         let _waiting = self.log.waits();
         loop {
-            if let Some(outcome) = self.attempt(&proposal).await {
+            if let Some(outcome) = attempt().await {
                 return Ok(outcome);
             }
             if Instant::now() >= deadline {
@@ -90,8 +132,7 @@ impl Proposer {
     }
 
     async fn attempt(&self, proposal: &Proposal) -> Option<Outcome> {
-        let leader = self.log.leadership().borrow().leader?;
-        match self.node_of(leader)? {
+        match self.leader()? {
             node if node == self.me => self.log.propose(self.stamped(proposal)).await.ok(),
             node => match self.forward(node, proposal).await? {
                 Forwarded::Done(outcome) => Some(outcome),
@@ -102,9 +143,27 @@ impl Proposer {
 
     /// With the clocks of this node, which leads: times in the log are those of one clock, as long as one
     /// node leads, and the monotonic one tells how much passed.
-    fn stamped(&self, proposal: &Proposal) -> Proposal {
-        let tick = Tick { run: self.session, us: boot_time_us(), ahead_us: self.ahead_us() };
+    pub(crate) fn stamped(&self, proposal: &Proposal) -> Proposal {
+        let tick = Tick { ahead_us: self.ahead_us(), ..self.clock() };
         Proposal { at: wall_time(), tick: Some(tick), ..proposal.clone() }
+    }
+
+    /// The monotonic clock by which this node stamps entries while it leads.
+    pub(crate) fn clock(&self) -> Tick {
+        Tick { run: self.session, us: boot_time_us(), ahead_us: None }
+    }
+
+    /// The clock of the node that leads. It showed that somewhere between question and answer.
+    async fn read_clock(&self) -> Option<Reading> {
+        let asked_us = boot_time_us();
+        let leader = match self.leader()? {
+            node if node == self.me => self.clock(),
+            node => {
+                let answer = self.peers.call(node, kinds::CLOCK, Vec::new(), READING).await.ok()?;
+                serde_json::from_slice(&answer).ok()?
+            }
+        };
+        Some(Reading { leader, own_us: asked_us.midpoint(boot_time_us()) })
     }
 
     /// What the director's clock shows, by which entries are dated, as far as this node knows: times that
@@ -137,7 +196,9 @@ impl Proposer {
         }
     }
 
-    fn node_of(&self, raft_id: RaftId) -> Option<NodeNumber> {
+    /// The node that leads, as far as this one knows.
+    fn leader(&self) -> Option<NodeNumber> {
+        let raft_id = self.log.leadership().borrow().leader?;
         let state = self.publisher.state();
         state.nodes.values().find(|node| node.raft_id == raft_id).map(|node| node.number)
     }

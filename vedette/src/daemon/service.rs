@@ -89,6 +89,7 @@ impl Answers {
                 write(&self.log.leadership().borrow().me)
             }
             kinds::PROPOSE => write(&self.proposer.serve(read(&body)?).await),
+            kinds::CLOCK => write(&self.proposer.clock()),
             kinds::HISTORY_HEAD => write(&self.head(read(&body)?)?),
             kinds::HISTORY_ROWS => write(&self.rows(read(&body)?)?),
             kinds::STATE => write(&*self.publisher.state()),

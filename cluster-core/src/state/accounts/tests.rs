@@ -3,9 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::command::{Command, GroupCommand};
+use crate::command::{Command, GroupCommand, Proposal, Tick};
 use crate::fixture::Fixture;
-use crate::id::{Hash, Session};
+use crate::id::{CommandId, Hash, Session};
 use crate::local::{Draft, Stamp};
 use crate::record::Record;
 
@@ -50,11 +50,13 @@ fn account(journal: u64, entries: Vec<(LocalRecord, u64)>) -> Command {
         begins_after,
         entries,
         clock_offset_ms: Some(40),
+        read: None,
     })
 }
 
 fn by(node: NodeNumber, journal: u64, begins_after: u64, entries: Vec<AccountEntry>) -> Command {
-    Command::Account(Account { node, journal, begins_after, entries, clock_offset_ms: None })
+    let (clock_offset_ms, read) = (None, None);
+    Command::Account(Account { node, journal, begins_after, entries, clock_offset_ms, read })
 }
 
 fn told(records: &[Record]) -> Vec<u64> {
@@ -127,6 +129,52 @@ fn it_is_told_with_its_own_time() {
     assert_eq!((told.happened_at, told.clock_offset_ms), (crate::fixture::FORMED, Some(40)));
     assert_eq!((records[0].node, records[0].alert), (Some(N2), false));
     assert!(records[0].incident.is_some() && records[0].incident == records[1].incident);
+}
+
+/// The state after an account that read the clock of the leader `read` and was appended when the leader `now`
+/// was to be read: each a run and milliseconds.
+fn appended(read: (u64, u64), now: (u64, u64)) -> (Fixture, crate::state::Applied) {
+    let mut fixture = Fixture::settled(3);
+    fixture.clock = fixture.clock.plus(std::time::Duration::from_secs(60));
+    let tick = |(run, ms): (u64, u64)| Tick { run: Session(run), us: ms * 1_000, ahead_us: None };
+    let lost = AccountEntry {
+        record: local(1, Code::QuorumLost, Phase::Raised, None),
+        age_ms: Some(2_000),
+    };
+    let Command::Account(account) = by(N2, 7, 0, vec![lost]) else { unreachable!("an account") };
+    let proposal = Proposal {
+        id: CommandId([200; 16]),
+        at: fixture.clock,
+        origin: N2,
+        actor: "agent".into(),
+        command: Command::Account(Account { read: Some(tick(read)), ..account }),
+        tick: Some(tick(now)),
+    };
+    let applied = fixture.state.apply(1_000, &proposal);
+    let again = fixture.state.apply(1_001, &proposal);
+    assert!(again.records.is_empty(), "a repeat is harmless: {:?}", again.records);
+    (fixture, applied)
+}
+
+/// An account that was on its way for seconds does not move what it tells of.
+#[test]
+fn an_account_may_be_late() {
+    for late_ms in [0, 3_270] {
+        let (fixture, applied) = appended((5, 70_000), (5, 70_000 + late_ms));
+        let ago_ms = fixture.state.timeline.elapsed_ms() - applied.records[0].elapsed_ms;
+        assert_eq!(ago_ms, 2_000 + late_ms);
+    }
+}
+
+/// A leader cannot tell how late an account is that read the clock of another one: it is given anew.
+#[test]
+fn an_account_for_another_leader_is_given_anew() {
+    let (fixture, applied) = appended((5, 70_000), (6, 20));
+    let crate::state::Outcome::Refused(refusal) = applied.outcome else { panic!("{applied:?}") };
+    assert_eq!(
+        (refusal.code.as_str(), fixture.state.nodes[&N2].accounted.number),
+        ("other_clock", 0)
+    );
 }
 
 /// A node that was started anew never says that its loss is over; what happens later is of no such loss.

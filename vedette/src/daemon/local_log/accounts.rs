@@ -1,20 +1,22 @@
 //! Accounts for local records in everybody's history, whenever this node is part of a quorum.
 //!
 //! The state says how far the account is; what lies behind that is proposed, some at a time, until the
-//! state says that it is there. A repeat is harmless, so nothing is remembered but that.
+//! state says that it is there. A repeat is harmless, so nothing is remembered but that. Ages are those of
+//! the attempt, not of when the account fell due: an attempt may wait for a leader.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use vedette_core::command::{Account, AccountEntry, Command};
+use vedette_core::id::Hash;
 use vedette_core::local::LocalRecord;
 use vedette_core::model::AgentStatus;
 use vedette_core::observation::Report;
 use vedette_core::view::View;
 
 use super::super::office::fresh_id;
-use super::super::proposer::Proposer;
+use super::super::proposer::{Proposer, Reading};
 use super::LocalLog;
-use super::clocks::boot_time_us;
 
 /// The pause before an account that got no answer is given again.
 const AGAIN: Duration = Duration::from_millis(300);
@@ -31,10 +33,10 @@ pub(crate) async fn run(log: LocalLog, proposer: Proposer) {
         if compared {
             log.settle(&view);
         }
-        if let Some(account) = log.due(&view).filter(|_| compared) {
-            let upto = account.entries.last().map_or(0, |entry| entry.record.number);
-            let proposal = proposer.proposal(fresh_id(), "agent", Command::Account(account));
-            if let Err(refusal) = proposer.propose(proposal).await {
+        let due = if compared { log.due(&view) } else { Vec::new() };
+        if let Some(upto) = due.last().map(|record| record.number) {
+            let account = |reading| Command::Account(log.account(&view, &due, reading));
+            if let Err(refusal) = proposer.propose_aged(fresh_id(), "agent", account).await {
                 tracing::debug!(%refusal, upto, "an account of local records waits");
                 tokio::time::sleep(AGAIN).await;
             }
@@ -76,30 +78,25 @@ impl LocalLog {
         true
     }
 
-    /// The next account, if one may be given.
-    fn due(&self, view: &View) -> Option<Account> {
-        if !view.local.quorate || view.local.agent != AgentStatus::Running {
-            return None;
+    /// The records of the next account, if one may be given.
+    fn due(&self, view: &View) -> Vec<Arc<LocalRecord>> {
+        let member = view.state.nodes.contains_key(&self.0.me);
+        if !view.local.quorate || view.local.agent != AgentStatus::Running || !member {
+            return Vec::new();
         }
-        let state = &view.state;
-        state.nodes.get(&self.0.me)?;
-        let pending = self.history().local_pending(Account::MOST);
-        if pending.is_empty() {
-            return None;
-        }
-        let now_us = boot_time_us();
-        let entry = |record: &LocalRecord| AccountEntry {
-            age_ms: (record.stamp.boot == self.0.boot)
-                .then(|| now_us.saturating_sub(record.stamp.uptime_us) / 1_000),
-            record: record.clone(),
-        };
-        Some(Account {
+        self.history().local_pending(Account::MOST)
+    }
+
+    /// The account of these records, by clocks that were read just now.
+    fn account(&self, view: &View, due: &[Arc<LocalRecord>], reading: Reading) -> Account {
+        Account {
             node: self.0.me,
             journal: self.history().journal_id(),
             begins_after: self.history().journal_begins_after(),
-            entries: pending.iter().map(|record| entry(record)).collect(),
+            entries: entries(due, self.0.boot, reading.own_us),
             clock_offset_ms: view.local.report.as_deref().and_then(|it| self.offset(it, view)),
-        })
+            read: Some(reading.leader),
+        }
     }
 
     /// How far this node's clock is ahead of the director's.
@@ -117,5 +114,38 @@ impl LocalLog {
             self.history().local_accounted(own.accounted.number);
             self.show();
         }
+    }
+}
+
+/// The records with their ages at `now_us`, where the clock of this start of the machine tells them.
+fn entries(records: &[Arc<LocalRecord>], boot: Hash, now_us: u64) -> Vec<AccountEntry> {
+    let age_ms = |record: &LocalRecord| {
+        let same = record.stamp.boot == boot;
+        same.then(|| now_us.saturating_sub(record.stamp.uptime_us) / 1_000)
+    };
+    records
+        .iter()
+        .map(|record| AccountEntry { age_ms: age_ms(record), record: LocalRecord::clone(record) })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use vedette_core::fixture::{Fixture, alone};
+    use vedette_core::id::NodeNumber;
+
+    use super::*;
+
+    /// An attempt seconds after the account fell due says ages that are so much greater, and none of records
+    /// from before the machine was started.
+    #[test]
+    fn ages_are_those_of_the_attempt() {
+        let view = alone(&Fixture::settled(3), NodeNumber(1));
+        let record = view.local.journal.first().expect("a node alone has a journal").clone();
+        let (boot, since) = (record.stamp.boot, record.stamp.uptime_us);
+        let age = |boot, now_us| entries(std::slice::from_ref(&record), boot, now_us)[0].age_ms;
+        assert_eq!(age(boot, since + 40_000), Some(40));
+        assert_eq!(age(boot, since + 3_040_000), Some(3_040));
+        assert_eq!(age(Hash::of(b"another start"), since + 40_000), None);
     }
 }
