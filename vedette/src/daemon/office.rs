@@ -143,6 +143,7 @@ fn carry_out(means: &Means, office: &Office, output: Output) {
     match output {
         Output::Propose { id, command } => {
             let proposal = means.proposer.proposal(id, ACTOR, command);
+            let proposal = means.proposer.stamped(&proposal);
             let (log, office) = (means.log.clone(), office.clone());
             tokio::spawn(async move {
                 let input = match log.propose(proposal).await {
