@@ -207,7 +207,9 @@ impl Story<'_> {
         match self.records.iter().rfind(done) {
             Some(last) => Some(again.map_or(last.at, |again| again.max(last.at))),
             // No event, no group: it is over when what had failed is back.
-            None => self.returned().or_else(|| self.nothing_failed()),
+            None => self.returned().or_else(|| {
+                self.nothing_failed().map(|noticed| self.regained().unwrap_or(noticed))
+            }),
         }
     }
 
@@ -243,6 +245,24 @@ impl Story<'_> {
     /// When it was noticed, if no node went away in it.
     fn nothing_failed(&self) -> Option<i64> {
         self.lost().is_empty().then_some(self.noticed)
+    }
+
+    /// When the last of the nodes that lost their quorum had one again, as far as it is told. One that was
+    /// started anew meanwhile tells that instead.
+    fn regained(&self) -> Option<i64> {
+        let without = |code: Code| matches!(code, Code::QuorumLost | Code::QuorumAbsent);
+        let lost: BTreeSet<Subject> = self
+            .records
+            .iter()
+            .filter(|it| without(it.record.code))
+            .map(|it| it.record.subject)
+            .collect();
+        let again = |it: &&Placed<'_>| match it.record.code {
+            Code::QuorumAbsent => true,
+            Code::QuorumRegained | Code::NodeStarted => lost.contains(&it.record.subject),
+            _ => false,
+        };
+        self.records.iter().filter(again).map(|it| it.at).max()
     }
 
     /// When the last of the nodes that went away was back.

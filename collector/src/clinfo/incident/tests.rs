@@ -1,7 +1,8 @@
 //! Stories of incidents, from made-up records.
 
+use vedette_core::id::NodeNumber;
 use vedette_core::model::Severity;
-use vedette_core::record::{Code, Record, Subject};
+use vedette_core::record::{Code, Record, Subject, Told};
 
 mod lengths;
 
@@ -65,6 +66,23 @@ fn it_is_open_until_everything_was_done() {
     let running = doc(&records[..6]);
     assert_eq!(running.steps[5].duration_ms, None);
     assert_eq!(running.outages[0].outage_ms, None);
+}
+
+/// What nodes lost and have again took that long, whenever they could tell it.
+#[test]
+fn a_loss_of_quorum_is_over_when_it_is_regained() {
+    let of = |node, ms, code| {
+        let record = record(ms, code, Subject::Node(NodeNumber(node)), "n2 has no quorum");
+        let told = Told { number: ms, happened_at: record.at, clock_offset_ms: None };
+        Record { told: Some(told), ..record }
+    };
+    let (lost, back) = (Code::QuorumLost, Code::QuorumRegained);
+    let mut records = vec![of(2, 0, lost), of(2, 13_100, back)];
+    assert_eq!(doc(&records).recovery_ms, Some(13_100));
+    records.extend([of(3, 400, lost), of(3, 13_300, back)]);
+    assert_eq!(doc(&records).recovery_ms, Some(13_300), "the last of them counts");
+    let anew = [of(2, 0, lost), of(2, 9_000, Code::NodeStarted), of(3, 20_000, Code::NodeStarted)];
+    assert_eq!(doc(&anew).recovery_ms, Some(9_000), "it was started anew before it had one again");
 }
 
 /// A group that was stopped on purpose is not waited for.
