@@ -20,11 +20,13 @@ mod statuses;
 #[cfg(test)]
 mod testing;
 mod timeline;
+mod vacancies;
 
 pub use accounts::QuorumLoss;
 pub use alerts::LONGEST_SCRIPT;
 pub use standbys::StandbyStatus;
 pub use timeline::Timeline;
+pub use vacancies::{End, Ending, Vacancy};
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -112,6 +114,9 @@ pub struct ClusterState {
     /// The latest loss of quorum that nodes have accounted for.
     #[serde(default)]
     pub quorum_loss: Option<QuorumLoss>,
+    /// The latest times in which there may have been no director, and what nodes have said of them.
+    #[serde(default)]
+    pub vacancies: VecDeque<Vacancy>,
     /// Sequence number of the last record.
     pub seq: u64,
     /// Hash of the last record.
@@ -153,6 +158,7 @@ impl Default for ClusterState {
             rules: RuleStore::default(),
             timeline: Timeline::default(),
             quorum_loss: None,
+            vacancies: VecDeque::new(),
             seq: 0,
             head: Hash::default(),
             applied: VecDeque::new(),
@@ -393,6 +399,7 @@ impl ClusterState {
         self.settle_manager(entry);
         self.settle_cluster_state(entry);
         self.settle_ports(entry.index);
+        self.settle_vacancies(entry);
     }
 
     /// Adds a record, chained to the one before; an alerting one is also queued for the script.

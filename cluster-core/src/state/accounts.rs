@@ -102,7 +102,7 @@ impl ClusterState {
                 .change(previous, current)
                 .because(&*content.cause)
                 .of_incident(incident);
-        let told = Told {
+        let afterwards = Told {
             number: *number,
             happened_at: stamp.at,
             clock_offset_ms: account.clock_offset_ms,
@@ -113,42 +113,31 @@ impl ClusterState {
                 node: Some(node),
                 duration_ms: content.duration_ms,
                 elapsed_ms: Some(elapsed_ms),
-                told: Some(told),
+                told: Some(afterwards),
                 ..happening
             },
         );
+        self.note_quorum(node, &told.record, elapsed_ms, incident);
         if content.code == Code::QuorumRegained && self.director == Some(node) {
-            self.record_absence(entry, elapsed_ms, content.duration_ms.unwrap_or(0), incident);
+            self.director_regained(entry, elapsed_ms, content.duration_ms.unwrap_or(0), incident);
         }
     }
 
     /// The director itself was without a quorum until it took office: nobody had one meanwhile.
-    fn record_absence(
+    fn director_regained(
         &mut self,
         entry: &mut Entry<'_>,
         until_ms: u64,
         lasted_ms: u64,
         incident: Option<u64>,
     ) {
-        let Some(loss) = self.quorum_loss.as_mut().filter(|loss| Some(loss.incident) == incident)
-        else {
-            return;
-        };
-        loss.until_ms = loss.until_ms.max(until_ms);
-        let seconds = lasted_ms as f64 / 1_000.0;
-        let message = format!("nobody had a quorum of {} for {seconds:.1} s", self.name);
-        let happening =
-            Happening::new(Code::QuorumAbsent, Severity::Error, Subject::Cluster, message)
-                .because("its director itself had none until it took office")
-                .of_incident(incident);
-        self.record(
-            entry,
-            Happening {
-                duration_ms: Some(lasted_ms),
-                elapsed_ms: Some(until_ms.max(1)),
-                ..happening
-            },
-        );
+        let Some(director) = self.director else { return };
+        let known = self.quorum_loss.is_some_and(|loss| Some(loss.incident) == incident);
+        let from_ms = until_ms.saturating_sub(lasted_ms);
+        if known && self.tells_vacancy(director, from_ms, until_ms) {
+            let cause = "its director itself had none until it took office";
+            self.record_absence(entry, until_ms, lasted_ms, incident, cause);
+        }
     }
 
     /// The incident that a local record belongs to, if it tells of a failure that has one.
@@ -192,10 +181,15 @@ impl ClusterState {
         }
     }
 
+    /// How far apart nodes may notice the same loss of quorum, and its end.
+    pub(super) const fn slack_ms(&self) -> u64 {
+        self.settings.timing.lease_ms + 2 * self.settings.timing.election_max_ms
+    }
+
     /// The loss of quorum that goes on at a moment of the timeline, or had just begun or ended: leases
     /// of nodes do not end at the same moment.
-    fn loss_at(&self, elapsed_ms: u64) -> Option<u64> {
-        let slack = self.settings.timing.lease_ms + 2 * self.settings.timing.election_max_ms;
+    pub(super) fn loss_at(&self, elapsed_ms: u64) -> Option<u64> {
+        let slack = self.slack_ms();
         let loss = self.quorum_loss?;
         let begun = elapsed_ms + slack >= loss.from_ms;
         let over = elapsed_ms > loss.until_ms + slack;

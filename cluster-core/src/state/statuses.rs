@@ -31,6 +31,9 @@ impl ClusterState {
         let previous = self.director.map(|node| self.node_name(node)).unwrap_or_default();
         let name = self.node_name(director);
         self.director = Some(director);
+        if term > self.term {
+            self.begin_office();
+        }
         self.term = term;
         self.record(
             entry,

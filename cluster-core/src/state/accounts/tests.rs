@@ -11,6 +11,7 @@ use crate::record::Record;
 
 const N1: NodeNumber = NodeNumber(1);
 const N2: NodeNumber = NodeNumber(2);
+const N3: NodeNumber = NodeNumber(3);
 
 fn local(number: u64, code: Code, phase: Phase, duration_ms: Option<u64>) -> LocalRecord {
     let subject = match code {
@@ -206,6 +207,128 @@ fn the_time_in_which_the_cluster_was_nobodys() {
     let member = vec![(local(3, Code::QuorumRegained, Phase::Cleared, Some(9)), 0)];
     let records = fixture.apply(account(7, member)).records;
     assert!(records.iter().all(|record| record.code != Code::QuorumAbsent));
+}
+
+/// A cluster of three whose first node just took office, after a time in which all of it may have been away.
+fn after_a_vacancy() -> Fixture {
+    let mut fixture = Fixture::settled(3);
+    fixture.clock = fixture.clock.plus(std::time::Duration::from_secs(60));
+    fixture.apply(Command::Office { director: N1, term: 9, continuity: false });
+    fixture
+}
+
+/// What a node accounts for that lost its quorum so many milliseconds before this.
+fn lost(number: u64, age_ms: u64) -> AccountEntry {
+    let record = local(number, Code::QuorumLost, Phase::Raised, None);
+    AccountEntry { record, age_ms: Some(age_ms) }
+}
+
+/// What a node accounts for that was last alive so many milliseconds before this, and has just started.
+fn started(number: u64, alive_ms: u64) -> AccountEntry {
+    let record = local(number, Code::NodeStarted, Phase::Happened, Some(alive_ms - 100));
+    AccountEntry { record, age_ms: Some(100) }
+}
+
+/// The records of vacancies: how long each lasted, and its incident.
+fn vacancies(fixture: &Fixture) -> Vec<(Option<u64>, Option<u64>)> {
+    let absent = fixture.records.iter().filter(|record| record.code == Code::QuorumAbsent);
+    absent.map(|record| (record.duration_ms, record.incident)).collect()
+}
+
+/// Two of three are killed, the third tells that it lost its quorum and is killed, all are brought back:
+/// nobody regained anything, and all the same it is said from when to when the cluster was nobody's.
+#[test]
+fn a_vacancy_that_nobody_lived_through() {
+    let mut fixture = after_a_vacancy();
+    let first = fixture.apply(by(N1, 3, 0, vec![lost(1, 20_010), started(2, 15_000)])).records;
+    fixture.apply(by(N2, 4, 0, vec![started(1, 21_000)]));
+    assert_eq!(vacancies(&fixture), [], "n3 may have had a quorum with another");
+    let third = by(N3, 5, 0, vec![started(1, 21_000)]);
+    let records = fixture.apply(third.clone()).records;
+    let absent = records.last().expect("records");
+    assert_eq!(vacancies(&fixture), [(Some(20_000), first[0].incident)]);
+    assert_eq!(absent.message, "nobody had a quorum of prod for 20.0 s");
+    assert!(absent.cause.starts_with("n1 lost its quorum last"), "{}", absent.cause);
+    let office = fixture.records.iter().rfind(|it| it.code == Code::DirectorElected);
+    assert_eq!(
+        Some(absent.elapsed_ms),
+        office.map(|it| it.elapsed_ms),
+        "until there was a director"
+    );
+    fixture.apply(third);
+    fixture.apply(by(N1, 3, 0, vec![lost(3, 1)]));
+    assert_eq!(vacancies(&fixture).len(), 1, "it is said once");
+}
+
+/// All are killed at the same time: it began when the last of them was last alive. Whoever stays away is
+/// waited for until that is known.
+#[test]
+fn a_vacancy_of_which_nobody_was_told() {
+    let mut fixture = after_a_vacancy();
+    fixture.apply(by(N1, 3, 0, vec![started(1, 15_010)]));
+    fixture.apply(by(N2, 4, 0, vec![started(1, 14_020)]));
+    assert_eq!(vacancies(&fixture), []);
+    fixture.node_down(N3, "silent");
+    let told = vacancies(&fixture);
+    assert_eq!((told.len(), told[0].0), (1, Some(14_000)));
+    assert!(told[0].1.is_some(), "it is an incident of its own, if it is of no other");
+    fixture.apply(by(N3, 5, 0, vec![started(1, 13_000)]));
+    assert_eq!(vacancies(&fixture), told);
+}
+
+/// A node that starts and waits for the others tells a loss of its own that began in the middle.
+#[test]
+fn a_loss_in_the_middle_of_a_vacancy_does_not_begin_it() {
+    let mut fixture = after_a_vacancy();
+    let back = local(3, Code::QuorumRegained, Phase::Cleared, Some(5_000));
+    let back = AccountEntry { record: back, age_ms: Some(0) };
+    fixture.apply(by(N1, 3, 0, vec![started(1, 30_010), lost(2, 5_000), back]));
+    fixture.apply(by(N2, 4, 0, vec![started(1, 31_000)]));
+    fixture.apply(by(N3, 5, 0, vec![started(1, 32_000)]));
+    assert_eq!(vacancies(&fixture).iter().map(|it| it.0).collect::<Vec<_>>(), [Some(30_000)]);
+}
+
+/// A cluster that was shut down has lost nothing, and an ordinary change of director is no vacancy.
+#[test]
+fn what_is_no_vacancy() {
+    let mut fixture = after_a_vacancy();
+    for node in [N1, N2, N3] {
+        let mut left = started(1, 15_000);
+        left.record.content.severity = Severity::Notice;
+        fixture.apply(by(node, 3, 0, vec![left]));
+    }
+    assert_eq!(vacancies(&fixture), [], "it was stopped");
+    let mut fixture = Fixture::settled(3);
+    fixture.clock = fixture.clock.plus(std::time::Duration::from_secs(60));
+    fixture.node_down(N3, "silent");
+    fixture.apply(Command::Office { director: N1, term: 9, continuity: true });
+    fixture.apply(by(N3, 3, 0, vec![started(1, 5_000)]));
+    assert_eq!(vacancies(&fixture), [], "n1 and n2 went on");
+}
+
+/// A director that had none until it took office says so at once; what others add changes nothing.
+#[test]
+fn a_vacancy_is_told_by_the_first_that_knows() {
+    let mut fixture = after_a_vacancy();
+    let back = local(2, Code::QuorumRegained, Phase::Cleared, Some(9_000));
+    let back = AccountEntry { record: back, age_ms: Some(0) };
+    fixture.apply(by(N1, 3, 0, vec![lost(1, 9_000), back]));
+    assert_eq!(vacancies(&fixture).len(), 1);
+    fixture.apply(by(N2, 4, 0, vec![lost(1, 9_100)]));
+    fixture.apply(by(N3, 5, 0, vec![lost(1, 9_200)]));
+    assert_eq!(vacancies(&fixture).len(), 1);
+}
+
+/// A director that was cut off alone, and leads only since it is back, was no cluster's loss.
+#[test]
+fn a_director_that_was_away_before_its_office() {
+    let mut fixture = Fixture::settled(3);
+    fixture.clock = fixture.clock.plus(std::time::Duration::from_secs(60));
+    fixture.apply(Command::Office { director: N2, term: 9, continuity: true });
+    let back = local(2, Code::QuorumRegained, Phase::Cleared, Some(9_000));
+    let back = AccountEntry { record: back, age_ms: Some(8_000) };
+    fixture.apply(by(N2, 3, 0, vec![lost(1, 17_000), back]));
+    assert_eq!(vacancies(&fixture), []);
 }
 
 /// A release that nobody has noticed is not of the move before it, however short ago that was.

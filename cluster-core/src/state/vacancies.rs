@@ -1,0 +1,195 @@
+//! Vacancies: from when to when no node had a quorum.
+//!
+//! Nobody can have that written down while it is so. Afterwards each voter accounts for its own part of
+//! it: that it lost its quorum, or that it was started again and when it had last been alive. The office
+//! that the next director took is the other end, so the record that says so needs nobody who lived
+//! through all of it: every node may have been started anew meanwhile.
+//!
+//! Invariants: a vacancy makes one record at most; none is made while a voter that is not known to be
+//! away has said nothing, because that one may have kept its quorum; what all voters left in good order
+//! was wanted, and is none.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::NodeNumber;
+use crate::local::LocalRecord;
+use crate::model::{HostStatus, Node, Severity};
+use crate::record::{Code, Subject};
+
+use super::{ClusterState, Entry, Happening};
+
+/// Accounts come when nodes can give them; directors that follow each other quickly make a few of these.
+const MOST: usize = 4;
+
+/// The time before a director took office, in which there may have been none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vacancy {
+    /// When that director took office, on the cluster's timeline.
+    pub until_ms: u64,
+    /// Until when nodes had a quorum before that, as they accounted for it.
+    pub ends: BTreeMap<NodeNumber, End>,
+    /// It is on record.
+    pub told: bool,
+}
+
+/// The end of a node's part in a quorum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// When, on the cluster's timeline.
+    pub at_ms: u64,
+    /// The incident that the node's account belongs to.
+    pub incident: Option<u64>,
+    /// How it ended.
+    pub how: Ending,
+    /// It said that it had a quorum again, shortly before the director took office at the earliest.
+    pub regained: bool,
+}
+
+/// How a node's part in a quorum ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// It lost its quorum.
+    Lost,
+    /// It ended without a word, and was last alive then.
+    Died,
+    /// It left in good order.
+    Left,
+}
+
+impl ClusterState {
+    /// A director takes office: until now there may have been none.
+    pub(super) fn begin_office(&mut self) {
+        let until_ms = self.timeline.elapsed_ms();
+        self.vacancies.push_back(Vacancy { until_ms, ends: BTreeMap::new(), told: false });
+        if self.vacancies.len() > MOST {
+            self.vacancies.pop_front();
+        }
+    }
+
+    /// Takes from a local record until when, or since when, its node had a quorum.
+    pub(super) fn note_quorum(
+        &mut self,
+        node: NodeNumber,
+        record: &LocalRecord,
+        elapsed_ms: u64,
+        incident: Option<u64>,
+    ) {
+        let content = &record.content;
+        let alive_ms = elapsed_ms.saturating_sub(content.duration_ms.unwrap_or(0));
+        let (at_ms, how) = match content.code {
+            Code::QuorumRegained => return self.note_regained(node, elapsed_ms),
+            Code::QuorumLost => (elapsed_ms, Ending::Lost),
+            Code::NodeStarted if content.severity == Severity::Notice => (alive_ms, Ending::Left),
+            Code::NodeStarted | Code::AgentRestarted => (alive_ms, Ending::Died),
+            _ => return,
+        };
+        let end = End { at_ms, incident, how, regained: false };
+        for vacancy in self.vacancies.iter_mut().filter(|vacancy| at_ms < vacancy.until_ms) {
+            // What befell a node that had no quorum any more ends nothing.
+            let known = vacancy.ends.entry(node).or_insert(end);
+            if known.regained {
+                *known = end;
+            }
+        }
+    }
+
+    fn note_regained(&mut self, node: NodeNumber, since_ms: u64) {
+        let slack_ms = self.slack_ms();
+        for vacancy in &mut self.vacancies {
+            if since_ms.saturating_add(slack_ms) < vacancy.until_ms {
+                vacancy.ends.remove(&node);
+            } else if let Some(end) = vacancy.ends.get_mut(&node) {
+                end.regained = true;
+            }
+        }
+    }
+
+    /// Whether a loss of the director's own, which ended at `until_ms`, says by itself that nobody had a
+    /// quorum, and is the first to say so.
+    pub(super) fn tells_vacancy(&mut self, node: NodeNumber, from_ms: u64, until_ms: u64) -> bool {
+        let latest_ms = until_ms.saturating_add(self.slack_ms());
+        if self.vacancies.back().is_some_and(|vacancy| vacancy.until_ms > latest_ms) {
+            return false; // Others led meanwhile.
+        }
+        let ended = |vacancy: &&mut Vacancy| vacancy.until_ms > from_ms;
+        let Some(vacancy) = self.vacancies.iter_mut().rfind(ended) else { return true };
+        // One that was started in the middle knows only the end of it.
+        let whole = vacancy.ends.get(&node).is_none_or(|end| end.how == Ending::Lost);
+        whole && !std::mem::replace(&mut vacancy.told, true)
+    }
+
+    /// Puts on record that nobody had a quorum, once those have accounted for it that could have had one.
+    pub(super) fn settle_vacancies(&mut self, entry: &mut Entry<'_>) {
+        let due: Vec<usize> = (0..self.vacancies.len())
+            .filter(|place| self.is_accounted_for(&self.vacancies[*place]))
+            .collect();
+        for place in due {
+            self.vacancies[place].told = true;
+            let vacancy = self.vacancies[place].clone();
+            self.record_vacancy(entry, &vacancy);
+        }
+    }
+
+    fn is_accounted_for(&self, vacancy: &Vacancy) -> bool {
+        let said = |node: &&Node| vacancy.ends.contains_key(&node.number);
+        let away = |node: &Node| matches!(node.host, HostStatus::Down | HostStatus::Disconnected);
+        let count = self.voters().filter(said).count();
+        let wanted = vacancy.ends.values().all(|end| end.how == Ending::Left);
+        !vacancy.told
+            && !wanted
+            && count * 2 > self.voters().count()
+            && self.voters().all(|node| said(&node) || away(node))
+    }
+
+    fn record_vacancy(&mut self, entry: &mut Entry<'_>, vacancy: &Vacancy) {
+        let Some((last, end)) = vacancy.ends.iter().max_by_key(|(_, end)| end.at_ms) else {
+            return;
+        };
+        let incident = end.incident.or_else(|| self.loss_at(end.at_ms)).or_else(|| {
+            let others = vacancy.ends.values().filter(|end| end.incident.is_some());
+            others.max_by_key(|end| end.at_ms).and_then(|end| end.incident)
+        });
+        let how = match end.how {
+            Ending::Lost => "lost its quorum last",
+            Ending::Died => "was alive last",
+            Ending::Left => "left last",
+        };
+        let cause =
+            format!("{} {how}, and nobody led until a director took office", self.node_name(*last));
+        let lasted_ms = vacancy.until_ms - end.at_ms;
+        let incident = Some(incident.unwrap_or(entry.index));
+        self.record_absence(entry, vacancy.until_ms, lasted_ms, incident, &cause);
+    }
+
+    /// Says that nobody had a quorum for `lasted_ms`, until a moment of the timeline.
+    pub(super) fn record_absence(
+        &mut self,
+        entry: &mut Entry<'_>,
+        until_ms: u64,
+        lasted_ms: u64,
+        incident: Option<u64>,
+        cause: &str,
+    ) {
+        if let Some(loss) = self.quorum_loss.as_mut().filter(|loss| Some(loss.incident) == incident)
+        {
+            loss.until_ms = loss.until_ms.max(until_ms);
+        }
+        let seconds = lasted_ms as f64 / 1_000.0;
+        let message = format!("nobody had a quorum of {} for {seconds:.1} s", self.name);
+        let happening =
+            Happening::new(Code::QuorumAbsent, Severity::Error, Subject::Cluster, message)
+                .because(cause)
+                .of_incident(incident);
+        self.record(
+            entry,
+            Happening {
+                duration_ms: Some(lasted_ms),
+                elapsed_ms: Some(until_ms.max(1)),
+                ..happening
+            },
+        );
+    }
+}
