@@ -69,8 +69,8 @@ fn stops(lab: &Lab) -> String {
 
 /// Messages of the history with that code, the last first.
 fn told(lab: &Lab, asked: &str, code: &str) -> Vec<String> {
-    let path = format!("/api/v1/events?code={code}&limit=50");
-    let events = look::get(lab, asked, &path).map(|answer| answer.json()).unwrap_or_default();
+    let events = lab.json(asked, &["event", "list", "--code", code, "-o", "json"]);
+    let events = events.unwrap_or_else(|error| panic!("{error}"));
     let message = |event: &Value| event["message"].as_str().map(str::to_owned);
     events.as_array().into_iter().flatten().filter_map(message).collect()
 }
