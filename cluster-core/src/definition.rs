@@ -45,7 +45,7 @@ pub struct ManagerOptions {
     pub command_timeout_ms: u64,
     /// When an event is reported as running too long (config_too_long).
     pub too_long_ms: u64,
-    /// How often each node looks for what runs on it and should not; 0: never.
+    /// Interval at which each node looks for what runs on it and should not; 0: never.
     #[serde(default = "probe_interval_ms")]
     pub probe_interval_ms: u64,
     /// `VERBOSE_LOGGING` is `high`, and scripts trace themselves.

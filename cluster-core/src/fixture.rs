@@ -229,7 +229,6 @@ impl Fixture {
             sequence: 1_000,
             self_suspect: false,
             lease: true,
-            lapses: 0,
             epoch: 1,
             released: false,
             continuity: true,

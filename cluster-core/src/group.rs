@@ -30,9 +30,9 @@ status! {
 }
 
 status! {
-    /// What is done about a resource that runs where its group is not (the field's "multiple active").
+    /// Policy for a resource that runs where its group is not (the field's "multiple active").
     MultipleActive {
-        /// It is stopped where it should not run; the group stays where it is.
+        /// Stopped where it should not run; the group stays where it is.
         StopExtra = 1 "stop_extra",
         /// Nothing is stopped and nothing started until an operator says so.
         Block = 2 "block",
@@ -213,7 +213,7 @@ pub struct GroupDef {
     pub nodes: Vec<NodeNumber>,
     /// Whether a cascading group goes back to its home, the first of its list, when that returns.
     pub fallback: bool,
-    /// What is done if something of it is seen to run where it should not.
+    /// Policy for what is seen to run of it where it should not.
     #[serde(default = "stop_extra")]
     pub multiple_active: MultipleActive,
     /// Its resources, in the order in which they are acquired; released in reverse.
@@ -292,7 +292,7 @@ pub struct Group {
     pub out_of_sight: bool,
 }
 
-/// What a node saw running of a group that it does not have.
+/// Resources of a group that a node saw running although it does not have the group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sighting {
     /// The resources, by name.

@@ -104,10 +104,6 @@ pub struct Report {
     pub self_suspect: bool,
     /// The observer holds its lease: a director with a majority behind it heard it lately.
     pub lease: bool,
-    /// Lapses of that lease in this session, each counted when it is granted again: one that nobody saw is
-    /// known by it.
-    #[serde(default)]
-    pub lapses: u64,
     /// The epoch of the observer's guard.
     #[serde(default)]
     pub epoch: u64,

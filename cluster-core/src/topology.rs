@@ -314,7 +314,6 @@ impl Topology {
             sequence: self.reports,
             self_suspect: self.doubt.suspect,
             lease: self.lease.held(now),
-            lapses: self.lease.lapses(),
             epoch: self.own.epoch,
             released: self.own.released,
             continuity: self.own.continuity,

@@ -74,7 +74,6 @@ fn all_well(state: &ClusterState, observer: NodeNumber) -> Received {
         sequence: 1,
         self_suspect: false,
         lease: true,
-        lapses: 0,
         epoch: 1,
         released: false,
         continuity: true,

@@ -52,7 +52,6 @@ fn report(observer: u16, sequence: u64, continuity: bool) -> Input {
         sequence,
         self_suspect: false,
         lease: true,
-        lapses: 0,
         epoch: 1,
         released: false,
         continuity,

@@ -67,7 +67,7 @@ type Key = (Code, Subject);
 struct Standing {
     condition: Condition,
     since: Instant,
-    /// How long it had lasted before `since`, in earlier runs.
+    /// Length of it before `since`, in earlier runs.
     before: Duration,
 }
 

@@ -401,7 +401,6 @@ fn report() -> Report {
         sequence: 1,
         self_suspect: false,
         lease: true,
-        lapses: 0,
         epoch: 1,
         released: false,
         continuity: true,

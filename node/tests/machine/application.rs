@@ -158,6 +158,8 @@ async fn h25_a_service_that_still_runs_after_its_stop_is_not_released() {
         let service = site.outside(stop, &site.runs());
         let detail = service.start(&context).await.unwrap();
         assert!(detail.contains("the end of the lease does not end it"), "{detail}");
+        let found = service.verify(&context).await;
+        assert!(found.iter().any(|finding| finding.what == detail), "verify: {found:?}");
         let failure = service.stop(&context).await.unwrap_err();
         assert_eq!(failure.why, format!("{said}, but the monitor says that it still runs"));
         std::fs::remove_file(site.service()).unwrap();

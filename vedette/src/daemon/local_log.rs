@@ -45,7 +45,8 @@ struct Shared {
     boot: Hash,
     publisher: Arc<Publisher>,
     watch: Mutex<Watch>,
-    /// When the run before gave its last sign of life since this machine started, on its clock.
+    /// The last sign of life of the run before since this machine started, on its clock; without one the
+    /// beginning of this run.
     past_us: AtomicU64,
     /// When the guard saw the lease end the last time, on the same clock.
     lease_ended_us: AtomicU64,
@@ -66,7 +67,7 @@ impl LocalLog {
             boot,
             publisher,
             watch,
-            past_us: AtomicU64::new(u64::MAX),
+            past_us: AtomicU64::new(boot_time_us()),
             lease_ended_us: AtomicU64::new(0),
         }));
         log.restore();

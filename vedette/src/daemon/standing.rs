@@ -170,7 +170,6 @@ mod tests {
             sequence: 1,
             self_suspect: false,
             lease,
-            lapses: 0,
             epoch: 1,
             released: false,
             continuity: false,

@@ -151,7 +151,6 @@ impl World {
             sequence: self.sequence,
             self_suspect: self.suspect,
             lease: true,
-            lapses: 0,
             epoch: 1,
             released: false,
             continuity: true,

@@ -2,7 +2,6 @@
 //! their own stop program ends them. One is a file of its node: it runs while that is there.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use serde_json::Value;
 use vedette_tests::lab::Lab;
@@ -119,7 +118,6 @@ fn a_service_is_stopped_where_its_lease_was_lost() {
     service.wait_alive_on(&[new.as_str()]);
     lab.heal().expect("healed");
     crate::make_healthy(&lab);
-    std::thread::sleep(Duration::from_secs(3));
     assert_eq!(service.alive(), [new.as_str()], "and it stays so");
 }
 

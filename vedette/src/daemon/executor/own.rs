@@ -98,7 +98,7 @@ impl Shared {
     pub(super) fn tell_missed(&self, epoch: u64, group: &str, token: u64) {
         let known = *lock(&self.last_release);
         let Some((_, release)) = known.filter(|(of, _)| *of == epoch) else { return };
-        lock(&self.dropped).insert(group.to_owned(), (token, 0));
+        lock(&self.dropped).insert(group.to_owned(), (token, epoch.saturating_sub(1)));
         let why = "its lease ended while its agent did not run, and its guard released it";
         self.tell_let_go(epoch, why, Some(release));
     }

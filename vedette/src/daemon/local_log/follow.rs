@@ -9,10 +9,9 @@ use std::time::Duration;
 
 use nix::sys::statvfs::statvfs;
 use vedette_collector::history::{Health, Stalled};
-use vedette_core::id::{NodeNumber, Session};
+use vedette_core::id::NodeNumber;
 use vedette_core::local::{Condition, Happened, Input};
 use vedette_core::model::{AgentStatus, Severity};
-use vedette_core::observation::Report;
 use vedette_core::record::{Code, Subject};
 use vedette_core::state::ClusterState;
 use vedette_core::time::Instant;
@@ -27,11 +26,8 @@ const LOOK: Duration = Duration::from_secs(1);
 /// A node that starts and finds no majority says so after this time.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A lapse is counted when the lease is granted again: it is the one that was seen so shortly before.
-const NOTICED_US: u64 = 5_000_000;
-
-/// What the guard knows of the end of a lease comes within this time of the report that tells of it.
-const GUARD_TELLS_US: u64 = 1_500_000;
+/// The guard may see the end of a lease so much later than the report of it was.
+const SAME_END_US: u64 = 500_000;
 
 /// A node that has had a quorum for less may still be bringing what waited into the log.
 const SETTLES_US: u64 = 1_000_000;
@@ -57,14 +53,10 @@ struct Memory {
     had_quorum: bool,
     /// Since when it has one.
     quorate_us: Option<u64>,
-    /// Ends of the lease up to this time are told; none before the first quorum of this run.
-    accounted_us: Option<u64>,
-    /// A lapse that reports tell of: since when, and when they did.
-    lapse: Option<(u64, u64)>,
+    /// Ends of the lease up to this time are told, or were the business of the run before.
+    told_us: u64,
     /// When it was seen to have none.
     noticed_us: Option<u64>,
-    /// Number and lapses of the guard's last report, and when that came.
-    report: Option<(Session, u64, u64, u64)>,
     /// Wall clock minus monotonic clock.
     clock_us: i64,
     snmp_away_us: Option<u64>,
@@ -77,7 +69,7 @@ pub(crate) async fn run(log: LocalLog, disk: Disk) {
     let mut health = log.history().health();
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut memory = Memory::at(boot_time_us());
+    let mut memory = Memory::after(log.0.past_us.load(Ordering::Relaxed), boot_time_us());
     log.see_history(&health.borrow_and_update().clone(), &mut memory);
     loop {
         let view = views.borrow_and_update().clone();
@@ -103,31 +95,30 @@ pub(crate) async fn run(log: LocalLog, disk: Disk) {
 }
 
 impl Memory {
-    fn at(began_us: u64) -> Self {
+    /// That of a run that began at `began_us` and follows one that was last alive at `past_us`.
+    fn after(past_us: u64, began_us: u64) -> Self {
         Self {
             began_us,
             had_quorum: false,
             quorate_us: None,
-            accounted_us: None,
-            lapse: None,
+            told_us: past_us,
             noticed_us: None,
-            report: None,
             clock_us: clock_us(),
             snmp_away_us: None,
             refused: 0,
         }
     }
 
-    /// When the last report came before one that tells of a lapse that nobody noticed, if this is one.
-    fn unnoticed(&mut self, report: &Report, now_us: u64) -> Option<u64> {
-        let (session, sequence) = (report.session, report.sequence);
-        let before = self.report.filter(|(of, ..)| *of == session);
-        if before.is_none_or(|(_, known, ..)| known != sequence) {
-            self.report = Some((session, sequence, report.lapses, now_us));
+    /// Since when a quorum was lost that is back and of which nobody here saw the loss, because the agent
+    /// did not run: the guard saw the lease end at `ended_us`. A loss that is `known` is not told again.
+    fn missed(&mut self, quorate: bool, known: bool, ended_us: u64) -> Option<u64> {
+        if !quorate {
+            return None;
         }
-        let (_, _, lapses, came_us) = before?;
-        let noticed = self.noticed_us.is_some_and(|at| now_us.saturating_sub(at) < NOTICED_US);
-        (report.lapses > lapses && !noticed && self.had_quorum).then_some(came_us)
+        let seen = self.noticed_us.is_some_and(|at| ended_us <= at + SAME_END_US);
+        let is_news = ended_us > self.told_us && !seen && !known;
+        self.told_us = self.told_us.max(ended_us);
+        is_news.then_some(ended_us)
     }
 }
 
@@ -152,7 +143,9 @@ impl LocalLog {
         if lost.is_some() {
             memory.noticed_us = Some(now_us);
         }
-        if let Some(since_us) = self.missed(local, memory, now_us) {
+        let known = local.conditions.iter().any(|it| it.code == Code::QuorumLost);
+        let ended_us = self.0.lease_ended_us.load(Ordering::Relaxed);
+        if let Some(since_us) = memory.missed(local.quorate, known, ended_us) {
             self.lost_unnoticed(Instant::from_micros(since_us));
         }
         self.condition(Code::QuorumLost, lost);
@@ -169,29 +162,6 @@ impl LocalLog {
         let settled = memory.quorate_us.is_some_and(|since| now_us - since >= SETTLES_US);
         self.see_log(local, state, settled);
         self.see_peers(local, state);
-    }
-
-    /// Since when a quorum had been lost of which nobody here was there to see that: the guard says when the
-    /// lease ended. What its reports say alone, that there was a lapse, is waited with a little.
-    fn missed(&self, local: &Local, memory: &mut Memory, now_us: u64) -> Option<u64> {
-        let lapsed = local.report.as_deref().and_then(|report| memory.unnoticed(report, now_us));
-        memory.lapse = memory.lapse.or(lapsed.map(|since_us| (since_us, now_us)));
-        if !local.quorate {
-            return None;
-        }
-        let past_us = self.0.past_us.load(Ordering::Relaxed);
-        let seen_us = memory.noticed_us.unwrap_or(0).max(memory.accounted_us.unwrap_or(past_us));
-        let ended_us = self.0.lease_ended_us.load(Ordering::Relaxed);
-        let told = local.conditions.iter().any(|it| it.code == Code::QuorumLost);
-        let since_us = if ended_us > seen_us {
-            memory.lapse = None;
-            Some(ended_us)
-        } else {
-            let due = |(_, seen): &(u64, u64)| now_us.saturating_sub(*seen) >= GUARD_TELLS_US;
-            memory.lapse.take_if(|lapse| due(lapse)).map(|(since_us, _)| since_us)
-        };
-        memory.accounted_us = Some(seen_us.max(ended_us));
-        since_us.filter(|_| !told)
     }
 
     /// The quorum was lost and is back, and nobody was there to see it: the whole node stood still.
@@ -351,58 +321,31 @@ fn snmp_away(local: &Local, memory: &mut Memory) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use vedette_core::fixture::Fixture;
-
     use super::*;
 
-    /// The `sequence`th report of a run of a guard, after so many lapses of its lease.
-    fn report(session: u64, sequence: u64, lapses: u64) -> Report {
-        let view = Fixture::settled(3).view(NodeNumber(1));
-        let usual = view.local.report.as_deref().expect("a settled node has a report").clone();
-        Report { session: Session(session), sequence, lapses, ..usual }
-    }
-
-    /// A memory of a node that had a quorum and got one report, at 100 µs.
+    /// A memory of a run that began at 2 s, after one that was last alive at 1 s.
     fn memory() -> Memory {
-        let mut memory = Memory { had_quorum: true, ..Memory::at(0) };
-        assert_eq!(memory.unnoticed(&report(3, 1, 0), 100), None, "the first report tells nothing");
-        memory
+        Memory::after(1_000_000, 2_000_000)
     }
 
     #[test]
-    fn a_lapse_that_nobody_saw_began_after_the_report_before() {
+    fn a_loss_that_nobody_saw_is_told_once_and_with_the_guards_time() {
         let mut memory = memory();
-        assert_eq!(memory.unnoticed(&report(3, 2, 0), 200), None, "nothing was lost");
-        assert_eq!(memory.unnoticed(&report(3, 2, 0), 300), None, "nor by a second look");
-        assert_eq!(memory.unnoticed(&report(3, 3, 1), 9_000_400), Some(200));
-        assert_eq!(memory.unnoticed(&report(3, 3, 1), 9_000_500), None, "it is told once");
-        assert_eq!(
-            memory.unnoticed(&report(3, 4, 2), 9_000_600),
-            Some(9_000_400),
-            "and the next one"
-        );
+        assert_eq!(memory.missed(true, false, 0), None, "the lease never ended");
+        assert_eq!(memory.missed(true, false, 900_000), None, "the run before saw that");
+        assert_eq!(memory.missed(false, false, 1_300_000), None, "it is not back yet");
+        assert_eq!(memory.missed(true, false, 1_300_000), Some(1_300_000));
+        assert_eq!(memory.missed(true, false, 1_300_000), None, "it is told");
+        assert_eq!(memory.missed(true, false, 9_000_000), Some(9_000_000), "and the next one");
     }
 
     #[test]
-    fn a_lapse_that_was_seen_is_not_told_again() {
+    fn a_loss_that_was_seen_is_not_told_again() {
         let mut memory = memory();
-        memory.noticed_us = Some(1_000);
-        assert_eq!(memory.unnoticed(&report(3, 2, 1), 1_000 + NOTICED_US - 1), None);
-        assert_eq!(memory.unnoticed(&report(3, 3, 1), 1_000 + NOTICED_US), None, "it is known");
-        let later = memory.unnoticed(&report(3, 4, 2), 1_000 + 2 * NOTICED_US);
-        assert_eq!(later, Some(1_000 + NOTICED_US), "the one that was seen is not this one");
-    }
-
-    #[test]
-    fn another_run_of_the_guard_and_a_node_without_a_quorum_lose_nothing() {
-        let mut memory = memory();
-        assert_eq!(
-            memory.unnoticed(&report(4, 1, 7), 200),
-            None,
-            "it counts from its own beginning"
-        );
-        assert_eq!(memory.unnoticed(&report(4, 2, 8), 300), Some(200));
-        memory.had_quorum = false;
-        assert_eq!(memory.unnoticed(&report(4, 3, 9), 400), None);
+        memory.noticed_us = Some(5_000_000);
+        assert_eq!(memory.missed(true, false, 5_000_000 + SAME_END_US), None);
+        assert_eq!(memory.missed(true, false, 7_000_000), Some(7_000_000), "another one");
+        assert_eq!(memory.missed(true, true, 9_000_000), None, "an earlier run raised it");
+        assert_eq!(memory.missed(true, false, 9_000_000), None);
     }
 }
