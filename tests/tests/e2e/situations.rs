@@ -159,6 +159,9 @@ fn assert_can_fail_but(
             !found.is_empty(),
             "{situation}: {surface} would show the last known state unnoticed: {facts:#?}"
         );
+        // Nobody is named also by a surface that is asked for an object which it does not have.
+        let names_nobody = expected.director == Some(None) && facts.director == Some(None);
+        assert!(!names_nobody, "{situation}: {surface} named no director before either");
     }
 }
 

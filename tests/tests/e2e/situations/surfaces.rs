@@ -142,7 +142,7 @@ fn ones(page: &str, family: &str, key: &str) -> BTreeMap<String, String> {
 fn metrics(lab: &Lab, asked: &str) -> Option<Facts> {
     let page = look::get(lab, asked, "/metrics")?.body;
     let cluster = ones(&page, "vedette_cluster_state", "cluster");
-    let director = ones(&page, "vedette_node_director", "node");
+    let director = ones(&page, "vedette_director", "node");
     let conditions = ones(&page, "vedette_local_condition", "code");
     Some(Facts {
         knows: cluster.values().next().map(|state| state != "UNKNOWN"),
@@ -201,7 +201,8 @@ fn snmp(lab: &Lab, asked: &str) -> Option<Facts> {
         let prefix = format!("{object}.0 = ");
         walk.lines().find_map(|line| line.strip_prefix(&prefix)).map(str::to_owned)
     };
-    let director = scalar("vedetteDirectorName").map(|name| name.trim_matches('"').to_owned());
+    let director =
+        scalar("vedetteClusterDirectorName").map(|name| name.trim_matches('"').to_owned());
     Some(Facts {
         knows: Some(scalar("vedetteClusterState")? != "unknown"),
         director: Some(director.filter(|name| !name.is_empty())),
