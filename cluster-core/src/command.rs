@@ -426,6 +426,17 @@ pub enum GroupCommand {
         /// It works again after a restart in place. If not, the group is to move.
         restarted: bool,
     },
+    /// A node's guard ends an instance with its lease again, after maintenance or a forced stop.
+    Covered {
+        /// The group.
+        group: String,
+        /// Who.
+        node: NodeNumber,
+        /// The instance's token.
+        token: u64,
+        /// What began the time without ([`crate::group::Instance::uncovered`]): a later one goes on.
+        since: u64,
+    },
     /// A node looked for what it could own, and saw this of a group that it does not have; nothing if it
     /// runs there no more.
     Sighted {

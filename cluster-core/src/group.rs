@@ -338,6 +338,29 @@ pub struct Instance {
     pub since: WallTime,
     /// Its resources, by name.
     pub resources: BTreeMap<String, ResourceStatus>,
+    /// Set while the end of the node's lease says nothing about it: maintenance, or a forced stop, leaves it
+    /// running whatever happens to daemon and guard. The log index that began it, until the node says that
+    /// its guard covers it again ([`crate::command::GroupCommand::Covered`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uncovered: Option<u64>,
+}
+
+impl Instance {
+    /// Whether it ends with its node's lease.
+    pub fn is_covered(&self) -> bool {
+        self.uncovered.is_none() && self.state != GroupState::Unmanaged
+    }
+
+    /// Whether it ran already when its node was given it (back): maintenance may have begun since.
+    pub fn is_taken_up(&self) -> bool {
+        self.uncovered.is_some_and(|since| since != self.token)
+    }
+
+    /// Whether it was left running and nobody looks after it: its node takes it up again as it is.
+    pub fn is_left(&self) -> bool {
+        let unseen = self.state == GroupState::Unknown && self.uncovered.is_some();
+        unseen || self.state == GroupState::Unmanaged
+    }
 }
 
 /// A resource on a node.

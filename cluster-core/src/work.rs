@@ -94,7 +94,8 @@ fn of_event(running: &Running, me: NodeNumber) -> Option<Task> {
 fn clean_ups(state: &ClusterState, me: NodeNumber) -> impl Iterator<Item = Task> {
     state.groups.iter().filter_map(move |(name, group)| {
         let instance = group.instances.get(&me)?;
-        let here = instance.state == GroupState::Unknown || state.is_stray(name, me);
+        let unseen = instance.state == GroupState::Unknown && !instance.is_left();
+        let here = unseen || state.is_stray(name, me);
         here.then(|| Task::CleanUp { group: name.clone(), token: instance.token })
     })
 }
@@ -209,7 +210,7 @@ fn keeps(
     let there = state.nodes.get(&node).is_some_and(|known| known.host == HostStatus::Up);
     let busy = running.participants.contains(&node) && !running.arrived.contains(&node);
     match instance.state {
-        GroupState::Unmanaged => Some("its manager was stopped by force".into()),
+        GroupState::Unmanaged => Some("it was left running there".into()),
         GroupState::Error if there && !state.definition.fencing.contains_key(&node) => {
             Some("its release failed".into())
         }
@@ -242,8 +243,10 @@ mod tests {
         web.instances.clear();
         let since = crate::time::WallTime::default();
         let resources = std::collections::BTreeMap::new();
-        web.instances
-            .insert(N1, Instance { state: GroupState::Online, token: 1, since, resources });
+        web.instances.insert(
+            N1,
+            Instance { state: GroupState::Online, token: 1, since, resources, uncovered: None },
+        );
         holder(state);
         fixture.state
     }

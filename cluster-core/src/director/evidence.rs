@@ -21,11 +21,12 @@
 //! - where neither the kernel nor a watchdog stands behind the release, unless the operator trusts
 //!   guards. Then the node is fenced, or an operator has to say that it is off.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::command::{Command, GroupCommand};
 use crate::event::Fencing;
-use crate::group::GroupState;
+use crate::group::{GroupState, Instance};
 use crate::id::NodeNumber;
 use crate::model::{AgentStatus, HostStatus, Timing};
 use crate::takeover::{Backing, LetGo, held_up, lease_lasts, let_go_after};
@@ -100,26 +101,37 @@ fn before(at: Instant, by: Duration) -> Instant {
 }
 
 impl Director {
-    /// Nodes that are away while something of a group may be active there. What a forced stop left
-    /// running knows no lease.
+    /// Nodes that are away while something of a group may be active there that ends with their lease.
     fn holders_away(&self) -> Vec<NodeNumber> {
-        let away = |node: &NodeNumber| {
-            let host = self.state.nodes.get(node).map(|node| node.host);
-            matches!(host, Some(HostStatus::Down | HostStatus::Disconnected))
-        };
-        self.holders(|state| state != GroupState::Unmanaged).into_iter().filter(away).collect()
+        self.away(self.holders(|_, _, instance| instance.is_covered()))
     }
 
-    /// Nodes with an instance in a state that `wanted` knows.
-    fn holders(&self, wanted: impl Fn(GroupState) -> bool) -> Vec<NodeNumber> {
-        let instances = self.state.groups.values().flat_map(|group| &group.instances);
-        let mut nodes: Vec<NodeNumber> = instances
-            .filter(|(_, instance)| wanted(instance.state))
-            .map(|(node, _)| *node)
-            .collect();
-        nodes.sort_unstable();
-        nodes.dedup();
+    /// Nodes that are away while something is active there that maintenance left without a lease, and the
+    /// maintenance is over. What a forced stop left running is the operator's.
+    fn uncovered_away(&self) -> Vec<NodeNumber> {
+        self.away(self.holders(|group, node, instance| {
+            let left = instance.uncovered.is_some() && instance.state != GroupState::Unmanaged;
+            left && !self.state.is_left_alone(group, node)
+        }))
+    }
+
+    fn away(&self, mut nodes: Vec<NodeNumber>) -> Vec<NodeNumber> {
+        nodes.retain(|node| {
+            let host = self.state.nodes.get(node).map(|node| node.host);
+            matches!(host, Some(HostStatus::Down | HostStatus::Disconnected))
+        });
         nodes
+    }
+
+    /// Nodes with an instance that is `wanted`.
+    fn holders(&self, wanted: impl Fn(&str, NodeNumber, &Instance) -> bool) -> Vec<NodeNumber> {
+        let groups = self.state.groups.iter();
+        let found: BTreeSet<NodeNumber> = groups
+            .flat_map(|(name, group)| group.instances.iter().map(move |(n, it)| (name, *n, it)))
+            .filter(|(name, node, instance)| wanted(name, *node, instance))
+            .map(|(_, node, _)| node)
+            .collect();
+        found.into_iter().collect()
     }
 
     fn backing(&self, node: NodeNumber) -> Backing {
@@ -202,7 +214,11 @@ impl Director {
                 dues.extend(self.fence_or_wait(now, office, node, &why));
             }
         }
-        for node in self.holders(|state| state == GroupState::Error) {
+        for node in self.uncovered_away() {
+            let why = "maintenance left something running there, which no lease ends";
+            dues.extend(self.fence_or_wait(now, office, node, why));
+        }
+        for node in self.holders(|_, _, instance| instance.state == GroupState::Error) {
             let there = self.state.nodes.get(&node).is_some_and(|n| n.host == HostStatus::Up);
             if there && self.can_be_fenced(node) {
                 dues.extend(self.fence_or_wait(now, office, node, "it cannot release a group"));

@@ -282,6 +282,7 @@ fn running(mut state: ClusterState, group: &str, node: NodeNumber) -> ClusterSta
         token: 9,
         since: WallTime::default(),
         resources: BTreeMap::new(),
+        uncovered: None,
     };
     let instances = BTreeMap::from([(node, instance)]);
     state.groups.insert(group.into(), Group { number: 1, instances, ..Group::default() });

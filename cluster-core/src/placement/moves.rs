@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::event::StopMode;
-use crate::group::{Group, GroupDef, GroupState, Policy, ResourceDef};
+use crate::group::{Group, GroupDef, GroupState, Instance, Policy, ResourceDef};
 use crate::id::NodeNumber;
 use crate::state::ClusterState;
 
@@ -106,7 +106,7 @@ impl<'a> Planner<'a> {
         maintenance.map(|why| Verdict::Stay(format!("nothing is moved: {why}")))
     }
 
-    /// A stopped node releases what it has, also in maintenance; but then nobody takes it.
+    /// A stopped node releases what it has, but for what maintenance leaves running there.
     fn stop(
         &self,
         run: &Group,
@@ -116,14 +116,16 @@ impl<'a> Planner<'a> {
     ) -> Option<Verdict> {
         let name = self.nodes.name(node);
         if self.unmanaged_on(run, node) {
-            return Some(Verdict::Stay(format!("left running on {name} by a forced stop")));
+            return Some(Verdict::Stay(format!("left running on {name} without its manager")));
         }
-        let why = match (how, maintenance) {
-            (StopMode::Graceful, _) => format!("{name} is stopped and takes it along"),
-            (_, Some(why)) => format!("{name} is stopped; nobody takes it: {why}"),
-            (_, None) => return None,
-        };
-        Some(Verdict::release(vec![node], why))
+        match (how, maintenance) {
+            (_, Some(why)) => Some(Verdict::Stay(format!("{name} leaves it as it is: {why}"))),
+            (StopMode::Graceful, None) => {
+                let why = format!("{name} is stopped and takes it along");
+                Some(Verdict::release(vec![node], why))
+            }
+            (_, None) => None,
+        }
     }
 
     fn unmanaged_on(&self, run: &Group, node: NodeNumber) -> bool {
@@ -150,12 +152,10 @@ impl<'a> Planner<'a> {
     /// Nodes that have something of a group, are there, and are not about it already.
     fn releasable(&self, run: &Group) -> Vec<NodeNumber> {
         let reconcile = matches!(self.occasion, Occasion::Reconcile);
-        let idle = |state| !(state == GroupState::Unmanaged || reconcile && in_motion(state));
+        let idle = |it: &Instance| !(it.is_left() || reconcile && in_motion(it.state));
         run.instances
             .iter()
-            .filter(|(node, instance)| {
-                idle(instance.state) && self.nodes.holder(**node) == Holder::There
-            })
+            .filter(|(node, instance)| idle(instance) && self.nodes.holder(**node) == Holder::There)
             .map(|(node, _)| *node)
             .collect()
     }
@@ -185,8 +185,8 @@ impl<'a> Planner<'a> {
         let Some((&owner, instance)) = run.instances.first_key_value() else {
             return self.place(def, run, None);
         };
-        if instance.state == GroupState::Unmanaged {
-            return self.unmanaged(def, run, owner);
+        if instance.is_left() {
+            return self.left_running(def, run, owner);
         }
         if let Occasion::Joins(node) = self.occasion
             && node == owner
@@ -235,7 +235,7 @@ impl<'a> Planner<'a> {
         )
     }
 
-    fn unmanaged(&self, def: &GroupDef, run: &Group, owner: NodeNumber) -> Verdict {
+    fn left_running(&self, def: &GroupDef, run: &Group, owner: NodeNumber) -> Verdict {
         let name = self.nodes.name(owner);
         let back = matches!(self.occasion, Occasion::Joins(node) if node == owner);
         if back && self.nodes.may_have(def, run, owner) {
@@ -244,7 +244,7 @@ impl<'a> Planner<'a> {
                 format!("it was left running on {name}, which is back"),
             );
         }
-        Verdict::Stay(format!("left running on {name} by a forced stop"))
+        Verdict::Stay(format!("left running on {name} without its manager"))
     }
 
     /// A node comes back while something of the group is still its own: it starts afresh there
@@ -498,9 +498,9 @@ impl<'a> Planner<'a> {
         if let Some(obstacle) = self.nodes.obstacle(def, run, node) {
             return Verdict::Stay(format!("{name} {obstacle}"));
         }
-        match run.instances.get(&node).map(|instance| instance.state) {
+        match run.instances.get(&node) {
             None => Verdict::acquire(node, format!("{name} joins")),
-            Some(GroupState::Unmanaged) => {
+            Some(instance) if instance.is_left() => {
                 Verdict::acquire(node, format!("it was left running on {name}, which is back"))
             }
             Some(_) => Verdict::shift(node, node, format!("{name} was away while it had it")),

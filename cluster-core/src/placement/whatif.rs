@@ -61,7 +61,8 @@ fn execute(state: &mut ClusterState, plan: &Plan) {
         }
         for node in &m.acquire {
             let resources = BTreeMap::new();
-            let instance = Instance { state: GroupState::Online, token, since, resources };
+            let instance =
+                Instance { state: GroupState::Online, token, since, resources, uncovered: None };
             group.instances.insert(*node, instance);
             group.last = Some(*node);
             group.held_for = None;

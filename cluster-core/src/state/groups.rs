@@ -7,12 +7,14 @@
 //!
 //! - `reports`: what nodes say about their instances;
 //! - `evidence`: how it becomes certain that a node has let go;
+//! - `left`: what maintenance and forced stops leave running;
 //! - `sightings`: what runs where its group is not;
 //! - `orders`: what operators want;
 //! - `define`: a new definition.
 
 mod define;
 mod evidence;
+mod left;
 mod orders;
 mod reports;
 mod sightings;
@@ -48,6 +50,9 @@ impl ClusterState {
             GroupCommand::Failed { group, node, token, resource, why, restarted } => {
                 Ok(self.failed(entry, (group, *node, *token), (resource, why), *restarted))
             }
+            GroupCommand::Covered { group, node, token, since } => {
+                Ok(self.covered((group, *node, *token), *since))
+            }
             GroupCommand::Sighted { group, node, resources } => {
                 Ok(self.sighted(entry, group, *node, resources))
             }
@@ -68,6 +73,7 @@ impl ClusterState {
     /// Makes an instance: nothing of a group is started without one. Refuses a second one of a
     /// group that is not concurrent. The only place where one is made.
     fn insert_instance(&mut self, name: &str, node: NodeNumber, token: u64, at: WallTime) -> bool {
+        let left_alone = self.is_left_alone(name, node);
         let Some(def) = self.definition.group(name) else { return false };
         let Some(group) = self.groups.get_mut(name) else { return false };
         let taken = match def.policy {
@@ -81,8 +87,9 @@ impl ClusterState {
             ResourceStatus { state: ResourceState::Offline, since: at, detail: String::new() };
         let resources: BTreeMap<String, ResourceStatus> =
             def.resources.iter().map(|resource| (resource.name.clone(), off.clone())).collect();
+        let uncovered = left_alone.then_some(token);
         let state = GroupState::Acquiring;
-        group.instances.insert(node, Instance { state, token, since: at, resources });
+        group.instances.insert(node, Instance { state, token, since: at, resources, uncovered });
         true
     }
 
@@ -117,19 +124,21 @@ impl ClusterState {
         up && self.groups.get(name).is_some_and(|group| {
             // What was left running is managed again whatever is wanted of it: only then can it be
             // released.
-            let left = group.instances.get(&node).is_some_and(|i| i.state == GroupState::Unmanaged);
+            let left = group.instances.get(&node).is_some_and(Instance::is_left);
             let free = !group.wanted_offline && !group.avoid.contains(&node);
             left || (group.blocked.is_none() && free)
         })
     }
 
-    /// A new instance, or the one that a forced stop left behind, which is managed again.
+    /// A new instance, or the one that was left running, which is managed again. Nobody else had it
+    /// meanwhile, so its token is the same.
     fn grant_one(&mut self, entry: &mut Entry<'_>, name: &str, node: NodeNumber) {
         let (at, token) = (entry.proposal.at, entry.index);
         let group = self.groups.get_mut(name);
         if let Some(left) = group.and_then(|group| group.instances.get_mut(&node)) {
-            if left.state == GroupState::Unmanaged {
-                (left.state, left.token, left.since) = (GroupState::Acquiring, token, at);
+            if left.is_left() {
+                left.uncovered = left.uncovered.or(Some(token));
+                (left.state, left.since) = (GroupState::Acquiring, at);
             }
             return;
         }

@@ -263,6 +263,7 @@ impl ClusterState {
                 role,
                 added_at: at,
                 incident: None,
+                left: false,
                 accounted: Accounted::default(),
             },
         );

@@ -119,6 +119,7 @@ impl ClusterState {
         node.host = to;
         node.host_since = at;
         node.host_cause = cause.into();
+        node.left = went_away && planned;
         node.incident = if to == HostStatus::Up { None } else { incident };
         let severity = match to {
             HostStatus::Down | HostStatus::Disconnected if !planned => Severity::Error,

@@ -259,7 +259,13 @@ fn member() -> Member {
 }
 
 fn instance(state: GroupState) -> Instance {
-    Instance { state, token: 1, since: WallTime::default(), resources: BTreeMap::new() }
+    Instance {
+        state,
+        token: 1,
+        since: WallTime::default(),
+        resources: BTreeMap::new(),
+        uncovered: None,
+    }
 }
 
 /// A group as it is configured, and what else the line says of it.

@@ -7,12 +7,13 @@
 //!
 //! The supervisor keeps workers and state together: what the state says is online here and nobody
 //! holds is adopted (the agent was restarted), what is held and the state no longer knows is let go of,
-//! and so is everything when the lease is lost.
+//! and so is everything that the lease covers ([`cover`]) when it is lost.
 //!
 //! Adapters are the node's and not a group's: standby adapters are looked after ([`standby`]), and
 //! exchanged for one that failed ([`swap`]).
 
 mod answer;
+mod cover;
 mod hands;
 mod lease;
 mod own;
@@ -34,6 +35,7 @@ use vedette_core::model::{AgentStatus, HostStatus, NetworkStatus};
 use vedette_core::observation::Report;
 use vedette_core::state::ClusterState;
 use vedette_core::takeover::Backing;
+use vedette_core::time::WallTime;
 use vedette_core::view::View;
 use vedette_node::guard::client::{LeaseWatch, Orders};
 use vedette_node::guard::protocol::{Hold, Holding, Order};
@@ -72,8 +74,12 @@ enum Op {
     Perform { verb: Verb, lines: mpsc::Sender<String>, answer: oneshot::Sender<Result<Said, Stop>> },
     /// The state asks for it: nothing of it may stay.
     CleanUp { token: u64, done: oneshot::Sender<()> },
-    /// It was online here when this agent started.
+    /// It was online here when this agent started, or was left running in a new epoch of the guard.
     Adopt { token: u64 },
+    /// The cluster lost sight of it while it was left running: it is looked at and taken up as it is.
+    TakeUp { token: u64 },
+    /// Nobody looks after it any more, and it goes on.
+    Leave { token: u64 },
     /// It is not this node's any more.
     Drop { token: u64, why: String },
     /// Some of it runs here although it is not this node's.
@@ -115,6 +121,10 @@ struct Shared {
     guard: watch::Sender<Option<GuardFacts>>,
     workers: Mutex<BTreeMap<String, mpsc::Sender<Op>>>,
     held: Mutex<BTreeMap<String, Held>>,
+    /// What of it is in the guard's orders.
+    cover: Mutex<cover::Cover>,
+    /// When the cluster lost sight of what was taken up as it is, so that it is done once each time.
+    taken_up: Mutex<BTreeMap<String, (u64, WallTime)>>,
     /// What was let go of without a lease, by token and epoch, until that is written down.
     dropped: Mutex<BTreeMap<String, (u64, u64)>>,
     /// The token of each group whose release was written down last.
@@ -159,6 +169,8 @@ impl Executor {
             guard: watch::Sender::new(None),
             workers: Mutex::default(),
             held: Mutex::default(),
+            cover: Mutex::default(),
+            taken_up: Mutex::default(),
             dropped: Mutex::default(),
             told: Mutex::default(),
             last_release: Mutex::default(),
@@ -176,6 +188,7 @@ impl Executor {
         let _ = self.0.watch.set(watch.clone());
         if self.0.orders.set(orders).is_ok() {
             tokio::spawn(supervise(self.clone()));
+            tokio::spawn(cover::follow(self.0.clone()));
             tokio::spawn(lease::follow(self.0.clone(), watch));
             tokio::spawn(standby::watch(self.0.clone()));
             tokio::spawn(sightings::watch(self.clone()));
@@ -192,6 +205,7 @@ impl Executor {
     /// done, on the clock that counts from the machine's start.
     pub(crate) fn released_all(&self, epoch: u64, (ended_us, released_us): (u64, u64)) {
         self.0.local.lease_ended(ended_us);
+        lock(&self.0.cover).over();
         self.0.tell_released(epoch, (ended_us, released_us));
         self.0.guard.send_modify(|facts| {
             if let Some(facts) = facts {
@@ -230,7 +244,9 @@ impl Executor {
     /// something is held that it gave up, because a new epoch says that nothing is.
     pub(crate) fn guard(&self) -> Option<GuardFacts> {
         let facts = self.0.guard.borrow().clone()?;
-        let clean = lock(&self.0.held).values().all(|held| held.epoch == facts.epoch);
+        let here =
+            |(group, held): (&String, &Held)| held.epoch == facts.epoch || !self.0.may_end(group);
+        let clean = lock(&self.0.held).iter().all(here);
         clean.then_some(facts)
     }
 
@@ -266,19 +282,18 @@ impl Executor {
         let _ = over.await;
     }
 
-    /// Nothing may stay when this process ends: what is still held is stopped in order, for a while,
-    /// and then taken away as the guard would.
+    /// Nothing that the lease covers may stay when this process ends: what is still held is stopped in
+    /// order, for a while, and then taken away as the guard would.
     pub(crate) async fn let_go_of_all(&self) {
-        let held: Vec<(String, u64)> =
-            lock(&self.0.held).iter().map(|(group, held)| (group.clone(), held.token)).collect();
-        for (group, token) in held {
+        for (group, held) in self.0.ends_with_the_lease() {
+            let token = held.token;
             self.send(&group, Op::Drop { token, why: "its daemon ends".into() }).await;
         }
         let mut let_go = self.0.let_go.subscribe();
-        let empty = let_go.wait_for(|_| lock(&self.0.held).is_empty());
+        let empty = let_go.wait_for(|_| self.0.ends_with_the_lease().is_empty());
         let in_order = tokio::time::timeout(IN_ORDER, empty).await.is_ok();
         if !in_order {
-            let all = self.0.hands.all(&self.0.state(), &lock(&self.0.held));
+            let all = self.0.hands.all(&self.0.state(), &self.0.ends_with_the_lease());
             let limit = millis(self.0.state().settings.timing.release_max_ms);
             let released = tokio::task::spawn_blocking(move || hold::release(&all, limit)).await;
             let failed = released.map(|released| released.failed).unwrap_or_default();
@@ -318,8 +333,6 @@ impl Shared {
     /// Keeps in mind what is held, and tells the guard: before anything is started, and after the
     /// last of it was stopped. Nothing may be started unless the guard agrees.
     async fn hold(&self, group: &str, held: Option<Held>) -> Result<(), String> {
-        let one_at_a_time = self.telling.lock().await;
-        let sequence = one_at_a_time.fetch_add(1, Ordering::SeqCst) + 1;
         {
             let mut all = lock(&self.held);
             if let Some(held) = held {
@@ -329,20 +342,37 @@ impl Shared {
             }
         }
         self.let_go.send_modify(|times| *times += 1);
+        self.tell().await
+    }
+
+    /// Tells the guard what it is to hold.
+    async fn tell(&self) -> Result<(), String> {
+        let one_at_a_time = self.telling.lock().await;
+        let sequence = one_at_a_time.fetch_add(1, Ordering::SeqCst) + 1;
         let Some(orders) = self.orders.get() else { return Err("its guard is not there".into()) };
-        let order = Order::Hold(Box::new(self.order(sequence)));
+        let (order, covered) = self.order(sequence);
+        lock(&self.cover).tell(&covered);
+        let order = Order::Hold(Box::new(order));
         orders.send(&order).await.map_err(|error| error.to_string())?;
         let mut answers = self.answered.subscribe();
         let answer = answers.wait_for(|answer| answer.0 >= sequence);
         match tokio::time::timeout(GUARD_ANSWERS, answer).await {
-            Ok(Ok(answer)) => answer.1.clone().map_or(Ok(()), Err),
-            _ => Err(format!("its guard did not answer within {} s", GUARD_ANSWERS.as_secs())),
+            Ok(Ok(answer)) => answer.1.clone().map_or(Ok(()), Err)?,
+            _ => {
+                return Err(format!(
+                    "its guard did not answer within {} s",
+                    GUARD_ANSWERS.as_secs()
+                ));
+            }
         }
+        lock(&self.cover).accepted(covered);
+        Ok(())
     }
 
-    /// All that this node holds, for the guard; also what stands in the state as this node's and
-    /// was not adopted yet: the guard goes on watching over that.
-    fn order(&self, sequence: u64) -> Hold {
+    /// All that the lease is to cover, for the guard, and the names of those groups; also what stands in
+    /// the state as this node's and was not adopted yet: the guard goes on watching over that. Addresses
+    /// of what is left running are no business of the guard's.
+    fn order(&self, sequence: u64) -> (Hold, BTreeSet<String>) {
         let state = self.state();
         let mut all = lock(&self.held).clone();
         let epoch = self.guard.borrow().as_ref().map_or(0, |facts| facts.epoch);
@@ -357,8 +387,21 @@ impl Shared {
                 all.entry(name.clone()).or_insert(Held { token, epoch, resources });
             }
         }
-        let known = self.hands.known(&state);
-        Hold { sequence, epoch, known, held: self.hands.all(&state, &all) }
+        let (covered, left): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            all.into_iter().partition(|(group, _)| self.covers(&state, group));
+        let held = self.hands.all(&state, &covered);
+        let mut known = self.hands.known(&state);
+        for left in self.hands.all(&state, &left).addresses {
+            known.remove(&left.address);
+        }
+        (Hold { sequence, epoch, known, held }, covered.into_keys().collect())
+    }
+
+    /// What is held and may be gone with the lease.
+    fn ends_with_the_lease(&self) -> BTreeMap<String, Held> {
+        let mut held = lock(&self.held).clone();
+        held.retain(|group, _| self.may_end(group));
+        held
     }
 
     /// Whether the state on hand is one from which this node may act: it knows of the guard's
@@ -432,31 +475,59 @@ fn differences(shared: &Shared, state: &ClusterState, epoch: u64) -> Vec<(String
     for (name, group) in &state.groups {
         let Some(instance) = group.instances.get(&shared.me) else { continue };
         let token = instance.token;
+        if instance.is_left() {
+            ops.extend(left(shared, state, (name, instance), current).map(|op| (name.clone(), op)));
+            continue;
+        }
         if shared.token_held(name).is_some() || shared.is_over(name, token) {
             continue;
         }
-        if !current {
+        if !current && instance.is_covered() {
             // The agent was away while its guard gave everything up; what a guard cannot let go of,
             // such as a mounted file system, may still be here.
             shared.tell_missed(epoch, name, token);
             let why = "its lease was over".to_owned();
             ops.push((name.clone(), Op::Drop { token, why }));
-        } else if instance.state == GroupState::Online {
+        } else if current && instance.state == GroupState::Online {
             ops.push((name.clone(), Op::Adopt { token }));
         }
     }
     for (name, held) in lock(&shared.held).iter() {
         let known = shared.instance(state, name);
-        let why = if held.epoch != epoch {
+        let why = if held.epoch != epoch && shared.may_end(name) {
             "its lease was over"
         } else if current && known.is_none_or(|instance| instance.token != held.token) {
             "the cluster has taken it off this node"
         } else {
+            if current && held.epoch != epoch {
+                ops.push((name.clone(), Op::Adopt { token: held.token }));
+            }
             continue;
         };
         ops.push((name.clone(), Op::Drop { token: held.token, why: why.to_owned() }));
     }
     ops
+}
+
+/// What was left running here: nobody looks after it, or it is taken up again as it is. A manager that was
+/// stopped takes it up in the event of its start.
+fn left(
+    shared: &Shared,
+    state: &ClusterState,
+    (name, instance): (&str, &Instance),
+    current: bool,
+) -> Option<Op> {
+    let token = instance.token;
+    if instance.state == GroupState::Unmanaged {
+        return (shared.token_held(name) == Some(token)).then_some(Op::Leave { token });
+    }
+    let joined = state.manager.members.get(&shared.me).is_some_and(|member| member.joined);
+    if !current || !joined {
+        return None;
+    }
+    let spell = (token, instance.since);
+    let known = lock(&shared.taken_up).insert(name.to_owned(), spell);
+    (known != Some(spell)).then_some(Op::TakeUp { token })
 }
 
 /// Who could be reached so far: when that grows, addresses are announced again, because whoever was

@@ -4,7 +4,7 @@
 //! acquire. That takes as long as the resources take to stop, but not without end, and not at all where
 //! nobody is there to decide it. A second request to end is a request to end now. A file remembers that
 //! the stop was part of leaving, so that the node's manager starts again with its daemon; one that an
-//! operator stopped stays stopped.
+//! operator stopped stays stopped. What maintenance leaves running goes on without the daemon.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use vedette_core::command::{Command, ManagerCommand};
 use vedette_core::event::StopMode;
+use vedette_core::group::{GroupState, Instance};
 use vedette_core::id::NodeNumber;
 use vedette_core::state::ClusterState;
 use vedette_core::view::View;
@@ -93,8 +94,10 @@ fn takes_part(state: &ClusterState, me: NodeNumber) -> bool {
     state.manager.members.get(&me).is_some_and(|member| member.joined)
 }
 
+/// Whether something is here that its manager looks after.
 fn has_any(state: &ClusterState, me: NodeNumber) -> bool {
-    state.groups.values().any(|group| group.instances.contains_key(&me))
+    let managed = |it: &Instance| it.state != GroupState::Unmanaged;
+    state.groups.values().any(|group| group.instances.get(&me).is_some_and(managed))
 }
 
 /// What the resources here may take to stop, and the event around it.

@@ -78,7 +78,9 @@ fn member() -> Member {
 fn hold(state: &mut ClusterState, node: NodeNumber, how: GroupState) {
     let (since, resources) = (WallTime::default(), BTreeMap::new());
     let mut group = Group::default();
-    group.instances.insert(node, Instance { state: how, token: 1, since, resources });
+    group
+        .instances
+        .insert(node, Instance { state: how, token: 1, since, resources, uncovered: None });
     state.groups.insert(format!("group{node}"), group);
 }
 

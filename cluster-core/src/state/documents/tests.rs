@@ -207,6 +207,7 @@ fn h34_what_does_not_change_is_not_disturbed() {
         token: 1,
         since: fixture.clock,
         resources: Default::default(),
+        uncovered: None,
     };
     let web = fixture.state.groups.get_mut("web").expect("web");
     web.instances.insert(NodeNumber(1), instance);

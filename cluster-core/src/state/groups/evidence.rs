@@ -5,7 +5,6 @@
 //! contradict is refused: a lease is not over while the host is up.
 
 use crate::event::Fencing;
-use crate::group::GroupState;
 use crate::id::NodeNumber;
 use crate::model::{HostStatus, RunOutcome, Severity};
 use crate::record::{Code, Subject};
@@ -15,8 +14,7 @@ use crate::takeover::LetGo;
 use super::{ClusterState, Entry, Happening, Refusal};
 
 impl ClusterState {
-    /// All instances of a node end. What a forced stop left running knows no lease, so the end of
-    /// one says nothing about it.
+    /// All instances of a node end. The end of a lease says nothing of what was left running without one.
     pub(in crate::state) fn evict(
         &mut self,
         entry: &mut Entry<'_>,
@@ -26,14 +24,13 @@ impl ClusterState {
         if !self.is_evidence(node, evidence) {
             return false;
         }
-        // What a forced stop left running knows no lease.
         let all = matches!(evidence, LetGo::Fenced { .. } | LetGo::Confirmed);
         let ended: Vec<String> = self
             .groups
             .iter()
             .filter(|(_, group)| {
                 let instance = group.instances.get(&node);
-                instance.is_some_and(|i| all || i.state != GroupState::Unmanaged)
+                instance.is_some_and(|instance| all || instance.is_covered())
             })
             .map(|(name, _)| name.clone())
             .collect();

@@ -13,7 +13,7 @@ use super::{ClusterState, Entry, Happening};
 pub(super) type Which<'a> = (&'a String, NodeNumber, u64);
 
 impl ClusterState {
-    fn instance_mut(&mut self, (name, node, token): Which<'_>) -> Option<&mut Instance> {
+    pub(super) fn instance_mut(&mut self, (name, node, token): Which<'_>) -> Option<&mut Instance> {
         let instance = self.groups.get_mut(name)?.instances.get_mut(&node)?;
         (instance.token == token).then_some(instance)
     }
@@ -39,7 +39,8 @@ impl ClusterState {
     }
 
     /// Takes a new state of an instance, where it can be one: what the cluster lost sight of, or
-    /// what has no leave to be acquired, is not online because its node says so.
+    /// what has no leave to be acquired, is not online because its node says so; but for what no lease
+    /// ended.
     fn instance_changed(
         &mut self,
         entry: &mut Entry<'_>,
@@ -52,6 +53,7 @@ impl ClusterState {
         let Some(instance) = self.instance_mut(which) else { return false };
         let from = instance.state;
         let possible = match to {
+            GroupState::Online if from == GroupState::Unknown => instance.uncovered.is_some(),
             GroupState::Online => {
                 matches!(from, GroupState::Acquiring | GroupState::Releasing) && !stray
             }
@@ -260,13 +262,6 @@ impl ClusterState {
         let resource = resource.to_owned();
         group.fails.push(FailCount { node, resource, count: 1, last, why: why.into() });
         1
-    }
-
-    /// Whether maintenance keeps a group from being moved off a node.
-    fn is_left_alone(&self, name: &str, node: NodeNumber) -> bool {
-        self.manager.maintenance
-            || self.manager.members.get(&node).is_none_or(|member| member.maintenance)
-            || self.groups.get(name).is_none_or(|group| group.maintenance)
     }
 
     fn leave_node(

@@ -1,11 +1,11 @@
 //! What an event is to do with groups, and what it leaves behind when it is over.
 //!
 //! The plan is [`placement::for_event`]'s, and what nobody can decide otherwise is added here: a
-//! node that is stopped releases all it has, a manager that was stopped by force takes back what it
-//! left running, a group that changed is released as it was.
+//! node that is stopped releases all it has, but for what maintenance leaves running; a manager takes
+//! back what was left running when it ended, a group that changed is released as it was.
 
 use crate::event::{Ended, Running, StopMode, Trigger};
-use crate::group::{Group, GroupState, Policy};
+use crate::group::{Group, GroupState, Instance, Policy};
 use crate::id::NodeNumber;
 use crate::model::Severity;
 use crate::placement::{self, Move, Plan};
@@ -33,7 +33,9 @@ impl ClusterState {
             let exclusive = def.is_some_and(|def| def.policy != Policy::Concurrent);
             let owner = group.owner().filter(|owner| leaving.contains(owner));
             let concerned = !matches!(trigger, Trigger::GroupMove { group } if group != name);
-            if exclusive && concerned && !group.wanted_offline && owner.is_some() {
+            let left = owner.and_then(|owner| group.instances.get(&owner));
+            let left = left.is_some_and(|it| it.uncovered.is_some());
+            if exclusive && concerned && !left && !group.wanted_offline && owner.is_some() {
                 group.held_for = owner;
             }
         }
@@ -89,8 +91,9 @@ impl ClusterState {
 
     fn plan_leave(&self, plan: &mut Plan, node: NodeNumber) {
         for (name, group) in &self.groups {
-            let active = |state| state != GroupState::Unmanaged;
-            if group.instances.get(&node).is_some_and(|instance| active(instance.state)) {
+            let active = |instance: &Instance| instance.state != GroupState::Unmanaged;
+            let ends = group.instances.get(&node).is_some_and(active);
+            if ends && !self.is_left_alone(name, node) {
                 plan_one(plan, name, "its node is being stopped").release(node);
             }
         }
@@ -98,8 +101,7 @@ impl ClusterState {
 
     fn plan_return(&self, plan: &mut Plan, node: NodeNumber) {
         for (name, group) in &self.groups {
-            let left = |state| state == GroupState::Unmanaged;
-            if group.instances.get(&node).is_some_and(|instance| left(instance.state)) {
+            if group.instances.get(&node).is_some_and(Instance::is_left) {
                 plan_one(plan, name, "it was left running there").acquire(node);
             }
         }
@@ -147,7 +149,7 @@ impl ClusterState {
             self.take_back_order(&running.event.trigger);
         }
         self.settle_moves(entry, &running);
-        self.settle_trigger(&running, aborted);
+        self.settle_trigger(entry, &running, aborted);
         let at = entry.proposal.at;
         let took = ms_between(running.began, at);
         let fine = how.starts_with("completed");
@@ -182,6 +184,11 @@ impl ClusterState {
         for planned in &running.plan.moves {
             for node in &planned.acquire {
                 if self.instance_state(&planned.group, *node) == Some(GroupState::Acquiring) {
+                    if self.is_uncovered(&planned.group, *node) {
+                        let why = "it was not taken up again in its event";
+                        self.leave_running(entry, &planned.group, *node, why);
+                        continue;
+                    }
                     self.avoid(entry, &planned.group, *node, "it was not acquired in its event");
                     if let Some(group) = self.groups.get_mut(&planned.group) {
                         group.passed_over.insert(*node);
@@ -203,12 +210,17 @@ impl ClusterState {
         }
     }
 
+    fn is_uncovered(&self, group: &str, node: NodeNumber) -> bool {
+        let instance = self.groups.get(group).and_then(|group| group.instances.get(&node));
+        instance.is_some_and(|instance| instance.uncovered.is_some())
+    }
+
     fn instance_state(&self, group: &str, node: NodeNumber) -> Option<GroupState> {
         Some(self.groups.get(group)?.instances.get(&node)?.state)
     }
 
     /// What an event means for the managers: who has joined, who is gone.
-    fn settle_trigger(&mut self, running: &Running, aborted: bool) {
+    fn settle_trigger(&mut self, entry: &mut Entry<'_>, running: &Running, aborted: bool) {
         let (node, stop) = match &running.event.trigger {
             Trigger::NodeUp(node) => {
                 let joined = running.participants.contains(node);
@@ -230,6 +242,9 @@ impl ClusterState {
             self.hold_no_longer(node);
         } else {
             member.joined = false;
+            if stop.is_some() {
+                self.leave_maintained(entry, node);
+            }
         }
     }
 

@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 
 use crate::command::Scope;
 use crate::event::{RecoverAction, Stage, StopMode, Trigger};
-use crate::group::GroupState;
 use crate::id::NodeNumber;
 use crate::model::Severity;
 use crate::record::{Code, Subject};
@@ -243,7 +242,6 @@ impl ClusterState {
 
     /// A forced stop: no event; what runs goes on, watched by nobody.
     fn leave_unmanaged(&mut self, entry: &mut Entry<'_>, node: NodeNumber) {
-        let at = entry.proposal.at;
         if let Some(member) = self.manager.members.get_mut(&node) {
             member.joined = false;
         }
@@ -251,11 +249,8 @@ impl ClusterState {
             running.participants.remove(&node);
         }
         let why = format!("the manager of {} was stopped by force", self.node_name(node));
-        for (name, group) in &mut self.groups {
-            let Some(instance) = group.instances.get_mut(&node) else { continue };
-            (instance.state, instance.since) = (GroupState::Unmanaged, at);
-            entry.causes.insert(name.clone(), why.clone());
-        }
+        let all: Vec<String> = self.groups.keys().cloned().collect();
+        all.iter().for_each(|name| self.leave_running(entry, name, node, &why));
     }
 
     /// Managers are started again.
@@ -334,6 +329,9 @@ impl ClusterState {
             ));
         }
         *flag = on;
+        if on {
+            self.uncover(entry.index, scope);
+        }
         let (verb, severity) =
             if on { ("begins", Severity::Warning) } else { ("ends", Severity::Notice) };
         let words = |on| if on { "maintenance" } else { "" };

@@ -62,6 +62,7 @@ fn h34_what_would_change() {
         token: 9,
         since: state.changed_at,
         resources: BTreeMap::new(),
+        uncovered: None,
     };
     state.groups.get_mut("web").unwrap().instances.insert(NodeNumber(1), instance);
     let text = WEB.replace("10.91.0.200", "10.91.0.222") + "[cluster]\nseed_count = 3\n";

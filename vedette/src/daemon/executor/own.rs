@@ -79,12 +79,18 @@ impl Shared {
             let here = held.get(name).is_some_and(|held| Some(held.epoch) == epoch);
             let now = match instance.state {
                 GroupState::Unmanaged => GroupState::Unmanaged,
+                GroupState::Unknown if self.is_left_running(name, &held) => GroupState::Online,
+                known if self.is_left_running(name, &held) => known,
                 _ if !here => GroupState::Offline,
                 known => known,
             };
             Some((name.clone(), now))
         });
         mine.collect()
+    }
+
+    fn is_left_running(&self, group: &str, held: &BTreeMap<String, super::Held>) -> bool {
+        held.contains_key(group) && !self.may_end(group)
     }
 
     /// Writes down each group that the guard let go of.
@@ -130,8 +136,8 @@ impl Shared {
         let at = release.map(|(_, released_us)| Instant::from_micros(released_us));
         let took = |(ended, released): (u64, u64)| released.saturating_sub(ended) / 1_000;
         let duration_ms = release.map(took);
-        let held = lock(&self.held).clone();
-        let held = held.into_iter().map(|(name, held)| (name, (held.token, held.epoch)));
+        let held = self.ends_with_the_lease().into_iter();
+        let held = held.map(|(name, held)| (name, (held.token, held.epoch)));
         let mut gone = std::mem::take(&mut *lock(&self.dropped));
         gone.extend(held);
         let state = self.state();

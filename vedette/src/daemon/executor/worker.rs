@@ -5,6 +5,7 @@
 //! is going on; from then on there is one aim, which is to let go.
 
 mod acquire;
+mod left;
 mod release;
 mod watch;
 
@@ -110,6 +111,8 @@ impl Worker {
                 let _ = done.send(());
             }
             Op::Adopt { token } => self.adopt(token).await,
+            Op::TakeUp { token } => self.take_up(token).await,
+            Op::Leave { token } => self.leave_running(token).await,
             Op::Drop { token, why } => self.give_up(token, &why).await,
             Op::StopExtra { resources, done } => {
                 self.stop_extra(&resources).await;

@@ -191,6 +191,7 @@ mod tests {
             token: 41,
             since: WallTime(0),
             resources: BTreeMap::new(),
+            uncovered: None,
         };
         let instances = BTreeMap::from([(NodeNumber(1), instance)]);
         fixture.state.groups.insert("we-b".into(), Group { instances, ..Group::default() });

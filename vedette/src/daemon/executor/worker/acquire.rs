@@ -85,8 +85,15 @@ impl Worker {
         if let Err(why) = self.hold(Some(held.clone())).await {
             return Begun::Refused(why);
         }
+        let work = async {
+            if self.is_left_as_it_is() {
+                self.look_over(held, lines).await
+            } else {
+                self.start(held, &held.resources, lines).await
+            }
+        };
         let started = tokio::select! {
-            started = self.start(held, &held.resources, lines) => started,
+            started = work => started,
             () = self.lost() => return Begun::Lost,
         };
         match started {
@@ -243,15 +250,22 @@ impl Worker {
         let instance = self.shared.instance(&state, &self.group);
         let is_it = instance.is_some_and(|instance| instance.token == token);
         let Some(epoch) = self.shared.epoch(&state).filter(|_| is_it) else { return };
-        let (None, Some(resources)) = (&self.held, self.defined()) else { return };
-        tracing::info!(group = self.group, "adopted from an earlier agent");
+        let Some(resources) = self.defined() else { return };
+        let resources = match self.held.take_if(|held| held.epoch != epoch) {
+            Some(earlier) => earlier.resources,
+            None if self.held.is_some() => return,
+            None => {
+                tracing::info!(group = self.group, "adopted from an earlier agent");
+                resources
+            }
+        };
         if let Err(why) = self.hold(Some(Held { token, epoch, resources })).await {
             tracing::error!(group = self.group, "cannot be adopted: {why}");
         }
     }
 
     /// Keeps what is held, here and in the guard.
-    async fn hold(&mut self, held: Option<Held>) -> Result<(), String> {
+    pub(super) async fn hold(&mut self, held: Option<Held>) -> Result<(), String> {
         self.given_up.clear();
         self.failing.clear();
         self.held.clone_from(&held);

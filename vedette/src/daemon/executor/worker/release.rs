@@ -64,9 +64,9 @@ impl Worker {
         }
     }
 
-    /// The lease is over: nothing may stay.
+    /// The lease is over: nothing that it covers may stay.
     pub(super) async fn lose(&mut self, why: &str) {
-        if let Some(held) = self.held.clone() {
+        if let Some(held) = self.held.clone().filter(|_| self.shared.may_end(&self.group)) {
             self.shared.set_dropped(&self.group, &held);
             self.let_go(held, why).await;
         }
