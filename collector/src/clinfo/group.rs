@@ -11,7 +11,7 @@ use vedette_core::group::{
     ResourceState, Sighting,
 };
 use vedette_core::id::NodeNumber;
-use vedette_core::model::HostStatus;
+use vedette_core::model::{HostStatus, Node};
 use vedette_core::state::ClusterState;
 use vedette_core::view::View;
 
@@ -154,6 +154,10 @@ pub struct InstanceDoc {
     pub since: String,
     /// The log index that allowed it: a fencing token.
     pub token: u64,
+    /// Whether it ends with its node's lease. If not, maintenance or a forced stop has left it to itself, and
+    /// the node's silence is no reason to start it elsewhere.
+    #[serde(default)]
+    pub covered: bool,
     /// Its resources there, in the order in which they are acquired.
     pub resources: Vec<ResourceStateDoc>,
 }
@@ -367,6 +371,7 @@ fn instances(state: &ClusterState, def: Option<&GroupDef>, group: &Group) -> Vec
         state: instance.state,
         since: instance.since.to_string(),
         token: instance.token,
+        covered: instance.is_covered(),
         resources: resource_states(def, instance),
     };
     group.instances.iter().map(doc).collect()
@@ -445,15 +450,15 @@ impl LocationDoc {
     }
 }
 
-/// Nodes where a group is in service; left running by a forced stop is in service too (spec H21), as
-/// long as the node is not DOWN.
+/// Nodes where a group is in service; left running by a forced stop or in maintenance is in service too
+/// (spec H21), unless the node is DOWN and did not say that it leaves.
 pub(super) fn serving<'a>(
     state: &'a ClusterState,
     group: &'a Group,
 ) -> impl Iterator<Item = NodeNumber> + 'a {
     let serves = |state| matches!(state, GroupState::Online | GroupState::Unmanaged);
-    let down =
-        |node: NodeNumber| state.nodes.get(&node).is_some_and(|node| node.host == HostStatus::Down);
+    let lost = |node: &Node| node.host == HostStatus::Down && !node.left;
+    let down = move |node: NodeNumber| state.nodes.get(&node).is_some_and(lost);
     let serving =
         group.instances.iter().filter(move |(node, own)| serves(own.state) && !down(**node));
     serving.map(|(node, _)| *node)

@@ -15,7 +15,7 @@ fn said(output: &Output) -> String {
 }
 
 /// A command that must succeed.
-fn run(lab: &Lab, node: &str, arguments: &[&str]) -> String {
+pub(crate) fn run(lab: &Lab, node: &str, arguments: &[&str]) -> String {
     let output = lab.vedette(node, arguments).expect("run");
     assert!(output.status.success(), "{arguments:?}: {}", said(&output));
     said(&output)
@@ -29,7 +29,7 @@ fn refused(lab: &Lab, node: &str, arguments: &[&str]) -> String {
 }
 
 /// A group with an address and an application, which is looked at often.
-fn document(lab: &Lab, groups: &[(&str, &str)]) -> String {
+pub(crate) fn document(lab: &Lab, groups: &[(&str, &str)]) -> String {
     let mut text = String::new();
     for (place, (name, nodes)) in groups.iter().enumerate() {
         text += &format!(
@@ -45,7 +45,7 @@ fn document(lab: &Lab, groups: &[(&str, &str)]) -> String {
 }
 
 /// Waits until a record with that code has these words, and answers it.
-fn wait_told(lab: &Lab, asked: &str, before: u64, code: &str, words: &str) -> Value {
+pub(crate) fn wait_told(lab: &Lab, asked: &str, before: u64, code: &str, words: &str) -> Value {
     lab.wait_for(&format!("{code} {words}"), PATIENCE, |lab| {
         look::records_after(lab, asked, before).into_iter().find(|record| {
             record["code"] == code
@@ -55,7 +55,7 @@ fn wait_told(lab: &Lab, asked: &str, before: u64, code: &str, words: &str) -> Va
     .unwrap_or_else(|error| panic!("{error}:\n{:#?}", look::records_after(lab, asked, before)))
 }
 
-fn wait_state(lab: &Lab, asked: &str, name: &str, state: &str) {
+pub(crate) fn wait_state(lab: &Lab, asked: &str, name: &str, state: &str) {
     lab.wait_for(&format!("group {name} to be {state}"), PATIENCE, |lab| {
         (group(lab, asked, name)?.1 == state).then_some(())
     })
@@ -237,15 +237,15 @@ fn h21_in_maintenance_nothing_is_moved_or_restarted() {
     let moved = refused(&lab, "n1", &["group", "move", "web", "--to", "n3"]);
     assert!(moved.contains("is in maintenance"), "{moved}");
     assert!(lab.applications("n3").expect("it has power").is_empty(), "it was moved");
-    run(&lab, "n1", &["maintenance", "off"]);
-    wait_online(&lab, "n1", "web", "n3");
     lab.restart("n2").expect("power on");
+    crate::make_healthy(&lab);
+    run(&lab, "n1", &["maintenance", "off"]);
     wait_online(&lab, "n1", "web", "n2");
     give(&lab, "");
 }
 
 /// Rounds of a prober that nobody answered, those left out that may still be under way.
-fn unanswered(prober: &Prober) -> Vec<u32> {
+pub(crate) fn unanswered(prober: &Prober) -> Vec<u32> {
     let answers = prober.so_far();
     let answered: BTreeSet<u32> =
         answers.answers.iter().filter(|answer| answer.to_all).map(|answer| answer.round).collect();

@@ -242,7 +242,17 @@ pub(crate) fn notes(group: &GroupDoc) -> Vec<String> {
         notes.push("MAINTENANCE: nothing is moved and nothing restarted".to_owned());
     }
     if group.state == GroupState::Unmanaged {
-        notes.push("UNMANAGED: it was left running by a forced stop, and nobody watches it".into());
+        notes.push(
+            "UNMANAGED: it was left running without its manager, and nobody watches it".into(),
+        );
+    }
+    for instance in
+        group.instances.iter().filter(|it| !it.covered && group.state == GroupState::Unknown)
+    {
+        notes.push(format!(
+            "LEFT RUNNING ON {}: its silence says nothing; if that is certainly off: vedette node confirm-off {} --i-am-certain",
+            instance.node, instance.node
+        ));
     }
     for also in group.also_on.iter().flatten() {
         let what = match also.policy.as_str() {

@@ -8,6 +8,7 @@ use serde_json::json;
 use vedette_collector::clinfo::{ManagerDoc, RunningDoc};
 use vedette_core::command::{Command, ManagerCommand, Scope};
 use vedette_core::event::{RecoverAction, Running, Stage, StopMode};
+use vedette_core::group::GroupState;
 use vedette_core::id::NodeNumber;
 use vedette_core::state::ClusterState;
 
@@ -97,7 +98,11 @@ impl From<Mode> for StopMode {
 /// `vedette maintenance`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "In maintenance nothing is moved and nothing restarted; what fails is shown.\n\n\
+    after_help = "In maintenance nothing is moved and nothing restarted; what fails is shown. What runs is \
+        left running when its daemon stops, restarts or dies, and when the quorum is lost. So a node that \
+        is lost meanwhile is taken over only once it was fenced, or somebody is certain that it is off.\n\n\
+        Upgrade of a node without an interruption:\n  \
+    vedette maintenance on; stop the daemon, install, start the daemon; vedette maintenance off\n\n\
     Examples:\n  \
     vedette maintenance on\n  \
     vedette maintenance on --node n2\n  \
@@ -199,13 +204,19 @@ pub(crate) fn stop(context: &Context, arguments: &StopArgs) -> Result<u8> {
     let who = names(&state, &nodes);
     let here = groups_on(&state, &nodes);
     let here = if here.is_empty() { "none".to_owned() } else { here.join(", ") };
-    let plan = format!("{who} will be stopped. Its groups ({}) {what}.", clean(&here));
+    let left = match arguments.mode {
+        Mode::Graceful | Mode::Takeover if left_alone(&state, &nodes) => {
+            " What is in maintenance is left running as it is."
+        }
+        _ => "",
+    };
+    let plan = format!("{who} will be stopped. Its groups ({}) {what}.{left}", clean(&here));
     arguments.confirm.ask(&plan, "Stop?")?;
     let how = arguments.mode.into();
     let stop = ManagerCommand::Stop { nodes: nodes.clone(), how };
     let index = context.propose(&Command::Manager(stop))?;
     wait_until(context, &arguments.wait, |state| {
-        let none_here = how == StopMode::Forced || groups_on(state, &nodes).is_empty();
+        let none_here = how == StopMode::Forced || !releases(state, &nodes);
         none_here && each(state, &nodes, |member| member.stopped.is_some() && !member.joined)
     })?;
     let word = if arguments.wait.wait.is_some() { "is stopped" } else { "stops" };
@@ -258,6 +269,25 @@ pub(crate) fn groups_on(state: &ClusterState, nodes: &[NodeNumber]) -> Vec<Strin
     let on = |node: &NodeNumber| nodes.is_empty() || nodes.contains(node);
     let groups = state.groups.iter().filter(|(_, group)| group.instances.keys().any(on));
     groups.map(|(name, _)| name.clone()).collect()
+}
+
+/// Whether something on those nodes is still to be released: what is left running is not.
+fn releases(state: &ClusterState, nodes: &[NodeNumber]) -> bool {
+    state.groups.iter().any(|(name, group)| {
+        group.instances.iter().any(|(node, instance)| {
+            let concerned = nodes.is_empty() || nodes.contains(node);
+            let left = instance.state == GroupState::Unmanaged || state.is_left_alone(name, *node);
+            concerned && !left
+        })
+    })
+}
+
+/// Whether maintenance keeps something on those nodes.
+fn left_alone(state: &ClusterState, nodes: &[NodeNumber]) -> bool {
+    let on = |node: &NodeNumber| nodes.is_empty() || nodes.contains(node);
+    state.groups.iter().any(|(name, group)| {
+        group.instances.keys().any(|node| on(node) && state.is_left_alone(name, *node))
+    })
 }
 
 fn each(

@@ -3,7 +3,7 @@
 //! told last, and always, because a cluster in which nothing fails over looks healthy.
 
 use vedette_core::event::{Running, Stage};
-use vedette_core::group::{Group, GroupState};
+use vedette_core::group::{Group, GroupState, ResourceState};
 use vedette_core::state::ClusterState;
 use vedette_core::time::WallTime;
 
@@ -47,15 +47,44 @@ fn of_group(
                 Some((1, format!("group {name} is OFFLINE {since}{}", waits(state, name, group))))
             }
         },
-        (GroupState::Online, None) => None,
+        (GroupState::Online, None) => failing(state, name, group, now),
         (GroupState::Unmanaged, None) if is_left_to_nobody(state, group) => {
             Some((0, format!("{NOBODY} {name}: it was left running unwatched{on}, which is DOWN")))
         }
+        (GroupState::Unmanaged, None) if has_left(state, group) => Some((
+            6,
+            format!(
+                "group {name} was left running{on} when its daemon ended {since}: nobody watches it, and \
+                 whether it runs is not known"
+            ),
+        )),
         (GroupState::Unmanaged, None) => {
             Some((6, format!("group {name} is UNMANAGED{on} {since}: nobody watches it")))
         }
         _ => Some((1, format!("group {name} is {is}{on} {since}{}", waits(state, name, group)))),
     }
+}
+
+/// A resource of a group in service that does not work: in maintenance it stays so.
+fn failing(state: &ClusterState, name: &str, group: &Group, now: WallTime) -> Option<(u8, String)> {
+    let all = group.instances.iter().flat_map(|(node, it)| {
+        it.resources.iter().map(move |(resource, status)| (node, resource, status))
+    });
+    let (node, resource, status) =
+        all.into_iter().find(|(_, _, status)| status.state == ResourceState::Failed)?;
+    let since = since(status.since, now);
+    let why = match status.detail.as_str() {
+        "" => String::new(),
+        detail => format!(" ({})", detail.trim_end_matches('.')),
+    };
+    let left = if state.is_left_alone(name, *node) { ", and maintenance leaves it so" } else { "" };
+    let node = state.node_name(*node);
+    Some((1, format!("{resource} of group {name} is FAILED on {node} {since}{why}{left}")))
+}
+
+/// Whether the node that has the group said that it leaves.
+fn has_left(state: &ClusterState, group: &Group) -> bool {
+    group.owner().and_then(|node| state.nodes.get(&node)).is_some_and(|node| node.left)
 }
 
 /// What runs of a group where it is not: two nodes may write the same data.
