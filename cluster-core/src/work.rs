@@ -256,6 +256,28 @@ mod tests {
         web.instances.get_mut(&N1).expect("n1 has it").state = to;
     }
 
+    /// Seed 67681 of the simulation: a node whose join had failed and stepped aside was to release a group in
+    /// the next event, in which it took no part, and another node waited for that.
+    #[test]
+    fn what_is_in_motion_on_a_node_that_takes_no_part_is_cleaned_up() {
+        let cleans = |state: &ClusterState| {
+            let of_web =
+                |task: &Task| matches!(task, Task::CleanUp { group, .. } if group == "web");
+            tasks(state, N1).iter().any(of_web)
+        };
+        let with = |participants: &[NodeNumber]| {
+            moving(|state| {
+                web(state, GroupState::Acquiring);
+                let running = state.manager.current.as_mut().expect("an event in progress");
+                running.participants = participants.iter().copied().collect();
+                running.plan.moves[0].release = vec![N1];
+            })
+        };
+        assert!(with(&[N1, N2]).manager.current.is_some_and(|running| running.plans("web", N1)));
+        assert!(!cleans(&with(&[N1, N2])), "its own command does it");
+        assert!(cleans(&with(&[N2])), "nobody else would");
+    }
+
     #[test]
     fn h25_who_waits_for_a_release_says_for_whose() {
         let waits = moving(|state| web(state, GroupState::Releasing));

@@ -1,7 +1,7 @@
 //! What nodes say about their instances. Each report carries the instance's token; with another one
 //! it is about something that is over, and changes nothing.
 
-use crate::event::{Motive, Stage, Trigger};
+use crate::event::{Motive, Running, Stage, Trigger};
 use crate::group::{FailCount, GroupState, Instance, Policy, ResourceState};
 use crate::id::NodeNumber;
 use crate::model::Severity;
@@ -73,12 +73,13 @@ impl ClusterState {
         true
     }
 
-    /// Whether an instance is in motion although no event in progress plans that: it is to be
-    /// cleaned up.
+    /// Whether an instance is in motion although no event in which its node takes part plans that: it is to
+    /// be cleaned up. Nobody runs the commands of an event on a node that takes no part in it.
     pub(crate) fn is_stray(&self, name: &str, node: NodeNumber) -> bool {
         let state = self.groups.get(name).and_then(|group| group.instances.get(&node));
         let moving = |state| matches!(state, GroupState::Acquiring | GroupState::Releasing);
-        let planned = || self.manager.begun().any(|running| running.plans(name, node));
+        let its = |running: &&Running| running.participants.contains(&node);
+        let planned = || self.manager.begun().filter(its).any(|it| it.plans(name, node));
         state.is_some_and(|instance| moving(instance.state)) && !planned()
     }
 
