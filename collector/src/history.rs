@@ -44,6 +44,7 @@ mod read;
 mod row;
 mod schema;
 mod set_aside;
+mod tail;
 mod verify;
 mod writer;
 
@@ -277,13 +278,14 @@ impl History {
         let head = read::head(&connection)?;
         let cursors = read::cursors(&connection)?;
         journal::prune(&connection)?;
-        let journal = journal::Journal::open(&connection)?;
+        let journal = journal::Journal::open(&connection, tail::Tail::read(path))?;
+        let tail = tail::Tail::beside(path);
         let shared = Arc::new(inbox::Shared::new(head, cursors, journal));
         let readers = read::Readers::new(path);
         let for_writer = Arc::clone(&shared);
         let writer = std::thread::Builder::new()
             .name("history".into())
-            .spawn(move || writer::run(connection, &for_writer))?;
+            .spawn(move || writer::run(connection, &tail, &for_writer))?;
         Ok(Self { shared, readers, writer: Some(writer) })
     }
 
@@ -363,6 +365,11 @@ impl History {
     /// entries nobody else has.
     pub fn journal_broken(&self) -> Option<u64> {
         self.shared.journal(journal::Journal::broken)
+    }
+
+    /// How many entries were told and are not in the file any more, if its end was missing when it was opened.
+    pub fn journal_cut(&self) -> Option<u64> {
+        self.shared.journal(journal::Journal::cut)
     }
 
     /// Conditions that earlier runs raised in this node's journal and that nobody cleared, oldest first.

@@ -211,3 +211,30 @@ fn an_older_file_gets_a_journal() {
     assert_eq!(history.note(stamp(1), draft("the first")).number, 1);
     assert!(history.verify().expect("a verdict").intact());
 }
+
+/// The disk lost the last entries although they had been told: that is counted, their numbers are not used
+/// again under the same id, and what the cluster has is not told twice.
+#[test]
+fn a_journal_that_was_cut_is_counted() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let path = folder.path().join("history.db");
+    let id = write(&path, 1..=6);
+    let connection = Connection::open(&path).expect("the file");
+    let cut = "DELETE FROM local WHERE number > 4";
+    assert_eq!(connection.execute(cut, []).expect("cut"), 2);
+    drop(connection);
+    let history = History::open(&path).expect("a history");
+    assert_eq!((history.journal_cut(), history.journal_broken()), (Some(2), None));
+    assert_eq!(history.journal_health().dropped, 2);
+    assert_eq!(pending(&history), [1, 2, 3, 4], "what is there is kept");
+    let fifth = history.note(stamp(5), draft("another 5th"));
+    assert!(history.journal_branch(3), "the cluster has taken three of them");
+    assert!(!history.journal_branch(3), "once");
+    assert_ne!(history.journal_id(), id);
+    assert_eq!((history.journal_begins_after(), pending(&history)), (3, vec![4, fifth.number]));
+    let branch = history.journal_id();
+    drop(history);
+    let history = History::open(&path).expect("a history");
+    assert_eq!((history.journal_id(), history.journal_cut()), (branch, None));
+    assert_eq!(pending(&history), [4, 5]);
+}

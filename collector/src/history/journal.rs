@@ -10,12 +10,12 @@
 //! - A journal whose end is damaged or contradicts its chain is not continued: another one begins, with
 //!   an id of its own, so that no number stands for two entries.
 //! - One whose end is *missing*, because an older file was put back or a disk forgot what it had promised,
-//!   looks whole. What the cluster has taken of it shows it, and what this run wrote becomes a
-//!   [branch](Journal::branch): another id, the same numbers.
+//!   looks whole. What the cluster has taken of it shows it, or the [number beside it](super::tail), and what
+//!   this run wrote becomes a [branch](Journal::branch): another id, the same numbers.
 //! - At most [`MOST_PENDING`] entries wait for an account, and as many for the disk; what is given up is
 //!   counted.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use rusqlite::{CachedStatement, Connection, Row, params};
@@ -85,6 +85,13 @@ pub(super) struct Linked {
     record: Arc<LocalRecord>,
 }
 
+impl Linked {
+    /// Its journal and number.
+    pub(super) fn place(&self) -> (u64, u64) {
+        (self.journal, self.record.number)
+    }
+}
+
 /// The journal in memory.
 #[derive(Debug, Default)]
 pub(super) struct Journal {
@@ -98,6 +105,10 @@ pub(super) struct Journal {
     branch_of: Option<u64>,
     /// The entries of the journal before that nobody else has, if that cannot be continued.
     broken: Option<u64>,
+    /// How many entries were told and are not in the file.
+    cut: Option<u64>,
+    /// The hashes of the entries that the file had, by number.
+    links: BTreeMap<u64, Hash>,
     /// What was raised in the file and not cleared.
     open: Vec<Arc<LocalRecord>>,
     health: JournalHealth,
@@ -107,8 +118,11 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// The journal as the file has it, or a new one.
-    pub(super) fn open(connection: &Connection) -> Result<Self, HistoryError> {
+    /// The journal as the file has it, or a new one; `tail` is how far which journal was, as noted beside it.
+    pub(super) fn open(
+        connection: &Connection,
+        tail: Option<(u64, u64)>,
+    ) -> Result<Self, HistoryError> {
         let (id, rows) = last_rows(connection)?;
         let Some(entries) = rows.filter(|entries| chained(entries)) else {
             let mut journal = Self { id: new_id(), ..Self::default() };
@@ -125,6 +139,7 @@ impl Journal {
             let record = Arc::new(record);
             note_open(&mut journal.open, &record);
             (journal.head, journal.health.last) = (record.hash, record.number);
+            journal.links.insert(record.number, record.hash);
             if record.number > accounted {
                 push(&mut journal.pending, record.clone(), MOST_PENDING);
             }
@@ -132,20 +147,30 @@ impl Journal {
         }
         journal.opened = (journal.health.last, journal.head);
         journal.health.opened = journal.health.last;
+        let noted = tail.filter(|(of, _)| *of == id).map_or(0, |(_, number)| number);
+        journal.cut = noted.checked_sub(journal.health.last).filter(|lost| *lost > 0);
+        journal.health.dropped = journal.cut.unwrap_or(0);
         Ok(journal)
     }
 
     /// The cluster has taken entries up to `number` of this journal, and this run has given none yet. If
-    /// the file did not have that many, it had lost its end, and what this run wrote stands under numbers
-    /// that are used: it becomes the beginning of another journal. Answers whether that was so.
+    /// the file did not have that many, or not as many as were told, it had lost its end, and what this run
+    /// wrote stands under numbers that are used: with what nobody has yet it becomes the beginning of another
+    /// journal. Answers whether that was so.
     pub(super) fn branch(&mut self, number: u64) -> bool {
-        let (opened, mut link) = self.opened;
-        if number <= opened {
+        let (opened, head) = self.opened;
+        if number <= opened && (self.cut.is_none() || opened == u64::MAX) {
             return false;
         }
+        let after = number.min(opened);
+        let mut link = if after == opened {
+            head
+        } else {
+            self.links.get(&after).copied().unwrap_or_default()
+        };
         self.branch_of = Some(self.id);
-        (self.id, self.begins_after, self.health.accounted) = (new_id(), opened, opened);
-        self.pending.retain(|record| record.number > opened);
+        (self.id, self.begins_after, self.health.accounted) = (new_id(), after, after);
+        self.pending.retain(|record| record.number > after);
         self.unwritten.clear();
         for record in &self.pending {
             let linked = Linked { journal: self.id, link, record: record.clone() };
@@ -181,6 +206,10 @@ impl Journal {
 
     pub(super) const fn branch_of(&self) -> Option<u64> {
         self.branch_of
+    }
+
+    pub(super) const fn cut(&self) -> Option<u64> {
+        self.cut
     }
 
     pub(super) const fn broken(&self) -> Option<u64> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::inbox::{Shared, Work};
+use super::tail::Tail;
 use super::{journal, row};
 
 /// How many records go into one transaction at most, so that the first need not wait long for
@@ -18,8 +19,11 @@ pub const MOST_IN_A_COMMIT: usize = 1_000;
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Writes until the history is closed.
-pub(super) fn run(mut connection: Connection, shared: &Shared) {
+pub(super) fn run(mut connection: Connection, tail: &Tail, shared: &Shared) {
     while let Some(work) = shared.next(MOST_IN_A_COMMIT) {
+        if let Some((journal, number)) = work.locals.last().map(journal::Linked::place) {
+            tail.write(journal, number);
+        }
         match write(&mut connection, &work) {
             Ok(()) => shared.written(&work),
             Err(error) => {

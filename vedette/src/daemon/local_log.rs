@@ -74,6 +74,9 @@ impl LocalLog {
         if let Some(untold) = log.history().journal_broken() {
             log.journal_begins_anew(untold);
         }
+        if let Some(lost) = log.history().journal_cut() {
+            log.journal_is_cut(lost);
+        }
         log.show();
         log
     }
@@ -140,6 +143,24 @@ impl LocalLog {
                 1 => "one local record in it is in nobody's history".into(),
                 many => format!("{many} local records in it are in nobody's history"),
             },
+            severity: Severity::Error,
+            duration_ms: None,
+            alert: true,
+        });
+    }
+
+    /// The end of this node's journal is missing: what was told in it is known to nobody any more, and times
+    /// that it had are not.
+    fn journal_is_cut(&self, lost: u64) {
+        let (subject, name) = self.own();
+        let (records, are) = if lost == 1 { ("record", "is") } else { ("records", "are") };
+        self.happened(Happened {
+            code: Code::Dropped,
+            subject,
+            message: format!("{lost} local {records} of {name} that it had told {are} gone"),
+            subject_name: name,
+            cause: "the end of its journal is missing: the disk had no room for it, or lost it"
+                .into(),
             severity: Severity::Error,
             duration_ms: None,
             alert: true,
