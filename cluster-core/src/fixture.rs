@@ -167,6 +167,7 @@ impl Fixture {
                 agentx: Some(true),
                 monitors: Arc::new(self.monitors.get(&node).cloned().unwrap_or_default()),
                 unknown_since: None,
+                presented: true,
                 groups: Arc::new(self.groups_on(node)),
                 conditions: Arc::default(),
                 journal: Arc::default(),

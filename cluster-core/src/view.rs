@@ -96,6 +96,8 @@ pub struct Local {
     pub monitors: Arc<BTreeMap<String, MonitorView>>,
     /// When it last knew the state of the cluster, by its own clock; `None` while it does.
     pub unknown_since: Option<WallTime>,
+    /// The state is of the guard's present epoch: before that it may show as this node's what was released.
+    pub presented: bool,
     /// State of each group that it has something of, as it is on this machine now.
     pub groups: Arc<BTreeMap<String, GroupState>>,
     /// Conditions of this node that hold, in the order of their codes ([`crate::local`]).
@@ -110,9 +112,9 @@ pub struct Local {
 
 impl Local {
     /// Whether this node knows the present state of the cluster: it is part of a quorum, was adopted,
-    /// and its log is not behind.
+    /// its log is not behind, and the state knows of the last time that its guard let go of everything.
     pub fn knows(&self) -> bool {
-        self.quorate && self.stage == "running" && self.log.behind.is_none()
+        self.quorate && self.stage == "running" && self.log.behind.is_none() && self.presented
     }
 }
 

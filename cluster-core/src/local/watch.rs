@@ -127,10 +127,14 @@ impl Watch {
         self.standing.insert(key, Standing { condition, since: now, before: lasted });
     }
 
-    /// A condition that stands began earlier than it was seen.
+    /// A condition that stands began earlier than it was seen. What an earlier run told of it is not counted
+    /// twice.
     pub fn backdate(&mut self, code: Code, subject: Subject, since: Instant) {
-        if let Some(standing) = self.standing.get_mut(&(code, subject)) {
-            standing.since = standing.since.min(since);
+        if let Some(standing) = self.standing.get_mut(&(code, subject))
+            && since < standing.since
+        {
+            standing.before = standing.before.saturating_sub(standing.since.since(since));
+            standing.since = since;
         }
     }
 
@@ -398,6 +402,21 @@ mod tests {
         let end = step(&mut watch, 2_100, false);
         assert_eq!((end[0].phase, end[0].duration_ms), (Phase::Cleared, Some(62_000)));
         assert_eq!(phases(step(&mut watch, 2_200, true)), [Phase::Raised], "and another one");
+    }
+
+    /// An agent that was started anew during a loss hears from its guard when that began: what the run before
+    /// told is the same time, and counts once.
+    #[test]
+    fn what_an_earlier_run_told_is_not_counted_twice() {
+        let mut watch = Watch::default();
+        watch.restore(Instant::from_millis(10_000), late(), Duration::from_secs(6));
+        watch.backdate(Code::NodeLate, N1, Instant::from_millis(3_900));
+        let lasted = |watch: &Watch, now| -> Vec<Duration> {
+            watch.standing(Instant::from_millis(now)).map(|it| it.1).collect()
+        };
+        assert_eq!(lasted(&watch, 13_800), [Duration::from_millis(9_900)]);
+        watch.backdate(Code::NodeLate, N1, Instant::from_millis(5_000));
+        assert_eq!(lasted(&watch, 13_800), [Duration::from_millis(9_900)], "it began before that");
     }
 
     /// Quorum lost has its clear, under its own code.

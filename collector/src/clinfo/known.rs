@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use vedette_core::group::{Group, GroupState};
 use vedette_core::model::{AgentStatus, HostStatus, Node};
+use vedette_core::record::Code;
 use vedette_core::state::ClusterState;
 use vedette_core::time::WallTime;
 use vedette_core::view::View;
@@ -60,11 +61,13 @@ pub(super) fn if_known<T>(view: &View, value: impl FnOnce() -> T) -> Option<T> {
 
 /// When the answering node knew the state of the cluster last; `None` while it does.
 ///
-/// A node that has just started read the state from its disk: that was true when it last changed.
+/// A node that has just started read the state from its disk: that was true when it last changed, unless an
+/// earlier run of its agent saw when the quorum was lost.
 pub(super) fn as_of(view: &View) -> Option<WallTime> {
     let known = view.known.as_deref()?;
     let started = view.local.stage != "running";
-    let lost = view.local.unknown_since.filter(|_| !started);
+    let seen = view.local.conditions.iter().any(|it| it.code == Code::QuorumLost);
+    let lost = view.local.unknown_since.filter(|_| !started || seen);
     Some(lost.unwrap_or(known.changed_at))
 }
 

@@ -384,6 +384,7 @@ fn view(state: &ClusterState, records: &[Arc<Record>]) -> View {
             agentx: Some(true),
             monitors: Arc::default(),
             unknown_since: None,
+            presented: true,
             groups: Arc::default(),
             conditions: Arc::default(),
             journal: Arc::default(),

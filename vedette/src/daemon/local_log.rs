@@ -103,7 +103,12 @@ impl LocalLog {
                 alert: content.alert,
                 ..own
             };
-            let lasted = u64::try_from(wall.0.saturating_sub(at.0)).unwrap_or(0);
+            // A clock that was set since counts for nothing in the same run of the machine.
+            let lasted = if record.stamp.boot == self.0.boot {
+                now.as_micros().saturating_sub(record.stamp.uptime_us)
+            } else {
+                u64::try_from(wall.0.saturating_sub(at.0)).unwrap_or(0)
+            };
             watch.restore(now, condition, Duration::from_micros(lasted));
         }
     }
@@ -180,6 +185,16 @@ impl LocalLog {
     pub(crate) fn happened_at(&self, at: Option<Instant>, happened: Happened) {
         let at = at.map_or_else(now, |at| at.min(now()));
         self.step_at(at, Some(Input::Happened(happened)));
+    }
+
+    /// Whether the journal has it already that something of that code happened about then: an earlier run of
+    /// the agent told it.
+    pub(crate) fn has_told(&self, code: Code, subject: Subject, at: Instant) -> bool {
+        self.history().local_recent().iter().any(|record| {
+            let (content, stamp) = (&record.content, &record.stamp);
+            (content.code, content.subject, stamp.boot) == (code, subject, self.0.boot)
+                && stamp.uptime_us.abs_diff(at.as_micros()) < SAME_US
+        })
     }
 
     /// The damaged history of this node was set aside.
@@ -294,6 +309,9 @@ impl LocalLog {
         self.0.publisher.state()
     }
 }
+
+/// What happened within that time of each other is the same, told by two runs of the agent.
+const SAME_US: u64 = 1_000_000;
 
 /// When a condition began, as it was shown first: a clock that is set later does not move it.
 fn known_since(

@@ -17,7 +17,7 @@ use vedette_collector::history::{Head, History, HistoryError};
 use vedette_core::group::GroupState;
 use vedette_core::id::{NodeNumber, Session};
 use vedette_core::model::{AgentStatus, HostStatus, Role, Severity};
-use vedette_core::record::Record;
+use vedette_core::record::{Code, Record};
 use vedette_core::state::ClusterState;
 use vedette_core::view::{Change, JournalHealth, Local, LogView, Source, View};
 use vedette_node::log::Applied;
@@ -109,6 +109,7 @@ impl Publisher {
             agentx: None,
             monitors: Arc::default(),
             unknown_since: None,
+            presented: false,
             groups: Arc::default(),
             conditions: Arc::default(),
             journal: Arc::default(),
@@ -178,15 +179,22 @@ impl Publisher {
         self.publish(&mut known);
     }
 
-    /// Keeps in mind since when this node does not know the state of the cluster.
+    /// Keeps in mind since when this node does not know the state of the cluster: since a loss of quorum
+    /// that an earlier run of the agent saw, if it stands.
     fn mark_age(&self, known: &mut Known) {
-        let knows = known.local.knows();
+        let local = &mut known.local;
         let mut since = self.stale_since.lock().unwrap_or_else(PoisonError::into_inner);
-        if knows {
-            (*since, known.local.unknown_since) = (None, None);
-        } else if known.local.unknown_since.is_none() {
-            known.local.unknown_since = Some(wall_time());
-            since.get_or_insert_with(Instant::now);
+        if local.knows() {
+            (*since, local.unknown_since) = (None, None);
+            return;
+        }
+        let at = *local.unknown_since.get_or_insert_with(wall_time);
+        let counted = since.get_or_insert_with(Instant::now);
+        let lost = local.conditions.iter().find(|it| it.code == Code::QuorumLost);
+        if let Some(lost) = lost.map(|it| it.since).filter(|lost| *lost < at) {
+            local.unknown_since = Some(lost);
+            let longer = u64::try_from(at.0 - lost.0).map(Duration::from_micros);
+            *counted = longer.ok().and_then(|by| counted.checked_sub(by)).unwrap_or(*counted);
         }
     }
 

@@ -14,7 +14,7 @@ use vedette_core::time::Instant;
 
 use super::{Shared, lock};
 
-/// Keeps the view's own groups up to date.
+/// Keeps the view's own groups up to date, and whether the state can be of now for this node.
 pub(super) async fn show(shared: Arc<Shared>) {
     let mut views = shared.publisher.views();
     let mut let_go = shared.let_go.subscribe();
@@ -23,7 +23,9 @@ pub(super) async fn show(shared: Arc<Shared>) {
     loop {
         let state = views.borrow_and_update().state.clone();
         let groups = shared.own_groups(&state);
+        let presented = shared.epoch(&state).is_some();
         shared.publisher.update_local(|local| {
+            local.presented = presented;
             if *local.groups != groups {
                 local.groups = Arc::new(groups);
             }
@@ -145,12 +147,17 @@ impl Shared {
         for (name, (token, of)) in &gone {
             let known = state.groups.get(name).filter(|_| *of < epoch);
             let Some(group) = known else { continue };
+            let subject = Subject::Group(group.number);
+            if at.is_some_and(|at| self.local.has_told(Code::GroupReleased, subject, at)) {
+                lock(&self.told).insert(name.clone(), *token);
+                continue;
+            }
             if lock(&self.told).insert(name.clone(), *token) == Some(*token) {
                 continue;
             }
             let happened = Happened {
                 code: Code::GroupReleased,
-                subject: Subject::Group(group.number),
+                subject,
                 subject_name: name.clone(),
                 message: format!("{node} released {name}"),
                 cause: why.to_owned(),
