@@ -41,7 +41,7 @@ pub use group::{
 };
 pub use incident::{
     IncidentDoc, IncidentEventDoc, IncidentState, IncidentStepDoc, IncidentSummaryDoc, OutageDoc,
-    OutageKind, StepKind, tells_of_a_loss,
+    OutageKind, StepKind,
 };
 pub use journal::{ConditionDoc, JournalDoc, LocalRecordDoc, LocalRecordsDoc};
 pub use known::{LastKnownDoc, LastKnownGroupDoc, LastKnownNodeDoc};

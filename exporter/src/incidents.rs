@@ -1,6 +1,6 @@
 //! Incidents: what the history holds under one number, as a story with its steps.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::Json;
@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use vedette_collector::clinfo::{
     AvailabilityReportDoc, IncidentDoc, IncidentSummaryDoc, Ledger, Wanted, availability,
-    tells_of_a_loss,
 };
 use vedette_core::group::GroupState;
 use vedette_core::record::{Code, Record, Subject};
@@ -31,7 +30,7 @@ const MOST: u64 = 100;
 const MOST_RECORDS: usize = 10_000;
 
 /// How many records before and after an incident are looked at for what helps to tell it.
-const CONTEXT: u64 = 256;
+const CONTEXT: u64 = 512;
 
 /// How many records are read at once.
 const PAGE: usize = 4_096;
@@ -126,7 +125,7 @@ pub(crate) async fn report(State(app): State<App>, uri: Uri) -> Answer {
         ));
     }
     let view = wait_durable(&app.surface, &params).await?;
-    let now = (app.surface.clock)();
+    let now = of_most(&view, (app.surface.clock)());
     let stale_us = i64::try_from(app.surface.source.stale().as_micros()).unwrap_or(i64::MAX);
     let known_until = WallTime(now.0.saturating_sub(stale_us));
     let group = params.get("group").map(str::to_owned);
@@ -142,6 +141,20 @@ pub(crate) async fn report(State(app): State<App>, uri: Uri) -> Answer {
         )
     })?;
     Ok(describe(Json(report).into_response(), &view))
+}
+
+/// What the clocks of most nodes show, as far as beats have measured them: one that is off by an hour would
+/// count an hour that has not been. With fewer than three clocks nobody knows which is right.
+fn of_most(view: &View, own: WallTime) -> WallTime {
+    let report = view.local.report.as_deref();
+    let peers = report.into_iter().flat_map(|report| &report.peers);
+    let mut offsets: Vec<i64> = peers.filter_map(|peer| peer.clock_offset_us).collect();
+    offsets.push(0);
+    offsets.sort_unstable();
+    match offsets.len() {
+        0..3 => own,
+        all => WallTime(own.0.saturating_add(offsets[all / 2])),
+    }
 }
 
 /// A moment that a parameter gives.
@@ -178,44 +191,48 @@ async fn story(app: &App, view: &View, id: u64) -> Result<Option<IncidentDoc>, P
     Ok(IncidentDoc::of(id, &records, |node| view.state.node_name(node)))
 }
 
-/// The records of an incident, those just before it (what groups and resources were), those around it
-/// that show when a node was lost, and those after it that end what it began.
+/// The records of an incident, all around it, and those after it that end what it began: outages are read
+/// from everything that happened, so that each is of one incident.
 fn with_context(
     history: &dyn HistoryReader,
     id: u64,
 ) -> Result<Vec<Arc<Record>>, HistoryUnavailable> {
-    let mut records = history.incident(id, MOST_RECORDS)?;
-    let (Some(first), Some(last)) = (records.first(), records.last()) else { return Ok(records) };
+    let own = history.incident(id, MOST_RECORDS)?;
+    let (Some(first), Some(last)) = (own.first(), own.last()) else { return Ok(own) };
     let (first, last) = (first.seq, last.seq);
-    let from = first.saturating_sub(CONTEXT);
-    let limit = usize::try_from(last + CONTEXT - from).unwrap_or(PAGE).min(PAGE);
-    let helps = |record: &Arc<Record>| match record.code {
-        Code::Group | Code::Resource => record.seq < first,
-        code => tells_of_a_loss(code),
-    };
-    let around = history.events(&query(from, limit, None))?;
-    records.extend(around.into_iter().filter(|it| it.incident != Some(id) && helps(it)));
+    let mut records = BTreeMap::from_iter(own.into_iter().map(|record| (record.seq, record)));
+    let mut after = first.saturating_sub(CONTEXT);
+    while after < last + CONTEXT && records.len() < MOST_RECORDS {
+        let page =
+            history.events(&query(after, PAGE.min(usize_of(last + CONTEXT - after)), None))?;
+        let Some(end) = page.last().map(|record| record.seq) else { break };
+        records.extend(page.into_iter().map(|record| (record.seq, record)));
+        after = end;
+    }
     let mut open: BTreeSet<Subject> = BTreeSet::new();
     let of_group = |record: &&Arc<Record>| record.code == Code::Group;
-    for record in records.iter().filter(|it| it.seq >= first).filter(of_group) {
+    for record in records.values().filter(|it| it.seq >= first).filter(of_group) {
         note(&mut open, record);
     }
-    let mut after = last;
     while !open.is_empty() {
         let page = history.events(&query(after, PAGE, Some(Code::Group)))?;
-        for record in &page {
-            if open.contains(&record.subject) {
-                note(&mut open, record);
-                records.push(record.clone());
-            }
+        let end = page.last().map(|record| record.seq).filter(|_| page.len() >= PAGE);
+        let concerned = open.clone();
+        let of_open = page.into_iter().filter(|record| concerned.contains(&record.subject));
+        for record in of_open {
+            note(&mut open, &record);
+            records.insert(record.seq, record);
         }
-        match page.last().filter(|_| page.len() >= PAGE) {
-            Some(last) => after = last.seq,
+        match end {
+            Some(end) => after = end,
             None => break,
         }
     }
-    records.sort_by_key(|record| record.seq);
-    Ok(records)
+    Ok(records.into_values().collect())
+}
+
+fn usize_of(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(PAGE)
 }
 
 /// Notes whether a group is out of service after a record of it.

@@ -24,4 +24,3 @@ pub use documents::{
     IncidentDoc, IncidentEventDoc, IncidentState, IncidentStepDoc, IncidentSummaryDoc, OutageDoc,
     OutageKind, StepKind,
 };
-pub use outages::tells_of_a_loss;

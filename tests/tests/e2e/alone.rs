@@ -91,6 +91,7 @@ fn assert_outage_is_true(lab: &Lab, prober: Prober) {
         let web = list.iter().flat_map(of).filter(|outage| outage["group"] == "web");
         web.filter_map(|outage| outage["outage_ms"].as_f64()).collect()
     };
+    assert_each_in_one_incident(lab);
     let near = |ms: &f64| (ms / 1_000.0 - seen.as_secs_f64()).abs() <= EXACT.as_secs_f64();
     lab.wait_for("the outage that clients saw", PATIENCE, |lab| {
         outages(lab).iter().any(near).then_some(())
@@ -104,6 +105,35 @@ fn assert_outage_is_true(lab: &Lab, prober: Prober) {
             String::from_utf8_lossy(&told.map(|output| output.stdout).unwrap_or_default())
         )
     });
+}
+
+/// No time in which a group was out of service unplanned is told by two incidents, or twice by one.
+fn assert_each_in_one_incident(lab: &Lab) {
+    let body = look::get(lab, "n1", "/api/v1/incidents").expect("an answer").json();
+    let mut all: Vec<(String, String, String, u64)> = Vec::new();
+    for incident in body["incidents"].as_array().expect("incidents") {
+        let id = incident["id"].as_u64().expect("a number");
+        let outages = incident["outages"].as_array().expect("outages");
+        for outage in outages.iter().filter(|outage| outage["planned"] == false) {
+            let text = |key: &str| outage[key].as_str().unwrap_or("for ever").to_owned();
+            all.push((text("group"), text("began"), text("ended"), id));
+        }
+    }
+    all.sort();
+    for pair in all.windows(2) {
+        let [one, other] = pair else { continue };
+        assert!(one.0 != other.0 || one.2 <= other.1, "told twice: {one:?} {other:?}");
+    }
+}
+
+/// The run of n1's agent, and since when it has no quorum, as it says itself.
+fn without_quorum(lab: &Lab) -> Option<(String, f64)> {
+    let local = look::get(lab, "n1", "/api/v1/local")?.json();
+    let page = look::get(lab, "n1", "/metrics")?.body;
+    let name = "vedette_without_quorum_since_timestamp_seconds";
+    let line = page.lines().find(|line| line.starts_with(name))?;
+    let since: f64 = line.split_whitespace().next_back()?.parse().ok()?;
+    Some((local["session"].to_string(), since)).filter(|(_, since)| *since > 0.0)
 }
 
 /// T1, T2, T3: n3 is dead, then the owner of a group is killed: n1 alone tells it on its log, to a watching
@@ -142,6 +172,14 @@ fn the_last_one_tells_it_at_once_and_all_know_it_afterwards() {
     let row = text.lines().find(|line| line.starts_with("web")).expect("a row for web");
     assert_eq!(row.split_whitespace().nth(1), Some("UNKNOWN"), "{text}");
 
+    // An agent that is started anew meanwhile knows since when, and tells nothing twice.
+    let (session, since) = without_quorum(&lab).expect("since when it has none");
+    lab.kill("n1", Victim::Agent).expect("it runs");
+    wait(&lab, "another agent that knows since when", |lab| {
+        let now = without_quorum(lab).filter(|(again, _)| *again != session);
+        now.is_some_and(|(_, again)| (again - since).abs() < 0.2)
+    });
+
     make_healthy(&lab);
     wait_online_on(&lab, "n1", "web", &["n1", "n2", "n3"]);
     let lost = assert_in_every_history(&lab, before, ("QUORUM_LOST", "n1"));
@@ -153,6 +191,9 @@ fn the_last_one_tells_it_at_once_and_all_know_it_afterwards() {
     // An address alone is gone in milliseconds, before anybody could look what there was.
     let released = assert_in_every_history(&lab, before, ("GROUP_RELEASED", "own"));
     assert!(elapsed_ms(&released).abs_diff(elapsed_ms(&lost)) <= 200, "{released:#}");
+    let releases = look::records_after(&lab, "n2", before);
+    let of_own = |it: &&Value| it["code"] == "GROUP_RELEASED" && it["subject"]["name"] == "own";
+    assert_eq!(releases.iter().filter(of_own).count(), 1, "told once: {releases:#?}");
     wait_answer(&prober, owner_number(&lab));
     assert_outage_is_true(&lab, prober);
     // Where an operator wanted the group is forgotten with it.

@@ -7,6 +7,10 @@
 //! there is none, all that is known is that the group was out of service *at least* since the record
 //! that says so. It ends with ONLINE, or with the last record of a group that is configured no more.
 //!
+//! An outage belongs to one incident: that of the record by which the group left; if that has none (it was
+//! released before anybody could say why), that of the sign that explains it; else that of the record that
+//! ends it.
+//!
 //! Invariants: a group has one outage at a time; what an operator ordered begins when it is done, so it
 //! needs no sign; that nodes of a concurrent group come and go is none, as long as others have it.
 
@@ -28,7 +32,7 @@ pub(crate) struct Outage {
     pub(crate) name: String,
     /// The record that says so.
     pub(crate) seq: u64,
-    /// Its incident.
+    /// Its incident; no other one tells of it.
     pub(crate) incident: Option<u64>,
     /// Whether that record is one of the group; else a resource failed and the group stayed ONLINE.
     pub(crate) left: bool,
@@ -77,6 +81,9 @@ impl Outage {
         if self.failed { self.farewell } else { self.motive.is_some_and(Motive::is_planned) }
     }
 }
+
+/// How long after a sign a group may leave without an incident and be meant by it.
+const JUST_NOW_US: i64 = 120_000_000;
 
 const ONLINE: &str = GroupState::Online.name();
 const OFFLINE: &str = GroupState::Offline.name();
@@ -159,32 +166,29 @@ impl Known {
         }
     }
 
-    /// When clients lost a group that its node had, if a sign since `since` shows it. Where it is not
-    /// known since when the node had it, only what is of the same incident counts.
+    /// When clients lost a group that its node had, if a sign since `since` shows it, and of which incident
+    /// that is. Where it is not known since when the node had it, only what is of the same incident counts,
+    /// or what had just happened to a group of which nobody could say more.
     fn lost(
         &self,
         group: u16,
         node: NodeNumber,
         since: Option<i64>,
         gone: &Placed<'_>,
-    ) -> Option<i64> {
+    ) -> Option<(i64, Option<u64>)> {
+        let same = |sign: &Sign| match gone.record.incident {
+            Some(_) => sign.incident == gone.record.incident,
+            None => sign.fact >= gone.at.saturating_sub(JUST_NOW_US),
+        };
         let fits = |sign: &&Sign| {
             sign.group.is_none_or(|own| own == group)
                 && sign.fact <= gone.at
-                && match since {
-                    Some(since) => sign.fact > since,
-                    None => sign.incident.is_some() && sign.incident == gone.record.incident,
-                }
+                && since.map_or_else(|| same(sign), |since| sign.fact > since)
         };
-        let signs = self.signs.get(&node)?.iter().filter(fits);
-        signs.map(|sign| sign.began.max(since.unwrap_or(i64::MIN))).min()
+        let signs = || self.signs.get(&node).into_iter().flatten().filter(fits);
+        let began = signs().map(|sign| sign.began.max(since.unwrap_or(i64::MIN))).min()?;
+        Some((began, signs().find_map(|sign| sign.incident)))
     }
-}
-
-/// Whether records of that code can be signs: they say when clients lost what a node had, whichever
-/// incident they are of.
-pub fn tells_of_a_loss(code: Code) -> bool {
-    matches!(code, Code::NodeHost | Code::NodeStarted | Code::GroupReleased)
 }
 
 /// Whether a record says that a host went away.
@@ -227,6 +231,7 @@ impl Reader {
         group.name.clone_from(&record.subject_name);
         if record.is_removal() || record.current == ONLINE {
             self.outages.extend(group.open.take().map(|open| Outage {
+                incident: open.incident.or(record.incident),
                 to: record.node.filter(|_| !record.is_removal()),
                 ended: Some(it.at),
                 state: record.current.clone(),
@@ -312,11 +317,12 @@ fn leave(known: &Known, number: u16, group: &Group, it: &Placed<'_>) -> Outage {
     let failing = group.failing.values().map(|failing| failing.at).min();
     let failed = !ordered || failing.is_some() || motive == Some(Motive::Failure);
     let sign = from.and_then(|node| known.lost(number, node, since, it));
+    let (sign, explained) = sign.unzip();
     let began = failing.into_iter().chain(sign).min().filter(|_| failed);
     Outage {
         name: group.name.clone(),
         seq: record.seq,
-        incident: record.incident,
+        incident: record.incident.or(explained.flatten()),
         left: true,
         from,
         to: None,

@@ -30,9 +30,9 @@ impl IncidentDoc {
         Self::of(id, records, name)
     }
 
-    /// The incident with that number, from records in the order of their numbers. Those of other
-    /// incidents only help: what groups and resources were before, and when a group that this one took
-    /// out of service was ONLINE again. `name` tells how a node is called. `None` if there are none.
+    /// The incident with that number, from records in the order of their numbers: all that there are from
+    /// a little before it until what it took out of service was ONLINE again, whatever incident they are
+    /// of, because an outage belongs to one. `name` tells how a node is called. `None` if there are none.
     pub fn of<R: Borrow<Record>>(
         id: u64,
         records: &[R],
@@ -58,12 +58,11 @@ fn of_incident(id: u64, until: u64, placed: &[Placed<'_>]) -> Vec<Outage> {
     // Accounts come when the node can give them.
     let known = |it: &&Placed<'_>| it.record.seq <= until || it.record.told.is_some();
     let then: Vec<Placed<'_>> = placed.iter().filter(known).copied().collect();
-    let later = outages(placed);
-    let mine = outages(&then).into_iter().filter(|it| it.left && it.incident == Some(id));
-    mine.map(|outage| {
-        let lasts = outage.ended.is_none() && !outage.planned();
-        let end = later.iter().find(|it| lasts && it.seq == outage.seq);
-        end.cloned().unwrap_or(outage)
+    let then = outages(&then);
+    let all = outages(placed).into_iter().filter(|it| it.left && it.incident == Some(id));
+    all.map(|outage| {
+        let before = then.iter().find(|it| it.seq == outage.seq && it.left);
+        before.filter(|it| it.ended.is_some() || it.planned()).cloned().unwrap_or(outage)
     })
     .collect()
 }

@@ -276,3 +276,31 @@ fn steps_have_no_hours_of_a_clock() {
     let lengths: Vec<_> = steps.iter().map(|it| (it.starts_ms, it.duration_ms)).collect();
     assert_eq!(lengths, [(0, Some(0)), (0, Some(10)), (20, Some(0)), (20, Some(70))]);
 }
+
+/// A group of a lost quorum that leaves by a record without an incident, and comes back in another one (a
+/// node's return): it is told once, in the incident of what explains it.
+#[test]
+fn an_outage_is_of_one_incident() {
+    let node = Subject::Node(NodeNumber(1));
+    let in_ = |incident, record: Record| Record { incident, ..record };
+    let mut records = vec![
+        in_(None, group(0, 1, "ACQUIRING", "ONLINE")),
+        in_(None, lasted(group(14_100, 1, "ONLINE", "OFFLINE"), 9_000)),
+        in_(Some(9), queued(14_300, "failure")),
+        in_(Some(9), group(14_500, 2, "OFFLINE", "ACQUIRING")),
+        in_(Some(9), group(15_100, 2, "ACQUIRING", "ONLINE")),
+        in_(Some(9), event(15_200, Code::EventEnded, "completed")),
+        in_(Some(7), told(16_000, 7_950, Code::QuorumLost, node, 1)),
+        in_(Some(7), lasted(told(16_000, 8_000, Code::GroupReleased, Subject::Group(1), 1), 30)),
+    ];
+    for (place, record) in records.iter_mut().enumerate() {
+        record.seq = 100 + place as u64;
+    }
+    let records = on_the_timeline(records);
+    let of = |id| IncidentDoc::of(id, &records, |node| format!("n{node}")).expect("an incident");
+    assert_eq!(of(9).outages, []);
+    assert_seen(only(&of(7)), 15_100 - 7_970);
+    let untold = &records[..6];
+    let later = IncidentDoc::of(9, untold, |node| format!("n{node}")).expect("an incident");
+    assert_eq!(later.outages.len(), 1, "nothing explains it yet, so it is of what ended it");
+}
