@@ -126,16 +126,22 @@ impl Fixture {
 
     /// The script ran, with success, for every alert that waits.
     pub fn deliver_alerts(&mut self, runner: NodeNumber) {
+        self.run_alerts(runner, 0);
+    }
+
+    /// The script ran for every alert that waits, and ended with that exit status.
+    pub fn run_alerts(&mut self, runner: NodeNumber, exit: i32) {
         let session = Session(1);
         let waiting: Vec<u64> = self.state.alerts.keys().copied().collect();
         for seq in waiting {
             self.apply(Command::ClaimAlert { seq, runner, session });
             let outcome = RunOutcome {
-                exit: Some(0),
+                exit: Some(exit),
                 signal: None,
                 timed_out: false,
                 failure: None,
-                output: "mail sent\n".into(),
+                output: if exit == 0 { "mail sent\n" } else { "no route to the mail server\n" }
+                    .into(),
                 output_dropped: 0,
                 duration_ms: 42,
                 version: 0,

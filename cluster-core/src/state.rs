@@ -92,8 +92,11 @@ pub struct ClusterState {
     pub script: AlertScript,
     /// Alerts that the script was not run for yet, by sequence number of their record.
     pub alerts: BTreeMap<u64, PendingAlert>,
-    /// Alerts handled so far.
+    /// Alerts handled so far, however the script's run ended.
     pub alerts_finished: u64,
+    /// Those of them whose run failed: nobody may have been told.
+    #[serde(default)]
+    pub alerts_failed: u64,
     /// Tests of the alert script under way.
     pub tests: BTreeMap<u64, AlertTest>,
     /// Events and managers.
@@ -149,6 +152,7 @@ impl Default for ClusterState {
             script: AlertScript::default(),
             alerts: BTreeMap::new(),
             alerts_finished: 0,
+            alerts_failed: 0,
             tests: BTreeMap::new(),
             manager: Manager::default(),
             documents: DocumentStore::default(),

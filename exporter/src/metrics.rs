@@ -60,6 +60,7 @@ pub const FAMILIES: &[Family] = &[
     cluster::HISTORY_SEQUENCE,
     cluster::ALERTS_PENDING,
     cluster::ALERTS_FINISHED,
+    cluster::ALERTS_FAILED,
     nodes::HOST,
     nodes::HOST_CODE,
     nodes::AGENT,

@@ -134,6 +134,7 @@ impl ClusterState {
         }
         let Some(pending) = self.alerts.remove(&seq) else { return false };
         self.alerts_finished += 1;
+        self.alerts_failed += u64::from(!outcome.succeeded());
         let severity =
             if outcome.succeeded() { Severity::Informational } else { Severity::Warning };
         let message = format!(

@@ -79,8 +79,11 @@ pub struct ClusterDoc {
     pub head: String,
     /// Alerts that the script was not run for yet; `null` where that is not known.
     pub alerts_pending: Option<usize>,
-    /// Alerts that it was run for.
+    /// Alerts that it was run for, however that ended.
     pub alerts_finished: u64,
+    /// Those of them for which the script failed: nobody may have been told.
+    #[serde(default)]
+    pub alerts_failed: u64,
 }
 
 /// Votes, and how many more failures the cluster survives.
@@ -159,6 +162,7 @@ impl ClusterDoc {
             head: state.head.to_string(),
             alerts_pending: known.then_some(state.alerts.len()),
             alerts_finished: state.alerts_finished,
+            alerts_failed: state.alerts_failed,
         }
     }
 }

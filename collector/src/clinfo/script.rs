@@ -13,8 +13,11 @@ use super::known::if_known;
 pub struct AlertsDoc {
     /// Alerts that the script was not run for yet, oldest first; `null` where that is not known.
     pub pending: Option<Vec<AlertDoc>>,
-    /// How many it was run for.
+    /// How many it was run for, however that ended.
     pub finished: u64,
+    /// For how many of them it failed: nobody may have been told.
+    #[serde(default)]
+    pub failed: u64,
     /// Tests, oldest first.
     pub tests: Vec<AlertTestDoc>,
 }
@@ -115,6 +118,7 @@ impl AlertsDoc {
                 view.state.alerts.values().map(|alert| AlertDoc::new(view, alert)).collect()
             }),
             finished: view.state.alerts_finished,
+            failed: view.state.alerts_failed,
             tests: view.state.tests.values().map(|test| AlertTestDoc::new(view, test)).collect(),
         }
     }

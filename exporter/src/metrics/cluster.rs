@@ -122,6 +122,12 @@ pub(super) const ALERTS_FINISHED: Family = Family::counter(
     |scrape, rows| one(scrape, rows, scrape.view.state.alerts_finished as f64),
 );
 
+pub(super) const ALERTS_FAILED: Family = Family::counter(
+    "vedette_alerts_failed_total",
+    "Alerts for which the alert script failed, among those that it was run for.",
+    |scrape, rows| one(scrape, rows, scrape.view.state.alerts_failed as f64),
+);
+
 /// The label that every series about the cluster has.
 pub(super) fn cluster<'a>(scrape: &'a Scrape<'_>) -> [(&'static str, &'a str); 1] {
     [("cluster", &scrape.view.state.name)]

@@ -179,11 +179,7 @@ pub(crate) fn show_screen(
         Some(1) => "1 alert is waiting for it".to_owned(),
         Some(many) => format!("{many} alerts are waiting for it"),
     };
-    let delivered = match alerts.finished {
-        1 => "1 was delivered".to_owned(),
-        many => format!("{many} were delivered"),
-    };
-    text.push_str(&format!("{waiting}, {delivered}.\n"));
+    text.push_str(&format!("{waiting}, {}.\n", delivered(alerts)));
     let pending = alerts.pending.as_deref().unwrap_or_default();
     if !pending.is_empty() {
         let events: Vec<EventDoc> = pending.iter().map(|alert| alert.event.clone()).collect();
@@ -192,6 +188,18 @@ pub(crate) fn show_screen(
     text.push('\n');
     text.push_str(&block(script.text.as_deref().unwrap_or(DEFAULT_SCRIPT), 2));
     text
+}
+
+/// How many alerts were delivered, and for how many the script failed.
+fn delivered(alerts: &AlertsDoc) -> String {
+    let delivered = match alerts.finished.saturating_sub(alerts.failed) {
+        1 => "1 was delivered".to_owned(),
+        many => format!("{many} were delivered"),
+    };
+    match alerts.failed {
+        0 => delivered,
+        many => format!("{delivered}, {many} failed (see vedette alert log)"),
+    }
 }
 
 /// Every version, the newest last.

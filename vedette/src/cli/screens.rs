@@ -121,6 +121,24 @@ fn with_scripts() -> Fixture {
     fixture
 }
 
+/// A14: an alert for which the script failed was delivered to nobody, and is not counted as if it were.
+#[test]
+fn alerts_for_which_the_script_failed() {
+    let mut fixture = Fixture::settled(3);
+    fixture.deliver_alerts(NodeNumber(1));
+    fixture.node_down(NodeNumber(3), "silent on neta and netb for 1.0 s");
+    fixture.run_alerts(NodeNumber(1), 5);
+    let view = fixture.view(NodeNumber(1));
+    let screen = status_of(&view, Duration::ZERO);
+    let fact = "alerts    0 waiting for the script, 1 delivered, 1 failed: vedette alert log\n";
+    assert!(screen.contains(fact), "{screen}");
+    let (script, alerts) = (ScriptDoc::new(&view), AlertsDoc::new(&view));
+    assert_eq!((alerts.finished, alerts.failed), (2, 1));
+    let screen = alert::show_screen(&script, &alerts, &now(), SCREEN);
+    let told = "0 alerts are waiting for it, 1 was delivered, 1 failed (see vedette alert log).\n";
+    assert!(screen.contains(told), "{screen}");
+}
+
 /// A14: the script in force, its versions, and what waits for it.
 #[test]
 fn the_alert_script() {

@@ -202,10 +202,12 @@ fn facts(status: &StatusDoc, style: Style) -> String {
         fact("votes", votes_fact(votes));
     }
     let waiting = count_or_unknown(cluster.alerts_pending);
-    fact(
-        "alerts",
-        format!("{waiting} waiting for the script, {} delivered", cluster.alerts_finished),
-    );
+    let delivered = cluster.alerts_finished.saturating_sub(cluster.alerts_failed);
+    let failed = match cluster.alerts_failed {
+        0 => String::new(),
+        many => format!(", {many} failed: vedette alert log"),
+    };
+    fact("alerts", format!("{waiting} waiting for the script, {delivered} delivered{failed}"));
     for raised in &status.local.conditions {
         let cause =
             if raised.cause.is_empty() { String::new() } else { format!(" ({})", raised.cause) };
