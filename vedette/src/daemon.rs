@@ -344,7 +344,7 @@ async fn agent(config: Config, level: LevelHandle) -> Result<()> {
     tokio::spawn(log_watch::run(log.clone(), publisher.clone()));
     executor.start(links.orders(), links.lease_watch());
     tokio::spawn(renew::run(ground.dir.clone(), ground.member.clone(), tls));
-    start_workers(&ground, &proposer, &publisher, &peers, level);
+    start_workers(&ground, &local, (&proposer, &publisher), &peers, level);
     tokio::spawn(monitors::run(monitors::Means {
         me,
         session: ground.session,
@@ -397,14 +397,15 @@ fn start_local(
     let disk = local_log::Disk { state_dir: ground.dir.path().to_owned() };
     tokio::spawn(local_log::follow(local.clone(), disk));
     tokio::spawn(local_log::account(local.clone(), proposer.clone()));
-    tokio::spawn(local_log::Runner(alert_script(ground)).run(local.clone()));
+    tokio::spawn(local_log::Runner(alert_script(ground, local)).run(local.clone()));
 }
 
-fn alert_script(ground: &Ground) -> alerts::Script {
+fn alert_script(ground: &Ground, local: &LocalLog) -> alerts::Script {
     alerts::Script {
         user: ground.config.alert.user.clone(),
         mail_to: ground.config.alert.mail_to.clone(),
         log: ground.dir.path().join(ALERT_LOG),
+        local: local.clone(),
     }
 }
 
@@ -590,15 +591,15 @@ async fn form_if_new(ground: &Ground, log: &Log) -> Result<()> {
 
 fn start_workers(
     ground: &Ground,
-    proposer: &Proposer,
-    publisher: &Arc<Publisher>,
+    local: &LocalLog,
+    (proposer, publisher): (&Proposer, &Arc<Publisher>),
     peers: &Peers,
     level: LevelHandle,
 ) {
     let me = ground.member.identity.number;
     tokio::spawn(backfill::run(me, publisher.clone(), peers.clone()));
     tokio::spawn(follow_level(publisher.clone(), level));
-    let script = alert_script(ground);
+    let script = alert_script(ground, local);
     if let Err(error) = vedette_collector::alerts::prepare_log(&script.log, script.user.as_deref())
     {
         tracing::warn!(%error, "the log of the alert script cannot be prepared");

@@ -2,6 +2,9 @@
 //!
 //! What is to be run stands in the replicated state, so a restarted agent or a new director finds
 //! it there. One alert at a time; a test does not wait for alerts.
+//!
+//! Whatever a run on this node was for, how it ended says whether the script works here
+//! ([`LocalLog::script_ended`]): a script that fails pages nobody, so the node says that itself.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -16,6 +19,7 @@ use vedette_core::model::RunOutcome;
 use vedette_core::record::{Record, Subject};
 use vedette_core::state::ClusterState;
 
+use super::local_log::LocalLog;
 use super::office::fresh_id;
 use super::proposer::Proposer;
 use super::publisher::Publisher;
@@ -36,6 +40,8 @@ pub(crate) struct Script {
     pub(crate) user: Option<String>,
     pub(crate) mail_to: Option<String>,
     pub(crate) log: PathBuf,
+    /// Where it is said that the script fails on this node.
+    pub(crate) local: LocalLog,
 }
 
 /// What the script is told of: a record of everybody's history, or one of this node's own.
@@ -50,7 +56,7 @@ pub(crate) struct Call {
 }
 
 impl Script {
-    /// Runs the version in force and answers how that ended.
+    /// Runs the version in force, says so if that failed, and answers how it ended.
     pub(crate) async fn call(&self, state: &ClusterState, call: Call) -> RunOutcome {
         let version = state.script.active;
         let script = state.script.versions.get(&version).map(|version| version.text.clone());
@@ -70,7 +76,9 @@ impl Script {
             user: self.user.clone(),
             ..Limits::default()
         };
-        run(script.as_deref(), &input, &limits).await
+        let outcome = run(script.as_deref(), &input, &limits).await;
+        self.local.script_ended(&outcome);
+        outcome
     }
 }
 

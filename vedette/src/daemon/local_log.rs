@@ -11,6 +11,8 @@ mod alerts;
 mod alive;
 mod clocks;
 mod follow;
+#[cfg(test)]
+mod testing;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -32,8 +32,7 @@ impl Runner {
                 history.local_recent().iter().filter(|it| it.number > done).cloned().collect();
             for record in waiting {
                 if record.content.alert {
-                    let outcome = self.call(&log, &record).await;
-                    self.judge(&log, &outcome);
+                    self.call(&log, &record).await;
                 }
                 history.set_cursor(&cursor, record.number);
             }
@@ -43,16 +42,19 @@ impl Runner {
         }
     }
 
-    async fn call(&self, log: &LocalLog, record: &LocalRecord) -> RunOutcome {
+    async fn call(&self, log: &LocalLog, record: &LocalRecord) {
         let (state, member) = (log.state(), log.0.me);
         let (node, record) = (state.node_name(member), as_record(log, record));
-        self.0.call(&state, Call { scope: Scope::Node, member, node, record, attempt: 1 }).await
+        self.0.call(&state, Call { scope: Scope::Node, member, node, record, attempt: 1 }).await;
     }
+}
 
-    /// A script that fails is a condition of this node.
-    fn judge(&self, log: &LocalLog, outcome: &RunOutcome) {
+impl LocalLog {
+    /// A script that fails on this node is a condition of it, whatever it was run for: an alert of the
+    /// cluster, a local record, or a test. The next run that succeeds ends the condition, and nothing else.
+    pub(crate) fn script_ended(&self, outcome: &RunOutcome) {
         let failed = (!outcome.succeeded()).then(|| outcome.summary());
-        log.condition(Code::AlertScriptFailing, failed);
+        self.condition(Code::AlertScriptFailing, failed);
     }
 }
 
@@ -96,5 +98,76 @@ fn as_record(log: &LocalLog, record: &LocalRecord) -> Record {
         elapsed_ms: 0,
         told: None,
         hash: record.hash,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vedette_collector::alerts::test_record;
+    use vedette_core::id::Hash;
+    use vedette_core::local::Phase;
+    use vedette_core::model::{AlertTest, ScriptVersion, Severity};
+    use vedette_core::state::ClusterState;
+    use vedette_core::time::WallTime;
+
+    use super::super::testing::{N1, Node};
+    use super::*;
+
+    /// Puts another version of the script in force, which does nothing but end with that status.
+    fn put_in_force(state: &mut ClusterState, exit: i32) {
+        let text = format!("#!/bin/sh\nexit {exit}\n");
+        let version = ScriptVersion {
+            sha256: Hash::of(text.as_bytes()),
+            text,
+            author: "root".into(),
+            comment: String::new(),
+            at: WallTime(0),
+        };
+        state.script.active += 1;
+        state.script.versions.insert(state.script.active, version);
+    }
+
+    /// Runs the script in force as whoever has an alert of that scope does.
+    async fn run(node: &Node, scope: Scope) {
+        let log = std::env::temp_dir().join("vedette-no-log");
+        let script = Script { user: None, mail_to: None, log, local: node.log.clone() };
+        let test = AlertTest {
+            id: 1,
+            at: WallTime(0),
+            actor: "root".into(),
+            message: "somebody is DOWN".into(),
+            severity: Severity::Error,
+            members: [(N1, None)].into(),
+        };
+        let record = test_record(&test, N1);
+        let call = Call { scope, member: N1, node: "n1".into(), record, attempt: 1 };
+        script.call(&node.state, call).await;
+    }
+
+    /// A run that fails pages nobody, whatever it was for; it is said on the node that ran it. A script that
+    /// was replaced is not believed before a run of the new one succeeded, whatever that one is for.
+    #[tokio::test]
+    async fn a_script_that_fails_is_told_until_a_run_of_any_scope_succeeds() {
+        for (failing, succeeding) in [
+            (Scope::Cluster, Scope::Cluster),
+            (Scope::Cluster, Scope::Node),
+            (Scope::Node, Scope::Cluster),
+        ] {
+            let mut node = Node::new();
+            put_in_force(&mut node.state, 0);
+            run(&node, failing).await;
+            assert_eq!(node.conditions(), []);
+            put_in_force(&mut node.state, 5);
+            run(&node, failing).await;
+            let fails = [(Code::AlertScriptFailing, "exit status 5".to_owned())];
+            assert_eq!(node.conditions(), fails, "{failing:?}");
+            put_in_force(&mut node.state, 0);
+            node = node.restart();
+            assert_eq!(node.conditions(), fails, "nothing ran since");
+            run(&node, succeeding).await;
+            assert_eq!(node.conditions(), [], "{succeeding:?}");
+            let phases: Vec<Phase> = node.told().into_iter().map(|it| it.0).collect();
+            assert_eq!(phases, [Phase::Raised, Phase::Cleared]);
+        }
     }
 }
