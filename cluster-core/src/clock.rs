@@ -33,6 +33,15 @@ pub const fn disagree(offset_us: i64, before: bool) -> bool {
     offset_us.unsigned_abs() >= least.unsigned_abs()
 }
 
+/// Whether a clock counts as off, where it is known whether it did `before`: an offset that is not measured
+/// now says nothing, so nothing changes.
+pub const fn is_off(offset_us: Option<i64>, before: bool) -> bool {
+    match offset_us {
+        Some(offset_us) => disagree(offset_us, before),
+        None => before,
+    }
+}
+
 /// The offset with the greatest absolute value among those that were measured.
 pub fn greatest_offset(report: &Report) -> Option<i64> {
     let offsets = report.peers.iter().filter_map(|peer| peer.clock_offset_us);

@@ -299,6 +299,13 @@ impl LocalLog {
         all
     }
 
+    /// The conditions of `code` that stand, as they were said last.
+    fn standing(&self, code: Code) -> Vec<Condition> {
+        let (now, watch) = (now(), self.watch());
+        let standing = watch.standing(now).map(|(condition, _)| condition);
+        standing.filter(|condition| condition.code == code).cloned().collect()
+    }
+
     fn watch(&self) -> MutexGuard<'_, Watch> {
         self.0.watch.lock().unwrap_or_else(PoisonError::into_inner)
     }

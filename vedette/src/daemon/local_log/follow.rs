@@ -3,6 +3,7 @@
 //! Each condition is a pure function of what is seen; times that must pass before one counts are fields
 //! here, so that a cluster that starts, or a master agent that is restarted, makes no noise.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -40,6 +41,12 @@ const STEP_US: i64 = 100_000;
 
 /// Room without which the log and the history cannot be written.
 const ROOM: u64 = 8 << 20;
+
+/// How the cause of a clock's condition ends while the clock is measured.
+const MEASURED: &str = ", as beats measure it";
+
+/// How it ends while it is not.
+const NOT_MEASURED: &str = " when beats measured it last; it is not measured now";
 
 /// Where this node writes.
 pub(crate) struct Disk {
@@ -126,6 +133,16 @@ fn clock_us() -> i64 {
     wall_time().0.saturating_sub(i64::try_from(boot_time_us()).unwrap_or(i64::MAX))
 }
 
+fn agree_again(peer: &str, own: &str) -> String {
+    format!("the clocks of {peer} and {own} agree again")
+}
+
+/// Whether that node is known to be no member: a node that does not know the present state may not have
+/// learnt of it yet.
+fn deleted(peer: NodeNumber, local: &Local, state: &ClusterState) -> bool {
+    local.knows() && !state.nodes.contains_key(&peer)
+}
+
 /// Why the file system of the state directory counts as full.
 fn full(disk: &Disk) -> Option<String> {
     let place = disk.state_dir.display();
@@ -191,32 +208,76 @@ impl LocalLog {
         self.conditions(Code::LogLost, lost.collect());
     }
 
-    /// Clocks of peers that are off, by what beats measure.
+    /// Clocks of peers that are off, by what beats measure. A peer that is not measured agrees with nobody: what
+    /// was found of its clock stands, through a restart of this agent too, for as long as it is a member.
     fn see_peers(&self, local: &Local, state: &ClusterState) {
-        let raised = |node: NodeNumber| {
-            let subject = Subject::Node(node);
-            local.conditions.iter().any(|it| (it.code, it.subject) == (Code::ClockOff, subject))
-        };
-        let report = local.report.as_deref();
-        let off = report.into_iter().flat_map(|report| &report.peers).filter_map(|peer| {
-            let offset = peer.clock_offset_us?;
-            vedette_core::clock::disagree(offset, raised(peer.peer))
-                .then(|| self.clock_off(state, peer.peer, offset))
+        let mut standing: BTreeMap<NodeNumber, Condition> = BTreeMap::new();
+        for condition in self.standing(Code::ClockOff) {
+            if let Subject::Node(peer) = condition.subject {
+                standing.insert(peer, condition);
+            }
+        }
+        self.forget_clocks(local, state, &mut standing);
+        let peers = local.report.iter().flat_map(|report| &report.peers);
+        let measured: BTreeMap<NodeNumber, i64> = peers
+            .filter(|peer| !deleted(peer.peer, local, state))
+            .filter_map(|peer| Some((peer.peer, peer.clock_offset_us?)))
+            .collect();
+        let seen: BTreeSet<NodeNumber> = measured.keys().chain(standing.keys()).copied().collect();
+        let off = seen.into_iter().filter_map(|peer| {
+            let (offset_us, before) = (measured.get(&peer).copied(), standing.remove(&peer));
+            let off = vedette_core::clock::is_off(offset_us, before.is_some());
+            match (offset_us, before) {
+                (Some(offset_us), _) => off.then(|| self.clock_off(state, peer, offset_us)),
+                (None, before) => before.map(|before| self.clock_unseen(before)),
+            }
         });
         self.conditions(Code::ClockOff, off.collect());
     }
 
+    /// What was found of the clocks of nodes that were deleted since is of no interest, and says so.
+    fn forget_clocks(
+        &self,
+        local: &Local,
+        state: &ClusterState,
+        standing: &mut BTreeMap<NodeNumber, Condition>,
+    ) {
+        let gone: Vec<NodeNumber> =
+            standing.keys().copied().filter(|peer| deleted(*peer, local, state)).collect();
+        if gone.is_empty() {
+            return;
+        }
+        for peer in &gone {
+            if let Some(condition) = standing.get_mut(peer) {
+                let name = &condition.subject_name;
+                condition.cleared = format!("{name}, whose clock was off, is no member any more");
+            }
+        }
+        self.conditions(Code::ClockOff, standing.values().cloned().collect());
+        standing.retain(|peer, _| !gone.contains(peer));
+        self.conditions(Code::ClockOff, standing.values().cloned().collect());
+    }
+
     fn clock_off(&self, state: &ClusterState, peer: NodeNumber, offset_us: i64) -> Condition {
-        let (own, name) = (state.node_name(self.0.me), state.node_name(peer));
+        let (own, name) = (&self.0.name, state.node_name(peer));
         let seconds = offset_us.abs() as f64 / 1e6;
         let side = if offset_us > 0 { "ahead of" } else { "behind" };
-        let cause = format!("{seconds:.1} s {side} that of {own}, as beats measure it");
+        let cause = format!("{seconds:.1} s {side} that of {own}{MEASURED}");
         let condition = own_condition(Code::ClockOff, Subject::Node(peer), &name, cause);
         Condition {
             raised: format!("the clock of {name} differs from that of {own}"),
-            cleared: format!("the clocks of {name} and {own} agree again"),
+            cleared: agree_again(&name, own),
             ..condition
         }
+    }
+
+    /// A condition whose clock is not measured now: its cause is of the past, and says so.
+    fn clock_unseen(&self, before: Condition) -> Condition {
+        let cause = match before.cause.strip_suffix(MEASURED) {
+            Some(found) => format!("{found}{NOT_MEASURED}"),
+            None => before.cause,
+        };
+        Condition { cause, cleared: agree_again(&before.subject_name, &self.0.name), ..before }
     }
 
     fn see_clock(&self, memory: &mut Memory) {
@@ -321,7 +382,90 @@ fn snmp_away(local: &Local, memory: &mut Memory) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use vedette_core::fixture::Fixture;
+    use vedette_core::local::Phase;
+    use vedette_core::observation::Report;
+
+    use super::super::testing::{N1, Node};
     use super::*;
+
+    const N3: NodeNumber = NodeNumber(3);
+    const HOUR: Option<i64> = Some(3_600_000_000);
+    const AGREE: Option<i64> = Some(-400);
+
+    /// What n1 knows while its guard measures that of the clock of n3, and of n2 that it agrees.
+    fn local(offset_us: Option<i64>) -> Local {
+        let mut local = Fixture::settled(3).view(N1).local;
+        let mut report = Report::clone(local.report.as_deref().expect("a report"));
+        let n3 = report.peers.iter_mut().find(|peer| peer.peer == N3);
+        n3.expect("n3 is a peer").clock_offset_us = offset_us;
+        local.report = Some(Arc::new(report));
+        local
+    }
+
+    /// A node that found the clock of n3 an hour ahead.
+    fn with_a_clock_off() -> Node {
+        let node = Node::new();
+        node.log.see_peers(&local(HOUR), &node.state);
+        let cause = "3600.0 s ahead of that of n1, as beats measure it".to_owned();
+        assert_eq!(node.conditions(), [(Code::ClockOff, cause)]);
+        node
+    }
+
+    /// All that the journal may hold once the clocks agree, whatever happened between.
+    fn once() -> Vec<(Phase, String)> {
+        vec![
+            (Phase::Raised, "the clock of n3 differs from that of n1".into()),
+            (Phase::Cleared, "the clocks of n3 and n1 agree again".into()),
+        ]
+    }
+
+    /// A peer that dies or is cut off is measured no more; that is no agreement.
+    #[test]
+    fn a_clock_that_is_not_measured_is_as_it_was() {
+        let node = with_a_clock_off();
+        node.log.see_peers(&local(None), &node.state);
+        let cause =
+            "3600.0 s ahead of that of n1 when beats measured it last; it is not measured now";
+        assert_eq!(node.conditions(), [(Code::ClockOff, cause.to_owned())]);
+        node.log.see_peers(&local(HOUR), &node.state);
+        let cause = "3600.0 s ahead of that of n1, as beats measure it".to_owned();
+        assert_eq!(node.conditions(), [(Code::ClockOff, cause)], "it is back");
+        assert_eq!(node.told(), once()[..1], "once, and not again");
+        node.log.see_peers(&local(AGREE), &node.state);
+        assert_eq!((node.conditions(), node.told()), (vec![], once()));
+    }
+
+    /// An agent that has just started has measured nothing, and may not know the members yet.
+    #[test]
+    fn a_clock_stays_off_through_a_restart_until_it_is_measured() {
+        let node = with_a_clock_off().restart();
+        let mut starting = local(None);
+        (starting.quorate, starting.stage) = (false, "topology");
+        node.log.see_peers(&starting, &ClusterState::default());
+        node.log.see_peers(&local(None), &node.state);
+        assert_eq!(node.told(), once()[..1]);
+        assert_eq!(node.conditions().len(), 1);
+        node.log.see_peers(&local(AGREE), &node.state);
+        assert_eq!((node.conditions(), node.told()), (vec![], once()));
+    }
+
+    #[test]
+    fn a_node_that_was_deleted_takes_its_clock_along() {
+        let mut node = with_a_clock_off();
+        node.state.nodes.remove(&N3);
+        let mut alone = local(None);
+        alone.quorate = false;
+        node.log.see_peers(&alone, &node.state);
+        assert_eq!(node.conditions().len(), 1, "a node alone does not know who is a member");
+        // Its last beats may still be there.
+        node.log.see_peers(&local(HOUR), &node.state);
+        let gone = "n3, whose clock was off, is no member any more".to_owned();
+        assert_eq!(node.conditions(), []);
+        assert_eq!(node.told()[1..], [(Phase::Cleared, gone)]);
+    }
 
     /// A memory of a run that began at 2 s, after one that was last alive at 1 s.
     fn memory() -> Memory {
