@@ -192,12 +192,13 @@ impl LocalLog {
     /// The log stands still, or lost something, here or elsewhere.
     fn see_log(&self, local: &Local, state: &ClusterState, settled: bool) {
         // Without a quorum nothing can be committed: that is told already. Whoever has just got one may have
-        // waited for it.
-        let stalled =
-            local.log.stalled_since.filter(|_| settled).map(|since| {
+        // waited for it. Neither shows that a log which stood still goes on.
+        if settled {
+            let stalled = local.log.stalled_since.map(|since| {
                 format!("something waits to be committed, and nothing was since {since}")
             });
-        self.condition(Code::LogStalled, stalled);
+            self.condition(Code::LogStalled, stalled);
+        }
         if !local.quorate {
             return;
         }
@@ -376,7 +377,9 @@ fn snmp_away(local: &Local, memory: &mut Memory) -> Option<String> {
     }
     let since = *memory.snmp_away_us.get_or_insert(now);
     let patience = SNMP_PATIENCE.as_micros() as u64;
-    (now.saturating_sub(since) >= patience)
+    // What an earlier run told is not over because this one has not waited yet.
+    let told = local.conditions.iter().any(|it| it.code == Code::SnmpAway);
+    (told || now.saturating_sub(since) >= patience)
         .then(|| "its subagent is not registered: SNMP managers see nothing of it".into())
 }
 
@@ -436,6 +439,38 @@ mod tests {
         assert_eq!(node.told(), once()[..1], "once, and not again");
         node.log.see_peers(&local(AGREE), &node.state);
         assert_eq!((node.conditions(), node.told()), (vec![], once()));
+    }
+
+    /// A log that stood still when the quorum was lost did not go on by that.
+    #[test]
+    fn a_log_stands_still_until_it_is_seen_to_go_on() {
+        let node = Node::new();
+        let mut stalled = local(AGREE);
+        stalled.log.stalled_since = Some(vedette_core::time::WallTime(0));
+        node.log.see_log(&stalled, &node.state, true);
+        let told = [(Phase::Raised, "n1 can commit nothing".to_owned())];
+        assert_eq!(node.told(), told);
+        let mut alone = local(None);
+        alone.quorate = false;
+        node.log.see_log(&alone, &node.state, false);
+        assert_eq!(node.told(), told, "without a quorum that is not seen");
+        node.log.see_log(&local(AGREE), &node.state, true);
+        assert_eq!(node.told()[1..], [(Phase::Cleared, "n1 can commit again".to_owned())]);
+    }
+
+    /// The subagent of an agent that has just started is not connected, which is news only after a while.
+    #[test]
+    fn a_master_agent_that_was_away_is_not_back_because_the_agent_restarts() {
+        let mut node = Node::new();
+        node.log.condition(Code::SnmpAway, Some("its subagent is not registered".into()));
+        node = node.restart();
+        let mut starting = local(AGREE);
+        starting.agentx = Some(false);
+        assert_eq!(snmp_away(&starting, &mut memory()), None, "nobody told it yet");
+        starting.conditions = node.log.raised().into();
+        assert!(snmp_away(&starting, &mut memory()).is_some(), "it was told, and is not over");
+        starting.agentx = Some(true);
+        assert_eq!(snmp_away(&starting, &mut memory()), None);
     }
 
     /// An agent that has just started has measured nothing, and may not know the members yet.
