@@ -1,8 +1,8 @@
 //! Service addresses (spec H26, H27): brought to a device of this node and taken off it.
 //!
 //! The device is found, not configured: it is the one that has the node's own address on the
-//! network, or, for [`AddressMode::Swap`], the standby adapter's. So a node answers on its own
-//! address all the time, and a returning node cannot clash with whoever has the service now.
+//! network, or, for [`AddressMode::Swap`], the standby adapter's, if that has a link. So a node answers on
+//! its own address all the time, and a returning node cannot clash with whoever has the service now.
 //!
 //! Invariants:
 //!
@@ -98,11 +98,12 @@ impl ServiceAddress {
         }
     }
 
-    /// Where it goes.
+    /// Where it goes. A standby adapter without a link is no place for it, unless nothing else is either.
     fn target(&self, context: &Context, here: &Here) -> Result<Link, Failure> {
         let standby =
             context.standbys.get(&self.network).filter(|_| self.mode == AddressMode::Swap);
         let standby = standby.and_then(|address| here.holder(*address));
+        let standby = standby.filter(|link| link.is_up() && link.runs());
         let Some(own) = context.interfaces.get(&self.network) else {
             let why = format!("this node has no address on network {}", self.network);
             let advice = "Give it one, or take the node off the group's list.";
@@ -191,11 +192,17 @@ impl ServiceAddress {
 
     fn standby_missing(&self, context: &Context, here: &Here) -> Option<Finding> {
         let standby = context.standbys.get(&self.network);
-        let there = standby.is_some_and(|address| here.holder(*address).is_some());
-        (self.mode == AddressMode::Swap && !there).then(|| {
-            let what = format!("there is no standby adapter here on network {}", self.network);
-            warning(&self.name, what, "The address will be an alias of the adapter in use.")
-        })
+        if self.mode != AddressMode::Swap {
+            return None;
+        }
+        let what = match standby.and_then(|address| here.holder(*address)) {
+            None => format!("there is no standby adapter here on network {}", self.network),
+            Some(link) if !link.is_up() || !link.runs() => {
+                format!("the standby adapter {} has no link", link.name)
+            }
+            Some(_) => return None,
+        };
+        Some(warning(&self.name, what, "The address will be an alias of the adapter in use."))
     }
 }
 

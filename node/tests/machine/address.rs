@@ -95,6 +95,37 @@ fn h26_swap_mode_uses_the_standby_adapter_where_there_is_one() {
     });
 }
 
+/// Waits until a device has a link, or none.
+async fn has_link(device: &str, wanted: bool) {
+    wait_for(&format!("{device} with a link: {wanted}"), || {
+        let links = Netlink::open().unwrap().links().unwrap();
+        links.iter().any(|link| link.name == device && link.runs() == wanted).then_some(())
+    })
+    .await;
+}
+
+/// Findings R4: a standby adapter without a link is never chosen, nor the one that failed and is the standby
+/// after a swap.
+#[test]
+fn r4_an_adapter_without_a_link_is_not_chosen() {
+    in_network(|| async {
+        cables();
+        let (service, context) = (service(SERVICE, 24, AddressMode::Swap), context());
+        run("ip link set b1 down");
+        has_link("b0", false).await;
+        assert_eq!(service.start(&context).await, Ok("on a0".into()));
+        service.stop(&context).await.unwrap();
+        let found = service.verify(&context).await;
+        assert!(found[0].what.contains("b0 has no link") && !found[0].error, "{found:?}");
+        run("ip link set b1 up");
+        has_link("b0", true).await;
+        swap(&context, NETWORK, Vec::new()).await.unwrap();
+        run("ip link set a1 down");
+        has_link("a0", false).await;
+        assert_eq!(service.start(&context).await, Ok("on b0".into()), "the one in use now");
+    });
+}
+
 #[test]
 fn h26_what_is_not_ours_is_refused() {
     in_network(|| async {
