@@ -33,6 +33,8 @@ enum Begun {
     Lost,
     /// A resource cannot be started here.
     Failed(String),
+    /// It was to be taken up as it is, and nothing of it works any more.
+    Gone(String),
 }
 
 /// The pause before the guard is asked again.
@@ -63,6 +65,10 @@ impl Worker {
                     return Ok(format!("{} is online", self.group));
                 }
                 Begun::Failed(why) => return Err(self.could_not(held, why, lines).await),
+                Begun::Gone(why) => {
+                    self.is_gone(token, &why).await;
+                    return Err(Stop::clean(format!("{}: {why}", self.group)));
+                }
                 Begun::Lost => {
                     lines.tell(format!("{}: the lease was lost", self.group));
                     self.losses = self.shared.lease.borrow().losses;
@@ -85,15 +91,11 @@ impl Worker {
         if let Err(why) = self.hold(Some(held.clone())).await {
             return Begun::Refused(why);
         }
-        let work = async {
-            if self.is_left_as_it_is() {
-                self.look_over(held, lines).await
-            } else {
-                self.start(held, &held.resources, lines).await
-            }
-        };
+        if self.is_left_as_it_is() {
+            return self.look_over(held, lines).await.map_or_else(Begun::Gone, |()| Begun::Online);
+        }
         let started = tokio::select! {
-            started = work => started,
+            started = self.start(held, &held.resources, lines) => started,
             () = self.lost() => return Begun::Lost,
         };
         match started {

@@ -40,11 +40,15 @@ impl Worker {
         }
         match self.look_over(&held, &Lines(None)).await {
             Ok(()) => self.reporter.progress(token, Some(GroupState::Online), Vec::new()),
-            Err(why) => {
-                self.forget(token).await;
-                self.reporter.released(token, why, false);
-            }
+            Err(why) => self.is_gone(token, &why).await,
         }
+    }
+
+    /// Nothing of it is left; where it goes is decided when the maintenance is over.
+    pub(super) async fn is_gone(&mut self, token: u64, why: &str) {
+        self.forget(token).await;
+        self.reporter.released(token, why.to_owned(), false);
+        self.reported().await;
     }
 
     /// Whether it is to be taken up as it is.
