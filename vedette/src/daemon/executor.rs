@@ -285,6 +285,10 @@ impl Executor {
     /// Nothing that the lease covers may stay when this process ends: what is still held is stopped in
     /// order, for a while, and then taken away as the guard would.
     pub(crate) async fn let_go_of_all(&self) {
+        // What is left running since a moment ago may be in the guard's orders, and the guard ends too.
+        if let Err(why) = self.0.tell().await {
+            tracing::debug!(why, "the guard is not told what is left running");
+        }
         for (group, held) in self.0.ends_with_the_lease() {
             let token = held.token;
             self.send(&group, Op::Drop { token, why: "its daemon ends".into() }).await;
