@@ -106,7 +106,7 @@ pub struct Stamp {
 /// One entry of a node's journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LocalRecord {
-    /// Counts from 1 without a gap, over the life of the journal.
+    /// Grows from 1 over the life of the journal; what is missing in between was told and is lost.
     pub number: u64,
     /// When.
     pub stamp: Stamp,

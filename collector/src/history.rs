@@ -280,6 +280,7 @@ impl History {
         journal::prune(&connection)?;
         let journal = journal::Journal::open(&connection, tail::Tail::read(path))?;
         let tail = tail::Tail::beside(path);
+        tail.write(journal.id(), journal.health().last);
         let shared = Arc::new(inbox::Shared::new(head, cursors, journal));
         let readers = read::Readers::new(path);
         let for_writer = Arc::clone(&shared);

@@ -6,16 +6,17 @@
 //!
 //! Invariants:
 //!
-//! - Numbers count from 1 within a journal, and each entry carries the hash of itself and the one before.
+//! - Numbers grow from 1 within a journal, and each entry carries the hash of itself and the one before.
 //! - A journal whose end is damaged or contradicts its chain is not continued: another one begins, with
 //!   an id of its own, so that no number stands for two entries.
 //! - One whose end is *missing*, because an older file was put back or a disk forgot what it had promised,
-//!   looks whole. What the cluster has taken of it shows it, or the [number beside it](super::tail), and what
-//!   this run wrote becomes a [branch](Journal::branch): another id, the same numbers.
+//!   looks whole. Where the [number beside it](super::tail) shows it, numbering goes on behind what was told,
+//!   and the gap is what is missing. Where only the cluster knows, what this run wrote becomes a
+//!   [branch](Journal::branch): another id, the same numbers.
 //! - At most [`MOST_PENDING`] entries wait for an account, and as many for the disk; what is given up is
 //!   counted.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use rusqlite::{CachedStatement, Connection, Row, params};
@@ -107,8 +108,6 @@ pub(super) struct Journal {
     broken: Option<u64>,
     /// How many entries were told and are not in the file.
     cut: Option<u64>,
-    /// The hashes of the entries that the file had, by number.
-    links: BTreeMap<u64, Hash>,
     /// What was raised in the file and not cleared.
     open: Vec<Arc<LocalRecord>>,
     health: JournalHealth,
@@ -139,38 +138,31 @@ impl Journal {
             let record = Arc::new(record);
             note_open(&mut journal.open, &record);
             (journal.head, journal.health.last) = (record.hash, record.number);
-            journal.links.insert(record.number, record.hash);
             if record.number > accounted {
                 push(&mut journal.pending, record.clone(), MOST_PENDING);
             }
             push(&mut journal.recent, record, View::RECENT);
         }
-        journal.opened = (journal.health.last, journal.head);
-        journal.health.opened = journal.health.last;
         let noted = tail.filter(|(of, _)| *of == id).map_or(0, |(_, number)| number);
         journal.cut = noted.checked_sub(journal.health.last).filter(|lost| *lost > 0);
         journal.health.dropped = journal.cut.unwrap_or(0);
+        journal.health.last += journal.health.dropped;
+        journal.opened = (journal.health.last, journal.head);
+        journal.health.opened = journal.health.last;
         Ok(journal)
     }
 
     /// The cluster has taken entries up to `number` of this journal, and this run has given none yet. If
-    /// the file did not have that many, or not as many as were told, it had lost its end, and what this run
-    /// wrote stands under numbers that are used: with what nobody has yet it becomes the beginning of another
-    /// journal. Answers whether that was so.
+    /// the file did not have that many, it had lost its end, and what this run wrote stands under numbers
+    /// that are used: it becomes the beginning of another journal. Answers whether that was so.
     pub(super) fn branch(&mut self, number: u64) -> bool {
-        let (opened, head) = self.opened;
-        if number <= opened && (self.cut.is_none() || opened == u64::MAX) {
+        let (opened, mut link) = self.opened;
+        if number <= opened {
             return false;
         }
-        let after = number.min(opened);
-        let mut link = if after == opened {
-            head
-        } else {
-            self.links.get(&after).copied().unwrap_or_default()
-        };
         self.branch_of = Some(self.id);
-        (self.id, self.begins_after, self.health.accounted) = (new_id(), after, after);
-        self.pending.retain(|record| record.number > after);
+        (self.id, self.begins_after, self.health.accounted) = (new_id(), opened, opened);
+        self.pending.retain(|record| record.number > opened);
         self.unwritten.clear();
         for record in &self.pending {
             let linked = Linked { journal: self.id, link, record: record.clone() };
@@ -316,7 +308,7 @@ fn chained(entries: &[(Hash, LocalRecord)]) -> bool {
     let whole = entries.iter().all(|(link, record)| record.chained(*link) == record.hash)
         && entries
             .windows(2)
-            .all(|pair| pair[1].0 == pair[0].1.hash && pair[1].1.number == pair[0].1.number + 1);
+            .all(|pair| pair[1].0 == pair[0].1.hash && pair[1].1.number > pair[0].1.number);
     if !whole {
         tracing::error!("the journal of this node was changed or cut; another one begins");
     }

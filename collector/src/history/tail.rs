@@ -3,8 +3,8 @@
 //! A journal whose end is missing looks whole: a disk forgot what it had promised, a file was cut, or the
 //! agent died while the disk was full, with entries that were told and never written. So the number of the
 //! last entry stands in a small file of its own as well, written before the entries are and in place, which
-//! needs no room on a full disk. It is no promise (nothing waits for it to reach the disk); where it says more
-//! than the journal has, entries that were told are gone, and that is counted.
+//! needs no room on a full disk once it was written. It is no promise (nothing waits for it to reach the disk);
+//! where it says more than the journal has, entries that were told are gone, and that is counted.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
