@@ -122,10 +122,6 @@ impl Agent<'_> {
             position: 0,
             log_stalled: false,
         }];
-        if self.has("unmanaged") {
-            std::fs::remove_file(self.directory.join("unmanaged"))?;
-            orders.push(Order::Unmanaged);
-        }
         let wanted = std::fs::read(self.directory.join("hold.json")).unwrap_or_default();
         if self.epoch != 0 && wanted != self.ordered {
             let mut hold: Hold = serde_json::from_slice(&wanted)?;

@@ -191,15 +191,26 @@ fn a_guard_that_ends_lets_go_and_takes_its_gate_away() {
     assert_eq!(cable.tables(), 0);
 }
 
-/// H21: a forced stop leaves the groups running and reachable, whatever becomes of the guard.
+/// H21, R8, R9: what is left running is not in the guard's orders any more. It stays and is reached whatever
+/// becomes of lease and guard.
 #[test]
-fn h21_what_is_unmanaged_is_left_alone() {
+fn h21_what_is_left_running_is_left_alone() {
     let cable = Cable::new();
     let mut guard = Guarded::start(&cable, &["director"]);
     guard.acquire(&[SERVICE]);
     let client = cable.client(SERVICE);
-    guard.add("unmanaged");
-    wait_for("no gate", || (cable.tables() == 0).then_some(()));
+    guard.order_left_running(2);
+    assert_eq!(wait_for("an answer", || guard.answer(2)).refused, None);
+    guard.remove("director");
+    wait_for("the end of the lease", || {
+        guard.reports().last().is_some_and(|r| !r.lease).then_some(())
+    });
+    assert!(cable.has(SERVICE) && client.answered());
+    guard.kill_all();
+    guard.remove("hold.json");
+    let mut guard = guard.start_again(&cable);
+    wait_for("a guard", || guard.notices_of_this_run().first().cloned());
+    assert!(cable.has(SERVICE) && client.answered());
     guard.signal(Signal::SIGTERM);
     wait_for("the end of the guard", || guard.ended());
     assert!(cable.has(SERVICE) && client.answered());

@@ -18,8 +18,6 @@ pub(super) enum Note {
     Keeper(Keeper),
     /// An order of the agent.
     Hold(Box<Hold>),
-    /// What is held is nobody's business any more.
-    Unmanaged,
     /// Everything was let go of, and an epoch began.
     Keep {
         /// The epoch.
@@ -61,11 +59,6 @@ fn run(mut file: File, notes: &Receiver<Note>) {
                 Ok(())
             }
             Note::Hold(order) => keeper.as_ref().map_or(Ok(()), |who| hold(&mut file, order, who)),
-            Note::Unmanaged => {
-                let written = file.update(|kept| kept.held = Held::default());
-                keeper.iter().for_each(|keeper| keeper.tell(Task::Unmanaged));
-                written
-            }
             Note::Keep { epoch } => {
                 file.update(|kept| (kept.epoch, kept.held) = (epoch, Held::default()))
             }

@@ -145,7 +145,6 @@ fn obey(order: Order, inside: &Inside, presence: &Presence) {
     let heart = &inside.heart;
     match order {
         Order::Hold(hold) => inside.clerk.tell(Note::Hold(hold)),
-        Order::Unmanaged => inside.clerk.tell(Note::Unmanaged),
         Order::Configure(configure) => {
             inside.keeper.configure(&configure);
             heart.tell(Command::Configure(configure));

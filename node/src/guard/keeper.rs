@@ -58,8 +58,6 @@ pub(super) enum Task {
     Hold(Box<Hold>, Sender<Held>),
     /// What was to be held could not be written down.
     Refuse(u64, String),
-    /// Forget everything.
-    Unmanaged,
     /// An agent is there and listens.
     Listener(SyncSender<Notice>),
     /// The agent is gone.
@@ -335,7 +333,6 @@ impl Keeping {
                 let _ = answer.send(all);
             }
             Task::Refuse(sequence, why) => self.answer(sequence, Some(why)),
-            Task::Unmanaged => self.forget(),
             Task::Listener(listener) => {
                 self.listener = Some(listener);
                 self.unsaid.clear();
@@ -540,15 +537,6 @@ impl Keeping {
         }
         // A heartbeat that has nothing to do turns once for this.
         self.heart.nudge();
-    }
-
-    /// Leaves everything as it is and knows nothing of it any more.
-    fn forget(&mut self) {
-        self.held = Held::default();
-        self.known.clear();
-        self.cell.want(false);
-        self.take_gate_away();
-        self.answer(0, None);
     }
 
     fn end(&mut self) {

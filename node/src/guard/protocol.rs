@@ -49,9 +49,6 @@ pub enum Order {
     /// is acquired, and after anything was released. Nothing may be acquired before the answer says
     /// that it is accepted.
     Hold(Box<Hold>),
-    /// What is held is left running as it is, and nobody watches over it any more: the guard forgets
-    /// it and takes the kernel's gate away (spec H21, a forced stop).
-    Unmanaged,
     /// The node is leaving on purpose: say so in every beat from now on.
     Leave,
     /// The agent will exit by itself, and the guard shall end after it.
@@ -199,7 +196,7 @@ pub enum Notice {
     },
     /// What the guard sees; at every change, and once a second.
     Report(Report),
-    /// The answer to [`Order::Hold`] and [`Order::Unmanaged`], and what an agent that connects finds.
+    /// The answer to [`Order::Hold`], and what an agent that connects finds.
     Holding(Box<Holding>),
     /// The lease was granted again; said only while something is held. Whoever does not hear of it
     /// in time has to release ([`super::client::LeaseWatch`]).
@@ -332,7 +329,6 @@ mod tests {
         vec![
             configure(),
             hold(),
-            Order::Unmanaged,
             Order::Status {
                 status: AgentStatus::Running,
                 director,
@@ -409,7 +405,7 @@ mod tests {
             let mut lines = Lines::default();
             lines.extend(text.as_bytes());
             lines.extend(b"\n");
-            let known = matches!(text.trim(), "\"leave\"" | "\"shutdown\"" | "\"unmanaged\"");
+            let known = matches!(text.trim(), "\"leave\"" | "\"shutdown\"");
             prop_assert_eq!(lines.next_message::<Order>().is_err(), !known);
         }
     }

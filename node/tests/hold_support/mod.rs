@@ -1,6 +1,5 @@
 //! Two namespaces with a cable between them; a guard in one, clients in the other.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -357,6 +356,21 @@ impl Guarded {
 
     /// Orders to hold; an epoch of 0 is the present one.
     pub(crate) fn order(&self, addresses: &[&str], groups: &[&Path], sequence: u64, epoch: u64) {
+        self.order_knowing(&[SERVICE, SERVICE6], addresses, groups, (sequence, epoch));
+    }
+
+    /// Orders to hold nothing more of that address, which is left running: it is not even known.
+    pub(crate) fn order_left_running(&self, sequence: u64) {
+        self.order_knowing(&[SERVICE6], &[], &[], (sequence, 0));
+    }
+
+    fn order_knowing(
+        &self,
+        known: &[&str],
+        addresses: &[&str],
+        groups: &[&Path],
+        (sequence, epoch): (u64, u64),
+    ) {
         let held = |address: &&str| HeldAddress {
             address: ip(address),
             prefix: if address.contains(':') { 64 } else { 24 },
@@ -365,7 +379,7 @@ impl Guarded {
         let hold = Hold {
             sequence,
             epoch,
-            known: BTreeSet::from([ip(SERVICE), ip(SERVICE6)]),
+            known: known.iter().map(|address| ip(address)).collect(),
             held: Held {
                 addresses: addresses.iter().map(held).collect(),
                 groups: groups.iter().map(|group| group.to_path_buf()).collect(),
