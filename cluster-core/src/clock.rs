@@ -42,6 +42,15 @@ pub const fn is_off(offset_us: Option<i64>, before: bool) -> bool {
     }
 }
 
+/// How far the clock of most nodes is ahead of the own one, in microseconds: the middle of all that were
+/// measured and the own. With fewer than three clocks nobody knows which is right, and it is 0.
+pub fn offset_of_most(report: &Report) -> i64 {
+    let mut offsets: Vec<i64> =
+        report.peers.iter().filter_map(|peer| peer.clock_offset_us).chain([0]).collect();
+    offsets.sort_unstable();
+    if offsets.len() < 3 { 0 } else { offsets[offsets.len() / 2] }
+}
+
 /// The offset with the greatest absolute value among those that were measured.
 pub fn greatest_offset(report: &Report) -> Option<i64> {
     let offsets = report.peers.iter().filter_map(|peer| peer.clock_offset_us);
@@ -78,6 +87,17 @@ mod tests {
         assert_eq!(clock_trouble(&report, &state), []);
         report.peers.clear();
         assert_eq!(greatest_offset(&report), None);
+    }
+
+    /// The own clock may be the one that is off; of two nobody knows which.
+    #[test]
+    fn most_clocks_are_right() {
+        let most = |second, third| offset_of_most(&seen(&[(2, second), (3, third)]).0);
+        assert_eq!(most(Some(-3_600_000_400), Some(-3_600_000_100)), -3_600_000_100);
+        assert_eq!(most(Some(200), Some(3_600_000_000)), 200, "a peer's is off");
+        assert_eq!(most(Some(-200), Some(-3_600_000_000)), -200);
+        assert_eq!(most(Some(3_600_000_000), None), 0);
+        assert_eq!(most(None, None), 0);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use vedette_collector::clinfo::{
     AvailabilityReportDoc, IncidentDoc, IncidentSummaryDoc, Ledger, Wanted, availability,
 };
+use vedette_core::clock;
 use vedette_core::group::GroupState;
 use vedette_core::record::{Code, Record, Subject};
 use vedette_core::time::WallTime;
@@ -143,18 +144,10 @@ pub(crate) async fn report(State(app): State<App>, uri: Uri) -> Answer {
     Ok(describe(Json(report).into_response(), &view))
 }
 
-/// What the clocks of most nodes show, as far as beats have measured them: one that is off by an hour would
-/// count an hour that has not been. With fewer than three clocks nobody knows which is right.
+/// What the clocks of most nodes show: one that is off by an hour would count an hour that has not been.
 fn of_most(view: &View, own: WallTime) -> WallTime {
-    let report = view.local.report.as_deref();
-    let peers = report.into_iter().flat_map(|report| &report.peers);
-    let mut offsets: Vec<i64> = peers.filter_map(|peer| peer.clock_offset_us).collect();
-    offsets.push(0);
-    offsets.sort_unstable();
-    match offsets.len() {
-        0..3 => own,
-        all => WallTime(own.0.saturating_add(offsets[all / 2])),
-    }
+    let offset_us = view.local.report.as_deref().map_or(0, clock::offset_of_most);
+    WallTime(own.0.saturating_add(offset_us))
 }
 
 /// A moment that a parameter gives.
