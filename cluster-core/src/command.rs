@@ -430,11 +430,11 @@ pub enum GroupCommand {
     Covered {
         /// The group.
         group: String,
-        /// Who.
+        /// The node.
         node: NodeNumber,
         /// The instance's token.
         token: u64,
-        /// What began the time without ([`crate::group::Instance::uncovered`]): a later one goes on.
+        /// The log index in [`crate::group::Instance::uncovered`] that is meant: a later one goes on.
         since: u64,
     },
     /// A node looked for what it could own, and saw this of a group that it does not have; nothing if it

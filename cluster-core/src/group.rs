@@ -351,7 +351,7 @@ impl Instance {
         self.uncovered.is_none() && self.state != GroupState::Unmanaged
     }
 
-    /// Whether it ran already when its node was given it (back): maintenance may have begun since.
+    /// Whether it ran already when maintenance or a forced stop left it: then it is taken up as it is.
     pub fn is_taken_up(&self) -> bool {
         self.uncovered.is_some_and(|since| since != self.token)
     }

@@ -263,7 +263,7 @@ pub struct Node {
     pub host_since: WallTime,
     /// Why it has that status.
     pub host_cause: String,
-    /// It is away because its daemon ended on purpose, and said so: the machine may well be there.
+    /// Set while it is away because its daemon said that it ends: the machine may well be there.
     #[serde(default)]
     pub left: bool,
     /// Agent status.

@@ -174,9 +174,7 @@ impl World {
         let group = state.groups.get(&name).ok_or("no such group")?;
         let mut fails = group.fails.iter().filter(|f| f.node == me && f.resource == resource);
         let count = fails.next().map_or(0, |fail| fail.count);
-        let quiet = group.maintenance
-            || state.manager.maintenance
-            || state.manager.members.get(&me).is_some_and(|member| member.maintenance);
+        let quiet = state.is_left_alone(&name, me);
         let stuck = self.conduct.no_start.contains(&(node, resource.to_owned()));
         let restarted = count < wanted.restarts && !stuck;
         let token =

@@ -1,4 +1,4 @@
-//! What is left running (spec H21): in maintenance, and after a forced stop.
+//! Instances that are left running (spec H21): in maintenance, and after a forced stop.
 //!
 //! Such an instance is *uncovered*: its node's guard may leave it as it is when the lease ends, so the end of
 //! one is no evidence of anything. That begins with the entry that orders it, before any guard knows, and it
@@ -49,7 +49,7 @@ impl ClusterState {
         true
     }
 
-    /// What a node has of a group goes on, and nobody looks after it.
+    /// Leaves what a node has of a group running, and nobody looks after it.
     pub(in crate::state) fn leave_running(
         &mut self,
         entry: &mut Entry<'_>,
@@ -65,7 +65,7 @@ impl ClusterState {
         entry.causes.insert(name.to_owned(), why.to_owned());
     }
 
-    /// What maintenance keeps on a node whose manager has stopped.
+    /// Leaves running what maintenance keeps on a node whose manager has stopped.
     pub(in crate::state) fn leave_maintained(&mut self, entry: &mut Entry<'_>, node: NodeNumber) {
         let why = format!("the manager of {} was stopped in maintenance", self.node_name(node));
         let mut kept: Vec<String> = self.groups.keys().cloned().collect();

@@ -184,7 +184,8 @@ impl ClusterState {
         for planned in &running.plan.moves {
             for node in &planned.acquire {
                 if self.instance_state(&planned.group, *node) == Some(GroupState::Acquiring) {
-                    if self.is_uncovered(&planned.group, *node) {
+                    if self.instance(&planned.group, *node).is_some_and(|it| it.uncovered.is_some())
+                    {
                         let why = "it was not taken up again in its event";
                         self.leave_running(entry, &planned.group, *node, why);
                         continue;
@@ -210,13 +211,12 @@ impl ClusterState {
         }
     }
 
-    fn is_uncovered(&self, group: &str, node: NodeNumber) -> bool {
-        let instance = self.groups.get(group).and_then(|group| group.instances.get(&node));
-        instance.is_some_and(|instance| instance.uncovered.is_some())
+    fn instance(&self, group: &str, node: NodeNumber) -> Option<&Instance> {
+        self.groups.get(group)?.instances.get(&node)
     }
 
     fn instance_state(&self, group: &str, node: NodeNumber) -> Option<GroupState> {
-        Some(self.groups.get(group)?.instances.get(&node)?.state)
+        self.instance(group, node).map(|instance| instance.state)
     }
 
     /// What an event means for the managers: who has joined, who is gone.

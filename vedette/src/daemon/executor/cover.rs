@@ -1,5 +1,5 @@
-//! What ends with this node's lease: all that it has, but for what maintenance or a forced stop leaves
-//! running (spec H21).
+//! Cover by this node's lease: all that it has ends with it, but for what maintenance or a forced stop
+//! leaves running (spec H21).
 //!
 //! What is left alone is not in the guard's orders, so neither guard nor agent takes it away when the lease
 //! ends, when they end themselves or when they start, and the kernel's gate lets its addresses through. The

@@ -1,4 +1,4 @@
-//! What was left running: it goes on without this worker, or is taken up again as it is.
+//! Leaves a group running without this worker, and takes it up again as it is.
 //!
 //! In maintenance nothing is started and nothing stopped, so what is taken up then is only looked at: what
 //! works is online, what does not is shown as failed, and where nothing works any more the group is off.

@@ -87,7 +87,7 @@ impl Worker {
     async fn failed(&mut self, held: &Held, resource: &ResourceDef, why: String) -> bool {
         let (state, name) = (self.shared.state(), &resource.name);
         let news = self.failing.insert(name.clone());
-        if in_maintenance(&state, &self.group, self.shared.me) {
+        if state.is_left_alone(&self.group, self.shared.me) {
             if news {
                 self.reporter.resource(held.token, name, ResourceState::Failed, &why);
             }
@@ -151,12 +151,6 @@ fn fails(state: &ClusterState, group: &str, me: NodeNumber, resource: &str) -> u
     let fails = state.groups.get(group).map(|group| group.fails.as_slice()).unwrap_or_default();
     let found = fails.iter().find(|fail| fail.node == me && fail.resource == resource);
     found.map_or(0, |fail| fail.count)
-}
-
-fn in_maintenance(state: &ClusterState, group: &str, me: NodeNumber) -> bool {
-    state.manager.maintenance
-        || state.manager.members.get(&me).is_some_and(|member| member.maintenance)
-        || state.groups.get(group).is_some_and(|group| group.maintenance)
 }
 
 /// Only what is online here is looked at; not what is left to itself.
