@@ -7,10 +7,10 @@ use vedette_collector::clinfo::{
     AvailabilityDoc, Balance, GroupDoc, Level, LinkDoc, LocalDoc, LocationDoc, NetworkDoc, NoRoute,
     NodeDoc, PortDoc, RedundancyDoc, RouteDoc, Seen, StatusDoc, Verdict,
 };
-use vedette_core::command::{Change, Command, GroupCommand, ManagerCommand};
+use vedette_core::command::{Change, Command, GroupCommand, ManagerCommand, Scope};
 use vedette_core::event::StopMode;
 use vedette_core::fixture::{DOWN_AT, Fixture, LOST_AT, alone, busy_fixture, one_down};
-use vedette_core::group::GroupState;
+use vedette_core::group::{GroupState, ResourceState};
 use vedette_core::id::{NetworkNumber, NodeNumber};
 use vedette_core::model::{AgentStatus, HostStatus, InterfaceStatus, NetworkStatus, Severity};
 use vedette_core::observation::Report;
@@ -330,6 +330,47 @@ fn t8_a_group_left_running_on_a_dead_node_is_served_by_nobody() {
     let nobody = "nobody serves web: it was left running unwatched on n1, which is DOWN";
     assert!(sentence.starts_with(&format!("prod has failed: {nobody}")), "{sentence}");
     assert!(Balance::Online.holds(&view, "web").is_some_and(|answer| answer.is_err()));
+}
+
+/// R8, R9: what was left running on a node whose daemon ended on purpose may well run; nobody here can tell.
+#[test]
+fn r8_a_group_left_running_by_a_daemon_that_left_is_not_known() {
+    let mut fixture = Fixture::with_groups();
+    let node = NodeNumber(1);
+    fixture.manage(ManagerCommand::Maintenance { scope: Scope::Cluster, on: true });
+    fixture.manage(ManagerCommand::Stop { nodes: vec![node], how: StopMode::Takeover });
+    fixture.run_events();
+    let cause = "it said that it leaves".to_owned();
+    let (to, planned, silent_ms) = (HostStatus::Down, true, None);
+    let left = Change::Host { node, to, planned, cause, silent_ms };
+    fixture.apply(Command::Observe { changes: vec![left] });
+    let view = fixture.view(NodeNumber(2));
+    let verdict = Verdict::new(Seen { view: &view, now: DOWN_AT, stale: Duration::ZERO });
+    assert_eq!(verdict.level, Level::Degraded, "{}", verdict.sentence);
+    let unknown = ["group web was left running on n1 when its daemon ended", "is not known"];
+    let told = |problem: &String| unknown.iter().all(|words| problem.contains(words));
+    assert!(verdict.problems.iter().any(told), "{:#?}", verdict.problems);
+    assert_eq!(Balance::Online.holds(&view, "web"), Some(Ok(())));
+}
+
+/// R8: in maintenance nothing is done about what fails, and it is not hidden by a group that is ONLINE.
+#[test]
+fn r8_what_fails_in_maintenance_is_a_problem() {
+    let mut fixture = Fixture::with_groups();
+    let scope = Scope::Group("web".into());
+    fixture.manage(ManagerCommand::Maintenance { scope, on: true });
+    let (group, node) = ("web".to_owned(), NodeNumber(1));
+    let token = fixture.token("web", node).expect("n1 has it");
+    let name = fixture.state.groups["web"].instances[&node].resources.keys().next();
+    let name = name.expect("a resource").clone();
+    let resources = vec![(name.clone(), ResourceState::Failed, "no process is left".into())];
+    fixture.group(GroupCommand::Progress { group, node, token, state: None, resources });
+    assert_eq!(fixture.state.groups["web"].state(), GroupState::Online);
+    let (level, sentence) = verdict(&fixture.view(NodeNumber(2)));
+    assert_eq!(level, Level::Degraded, "{sentence}");
+    let told = format!("prod is degraded: {name} of group web is FAILED on n1");
+    assert!(sentence.starts_with(&told), "{sentence}");
+    assert!(sentence.contains("(no process is left), and maintenance leaves it so"), "{sentence}");
 }
 
 /// F15: why no node has a group, for each node that tried.
