@@ -418,6 +418,32 @@ fn only_what_has_a_lease_is_evicted_and_only_from_nodes_that_are_away() {
     }
 }
 
+/// R8: what maintenance left running ends with no lease. While it lasts nobody asks; afterwards the node is
+/// fenced, or an operator is told.
+#[test]
+fn what_no_lease_covers_needs_better_evidence() {
+    let uncovered = |maintenance| {
+        let mut state = takeover();
+        for group in state.groups.values_mut() {
+            group.instances.values_mut().for_each(|instance| instance.uncovered = Some(1));
+        }
+        state.manager.maintenance = maintenance;
+        state
+    };
+    let run = |state: ClusterState, until| {
+        let mut world = world(state);
+        world.heard.insert(DEAD, 9_000);
+        world.run(until)
+    };
+    assert_eq!(run(uncovered(true), 13_000), []);
+    let said = run(uncovered(false), 13_000);
+    assert!(waits(&said).len() == 1 && said.len() == 1, "no eviction: {said:?}");
+    let mut with_agent = uncovered(false);
+    fence_agent(&mut with_agent, DEAD);
+    let said = run(with_agent, 10_100);
+    assert!(matches!(fences(&said)[..], [(_, 3, 1)]), "{said:?}");
+}
+
 /// Nothing that is under way holds an eviction up.
 #[test]
 fn an_eviction_does_not_wait_for_other_proposals() {
