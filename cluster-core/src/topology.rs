@@ -362,7 +362,7 @@ impl Topology {
             agent: if heard { known.agent } else { AgentStatus::Unknown },
             leaving: known.leaving,
             epoch: known.epoch,
-            clock_offset_us: known.offset.get(now).filter(|_| heard),
+            clock_offset_us: known.offset.get(now, self.own.wall_us(now)).filter(|_| heard),
             position: if heard { known.position } else { 0 },
             log_stalled: heard && known.log_stalled,
             position_max: known.position_max,
@@ -501,7 +501,7 @@ impl Topology {
         let was_inbound = self.links[at].inbound;
         let changed = self.links[at].accept(now, beat, window, timing.interval());
         let heard = self.known[who].listen(beat);
-        self.known[who].offset.measure(now, self.own.wall_us(now), beat);
+        self.known[who].offset.measure(now, beat);
         self.news |= changed || heard.news;
         if heard.moved {
             self.report_soon();

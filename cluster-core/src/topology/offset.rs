@@ -8,8 +8,9 @@
 //! Invariants:
 //! - The result is wrong by less than the round trip of the best beat of the last moment, however
 //!   much was lost or late.
-//! - A step of either clock shows after [`SPAN`] twice; a single slow beat never does, nor the first one after
-//!   a silence, which may have waited somewhere: nothing is said before a whole span was measured.
+//! - A step of the own clock shows at once: what is kept is the peer's clock by the monotonic one. A step of
+//!   the peer's shows after [`SPAN`] twice; a single slow beat never does, nor the first one after a silence,
+//!   which may have waited somewhere: nothing is said before a whole span was measured.
 //! - Nothing is said once nothing was measured for [`LASTS`].
 
 use std::time::Duration;
@@ -26,8 +27,9 @@ const HELD_MOST_US: u64 = 5_000_000;
 
 #[derive(Clone, Copy, Debug)]
 struct Sample {
-    offset_us: i64,
-    /// The offset is wrong by half of it at most.
+    /// The peer's wall clock when the own monotonic one was 0.
+    epoch_us: i64,
+    /// It is wrong by half of it at most.
     doubt_us: u64,
     at: Instant,
 }
@@ -43,17 +45,17 @@ pub(super) struct Offset {
 }
 
 impl Offset {
-    /// Takes a fresh beat that arrived when the own wall clock was `own_wall_us`.
-    pub(super) fn measure(&mut self, now: Instant, own_wall_us: u64, beat: &Beat) {
+    /// Takes a fresh beat.
+    pub(super) fn measure(&mut self, now: Instant, beat: &Beat) {
         let held = beat.echo.held_us;
-        if own_wall_us == 0 || beat.wall_us == 0 || held > HELD_MOST_US {
+        if beat.wall_us == 0 || held > HELD_MOST_US {
             return;
         }
         let trip = now.as_micros().saturating_sub(beat.echo.sent_us).saturating_sub(held);
-        let offset = i128::from(beat.wall_us) + i128::from(trip / 2) - i128::from(own_wall_us);
-        let Ok(offset_us) = i64::try_from(offset) else { return };
+        let epoch = i128::from(beat.wall_us) + i128::from(trip / 2) - i128::from(now.as_micros());
+        let Ok(epoch_us) = i64::try_from(epoch) else { return };
         // One part in a thousand is more than clocks differ in rate.
-        self.take(Sample { offset_us, doubt_us: trip + held / 1_000, at: now });
+        self.take(Sample { epoch_us, doubt_us: trip + held / 1_000, at: now });
     }
 
     fn take(&mut self, sample: Sample) {
@@ -64,12 +66,15 @@ impl Offset {
         }
     }
 
-    /// The peer's clock minus the own one, in microseconds.
-    pub(super) fn get(&self, now: Instant) -> Option<i64> {
+    /// The peer's clock minus the own one, which shows `own_wall_us` now, 0 if that is not known.
+    pub(super) fn get(&self, now: Instant, own_wall_us: u64) -> Option<i64> {
+        let own_epoch = i128::from(own_wall_us) - i128::from(now.as_micros());
         let fresh = |sample: &Sample| now.since(sample.at) < LASTS;
         // Of two that are equally good the later one counts.
         let whole = self.before.as_ref().is_some_and(fresh) || now.since(self.began) >= SPAN;
         let both = [self.best, self.before].into_iter().flatten().filter(fresh);
-        both.filter(|_| whole).min_by_key(|sample| sample.doubt_us).map(|sample| sample.offset_us)
+        let best =
+            both.filter(|_| whole && own_wall_us > 0).min_by_key(|sample| sample.doubt_us)?;
+        i64::try_from(i128::from(best.epoch_us) - own_epoch).ok()
     }
 }
