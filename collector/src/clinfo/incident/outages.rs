@@ -4,8 +4,8 @@
 //! so. The records that know when are the *signs*: a host that had been silent for so long when it was
 //! called DOWN, a node's own account of what its guard released, a node that started and says when it
 //! was last alive, a resource that failed. The earliest sign since the group was last ONLINE counts; if
-//! there is none, all that is known is that the group was out of service *at least* since the record
-//! that says so. It ends with ONLINE, or with the last record of a group that is configured no more.
+//! there is none, or the node lost the records that could have been an earlier one, all that is known is
+//! that the group was out of service *at least* since the record that says so. It ends with ONLINE, or with the last record of a group that is configured no more.
 //!
 //! An outage belongs to one incident: that of the record by which the group left; if that has none (it was
 //! released before anybody could say why), that of the sign that explains it; else that of the record that
@@ -122,6 +122,8 @@ struct Known {
     motives: BTreeMap<u64, Motive>,
     /// Log entries in which a host went away, and whether it said that it would.
     away: BTreeMap<u64, bool>,
+    /// From when to when the accounts of a node lack something.
+    gaps: BTreeMap<NodeNumber, Vec<(i64, i64)>>,
 }
 
 impl Known {
@@ -129,6 +131,11 @@ impl Known {
         let mut known = Self::default();
         for it in placed {
             known.read(it);
+            if let (Code::AccountIncomplete, Subject::Node(node)) =
+                (it.record.code, it.record.subject)
+            {
+                known.gaps.entry(node).or_default().push(gap(placed, node, it));
+            }
         }
         known
     }
@@ -189,6 +196,27 @@ impl Known {
         let began = signs().map(|sign| sign.began.max(since.unwrap_or(i64::MIN))).min()?;
         Some((began, signs().find_map(|sign| sign.incident)))
     }
+
+    /// Since when a node may have had an earlier sign than that of `began` and has lost it, if it may; not
+    /// before `since`, when it had the group.
+    fn doubt(&self, node: NodeNumber, since: Option<i64>, began: i64) -> Option<i64> {
+        let since = since.unwrap_or(i64::MIN);
+        let gaps = self.gaps.get(&node).into_iter().flatten();
+        gaps.filter(|(from, to)| *from < began && *to > since)
+            .map(|(from, _)| *from.max(&since))
+            .min()
+    }
+}
+
+/// From when to when the accounts of a node lack what a record says they lack: from the last one before it
+/// to the first one behind it.
+fn gap(placed: &[Placed<'_>], node: NodeNumber, lacking: &Placed<'_>) -> (i64, i64) {
+    let seq = lacking.record.seq;
+    let own =
+        || placed.iter().filter(|it| it.record.told.is_some() && it.record.node == Some(node));
+    let before = own().filter(|it| it.record.seq < seq).map(|it| it.at).max();
+    let behind = own().filter(|it| it.record.seq > seq).map(|it| it.at).min();
+    (before.unwrap_or(i64::MIN), behind.unwrap_or(lacking.at))
 }
 
 /// Whether a record says that a host went away.
@@ -319,6 +347,8 @@ fn leave(known: &Known, number: u16, group: &Group, it: &Placed<'_>) -> Outage {
     let sign = from.and_then(|node| known.lost(number, node, since, it));
     let (sign, explained) = sign.unzip();
     let began = failing.into_iter().chain(sign).min().filter(|_| failed);
+    let doubt = began.and_then(|began| known.doubt(from?, since, began));
+    let unknown = failed && began.is_none();
     Outage {
         name: group.name.clone(),
         seq: record.seq,
@@ -329,7 +359,7 @@ fn leave(known: &Known, number: u16, group: &Group, it: &Placed<'_>) -> Outage {
         began: began.unwrap_or(it.at),
         noticed: failing.unwrap_or(it.at),
         ended: None,
-        at_least: (failed && began.is_none()).then_some(since),
+        at_least: doubt.map(known_since).or_else(|| unknown.then_some(since)),
         state: record.current.clone(),
         removed: false,
         motive,
@@ -337,6 +367,11 @@ fn leave(known: &Known, number: u16, group: &Group, it: &Placed<'_>) -> Outage {
         farewell: failing.is_none() && known.away.get(&record.index) == Some(&true),
         rested: record.current == OFFLINE,
     }
+}
+
+/// The beginning of a doubt, where there is one.
+fn known_since(from: i64) -> Option<i64> {
+    (from > i64::MIN).then_some(from)
 }
 
 /// The outage of a group that stays ONLINE while a resource of it fails.

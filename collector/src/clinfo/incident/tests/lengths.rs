@@ -195,6 +195,32 @@ fn only_what_was_on_the_silent_node_was_lost_with_it() {
     assert_eq!((document.detection_ms, document.decision_ms), (Some(1_040), Some(60)));
 }
 
+/// The node lost the records of its journal in which it may have said that it let go earlier.
+#[test]
+fn an_outage_on_a_node_that_lost_its_records_is_at_least_so_long() {
+    let killed = |lost: bool| {
+        let mut records = vec![
+            told(10, 0, Code::ClockOff, Subject::Node(NodeNumber(3)), 3),
+            group(1_000, 3, "ACQUIRING", "ONLINE"),
+            told(3_100, 3_000, Code::ClockOff, Subject::Node(NodeNumber(3)), 3),
+            lasted(host(9_000, "DOWN"), 1_200),
+            group(9_000, 3, "ONLINE", "UNKNOWN"),
+            group(9_500, 1, "UNKNOWN", "ONLINE"),
+        ];
+        if lost {
+            let lacking = Subject::Node(NodeNumber(3));
+            records.push(record(20_000, Code::AccountIncomplete, lacking, "n3 lost 2 records"));
+        }
+        records.push(told(20_100, 20_000, Code::NodeStarted, Subject::Node(NodeNumber(3)), 3));
+        let document = doc(&on_the_timeline(records));
+        let outage = only(&document);
+        assert_eq!(outage.outage_ms, Some(1_700));
+        (outage.at_least, outage.between.is_some())
+    };
+    assert_eq!(killed(false), (false, false));
+    assert_eq!(killed(true), (true, true));
+}
+
 /// A host that had failed before the group came to it again is no sign.
 #[test]
 fn signs_of_before_do_not_count() {
