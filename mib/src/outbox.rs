@@ -90,6 +90,8 @@ pub(crate) struct Outbox {
     /// Everything up to here is on disk as done.
     stored: Option<Position>,
     stored_at: Instant,
+    /// The last try to put it on disk failed.
+    failing: bool,
     pub(crate) sent: u64,
     pub(crate) refused: u64,
 }
@@ -122,6 +124,7 @@ impl Outbox {
             local: Lane::at(local),
             stored,
             stored_at: Instant::ZERO,
+            failing: false,
             sent: 0,
             refused: 0,
         };
@@ -207,12 +210,20 @@ impl Outbox {
         if Some(done) == self.stored {
             return;
         }
+        let before = self.failing;
         match self.cursor.store(done) {
-            Ok(()) => self.stored = Some(done),
-            Err(why) => tracing::warn!(
-                %why,
-                "cannot keep how far SNMP notifications were sent, so they may be sent again; check the disk"
-            ),
+            Ok(()) => (self.stored, self.failing) = (Some(done), false),
+            Err(why) => {
+                self.failing = true;
+                // Tried again ten times a second; said once.
+                if !before {
+                    tracing::warn!(
+                        %why,
+                        "cannot keep how far SNMP notifications were sent, so they may be sent again; check \
+                         the disk"
+                    );
+                }
+            }
         }
     }
 }
