@@ -174,7 +174,9 @@ impl LocalLog {
         let why = "its guard was not run in time, so it doubts what it sees of others";
         self.condition(Code::NodeLate, late.then(|| why.into()));
         self.condition(Code::SnmpAway, snmp_away(local, memory));
-        self.condition(Code::LogBehind, local.log.behind.clone());
+        if local.log.behind.is_some() || caught_up(local) {
+            self.condition(Code::LogBehind, local.log.behind.clone());
+        }
         memory.quorate_us = if local.quorate { memory.quorate_us.or(Some(now_us)) } else { None };
         let settled = memory.quorate_us.is_some_and(|since| now_us - since >= SETTLES_US);
         self.see_log(local, state, settled);
@@ -369,6 +371,13 @@ fn silent(local: &Local, state: &ClusterState) -> String {
     }
 }
 
+/// Whether the log of this node is seen to be as far as that of any peer that is heard.
+fn caught_up(local: &Local) -> bool {
+    let peers = local.report.as_deref().into_iter().flat_map(|report| &report.peers);
+    let furthest = peers.map(|peer| peer.position).max().unwrap_or(0);
+    furthest > 0 && local.log.applied >= furthest
+}
+
 fn snmp_away(local: &Local, memory: &mut Memory) -> Option<String> {
     let now = boot_time_us();
     if local.agentx != Some(false) {
@@ -423,6 +432,23 @@ mod tests {
             (Phase::Raised, "the clock of n3 differs from that of n1".into()),
             (Phase::Cleared, "the clocks of n3 and n1 agree again".into()),
         ]
+    }
+
+    /// An agent that starts has not heard yet how far the others are; that is no catching up.
+    #[test]
+    fn a_log_that_is_behind_is_so_until_it_is_seen_to_be_as_far_as_the_others() {
+        let mut now = local(AGREE);
+        let furthest = |now: &Local| now.report.as_ref().map(|it| it.peers[0].position);
+        let goal = furthest(&now).expect("n2 is heard");
+        assert!(goal > 1, "it says how far it is");
+        now.log.applied = goal - 1;
+        assert!(!caught_up(&now));
+        now.log.applied = goal;
+        assert!(caught_up(&now));
+        let mut report = Report::clone(now.report.as_deref().expect("a report"));
+        report.peers.iter_mut().for_each(|peer| peer.position = 0);
+        now.report = Some(Arc::new(report));
+        assert!(!caught_up(&now), "nobody said how far they are");
     }
 
     /// A peer that dies or is cut off is measured no more; that is no agreement.
