@@ -43,12 +43,33 @@ pub const fn is_off(offset_us: Option<i64>, before: bool) -> bool {
 }
 
 /// How far the clock of most nodes is ahead of the own one, in microseconds: the middle of all that were
-/// measured and the own. With fewer than three clocks nobody knows which is right, and it is 0.
-pub fn offset_of_most(report: &Report) -> i64 {
+/// measured and the own. With fewer than three clocks nobody knows which is right.
+pub fn offset_of_most(report: &Report) -> Option<i64> {
     let mut offsets: Vec<i64> =
         report.peers.iter().filter_map(|peer| peer.clock_offset_us).chain([0]).collect();
     offsets.sort_unstable();
-    if offsets.len() < 3 { 0 } else { offsets[offsets.len() / 2] }
+    if offsets.len() < 3 { None } else { Some(offsets[offsets.len() / 2]) }
+}
+
+/// What a director adds to its own clock to date an entry, in microseconds: that of most nodes counts where
+/// its own is [off](disagree).
+pub fn correction(report: &Report) -> i64 {
+    corrected(offset_of_most(report))
+}
+
+/// How far the observer's clock is ahead of the one by which `director` dates entries, in microseconds,
+/// where it was measured: the director corrects its own as it sees the others, which is seen from here too.
+pub fn ahead_of_entries(report: &Report, director: NodeNumber) -> Option<i64> {
+    if director == report.observer {
+        return Some(-correction(report));
+    }
+    let ahead_us = report.clock_offset_of(director)?.saturating_neg();
+    let most = offset_of_most(report).map(|most| most.saturating_add(ahead_us));
+    Some(ahead_us.saturating_sub(corrected(most)))
+}
+
+fn corrected(most_us: Option<i64>) -> i64 {
+    most_us.filter(|most_us| disagree(*most_us, false)).unwrap_or(0)
 }
 
 /// The offset with the greatest absolute value among those that were measured.
@@ -61,6 +82,8 @@ pub fn greatest_offset(report: &Report) -> Option<i64> {
 mod tests {
     use super::*;
     use crate::fixture;
+
+    const HOUR: i64 = 3_600_000_000;
 
     fn seen(offsets: &[(u16, Option<i64>)]) -> (Report, ClusterState) {
         let view = fixture::one_down();
@@ -93,11 +116,31 @@ mod tests {
     #[test]
     fn most_clocks_are_right() {
         let most = |second, third| offset_of_most(&seen(&[(2, second), (3, third)]).0);
-        assert_eq!(most(Some(-3_600_000_400), Some(-3_600_000_100)), -3_600_000_100);
-        assert_eq!(most(Some(200), Some(3_600_000_000)), 200, "a peer's is off");
-        assert_eq!(most(Some(-200), Some(-3_600_000_000)), -200);
-        assert_eq!(most(Some(3_600_000_000), None), 0);
-        assert_eq!(most(None, None), 0);
+        assert_eq!(most(Some(-HOUR - 400), Some(-HOUR - 100)), Some(-HOUR - 100));
+        assert_eq!(most(Some(200), Some(HOUR)), Some(200), "a peer's is off");
+        assert_eq!(most(Some(-200), Some(-HOUR)), Some(-200));
+        assert_eq!(most(Some(HOUR), None), None);
+        assert_eq!(most(None, None), None);
+    }
+
+    /// Entries are dated by the clock of most nodes, whoever leads; n1 is the observer.
+    #[test]
+    fn entries_are_dated_by_what_most_clocks_show() {
+        let dates = |second, third| {
+            let report = seen(&[(2, second), (3, third)]).0;
+            let ahead = |director| ahead_of_entries(&report, NodeNumber(director));
+            (correction(&report), ahead(1), ahead(2), ahead(3))
+        };
+        // The observer's clock is an hour ahead, and leads or follows.
+        let (off, near) = (Some(-HOUR), Some(-HOUR - 30));
+        assert_eq!(dates(off, off), (-HOUR, Some(HOUR), Some(HOUR), Some(HOUR)));
+        assert_eq!(dates(off, near), (-HOUR, Some(HOUR), Some(HOUR), Some(HOUR + 30)));
+        // That of n2 is; it knows as director.
+        assert_eq!(dates(Some(HOUR), Some(500)), (0, Some(0), Some(-500), Some(-500)));
+        // What differs by less than people notice is left as it is.
+        assert_eq!(dates(Some(-400), Some(-800)), (0, Some(0), Some(400), Some(800)));
+        // Of two nobody knows which is right: each director dates by its own.
+        assert_eq!(dates(Some(HOUR), None), (0, Some(0), Some(-HOUR), None));
     }
 
     #[test]

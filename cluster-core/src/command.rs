@@ -26,7 +26,7 @@ use crate::time::WallTime;
 pub struct Proposal {
     /// Drawn by the proposer; applied at most once.
     pub id: CommandId,
-    /// The proposer's wall clock.
+    /// The proposer's wall clock; in the log, what the leader's showed, [corrected](crate::clock::correction).
     pub at: WallTime,
     /// The node that proposed it.
     pub origin: NodeNumber,
@@ -46,7 +46,8 @@ pub struct Tick {
     pub run: Session,
     /// Microseconds on its clock.
     pub us: u64,
-    /// How far the leader's wall clock is ahead of that of the leader before it, where it knows.
+    /// How far the clock by which the leader dates entries is ahead of that of the leader before it, where it
+    /// knows.
     #[serde(default)]
     pub ahead_us: Option<i64>,
 }
@@ -220,7 +221,8 @@ pub struct Account {
     pub begins_after: u64,
     /// The entries, at most [`Account::MOST`].
     pub entries: Vec<AccountEntry>,
-    /// How far the node's wall clock is ahead of the director's, where it was measured.
+    /// How far the node's wall clock is ahead of the one by which the director dates entries, where it was
+    /// measured.
     pub clock_offset_ms: Option<i64>,
     /// The leader's clock when the entries had the ages that they say. How long the account was on its way
     /// from then on is seen by the leader's clock when it appends it, so nothing else need be quick.

@@ -286,7 +286,7 @@ pub struct Told {
     pub number: u64,
     /// When it happened, by the wall clock of [`Record::origin`].
     pub happened_at: WallTime,
-    /// How far that clock was ahead of the director's, where it was measured.
+    /// How far that clock was ahead of the one by which the director dates records, where it was measured.
     pub clock_offset_ms: Option<i64>,
 }
 

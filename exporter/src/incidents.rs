@@ -146,7 +146,7 @@ pub(crate) async fn report(State(app): State<App>, uri: Uri) -> Answer {
 
 /// What the clocks of most nodes show: one that is off by an hour would count an hour that has not been.
 fn of_most(view: &View, own: WallTime) -> WallTime {
-    let offset_us = view.local.report.as_deref().map_or(0, clock::offset_of_most);
+    let offset_us = view.local.report.as_deref().and_then(clock::offset_of_most).unwrap_or(0);
     WallTime(own.0.saturating_add(offset_us))
 }
 

@@ -66,7 +66,7 @@ pub struct ToldDoc {
     pub number: u64,
     /// When it happened, by that node's clock.
     pub happened_at: String,
-    /// How far that clock was ahead of the director's, where it was measured.
+    /// How far that clock was ahead of the one by which the director dates records, where it was measured.
     pub clock_offset_ms: Option<i64>,
 }
 

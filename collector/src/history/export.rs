@@ -120,7 +120,7 @@ pub struct Line {
     /// When that happened by the clock of `origin`, in microseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub happened_at_microseconds: Option<i64>,
-    /// How far that clock was ahead of the director's.
+    /// How far that clock was ahead of the one by which the director dates records.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock_offset_ms: Option<i64>,
 }

@@ -13,10 +13,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
+use vedette_core::clock;
 use vedette_core::command::{Command, Proposal, Tick};
 use vedette_core::id::{CommandId, NodeNumber, Session};
 use vedette_core::state::{Outcome, Refusal};
 use vedette_core::time::WallTime;
+use vedette_core::view::View;
 use vedette_node::log::{Log, ProposeError};
 use vedette_node::peers::{Peers, kinds};
 
@@ -57,6 +59,12 @@ pub(crate) struct Reading {
     pub(crate) leader: Tick,
     /// This node's own: microseconds since its machine started.
     pub(crate) own_us: u64,
+}
+
+/// How far this node's clock is ahead of the one by which the director dates entries, in microseconds, as
+/// beats measured it.
+pub(crate) fn ahead_of_entries(view: &View) -> Option<i64> {
+    clock::ahead_of_entries(view.local.report.as_deref()?, view.state.director?)
 }
 
 /// Proposes for this node.
@@ -141,11 +149,21 @@ impl Proposer {
         }
     }
 
-    /// With the clocks of this node, which leads: times in the log are those of one clock, as long as one
-    /// node leads, and the monotonic one tells how much passed.
+    /// With the clocks of this node, which leads: times in the log are what most clocks show, however far
+    /// its own is off, and the monotonic one tells how much passed.
     pub(crate) fn stamped(&self, proposal: &Proposal) -> Proposal {
-        let tick = Tick { ahead_us: self.ahead_us(), ..self.clock() };
-        Proposal { at: wall_time(), tick: Some(tick), ..proposal.clone() }
+        let view = self.publisher.views().borrow().clone();
+        let report = view.local.report.as_deref();
+        let correction_us = report.map_or(0, clock::correction);
+        let before = view.state.director.filter(|director| *director != self.me);
+        let ahead_us = before
+            .and_then(|director| clock::ahead_of_entries(report?, director))
+            .map(|ahead_us| ahead_us.saturating_add(correction_us));
+        Proposal {
+            at: WallTime(wall_time().0.saturating_add(correction_us)),
+            tick: Some(Tick { ahead_us, ..self.clock() }),
+            ..proposal.clone()
+        }
     }
 
     /// The monotonic clock by which this node stamps entries while it leads.
@@ -166,19 +184,11 @@ impl Proposer {
         Some(Reading { leader, own_us: asked_us.midpoint(boot_time_us()) })
     }
 
-    /// What the director's clock shows, by which entries are dated, as far as this node knows: times that
-    /// the log is to judge are by that clock, however far this node's own is off.
+    /// What the clock shows by which the director dates entries, as far as this node knows: times that the
+    /// log is to judge are by that clock, however far this node's own is off.
     pub(crate) fn cluster_time(&self) -> WallTime {
-        WallTime(wall_time().0.saturating_sub(self.ahead_us().unwrap_or(0)))
-    }
-
-    /// How far this node's clock is ahead of that of the director before it, as beats measured it.
-    fn ahead_us(&self) -> Option<i64> {
         let view = self.publisher.views().borrow().clone();
-        let director = view.state.director.filter(|director| *director != self.me)?;
-        let report = view.local.report.as_deref()?;
-        let peer = report.peers.iter().find(|peer| peer.peer == director)?;
-        peer.clock_offset_us.map(|offset| -offset)
+        WallTime(wall_time().0.saturating_sub(ahead_of_entries(&view).unwrap_or(0)))
     }
 
     async fn forward(&self, node: NodeNumber, proposal: &Proposal) -> Option<Forwarded> {

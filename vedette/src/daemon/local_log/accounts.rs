@@ -11,11 +11,10 @@ use vedette_core::command::{Account, AccountEntry, Command};
 use vedette_core::id::Hash;
 use vedette_core::local::LocalRecord;
 use vedette_core::model::AgentStatus;
-use vedette_core::observation::Report;
 use vedette_core::view::View;
 
 use super::super::office::fresh_id;
-use super::super::proposer::{Proposer, Reading};
+use super::super::proposer::{Proposer, Reading, ahead_of_entries};
 use super::LocalLog;
 
 /// The pause before an account that got no answer is given again.
@@ -94,16 +93,9 @@ impl LocalLog {
             journal: self.history().journal_id(),
             begins_after: self.history().journal_begins_after(),
             entries: entries(due, self.0.boot, reading.own_us),
-            clock_offset_ms: view.local.report.as_deref().and_then(|it| self.offset(it, view)),
+            clock_offset_ms: ahead_of_entries(view).map(|ahead_us| ahead_us / 1_000),
             read: Some(reading.leader),
         }
-    }
-
-    /// How far this node's clock is ahead of the director's.
-    fn offset(&self, report: &Report, view: &View) -> Option<i64> {
-        let director = view.state.director.filter(|director| *director != self.0.me)?;
-        let peer = report.peers.iter().find(|peer| peer.peer == director)?;
-        peer.clock_offset_us.map(|offset| -offset / 1_000)
     }
 
     /// Takes note of what the state says is accounted for.
