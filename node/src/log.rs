@@ -57,6 +57,7 @@ pub use types::{Types, Vote};
 pub use wire::{
     Append, Appended, Ballot, Distrust, Install, RaftReply, RaftRpc, Transfer, Transferred, Voted,
 };
+pub use writer::Disk;
 
 /// What a member needs to know to start.
 #[derive(Clone, Debug)]
@@ -134,7 +135,7 @@ impl Log {
         tokio::spawn(remembered.keep_written(memory, identity));
         tokio::spawn(compare_when_told(Arc::downgrade(&replica), remembered.clone()));
         let proposals = Proposals::default();
-        let health = health::watch(&replica, &remembered, &proposals);
+        let health = health::watch(&replica, &remembered, &proposals, store.disk());
         let (leadership, fatal) = observe(&replica, &remembered);
         Ok(Self { replica, store, leadership, fatal, remembered, health, proposals })
     }
@@ -171,6 +172,11 @@ impl Log {
     /// Progress of the log, followed as it changes; four times a second while something waits.
     pub fn health(&self) -> watch::Receiver<LogHealth> {
         self.health.clone()
+    }
+
+    /// Whether this node's disk takes entries, followed as that changes.
+    pub fn disk(&self) -> watch::Receiver<Disk> {
+        self.store.disk()
     }
 
     /// Who leads, followed as it changes.

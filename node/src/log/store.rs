@@ -21,11 +21,12 @@ use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
 use openraft_rt_tokio::TokioRuntime;
 use serde::Serialize;
+use tokio::sync::watch;
 
 use super::machine::Snapshots;
 use super::schema::{self, Contents, Identity, LogError};
 use super::types::{Entry, LogId, Snapshot, Types, Vote};
-use super::writer::{Change, Writer};
+use super::writer::{Change, Disk, Writer};
 
 type Raft = Types<TokioRuntime>;
 
@@ -54,9 +55,27 @@ impl Store {
         entry.unwrap_or(0).max(purged)
     }
 
-    /// Writes what is queued and closes the database.
+    /// Writes what is queued and closes the database. What a full disk does not take is given up.
     pub async fn close(&self) -> io::Result<()> {
-        self.writer.write(Change::Close).await
+        let close = self.writer.write(Change::Close);
+        let refused = async {
+            let mut disk = self.writer.disk();
+            let _ = disk.wait_for(|disk| matches!(disk, Disk::Refuses(_))).await;
+        };
+        tokio::pin!(close);
+        tokio::select! {
+            biased;
+            closed = &mut close => closed,
+            () = refused => {
+                self.writer.give_up();
+                close.await
+            }
+        }
+    }
+
+    /// Whether the disk takes changes, followed as that changes.
+    pub(super) fn disk(&self) -> watch::Receiver<Disk> {
+        self.writer.disk()
     }
 
     /// Memory stays consistent even if a holder of the lock panicked: every change is one call.

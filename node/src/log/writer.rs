@@ -4,19 +4,23 @@
 //! and reports each as done *after* the commit returned. So many changes share one `fsync`, their
 //! order is the order in which they were queued, and a vote can never overtake an entry.
 //!
-//! The first failure is final: the transaction is rolled back, so nothing is half applied, and
-//! every change from then on fails with the same error. Writing on after a failed write would leave
-//! a hole in the log.
+//! A full disk holds everything up: the transaction is rolled back, so nothing is half applied, and the same
+//! changes are made again until there is room. Any other failure is final: every change from then on fails
+//! with the same error. Writing on after a failed write would leave a hole in the log.
+//!
+//! Whether the disk takes anything is published ([`Disk`]) from the start: the first thing the thread does is
+//! to write.
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
+use nix::sys::statvfs::statvfs;
 use rusqlite::{CachedStatement, Connection, ErrorCode, Transaction, params};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::schema::as_integer;
 use super::types::Snapshot;
@@ -31,6 +35,25 @@ const BATCH: usize = 256;
 /// The commit mark is written with the next change, or after this time without one. It only spares
 /// a restarted member from waiting for the leader, so it is not worth an `fsync` of its own.
 const MARK_DELAY: Duration = Duration::from_millis(200);
+
+/// How often it is tried to write to a disk that is full.
+const TRY_AGAIN: Duration = Duration::from_millis(250);
+
+/// An input or output error on a disk with less room than this is one for want of room: what SQLite keeps
+/// beside the database cannot grow either.
+const NO_ROOM: u64 = 256 << 10;
+
+/// Whether the disk takes entries of the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Disk {
+    /// Nothing was written in this run yet.
+    #[default]
+    Untried,
+    /// It took the last change.
+    Takes,
+    /// It takes nothing now, and why.
+    Refuses(String),
+}
 
 /// One change of the database.
 pub(super) enum Change {
@@ -64,15 +87,29 @@ struct Job {
 pub(super) struct Writer {
     jobs: Sender<Job>,
     places: Arc<Semaphore>,
+    disk: watch::Receiver<Disk>,
 }
 
 impl Writer {
     /// Starts the thread; it ends when the last `Writer` is dropped or after [`Change::Close`].
     pub(super) fn start(connection: Connection, path: &Path) -> io::Result<Self> {
         let (jobs, queue) = channel();
-        let worker = Worker { connection, path: path.into(), mark: None };
+        let places = Arc::new(Semaphore::new(QUEUE));
+        let (tell, disk) = watch::channel(Disk::default());
+        let senders = Arc::downgrade(&places);
+        let worker = Worker { connection, path: path.into(), mark: None, disk: tell, senders };
         thread::Builder::new().name("cluster.db".into()).spawn(move || worker.run(&queue))?;
-        Ok(Self { jobs, places: Arc::new(Semaphore::new(QUEUE)) })
+        Ok(Self { jobs, places, disk })
+    }
+
+    /// Whether the disk takes what is written, followed as that changes.
+    pub(super) fn disk(&self) -> watch::Receiver<Disk> {
+        self.disk.clone()
+    }
+
+    /// Has the thread try no more to write to a full disk: what waits fails.
+    pub(super) fn give_up(&self) {
+        self.places.close();
     }
 
     /// Queues a change, waiting for a place in the queue if it is full.
@@ -101,19 +138,20 @@ struct Worker {
     path: PathBuf,
     /// A commit mark that is not on disk yet.
     mark: Option<String>,
+    disk: watch::Sender<Disk>,
+    /// Whether anybody sends changes still.
+    senders: Weak<Semaphore>,
 }
 
 impl Worker {
     fn run(mut self, queue: &Receiver<Job>) {
-        let mut failure: Option<Failure> = None;
+        let mut failure = self.insist(Self::probe).err();
         while let Some(batch) = self.next_batch(queue) {
             let closing = batch.iter().any(|job| matches!(job.change, Change::Close));
             let result = match &failure {
                 Some(failure) => Err(failure.error()),
-                None => self.commit(&batch).map_err(|error| {
-                    let found = Failure::new(&self.path, &error);
+                None => self.insist(|worker| worker.commit(&batch)).map_err(|found| {
                     let error = found.error();
-                    tracing::error!(%error, "the log cannot be written");
                     failure = Some(found);
                     error
                 }),
@@ -129,6 +167,38 @@ impl Worker {
         if failure.is_none() && self.commit(&[]).is_err() {
             tracing::debug!("the last commit mark was not written");
         }
+    }
+
+    /// Writes until it is written, as long as nothing but room is missing.
+    fn insist(
+        &mut self,
+        mut write: impl FnMut(&mut Self) -> rusqlite::Result<()>,
+    ) -> Result<(), Failure> {
+        loop {
+            let Err(error) = write(self) else {
+                if let Disk::Refuses(_) = self.disk.send_replace(Disk::Takes) {
+                    tracing::info!("the disk takes entries of the log again");
+                }
+                return Ok(());
+            };
+            let found = Failure::new(&self.path, &error);
+            let refuses = Disk::Refuses(found.text.clone());
+            if self.disk.send_replace(refuses.clone()) != refuses {
+                tracing::error!(error = %found.error(), "the log cannot be written");
+            }
+            let wanted = self.senders.upgrade().is_some_and(|places| !places.is_closed());
+            if found.kind != io::ErrorKind::StorageFull || !wanted {
+                return Err(found);
+            }
+            thread::sleep(TRY_AGAIN);
+        }
+    }
+
+    /// Shows that the disk takes what is written.
+    fn probe(&mut self) -> rusqlite::Result<()> {
+        let transaction = self.connection.transaction()?;
+        set_mark(&transaction, "opened", "")?;
+        transaction.commit()
     }
 
     /// What waits now, or the next thing to come; empty if only the commit mark is left to write.
@@ -238,13 +308,17 @@ struct Failure {
 
 impl Failure {
     fn new(path: &Path, error: &rusqlite::Error) -> Self {
+        let code = match error.sqlite_error_code() {
+            Some(ErrorCode::SystemIoFailure) if is_full(path) => Some(ErrorCode::DiskFull),
+            code => code,
+        };
         let path = path.display();
-        match error.sqlite_error_code() {
+        match code {
             Some(ErrorCode::DiskFull) => Self {
                 kind: io::ErrorKind::StorageFull,
                 text: format!(
-                    "the disk with {path} is full. Free some space and restart the agent; nothing \
-                     that was acknowledged is lost."
+                    "the disk with {path} is full. Free some space, and the log goes on; nothing that \
+                     was acknowledged is lost."
                 ),
             },
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self {
@@ -263,4 +337,11 @@ impl Failure {
     fn error(&self) -> io::Error {
         io::Error::new(self.kind, self.text.clone())
     }
+}
+
+/// Whether there is as good as no room for a file.
+fn is_full(path: &Path) -> bool {
+    let folder = path.parent().unwrap_or(path);
+    statvfs(folder)
+        .is_ok_and(|found| found.blocks_available().saturating_mul(found.fragment_size()) < NO_ROOM)
 }
