@@ -326,6 +326,13 @@ pub enum ManagerCommand {
         /// How each command ended.
         outcomes: Vec<CommandOutcome>,
     },
+    /// The agent of a node has not run for a while, or runs steadily again. From the director.
+    Attend {
+        /// Whose.
+        node: NodeNumber,
+        /// Whether it takes part in events from now on.
+        attends: bool,
+    },
     /// A participant gives no answer in time; it counts as failed. From the director.
     Expire {
         /// The event.

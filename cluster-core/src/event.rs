@@ -475,6 +475,10 @@ pub struct Member {
     pub stopped: Option<StopMode>,
     /// Nothing is moved from or to it, nothing restarted on it.
     pub maintenance: bool,
+    /// Its agent has not run for a while, or does not stay: nobody waits for it unless it has something of a
+    /// group.
+    #[serde(default)]
+    pub absent: bool,
     /// What stands behind its guard.
     pub backing: Backing,
     /// Why the watchdog that is configured for it stands behind nothing, if it does not.

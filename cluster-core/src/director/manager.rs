@@ -15,9 +15,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::command::{Command, ConfigCommand, ManagerCommand};
-use crate::event::{Running, Stage};
+use crate::event::{Member, Running, Stage};
 use crate::id::NodeNumber;
-use crate::model::HostStatus;
+use crate::model::{AgentStatus, HostStatus, Node};
 use crate::state::ClusterState;
 use crate::time::Instant;
 
@@ -28,6 +28,15 @@ const GRACE: Duration = Duration::from_secs(30);
 
 /// How long a node may take to verify a document.
 const VERIFY_PATIENCE: Duration = Duration::from_secs(30);
+
+/// An agent that was killed runs again before that, as a guard starts it at once: so many times the detection
+/// time, and no less than a slow machine needs to start a program.
+const RESTARTS: u32 = 3;
+const RESTARTS_LEAST: Duration = Duration::from_secs(2);
+
+/// How long an agent that was away has to run before it is counted on: one that dies at its first work has
+/// done so by then.
+const STEADY: Duration = Duration::from_secs(5);
 
 /// Something whose age matters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +51,8 @@ pub(super) enum Seen {
     Document(u64),
     /// A node that is not there.
     Away(NodeNumber),
+    /// The agent of a node that is there, and whether it runs.
+    Agent(NodeNumber, bool),
     /// A call of a fence agent, and whether it failed.
     Fence(NodeNumber, u32, bool),
 }
@@ -55,6 +66,8 @@ pub(super) enum Duty {
     Expire(u64, bool, usize, u32, NodeNumber),
     /// Say that an event runs too long.
     TooLong(u64),
+    /// Wait for a node no longer, or again.
+    Attend(NodeNumber, bool),
     /// Withdraw a document.
     Withdraw(u64),
     /// End the instances of a node.
@@ -127,6 +140,9 @@ fn what_matters(state: &ClusterState) -> BTreeSet<Seen> {
     let away = |host| matches!(host, HostStatus::Down | HostStatus::Disconnected);
     let gone = state.nodes.values().filter(|node| away(node.host));
     seen.extend(gone.map(|node| Seen::Away(node.number)));
+    let there = state.nodes.values().filter(|node| node.host == HostStatus::Up);
+    let runs = |node: &Node| node.agent == AgentStatus::Running;
+    seen.extend(there.map(|node| Seen::Agent(node.number, runs(node))));
     let call = |(node, fencing): (&NodeNumber, &crate::event::Fencing)| {
         Seen::Fence(*node, fencing.attempt, fencing.failure.is_some())
     };
@@ -171,7 +187,22 @@ impl Director {
             dues.extend(self.too_long(running));
         }
         dues.extend(self.withdrawal());
+        dues.extend(self.attendance());
         dues
+    }
+
+    /// Nodes whose agents have been away for so long that nobody waits for them, and those that are back to
+    /// stay.
+    fn attendance(&self) -> Vec<Due> {
+        let away_after = (self.timing().detect() * RESTARTS).max(RESTARTS_LEAST);
+        let due = |(node, member): (&NodeNumber, &Member)| {
+            let attends = member.absent;
+            let since = self.watch.since(&Seen::Agent(*node, attends))?;
+            let command = Command::Manager(ManagerCommand::Attend { node: *node, attends });
+            let at = since + if attends { STEADY } else { away_after };
+            Some(Due { duty: Duty::Attend(*node, attends), command, at })
+        };
+        self.state.manager.members.iter().filter_map(due).collect()
     }
 
     /// The queue has settled when its newest event has been known for a while: what belongs

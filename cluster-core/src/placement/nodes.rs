@@ -185,6 +185,9 @@ impl<'a> Nodes<'a> {
         if node.agent != AgentStatus::Running {
             return Some(format!("has an agent that is {}", node.agent));
         }
+        if member.is_some_and(|member| member.absent) {
+            return Some("has an agent that has just come back".into());
+        }
         let joined = member.is_some_and(|member| member.joined) || self.joining == Some(number);
         (!joined).then(|| "has not joined".into())
     }

@@ -103,6 +103,7 @@ fn enlist(manager: &mut Manager, node: NodeNumber) {
         joined: false,
         stopped: None,
         maintenance: false,
+        absent: false,
         backing: Backing::None,
         watchdog: None,
         session: Session::default(),

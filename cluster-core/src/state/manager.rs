@@ -12,6 +12,7 @@
 //! - `states`: the state of each node's manager (spec H11);
 //! - `watching`: which rules about values have fired, and what cannot be watched.
 
+mod attendance;
 mod ending;
 pub(super) mod orders;
 mod phases;
@@ -56,6 +57,7 @@ impl ClusterState {
             ManagerCommand::Expire { event, phase, attempt, node } => {
                 Ok(self.expire(entry, (*event, *phase, *attempt), *node))
             }
+            ManagerCommand::Attend { node, attends } => Ok(self.attend(entry, *node, *attends)),
             ManagerCommand::TooLong { event } => Ok(self.too_long(entry, *event)),
             ManagerCommand::Recover { event, action } => self.recover(entry, *event, *action),
             ManagerCommand::Stop { nodes, how } => self.stop(entry, nodes, *how),
@@ -123,6 +125,7 @@ impl ClusterState {
             joined: false,
             stopped: None,
             maintenance: false,
+            absent: false,
             backing,
             watchdog: None,
             session,

@@ -250,6 +250,7 @@ fn member() -> Member {
         joined: true,
         stopped: None,
         maintenance: false,
+        absent: false,
         backing: Backing::Kernel,
         watchdog: None,
         session: Session(1),

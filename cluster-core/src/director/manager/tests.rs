@@ -67,6 +67,7 @@ fn member() -> Member {
         joined: true,
         stopped: None,
         maintenance: false,
+        absent: false,
         backing: Backing::Kernel,
         watchdog: None,
         session: Session(1),
@@ -717,6 +718,41 @@ fn a_node_that_does_not_arrive_is_given_up() {
     assert_eq!(expired(&world.run(100_010)), [(100_000, 2, 1)]);
     world.change(|state| state.manager.current = Some(running(Stage::Error)));
     assert_eq!(expired(&world.run(200_000)), [], "an operator is asked");
+}
+
+/// F3: an agent that was killed has time to start; one that does not come, or does not stay, is not counted on.
+#[test]
+fn a_node_without_an_agent_is_given_up_until_it_has_one_that_stays() {
+    let mut world = world(quiet());
+    let attend = |proposed: &[(u64, Command)]| -> Vec<(u64, bool)> {
+        let said = |(at, command): &(u64, Command)| match command {
+            Command::Manager(ManagerCommand::Attend { node: NodeNumber(2), attends }) => {
+                Some((*at, *attends))
+            }
+            _ => None,
+        };
+        proposed.iter().filter_map(said).collect()
+    };
+    let agent = |world: &mut World, is| {
+        world.change(|state| state.nodes.get_mut(&NodeNumber(2)).unwrap().agent = is);
+    };
+    let absent = |world: &mut World, is| {
+        world.change(|state| state.manager.members.get_mut(&NodeNumber(2)).unwrap().absent = is);
+    };
+    assert_eq!(attend(&world.run(20_000)), []);
+    agent(&mut world, AgentStatus::Down);
+    assert_eq!(attend(&world.run(22_990)), []);
+    agent(&mut world, AgentStatus::Running);
+    assert_eq!(attend(&world.run(30_000)), [], "it is back in time");
+    agent(&mut world, AgentStatus::Initializing);
+    assert_eq!(attend(&world.run(33_010)), [(33_000, false)]);
+    absent(&mut world, true);
+    agent(&mut world, AgentStatus::Running);
+    assert_eq!(attend(&world.run(37_000)), []);
+    agent(&mut world, AgentStatus::Down);
+    agent(&mut world, AgentStatus::Running);
+    assert_eq!(attend(&world.run(41_990)), [], "it died meanwhile");
+    assert_eq!(attend(&world.run(42_010)), [(42_000, true)]);
 }
 
 /// H19: config_too_long, once.

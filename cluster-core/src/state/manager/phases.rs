@@ -121,15 +121,17 @@ impl ClusterState {
         self.manager
             .members
             .iter()
-            .filter(|(node, member)| takes_part(**node, member.joined) && self.is_there(**node))
+            .filter(|(node, member)| takes_part(**node, member.joined) && self.can_answer(**node))
             .map(|(node, _)| *node)
             .collect()
     }
 
-    /// Nodes that are gone are waited for no longer; if they were all that failed, nothing has.
+    /// Nodes that are gone, or whose agents are, are waited for no longer; if they were all that failed,
+    /// nothing has.
     pub(super) fn drop_participants(&mut self) {
+        self.forget_the_absent();
         let there: BTreeSet<NodeNumber> =
-            self.manager.members.keys().copied().filter(|node| self.is_there(*node)).collect();
+            self.manager.members.keys().copied().filter(|node| self.can_answer(*node)).collect();
         let Manager { current, aside, .. } = &mut self.manager;
         for running in current.iter_mut().chain(aside) {
             running.participants.retain(|node| there.contains(node));

@@ -445,6 +445,64 @@ fn silence_is_a_failure() {
     assert_eq!(long.count(), 1);
 }
 
+/// F3: the agent of a standby is away for longer than a start takes, and a group is to move between others.
+#[test]
+fn a_node_without_an_agent_is_not_waited_for() {
+    let mut fixture = Fixture::with_groups();
+    let held = |fixture: &Fixture, node| {
+        fixture.state.groups.values().filter(|it| it.instances.contains_key(&node)).count()
+    };
+    fixture.state.groups.remove("batch");
+    fixture.state.definition.groups.retain(|def| def.name != "batch");
+    assert_eq!(held(&fixture, N3), 0, "it has nothing");
+    fixture.group(GroupCommand::Move { group: "web".into(), to: Some(N2) });
+    let event = fixture.state.manager.queue.first().unwrap().id;
+    fixture.manage(ManagerCommand::BeginVote { event });
+    agent(&mut fixture, N3, AgentStatus::Initializing);
+    for node in [N1, N2] {
+        fixture.manage(ManagerCommand::Approve { event, node });
+    }
+    let stage = |fixture: &Fixture| fixture.state.manager.current.as_ref().unwrap().stage;
+    assert_eq!(stage(&fixture), Stage::Voting, "it may be back in a moment");
+    fixture.manage(ManagerCommand::Attend { node: N3, attends: false });
+    assert_eq!(stage(&fixture), Stage::Running);
+    fixture.run_events();
+    assert_eq!(owners(&fixture)["web"], "n2");
+    assert!(fixture.state.manager.members[&N3].joined, "it is a member still");
+
+    // It starts and dies: nobody counts on it, or gives it anything.
+    agent(&mut fixture, N3, AgentStatus::Running);
+    fixture.group(GroupCommand::Move { group: "web".into(), to: Some(N1) });
+    fixture.run_events();
+    assert_eq!(owners(&fixture)["web"], "n1");
+    fixture.manage(ManagerCommand::Attend { node: N3, attends: true });
+    let told: Vec<&str> = fixture
+        .records
+        .iter()
+        .filter(|it| it.code == Code::Manager && it.current.is_empty())
+        .map(|it| it.message.as_str())
+        .collect();
+    let (out, back) =
+        ("manager of n3 takes no part in events", "manager of n3 takes part in events again");
+    assert_eq!(told, [out, back]);
+}
+
+/// F3: a node that has something of a group is waited for, whatever became of its agent: nobody else can let
+/// go of it.
+#[test]
+fn a_node_that_has_a_group_is_waited_for() {
+    let mut fixture = Fixture::with_groups();
+    agent(&mut fixture, N1, AgentStatus::Initializing);
+    fixture.manage(ManagerCommand::Attend { node: N1, attends: false });
+    fixture.group(GroupCommand::Move { group: "web".into(), to: Some(N2) });
+    let event = fixture.state.manager.queue.first().unwrap().id;
+    fixture.manage(ManagerCommand::BeginVote { event });
+    let running = fixture.state.manager.current.as_ref().unwrap();
+    assert!(running.participants.contains(&N1));
+    fixture.node_down(N1, "silent");
+    assert!(!fixture.state.manager.members[&N1].absent, "its host says what becomes of it");
+}
+
 /// H21: graceful, its groups go along and nobody takes them; started again, it has them again.
 #[test]
 fn a_graceful_stop_takes_the_groups_along() {
