@@ -367,6 +367,7 @@ async fn agent(config: Config, level: LevelHandle) -> Result<()> {
         Some(()) = renewing.recv() => End::Renew,
         () = links.guard_gone() => End::Orphaned,
         why = log.fatal() => End::Failed(format!("the log of this node stopped: {why}")),
+        why = silence::cannot_lead(&log, &publisher) => End::Relieved(why),
     };
     if matches!(reason, End::Leave(control::Leave { now: false })) {
         tokio::select! {
@@ -411,6 +412,9 @@ fn alert_script(ground: &Ground, local: &LocalLog) -> alerts::Script {
 
 /// How long the death of a guard that was killed takes.
 const DEATH: Duration = Duration::from_millis(100);
+
+/// How long the log may take to close.
+const CLOSING: Duration = Duration::from_secs(3);
 
 /// What asks the agent to end.
 struct Signals {
@@ -503,6 +507,8 @@ enum End {
     Orphaned,
     /// It is to begin anew, as with other timers of the log; what runs here is adopted then.
     Renew,
+    /// It leads and cannot write what it decides; another node leads from now on.
+    Relieved(String),
     /// It cannot go on; the guard starts it again, and what runs here is adopted then.
     Failed(String),
 }
@@ -515,7 +521,7 @@ async fn end(
     surfaces: (watch::Sender<bool>, Option<surfaces::Snmp>),
 ) -> Result<()> {
     let (shutdown, snmp) = surfaces;
-    if matches!(reason, End::Leave(_) | End::Renew) {
+    if matches!(reason, End::Leave(_) | End::Renew | End::Relieved(_)) {
         silence::hand_over(log, publisher).await;
     }
     if matches!(reason, End::Leave(_)) {
@@ -523,13 +529,15 @@ async fn end(
     }
     shutdown.send_replace(true);
     drop(snmp);
-    let closed = tokio::time::timeout(Duration::from_secs(3), log.shutdown()).await;
-    if closed.is_err() {
+    // A log that waits for room on its disk does not close.
+    let patience = if matches!(reason, End::Relieved(_)) { Duration::ZERO } else { CLOSING };
+    if tokio::time::timeout(patience, log.shutdown()).await.is_err() {
         tracing::warn!("the log did not close in time; it is safe all the same");
     }
     match reason {
         End::Leave(_) | End::Renew => Ok(()),
         End::Orphaned => bail!("its guard ended, and an agent without one must not go on."),
+        End::Relieved(why) => bail!("this node was director and cannot write its log: {why}"),
         End::Failed(why) => bail!("{why}."),
     }
 }

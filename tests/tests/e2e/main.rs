@@ -9,6 +9,7 @@ mod alone;
 mod around;
 mod browser;
 mod failover;
+mod full_disk;
 mod left_running;
 mod log_tail;
 mod look;

@@ -183,7 +183,7 @@ fn web(lab: &Lab) -> String {
     wait_online_on(lab, "n1", "web", &all)
 }
 
-fn director(lab: &Lab) -> String {
+pub(crate) fn director(lab: &Lab) -> String {
     let named = |lab: &Lab| {
         let nodes = look::nodes(lab, "n1");
         let director = nodes.iter().find(|node| node["director"] == true)?;

@@ -213,18 +213,20 @@ async fn tell(
 ) {
     let mut views = means.publisher.views();
     let mut leadership = means.log.leadership();
-    let mut deleted = means.peers.deleted();
+    let (mut disk, mut deleted) = (means.log.disk(), means.peers.deleted());
     let mut told = Told::default();
     loop {
         let report = latest.borrow_and_update().clone();
         let report = report.map(|report| of_now(report, &heard, &means.publisher.state()));
         let state = views.borrow_and_update().state.clone();
         let leads = leadership.borrow_and_update().clone();
+        disk.mark_unchanged();
         told.step(&means, &orders, &state, &leads, report).await;
         tokio::select! {
             changed = latest.changed() => if changed.is_err() { return },
             changed = views.changed() => if changed.is_err() { return },
             changed = leadership.changed() => if changed.is_err() { return },
+            changed = disk.changed() => if changed.is_err() { return },
             changed = deleted.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(status_every(&leads, &state, told.position)) => {}
         }
@@ -267,6 +269,7 @@ impl Told {
             state,
             leadership: leads,
             report: report.as_deref(),
+            disk: &means.log.disk().borrow().clone(),
             deleted: *means.peers.deleted().borrow(),
         };
         let standing = Standing::of(&facts, self.past);

@@ -15,7 +15,7 @@ use vedette_core::observation::{PeerView, Report};
 use vedette_core::state::ClusterState;
 use vedette_core::time::{Instant, WallTime};
 use vedette_core::view::{Local, LogView, View};
-use vedette_node::log::{Log, LogHealth};
+use vedette_node::log::{Disk, Log, LogHealth};
 
 use super::local_log::boot_time_us;
 use super::proposer::wall_time;
@@ -77,14 +77,15 @@ fn shown(view: &View, seen: &LogHealth, behind: Option<u64>) -> LogView {
     LogView {
         applied: seen.applied,
         stalled_since: stalled_since(view, seen),
-        behind: match (seen.lost, behind) {
-            (Some(Loss { had, has }), _) => {
+        behind: match (&seen.disk, seen.lost, behind) {
+            (Disk::Refuses(why), ..) => Some(why.clone()),
+            (_, Some(Loss { had, has }), _) => {
                 Some(format!("its log had entry {had} and has {has}; it is being caught up"))
             }
-            (None, Some(goal)) => {
+            (_, None, Some(goal)) => {
                 Some(format!("it has applied entry {}, the others have {goal}", seen.applied))
             }
-            (None, None) => None,
+            (_, None, None) => None,
         },
         lost,
     }

@@ -1,4 +1,4 @@
-//! A director whose guard is silent gives up the office.
+//! A director whose guard is silent, or whose disk is full, gives up the office.
 //!
 //! Leases are granted by the beats of the director's guard. If somebody stops that guard while its
 //! agent goes on, the log has a leader that a majority confirms, and yet no node gets a lease: the
@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use vedette_core::id::RaftId;
 use vedette_core::model::AgentStatus;
 use vedette_core::observation::Report;
-use vedette_node::log::Log;
+use vedette_node::log::{Disk, Log};
 
 use super::publisher::Publisher;
 
@@ -55,6 +55,28 @@ pub(crate) async fn watch_guard(
                 }
                 hand_over(&log, &publisher).await;
             }
+        }
+    }
+}
+
+/// Waits until this node leads, its disk takes nothing, and another node can lead; answers why.
+pub(crate) async fn cannot_lead(log: &Log, publisher: &Publisher) -> String {
+    let (mut disk, mut views, mut leadership) = (log.disk(), publisher.views(), log.leadership());
+    loop {
+        let refuses = match &*disk.borrow_and_update() {
+            Disk::Refuses(why) => Some(why.clone()),
+            _ => None,
+        };
+        views.mark_unchanged();
+        leadership.mark_unchanged();
+        if let Some(why) = refuses.filter(|_| successor(log, publisher).is_some()) {
+            return why;
+        }
+        tokio::select! {
+            Ok(()) = disk.changed() => {}
+            Ok(()) = views.changed() => {}
+            Ok(()) = leadership.changed() => {}
+            else => std::future::pending().await,
         }
     }
 }

@@ -13,7 +13,7 @@ use vedette_core::model::{AgentStatus, HostStatus};
 use vedette_core::observation::Report;
 use vedette_core::state::ClusterState;
 use vedette_core::view::Local;
-use vedette_node::log::Leadership;
+use vedette_node::log::{Disk, Leadership};
 use vedette_node::peers::Deleted;
 
 /// What is known at a moment.
@@ -22,6 +22,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) state: &'a ClusterState,
     pub(crate) leadership: &'a Leadership,
     pub(crate) report: Option<&'a Report>,
+    /// Whether its disk takes entries of the log. Without them it can do nothing that it is told.
+    pub(crate) disk: &'a Disk,
     /// Who says that this node was deleted, if anybody does and nobody takes it in.
     pub(crate) deleted: Option<Deleted>,
 }
@@ -50,16 +52,18 @@ pub(crate) struct Standing {
 impl Standing {
     /// Works it out.
     pub(crate) fn of(facts: &Facts<'_>, past: Past) -> Self {
-        let Facts { me, state, leadership, report, deleted } = facts;
+        let Facts { me, state, leadership, report, disk, deleted } = facts;
         let quorate = report.is_some_and(|report| report.lease);
         let director = leadership.me && state.director == Some(*me);
         let in_office = leadership.leader.is_some() && state.term == leadership.term;
         let caught_up =
             leadership.last_applied > 0 && leadership.last_applied >= leadership.committed;
-        let adopted = quorate && in_office && caught_up;
-        let running = past.running || adopted;
-        let stage = match (report, leadership.leader, adopted || running) {
+        let writes = **disk == Disk::Takes;
+        let adopted = quorate && in_office && caught_up && writes;
+        let running = (past.running && writes) || adopted;
+        let stage = match (report, leadership.leader, running) {
             _ if deleted.is_some() && !quorate => DELETED,
+            _ if matches!(disk, Disk::Refuses(_)) => "disk",
             (None, ..) => "topology",
             (_, None, false) => "log",
             (.., false) => "cluster",
@@ -112,6 +116,9 @@ fn waiting_for(facts: &Facts<'_>, quorate: bool) -> String {
     let Some(report) = report else { return "its own guard".into() };
     if let Some(deleted) = facts.deleted.filter(|_| !quorate) {
         return format!("nothing: it was deleted, as {} says", state.node_name(deleted.by));
+    }
+    if let Disk::Refuses(why) = facts.disk {
+        return format!("its disk: {why}");
     }
     if !quorate {
         let heard = |number: NodeNumber| {
@@ -201,6 +208,7 @@ mod tests {
             state: &fixture.state,
             leadership: &Leadership::default(),
             report: Some(&report),
+            disk: &Disk::Takes,
             deleted: None,
         };
         let standing = Standing::of(&facts, Past { running: true, continuity: true });
@@ -220,6 +228,7 @@ mod tests {
             state: &fixture.state,
             leadership: &leadership(fixture.state.term + term),
             report: Some(&report),
+            disk: &Disk::Takes,
             deleted: None,
         };
         Standing::of(&facts, past)
@@ -236,6 +245,7 @@ mod tests {
                 state: &fixture.state,
                 leadership: &leadership(0),
                 report: Some(&report),
+                disk: &Disk::Takes,
                 deleted: Some(by),
             };
             let standing = Standing::of(&facts, Past::default());
@@ -244,6 +254,32 @@ mod tests {
         let (deleted, waits) = stage(report(false, &[]));
         assert_eq!((deleted, waits.as_str()), ("deleted", "nothing: it was deleted, as n2 says"));
         assert_ne!(stage(report(true, &[2])).0, "deleted");
+    }
+
+    /// F3: a node that cannot write what the cluster decides takes no part in it, though it has a lease.
+    #[test]
+    fn a_node_whose_disk_takes_nothing_takes_no_part() {
+        let fixture = Fixture::settled(3);
+        let report = report(true, &[2]);
+        let standing = |disk: &Disk, running| {
+            let facts = Facts {
+                me: NodeNumber(1),
+                state: &fixture.state,
+                leadership: &leadership(fixture.state.term),
+                report: Some(&report),
+                disk,
+                deleted: None,
+            };
+            Standing::of(&facts, Past { running, continuity: true })
+        };
+        let full = standing(&Disk::Refuses("the disk is full.".into()), true);
+        assert_eq!((full.agent, full.stage), (AgentStatus::Initializing, "disk"));
+        assert_eq!(full.waiting_for, "its disk: the disk is full.");
+        assert!(full.quorate && full.continuity, "it holds what it has");
+        for running in [false, true] {
+            assert_eq!(standing(&Disk::Untried, running).agent, AgentStatus::Initializing);
+            assert_eq!(standing(&Disk::Takes, running).agent, AgentStatus::Running);
+        }
     }
 
     /// V10: a state from disk that says "seeded" does not make a cluster that has just started a
