@@ -54,6 +54,10 @@ pub struct ManagerOptions {
     pub trust_guard: bool,
     /// A node is fenced before its groups are taken over, even if its lease is over.
     pub fence_always: bool,
+    /// A lease that is over is evidence only for what the kernel or a watchdog takes away without any process
+    /// ([`Backing::covers`](crate::takeover::Backing::covers)).
+    #[serde(default)]
+    pub strict: bool,
 }
 
 const fn probe_interval_ms() -> u64 {
@@ -70,6 +74,7 @@ impl Default for ManagerOptions {
             verbose: false,
             trust_guard: false,
             fence_always: false,
+            strict: false,
         }
     }
 }

@@ -4,7 +4,9 @@
 //! guard (and its kernel) see to that within `release_max` of its end. The director knows when it
 //! heard a node last; what that node asked for, it asked before. So at
 //! `max(elected, last heard) + lease × (1 + drift) + release_max` nothing of the node is active any
-//! more, if the kernel or a watchdog stands behind the release ([`Backing`]).
+//! more, if the kernel or a watchdog stands behind the release ([`Backing`]). The kernel does for addresses
+//! alone; processes and file systems are taken away by guard or agent, so they outlive the lease if both are
+//! stopped together (finding F2). That is said where a configuration is verified, and `strict` waits for more.
 //!
 //! A node that is still heard can say it itself. Its guard counts *epochs*: a new one begins when
 //! everything of the one before was let go of, and every beat carries it. An instance belongs to the
@@ -15,6 +17,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::group::ResourceKind;
 use crate::id::NodeNumber;
 use crate::model::{Timing, status};
 
@@ -27,6 +30,18 @@ status! {
         Kernel = 2 "kernel",
         /// A watchdog resets the machine.
         Watchdog = 3 "watchdog",
+    }
+}
+
+impl Backing {
+    /// Whether it ends such a resource with the lease though guard and agent of the node are both stopped: the
+    /// kernel's filter drops the traffic of addresses, and knows nothing of processes and file systems.
+    pub const fn covers(self, kind: &ResourceKind) -> bool {
+        match self {
+            Self::None => false,
+            Self::Kernel => matches!(kind, ResourceKind::Address { .. }),
+            Self::Watchdog => true,
+        }
     }
 }
 
@@ -66,8 +81,9 @@ impl LetGo {
             Self::Released => "it said that it has let go".into(),
             Self::LeaseOver { silent_ms, backing } => {
                 let kept = match backing {
-                    Backing::None => "its guard is trusted to have released".into(),
-                    other => format!("release kept by its {other}"),
+                    Backing::None => "its guard is trusted to have released",
+                    Backing::Kernel => "the release of its addresses kept by its kernel",
+                    Backing::Watchdog => "release kept by its watchdog",
                 };
                 format!("its lease is over: not heard for {silent_ms} ms, {kept}")
             }

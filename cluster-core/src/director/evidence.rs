@@ -19,7 +19,8 @@
 //!   meanwhile waits to be read. For the same reason a report counts as that much older than it
 //!   looks;
 //! - where neither the kernel nor a watchdog stands behind the release, unless the operator trusts
-//!   guards. Then the node is fenced, or an operator has to say that it is off.
+//!   guards; and, if the configuration is strict, where they do not for all that the node has. Then the node
+//!   is fenced, or an operator has to say that it is off.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -141,7 +142,25 @@ impl Director {
     /// Whether the end of a node's lease is evidence enough.
     fn lease_suffices(&self, node: NodeNumber) -> bool {
         let options = &self.state.definition.manager;
-        !options.fence_always && (options.trust_guard || self.backing(node) != Backing::None)
+        let backed = options.trust_guard || self.backing(node) != Backing::None;
+        !options.fence_always && backed && self.left_to_processes(node).is_empty()
+    }
+
+    /// What a node has and nothing ends but its own guard and agent, if that is asked for.
+    fn left_to_processes(&self, node: NodeNumber) -> Vec<&str> {
+        let definition = &self.state.definition;
+        if !definition.manager.strict {
+            return Vec::new();
+        }
+        let backing = self.backing(node);
+        let held = |name: &str| {
+            let instance = self.state.groups.get(name).and_then(|group| group.instances.get(&node));
+            instance.is_some_and(Instance::is_covered)
+        };
+        let groups = definition.groups.iter().filter(|group| held(&group.name));
+        let resources = groups.flat_map(|group| &group.resources);
+        let left = resources.filter(|resource| !backing.covers(&resource.kind));
+        left.map(|resource| resource.name.as_str()).collect()
     }
 
     /// Leases that are over, or will be if nothing is heard.
@@ -233,7 +252,13 @@ impl Director {
             return Some("the configuration demands that it is fenced".into());
         }
         if !self.lease_suffices(node) {
-            return Some("nothing but its guard stands behind its release".into());
+            return Some(match self.left_to_processes(node).as_slice() {
+                [] => "nothing but its guard stands behind its release".into(),
+                left => format!(
+                    "the configuration is strict, and nothing but its guard and agent takes {} away there",
+                    left.join(", ")
+                ),
+            });
         }
         let patience = self.timing().detect() * 10;
         let late = self.watch.since(&Seen::Away(node)).is_some_and(|at| now - at >= patience);

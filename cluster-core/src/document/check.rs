@@ -197,6 +197,12 @@ fn fencing(document: &Document, state: &ClusterState, found: &mut Vec<Finding>) 
         .filter(|node| !definition.fencing.contains_key(node))
         .map(|node| state.node_name(*node))
         .collect();
+    if definition.manager.strict && definition.manager.trust_guard {
+        let what = "strict and trust_guard ask for both more and less than a lease that is over";
+        let advice = "Set one of them to false: strict waits for what certainly ends a node's resources, \
+            trust_guard takes its guard's word.";
+        found.push(Finding::error("manager.strict", what, advice));
+    }
     if definition.manager.fence_always && !missing.is_empty() {
         let what = format!(
             "every node shall be fenced before a takeover, but nobody can fence {}",

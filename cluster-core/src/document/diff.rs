@@ -390,6 +390,7 @@ fn options(old: &Document, new: &Document, lines: &mut Vec<String>) {
     changed(lines, "manager: verbose", &from.verbose, &to.verbose, shown);
     changed(lines, "manager: trust_guard", &from.trust_guard, &to.trust_guard, shown);
     changed(lines, "manager: fence_always", &from.fence_always, &to.fence_always, shown);
+    changed(lines, "manager: strict", &from.strict, &to.strict, shown);
 }
 
 /// Groups that run and will not go on just as they are.

@@ -185,6 +185,7 @@ impl Text {
         self.value("verbose", options.verbose);
         self.value("trust_guard", options.trust_guard);
         self.value("fence_always", options.fence_always);
+        self.value("strict", options.strict);
     }
 
     fn hooks(&mut self, name: &str, hooks: &Hooks) {

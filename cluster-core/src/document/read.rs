@@ -341,6 +341,7 @@ fn manager(top: &mut Table<'_, '_>, notes: &mut Notes<'_>) -> ManagerOptions {
         verbose: table.flag(notes, "verbose").unwrap_or(usual.verbose),
         trust_guard: table.flag(notes, "trust_guard").unwrap_or(usual.trust_guard),
         fence_always: table.flag(notes, "fence_always").unwrap_or(usual.fence_always),
+        strict: table.flag(notes, "strict").unwrap_or(usual.strict),
     };
     table.finish(notes);
     options

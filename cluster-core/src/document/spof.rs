@@ -21,6 +21,7 @@ pub fn single_points(document: &Document, state: &ClusterState) -> Vec<Finding> 
     adapters(document, state, &mut found);
     watchdogs(state, &mut found);
     release(document, state, &mut found);
+    processes(document, state, &mut found);
     found
 }
 
@@ -153,5 +154,42 @@ fn release(document: &Document, state: &ClusterState, found: &mut Vec<Finding>) 
             nf_tables_arp, and CAP_NET_ADMIN), or configure [fencing.NODE]; else an operator has to \
             confirm each takeover.";
         found.push(Finding::warning("fencing", what, advice));
+    }
+}
+
+/// Resources that outlive a lease if guard and agent of their node are stopped together: the kernel covers
+/// addresses only (finding F2).
+fn processes(document: &Document, state: &ClusterState, found: &mut Vec<Finding>) {
+    let definition = &document.definition;
+    if definition.manager.trust_guard {
+        return;
+    }
+    for group in &definition.groups {
+        let kernel_alone = |node: &&NodeNumber| {
+            let member = state.manager.members.get(node);
+            member.is_some_and(|member| member.backing == Backing::Kernel)
+                && !definition.fencing.contains_key(node)
+        };
+        let nodes: Vec<String> =
+            group.nodes.iter().filter(kernel_alone).map(|node| state.node_name(*node)).collect();
+        let uncovered = group.resources.iter().filter(|it| !Backing::Kernel.covers(&it.kind));
+        let resources: Vec<String> =
+            uncovered.map(|it| format!("{} ({})", it.name, it.kind.name())).collect();
+        if nodes.is_empty() || resources.is_empty() {
+            continue;
+        }
+        let then = if definition.manager.strict {
+            "a takeover waits for an operator"
+        } else {
+            "another node starts it beside"
+        };
+        let what = format!(
+            "if guard and agent of {} are stopped together, nothing takes {} away, and {then}",
+            nodes.join(" or "),
+            resources.join(", ")
+        );
+        let advice = "Give these nodes a watchdog ([guard] watchdog) or [fencing.NODE]; with [manager] \
+            strict = true no takeover happens without one of them.";
+        found.push(Finding::warning(format!("groups.{}", group.name), what, advice));
     }
 }

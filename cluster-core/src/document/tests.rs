@@ -245,6 +245,7 @@ fn h35_settings_nodes_and_the_rest() {
         ("[fencing.n1]\nagent = \"fence x\"", &["not the name of a fence agent"]),
         ("[fencing.n1]\naction = \"off\"", &["agent is missing"]),
         ("[manager]\nfence_always = true", &["nobody can fence n1, n2, n3"]),
+        ("[manager]\nstrict = true\ntrust_guard = true", &["both more and less than a lease"]),
         ("[monitors.x]\ninterval = \"1s\"", &["no command"]),
         ("[monitors.\"program.count\"]\ncommand = [\"/bin/true\"]", &["needs no program"]),
         ("[events.node_up]\nnotify = [\"mail\"]", &["no absolute path"]),
@@ -373,6 +374,33 @@ fn h47_what_stands_behind_a_node_in_name_only() {
             "nothing makes n2 let go when silent: no kernel filter, no watchdog, no fencing",
         ]
     );
+}
+
+/// F2: the kernel stands behind addresses and nothing else; a watchdog or fencing does behind all.
+#[test]
+fn f2_what_outlives_a_lease_if_nothing_runs() {
+    let mut fixture = Fixture::with_groups();
+    let told = |state: &ClusterState| -> Vec<String> {
+        let found = single_points(&Document::of(state), state);
+        let all = found.iter().filter(|found| found.what.starts_with("if guard and agent"));
+        all.map(|found| found.to_string()).collect()
+    };
+    let with_kernel = told(&fixture.state);
+    assert!(
+        with_kernel.iter().any(|it| {
+            it.contains("groups.db: if guard and agent of n2 or n3 are stopped together")
+                && it.contains("vg_db (volume_group)")
+                && it.contains("another node starts it beside")
+        }),
+        "{with_kernel:#?}"
+    );
+    assert!(!with_kernel.iter().any(|it| it.contains("(address)")), "{with_kernel:#?}");
+    fixture.state.definition.manager.strict = true;
+    assert!(told(&fixture.state)[0].contains("a takeover waits for an operator"));
+    for member in fixture.state.manager.members.values_mut() {
+        member.backing = crate::takeover::Backing::Watchdog;
+    }
+    assert_eq!(told(&fixture.state), [""; 0]);
 }
 
 /// H47: a standby adapter that failed is no redundancy, and neither is one of a node that is gone.
@@ -536,13 +564,13 @@ fn groups() -> impl Strategy<Value = Vec<GroupDef>> {
 }
 
 fn manager() -> impl Strategy<Value = ManagerOptions> {
-    (prop::option::of(time()), time(), time(), time(), any::<[bool; 3]>()).prop_map(
+    (prop::option::of(time()), time(), time(), time(), any::<[bool; 4]>()).prop_map(
         |(
             settle_ms,
             command_timeout_ms,
             too_long_ms,
             probe_interval_ms,
-            [verbose, trust_guard, fence_always],
+            [verbose, trust_guard, fence_always, strict],
         )| {
             ManagerOptions {
                 settle_ms,
@@ -552,6 +580,7 @@ fn manager() -> impl Strategy<Value = ManagerOptions> {
                 verbose,
                 trust_guard,
                 fence_always,
+                strict,
             }
         },
     )

@@ -12,7 +12,8 @@ use crate::definition::{DocumentVersion, FenceDef, ManagerOptions, PendingDocume
 use crate::director::{Director, Input, Output};
 use crate::event::{Event, Fencing, ManagerState, Member, Running, Stage, Trigger};
 use crate::fixture::Fixture;
-use crate::group::{Group, GroupState, Instance};
+use crate::fixture::definition;
+use crate::group::{AddressMode, Group, GroupDef, GroupState, Instance, ResourceDef, ResourceKind};
 use crate::id::{NetworkNumber, NodeNumber, Session};
 use crate::model::{AgentStatus, HostStatus, Timing};
 use crate::observation::{LinkView, PeerView, Report};
@@ -530,6 +531,48 @@ fn fencing_may_be_demanded() {
     let proposed = world.run(10_100);
     assert!(matches!(fences(&proposed)[..], [(_, 3, 1)]), "{proposed:?}");
     assert_eq!(world.evicted(14_000), None, "the lease is not enough");
+}
+
+/// F2: if the configuration is strict, the end of a lease is evidence for what the kernel takes away; what only
+/// processes would is fenced, or an operator has to say that it is off.
+#[test]
+fn who_is_strict_waits_for_what_processes_would_have_to_take_away() {
+    let network = NetworkNumber(1);
+    let (address, mode) = ([10, 91, 1, 200].into(), AddressMode::Alias);
+    let address = ResourceKind::Address { address, prefix: 24, network, mode };
+    let volume = ResourceKind::VolumeGroup { name: "vg".into() };
+    let with = |kinds: &[&ResourceKind], strict| {
+        let mut state = takeover();
+        state.definition.manager.strict = strict;
+        let named = |kind: &&ResourceKind| ResourceDef::new(kind.name(), (*kind).clone());
+        let resources = kinds.iter().map(named).collect();
+        let group =
+            GroupDef { name: format!("group{DEAD}"), resources, ..definition().groups.remove(0) };
+        state.definition.groups = vec![group];
+        state
+    };
+    let told = |state: ClusterState| {
+        let mut world = world(state);
+        world.heard.insert(DEAD, 9_000);
+        let proposed = world.run(14_000);
+        let evicted = proposed.iter().any(|(_, command)| {
+            matches!(command, Command::Group(GroupCommand::Evict { node: DEAD, .. }))
+        });
+        (evicted, waits(&proposed))
+    };
+    assert_eq!(told(with(&[&address, &volume], false)), (true, Vec::new()));
+    assert_eq!(told(with(&[&address], true)), (true, Vec::new()));
+    let (evicted, why) = told(with(&[&address, &volume], true));
+    assert!(!evicted && why.len() == 1, "{why:?}");
+    assert!(why[0].contains("nothing but its guard and agent takes volume_group away"), "{why:?}");
+    let mut watched = with(&[&address, &volume], true);
+    backing(&mut watched, DEAD, Backing::Watchdog);
+    assert_eq!(told(watched), (true, Vec::new()));
+    let mut fenced = with(&[&volume], true);
+    fence_agent(&mut fenced, DEAD);
+    let mut world = world(fenced);
+    world.heard.insert(DEAD, 9_000);
+    assert!(matches!(fences(&world.run(10_100))[..], [(_, 3, 1)]));
 }
 
 /// After a failure another node tries, later each time, and an operator is told.
