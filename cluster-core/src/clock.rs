@@ -5,6 +5,8 @@
 //! clocks agree. An offset is one node's measurement of a peer that it hears now; what it amounts to
 //! is said here, for every surface alike.
 
+use std::collections::BTreeMap;
+
 use crate::id::NodeNumber;
 use crate::observation::Report;
 use crate::state::ClusterState;
@@ -42,30 +44,56 @@ pub const fn is_off(offset_us: Option<i64>, before: bool) -> bool {
     }
 }
 
-/// How far the clock of most nodes is ahead of the own one, in microseconds: the middle of all that were
-/// measured and the own. With fewer than three clocks nobody knows which is right.
-pub fn offset_of_most(report: &Report) -> Option<i64> {
-    let mut offsets: Vec<i64> =
-        report.peers.iter().filter_map(|peer| peer.clock_offset_us).chain([0]).collect();
-    offsets.sort_unstable();
-    if offsets.len() < 3 { None } else { Some(offsets[offsets.len() / 2]) }
+/// What the clocks of this node and its peers showed when they were measured last, by its monotonic clock.
+///
+/// Who is dead or cut off is measured no more, but what its clock showed is known for as long as nobody sets it:
+/// so a node whose own clock is off knows that still when it is left alone, and directs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Clocks {
+    /// What the own one showed when the monotonic one was 0, in microseconds.
+    own_us: i64,
+    /// What those of peers showed then.
+    peers_us: BTreeMap<NodeNumber, i64>,
 }
 
-/// What a director adds to its own clock to date an entry, in microseconds: that of most nodes counts where
-/// its own is [off](disagree).
-pub fn correction(report: &Report) -> i64 {
-    corrected(offset_of_most(report))
-}
-
-/// How far the observer's clock is ahead of the one by which `director` dates entries, in microseconds,
-/// where it was measured: the director corrects its own as it sees the others, which is seen from here too.
-pub fn ahead_of_entries(report: &Report, director: NodeNumber) -> Option<i64> {
-    if director == report.observer {
-        return Some(-correction(report));
+impl Clocks {
+    /// Takes what a report measured, and forgets who is in it no more; the own clock shows `own_us` more than
+    /// the monotonic one.
+    pub fn learn(&mut self, report: &Report, own_us: i64) {
+        self.own_us = own_us;
+        self.peers_us.retain(|peer, _| report.peer(*peer).is_some());
+        let measured = report.peers.iter().filter_map(|it| Some((it.peer, it.clock_offset_us?)));
+        self.peers_us.extend(measured.map(|(peer, offset)| (peer, own_us.saturating_add(offset))));
     }
-    let ahead_us = report.clock_offset_of(director)?.saturating_neg();
-    let most = offset_of_most(report).map(|most| most.saturating_add(ahead_us));
-    Some(ahead_us.saturating_sub(corrected(most)))
+
+    /// The same, while the own clock shows `own_us` more than the monotonic one.
+    #[must_use]
+    pub fn now(&self, own_us: i64) -> Self {
+        Self { own_us, peers_us: self.peers_us.clone() }
+    }
+
+    /// How far the clock of most nodes is ahead of the own one, in microseconds: the middle of all that were
+    /// measured and the own. With fewer than three clocks nobody knows which is right.
+    pub fn offset_of_most(&self) -> Option<i64> {
+        let mut all: Vec<i64> = self.peers_us.values().copied().chain([self.own_us]).collect();
+        all.sort_unstable();
+        if all.len() < 3 { None } else { Some(all[all.len() / 2].saturating_sub(self.own_us)) }
+    }
+
+    /// What a director adds to its own clock to date an entry, in microseconds: that of most nodes counts where
+    /// its own is [off](disagree).
+    pub fn correction(&self) -> i64 {
+        corrected(self.offset_of_most())
+    }
+
+    /// How far the own clock is ahead of the one by which `director`, another node, dates entries, in
+    /// microseconds, where it was measured: the director corrects its own as it sees the others, which is seen
+    /// from here too.
+    pub fn ahead_of_entries(&self, director: NodeNumber) -> Option<i64> {
+        let ahead_us = self.own_us.saturating_sub(*self.peers_us.get(&director)?);
+        let most = self.offset_of_most().map(|most| most.saturating_add(ahead_us));
+        Some(ahead_us.saturating_sub(corrected(most)))
+    }
 }
 
 fn corrected(most_us: Option<i64>) -> i64 {
@@ -112,10 +140,16 @@ mod tests {
         assert_eq!(greatest_offset(&report), None);
     }
 
+    fn clocks(second: Option<i64>, third: Option<i64>) -> Clocks {
+        let mut clocks = Clocks::default();
+        clocks.learn(&seen(&[(2, second), (3, third)]).0, 7 * HOUR);
+        clocks
+    }
+
     /// The own clock may be the one that is off; of two nobody knows which.
     #[test]
     fn most_clocks_are_right() {
-        let most = |second, third| offset_of_most(&seen(&[(2, second), (3, third)]).0);
+        let most = |second, third| clocks(second, third).offset_of_most();
         assert_eq!(most(Some(-HOUR - 400), Some(-HOUR - 100)), Some(-HOUR - 100));
         assert_eq!(most(Some(200), Some(HOUR)), Some(200), "a peer's is off");
         assert_eq!(most(Some(-200), Some(-HOUR)), Some(-200));
@@ -127,20 +161,37 @@ mod tests {
     #[test]
     fn entries_are_dated_by_what_most_clocks_show() {
         let dates = |second, third| {
-            let report = seen(&[(2, second), (3, third)]).0;
-            let ahead = |director| ahead_of_entries(&report, NodeNumber(director));
-            (correction(&report), ahead(1), ahead(2), ahead(3))
+            let clocks = clocks(second, third);
+            let ahead = |director| clocks.ahead_of_entries(NodeNumber(director));
+            (clocks.correction(), ahead(2), ahead(3))
         };
-        // The observer's clock is an hour ahead, and leads or follows.
+        // The observer's clock is an hour ahead.
         let (off, near) = (Some(-HOUR), Some(-HOUR - 30));
-        assert_eq!(dates(off, off), (-HOUR, Some(HOUR), Some(HOUR), Some(HOUR)));
-        assert_eq!(dates(off, near), (-HOUR, Some(HOUR), Some(HOUR), Some(HOUR + 30)));
+        assert_eq!(dates(off, off), (-HOUR, Some(HOUR), Some(HOUR)));
+        assert_eq!(dates(off, near), (-HOUR, Some(HOUR), Some(HOUR + 30)));
         // That of n2 is; it knows as director.
-        assert_eq!(dates(Some(HOUR), Some(500)), (0, Some(0), Some(-500), Some(-500)));
+        assert_eq!(dates(Some(HOUR), Some(500)), (0, Some(-500), Some(-500)));
         // What differs by less than people notice is left as it is.
-        assert_eq!(dates(Some(-400), Some(-800)), (0, Some(0), Some(400), Some(800)));
+        assert_eq!(dates(Some(-400), Some(-800)), (0, Some(400), Some(800)));
         // Of two nobody knows which is right: each director dates by its own.
-        assert_eq!(dates(Some(HOUR), None), (0, Some(0), Some(-HOUR), None));
+        assert_eq!(dates(Some(HOUR), None), (0, Some(-HOUR), None));
+    }
+
+    /// Who dies takes nothing along that was known of the clocks; who is deleted does, and who sets its own clock
+    /// sees that at once.
+    #[test]
+    fn what_was_measured_last_is_known_while_nobody_is_heard() {
+        let mut clocks = clocks(Some(-HOUR), Some(-HOUR));
+        let (mut alone, _) = seen(&[(2, None), (3, None)]);
+        clocks.learn(&alone, 7 * HOUR);
+        assert_eq!(
+            (clocks.correction(), clocks.ahead_of_entries(NodeNumber(3))),
+            (-HOUR, Some(HOUR))
+        );
+        assert_eq!(clocks.now(6 * HOUR).correction(), 0, "the own clock was set right");
+        alone.peers.retain(|peer| peer.peer != NodeNumber(3));
+        clocks.learn(&alone, 7 * HOUR);
+        assert_eq!(clocks.correction(), 0, "two are left, and n3 is no member");
     }
 
     #[test]

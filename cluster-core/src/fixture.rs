@@ -169,6 +169,7 @@ impl Fixture {
                 stage: "running",
                 waiting_for: String::new(),
                 report: Some(Arc::new(self.report(node))),
+                clocks: Arc::default(),
                 history_seq: self.state.seq,
                 agentx: Some(true),
                 monitors: Arc::new(self.monitors.get(&node).cloned().unwrap_or_default()),

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::clock::Clocks;
 use crate::group::GroupState;
 use crate::id::{NodeNumber, Session};
 use crate::local::LocalRecord;
@@ -88,6 +89,8 @@ pub struct Local {
     pub waiting_for: String,
     /// What its guard saw last.
     pub report: Option<Arc<Report>>,
+    /// What its clock and those of its peers showed when they were measured last.
+    pub clocks: Arc<Clocks>,
     /// Last durable record of the history on this node.
     pub history_seq: u64,
     /// Whether the master SNMP agent is connected; `None` if SNMP is off.

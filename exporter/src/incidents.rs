@@ -12,7 +12,6 @@ use utoipa::ToSchema;
 use vedette_collector::clinfo::{
     AvailabilityReportDoc, IncidentDoc, IncidentSummaryDoc, Ledger, Wanted, availability,
 };
-use vedette_core::clock;
 use vedette_core::group::GroupState;
 use vedette_core::record::{Code, Record, Subject};
 use vedette_core::time::WallTime;
@@ -146,7 +145,7 @@ pub(crate) async fn report(State(app): State<App>, uri: Uri) -> Answer {
 
 /// What the clocks of most nodes show: one that is off by an hour would count an hour that has not been.
 fn of_most(view: &View, own: WallTime) -> WallTime {
-    let offset_us = view.local.report.as_deref().and_then(clock::offset_of_most).unwrap_or(0);
+    let offset_us = view.local.clocks.offset_of_most().unwrap_or(0);
     WallTime(own.0.saturating_add(offset_us))
 }
 

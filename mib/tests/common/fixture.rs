@@ -380,6 +380,7 @@ fn view(state: &ClusterState, records: &[Arc<Record>]) -> View {
             stage: "running",
             waiting_for: String::new(),
             report: Some(Arc::new(report())),
+            clocks: Arc::default(),
             history_seq: state.seq,
             agentx: Some(true),
             monitors: Arc::default(),

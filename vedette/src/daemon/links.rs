@@ -28,6 +28,7 @@ use vedette_node::peers::{Peers, Server, kinds};
 use super::executor::Executor;
 use super::local_log::boot_time_us;
 use super::office::Office;
+use super::proposer::own_clock_us;
 use super::publisher::Publisher;
 use super::service::ReportMessage;
 use super::standing::{Facts, Past, Standing};
@@ -283,6 +284,9 @@ impl Told {
         self.status(orders, (&standing, log_stalled), leads, state).await;
         means.publisher.update_local(|local| {
             standing.apply(local);
+            if let Some(report) = report.as_deref().filter(|_| local.report != report) {
+                Arc::make_mut(&mut local.clocks).learn(report, own_clock_us());
+            }
             local.report = report;
         });
     }

@@ -13,7 +13,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
-use vedette_core::clock;
 use vedette_core::command::{Command, Proposal, Tick};
 use vedette_core::id::{CommandId, NodeNumber, Session};
 use vedette_core::state::{Outcome, Refusal};
@@ -64,7 +63,16 @@ pub(crate) struct Reading {
 /// How far this node's clock is ahead of the one by which the director dates entries, in microseconds, as
 /// beats measured it.
 pub(crate) fn ahead_of_entries(view: &View) -> Option<i64> {
-    clock::ahead_of_entries(view.local.report.as_deref()?, view.state.director?)
+    let clocks = view.local.clocks.now(own_clock_us());
+    match view.state.director? {
+        director if director == view.local.node => Some(-clocks.correction()),
+        director => clocks.ahead_of_entries(director),
+    }
+}
+
+/// What this node's clock shows more than its monotonic one, in microseconds.
+pub(crate) fn own_clock_us() -> i64 {
+    wall_time().0.saturating_sub(i64::try_from(boot_time_us()).unwrap_or(i64::MAX))
 }
 
 /// Proposes for this node.
@@ -153,11 +161,11 @@ impl Proposer {
     /// its own is off, and the monotonic one tells how much passed.
     pub(crate) fn stamped(&self, proposal: &Proposal) -> Proposal {
         let view = self.publisher.views().borrow().clone();
-        let report = view.local.report.as_deref();
-        let correction_us = report.map_or(0, clock::correction);
+        let clocks = view.local.clocks.now(own_clock_us());
+        let correction_us = clocks.correction();
         let before = view.state.director.filter(|director| *director != self.me);
         let ahead_us = before
-            .and_then(|director| clock::ahead_of_entries(report?, director))
+            .and_then(|director| clocks.ahead_of_entries(director))
             .map(|ahead_us| ahead_us.saturating_add(correction_us));
         Proposal {
             at: WallTime(wall_time().0.saturating_add(correction_us)),

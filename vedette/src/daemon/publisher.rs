@@ -105,6 +105,7 @@ impl Publisher {
             stage: "topology",
             waiting_for: "its own guard".into(),
             report: None,
+            clocks: Arc::default(),
             history_seq: history.head().seq,
             agentx: None,
             monitors: Arc::default(),

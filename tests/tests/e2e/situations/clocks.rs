@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::SystemTime;
 
 use serde_json::Value;
-use vedette_tests::lab::Lab;
+use vedette_tests::lab::{Lab, Victim};
 
 use super::{Facts, GROUPS_ALONE, assert_can_fail_but, assert_told, director, told, web};
 use crate::{PATIENCE, lab, look, wait_healthy};
@@ -62,8 +62,26 @@ fn a_director_with_a_clock_an_hour_off() {
         assert_dated(&lab, &asked);
         assert_alerted(&lab, &off, alerted);
     }
+    assert_failure_dated(&lab, &off, &asked);
     lab.set_clock(&off, 0).expect("its clock is set");
     assert_right(&lab);
+}
+
+/// With two nodes left nobody can measure which clock is right; it is known from before that.
+fn assert_failure_dated(lab: &Lab, off: &str, asked: &str) {
+    let seq = look::seq(lab, asked);
+    let names = lab.names();
+    let third = names.iter().find(|name| *name != off && *name != asked).expect("a third");
+    lab.kill(third, Victim::Power).expect("power off");
+    let down = |lab: &Lab| {
+        let records = look::records_after(lab, asked, seq);
+        records.into_iter().find(|it| it["code"] == "NODE_HOST" && it["current"] == "DOWN")
+    };
+    let down = lab.wait_for(&format!("{third} to be DOWN"), PATIENCE, down);
+    let down = down.unwrap_or_else(|error| panic!("{error}:\n{}", look::status(lab, asked)));
+    assert_about_now(&down["at"], 0, &format!("the record of its death: {down:#}"));
+    lab.restart(third).expect("power on");
+    wait_healthy(lab);
 }
 
 fn other(lab: &Lab, than: &str) -> String {
