@@ -18,7 +18,7 @@ use vedette_core::state::ClusterState;
 use vedette_core::time::Instant;
 use vedette_core::view::{Local, View};
 
-use super::super::proposer::wall_time;
+use super::super::proposer::own_clock_us;
 use super::{LocalLog, boot_time_us, own_condition};
 
 /// How often clocks and disk are looked at.
@@ -110,16 +110,16 @@ impl Memory {
             quorate_us: None,
             told_us: past_us,
             noticed_us: None,
-            clock_us: clock_us(),
+            clock_us: own_clock_us(),
             snmp_away_us: None,
             refused: 0,
         }
     }
 
-    /// Since when a quorum was lost that is back and of which nobody here saw the loss, because the agent
-    /// did not run: the guard saw the lease end at `ended_us`. A loss that is `known` is not told again.
+    /// Since when a quorum was lost of which nobody here saw the loss, because the agent did not run: the guard
+    /// saw the lease end at `ended_us`. A loss that is `known` is not told again, nor one that this run sees.
     fn missed(&mut self, quorate: bool, known: bool, ended_us: u64) -> Option<u64> {
-        if !quorate {
+        if !quorate && self.had_quorum {
             return None;
         }
         let seen = self.noticed_us.is_some_and(|at| ended_us <= at + SAME_END_US);
@@ -127,10 +127,6 @@ impl Memory {
         self.told_us = self.told_us.max(ended_us);
         is_news.then_some(ended_us)
     }
-}
-
-fn clock_us() -> i64 {
-    wall_time().0.saturating_sub(i64::try_from(boot_time_us()).unwrap_or(i64::MAX))
 }
 
 fn agree_again(peer: &str, own: &str) -> String {
@@ -156,13 +152,16 @@ impl LocalLog {
         let (local, state) = (&view.local, &view.state);
         memory.had_quorum |= local.quorate && local.agent == AgentStatus::Running;
         let now_us = boot_time_us();
+        let known = local.conditions.iter().any(|it| it.code == Code::QuorumLost);
+        let ended_us = self.0.lease_ended_us.load(Ordering::Relaxed);
+        let missed = memory.missed(local.quorate, known, ended_us);
+        // The run before had one, and died before it could tell that it was lost.
+        memory.had_quorum |= missed.is_some();
         let lost = without_quorum(local, state, memory);
         if lost.is_some() {
             memory.noticed_us = Some(now_us);
         }
-        let known = local.conditions.iter().any(|it| it.code == Code::QuorumLost);
-        let ended_us = self.0.lease_ended_us.load(Ordering::Relaxed);
-        if let Some(since_us) = memory.missed(local.quorate, known, ended_us) {
+        if let Some(since_us) = missed {
             self.lost_unnoticed(Instant::from_micros(since_us));
         }
         self.condition(Code::QuorumLost, lost);
@@ -284,7 +283,7 @@ impl LocalLog {
     }
 
     fn see_clock(&self, memory: &mut Memory) {
-        let now = clock_us();
+        let now = own_clock_us();
         let moved = now.saturating_sub(memory.clock_us);
         memory.clock_us = now;
         if moved.abs() < STEP_US {
@@ -538,10 +537,11 @@ mod tests {
         let mut memory = memory();
         assert_eq!(memory.missed(true, false, 0), None, "the lease never ended");
         assert_eq!(memory.missed(true, false, 900_000), None, "the run before saw that");
-        assert_eq!(memory.missed(false, false, 1_300_000), None, "it is not back yet");
-        assert_eq!(memory.missed(true, false, 1_300_000), Some(1_300_000));
+        assert_eq!(memory.missed(false, false, 1_300_000), Some(1_300_000), "back or not");
         assert_eq!(memory.missed(true, false, 1_300_000), None, "it is told");
-        assert_eq!(memory.missed(true, false, 9_000_000), Some(9_000_000), "and the next one");
+        memory.had_quorum = true;
+        assert_eq!(memory.missed(false, false, 9_000_000), None, "this run sees that one itself");
+        assert_eq!(memory.missed(true, false, 9_000_000), Some(9_000_000), "unless it stood still");
     }
 
     #[test]
