@@ -82,7 +82,7 @@ impl LetGo {
             Self::LeaseOver { silent_ms, backing } => {
                 let kept = match backing {
                     Backing::None => "its guard is trusted to have released",
-                    Backing::Kernel => "the release of its addresses kept by its kernel",
+                    Backing::Kernel => "its kernel drops its addresses",
                     Backing::Watchdog => "release kept by its watchdog",
                 };
                 format!("its lease is over: not heard for {silent_ms} ms, {kept}")
