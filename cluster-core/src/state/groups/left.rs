@@ -182,6 +182,32 @@ mod tests {
     }
 
     /// It was cut off, or its daemon was killed: as soon as it is back it says what it still has.
+    /// The machine lost power meanwhile: nothing is left to take up, and nothing is started before maintenance
+    /// is over.
+    #[test]
+    fn r8_what_did_not_outlive_maintenance_is_off_until_it_is_over() {
+        let mut fixture = Fixture::with_groups();
+        maintain(&mut fixture, web(), true);
+        host(&mut fixture, HostStatus::Down);
+        fixture.run_events();
+        returns(&mut fixture);
+        let event = fixture.state.manager.queue.first().expect("it joins").id;
+        fixture.manage(ManagerCommand::BeginVote { event });
+        let voters = fixture.state.manager.current.as_ref().expect("a vote").participants.clone();
+        for node in voters {
+            fixture.manage(ManagerCommand::Approve { event, node });
+        }
+        assert_eq!(state(&fixture), GroupState::Acquiring, "to be looked at");
+        fixture.release("web", N1);
+        assert_eq!(state(&fixture), GroupState::Offline, "it is not given to the node again");
+        fixture.run_events();
+        assert_eq!(state(&fixture), GroupState::Offline);
+        maintain(&mut fixture, web(), false);
+        fixture.run_events();
+        assert_eq!(state(&fixture), GroupState::Online);
+        assert_eq!(fixture.state.groups["web"].owner(), Some(N1));
+    }
+
     #[test]
     fn r8_a_node_that_comes_back_in_maintenance_has_what_it_had() {
         let mut fixture = Fixture::with_groups();

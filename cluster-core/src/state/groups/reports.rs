@@ -207,7 +207,19 @@ impl ClusterState {
         }
         self.end_instance(name, node);
         self.unblock(name, node);
+        if self.is_left_alone(name, node) {
+            // Nothing of it was left running, and maintenance starts nothing: not in this event either.
+            self.plan_no_more(name, node);
+        }
         true
+    }
+
+    /// The event in progress brings a group to a node no more.
+    fn plan_no_more(&mut self, name: &str, node: NodeNumber) {
+        let Some(running) = &mut self.manager.current else { return };
+        for planned in running.plan.moves.iter_mut().filter(|planned| planned.group == name) {
+            planned.acquire.retain(|other| *other != node);
+        }
     }
 
     /// A monitor found a resource failed. If it does not work again, its group leaves the node.
