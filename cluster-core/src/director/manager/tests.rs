@@ -12,8 +12,7 @@ use crate::definition::{DocumentVersion, FenceDef, ManagerOptions, PendingDocume
 use crate::director::{Director, Input, Output};
 use crate::event::{Event, Fencing, ManagerState, Member, Running, Stage, Trigger};
 use crate::fixture::Fixture;
-use crate::fixture::definition;
-use crate::group::{AddressMode, Group, GroupDef, GroupState, Instance, ResourceDef, ResourceKind};
+use crate::group::{Group, GroupState, Instance};
 use crate::id::{NetworkNumber, NodeNumber, Session};
 use crate::model::{AgentStatus, HostStatus, Timing};
 use crate::observation::{LinkView, PeerView, Report};
@@ -22,6 +21,8 @@ use crate::rules::Program;
 use crate::state::{ClusterState, Outcome};
 use crate::takeover::{Backing, LetGo, let_go_after};
 use crate::time::{Instant, WallTime};
+
+mod faults;
 
 const ME: NodeNumber = NodeNumber(1);
 const DEAD: NodeNumber = NodeNumber(3);
@@ -533,48 +534,6 @@ fn fencing_may_be_demanded() {
     assert_eq!(world.evicted(14_000), None, "the lease is not enough");
 }
 
-/// F2: if the configuration is strict, the end of a lease is evidence for what the kernel takes away; what only
-/// processes would is fenced, or an operator has to say that it is off.
-#[test]
-fn who_is_strict_waits_for_what_processes_would_have_to_take_away() {
-    let network = NetworkNumber(1);
-    let (address, mode) = ([10, 91, 1, 200].into(), AddressMode::Alias);
-    let address = ResourceKind::Address { address, prefix: 24, network, mode };
-    let volume = ResourceKind::VolumeGroup { name: "vg".into() };
-    let with = |kinds: &[&ResourceKind], strict| {
-        let mut state = takeover();
-        state.definition.manager.strict = strict;
-        let named = |kind: &&ResourceKind| ResourceDef::new(kind.name(), (*kind).clone());
-        let resources = kinds.iter().map(named).collect();
-        let group =
-            GroupDef { name: format!("group{DEAD}"), resources, ..definition().groups.remove(0) };
-        state.definition.groups = vec![group];
-        state
-    };
-    let told = |state: ClusterState| {
-        let mut world = world(state);
-        world.heard.insert(DEAD, 9_000);
-        let proposed = world.run(14_000);
-        let evicted = proposed.iter().any(|(_, command)| {
-            matches!(command, Command::Group(GroupCommand::Evict { node: DEAD, .. }))
-        });
-        (evicted, waits(&proposed))
-    };
-    assert_eq!(told(with(&[&address, &volume], false)), (true, Vec::new()));
-    assert_eq!(told(with(&[&address], true)), (true, Vec::new()));
-    let (evicted, why) = told(with(&[&address, &volume], true));
-    assert!(!evicted && why.len() == 1, "{why:?}");
-    assert!(why[0].contains("nothing but its guard and agent takes volume_group away"), "{why:?}");
-    let mut watched = with(&[&address, &volume], true);
-    backing(&mut watched, DEAD, Backing::Watchdog);
-    assert_eq!(told(watched), (true, Vec::new()));
-    let mut fenced = with(&[&volume], true);
-    fence_agent(&mut fenced, DEAD);
-    let mut world = world(fenced);
-    world.heard.insert(DEAD, 9_000);
-    assert!(matches!(fences(&world.run(10_100))[..], [(_, 3, 1)]));
-}
-
 /// After a failure another node tries, later each time, and an operator is told.
 #[test]
 fn fencing_that_failed_is_tried_again_by_another() {
@@ -761,41 +720,6 @@ fn a_node_that_does_not_arrive_is_given_up() {
     assert_eq!(expired(&world.run(100_010)), [(100_000, 2, 1)]);
     world.change(|state| state.manager.current = Some(running(Stage::Error)));
     assert_eq!(expired(&world.run(200_000)), [], "an operator is asked");
-}
-
-/// F3: an agent that was killed has time to start; one that does not come, or does not stay, is not counted on.
-#[test]
-fn a_node_without_an_agent_is_given_up_until_it_has_one_that_stays() {
-    let mut world = world(quiet());
-    let attend = |proposed: &[(u64, Command)]| -> Vec<(u64, bool)> {
-        let said = |(at, command): &(u64, Command)| match command {
-            Command::Manager(ManagerCommand::Attend { node: NodeNumber(2), attends }) => {
-                Some((*at, *attends))
-            }
-            _ => None,
-        };
-        proposed.iter().filter_map(said).collect()
-    };
-    let agent = |world: &mut World, is| {
-        world.change(|state| state.nodes.get_mut(&NodeNumber(2)).unwrap().agent = is);
-    };
-    let absent = |world: &mut World, is| {
-        world.change(|state| state.manager.members.get_mut(&NodeNumber(2)).unwrap().absent = is);
-    };
-    assert_eq!(attend(&world.run(20_000)), []);
-    agent(&mut world, AgentStatus::Down);
-    assert_eq!(attend(&world.run(22_990)), []);
-    agent(&mut world, AgentStatus::Running);
-    assert_eq!(attend(&world.run(30_000)), [], "it is back in time");
-    agent(&mut world, AgentStatus::Initializing);
-    assert_eq!(attend(&world.run(33_010)), [(33_000, false)]);
-    absent(&mut world, true);
-    agent(&mut world, AgentStatus::Running);
-    assert_eq!(attend(&world.run(37_000)), []);
-    agent(&mut world, AgentStatus::Down);
-    agent(&mut world, AgentStatus::Running);
-    assert_eq!(attend(&world.run(41_990)), [], "it died meanwhile");
-    assert_eq!(attend(&world.run(42_010)), [(42_000, true)]);
 }
 
 /// H19: config_too_long, once.

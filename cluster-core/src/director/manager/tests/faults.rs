@@ -1,0 +1,82 @@
+//! What the director does about agents that do not run, and about what outlives a lease: findings F2 and F3.
+
+use super::*;
+use crate::fixture::definition;
+use crate::group::{AddressMode, GroupDef, ResourceDef, ResourceKind};
+
+/// F2: if the configuration is strict, the end of a lease is evidence for what the kernel takes away; what only
+/// processes would is fenced, or an operator has to say that it is off.
+#[test]
+fn who_is_strict_waits_for_what_processes_would_have_to_take_away() {
+    let network = NetworkNumber(1);
+    let (address, mode) = ([10, 91, 1, 200].into(), AddressMode::Alias);
+    let address = ResourceKind::Address { address, prefix: 24, network, mode };
+    let volume = ResourceKind::VolumeGroup { name: "vg".into() };
+    let with = |kinds: &[&ResourceKind], strict| {
+        let mut state = takeover();
+        state.definition.manager.strict = strict;
+        let named = |kind: &&ResourceKind| ResourceDef::new(kind.name(), (*kind).clone());
+        let resources = kinds.iter().map(named).collect();
+        let group =
+            GroupDef { name: format!("group{DEAD}"), resources, ..definition().groups.remove(0) };
+        state.definition.groups = vec![group];
+        state
+    };
+    let told = |state: ClusterState| {
+        let mut world = world(state);
+        world.heard.insert(DEAD, 9_000);
+        let proposed = world.run(14_000);
+        let evicted = proposed.iter().any(|(_, command)| {
+            matches!(command, Command::Group(GroupCommand::Evict { node: DEAD, .. }))
+        });
+        (evicted, waits(&proposed))
+    };
+    assert_eq!(told(with(&[&address, &volume], false)), (true, Vec::new()));
+    assert_eq!(told(with(&[&address], true)), (true, Vec::new()));
+    let (evicted, why) = told(with(&[&address, &volume], true));
+    assert!(!evicted && why.len() == 1, "{why:?}");
+    assert!(why[0].contains("nothing but its guard and agent takes volume_group away"), "{why:?}");
+    let mut watched = with(&[&address, &volume], true);
+    backing(&mut watched, DEAD, Backing::Watchdog);
+    assert_eq!(told(watched), (true, Vec::new()));
+    let mut fenced = with(&[&volume], true);
+    fence_agent(&mut fenced, DEAD);
+    let mut world = world(fenced);
+    world.heard.insert(DEAD, 9_000);
+    assert!(matches!(fences(&world.run(10_100))[..], [(_, 3, 1)]));
+}
+
+/// F3: an agent that was killed has time to start; one that does not come, or does not stay, is not counted on.
+#[test]
+fn a_node_without_an_agent_is_given_up_until_it_has_one_that_stays() {
+    let mut world = world(quiet());
+    let attend = |proposed: &[(u64, Command)]| -> Vec<(u64, bool)> {
+        let said = |(at, command): &(u64, Command)| match command {
+            Command::Manager(ManagerCommand::Attend { node: NodeNumber(2), attends }) => {
+                Some((*at, *attends))
+            }
+            _ => None,
+        };
+        proposed.iter().filter_map(said).collect()
+    };
+    let agent = |world: &mut World, is| {
+        world.change(|state| state.nodes.get_mut(&NodeNumber(2)).unwrap().agent = is);
+    };
+    let absent = |world: &mut World, is| {
+        world.change(|state| state.manager.members.get_mut(&NodeNumber(2)).unwrap().absent = is);
+    };
+    assert_eq!(attend(&world.run(20_000)), []);
+    agent(&mut world, AgentStatus::Down);
+    assert_eq!(attend(&world.run(22_990)), []);
+    agent(&mut world, AgentStatus::Running);
+    assert_eq!(attend(&world.run(30_000)), [], "it is back in time");
+    agent(&mut world, AgentStatus::Initializing);
+    assert_eq!(attend(&world.run(33_010)), [(33_000, false)]);
+    absent(&mut world, true);
+    agent(&mut world, AgentStatus::Running);
+    assert_eq!(attend(&world.run(37_000)), []);
+    agent(&mut world, AgentStatus::Down);
+    agent(&mut world, AgentStatus::Running);
+    assert_eq!(attend(&world.run(41_990)), [], "it died meanwhile");
+    assert_eq!(attend(&world.run(42_010)), [(42_000, true)]);
+}
