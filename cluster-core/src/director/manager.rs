@@ -202,7 +202,9 @@ impl Director {
             let at = since + if attends { STEADY } else { away_after };
             Some(Due { duty: Duty::Attend(*node, attends), command, at })
         };
-        self.state.manager.members.iter().filter_map(due).collect()
+        // Who has not joined is waited for by nobody but its own join.
+        let joined = self.state.manager.members.iter().filter(|(_, member)| member.joined);
+        joined.filter_map(due).collect()
     }
 
     /// The queue has settled when its newest event has been known for a while: what belongs

@@ -36,7 +36,7 @@ impl ClusterState {
         let runs = agent == AgentStatus::Running;
         let there = self.is_there(node);
         let Some(member) = self.manager.members.get_mut(&node) else { return false };
-        if runs != attends || !there || member.absent != attends {
+        if runs != attends || !there || !member.joined || member.absent != attends {
             return false;
         }
         member.absent = !attends;
@@ -54,12 +54,12 @@ impl ClusterState {
         true
     }
 
-    /// What becomes of a node that is gone is said of its host.
+    /// A node that is gone, or has yet to join, is no absent participant.
     pub(super) fn forget_the_absent(&mut self) {
         let there: Vec<NodeNumber> =
             self.manager.members.keys().copied().filter(|node| self.is_there(*node)).collect();
         for (node, member) in &mut self.manager.members {
-            member.absent &= there.contains(node);
+            member.absent &= member.joined && there.contains(node);
         }
     }
 }

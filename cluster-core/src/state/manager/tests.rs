@@ -487,6 +487,26 @@ fn a_node_without_an_agent_is_not_waited_for() {
     assert_eq!(told, [out, back]);
 }
 
+/// F3: a node that joins was given up by nobody, however long its agent took to start: its join is not held
+/// back, nor done without it.
+#[test]
+fn a_node_that_has_not_joined_is_not_absent() {
+    let mut fixture = Fixture::with_groups();
+    agent(&mut fixture, N3, AgentStatus::Down);
+    fixture.manage(ManagerCommand::Attend { node: N3, attends: false });
+    assert!(fixture.state.manager.members[&N3].absent);
+    fixture.node_down(N3, "silent");
+    fixture.lease_over(N3);
+    fixture.run_events();
+    host(&mut fixture, N3, HostStatus::Up);
+    agent(&mut fixture, N3, AgentStatus::Initializing);
+    fixture.manage(ManagerCommand::Attend { node: N3, attends: false });
+    assert!(!fixture.state.manager.members[&N3].absent);
+    agent(&mut fixture, N3, AgentStatus::Running);
+    fixture.run_events();
+    assert!(fixture.state.manager.members[&N3].joined);
+}
+
 /// F3: a node that has something of a group is waited for, whatever became of its agent: nobody else can let
 /// go of it.
 #[test]
