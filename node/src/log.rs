@@ -135,7 +135,7 @@ impl Log {
         tokio::spawn(remembered.keep_written(memory, identity));
         tokio::spawn(compare_when_told(Arc::downgrade(&replica), remembered.clone()));
         let proposals = Proposals::default();
-        let health = health::watch(&replica, &remembered, &proposals, store.disk());
+        let health = health::watch(&replica, &remembered, &proposals);
         let (leadership, fatal) = observe(&replica, &remembered);
         Ok(Self { replica, store, leadership, fatal, remembered, health, proposals })
     }

@@ -20,7 +20,6 @@ use super::Leadership;
 use super::remembered::{Remembered, Standings};
 use super::replica::Replica;
 use super::types::Types;
-use super::writer::Disk;
 
 /// Progress of the log on this node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,8 +34,6 @@ pub struct LogHealth {
     pub stalled_for: Option<Duration>,
     /// The loss of this node's own log.
     pub lost: Option<Loss>,
-    /// Whether this node's disk takes entries.
-    pub disk: Disk,
     /// What this node knows of the other members' logs.
     pub members: BTreeMap<RaftId, MemberHealth>,
 }
@@ -77,7 +74,6 @@ pub(super) fn watch(
     replica: &Replica<TokioRuntime>,
     remembered: &Remembered,
     proposals: &Proposals,
-    mut disk: watch::Receiver<Disk>,
 ) -> watch::Receiver<LogHealth> {
     let (publish, health) = watch::channel(LogHealth::default());
     let mut metrics = replica.raft().metrics();
@@ -96,7 +92,6 @@ pub(super) fn watch(
             still
                 .handle(now, Progress { last, committed, proposals: *waiting.borrow_and_update() });
             new.stalled_for = still.stalled_for(now);
-            new.disk.clone_from(&disk.borrow_and_update());
             publish.send_if_modified(|old| {
                 let news = *old != new;
                 *old = new;
@@ -107,7 +102,6 @@ pub(super) fn watch(
                 changed = metrics.changed() => if changed.is_err() { return },
                 changed = standings.changed() => if changed.is_err() { return },
                 changed = waiting.changed() => if changed.is_err() { return },
-                Ok(()) = disk.changed() => {}
                 () = look_again(wake) => {}
             }
         }
@@ -142,7 +136,6 @@ impl LogHealth {
             applied: last_applied,
             stalled_for: None,
             lost: standings.own,
-            disk: Disk::default(),
             members,
         }
     }

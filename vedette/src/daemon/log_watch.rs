@@ -27,7 +27,7 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Runs until the process ends.
 pub(crate) async fn run(log: Log, publisher: Arc<Publisher>) {
     let mut views = publisher.views();
-    let mut health = log.health();
+    let (mut health, mut disk) = (log.health(), log.disk());
     let mut behind = Behind::default();
     loop {
         let now = Instant::from_micros(boot_time_us());
@@ -36,12 +36,14 @@ pub(crate) async fn run(log: Log, publisher: Arc<Publisher>) {
         let report = view.local.report.as_deref();
         remember(&log, &view.state, report);
         behind.handle(now, seen.applied, furthest(report));
-        let shown = shown(&view, &seen, behind.of(now));
+        let refused = disk.borrow_and_update().clone();
+        let shown = shown(&view, &seen, (&refused, behind.of(now)));
         publisher.update_local(|local| show(local, shown));
         let waits = behind.deadline().is_some();
         tokio::select! {
             changed = views.changed() => if changed.is_err() { return },
             changed = health.changed() => if changed.is_err() { return },
+            changed = disk.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(LOOK), if waits => {}
         }
     }
@@ -65,7 +67,7 @@ fn remember(log: &Log, state: &ClusterState, report: Option<&Report>) {
     }
 }
 
-fn shown(view: &View, seen: &LogHealth, behind: Option<u64>) -> LogView {
+fn shown(view: &View, seen: &LogHealth, (disk, behind): (&Disk, Option<u64>)) -> LogView {
     let (local, state) = (&view.local, &view.state);
     let own = seen.lost.map(|loss| (local.node, loss));
     let others = seen
@@ -77,7 +79,7 @@ fn shown(view: &View, seen: &LogHealth, behind: Option<u64>) -> LogView {
     LogView {
         applied: seen.applied,
         stalled_since: stalled_since(view, seen),
-        behind: match (&seen.disk, seen.lost, behind) {
+        behind: match (disk, seen.lost, behind) {
             (Disk::Refuses(why), ..) => Some(why.clone()),
             (_, Some(Loss { had, has }), _) => {
                 Some(format!("its log had entry {had} and has {has}; it is being caught up"))

@@ -22,6 +22,9 @@ use vedette_node::log::{Disk, Log};
 
 use super::publisher::Publisher;
 
+/// How often it is looked who else could lead, while this node cannot write.
+const LOOK: Duration = Duration::from_millis(250);
+
 /// How long a transfer of the office may take before it is tried again.
 const TRANSFER: Duration = Duration::from_secs(2);
 
@@ -61,23 +64,16 @@ pub(crate) async fn watch_guard(
 
 /// Waits until this node leads, its disk takes nothing, and another node can lead; answers why.
 pub(crate) async fn cannot_lead(log: &Log, publisher: &Publisher) -> String {
-    let (mut disk, mut views, mut leadership) = (log.disk(), publisher.views(), log.leadership());
+    let mut disk = log.disk();
     loop {
-        let refuses = match &*disk.borrow_and_update() {
-            Disk::Refuses(why) => Some(why.clone()),
-            _ => None,
+        let refuses = disk.wait_for(|disk| matches!(disk, Disk::Refuses(_))).await;
+        let Ok(refuses) = refuses.map(|disk| disk.clone()) else {
+            return std::future::pending().await;
         };
-        views.mark_unchanged();
-        leadership.mark_unchanged();
-        if let Some(why) = refuses.filter(|_| successor(log, publisher).is_some()) {
+        if let (Disk::Refuses(why), Some(_)) = (refuses, successor(log, publisher)) {
             return why;
         }
-        tokio::select! {
-            Ok(()) = disk.changed() => {}
-            Ok(()) = views.changed() => {}
-            Ok(()) = leadership.changed() => {}
-            else => std::future::pending().await,
-        }
+        tokio::time::sleep(LOOK).await;
     }
 }
 
