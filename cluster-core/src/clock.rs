@@ -44,15 +44,15 @@ pub const fn is_off(offset_us: Option<i64>, before: bool) -> bool {
     }
 }
 
-/// What the clocks of this node and its peers showed when they were measured last, by its monotonic clock.
+/// Latest readings of the wall clocks of this node and its peers, each against its own monotonic clock.
 ///
-/// Who is dead or cut off is measured no more, but what its clock showed is known for as long as nobody sets it:
-/// so a node whose own clock is off knows that still when it is left alone, and directs.
+/// A peer that is dead or cut off is measured no more, but its clock is known for as long as nobody sets it: so a
+/// node whose own clock is off knows that still when it is left alone, and directs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Clocks {
-    /// What the own one showed when the monotonic one was 0, in microseconds.
+    /// The own wall clock minus the monotonic one, in microseconds.
     own_us: i64,
-    /// What those of peers showed then.
+    /// The same of the wall clocks of peers.
     peers_us: BTreeMap<NodeNumber, i64>,
 }
 
@@ -72,7 +72,7 @@ impl Clocks {
         Self { own_us, peers_us: self.peers_us.clone() }
     }
 
-    /// How far the clock of most nodes is ahead of the own one, in microseconds: the middle of all that were
+    /// Offset of the clock of most nodes from the own one, in microseconds: the middle of all that were
     /// measured and the own. With fewer than three clocks nobody knows which is right.
     pub fn offset_of_most(&self) -> Option<i64> {
         let mut all: Vec<i64> = self.peers_us.values().copied().chain([self.own_us]).collect();
@@ -80,14 +80,13 @@ impl Clocks {
         if all.len() < 3 { None } else { Some(all[all.len() / 2].saturating_sub(self.own_us)) }
     }
 
-    /// What a director adds to its own clock to date an entry, in microseconds: that of most nodes counts where
+    /// Microseconds that a director adds to its own clock to date an entry: that of most nodes counts where
     /// its own is [off](disagree).
     pub fn correction(&self) -> i64 {
         corrected(self.offset_of_most())
     }
 
-    /// How far the own clock is ahead of the one by which `director`, another node, dates entries, in
-    /// microseconds, where it was measured: the director corrects its own as it sees the others, which is seen
+    /// Lead of the own clock over the one by which `director`, another node, dates entries, in microseconds, where it was measured: the director corrects its own as it sees the others, which is seen
     /// from here too.
     pub fn ahead_of_entries(&self, director: NodeNumber) -> Option<i64> {
         let ahead_us = self.own_us.saturating_sub(*self.peers_us.get(&director)?);

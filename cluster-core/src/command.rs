@@ -26,7 +26,7 @@ use crate::time::WallTime;
 pub struct Proposal {
     /// Drawn by the proposer; applied at most once.
     pub id: CommandId,
-    /// The proposer's wall clock; in the log, what the leader's showed, [corrected](crate::clock::correction).
+    /// The proposer's wall clock; in the log, what the leader's showed, [corrected](crate::clock::Clocks::correction).
     pub at: WallTime,
     /// The node that proposed it.
     pub origin: NodeNumber,

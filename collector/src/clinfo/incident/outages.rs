@@ -5,7 +5,8 @@
 //! called DOWN, a node's own account of what its guard released, a node that started and says when it
 //! was last alive, a resource that failed. The earliest sign since the group was last ONLINE counts; if
 //! there is none, or the node lost the records that could have been an earlier one, all that is known is
-//! that the group was out of service *at least* since the record that says so. It ends with ONLINE, or with the last record of a group that is configured no more.
+//! that the group was out of service *at least* since the record that says so. It ends with ONLINE, or
+//! with the last record of a group that is configured no more.
 //!
 //! An outage belongs to one incident: that of the record by which the group left; if that has none (it was
 //! released before anybody could say why), that of the sign that explains it; else that of the record that
