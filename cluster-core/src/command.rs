@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::duplicate::Hardware;
 use crate::event::{CommandOutcome, RecoverAction, StopMode, Trigger};
 use crate::group::{GroupState, ResourceState};
 use crate::id::{
@@ -434,6 +435,21 @@ pub enum GroupCommand {
         why: String,
         /// It works again after a restart in place. If not, the group is to move.
         restarted: bool,
+    },
+    /// A machine outside the cluster answers for a service address that a node is about to take.
+    Conflict {
+        /// The group.
+        group: String,
+        /// The node.
+        node: NodeNumber,
+        /// The instance's token.
+        token: u64,
+        /// The resource.
+        resource: String,
+        /// Hardware address that answered.
+        hardware: Hardware,
+        /// Device on which it was heard.
+        device: String,
     },
     /// A node's guard ends an instance with its lease again, after maintenance or a forced stop.
     Covered {

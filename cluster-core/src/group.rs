@@ -89,6 +89,16 @@ status! {
     }
 }
 
+status! {
+    /// Policy for a service address that a machine outside the cluster answers for.
+    OnConflict {
+        /// It is not acquired there, as if it could not be started.
+        Fail = 1 "fail",
+        /// It is taken all the same, and its clients are told where it is now.
+        Take = 2 "take",
+    }
+}
+
 /// A resource, as it is configured. Its name is unique in the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResourceDef {
@@ -137,6 +147,9 @@ pub enum ResourceKind {
         network: NetworkNumber,
         /// How it is brought to a node.
         mode: AddressMode,
+        /// Policy for another machine that has it.
+        #[serde(default = "fail")]
+        on_conflict: OnConflict,
     },
     /// A file system.
     FileSystem {
@@ -222,6 +235,10 @@ pub struct GroupDef {
 
 const fn stop_extra() -> MultipleActive {
     MultipleActive::StopExtra
+}
+
+const fn fail() -> OnConflict {
+    OnConflict::Fail
 }
 
 /// A group while the cluster runs.

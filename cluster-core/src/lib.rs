@@ -20,6 +20,7 @@ pub mod definition;
 pub mod diagnosis;
 pub mod director;
 pub mod document;
+pub mod duplicate;
 pub mod event;
 pub mod fixture;
 pub mod group;

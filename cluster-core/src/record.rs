@@ -137,6 +137,8 @@ codes! {
     RuleFired = 76 "RULE_FIRED",
     /// Something of a group was seen to run on a node that does not have the group, or runs no more there.
     MultipleActive = 77 "MULTIPLE_ACTIVE",
+    /// Another machine answers for a service address that a node was about to take.
+    AddressConflict = 78 "ADDRESS_CONFLICT",
     /// A node lost its quorum ([`crate::local`], as are all codes up to `ACCOUNT_INCOMPLETE`).
     QuorumLost = 80 "QUORUM_LOST",
     /// A node is part of a quorum again.

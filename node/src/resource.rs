@@ -202,7 +202,7 @@ pub trait Resource: Send + Sync {
 pub fn resource(def: &ResourceDef) -> Box<dyn Resource> {
     let common = Common::of(def);
     match def.kind.clone() {
-        ResourceKind::Address { address, prefix, network, mode } => {
+        ResourceKind::Address { address, prefix, network, mode, .. } => {
             Box::new(address::ServiceAddress::new(common.name, address, prefix, network, mode))
         }
         ResourceKind::Application { start, stop, monitor, user } => {

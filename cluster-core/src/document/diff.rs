@@ -265,10 +265,11 @@ fn facts(resource: &ResourceDef, document: &Document) -> BTreeMap<String, String
 
 fn kind_facts(kind: &ResourceKind, document: &Document) -> Vec<(&'static str, String)> {
     match kind {
-        ResourceKind::Address { address, prefix, network, mode } => vec![
+        ResourceKind::Address { address, prefix, network, mode, on_conflict } => vec![
             ("address", format!("{address}/{prefix}")),
             ("network", document.network_name(*network)),
             ("mode", mode.to_string()),
+            ("on_conflict", on_conflict.to_string()),
         ],
         ResourceKind::FileSystem { device, mount_point, fs_type, options, check } => vec![
             ("device", device.clone()),

@@ -5,7 +5,9 @@
 
 use std::net::IpAddr;
 
-use crate::group::{AddressMode, GroupDef, MultipleActive, Policy, ResourceDef, ResourceKind};
+use crate::group::{
+    AddressMode, GroupDef, MultipleActive, OnConflict, Policy, ResourceDef, ResourceKind,
+};
 use crate::id::NetworkNumber;
 
 use super::Addresses;
@@ -130,6 +132,9 @@ fn service_address(
     let modes: Vec<(&str, AddressMode)> =
         AddressMode::ALL.iter().map(|mode| (mode.name(), *mode)).collect();
     let mode = table.choice(notes, "mode", &modes).unwrap_or(AddressMode::Alias);
+    let ways: Vec<(&str, OnConflict)> =
+        OnConflict::ALL.iter().map(|way| (way.name(), *way)).collect();
+    let on_conflict = table.choice(notes, "on_conflict", &ways).unwrap_or(OnConflict::Fail);
     let key = table.key("address");
     let written =
         table.need(notes, "address", "Write it with its prefix: address = \"10.91.0.50/24\".");
@@ -154,7 +159,7 @@ fn service_address(
         Some(name) => names.network(notes, &table.key("network"), &name)?,
         None => network_of(ip, prefix, names, addresses, &table.key("network"), notes)?,
     };
-    Some(ResourceKind::Address { address: ip, prefix, network, mode })
+    Some(ResourceKind::Address { address: ip, prefix, network, mode, on_conflict })
 }
 
 fn whole_prefix(text: &str, ip: IpAddr) -> Option<u8> {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use crate::definition::{Definition, Hooks, ManagerOptions};
-use crate::group::{GroupDef, MultipleActive, Policy, ResourceDef, ResourceKind};
+use crate::group::{GroupDef, MultipleActive, OnConflict, Policy, ResourceDef, ResourceKind};
 use crate::model::Timing;
 use crate::state::ClusterState;
 use crate::variable;
@@ -239,10 +239,13 @@ impl Text {
 
     fn kind(&mut self, kind: &ResourceKind, document: &Document) {
         match kind {
-            ResourceKind::Address { address, prefix, network, mode } => {
+            ResourceKind::Address { address, prefix, network, mode, on_conflict } => {
                 self.text("address", &format!("{address}/{prefix}"));
                 self.text("network", &document.network_name(*network));
                 self.text("mode", mode.name());
+                if *on_conflict != OnConflict::Fail {
+                    self.text("on_conflict", on_conflict.name());
+                }
             }
             ResourceKind::FileSystem { device, mount_point, fs_type, options, check } => {
                 self.text("device", device);

@@ -11,8 +11,8 @@ use crate::definition::{FenceDef, Hooks, ManagerOptions, MonitorDef, Standby};
 use crate::event::Trigger;
 use crate::fixture::Fixture;
 use crate::group::{
-    AddressMode, Group, GroupDef, GroupState, Instance, MultipleActive, Policy, ResourceDef,
-    ResourceKind,
+    AddressMode, Group, GroupDef, GroupState, Instance, MultipleActive, OnConflict, Policy,
+    ResourceDef, ResourceKind,
 };
 use crate::time::WallTime;
 
@@ -67,6 +67,7 @@ fn h36_a_small_document_says_all_that_is_needed() {
             prefix: 16,
             network: NetworkNumber(1),
             mode: AddressMode::Alias,
+            on_conflict: OnConflict::Fail,
         }
     );
     let ResourceKind::Application { stop, .. } = &group.resources[1].kind else {
@@ -497,10 +498,17 @@ fn values() -> impl Strategy<Value = BTreeMap<String, String>> {
 
 fn kind() -> impl Strategy<Value = ResourceKind> {
     let mode = prop_oneof![Just(AddressMode::Alias), Just(AddressMode::Swap)];
+    let way = prop_oneof![Just(OnConflict::Fail), Just(OnConflict::Take)];
     prop_oneof![
-        (ip(), 1_u8..=32, network(), mode).prop_map(|(address, prefix, network, mode)| {
-            ResourceKind::Address { address, prefix, network, mode }
-        }),
+        (ip(), 1_u8..=32, network(), mode, way).prop_map(
+            |(address, prefix, network, mode, on_conflict)| ResourceKind::Address {
+                address,
+                prefix,
+                network,
+                mode,
+                on_conflict,
+            }
+        ),
         (any_text(), any_text(), any_text(), any_text(), any::<bool>()).prop_map(
             |(device, mount_point, fs_type, options, check)| ResourceKind::FileSystem {
                 device,

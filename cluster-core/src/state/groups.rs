@@ -12,6 +12,7 @@
 //! - `orders`: what operators want;
 //! - `define`: a new definition.
 
+mod conflicts;
 mod define;
 mod evidence;
 mod left;
@@ -49,6 +50,10 @@ impl ClusterState {
             }
             GroupCommand::Failed { group, node, token, resource, why, restarted } => {
                 Ok(self.failed(entry, (group, *node, *token), (resource, why), *restarted))
+            }
+            GroupCommand::Conflict { group, node, token, resource, hardware, device } => {
+                let heard = (resource.as_str(), *hardware, device.as_str());
+                Ok(self.conflict(entry, (group, *node, *token), heard))
             }
             GroupCommand::Covered { group, node, token, since } => {
                 Ok(self.covered((group, *node, *token), *since))

@@ -6,8 +6,8 @@ use vedette_core::definition::{Definition, Standby};
 use vedette_core::event::{Event, ManagerState, Member, StopMode, Trigger};
 use vedette_core::fixture::Fixture;
 use vedette_core::group::{
-    AddressMode, Blocked, GroupDef, GroupState, Instance, MultipleActive, Policy, ResourceDef,
-    ResourceKind,
+    AddressMode, Blocked, GroupDef, GroupState, Instance, MultipleActive, OnConflict, Policy,
+    ResourceDef, ResourceKind,
 };
 use vedette_core::id::{NetworkNumber, NodeNumber, Session};
 use vedette_core::model::{AgentStatus, HostStatus, InterfaceStatus, Timing};
@@ -281,8 +281,8 @@ fn definition<'a>(name: &str, rest: &[&'a str]) -> Result<(GroupDef, Vec<&'a str
     if let Some(network) = value("net=") {
         let network = NetworkNumber(if network == "neta" { 1 } else { 2 });
         let address = std::net::IpAddr::from([10, 1, 1, 1]);
-        let mode = AddressMode::Alias;
-        let kind = ResourceKind::Address { address, prefix: 24, network, mode };
+        let (mode, on_conflict) = (AddressMode::Alias, OnConflict::Fail);
+        let kind = ResourceKind::Address { address, prefix: 24, network, mode, on_conflict };
         resources.push(ResourceDef::new(format!("{name}-ip"), kind));
     }
     let start = vec![format!("/opt/{name}"), value("app=").unwrap_or("1").to_owned()];

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-use vedette_core::group::{AddressMode, ResourceDef, ResourceKind};
+use vedette_core::group::{AddressMode, OnConflict, ResourceDef, ResourceKind};
 use vedette_node::netlink::Netlink;
 use vedette_node::resource::announce::announced;
 use vedette_node::resource::{Context, Health, Reach, Resource, address::swap, resource};
@@ -37,7 +37,8 @@ fn context() -> Context {
 }
 
 fn service(address: &str, prefix: u8, mode: AddressMode) -> Box<dyn Resource> {
-    let kind = ResourceKind::Address { address: ip(address), prefix, network: NETWORK, mode };
+    let (address, on_conflict) = (ip(address), OnConflict::Fail);
+    let kind = ResourceKind::Address { address, prefix, network: NETWORK, mode, on_conflict };
     resource(&ResourceDef::new("address", kind))
 }
 

@@ -182,7 +182,7 @@ impl ClusterState {
         true
     }
 
-    fn resource_subject(&self, group: &str, resource: &str) -> Subject {
+    pub(super) fn resource_subject(&self, group: &str, resource: &str) -> Subject {
         let Some(known) = self.groups.get(group) else { return Subject::Cluster };
         match known.resource_numbers.get(resource) {
             Some(number) => Subject::Resource(known.number, *number),

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::fixture::definition;
-use crate::group::{AddressMode, GroupDef, ResourceDef, ResourceKind};
+use crate::group::{AddressMode, GroupDef, OnConflict, ResourceDef, ResourceKind};
 
 /// F2: if the configuration is strict, the end of a lease is evidence for what the kernel takes away; what only
 /// processes would is fenced, or an operator has to say that it is off.
@@ -10,7 +10,8 @@ use crate::group::{AddressMode, GroupDef, ResourceDef, ResourceKind};
 fn who_is_strict_waits_for_what_processes_would_have_to_take_away() {
     let network = NetworkNumber(1);
     let (address, mode) = ([10, 91, 1, 200].into(), AddressMode::Alias);
-    let address = ResourceKind::Address { address, prefix: 24, network, mode };
+    let on_conflict = OnConflict::Fail;
+    let address = ResourceKind::Address { address, prefix: 24, network, mode, on_conflict };
     let volume = ResourceKind::VolumeGroup { name: "vg".into() };
     let with = |kinds: &[&ResourceKind], strict| {
         let mut state = takeover();
