@@ -13,7 +13,7 @@ use std::time::Duration;
 
 pub mod message;
 
-pub use message::{Address, Link, Message, Route};
+pub use message::{Address, Link, Message, Neighbour, Route};
 
 /// How long the kernel may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -63,6 +63,13 @@ impl Netlink {
         let request = message::address_request();
         let answers = self.dump(libc::RTM_GETADDR, libc::RTM_NEWADDR, &request)?;
         Ok(answers.iter().filter_map(|body| Address::parse(body)).collect())
+    }
+
+    /// Neighbours whose hardware addresses are known.
+    pub fn neighbours(&mut self) -> io::Result<Vec<Neighbour>> {
+        let request = message::neighbour_request();
+        let answers = self.dump(libc::RTM_GETNEIGH, libc::RTM_NEWNEIGH, &request)?;
+        Ok(answers.iter().filter_map(|body| Neighbour::parse(body)).collect())
     }
 
     /// The routes that somebody made, on whichever device: not those that the kernel makes with

@@ -22,14 +22,17 @@ use vedette_core::id::{NetworkNumber, NodeNumber};
 use vedette_core::model::RunOutcome;
 
 use crate::cgroup::ControlGroup;
+use crate::guard::client::LeaseWatch;
 
 pub mod address;
 pub mod announce;
 mod application;
+pub mod duplicate;
 mod file_system;
 pub mod ocf;
 mod off;
 mod volume_group;
+mod wire;
 
 /// On whose behalf, and where.
 #[derive(Clone, Debug)]
@@ -55,6 +58,10 @@ pub struct Context {
     pub state: PathBuf,
     /// A directory that need not.
     pub run: PathBuf,
+    /// Who else has service addresses of this node.
+    pub probes: duplicate::Probes,
+    /// The lease, without which nothing is announced; none where there is no guard.
+    pub lease: Option<LeaseWatch>,
     /// What every program gets in its environment besides the resource's own variables.
     pub environment: BTreeMap<String, String>,
 }
@@ -180,6 +187,11 @@ impl Failure {
 
 /// Something that can be started, stopped and looked at on this machine.
 pub trait Resource: Send + Sync {
+    /// Begins what takes time and changes nothing, as soon as it is known that it will be started here.
+    fn prepare<'a>(&'a self, _context: &'a Context) -> BoxFuture<'a, ()> {
+        Box::pin(async {})
+    }
+
     /// Makes it run here.
     fn start<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<Detail, Failure>>;
 
@@ -202,8 +214,10 @@ pub trait Resource: Send + Sync {
 pub fn resource(def: &ResourceDef) -> Box<dyn Resource> {
     let common = Common::of(def);
     match def.kind.clone() {
-        ResourceKind::Address { address, prefix, network, mode, .. } => {
-            Box::new(address::ServiceAddress::new(common.name, address, prefix, network, mode))
+        ResourceKind::Address { address, prefix, network, mode, on_conflict } => {
+            let name = common.name;
+            let place = (address, prefix, network);
+            Box::new(address::ServiceAddress::new(name, place, mode, on_conflict))
         }
         ResourceKind::Application { start, stop, monitor, user } => {
             Box::new(application::Application { common, start, stop, monitor, user })

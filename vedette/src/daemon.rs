@@ -462,7 +462,8 @@ fn hands(ground: &Ground) -> Result<executor::Hands> {
     if cgroup.is_none() {
         tracing::warn!("there are no control groups here: applications cannot be kept together");
     }
-    Ok(executor::Hands { me: identity.number, cgroup, state, run })
+    let (probes, lease) = Default::default();
+    Ok(executor::Hands { me: identity.number, cgroup, state, run, probes, lease })
 }
 
 /// Starts what does the work that the state gives this node.

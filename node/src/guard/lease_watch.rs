@@ -57,6 +57,18 @@ struct State {
     stood_still: bool,
 }
 
+/// A lease as it was at a moment. What is granted later does not make it longer: who stood still between a
+/// look at something and the step that stands on it is told so, even if there is a new lease by now.
+#[derive(Clone, Copy, Debug)]
+pub struct Lasting(u64);
+
+impl Lasting {
+    /// Whether it has not ended. Asks the clock only, which goes on while the machine sleeps.
+    pub fn lasts(self) -> bool {
+        boot_time_us() < self.0
+    }
+}
+
 impl Default for LeaseWatch {
     fn default() -> Self {
         let state = Mutex::new(State::default());
@@ -88,8 +100,13 @@ impl LeaseWatch {
     /// Whether the lease lasts, as far as this node's agent knows: to be asked right before each
     /// step of an acquisition.
     pub fn is_valid(&self) -> bool {
+        self.now().is_some()
+    }
+
+    /// The lease as it is now, if it lasts: for what must not be done a moment after its end.
+    pub fn now(&self) -> Option<Lasting> {
         let state = self.state();
-        !state.gone && boot_time_us() < state.until_us
+        (!state.gone && boot_time_us() < state.until_us).then_some(Lasting(state.until_us))
     }
 
     /// Goes up each time everything was let go of here, because the guard was silent past the lease
@@ -285,6 +302,21 @@ mod tests {
         }
         watch.hear(&Notice::Lease { until_us: boot_time_us() + 60_000_000 });
         assert!(!accepted || !watch.is_valid());
+    }
+
+    /// Findings F7: between a look and a step the lease may have ended, and another one begun.
+    #[test]
+    fn a_later_lease_does_not_make_an_earlier_one_longer() {
+        let watch = LeaseWatch::default();
+        assert!(watch.now().is_none(), "there is no lease yet");
+        watch.hear(&Notice::Lease { until_us: boot_time_us() + 5_000 });
+        let earlier = watch.now();
+        while watch.is_valid() {
+            std::thread::yield_now();
+        }
+        watch.hear(&Notice::Lease { until_us: boot_time_us() + 3_600_000_000 });
+        assert!(watch.now().is_some_and(Lasting::lasts));
+        assert!(earlier.is_none_or(|earlier| !earlier.lasts()));
     }
 
     /// As after SIGSTOP and SIGCONT: the guard's next word says that the lease went on all the time.

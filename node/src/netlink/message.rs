@@ -9,6 +9,7 @@ const HEADER: usize = 16;
 const ADDRESS_FIXED: usize = 8;
 const LINK_FIXED: usize = 16;
 const ROUTE_FIXED: usize = 12;
+const NEIGHBOUR_FIXED: usize = 12;
 
 /// `IFA_FLAGS`, which the `libc` crate does not name.
 const IFA_FLAGS: u16 = 8;
@@ -190,6 +191,32 @@ impl Address {
     }
 }
 
+/// A neighbour on Ethernet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Number of the device behind which it is.
+    pub device: u32,
+    /// Its address.
+    pub address: IpAddr,
+    /// Its hardware address.
+    pub hardware: [u8; 6],
+}
+
+impl Neighbour {
+    /// Reads what follows the header; `None` if its hardware address is not known.
+    pub fn parse(body: &[u8]) -> Option<Self> {
+        let (mut address, mut hardware) = (None, None);
+        for (kind, value) in attributes(body.get(NEIGHBOUR_FIXED..)?) {
+            match kind {
+                libc::NDA_DST => address = ip(value),
+                libc::NDA_LLADDR => hardware = value.try_into().ok(),
+                _ => {}
+            }
+        }
+        Some(Self { device: u32_at(body, 4)?, address: address?, hardware: hardware? })
+    }
+}
+
 /// A route, as the kernel describes it: kept as it came, so that it can be put back whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
@@ -271,6 +298,11 @@ pub fn link_request() -> Vec<u8> {
 /// Asks for all addresses.
 pub fn address_request() -> Vec<u8> {
     vec![0; ADDRESS_FIXED]
+}
+
+/// Asks for all neighbours.
+pub fn neighbour_request() -> Vec<u8> {
+    vec![0; NEIGHBOUR_FIXED]
 }
 
 /// Asks for all routes.

@@ -9,7 +9,9 @@
 //! - An address that some other device has, or that is a node's own, is never touched.
 //! - What the kernel takes along when an address goes (the other addresses of its subnet, routes)
 //!   is put back.
-//! - Starting waits for nobody: neighbours are told at once and again in the background
+//! - An address that comes here is asked for before ([`super::duplicate`]): while it is waited for, so that
+//!   a start finds the answer ready.
+//! - Starting waits for nobody else: neighbours are told at once and again in the background
 //!   ([`super::announce`]).
 
 use std::io;
@@ -17,10 +19,12 @@ use std::net::IpAddr;
 
 use futures_util::future::BoxFuture;
 use vedette_core::document::Finding;
-use vedette_core::group::AddressMode;
+use vedette_core::group::{AddressMode, OnConflict};
 use vedette_core::id::NetworkNumber;
 
+use super::duplicate::Conflict;
 use super::{Context, Detail, Failure, Health, Reach, Resource, announce, error, warning};
+use crate::guard::client::LeaseWatch;
 use crate::netlink::{Link, Netlink, Route};
 
 mod swap;
@@ -35,18 +39,48 @@ pub struct ServiceAddress {
     prefix: u8,
     network: NetworkNumber,
     mode: AddressMode,
+    on_conflict: OnConflict,
 }
 
 impl ServiceAddress {
     /// The resource of that name.
     pub fn new(
         name: String,
-        address: IpAddr,
-        prefix: u8,
-        network: NetworkNumber,
+        (address, prefix, network): (IpAddr, u8, NetworkNumber),
         mode: AddressMode,
+        on_conflict: OnConflict,
     ) -> Self {
-        Self { name, address, prefix, network, mode }
+        Self { name, address, prefix, network, mode, on_conflict }
+    }
+
+    /// The device to which it will be brought; none if it is here already, or cannot be.
+    fn awaited(&self, context: &Context) -> Option<Link> {
+        let here = Here::look().ok()?;
+        let free = here.holder(self.address).is_none() && self.refuse_own(context).is_ok();
+        free.then(|| self.target(context, &here).ok())?
+    }
+
+    /// Waits for the answer whether another machine has it, and does what is configured for that.
+    async fn ask(&self, context: &Context) -> Result<Option<Conflict>, Failure> {
+        let (job, within) = (self.clone(), context.clone());
+        let Some(link) = apart(move || Ok(job.awaited(&within))).await? else { return Ok(None) };
+        let conflict = context.probes.answer(&link, self.address, &context.others).await;
+        match conflict {
+            Some(conflict) if self.on_conflict == OnConflict::Fail => Err(self.taken(&conflict)),
+            conflict => Ok(conflict),
+        }
+    }
+
+    fn taken(&self, conflict: &Conflict) -> Failure {
+        let Conflict { hardware, device } = conflict;
+        let why =
+            format!("{hardware} on {device}, which is no member, answers for {}", self.address);
+        let advice = format!(
+            "Take the address off that machine or give {} another one, then: vedette group clear; \
+             on_conflict = \"take\" takes it all the same.",
+            self.name
+        );
+        Failure::new(why, advice)
     }
 
     /// Brings it here. Returns the device.
@@ -207,13 +241,29 @@ impl ServiceAddress {
 }
 
 impl Resource for ServiceAddress {
+    fn prepare<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, ()> {
+        let (job, within) = (self.clone(), context.clone());
+        Box::pin(async move {
+            if context.probes.is_asked(job.address) {
+                return;
+            }
+            if let Ok(Some(link)) = apart(move || Ok(job.awaited(&within))).await {
+                context.probes.begin(&link, self.address, &context.others);
+            }
+        })
+    }
+
     fn start<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<Detail, Failure>> {
         let (job, context) = (self.clone(), context.clone());
         Box::pin(async move {
-            let address = job.address;
+            let (address, lease) = (job.address, context.lease.clone());
+            let conflict = job.ask(&context).await?;
             let link = apart(move || job.bring(&context)).await?;
-            tell(&link, address);
-            Ok(format!("on {}", link.name))
+            tell(&link, address, lease);
+            Ok(match conflict {
+                None => format!("on {}", link.name),
+                Some(it) => format!("on {}, taken from {}", link.name, it.hardware),
+            })
         })
     }
 
@@ -235,23 +285,23 @@ impl Resource for ServiceAddress {
         Box::pin(async move { apart(move || Ok(job.findings(&context))).await.unwrap_or_default() })
     }
 
-    fn announce<'a>(&'a self, _context: &'a Context) -> BoxFuture<'a, ()> {
-        let address = self.address;
+    fn announce<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, ()> {
+        let (address, lease) = (self.address, context.lease.clone());
         Box::pin(async move {
             let holder = apart(move || Ok(Here::look()?.holder(address).cloned())).await;
             if let Ok(Some(link)) = holder {
-                tell(&link, address);
+                tell(&link, address, lease);
             }
         })
     }
 }
 
 /// At once, and again in the background.
-fn tell(link: &Link, address: IpAddr) {
-    if let Err(error) = announce::once(link, address) {
+fn tell(link: &Link, address: IpAddr, lease: Option<LeaseWatch>) {
+    if let Err(error) = announce::once(link, address, lease.as_ref()) {
         tracing::warn!(%address, device = link.name, %error, "neighbours could not be told");
     }
-    announce::repeatedly(link.clone(), address);
+    announce::repeatedly(link.clone(), address, lease);
 }
 
 /// The kernel may take its time while others change the same tables.

@@ -5,14 +5,23 @@
 //! only, some to replies only, so both are sent. One may be lost and a port may be slow to forward,
 //! so it is repeated: at once, four times at 200 ms, then after 2 and after 10 seconds. Nobody waits
 //! for that.
+//!
+//! Invariant: nothing is announced without the lease. What is sent here goes past the kernel's gate
+//! ([`crate::guard`]), which stops only what the kernel itself answers; so the lease is looked at before
+//! the device, and its end, as it was then, once more right before each frame is sent. A process that stood
+//! still in between sends nothing.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use tokio::time::sleep;
 
+use super::wire::{
+    ARP, ARP_OVER_ETHERNET, EVERYBODY, ICMPV6, IPV6, NEIGHBOUR_ADVERTISEMENT, TARGET_HARDWARE,
+    ethernet, icmp, send,
+};
+use crate::guard::client::LeaseWatch;
 use crate::netlink::{Link, Netlink};
 
 /// Pauses between announcements.
@@ -25,39 +34,54 @@ const PAUSES: [Duration; 6] = [
     Duration::from_secs(8),
 ];
 
-const EVERYBODY: [u8; 6] = [0xff; 6];
 /// Ethernet's form of `ff02::1`.
 const ALL_NODES: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
 const ALL_NODES_ADDRESS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
-const ARP: u16 = 0x0806;
-const IPV6: u16 = 0x86dd;
-const ICMPV6: u8 = 58;
-const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 /// "Forget what you knew of this address."
 const OVERRIDE: u8 = 0x20;
-/// Option: the sender's hardware address.
-const TARGET_HARDWARE: u8 = 2;
 
-/// Announces an address once. A device that is not Ethernet has nobody to tell.
-pub fn once(link: &Link, address: IpAddr) -> io::Result<()> {
-    let Some(hardware) = link.ethernet() else { return Ok(()) };
-    frames(hardware, address).iter().try_for_each(|frame| send(link.index, frame))
+/// Announces an address once, if the device has it and the lease lasts. A device that is not Ethernet has
+/// nobody to tell.
+pub fn once(link: &Link, address: IpAddr, lease: Option<&LeaseWatch>) -> io::Result<()> {
+    let _ = announce(link, address, lease)?;
+    Ok(())
 }
 
-/// Announces an address again and again, as long as the device has it. The first announcement is
-/// the caller's ([`once`]). Needs a tokio runtime.
-pub fn repeatedly(link: Link, address: IpAddr) {
+/// Announces an address again and again, as long as the device has it and the lease lasts. The first
+/// announcement is the caller's ([`once`]). Needs a tokio runtime.
+pub fn repeatedly(link: Link, address: IpAddr, lease: Option<LeaseWatch>) {
     tokio::spawn(async move {
         for pause in PAUSES {
             sleep(pause).await;
-            if !still_there(&link, address) {
-                return;
-            }
-            if let Err(error) = once(&link, address) {
-                tracing::debug!(%address, device = link.name, %error, "announcement not sent");
+            match announce(&link, address, lease.as_ref()) {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => {
+                    tracing::debug!(%address, device = link.name, %error, "announcement not sent");
+                }
             }
         }
     });
+}
+
+/// Answers whether it is still to be announced.
+fn announce(link: &Link, address: IpAddr, lease: Option<&LeaseWatch>) -> io::Result<bool> {
+    let lasts = match lease.map(LeaseWatch::now) {
+        None => None,
+        Some(None) => return Ok(false),
+        Some(lease) => lease,
+    };
+    if !still_there(link, address) {
+        return Ok(false);
+    }
+    let Some(hardware) = link.ethernet() else { return Ok(true) };
+    for frame in frames(hardware, address) {
+        if lasts.is_some_and(|lease| !lease.lasts()) {
+            return Ok(false);
+        }
+        send(link.index, &frame)?;
+    }
+    Ok(true)
 }
 
 fn still_there(link: &Link, address: IpAddr) -> bool {
@@ -73,15 +97,10 @@ pub fn frames(hardware: [u8; 6], address: IpAddr) -> Vec<Vec<u8>> {
     }
 }
 
-fn ethernet(to: [u8; 6], from: [u8; 6], protocol: u16) -> Vec<u8> {
-    [&to[..], &from, &protocol.to_be_bytes()].concat()
-}
-
 /// Gratuitous: sender and target are the same address. 1 is the request's form, 2 the reply's.
 fn arp(hardware: [u8; 6], address: Ipv4Addr, operation: u16) -> Vec<u8> {
     let mut frame = ethernet(EVERYBODY, hardware, ARP);
-    // Ethernet, IPv4, six and four bytes long.
-    frame.extend([0, 1, 8, 0, 6, 4]);
+    frame.extend(ARP_OVER_ETHERNET);
     frame.extend(operation.to_be_bytes());
     frame.extend(hardware);
     frame.extend(address.octets());
@@ -95,33 +114,7 @@ fn advertisement(hardware: [u8; 6], address: Ipv6Addr) -> Vec<u8> {
     body.extend(address.octets());
     body.extend([TARGET_HARDWARE, 1]);
     body.extend(hardware);
-    let sum = checksum(address, ALL_NODES_ADDRESS, &body);
-    body[2..4].copy_from_slice(&sum.to_be_bytes());
-    let mut frame = ethernet(ALL_NODES, hardware, IPV6);
-    frame.extend([0x60, 0, 0, 0]);
-    frame.extend((body.len() as u16).to_be_bytes());
-    // The hop limit proves that no router passed it on.
-    frame.extend([ICMPV6, 255]);
-    frame.extend(address.octets());
-    frame.extend(ALL_NODES_ADDRESS.octets());
-    frame.extend(body);
-    frame
-}
-
-/// The Internet checksum over the message and what stands for the IPv6 header.
-fn checksum(from: Ipv6Addr, to: Ipv6Addr, body: &[u8]) -> u16 {
-    let mut all = [from.octets(), to.octets()].concat();
-    all.extend((body.len() as u32).to_be_bytes());
-    all.extend([0, 0, 0, ICMPV6]);
-    all.extend_from_slice(body);
-    let words = all
-        .chunks(2)
-        .map(|pair| u32::from(pair[0]) << 8 | pair.get(1).map_or(0, |b| u32::from(*b)));
-    let mut sum: u32 = words.sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
+    icmp((ALL_NODES, hardware), (address, ALL_NODES_ADDRESS), body)
 }
 
 /// What a frame announces: the hardware address and the address that it has. `None` if the frame is
@@ -144,35 +137,11 @@ pub fn announced(frame: &[u8]) -> Option<([u8; 6], IpAddr)> {
     }
 }
 
-fn send(device: u32, frame: &[u8]) -> io::Result<()> {
-    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-    // Protocol 0: this socket receives nothing.
-    // SAFETY: takes no pointers.
-    let raw = unsafe { libc::socket(libc::AF_PACKET, kind, 0) };
-    if raw < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the descriptor is new and nobody else's.
-    let socket = unsafe { OwnedFd::from_raw_fd(raw) };
-    // SAFETY: all zero is a valid value of this plain structure.
-    let mut to: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-    to.sll_family = libc::AF_PACKET as u16;
-    to.sll_ifindex = device as i32;
-    to.sll_halen = 6;
-    to.sll_addr[..6].copy_from_slice(&frame[..6]);
-    // SAFETY: frame and address are as long as is said.
-    let sent = unsafe {
-        let at = std::ptr::from_ref(&to).cast();
-        let size = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
-        libc::sendto(socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0, at, size)
-    };
-    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::wire::checksum;
     use super::*;
 
     proptest! {

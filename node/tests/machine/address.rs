@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use vedette_core::group::{AddressMode, OnConflict, ResourceDef, ResourceKind};
+use vedette_node::guard::client::LeaseWatch;
 use vedette_node::netlink::Netlink;
 use vedette_node::resource::announce::announced;
 use vedette_node::resource::{Context, Health, Reach, Resource, address::swap, resource};
@@ -37,8 +38,17 @@ fn context() -> Context {
 }
 
 fn service(address: &str, prefix: u8, mode: AddressMode) -> Box<dyn Resource> {
-    let (address, on_conflict) = (ip(address), OnConflict::Fail);
-    let kind = ResourceKind::Address { address, prefix, network: NETWORK, mode, on_conflict };
+    with_policy(address, prefix, mode, OnConflict::Fail)
+}
+
+fn with_policy(
+    address: &str,
+    prefix: u8,
+    mode: AddressMode,
+    on_conflict: OnConflict,
+) -> Box<dyn Resource> {
+    let kind =
+        ResourceKind::Address { address: ip(address), prefix, network: NETWORK, mode, on_conflict };
     resource(&ResourceDef::new("address", kind))
 }
 
@@ -244,6 +254,45 @@ impl Ear {
     }
 }
 
+impl Ear {
+    /// The next frame that fits.
+    fn next<T>(&self, fits: impl Fn(&[u8]) -> Option<T>) -> Option<T> {
+        let mut buffer = [0_u8; 2_048];
+        loop {
+            let raw = self.0.as_raw_fd();
+            // SAFETY: the buffer is as long as is said.
+            let read = unsafe { libc::recv(raw, buffer.as_mut_ptr().cast(), buffer.len(), 0) };
+            if let Some(found) = fits(&buffer[..usize::try_from(read).ok()?]) {
+                return Some(found);
+            }
+        }
+    }
+
+    /// An announcement of any address.
+    fn hear_any(&self) -> Option<IpAddr> {
+        self.next(|frame| announced(frame).map(|(_, address)| address))
+    }
+
+    /// An ARP probe for an address.
+    fn hear_probe(&self, address: &str) -> Option<()> {
+        let IpAddr::V4(wanted) = ip(address) else { panic!("ARP is for IPv4") };
+        self.next(|frame| {
+            let arp = frame.get(12..14)? == [8, 6] && frame.get(28..32)? == [0; 4];
+            (arp && frame.get(38..42)? == wanted.octets()).then_some(())
+        })
+    }
+
+    /// An ARP reply of that hardware address.
+    fn hear_claim(&self, hardware: &str) -> Option<()> {
+        let bytes = hardware.split(':').map(|part| u8::from_str_radix(part, 16).unwrap());
+        let bytes: Vec<u8> = bytes.collect();
+        self.next(|frame| {
+            let reply = frame.get(12..14)? == [8, 6] && frame.get(20..22)? == [0, 2];
+            (reply && frame.get(22..28)? == bytes).then_some(())
+        })
+    }
+}
+
 #[test]
 fn h26_neighbours_are_told_at_once_again_and_when_asked() {
     in_network(|| async {
@@ -261,5 +310,149 @@ fn h26_neighbours_are_told_at_once_again_and_when_asked() {
         assert!(ear.hear("2001:db8::10").is_some());
         six.announce(&context).await;
         assert!(ear.hear("2001:db8::10").is_some());
+    });
+}
+
+/// A foreign machine at the far end of the cable, in a network of its own that lives as long as this.
+struct Foreign(std::process::Child);
+
+const FOREIGN: &str = "02:00:00:00:00:09";
+
+impl Foreign {
+    fn moved_in() -> Self {
+        let mut command = std::process::Command::new("unshare");
+        let child =
+            command.args(["--net", "sleep", "1000"]).spawn().expect("util-linux is installed");
+        let foreign = Self(child);
+        foreign.wait_for_its_network();
+        run(&format!("ip link set a1 address {FOREIGN}"));
+        run(&format!("ip link set a1 netns {}", foreign.0.id()));
+        foreign.run("ip link set a1 up");
+        foreign
+    }
+
+    fn wait_for_its_network(&self) {
+        let of = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net")).ok();
+        let own = of("thread-self");
+        let until = std::time::Instant::now() + support::LONG;
+        while of(&self.0.id().to_string()) == own {
+            assert!(std::time::Instant::now() < until, "it has no network of its own");
+            std::thread::yield_now();
+        }
+    }
+
+    fn run(&self, line: &str) -> String {
+        run(&format!("nsenter --net=/proc/{}/ns/net {line}", self.0.id()))
+    }
+
+    fn has(&self, address: &str) {
+        self.run(&format!("ip address add {address} dev a1 nodad"));
+    }
+
+    fn has_no_more(&self, address: &str) {
+        self.run(&format!("ip address del {address} dev a1"));
+    }
+}
+
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Findings R3, F11: RFC 5227 and RFC 4862 in short. Who answers is named; nothing is added.
+#[test]
+fn f11_an_address_that_another_machine_has_is_not_taken() {
+    in_network(|| async {
+        cables();
+        let (foreign, context) = (Foreign::moved_in(), context());
+        for address in [SERVICE, "2001:db8::10"] {
+            let prefix = if address == SERVICE { 32 } else { 128 };
+            foreign.has(&format!("{address}/{prefix}"));
+            let refused = alias(address, prefix).start(&context).await.unwrap_err();
+            let what = format!("{FOREIGN} on a0, which is no member, answers for {address}");
+            assert_eq!((refused.why, refused.reach), (what, Reach::Attempt));
+            assert_eq!(devices(address), [""; 0]);
+            let found = context.probes.take_found(ip(address)).expect("who it was");
+            assert_eq!((found.hardware.to_string().as_str(), &*found.device), (FOREIGN, "a0"));
+
+            let take = with_policy(address, prefix, AddressMode::Alias, OnConflict::Take);
+            let said = take.start(&context).await;
+            assert_eq!(said, Ok(format!("on a0, taken from {FOREIGN}")));
+            assert!(context.probes.take_found(ip(address)).is_some());
+            take.stop(&context).await.unwrap();
+
+            foreign.has_no_more(&format!("{address}/{prefix}"));
+            assert_eq!(alias(address, prefix).start(&context).await, Ok("on a0".into()));
+            assert_eq!(context.probes.take_found(ip(address)), None);
+        }
+    });
+}
+
+/// The old owner may answer while it is waited for, and what a member answers is no conflict at all.
+#[test]
+fn f11_who_answered_before_the_leave_or_is_a_member_is_no_conflict() {
+    in_network(|| async {
+        cables();
+        let (foreign, mut context) = (Foreign::moved_in(), context());
+        foreign.has(&format!("{SERVICE}/32"));
+        let service = alias(SERVICE, 32);
+        let ear = Ear::at("a0");
+        service.prepare(&context).await;
+        wait_for("an answer to a probe", || ear.hear_claim(FOREIGN)).await;
+        foreign.has_no_more(&format!("{SERVICE}/32"));
+        assert_eq!(service.start(&context).await, Ok("on a0".into()));
+        service.stop(&context).await.unwrap();
+
+        // A member whose own address the kernel knows, and which is frozen with everything that it had.
+        foreign.has("192.0.2.2/24");
+        foreign.has(&format!("{SERVICE}/32"));
+        let member = ip("192.0.2.2");
+        let beats = std::net::UdpSocket::bind((OWN, 0)).unwrap();
+        beats.send_to(b"a beat", (member, 7771)).unwrap();
+        wait_for("the member's hardware address", || {
+            let known = Netlink::open().unwrap().neighbours().unwrap();
+            known.iter().any(|it| it.address == member).then_some(())
+        })
+        .await;
+        context.others.push(member);
+        assert_eq!(service.start(&context).await, Ok("on a0".into()));
+    });
+}
+
+/// A start that was prepared finds the answer ready: no probe is sent after it.
+#[test]
+fn f11_a_prepared_start_waits_for_nothing() {
+    in_network(|| async {
+        cables();
+        let (ear, context, service) = (Ear::at("a1"), context(), alias(SERVICE, 32));
+        service.prepare(&context).await;
+        for _ in 0..4 {
+            wait_for("a probe", || ear.hear_probe(SERVICE)).await;
+        }
+        service.prepare(&context).await;
+        assert_eq!(service.start(&context).await, Ok("on a0".into()));
+        assert_eq!(ear.hear_probe(SERVICE), None, "three rounds were over and silent");
+    });
+}
+
+/// Findings F7: who has no lease announces nothing, whatever its devices have.
+#[test]
+fn f7_nothing_is_announced_without_a_lease() {
+    in_network(|| async {
+        cables();
+        let (ear, mut context) = (Ear::at("a1"), context());
+        context.lease = Some(LeaseWatch::default());
+        for address in [SERVICE, "2001:db8::10"] {
+            let service = alias(address, if address == SERVICE { 32 } else { 128 });
+            service.start(&context).await.unwrap();
+            service.announce(&context).await;
+            assert_eq!(devices(address), ["a0"]);
+        }
+        context.lease = None;
+        alias("192.0.2.11", 32).start(&context).await.unwrap();
+        let first = wait_for("an announcement", || ear.hear_any()).await;
+        assert_eq!(first, ip("192.0.2.11"), "none came before");
     });
 }

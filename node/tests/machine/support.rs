@@ -127,6 +127,8 @@ pub(crate) fn context(directory: &Path) -> Context {
         cgroup: None,
         state: directory.join("state"),
         run: directory.join("run"),
+        probes: Default::default(),
+        lease: None,
         environment: BTreeMap::new(),
     }
 }

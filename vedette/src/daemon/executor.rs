@@ -29,7 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use vedette_core::group::{GroupState, Instance, ResourceDef};
+use vedette_core::group::{GroupState, Instance, ResourceDef, ResourceKind};
 use vedette_core::id::{NetworkNumber, NodeNumber};
 use vedette_core::model::{AgentStatus, HostStatus, NetworkStatus};
 use vedette_core::observation::Report;
@@ -37,6 +37,7 @@ use vedette_core::state::ClusterState;
 use vedette_core::takeover::Backing;
 use vedette_core::time::WallTime;
 use vedette_core::view::View;
+use vedette_core::work;
 use vedette_node::guard::client::{LeaseWatch, Orders};
 use vedette_node::guard::protocol::{Hold, Holding, Order};
 use vedette_node::hold;
@@ -186,6 +187,7 @@ impl Executor {
     /// Starts the supervisor, which speaks to the guard by `orders`.
     pub(crate) fn start(&self, orders: Orders, watch: LeaseWatch) {
         let _ = self.0.watch.set(watch.clone());
+        let _ = self.0.hands.lease.set(watch.clone());
         if self.0.orders.set(orders).is_ok() {
             tokio::spawn(supervise(self.clone()));
             tokio::spawn(cover::follow(self.0.clone()));
@@ -455,6 +457,7 @@ async fn supervise(executor: Executor) {
             && view.local.agent == AgentStatus::Running
             && view.local.quorate
         {
+            prepare(&shared, &view.state);
             for (group, op) in differences(&shared, &view.state, facts.epoch) {
                 executor.send(&group, op).await;
             }
@@ -468,6 +471,28 @@ async fn supervise(executor: Executor) {
         tokio::select! {
             changed = views.changed() => if changed.is_err() { return },
             changed = guard.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Begins what takes time for groups that the event in progress brings here, while their old owner has them
+/// or their turn has not come.
+fn prepare(shared: &Arc<Shared>, state: &Arc<ClusterState>) {
+    let Some(running) = &state.manager.current else { return };
+    for group in running.plan.acquires(shared.me) {
+        let planned = work::plans(state, group, shared.me).is_some();
+        let failed = state.groups.get(group).is_some_and(|it| it.avoid.contains(&shared.me));
+        let Some(def) = state.definition.group(group).filter(|_| planned && !failed) else {
+            continue;
+        };
+        if shared.token_held(group).is_some() {
+            continue;
+        }
+        let is_address = |it: &&ResourceDef| matches!(it.kind, ResourceKind::Address { .. });
+        for resource in def.resources.iter().filter(is_address).cloned() {
+            let (shared, state, group) = (shared.clone(), state.clone(), group.to_owned());
+            let work = async move { shared.hands.prepare(&group, &state, &resource).await };
+            tokio::spawn(work);
         }
     }
 }

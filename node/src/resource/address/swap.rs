@@ -29,7 +29,7 @@ pub async fn swap(
         return Err(Failure::new(why, advice).reaching(Reach::Node));
     };
     let (moved, to) = apart(move || exchange(own, standby, services)).await?;
-    moved.iter().for_each(|address| tell(&to, *address));
+    moved.iter().for_each(|address| tell(&to, *address, context.lease.clone()));
     let words: Vec<_> = moved.iter().map(IpAddr::to_string).collect();
     Ok(format!("{} on {}", words.join(", "), to.name))
 }

@@ -6,13 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use vedette_core::group::{ResourceDef, ResourceKind};
 use vedette_core::id::{NetworkNumber, NodeNumber};
 use vedette_core::state::ClusterState;
+use vedette_node::guard::client::LeaseWatch;
 use vedette_node::hold;
+use vedette_node::resource::duplicate::{Conflict, Probes};
 use vedette_node::resource::{self, Failure, Health, resource};
 
 use super::Held;
@@ -37,11 +39,26 @@ pub(crate) struct Hands {
     pub(crate) state: PathBuf,
     /// A directory that need not.
     pub(crate) run: PathBuf,
+    /// Who else has service addresses of this node.
+    pub(crate) probes: Probes,
+    /// The lease, as soon as there is a guard.
+    pub(crate) lease: Arc<OnceLock<LeaseWatch>>,
 }
 
 type Done = Result<String, String>;
 
 impl Hands {
+    /// Begins what takes time and changes nothing, for a resource that will be started here.
+    pub(super) async fn prepare(&self, group: &str, state: &ClusterState, def: &ResourceDef) {
+        resource(def).prepare(&self.context(group, 0, state)).await;
+    }
+
+    /// Who else was found to have the address of a resource when it was started last, once.
+    pub(super) fn conflict(&self, def: &ResourceDef) -> Option<Conflict> {
+        let ResourceKind::Address { address, .. } = def.kind else { return None };
+        self.probes.take_found(address)
+    }
+
     /// Starts a resource; what is to be said about it.
     pub(super) async fn start(&self, context: &Context, def: &ResourceDef) -> Done {
         let context = self.context(&context.group, context.token, &context.state);
@@ -184,6 +201,8 @@ impl Hands {
             cgroup: self.cgroup.clone(),
             state: self.state.clone(),
             run: self.run.clone(),
+            probes: self.probes.clone(),
+            lease: self.lease.get().cloned(),
             environment: BTreeMap::from([("VEDETTE_CLUSTER".to_owned(), state.name.clone())]),
         }
     }

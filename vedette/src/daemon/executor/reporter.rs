@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 use vedette_core::command::{Command, GroupCommand};
 use vedette_core::group::{GroupState, ResourceState};
 use vedette_core::id::NodeNumber;
+use vedette_node::resource::duplicate::Conflict;
 
 use super::super::proposer::Proposer;
 use super::super::runner::insist;
@@ -58,6 +59,14 @@ impl Reporter {
     pub(super) fn failed(&self, token: u64, resource: &str, why: String, restarted: bool) {
         let (group, node, resource) = (self.group.clone(), self.me, resource.to_owned());
         self.report(GroupCommand::Failed { group, node, token, resource, why, restarted });
+    }
+
+    /// Another machine has the address of a resource.
+    pub(super) fn conflict(&self, token: u64, resource: &str, conflict: Conflict) {
+        let (group, node, resource) = (self.group.clone(), self.me, resource.to_owned());
+        let Conflict { hardware, device } = conflict;
+        let told = GroupCommand::Conflict { group, node, token, resource, hardware, device };
+        self.report(told);
     }
 
     fn report(&self, command: GroupCommand) {

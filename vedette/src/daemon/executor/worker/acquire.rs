@@ -179,7 +179,11 @@ impl Worker {
             let name = &resource.name;
             self.reporter.resource(held.token, name, ResourceState::Starting, "");
             let began = Instant::now();
-            match self.shared.hands.start(&context, resource).await {
+            let started = self.shared.hands.start(&context, resource).await;
+            if let Some(conflict) = self.shared.hands.conflict(resource) {
+                self.reporter.conflict(held.token, name, conflict);
+            }
+            match started {
                 Ok(detail) => {
                     let took = seconds(began.elapsed());
                     lines.tell(format!("{name}: online after {took}: {detail}"));
