@@ -6,8 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Fencing, Running, Stage};
-use crate::group::{Group, GroupState, Instance, Policy};
+use crate::event::{Fencing, Running, Stage, Trigger};
+use crate::group::{Group, GroupDef, GroupState, Instance, Policy};
 use crate::id::NodeNumber;
 use crate::model::{AgentStatus, HostStatus, Node};
 use crate::state::ClusterState;
@@ -188,6 +188,34 @@ pub fn plans<'a>(state: &'a ClusterState, group: &str, me: NodeNumber) -> Option
     })
 }
 
+/// Groups that may come to a node soon, so that it can begin what takes time and changes nothing: what the
+/// event in progress brings there and, before there is a plan, what it could own and is to move or has lost
+/// its node.
+pub fn coming(state: &ClusterState, me: NodeNumber) -> Vec<&str> {
+    let manager = &state.manager;
+    let voting = manager.current.iter().filter(|running| running.stage == Stage::Voting);
+    let ahead: Vec<&Trigger> = (manager.queue.iter().map(|event| &event.trigger))
+        .chain(voting.map(|running| &running.event.trigger))
+        .collect();
+    let may_come = |def: &&GroupDef| {
+        let Some(group) = state.groups.get(&def.name) else { return false };
+        if !def.nodes.contains(&me) || group.avoid.contains(&me) {
+            return false;
+        }
+        let free = !ahead.is_empty() && !group.instances.contains_key(&me);
+        plans(state, &def.name, me).is_some() || (free && is_loose(state, &def.name, &ahead))
+    };
+    state.definition.groups.iter().filter(may_come).map(|def| def.name.as_str()).collect()
+}
+
+/// Whether what lies ahead may bring a group elsewhere: it is to move, or nobody who is there has it.
+fn is_loose(state: &ClusterState, name: &str, ahead: &[&Trigger]) -> bool {
+    let moves = |it: &&Trigger| matches!(it, Trigger::GroupMove { group } if group == name);
+    let is_up = |node| state.nodes.get(node).is_some_and(|node| node.host == HostStatus::Up);
+    let Some(group) = state.groups.get(name) else { return false };
+    ahead.iter().any(moves) || !(group.wanted_offline || group.instances.keys().any(is_up))
+}
+
 /// Why nobody will let go of the group in this event, if that is so.
 fn in_vain(state: &ClusterState, running: &Running, name: &str, group: &Group) -> Option<String> {
     if state.definition.group(name).is_some_and(|def| def.policy == Policy::Concurrent) {
@@ -302,6 +330,27 @@ mod tests {
             matches!(way(&away, "web", N2), Way::Wait(_)),
             "it is evicted when that is certain"
         );
+    }
+
+    /// From the entry that declares an owner DOWN, each of the others may get its groups; with the plan, one.
+    #[test]
+    fn what_may_come_is_known_before_it_is_planned() {
+        const N3: NodeNumber = NodeNumber(3);
+        let mut fixture = Fixture::with_groups();
+        for node in [N1, N2, N3] {
+            assert_eq!(coming(&fixture.state, node), [""; 0], "nothing lies ahead");
+        }
+        fixture.node_down(N1, "silent");
+        assert!(!fixture.state.manager.queue.is_empty(), "the event waits for its vote");
+        assert_eq!(
+            (coming(&fixture.state, N2), coming(&fixture.state, N3)),
+            (vec!["web"], vec!["web"])
+        );
+        assert_eq!(coming(&fixture.state, N1), [""; 0], "it has it");
+        fixture.state.groups.get_mut("web").expect("it").avoid.insert(N3);
+        assert_eq!(coming(&fixture.state, N3), [""; 0], "it could not acquire it");
+        let planned = Fixture::failing_over().state;
+        assert_eq!((coming(&planned, N2), coming(&planned, N3)), (vec!["web"], vec![]));
     }
 
     #[test]

@@ -53,6 +53,25 @@ fn refused(text: &str, words: &[&str]) {
     }
 }
 
+/// Findings F11: what is done about a foreign machine that has the address; refusing is left out in print.
+#[test]
+fn f11_an_address_says_what_is_done_about_a_conflict() {
+    let with = |line: &str| WEB.replace("/16\"\n", &format!("/16\"\n{line}\n"));
+    for (line, wanted, printed) in [
+        ("", OnConflict::Fail, false),
+        ("on_conflict = \"fail\"", OnConflict::Fail, false),
+        ("on_conflict = \"take\"", OnConflict::Take, true),
+    ] {
+        let (document, findings) = read(&with(line), &state());
+        assert_eq!(findings, [], "{line}");
+        let kind = &document.definition.groups[0].resources[0].kind;
+        let ResourceKind::Address { on_conflict, .. } = kind else { panic!("{kind:?}") };
+        assert_eq!(*on_conflict, wanted, "{line}");
+        assert_eq!(print_document(&document, &state()).contains("on_conflict"), printed, "{line}");
+    }
+    refused(&with("on_conflict = \"ask\""), &["on_conflict", "fail, take"]);
+}
+
 #[test]
 fn h36_a_small_document_says_all_that_is_needed() {
     let (document, findings) = read(WEB, &state());

@@ -12,7 +12,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Mutex, mpsc};
 
-pub use super::lease_watch::LeaseWatch;
+pub use super::lease_watch::{Lasting, LeaseWatch};
 use super::protocol::{LineError, Lines, Notice, Order, line};
 
 /// Notices that wait for the agent. The guard sends a few a second; an agent that is 64 behind

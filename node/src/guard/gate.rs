@@ -4,7 +4,9 @@
 //! The kernel can: a packet to or from a *known* service address passes only while the address is in
 //! a set of *live* ones, whose elements the kernel itself forgets when their time is over. With each
 //! grant the guard puts them in again, for as long as the lease lasts now. ARP answers and neighbour
-//! advertisements are packets like the others, so the new owner is not contradicted.
+//! advertisements are packets like the others, so the new owner is not contradicted. Only what comes from a
+//! packet socket goes past it, as the agent's own announcements do: they ask the lease themselves
+//! ([`crate::resource::announce`]).
 //!
 //! Everything is said to the kernel directly, over one netlink socket: no program is needed, and
 //! nothing has to be started at a time when nothing can be started. What the tables look like is in

@@ -21,7 +21,7 @@ use super::wire::{
     ARP, ARP_OVER_ETHERNET, EVERYBODY, ICMPV6, IPV6, NEIGHBOUR_ADVERTISEMENT, TARGET_HARDWARE,
     ethernet, icmp, send,
 };
-use crate::guard::client::LeaseWatch;
+use crate::guard::client::{Lasting, LeaseWatch};
 use crate::netlink::{Link, Netlink};
 
 /// Pauses between announcements.
@@ -43,45 +43,34 @@ const OVERRIDE: u8 = 0x20;
 /// Announces an address once, if the device has it and the lease lasts. A device that is not Ethernet has
 /// nobody to tell.
 pub fn once(link: &Link, address: IpAddr, lease: Option<&LeaseWatch>) -> io::Result<()> {
-    let _ = announce(link, address, lease)?;
+    let now = lease.and_then(LeaseWatch::now);
+    // Looked at after the lease: what is there then was there while it lasted.
+    if lease.is_some() && now.is_none() || !still_there(link, address) {
+        return Ok(());
+    }
+    let Some(hardware) = link.ethernet() else { return Ok(()) };
+    for frame in frames(hardware, address) {
+        if now.is_none_or(Lasting::lasts) {
+            send(link.index, &frame)?;
+        }
+    }
     Ok(())
 }
 
-/// Announces an address again and again, as long as the device has it and the lease lasts. The first
-/// announcement is the caller's ([`once`]). Needs a tokio runtime.
+/// Announces an address again and again, as long as the device has it; while there is no lease, that is left
+/// out. The first announcement is the caller's ([`once`]). Needs a tokio runtime.
 pub fn repeatedly(link: Link, address: IpAddr, lease: Option<LeaseWatch>) {
     tokio::spawn(async move {
         for pause in PAUSES {
             sleep(pause).await;
-            match announce(&link, address, lease.as_ref()) {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(error) => {
-                    tracing::debug!(%address, device = link.name, %error, "announcement not sent");
-                }
+            if !still_there(&link, address) {
+                return;
+            }
+            if let Err(error) = once(&link, address, lease.as_ref()) {
+                tracing::debug!(%address, device = link.name, %error, "announcement not sent");
             }
         }
     });
-}
-
-/// Answers whether it is still to be announced.
-fn announce(link: &Link, address: IpAddr, lease: Option<&LeaseWatch>) -> io::Result<bool> {
-    let lasts = match lease.map(LeaseWatch::now) {
-        None => None,
-        Some(None) => return Ok(false),
-        Some(lease) => lease,
-    };
-    if !still_there(link, address) {
-        return Ok(false);
-    }
-    let Some(hardware) = link.ethernet() else { return Ok(true) };
-    for frame in frames(hardware, address) {
-        if lasts.is_some_and(|lease| !lease.lasts()) {
-            return Ok(false);
-        }
-        send(link.index, &frame)?;
-    }
-    Ok(true)
 }
 
 fn still_there(link: &Link, address: IpAddr) -> bool {

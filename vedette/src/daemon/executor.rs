@@ -475,20 +475,15 @@ async fn supervise(executor: Executor) {
     }
 }
 
-/// Begins what takes time for groups that the event in progress brings here, while their old owner has them
-/// or their turn has not come.
+/// Begins what takes time for groups that may come here, while their old owner has them or their turn has not
+/// come.
 fn prepare(shared: &Arc<Shared>, state: &Arc<ClusterState>) {
-    let Some(running) = &state.manager.current else { return };
-    for group in running.plan.acquires(shared.me) {
-        let planned = work::plans(state, group, shared.me).is_some();
-        let failed = state.groups.get(group).is_some_and(|it| it.avoid.contains(&shared.me));
-        let Some(def) = state.definition.group(group).filter(|_| planned && !failed) else {
-            continue;
-        };
+    let is_address = |it: &&ResourceDef| matches!(it.kind, ResourceKind::Address { .. });
+    for group in work::coming(state, shared.me) {
+        let Some(def) = state.definition.group(group) else { continue };
         if shared.token_held(group).is_some() {
             continue;
         }
-        let is_address = |it: &&ResourceDef| matches!(it.kind, ResourceKind::Address { .. });
         for resource in def.resources.iter().filter(is_address).cloned() {
             let (shared, state, group) = (shared.clone(), state.clone(), group.to_owned());
             let work = async move { shared.hands.prepare(&group, &state, &resource).await };
