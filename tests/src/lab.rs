@@ -16,6 +16,7 @@ mod faults;
 pub(crate) mod namespaces;
 mod plan;
 mod prober;
+mod strays;
 
 use std::fs;
 use std::io;
@@ -28,6 +29,7 @@ use vedette::sandbox::{self, LabFile, Sandbox, SandboxNode};
 pub use faults::{Direction, Victim};
 pub use plan::{Plan, UpOptions};
 pub use prober::{Answer, Answers, Handover, Prober};
+pub use strays::Stray;
 
 /// A file in the directory of a lab whose logs somebody will want to read.
 const TRACES: &str = "keep";

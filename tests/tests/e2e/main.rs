@@ -4,6 +4,7 @@
 //! each begins with a healthy cluster and may break what it likes. The labs end with this process,
 //! whatever happens; their logs stay if a test failed.
 
+mod addresses;
 mod administration;
 mod alone;
 mod around;
