@@ -2,7 +2,7 @@
 //! IPv4, RFC 4862 for IPv6).
 //!
 //! An address is asked for in short rounds, each a probe and the time in which it is answered. The
-//! standards' seconds would be an outage, so the rounds begin as soon as the node knows that it will be
+//! standards' seconds would be an outage, so the rounds begin as soon as the node knows that it may be
 //! given the address, while the rest is waited for: the old owner's lease, its release, a script. Three
 //! silent rounds in a row are enough, so a takeover from a node that is off finds its answer ready.
 //!
@@ -114,6 +114,14 @@ impl Rounds {
         }
     }
 
+    /// Nothing is sent for a while: the round is over, and silence before it is too old to be relied on.
+    pub fn pause(&mut self) {
+        if self.begun {
+            self.end();
+        }
+        (self.begun, self.silent) = (false, 0);
+    }
+
     /// Somebody has the address, or asks for it as if to take it.
     pub fn heard(&mut self, who: Hardware, is_member: bool) {
         if !is_member {
@@ -151,8 +159,8 @@ mod tests {
 
     const FOREIGN: Hardware = Hardware([2, 0, 0, 0, 0, 9]);
 
-    /// Goes through rounds: `.` silent, `x` answered by a foreign machine, `m` by a member, `L` the leave in
-    /// the middle of a silent round. Answers the round after which something was certain.
+    /// Goes through rounds: `.` silent, `x` answered by a foreign machine, `m` by a member, `p` with a pause
+    /// after it, `L` the leave in the middle of a silent round. Answers the round after which something was certain.
     fn after(rounds: &str) -> Option<(usize, Verdict)> {
         let mut state = Rounds::default();
         for (at, round) in rounds.chars().enumerate() {
@@ -161,6 +169,7 @@ mod tests {
                 'x' => state.heard(FOREIGN, false),
                 'm' => state.heard(FOREIGN, true),
                 'L' => state.leave(),
+                'p' => state.pause(),
                 _ => {}
             }
             let mut ended = state;
@@ -178,6 +187,13 @@ mod tests {
         assert_eq!(after("...L"), Some((4, Verdict::Free)));
         assert_eq!(after("......L"), Some((7, Verdict::Free)));
         assert_eq!(after("L.."), Some((3, Verdict::Free)), "without a time before");
+    }
+
+    #[test]
+    fn silence_before_a_pause_is_too_old() {
+        assert_eq!(after("....pL"), None);
+        assert_eq!(after("....pL.."), Some((8, Verdict::Free)));
+        assert_eq!(after("....pLxx"), Some((8, Verdict::Taken(FOREIGN))));
     }
 
     #[test]

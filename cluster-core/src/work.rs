@@ -213,7 +213,7 @@ fn is_loose(state: &ClusterState, name: &str, ahead: &[&Trigger]) -> bool {
     let moves = |it: &&Trigger| matches!(it, Trigger::GroupMove { group } if group == name);
     let is_up = |node| state.nodes.get(node).is_some_and(|node| node.host == HostStatus::Up);
     let Some(group) = state.groups.get(name) else { return false };
-    ahead.iter().any(moves) || !(group.wanted_offline || group.instances.keys().any(is_up))
+    !group.wanted_offline && (ahead.iter().any(moves) || !group.instances.keys().any(is_up))
 }
 
 /// Why nobody will let go of the group in this event, if that is so.
@@ -347,6 +347,9 @@ mod tests {
             (vec!["web"], vec!["web"])
         );
         assert_eq!(coming(&fixture.state, N1), [""; 0], "it has it");
+        let mut off = fixture.state.clone();
+        off.groups.get_mut("web").expect("it").wanted_offline = true;
+        assert_eq!(coming(&off, N2), [""; 0], "it goes nowhere");
         fixture.state.groups.get_mut("web").expect("it").avoid.insert(N3);
         assert_eq!(coming(&fixture.state, N3), [""; 0], "it could not acquire it");
         let planned = Fixture::failing_over().state;

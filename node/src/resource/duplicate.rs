@@ -7,8 +7,8 @@
 //! says only *that* somebody has it; so both families are asked by the same rounds.
 //!
 //! Probing begins when it is known that the address will come here ([`Probes::begin`]), and is over when
-//! somebody wanted to know the answer ([`Probes::answer`]) or nobody did for a minute. What the answer says
-//! was heard after the cluster gave its leave, or was silence all the time.
+//! somebody wanted to know the answer ([`Probes::answer`]) or nobody did for a minute. An answer is never older
+//! than its three rounds.
 //!
 //! Where nobody can be asked (a device that is not Ethernet, no permission for packet sockets) the address
 //! is taken as before: a node that cannot ask is not to be one that cannot serve.
@@ -30,8 +30,9 @@ use crate::netlink::{Link, Netlink};
 
 /// A round: on a network of one site an answer takes less than a millisecond.
 const ROUND: Duration = Duration::from_millis(50);
-/// Rounds without a pause; later ones have one before the leave, so that a long wait is no noise.
-const QUICK: u32 = 20;
+/// Rounds without a pause, which is five seconds. After that each has one until the leave, so that a long wait
+/// is no noise; it costs three rounds after the leave.
+const QUICK: u32 = 100;
 /// Between two later rounds.
 const PAUSE: Duration = Duration::from_millis(450);
 /// Nobody wanted to know for so long.
@@ -174,7 +175,8 @@ impl Asking {
                 tracing::debug!(address = %self.address, %error, "a probe was not sent");
             }
             self.listen(Instant::now() + ROUND).await;
-            if round >= QUICK {
+            if round >= QUICK && !leave.borrow().has_leave() {
+                self.change(Rounds::pause);
                 tokio::select! {
                     () = self.listen(Instant::now() + PAUSE) => {}
                     _ = leave.wait_for(Rounds::has_leave) => {}
@@ -192,8 +194,13 @@ impl Asking {
             let Some(frame) = buffer.get(..length) else { continue };
             let Some(who) = wire::claims(frame, self.address, self.hardware) else { continue };
             let is_member = is_member(who, &self.members);
-            let Some(rounds) = self.rounds.upgrade() else { return };
-            rounds.send_modify(|rounds| rounds.heard(Hardware(who), is_member));
+            self.change(|rounds| rounds.heard(Hardware(who), is_member));
+        }
+    }
+
+    fn change(&self, how: impl FnOnce(&mut Rounds)) {
+        if let Some(rounds) = self.rounds.upgrade() {
+            rounds.send_modify(how);
         }
     }
 }

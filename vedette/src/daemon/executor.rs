@@ -484,8 +484,9 @@ fn prepare(shared: &Arc<Shared>, state: &Arc<ClusterState>) {
         if shared.token_held(group).is_some() {
             continue;
         }
-        for resource in def.resources.iter().filter(is_address).cloned() {
-            let (shared, state, group) = (shared.clone(), state.clone(), group.to_owned());
+        for resource in def.resources.iter().filter(is_address) {
+            let (shared, state) = (shared.clone(), state.clone());
+            let (group, resource) = (group.to_owned(), resource.clone());
             let work = async move { shared.hands.prepare(&group, &state, &resource).await };
             tokio::spawn(work);
         }
