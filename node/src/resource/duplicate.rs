@@ -13,7 +13,7 @@
 //! Where nobody can be asked (a device that is not Ethernet, no permission for packet sockets) the address
 //! is taken as before: a node that cannot ask is not to be one that cannot serve.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -68,6 +68,12 @@ impl Probes {
     /// addresses. Needs a tokio runtime.
     pub fn begin(&self, link: &Link, address: IpAddr, members: &[IpAddr]) {
         let _ = self.probing(link, address, members);
+    }
+
+    /// Goes on asking for these only: what may come later is asked for anew then. An answer that is being
+    /// waited for comes all the same.
+    pub fn keep(&self, wanted: &BTreeSet<IpAddr>) {
+        self.locked().retain(|address, _| wanted.contains(address));
     }
 
     /// Whether it is asked for.

@@ -478,19 +478,24 @@ async fn supervise(executor: Executor) {
 /// Begins what takes time for groups that may come here, while their old owner has them or their turn has not
 /// come.
 fn prepare(shared: &Arc<Shared>, state: &Arc<ClusterState>) {
-    let is_address = |it: &&ResourceDef| matches!(it.kind, ResourceKind::Address { .. });
+    let mut wanted = BTreeSet::new();
     for group in work::coming(state, shared.me) {
         let Some(def) = state.definition.group(group) else { continue };
-        if shared.token_held(group).is_some() {
-            continue;
-        }
-        for resource in def.resources.iter().filter(is_address) {
+        let held = shared.token_held(group).is_some();
+        for resource in &def.resources {
+            let ResourceKind::Address { address, .. } = resource.kind else { continue };
+            // What is held already may still wait for its start.
+            wanted.insert(address);
+            if held {
+                continue;
+            }
             let (shared, state) = (shared.clone(), state.clone());
             let (group, resource) = (group.to_owned(), resource.clone());
             let work = async move { shared.hands.prepare(&group, &state, &resource).await };
             tokio::spawn(work);
         }
     }
+    shared.hands.probes.keep(&wanted);
 }
 
 /// Where what is held and what the state says differ.
