@@ -160,6 +160,7 @@ impl ClusterState {
             }
             (Code::QuorumLost, _) => {
                 let known = own.or(self.loss_at(elapsed_ms)).or(self.incident_of_groups(node));
+                let known = known.or(self.incident_of_vacancy(elapsed_ms));
                 let incident = known.unwrap_or(entry.index);
                 self.begin_loss(incident, elapsed_ms);
                 Some(incident)

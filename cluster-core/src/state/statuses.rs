@@ -108,13 +108,17 @@ impl ClusterState {
         cause: &str,
     ) -> bool {
         let at = entry.proposal.at;
-        let begun = self.incident_of_loss(number).unwrap_or(entry.index);
-        let Some(node) = self.nodes.get_mut(&number) else { return false };
-        let from = node.host;
+        let Some(from) = self.nodes.get(&number).map(|node| node.host) else { return false };
         if from == to {
             return false;
         }
         let went_away = matches!(to, HostStatus::Down | HostStatus::Disconnected);
+        let vanished = to == HostStatus::Down && !planned;
+        let begun = self
+            .incident_of_loss(number)
+            .or_else(|| vanished.then(|| self.incident_of_silence(entry.index, silent_ms))?)
+            .unwrap_or(entry.index);
+        let Some(node) = self.nodes.get_mut(&number) else { return false };
         let incident = if went_away { node.incident.or(Some(begun)) } else { node.incident };
         node.host = to;
         node.host_since = at;

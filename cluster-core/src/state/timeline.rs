@@ -17,6 +17,9 @@ use crate::time::WallTime;
 pub struct Timeline {
     /// Microseconds since the cluster was formed.
     elapsed_us: u64,
+    /// The same, before the last entry.
+    #[serde(default)]
+    before_us: u64,
     last: Option<Tick>,
     last_at: WallTime,
 }
@@ -25,6 +28,11 @@ impl Timeline {
     /// Milliseconds since the cluster was formed, at least 1 once it runs.
     pub const fn elapsed_ms(&self) -> u64 {
         self.elapsed_us / 1_000
+    }
+
+    /// Milliseconds from when the cluster was formed to the entry before the last one.
+    pub(super) const fn before_ms(&self) -> u64 {
+        self.before_us / 1_000
     }
 
     /// Takes the next entry: its leader's clocks when it was appended.
@@ -40,6 +48,7 @@ impl Timeline {
             (_, Some(now)) => by_wall(now.ahead_us.unwrap_or(0)),
             (_, None) => by_wall(0),
         };
+        self.before_us = self.elapsed_us;
         self.elapsed_us = self.elapsed_us.saturating_add(passed);
         (self.last, self.last_at) = (tick, at);
     }

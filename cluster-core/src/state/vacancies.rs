@@ -5,6 +5,10 @@
 //! that the next director took is the other end, so the record that says so needs nobody who lived
 //! through all of it: every node may have been started anew meanwhile.
 //!
+//! What befell nodes in that time is noticed when the next director is there: a group turns out to be gone, a
+//! node stays silent, another tells that it lost its quorum, in whatever order they come. All of that is
+//! one incident.
+//!
 //! Invariants: a vacancy makes one record at most; none is made while a voter that is not known to be
 //! away has said nothing, because that one may have kept its quorum; what all voters left in good order
 //! was wanted, and is none.
@@ -13,21 +17,35 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::group::GroupState;
 use crate::id::NodeNumber;
 use crate::local::LocalRecord;
 use crate::model::{HostStatus, Node, Severity};
 use crate::record::{Code, Subject};
 
+use super::accounts::QuorumLoss;
 use super::{ClusterState, Entry, Happening};
 
 /// Accounts come when nodes can give them; directors that follow each other quickly make a few of these.
 const MOST: usize = 4;
 
+/// For how long what is learned of a node in its first word may be from before the office.
+const FRESH_MS: u64 = 60_000;
+
 /// The time before a director took office, in which there may have been none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vacancy {
+    /// The last that was written down before that, on the cluster's timeline.
+    #[serde(default)]
+    pub from_ms: u64,
     /// When that director took office, on the cluster's timeline.
     pub until_ms: u64,
+    /// Log entries in which nodes first spoke of themselves since.
+    #[serde(default)]
+    pub heard: BTreeMap<NodeNumber, u64>,
+    /// The incident of the first node that turned out to be away since before.
+    #[serde(default)]
+    pub away: Option<u64>,
     /// Until when nodes had a quorum before that, as they accounted for it.
     pub ends: BTreeMap<NodeNumber, End>,
     /// It is on record.
@@ -62,11 +80,91 @@ pub enum Ending {
 impl ClusterState {
     /// A director takes office: until now there may have been none.
     pub(super) fn begin_office(&mut self) {
-        let until_ms = self.timeline.elapsed_ms();
-        self.vacancies.push_back(Vacancy { until_ms, ends: BTreeMap::new(), told: false });
+        self.vacancies.push_back(Vacancy {
+            from_ms: self.timeline.before_ms(),
+            until_ms: self.timeline.elapsed_ms(),
+            heard: BTreeMap::new(),
+            away: None,
+            ends: BTreeMap::new(),
+            told: false,
+        });
         if self.vacancies.len() > MOST {
             self.vacancies.pop_front();
         }
+    }
+
+    /// A node speaks of itself: what it says from the next entry on is about this office.
+    pub(super) fn heard_in_office(&mut self, entry: &Entry<'_>, node: NodeNumber) {
+        if let Some(vacancy) = self.vacancies.back_mut() {
+            vacancy.heard.entry(node).or_insert(entry.index);
+        }
+    }
+
+    /// Everything that was in service when the last director left is not: an incident begins here.
+    pub(super) fn begin_unseen_loss(&mut self, incident: u64) {
+        let Some(Vacancy { from_ms, until_ms, .. }) = self.vacancies.back().cloned() else {
+            return;
+        };
+        self.quorum_loss = Some(QuorumLoss { incident, from_ms, until_ms });
+    }
+
+    /// The incident of groups that a node had alone, and of which it says in its first word to this director
+    /// that it has let go: that was before the director took office.
+    pub(super) fn incident_before_office(
+        &mut self,
+        entry: &Entry<'_>,
+        node: NodeNumber,
+    ) -> Option<u64> {
+        if self.nodes.get(&node)?.incident.is_some() || !self.loses_groups(node) {
+            return None;
+        }
+        let vacancy = self.vacancies.back()?;
+        let first = vacancy.heard.get(&node).is_none_or(|heard| *heard == entry.index);
+        let fresh = self.timeline.elapsed_ms().saturating_sub(vacancy.until_ms) < FRESH_MS;
+        if !first || !fresh {
+            return None;
+        }
+        let known = self.loss_at(vacancy.until_ms).or(vacancy.away);
+        if known.is_none() {
+            self.begin_unseen_loss(entry.index);
+        }
+        known.or(Some(entry.index))
+    }
+
+    /// Whether a node had groups alone that nobody misses yet.
+    fn loses_groups(&self, node: NodeNumber) -> bool {
+        self.groups.values().any(|group| {
+            let alone = group.instances.len() == 1 && group.instances.contains_key(&node);
+            alone && group.state() == GroupState::Online && group.lost.is_none()
+        })
+    }
+
+    /// The incident of a node that turns out to be away, and was silent when the director took office: that
+    /// of the loss which others have told of, if they have.
+    pub(super) fn incident_of_silence(
+        &mut self,
+        index: u64,
+        silent_ms: Option<u64>,
+    ) -> Option<u64> {
+        // Of one that this director has never heard, nobody says for how long.
+        let silent_ms = silent_ms.unwrap_or(u64::MAX);
+        let silent_since_ms = self.timeline.elapsed_ms().saturating_sub(silent_ms);
+        let until_ms = self.vacancies.back()?.until_ms;
+        if silent_since_ms >= until_ms {
+            return None;
+        }
+        let loss = self.loss_at(until_ms);
+        self.vacancies.back_mut()?.away.get_or_insert(loss.unwrap_or(index));
+        loss
+    }
+
+    /// The incident of the nodes that were away when a vacancy ended, in which a moment of the timeline is.
+    pub(super) fn incident_of_vacancy(&self, elapsed_ms: u64) -> Option<u64> {
+        let within = |it: &&Vacancy| {
+            let slack_ms = self.slack_ms();
+            (it.from_ms..=it.until_ms + slack_ms).contains(&(elapsed_ms + slack_ms))
+        };
+        self.vacancies.iter().rfind(within)?.away
     }
 
     /// Takes from a local record until when, or since when, its node had a quorum.

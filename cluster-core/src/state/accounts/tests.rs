@@ -1,12 +1,15 @@
 //! Accounts: each entry once, gaps told, times and incidents of their own.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
 use super::*;
-use crate::command::{Command, GroupCommand, Proposal, Tick};
+use crate::command::{Change, Command, GroupCommand, ManagerCommand, Proposal, Tick};
 use crate::fixture::Fixture;
 use crate::id::{CommandId, Hash, Session};
 use crate::local::{Draft, Stamp};
+use crate::model::HostStatus;
 use crate::record::Record;
 
 const N1: NodeNumber = NodeNumber(1);
@@ -392,6 +395,47 @@ fn an_absence_that_nobody_noticed_is_an_incident() {
     assert_eq!(fixture.apply(one(other, lost, 1_500)).records[0].incident, incident);
     fixture.release(&name, owner);
     assert_eq!(last_of_group(&fixture).incident, incident);
+}
+
+/// Two of three die with the director, and are back before anybody could call them DOWN: what is found gone,
+/// whoever stays away and what is accounted for afterwards are one incident, in whatever order they come.
+#[test]
+fn what_befell_nodes_before_the_director_took_office_is_one_incident() {
+    let orders = [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2], [2, 0, 3, 1]];
+    for order in orders {
+        let mut fixture = Fixture::with_groups();
+        let begun = fixture.records.len();
+        fixture.clock = fixture.clock.plus(std::time::Duration::from_secs(20));
+        fixture.apply(Command::Office { director: N2, term: 9, continuity: true });
+        for what in order {
+            fixture.clock = fixture.clock.plus(std::time::Duration::from_millis(300));
+            match what {
+                0 => drop(fixture.apply(by(N2, 3, 0, vec![lost(1, 18_000)]))),
+                1 => speaks_anew(&mut fixture, N1),
+                2 => speaks_anew(&mut fixture, N2),
+                _ => {
+                    let silent_ms = Some(18_500);
+                    let (to, cause) = (HostStatus::Down, "silent".to_owned());
+                    let change = Change::Host { node: N3, to, planned: false, cause, silent_ms };
+                    fixture.apply(Command::Observe { changes: vec![change] });
+                }
+            }
+        }
+        fixture.apply(by(N1, 4, 0, vec![started(1, 18_600)]));
+        fixture.run_events();
+        let of = fixture.records[begun..].iter();
+        let incidents: BTreeSet<u64> = of.clone().filter_map(|record| record.incident).collect();
+        let told: Vec<_> = of.map(|it| (it.index, it.incident, it.message.clone())).collect();
+        assert_eq!(incidents.len(), 1, "{order:?}: {told:#?}");
+    }
+}
+
+/// A node says in its first word to this director that it holds nothing it was given before.
+fn speaks_anew(fixture: &mut Fixture, node: NodeNumber) {
+    let member = &fixture.state.manager.members[&node];
+    let (session, epoch) = (Session(member.session.0 + 1), member.epoch + 1);
+    let (backing, log, watchdog) = (member.backing, member.log, None);
+    fixture.manage(ManagerCommand::Present { node, session, backing, watchdog, epoch, log });
 }
 
 /// The first group, and the node that has it.

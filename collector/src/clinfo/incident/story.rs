@@ -3,13 +3,15 @@
 //! Three moments count. It *began* when what failed, failed: the earliest beginning of its outages, or
 //! the silence of a host before it was called DOWN. It was *noticed* when a record of the cluster says
 //! so. It is *recovered* when the last of its events was over and no group of it is awaited any more.
+//!
+//! It is *named* after what failed, which is not always what was noticed first ([`headline`]).
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use vedette_core::group::GroupState;
 use vedette_core::id::NodeNumber;
-use vedette_core::model::HostStatus;
+use vedette_core::model::{HostStatus, Severity};
 use vedette_core::record::{Code, Record, Subject};
 
 use super::documents::{
@@ -67,6 +69,26 @@ fn of_incident(id: u64, until: u64, placed: &[Placed<'_>]) -> Vec<Outage> {
     .collect()
 }
 
+/// The record that an incident is named after. A time in which nobody had a quorum is the greatest that can
+/// happen to a cluster. Else it is the first, unless that says only what became of a group: then it is what
+/// befell nodes, which they account for afterwards.
+fn headline<'a>(first: &'a Record, records: &[Placed<'a>]) -> &'a Record {
+    let absent = records.iter().find(|it| it.record.code == Code::QuorumAbsent);
+    if let Some(absent) = absent {
+        return absent.record;
+    }
+    if !matches!(first.code, Code::Group | Code::LetGo) {
+        return first;
+    }
+    let befell = |it: &&Placed<'_>| match it.record.code {
+        Code::QuorumLost => true,
+        Code::NodeStarted | Code::AgentRestarted => it.record.severity < Severity::Notice,
+        _ => went_away(it.record),
+    };
+    let befallen = records.iter().filter(befell);
+    befallen.min_by_key(|it| it.record.code != Code::QuorumLost).map_or(first, |it| it.record)
+}
+
 /// When an incident began, and when that was a fact.
 fn moments(records: &[Placed<'_>], outages: &[Outage]) -> (i64, i64) {
     let facts = records.iter().filter(|it| it.record.told.is_none());
@@ -99,6 +121,7 @@ impl Story<'_> {
         let recovered = self.recovered(&events);
         let closed = self.closed(recovered);
         let severity = self.records.iter().map(|it| it.record.severity).min();
+        let named = headline(first, &self.records);
         IncidentDoc {
             id,
             state: match (recovered, closed) {
@@ -106,9 +129,9 @@ impl Story<'_> {
                 (Some(_), None) => IncidentState::Recovered,
                 (Some(_), Some(_)) => IncidentState::Closed,
             },
-            title: first.message.clone(),
-            subject: SubjectDoc::new(first),
-            cause: first.cause.clone(),
+            title: named.message.clone(),
+            subject: SubjectDoc::new(named),
+            cause: named.cause.clone(),
             severity: severity.unwrap_or(first.severity),
             began: text(self.began),
             noticed: text(self.noticed),

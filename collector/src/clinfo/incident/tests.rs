@@ -46,6 +46,29 @@ fn a_failover_is_one_incident() {
     assert_eq!(doc.length_ms(), 950);
 }
 
+/// Nodes that are back before anybody called them DOWN, and a node that was left alone, account for it
+/// when a group has long been found gone: the incident is named after what happened to them.
+#[test]
+fn an_incident_is_named_after_what_failed() {
+    let told = |ms, code, message: &str| {
+        let record = record(ms, code, Subject::Node(NodeNumber(3)), message);
+        let told = Told { number: ms, happened_at: record.at, clock_offset_ms: None };
+        Record { told: Some(told), severity: Severity::Error, ..record }
+    };
+    let named = |records: &[Record]| doc(records).title;
+    let mut records = vec![group(0, 3, "ONLINE", "OFFLINE")];
+    assert_eq!(named(&records), "web is OFFLINE");
+    records.push(told(100, Code::NodeStarted, "n1 has started"));
+    assert_eq!(named(&records), "n1 has started");
+    records.push(told(200, Code::QuorumLost, "n3 has no quorum"));
+    assert_eq!(named(&records), "n3 has no quorum");
+    records.insert(0, Record { index: 3, seq: 90, ..host(0, "DOWN") });
+    assert_eq!(named(&records), "node n3 is DOWN", "it was noticed first");
+    let absent = told(300, Code::QuorumAbsent, "nobody had a quorum for 9.0 s");
+    records.push(Record { told: None, ..absent });
+    assert_eq!(named(&records), "nobody had a quorum for 9.0 s");
+}
+
 #[test]
 fn it_closes_when_the_node_is_back() {
     let mut records = failover();
