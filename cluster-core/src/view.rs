@@ -97,7 +97,7 @@ pub struct Local {
     pub agentx: Option<bool>,
     /// What its resource monitors see, by their names.
     pub monitors: Arc<BTreeMap<String, MonitorView>>,
-    /// When it last knew the state of the cluster, by its own clock; `None` while it does.
+    /// When it last knew the state of the cluster, by the clock that dates entries; `None` while it does.
     pub unknown_since: Option<WallTime>,
     /// The state is of the guard's present epoch: before that it may show as this node's what was released.
     pub presented: bool,
@@ -119,6 +119,18 @@ impl Local {
     pub fn knows(&self) -> bool {
         self.quorate && self.stage == "running" && self.log.behind.is_none() && self.presented
     }
+
+    /// Dates its own moments as a clock does that was set by `set_us` microseconds: they are as long ago as
+    /// they were.
+    pub fn date_anew(&mut self, set_us: i64) {
+        let later = |at: &WallTime| WallTime(at.0.saturating_add(set_us));
+        self.unknown_since = self.unknown_since.as_ref().map(later);
+        self.log.stalled_since = self.log.stalled_since.as_ref().map(later);
+        let conditions = self.conditions.iter();
+        self.conditions = conditions
+            .map(|it| RaisedCondition { since: later(&it.since), ..it.clone() })
+            .collect();
+    }
 }
 
 /// A condition of a node, while it holds.
@@ -136,7 +148,7 @@ pub struct RaisedCondition {
     pub message: String,
     /// Why.
     pub cause: String,
-    /// When it began, by the node's clock.
+    /// When it began, by the clock that dates entries.
     pub since: WallTime,
 }
 

@@ -125,7 +125,7 @@ pub(crate) async fn report(State(app): State<App>, uri: Uri) -> Answer {
         ));
     }
     let view = wait_durable(&app.surface, &params).await?;
-    let now = of_most(&view, (app.surface.clock)());
+    let now = (app.surface.clock)();
     let stale_us = i64::try_from(app.surface.source.stale().as_micros()).unwrap_or(i64::MAX);
     let known_until = WallTime(now.0.saturating_sub(stale_us));
     let group = params.get("group").map(str::to_owned);
@@ -141,12 +141,6 @@ pub(crate) async fn report(State(app): State<App>, uri: Uri) -> Answer {
         )
     })?;
     Ok(describe(Json(report).into_response(), &view))
-}
-
-/// What the clocks of most nodes show: one that is off by an hour would count an hour that has not been.
-fn of_most(view: &View, own: WallTime) -> WallTime {
-    let offset_us = view.local.clocks.offset_of_most().unwrap_or(0);
-    WallTime(own.0.saturating_add(offset_us))
 }
 
 /// A moment that a parameter gives.

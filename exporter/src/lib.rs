@@ -30,7 +30,7 @@ mod watch;
 pub use problem::Problem;
 pub use serve::{Limits, serve_tcp, serve_unix};
 pub use surface::{
-    Counters, EventQuery, HistoryReader, HistoryUnavailable, SourceHistory, Surface, system_clock,
+    Counters, EventQuery, HistoryReader, HistoryUnavailable, SourceHistory, Surface,
 };
 pub use watch::{MOST_WATCHERS, StateDoc};
 

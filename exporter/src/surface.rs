@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 use vedette_collector::clinfo::Seen;
@@ -107,7 +106,8 @@ pub struct Surface {
     pub source: Arc<dyn Source>,
     /// Durable events.
     pub history: Arc<dyn HistoryReader>,
-    /// The wall clock.
+    /// The time by the clock of most nodes, by which the state is dated: beside one that is off by an hour
+    /// every change would be an hour old, or in the future.
     pub clock: Arc<dyn Fn() -> WallTime + Send + Sync>,
     /// What is counted; the daemon adds to it.
     pub counters: Arc<Counters>,
@@ -163,10 +163,4 @@ impl Counters {
         let place = Severity::ALL.iter().position(|each| *each == severity).unwrap_or(0);
         self.events[place].fetch_add(1, Ordering::Relaxed);
     }
-}
-
-/// The wall clock of this machine.
-pub fn system_clock() -> WallTime {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    WallTime(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }

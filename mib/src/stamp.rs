@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use vedette_core::clock::lead;
 use vedette_core::state::ClusterState;
 use vedette_core::time::{Instant, WallTime};
 use vedette_core::view::View;
@@ -63,15 +64,18 @@ impl TimeBase {
         self.in_doubt = true;
     }
 
-    /// Looks for changes in `view` at `now`, when the wall clock shows `wall`.
+    /// Looks for changes in `view` at `now`, when the wall clock shows `wall`. That may be off; the view dates
+    /// by the clock of most nodes.
     pub fn look(&mut self, view: &Arc<View>, now: Instant, wall: WallTime) {
         let now = moment(now);
         let same = self.looked.as_ref().is_some_and(|before| same_changes(before, view));
         if !same {
             let witness = self.knows && view.local.knows();
             let earliest = if witness { now } else { self.knew.unwrap_or(i64::MIN).min(now) };
+            let director = view.known.as_ref().unwrap_or(&view.state).director;
+            let lead_us = lead(&view.local, director, None);
             let place = |since: WallTime| {
-                let ago = wall.0.saturating_sub(since.0);
+                let ago = wall.0.saturating_sub(lead_us).saturating_sub(since.0);
                 now.saturating_sub(ago).clamp(earliest, now)
             };
             let all = changes(view).into_iter();

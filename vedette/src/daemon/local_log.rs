@@ -280,7 +280,7 @@ impl LocalLog {
     }
 
     fn raised(&self) -> Vec<RaisedCondition> {
-        let (now, wall) = (now(), wall_time());
+        let (now, wall) = (now(), self.0.publisher.clock());
         let place = |code: Code| Code::CONDITIONS.iter().position(|known| *known == code);
         let watch = self.watch();
         let mut all: Vec<RaisedCondition> = watch

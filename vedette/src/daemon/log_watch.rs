@@ -18,7 +18,7 @@ use vedette_core::view::{Local, LogView, View};
 use vedette_node::log::{Disk, Log, LogHealth};
 
 use super::local_log::boot_time_us;
-use super::proposer::wall_time;
+use super::proposer::cluster_time;
 use super::publisher::Publisher;
 
 /// How often it is looked while something is amiss.
@@ -100,7 +100,10 @@ fn stalled_since(view: &View, seen: &LogHealth) -> Option<WallTime> {
     let told = heard(view.local.report.as_deref())
         .any(|peer| Some(peer.peer) == director && peer.log_stalled);
     let length = seen.stalled_for.or(told.then_some(Duration::from_secs(1)))?;
-    let begun = WallTime(wall_time().0 - i64::try_from(length.as_micros()).unwrap_or(0));
+    let begun = WallTime(
+        cluster_time(&view.local, view.state.director).0
+            - i64::try_from(length.as_micros()).unwrap_or(0),
+    );
     Some(view.local.log.stalled_since.unwrap_or(begun))
 }
 

@@ -13,11 +13,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
+use vedette_core::clock::lead;
 use vedette_core::command::{Command, Proposal, Tick};
 use vedette_core::id::{CommandId, NodeNumber, Session};
 use vedette_core::state::{Outcome, Refusal};
 use vedette_core::time::WallTime;
-use vedette_core::view::View;
+use vedette_core::view::{Local, View};
 use vedette_node::log::{Log, ProposeError};
 use vedette_node::peers::{Peers, kinds};
 
@@ -68,6 +69,12 @@ pub(crate) fn ahead_of_entries(view: &View) -> Option<i64> {
         director if director == view.local.node => Some(-clocks.correction()),
         director => clocks.ahead_of_entries(director),
     }
+}
+
+/// What the clock shows now by which entries are dated, as far as a node knows that whose director is, or was
+/// last, `director`: surfaces show it beside them.
+pub(crate) fn cluster_time(local: &Local, director: Option<NodeNumber>) -> WallTime {
+    WallTime(wall_time().0.saturating_sub(lead(local, director, Some(own_clock_us()))))
 }
 
 /// What this node's clock shows more than its monotonic one, in microseconds.
@@ -195,8 +202,7 @@ impl Proposer {
     /// What the clock shows by which the director dates entries, as far as this node knows: times that the
     /// log is to judge are by that clock, however far this node's own is off.
     pub(crate) fn cluster_time(&self) -> WallTime {
-        let view = self.publisher.views().borrow().clone();
-        WallTime(wall_time().0.saturating_sub(ahead_of_entries(&view).unwrap_or(0)))
+        self.publisher.clock()
     }
 
     async fn forward(&self, node: NodeNumber, proposal: &Proposal) -> Option<Forwarded> {

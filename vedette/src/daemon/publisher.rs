@@ -14,15 +14,17 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use vedette_collector::history::{Head, History, HistoryError};
+use vedette_core::clock::{disagree, lead};
 use vedette_core::group::GroupState;
 use vedette_core::id::{NodeNumber, Session};
 use vedette_core::model::{AgentStatus, HostStatus, Role, Severity};
 use vedette_core::record::{Code, Record};
 use vedette_core::state::ClusterState;
+use vedette_core::time::WallTime;
 use vedette_core::view::{Change, JournalHealth, Local, LogView, Source, View};
 use vedette_node::log::Applied;
 
-use super::proposer::wall_time;
+use super::proposer::{cluster_time, own_clock_us};
 
 /// What was applied so far.
 struct Known {
@@ -31,6 +33,23 @@ struct Known {
     shown: Arc<[Arc<Record>]>,
     local: Local,
     viewpoint: Option<Viewpoint>,
+    /// The cluster's clock minus the monotonic one, in microseconds, when moments of this node were dated.
+    dated: Option<i64>,
+}
+
+impl Known {
+    /// Moments of this node's own stay as long ago as they are: they are dated anew when the clock is set by which
+    /// it shows them.
+    fn date_anew(&mut self) {
+        let own_us = own_clock_us();
+        let lead_us = lead(&self.local, self.state.director, Some(own_us));
+        let now = own_us.saturating_sub(lead_us);
+        let set_us = now.saturating_sub(*self.dated.get_or_insert(now));
+        if disagree(set_us, true) {
+            self.dated = Some(now);
+            self.local.date_anew(set_us);
+        }
+    }
 }
 
 /// What a reader who waits is woken for although the revision is the same: from where this node sees
@@ -126,7 +145,7 @@ impl Publisher {
             viewpoint: 0,
         };
         Ok(Self {
-            known: Mutex::new(Known { state, recent, shown, local, viewpoint: None }),
+            known: Mutex::new(Known { state, recent, shown, local, viewpoint: None, dated: None }),
             shown: watch::Sender::new(Arc::new(view.shown())),
             view: watch::Sender::new(Arc::new(view)),
             change: watch::Sender::new(Change::default()),
@@ -135,6 +154,12 @@ impl Publisher {
             history,
             installed_seq: AtomicU64::new(0),
         })
+    }
+
+    /// The clock that surfaces show.
+    pub(crate) fn clock(&self) -> WallTime {
+        let view = self.view.borrow();
+        cluster_time(&view.local, view.state.director)
     }
 
     /// The latest view as applied, followed as it changes. What it shows of others may be of the past:
@@ -183,13 +208,14 @@ impl Publisher {
     /// Keeps in mind since when this node does not know the state of the cluster: since a loss of quorum
     /// that an earlier run of the agent saw, if it stands.
     fn mark_age(&self, known: &mut Known) {
+        let now = cluster_time(&known.local, known.state.director);
         let local = &mut known.local;
         let mut since = self.stale_since.lock().unwrap_or_else(PoisonError::into_inner);
         if local.knows() {
             (*since, local.unknown_since) = (None, None);
             return;
         }
-        let at = *local.unknown_since.get_or_insert_with(wall_time);
+        let at = *local.unknown_since.get_or_insert(now);
         let counted = since.get_or_insert_with(Instant::now);
         let lost = local.conditions.iter().find(|it| it.code == Code::QuorumLost);
         if let Some(lost) = lost.map(|it| it.since).filter(|lost| *lost < at) {
@@ -204,6 +230,7 @@ impl Publisher {
     }
 
     fn publish(&self, known: &mut Known) {
+        known.date_anew();
         self.mark_age(known);
         let mut view = View {
             state: known.state.clone(),

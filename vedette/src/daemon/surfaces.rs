@@ -12,8 +12,7 @@ use vedette_collector::history::{Filter, Page};
 use vedette_core::config::{AgentX, Config};
 use vedette_core::record::Record;
 use vedette_exporter::{
-    Counters, EventQuery, HistoryReader, HistoryUnavailable, Limits, Surface, serve_tcp,
-    serve_unix, system_clock,
+    Counters, EventQuery, HistoryReader, HistoryUnavailable, Limits, Surface, serve_tcp, serve_unix,
 };
 use vedette_mib::{Cursor, FileCursor, Handle, Master, Position, Subagent, SubagentConfig};
 
@@ -62,10 +61,14 @@ pub(crate) async fn start_http(
     shutdown: watch::Receiver<bool>,
 ) -> Result<()> {
     let counters = Arc::new(Counters::default());
+    let clock = {
+        let publisher = publisher.clone();
+        Arc::new(move || publisher.clock())
+    };
     let surface = || Surface {
         source: publisher.clone(),
         history: publisher.clone(),
-        clock: Arc::new(system_clock),
+        clock: clock.clone(),
         counters: counters.clone(),
         changed: publisher.changes(),
         records: durable_seq(publisher),

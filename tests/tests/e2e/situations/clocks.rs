@@ -169,18 +169,41 @@ fn assert_dated(lab: &Lab, asked: &str) {
             record.unwrap_or_else(|error| panic!("{error}:\n{}", look::status(lab, &node)));
         assert_about_now(&record["at"], 0, &format!("the record on {node}: {record:#}"));
         assert_stamps(lab, &node, uptimes[&node]);
+        assert_ages(lab, &node);
+    }
+}
+
+/// For how long a lab may have been there.
+const LAB_S: i64 = 900;
+
+/// What a node shows as the time, and since when its conditions stand, is by one clock, however far its own is
+/// off and whenever that was set: a length that is counted from them is right.
+fn assert_ages(lab: &Lab, node: &str) {
+    let status = look::get(lab, node, "/api/v1/status").expect("an answer").json();
+    assert_about_now(&status["now"], 0, &format!("the time that {node} shows"));
+    let groups = status["groups"].as_array().expect("groups");
+    let conditions = status["conditions"].as_array().expect("conditions");
+    assert!(!groups.is_empty());
+    for told in groups.iter().chain(conditions) {
+        let age = -seconds_from_now(&told["since"]);
+        assert!((-1..LAB_S).contains(&age), "{node} shows what is {age} s old: {told:#}");
     }
 }
 
 /// A time is what the machine's clock shows, and so many seconds.
 fn assert_about_now(time: &Value, ahead: i64, what: &str) {
-    let text = time.as_str().unwrap_or_else(|| panic!("{what} has no time"));
+    let off = seconds_from_now(time) - ahead;
+    let tolerance = i64::try_from(PATIENCE.as_secs()).expect("small");
+    assert!(off.abs() <= tolerance, "{what}: {time} is {off} s off");
+}
+
+/// How many seconds lie between now and that time, by the machine's clock.
+fn seconds_from_now(time: &Value) -> i64 {
+    let text = time.as_str().unwrap_or_else(|| panic!("{time} is no time"));
     let output = Command::new("date").args(["-d", text, "+%s"]).output().expect("date");
     let time: i64 = String::from_utf8_lossy(&output.stdout).trim().parse().expect("a number");
     let since = SystemTime::UNIX_EPOCH.elapsed().expect("after 1970").as_secs();
-    let off = time - i64::try_from(since).expect("not so late") - ahead;
-    let tolerance = i64::try_from(PATIENCE.as_secs()).expect("small");
-    assert!(off.abs() <= tolerance, "{what}: {text} is {off} s off");
+    time - i64::try_from(since).expect("not so late")
 }
 
 /// `sysUpTime` of each node's master agent, in hundredths of seconds.
