@@ -212,7 +212,7 @@ fn a_node_without_a_quorum_claims_nothing() {
     let (level, sentence) = verdict_after(&view, Duration::from_millis(4_200));
     assert_eq!(
         sentence,
-        "prod is unknown to n3: it has been without a quorum since 12:04:01Z: a director."
+        "prod is unknown to n3: it has been without a quorum since 12:04:01Z; it waits for a director."
     );
     assert_eq!(level, Level::Unknown);
     // T6: time alone is no news.
@@ -406,7 +406,10 @@ fn h23_a_starting_node_says_its_stage() {
     view.local.stage = "log";
     view.local.waiting_for = "a director".into();
     let (_, sentence) = verdict(&view);
-    assert_eq!(sentence, "n3 is starting (stage log) and knows nothing of prod yet: a director.");
+    assert_eq!(
+        sentence,
+        "n3 is starting (stage log) and knows nothing of prod yet; it waits for a director."
+    );
 
     view.state = std::sync::Arc::new(ClusterState::default());
     let (level, sentence) = verdict(&view);

@@ -75,6 +75,7 @@ impl ClusterState {
             Happening::new(Code::AccountIncomplete, Severity::Warning, subject, message)
                 .because("its journal was full, or was lost, before it could account for them");
         self.record(entry, Happening { node: Some(node), ..happening });
+        self.doubt_ends(node);
     }
 
     fn record_told(
@@ -136,7 +137,7 @@ impl ClusterState {
         let from_ms = until_ms.saturating_sub(lasted_ms);
         if known && self.tells_vacancy(director, from_ms, until_ms) {
             let cause = "its director itself had none until it took office";
-            self.record_absence(entry, until_ms, lasted_ms, incident, cause);
+            self.record_absence(entry, until_ms, (lasted_ms, false), incident, cause);
         }
     }
 

@@ -13,7 +13,7 @@
 //! away has said nothing, because that one may have kept its quorum; what all voters left in good order
 //! was wanted, and is none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +48,9 @@ pub struct Vacancy {
     pub away: Option<u64>,
     /// Until when nodes had a quorum before that, as they accounted for it.
     pub ends: BTreeMap<NodeNumber, End>,
+    /// Nodes whose accounts lack something: they may have lost their quorum earlier than they say.
+    #[serde(default)]
+    pub doubted: BTreeSet<NodeNumber>,
     /// It is on record.
     pub told: bool,
 }
@@ -86,6 +89,7 @@ impl ClusterState {
             heard: BTreeMap::new(),
             away: None,
             ends: BTreeMap::new(),
+            doubted: BTreeSet::new(),
             told: false,
         });
         if self.vacancies.len() > MOST {
@@ -194,6 +198,13 @@ impl ClusterState {
         }
     }
 
+    /// The account of a node lacks something.
+    pub(super) fn doubt_ends(&mut self, node: NodeNumber) {
+        for vacancy in self.vacancies.iter_mut().filter(|vacancy| !vacancy.told) {
+            vacancy.doubted.insert(node);
+        }
+    }
+
     fn note_regained(&mut self, node: NodeNumber, since_ms: u64) {
         let slack_ms = self.slack_ms();
         for vacancy in &mut self.vacancies {
@@ -255,19 +266,23 @@ impl ClusterState {
             Ending::Died => "was alive last",
             Ending::Left => "left last",
         };
-        let cause =
-            format!("{} {how}, and nobody led until a director took office", self.node_name(*last));
-        let lasted_ms = vacancy.until_ms - end.at_ms;
+        let last = (*last, self.node_name(*last));
+        let mut cause = format!("{} {how}, and nobody led until a director took office", last.1);
+        let doubted = vacancy.doubted.contains(&last.0);
+        if doubted {
+            cause.push_str("; it lost records of what it lived through before");
+        }
+        let lasted = (vacancy.until_ms - end.at_ms, doubted);
         let incident = Some(incident.unwrap_or(entry.index));
-        self.record_absence(entry, vacancy.until_ms, lasted_ms, incident, &cause);
+        self.record_absence(entry, vacancy.until_ms, lasted, incident, &cause);
     }
 
-    /// Says that nobody had a quorum for `lasted_ms`, until a moment of the timeline.
+    /// Says that nobody had a quorum for `lasted_ms`, or at least so long, until a moment of the timeline.
     pub(super) fn record_absence(
         &mut self,
         entry: &mut Entry<'_>,
         until_ms: u64,
-        lasted_ms: u64,
+        (lasted_ms, at_least): (u64, bool),
         incident: Option<u64>,
         cause: &str,
     ) {
@@ -276,7 +291,8 @@ impl ClusterState {
             loss.until_ms = loss.until_ms.max(until_ms);
         }
         let seconds = lasted_ms as f64 / 1_000.0;
-        let message = format!("nobody had a quorum of {} for {seconds:.1} s", self.name);
+        let least = if at_least { "at least " } else { "" };
+        let message = format!("nobody had a quorum of {} for {least}{seconds:.1} s", self.name);
         let happening =
             Happening::new(Code::QuorumAbsent, Severity::Error, Subject::Cluster, message)
                 .because(cause)

@@ -112,7 +112,7 @@ fn may_not_speak(seen: Seen<'_>) -> Option<(Level, String)> {
     let waits = if local.waiting_for.is_empty() {
         String::new()
     } else {
-        format!(": {}", local.waiting_for)
+        format!("; it waits for {}", local.waiting_for)
     };
     if state.cluster.is_none() {
         return Some((Level::Unknown, format!("{own} is not part of a cluster yet{waits}.")));

@@ -279,6 +279,20 @@ fn a_vacancy_of_which_nobody_was_told() {
     assert_eq!(vacancies(&fixture), told);
 }
 
+/// What the node lost of its journal may be the record that it was without a quorum for longer.
+#[test]
+fn a_vacancy_of_which_records_are_lost_lasted_at_least_so_long() {
+    for (number, least) in [(1, false), (4, true)] {
+        let mut fixture = after_a_vacancy();
+        fixture.apply(by(N1, 3, 0, vec![started(number, 9_000)]));
+        fixture.apply(by(N2, 4, 0, vec![started(1, 14_020)]));
+        fixture.apply(by(N3, 5, 0, vec![started(1, 14_020)]));
+        let absent = fixture.records.iter().find(|it| it.code == Code::QuorumAbsent);
+        let message = &absent.expect("a record").message;
+        assert_eq!(message.contains("for at least "), least, "{message}");
+    }
+}
+
 /// A node that starts and waits for the others tells a loss of its own that began in the middle.
 #[test]
 fn a_loss_in_the_middle_of_a_vacancy_does_not_begin_it() {
