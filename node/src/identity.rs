@@ -19,6 +19,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
 use serde::de::DeserializeOwned;
@@ -205,6 +206,9 @@ type Result<T, E = StateDirError> = std::result::Result<T, E>;
 #[derive(Debug)]
 pub struct StateDirLock(#[expect(dead_code, reason = "held, not used")] Flock<File>);
 
+/// How often it is looked whether the state directory is free.
+const LOOK: Duration = Duration::from_millis(20);
+
 /// A node's state directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateDir {
@@ -239,6 +243,27 @@ impl StateDir {
         Flock::lock(file, FlockArg::LockExclusiveNonblock)
             .map(StateDirLock)
             .map_err(|_| StateDirError::InUse { dir: self.path.clone() })
+    }
+
+    /// The same, as soon as the process that has it has ended, which is waited for.
+    ///
+    /// # Errors
+    /// As [`Self::lock`]; that another process has it only after `patience`.
+    pub fn lock_within(&self, patience: Duration) -> Result<StateDirLock> {
+        let deadline = Instant::now() + patience;
+        let mut told = false;
+        loop {
+            match self.lock() {
+                Err(StateDirError::InUse { dir }) if Instant::now() < deadline => {
+                    if !std::mem::replace(&mut told, true) {
+                        let dir = dir.display();
+                        tracing::info!(%dir, "the state directory is in use by a process that is to end");
+                    }
+                    std::thread::sleep(LOOK);
+                }
+                other => return other,
+            }
+        }
     }
 
     /// Who this node is, without its keys.

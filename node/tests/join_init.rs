@@ -5,6 +5,7 @@ mod join_support;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use join_support::*;
 use vedette_core::command::{Command, Proposal};
@@ -181,6 +182,22 @@ fn a_directory_in_use_is_refused() {
     assert!(matches!(refused, JoinError::StateDir(StateDirError::InUse { .. })), "{refused}");
     drop(held);
     init(&request).expect("free again");
+}
+
+/// An agent whose guard was killed may still let go of groups when the next one starts.
+#[test]
+fn a_directory_is_waited_for_until_its_process_has_ended() {
+    let home = tempfile::tempdir().expect("a directory");
+    let dir = StateDir::new(home.path().join("state"));
+    let held = dir.lock().expect("free");
+    let refused = dir.lock_within(Duration::from_millis(60)).expect_err("in use");
+    assert!(matches!(refused, StateDirError::InUse { .. }), "{refused}");
+    let waiting = {
+        let dir = dir.clone();
+        std::thread::spawn(move || dir.lock_within(Duration::from_secs(60)))
+    };
+    drop(held);
+    waiting.join().expect("no panic").expect("free again");
 }
 
 /// The first command is a Form that names the first member, so that nothing else is needed.

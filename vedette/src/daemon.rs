@@ -237,6 +237,10 @@ impl Ground {
     }
 }
 
+/// How long the agent of a guard that was killed may take to let go of what it has. Nobody else can have the
+/// state directory, as a second guard is refused before it starts an agent.
+const ORPHAN_PATIENCE: Duration = Duration::from_secs(60);
+
 /// A number for this run that no other run has.
 fn new_session() -> u64 {
     let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
@@ -248,7 +252,9 @@ async fn agent(config: Config, level: LevelHandle) -> Result<()> {
     for_operator(links::guard_socket())?;
     let ground = tokio::task::spawn_blocking(move || for_operator(Ground::read(config))).await??;
     // Nobody else may write here while this agent runs.
-    let _lock = for_operator(ground.dir.lock())?;
+    let dir = ground.dir.clone();
+    let lock = move || for_operator(dir.lock_within(ORPHAN_PATIENCE));
+    let _lock = tokio::task::spawn_blocking(lock).await??;
     let me = ground.member.identity.number;
     let (history, set_aside) = open_history(&ground).await?;
     let publisher =

@@ -208,6 +208,7 @@ fn h27_a_swap_moves_addresses_and_routes_and_back() {
             assert_eq!(service.monitor(&context).await, Ok(Health::Running));
         }
         run("ip link set b1 down");
+        has_link("b0", false).await;
         let useless = swap(&context, NETWORK, services).await.unwrap_err();
         assert!(useless.why.contains("b0 has no link either"), "{useless}");
         assert_eq!(devices(OWN), ["a0"]);
