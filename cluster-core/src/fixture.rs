@@ -94,6 +94,15 @@ impl Fixture {
 
     /// Applies a command; panics if it is refused, because a fixture that is must be corrected.
     pub fn apply(&mut self, command: Command) -> Applied {
+        self.apply_by((NodeNumber(1), "director"), command)
+    }
+
+    /// Applies what the agent of a node says of itself.
+    pub fn apply_of(&mut self, node: NodeNumber, command: Command) -> Applied {
+        self.apply_by((node, "agent"), command)
+    }
+
+    fn apply_by(&mut self, (origin, actor): (NodeNumber, &str), command: Command) -> Applied {
         self.index += 1;
         self.clock = self.clock.plus(Duration::from_millis(10));
         let mut id = [0; 16];
@@ -101,8 +110,8 @@ impl Fixture {
         let proposal = Proposal {
             id: CommandId(id),
             at: self.clock,
-            origin: NodeNumber(1),
-            actor: "director".into(),
+            origin,
+            actor: actor.into(),
             command,
             tick: None,
         };

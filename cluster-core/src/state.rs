@@ -26,7 +26,7 @@ pub use accounts::QuorumLoss;
 pub use alerts::LONGEST_SCRIPT;
 pub use standbys::StandbyStatus;
 pub use timeline::Timeline;
-pub use vacancies::{End, Ending, Vacancy};
+pub use vacancies::{End, Ending, Silence, Vacancy};
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -45,6 +45,9 @@ use crate::model::{
 use crate::record::{Code, Record, Subject, Told};
 use crate::rules::RuleStore;
 use crate::time::WallTime;
+
+/// Under that name a node's agent proposes what it says of itself.
+const AGENT: &str = "agent";
 
 /// How many command ids are remembered to recognise a repeat.
 const REMEMBERED_COMMANDS: usize = 1_024;
@@ -120,6 +123,9 @@ pub struct ClusterState {
     /// The latest times in which there may have been no director, and what nodes have said of them.
     #[serde(default)]
     pub vacancies: VecDeque<Vacancy>,
+    /// The node that was called DOWN last.
+    #[serde(default)]
+    pub silence: Option<Silence>,
     /// Sequence number of the last record.
     pub seq: u64,
     /// Hash of the last record.
@@ -163,6 +169,7 @@ impl Default for ClusterState {
             timeline: Timeline::default(),
             quorum_loss: None,
             vacancies: VecDeque::new(),
+            silence: None,
             seq: 0,
             head: Hash::default(),
             applied: VecDeque::new(),
@@ -330,6 +337,9 @@ impl ClusterState {
                 return Applied { outcome: Outcome::Refused(refusal), records: Vec::new() };
             }
         };
+        if proposal.actor == AGENT {
+            self.heard_in_office(proposal.origin, index);
+        }
         self.applied.push_back((proposal.id, index));
         if self.applied.len() > REMEMBERED_COMMANDS {
             self.applied.pop_front();

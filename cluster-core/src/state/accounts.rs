@@ -13,7 +13,7 @@ use crate::command::{Account, AccountEntry};
 use crate::group::{Group, GroupState};
 use crate::id::NodeNumber;
 use crate::local::{LocalRecord, Phase};
-use crate::model::{Accounted, Severity};
+use crate::model::{Accounted, HostStatus, Severity};
 use crate::record::{Code, Subject, Told};
 use crate::time::WallTime;
 
@@ -22,6 +22,9 @@ use super::{ClusterState, Entry, Happening, Refusal};
 
 /// How long after the end of an outage a node may still account for its beginning.
 const JUST_OVER_US: i64 = 60_000_000;
+
+/// A clock of which a record and its age say that much apart was set in between, in milliseconds.
+const SET_MS: u64 = 1_000;
 
 /// The latest time for which nodes were without a quorum, as far as they have accounted for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,11 +106,11 @@ impl ClusterState {
                 .change(previous, current)
                 .because(&*content.cause)
                 .of_incident(incident);
-        let afterwards = Told {
-            number: *number,
-            happened_at: stamp.at,
-            clock_offset_ms: account.clock_offset_ms,
+        let clock_offset_ms = match told.age_ms {
+            Some(_) => self.offset_then(entry, (stamp.at, elapsed_ms), account.clock_offset_ms),
+            None => account.clock_offset_ms,
         };
+        let afterwards = Told { number: *number, happened_at: stamp.at, clock_offset_ms };
         self.record(
             entry,
             Happening {
@@ -119,8 +122,36 @@ impl ClusterState {
             },
         );
         self.note_quorum(node, &told.record, elapsed_ms, incident);
+        if content.code == Code::NodeStarted {
+            self.host_began_anew(node, self.by_wall_clock(entry, elapsed_ms));
+        }
         if content.code == Code::QuorumRegained && self.director == Some(node) {
             self.director_regained(entry, elapsed_ms, content.duration_ms.unwrap_or(0), incident);
+        }
+    }
+
+    /// How far a node's clock was ahead when it wrote something down: as it says now, unless the clock was set
+    /// since, which its age shows.
+    fn offset_then(
+        &self,
+        entry: &Entry<'_>,
+        (written, elapsed_ms): (WallTime, u64),
+        now_ms: Option<i64>,
+    ) -> Option<i64> {
+        let then_ms = written.0.saturating_sub(self.by_wall_clock(entry, elapsed_ms).0) / 1_000;
+        let differs = then_ms.saturating_sub(now_ms.unwrap_or(0)).unsigned_abs() >= SET_MS;
+        if differs { Some(then_ms) } else { now_ms }
+    }
+
+    /// A node has started that nobody missed: what is known of it is so since then.
+    fn host_began_anew(&mut self, node: NodeNumber, at: WallTime) {
+        let Some(node) = self.nodes.get_mut(&node) else { return };
+        if node.host == HostStatus::Up && node.host_since < at {
+            node.host_since = at;
+            node.host_cause = "it has started again".into();
+            for interface in node.interfaces.values_mut().filter(|it| it.since < at) {
+                interface.since = at;
+            }
         }
     }
 
@@ -155,13 +186,15 @@ impl ClusterState {
             (Code::GroupReleased | Code::ReleaseFailed, Subject::Group(number)) => {
                 let released = self.by_wall_clock(entry, elapsed_ms);
                 let known = self.incident_of_outage(number, node, released);
-                let incident = known.or(own).or(self.loss_at(elapsed_ms)).unwrap_or(entry.index);
+                let known = known.or(own).or(self.loss_at(elapsed_ms));
+                let known = known.or(self.incident_of_the_silent(elapsed_ms));
+                let incident = known.unwrap_or(entry.index);
                 self.outage_is_of(number, node, incident);
                 Some(incident)
             }
             (Code::QuorumLost, _) => {
                 let known = own.or(self.loss_at(elapsed_ms)).or(self.incident_of_groups(node));
-                let known = known.or(self.incident_of_vacancy(elapsed_ms));
+                let known = known.or(self.incident_of_the_silent(elapsed_ms));
                 let incident = known.unwrap_or(entry.index);
                 self.begin_loss(incident, elapsed_ms);
                 Some(incident)

@@ -112,10 +112,9 @@ impl ClusterState {
         }
         let renewed = known.is_some_and(|known| known.log != log);
         if known.is_none_or(|known| known.epoch != epoch) {
-            entry.begins = self.incident_before_office(entry, node).or(entry.begins);
+            entry.begins = self.incident_of_return(entry, node).or(entry.begins);
             self.evict(entry, node, &LetGo::Released);
         }
-        self.heard_in_office(entry, node);
         if renewed {
             let message = format!("{} has opened its log with {log}", self.node_name(node));
             let (code, severity) = (Code::SettingChanged, Severity::Informational);
@@ -260,7 +259,8 @@ impl ClusterState {
         // What was in service is not: that is an incident, though nobody was there to see it begin.
         if self.groups.values().any(|group| group.state() == GroupState::Online) {
             entry.begins = Some(entry.index);
-            self.begin_unseen_loss(entry.index);
+            let from_ms = self.vacancies.back().map_or(0, |vacancy| vacancy.from_ms);
+            self.begin_unseen_loss(entry.index, from_ms);
         }
         let why = |_: &Self, _| "the cluster has just started".to_owned();
         self.lose_sight_of(entry, why, |_, _| true, at);

@@ -9,7 +9,7 @@ use crate::model::{
 use crate::record::{Code, Subject};
 use crate::time::WallTime;
 
-use super::{ClusterState, Entry, Happening, Refusal};
+use super::{ClusterState, Entry, Happening, Refusal, Silence};
 
 impl ClusterState {
     /// A new director. Without continuity nothing known of the nodes holds any more: the cluster
@@ -139,6 +139,11 @@ impl ClusterState {
             .alerting(alert)
             .of_incident(incident);
         self.record(entry, Happening { duration_ms: silent_ms, ..happening });
+        if let Some(incident) = incident.filter(|_| vanished) {
+            let noticed_ms = self.timeline.elapsed_ms();
+            let since_ms = noticed_ms.saturating_sub(silent_ms.unwrap_or(0));
+            self.silence = Some(Silence { incident, since_ms, noticed_ms });
+        }
         if went_away {
             self.host_went_away(entry, number, agent, incident);
         }

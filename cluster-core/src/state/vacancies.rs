@@ -68,6 +68,17 @@ pub struct End {
     pub regained: bool,
 }
 
+/// A node that was called DOWN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Silence {
+    /// The incident of it.
+    pub incident: u64,
+    /// Since when it was silent, on the cluster's timeline.
+    pub since_ms: u64,
+    /// When that was noticed.
+    pub noticed_ms: u64,
+}
+
 /// How a node's part in a quorum ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -97,24 +108,23 @@ impl ClusterState {
         }
     }
 
-    /// A node speaks of itself: what it says from the next entry on is about this office.
-    pub(super) fn heard_in_office(&mut self, entry: &Entry<'_>, node: NodeNumber) {
+    /// A node has proposed something: what it says from the next entry on is about this office.
+    pub(super) fn heard_in_office(&mut self, node: NodeNumber, index: u64) {
         if let Some(vacancy) = self.vacancies.back_mut() {
-            vacancy.heard.entry(node).or_insert(entry.index);
+            vacancy.heard.entry(node).or_insert(index);
         }
     }
 
-    /// Everything that was in service when the last director left is not: an incident begins here.
-    pub(super) fn begin_unseen_loss(&mut self, incident: u64) {
-        let Some(Vacancy { from_ms, until_ms, .. }) = self.vacancies.back().cloned() else {
-            return;
-        };
+    /// The loss that nobody has told of yet is that incident: it was after `from_ms` of the timeline.
+    pub(super) fn begin_unseen_loss(&mut self, incident: u64, from_ms: u64) {
+        let until_ms = self.timeline.elapsed_ms();
         self.quorum_loss = Some(QuorumLoss { incident, from_ms, until_ms });
     }
 
-    /// The incident of groups that a node had alone, and of which it says in its first word to this director
-    /// that it has let go: that was before the director took office.
-    pub(super) fn incident_before_office(
+    /// The incident of groups that a node had alone, and of which it says that it has let go, though nobody
+    /// misses them: that of the loss of quorum that is just over. In its first word to a director it may be of
+    /// the time before that one took office.
+    pub(super) fn incident_of_return(
         &mut self,
         entry: &Entry<'_>,
         node: NodeNumber,
@@ -122,15 +132,16 @@ impl ClusterState {
         if self.nodes.get(&node)?.incident.is_some() || !self.loses_groups(node) {
             return None;
         }
+        let now_ms = self.timeline.elapsed_ms();
         let vacancy = self.vacancies.back()?;
         let first = vacancy.heard.get(&node).is_none_or(|heard| *heard == entry.index);
-        let fresh = self.timeline.elapsed_ms().saturating_sub(vacancy.until_ms) < FRESH_MS;
-        if !first || !fresh {
-            return None;
-        }
-        let known = self.loss_at(vacancy.until_ms).or(vacancy.away);
+        let before = first && now_ms.saturating_sub(vacancy.until_ms) < FRESH_MS;
+        let since_ms = if before { vacancy.from_ms } else { vacancy.until_ms };
+        let of_office = self.loss_at(vacancy.until_ms).or(vacancy.away).filter(|_| before);
+        let silent = self.silence.filter(|it| now_ms - it.noticed_ms <= self.slack_ms());
+        let known = self.loss_at(now_ms).or(of_office).or(silent.map(|it| it.incident));
         if known.is_none() {
-            self.begin_unseen_loss(entry.index);
+            self.begin_unseen_loss(entry.index, since_ms);
         }
         known.or(Some(entry.index))
     }
@@ -143,27 +154,46 @@ impl ClusterState {
         })
     }
 
-    /// The incident of a node that turns out to be away, and was silent when the director took office: that
-    /// of the loss which others have told of, if they have.
+    /// The incident of a node that turns out to be away, and was silent before the director took office, or
+    /// had a quorum again: that of the loss which others have told of, if they have.
     pub(super) fn incident_of_silence(
         &mut self,
         index: u64,
         silent_ms: Option<u64>,
     ) -> Option<u64> {
+        let now_ms = self.timeline.elapsed_ms();
         // Of one that this director has never heard, nobody says for how long.
-        let silent_ms = silent_ms.unwrap_or(u64::MAX);
-        let silent_since_ms = self.timeline.elapsed_ms().saturating_sub(silent_ms);
+        let since_ms = now_ms.saturating_sub(silent_ms.unwrap_or(u64::MAX));
         let until_ms = self.vacancies.back()?.until_ms;
-        if silent_since_ms >= until_ms {
-            return None;
+        let loss = self.quorum_loss.filter(|loss| since_ms < loss.until_ms).map(|it| it.incident);
+        let loss = loss.filter(|_| self.loss_at(now_ms).is_some() || since_ms < until_ms);
+        if since_ms < until_ms {
+            let loss = loss.filter(|_| self.loss_at(until_ms).is_some());
+            self.vacancies.back_mut()?.away.get_or_insert(loss.unwrap_or(index));
         }
-        let loss = self.loss_at(until_ms);
-        self.vacancies.back_mut()?.away.get_or_insert(loss.unwrap_or(index));
         loss
     }
 
-    /// The incident of the nodes that were away when a vacancy ended, in which a moment of the timeline is.
-    pub(super) fn incident_of_vacancy(&self, elapsed_ms: u64) -> Option<u64> {
+    /// The incident in which the cluster has just come back, as it would be if nodes join now.
+    pub(super) fn incident_of_restart(&self) -> Option<u64> {
+        let until_ms = self.vacancies.back()?.until_ms;
+        let fresh = self.timeline.elapsed_ms().saturating_sub(until_ms) < FRESH_MS;
+        self.loss_at(until_ms).filter(|_| fresh)
+    }
+
+    /// The incident of nodes that had just fallen silent at a moment of the timeline, or were away when the
+    /// vacancy ended that it is in.
+    pub(super) fn incident_of_the_silent(&self, elapsed_ms: u64) -> Option<u64> {
+        let slack_ms = self.slack_ms();
+        let just_before = |it: &Silence| {
+            let from_ms = it.since_ms.saturating_sub(slack_ms);
+            (from_ms..=it.since_ms.saturating_add(2 * slack_ms)).contains(&elapsed_ms)
+        };
+        let known = self.silence.filter(just_before).map(|it| it.incident);
+        known.or_else(|| self.incident_of_vacancy(elapsed_ms))
+    }
+
+    fn incident_of_vacancy(&self, elapsed_ms: u64) -> Option<u64> {
         let within = |it: &&Vacancy| {
             let slack_ms = self.slack_ms();
             (it.from_ms..=it.until_ms + slack_ms).contains(&(elapsed_ms + slack_ms))

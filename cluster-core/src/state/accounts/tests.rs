@@ -123,14 +123,20 @@ fn a_deleted_node_is_refused() {
 fn it_is_told_with_its_own_time() {
     let mut fixture = Fixture::settled(3);
     fixture.clock = fixture.clock.plus(std::time::Duration::from_secs(60));
-    let lost = local(1, Code::QuorumLost, Phase::Raised, None);
-    let back = local(2, Code::QuorumRegained, Phase::Cleared, Some(15_000));
+    let mut lost = local(1, Code::QuorumLost, Phase::Raised, None);
+    let mut back = local(2, Code::QuorumRegained, Phase::Cleared, Some(15_000));
+    // The second was written by a clock that was an hour ahead, and is set right since.
+    let ago = |ms: i64| WallTime(fixture.clock.0 - ms * 1_000);
+    (lost.stamp.at, back.stamp.at) = (ago(15_010 - 40), ago(10 - 3_600_000));
+    let written = lost.stamp.at;
     let records = fixture.apply(account(7, vec![(lost, 15_010), (back, 10)])).records;
     let now = fixture.state.timeline.elapsed_ms();
     let times: Vec<u64> = records.iter().map(|record| now - record.elapsed_ms).collect();
     assert_eq!(times, [15_010, 10]);
     let told = records[0].told.expect("told afterwards");
-    assert_eq!((told.happened_at, told.clock_offset_ms), (crate::fixture::FORMED, Some(40)));
+    assert_eq!((told.happened_at, told.clock_offset_ms), (written, Some(40)));
+    let told = records[1].told.expect("told afterwards");
+    assert_eq!(told.clock_offset_ms.map(|ms| (ms + 500) / 1_000), Some(3_600));
     assert_eq!((records[0].node, records[0].alert), (Some(N2), false));
     assert!(records[0].incident.is_some() && records[0].incident == records[1].incident);
 }
@@ -427,12 +433,7 @@ fn what_befell_nodes_before_the_director_took_office_is_one_incident() {
                 0 => drop(fixture.apply(by(N2, 3, 0, vec![lost(1, 18_000)]))),
                 1 => speaks_anew(&mut fixture, N1),
                 2 => speaks_anew(&mut fixture, N2),
-                _ => {
-                    let silent_ms = Some(18_500);
-                    let (to, cause) = (HostStatus::Down, "silent".to_owned());
-                    let change = Change::Host { node: N3, to, planned: false, cause, silent_ms };
-                    fixture.apply(Command::Observe { changes: vec![change] });
-                }
+                _ => vanish(&mut fixture, N3, 18_500),
             }
         }
         fixture.apply(by(N1, 4, 0, vec![started(1, 18_600)]));
@@ -444,12 +445,67 @@ fn what_befell_nodes_before_the_director_took_office_is_one_incident() {
     }
 }
 
-/// A node says in its first word to this director that it holds nothing it was given before.
+/// A node says that it holds nothing it was given before.
 fn speaks_anew(fixture: &mut Fixture, node: NodeNumber) {
     let member = &fixture.state.manager.members[&node];
     let (session, epoch) = (Session(member.session.0 + 1), member.epoch + 1);
     let (backing, log, watchdog) = (member.backing, member.log, None);
     fixture.manage(ManagerCommand::Present { node, session, backing, watchdog, epoch, log });
+}
+
+/// The director stays in office while it has no quorum: the office began with an earlier failure, which the
+/// loss has nothing to do with, whoever tells of it first.
+#[test]
+fn a_loss_within_an_office_is_an_incident_of_its_own() {
+    for order in [[0, 1, 2], [1, 0, 2], [2, 1, 0], [1, 2, 0], [2, 0, 1]] {
+        let mut fixture = Fixture::with_groups();
+        fixture.clock = fixture.clock.plus(std::time::Duration::from_secs(20));
+        fixture.apply(Command::Office { director: N2, term: 9, continuity: true });
+        vanish(&mut fixture, N3, 2_000);
+        let earlier = fixture.state.nodes[&N3].incident;
+        fixture.run_events();
+        let to = HostStatus::Up;
+        let cause = "heard again".to_owned();
+        let change = Change::Host { node: N3, to, planned: false, cause, silent_ms: None };
+        fixture.apply(Command::Observe { changes: vec![change] });
+        fixture.run_events();
+        let told = by(N1, 3, 0, vec![AccountEntry { record: quiet(1).0, age_ms: Some(0) }]);
+        fixture.apply_of(N1, told);
+        fixture.clock = fixture.clock.plus(std::time::Duration::from_secs(20));
+        let begun = fixture.records.len();
+        for what in order {
+            fixture.clock = fixture.clock.plus(std::time::Duration::from_millis(200));
+            match what {
+                0 => drop(fixture.apply(by(N2, 3, 0, vec![lost(1, 8_000)]))),
+                1 => speaks_anew(&mut fixture, N1),
+                _ => vanish(&mut fixture, N3, 8_500),
+            }
+        }
+        let of = fixture.records[begun..].iter();
+        let incidents: BTreeSet<u64> = of.clone().filter_map(|record| record.incident).collect();
+        let told: Vec<_> = of.map(|it| (it.index, it.incident, it.message.clone())).collect();
+        assert_eq!(incidents.len(), 1, "{order:?}: {told:#?}");
+        assert!(!incidents.contains(&earlier.expect("an incident")), "{order:?}: {told:#?}");
+    }
+}
+
+/// A node is called DOWN that was silent for so long.
+fn vanish(fixture: &mut Fixture, node: NodeNumber, silent_ms: u64) {
+    let (to, cause, silent_ms) = (HostStatus::Down, "silent".to_owned(), Some(silent_ms));
+    let change = Change::Host { node, to, planned: false, cause, silent_ms };
+    fixture.apply(Command::Observe { changes: vec![change] });
+}
+
+/// A machine that was away so briefly that nobody missed it is UP since it has started again.
+#[test]
+fn a_node_that_nobody_missed_is_up_since_its_start() {
+    let mut fixture = Fixture::with_groups();
+    fixture.clock = fixture.clock.plus(std::time::Duration::from_secs(60));
+    fixture.apply(by(N2, 3, 0, vec![started(1, 9_000)]));
+    let node = &fixture.state.nodes[&N2];
+    assert_eq!(fixture.clock.0 - node.host_since.0, 100_000);
+    assert!(node.interfaces.values().all(|it| it.since == node.host_since));
+    assert!(fixture.state.nodes[&N1].host_since < node.host_since);
 }
 
 /// The first group, and the node that has it.

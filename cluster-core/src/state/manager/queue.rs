@@ -254,7 +254,9 @@ impl ClusterState {
                 let incident = known.and_then(|node| node.incident);
                 self.enqueue(entry, Trigger::NodeDown { node, stop: None }, &cause, incident);
             } else if self.may_join(node) {
-                self.enqueue(entry, Trigger::NodeUp(node), "its manager is there", None);
+                // Whoever comes back with the whole cluster does so in the incident that took it away.
+                let incident = self.incident_of_restart();
+                self.enqueue(entry, Trigger::NodeUp(node), "its manager is there", incident);
             }
         }
         self.queue_stops(entry);

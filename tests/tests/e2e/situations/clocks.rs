@@ -182,7 +182,7 @@ fn assert_ages(lab: &Lab, node: &str) {
     let status = look::get(lab, node, "/api/v1/status").expect("an answer").json();
     assert_about_now(&status["now"], 0, &format!("the time that {node} shows"));
     let groups = status["groups"].as_array().expect("groups");
-    let conditions = status["conditions"].as_array().expect("conditions");
+    let conditions = status["local"]["conditions"].as_array().expect("conditions");
     assert!(!groups.is_empty());
     for told in groups.iter().chain(conditions) {
         let age = -seconds_from_now(&told["since"]);
