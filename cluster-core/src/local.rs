@@ -10,8 +10,9 @@
 //!
 //! - Each [`Raised`](Phase::Raised) of a code and subject has exactly one [`Cleared`](Phase::Cleared),
 //!   and never a second `Raised` before it.
-//! - Whatever flaps, a code and subject makes at most [`Watch::BURST`] records in [`Watch::WINDOW`];
-//!   what is more is counted and told as one record when the window ends.
+//! - Whatever flaps, a code and subject makes at most [`Watch::BURST`] records in [`Watch::WINDOW`], a loss
+//!   of quorum or a release [`Watch::BURST_OF_LOSSES`]; what is more is counted and told as one record when
+//!   the window ends.
 //! - The machine reads no clock and writes nothing: the driver stamps a draft and appends it.
 
 mod watch;

@@ -112,6 +112,10 @@ impl Watch {
     /// How many records one code and subject makes in one [`Self::WINDOW`].
     pub const BURST: u32 = 6;
 
+    /// The same of what service depends on: each loss of quorum, and each release, is told when it happens. A
+    /// lease takes its time to end, which bounds them besides.
+    pub const BURST_OF_LOSSES: u32 = 60;
+
     /// The time after which what was held back is told as one record.
     pub const WINDOW: Duration = Duration::from_secs(60);
 
@@ -226,7 +230,11 @@ impl Watch {
         let rate = self.rates.entry(key).or_insert_with(begun);
         // What was told as raised is told as cleared as well, whatever the rate.
         let closes = draft.phase == Phase::Cleared && rate.open;
-        let room = rate.told < Self::BURST && draft.phase != Phase::Cleared;
+        let burst = match key.0 {
+            Code::QuorumLost | Code::GroupReleased => Self::BURST_OF_LOSSES,
+            _ => Self::BURST,
+        };
+        let room = rate.told < burst && draft.phase != Phase::Cleared;
         if closes || room {
             rate.told += 1;
             rate.open = draft.phase == Phase::Raised;
@@ -430,6 +438,21 @@ mod tests {
         watch.handle(now(800), Input::Conditions(Code::QuorumLost, vec![]), &mut out);
         let codes: Vec<Code> = out.iter().map(|it| it.code).collect();
         assert_eq!(codes, [Code::QuorumLost, Code::QuorumRegained]);
+    }
+
+    /// Losses that follow each other quickly are told each, when it begins and when it is over.
+    #[test]
+    fn no_loss_of_quorum_waits_for_a_summary() {
+        let mut watch = Watch::default();
+        let lost = || Condition { code: Code::QuorumLost, ..late() };
+        for round in 0..20 {
+            for (at, lost) in [(0, vec![lost()]), (1_000, vec![])] {
+                let at = Instant::from_millis(round * 2_500 + at);
+                let mut out = Vec::new();
+                watch.handle(at, Input::Conditions(Code::QuorumLost, lost), &mut out);
+                assert_eq!((out.len(), out[0].times), (1, 1), "round {round}: {out:?}");
+            }
+        }
     }
 
     proptest! {
