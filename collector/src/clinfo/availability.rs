@@ -174,6 +174,9 @@ fn matters(record: &Record) -> bool {
         | Code::NodeStarted
         | Code::GroupReleased
         | Code::EventQueued => true,
+        // What a node lived through, and what it lost of that.
+        Code::AccountIncomplete => true,
+        _ if record.told.is_some() => true,
         Code::Resource => [ResourceState::Failed.name(), ResourceState::Online.name()]
             .contains(&record.current.as_str()),
         _ => false,
