@@ -10,6 +10,7 @@ use crate::App;
 
 const REVISION: HeaderName = HeaderName::from_static("x-vedette-revision");
 const STALE: HeaderName = HeaderName::from_static("x-vedette-stale-ms");
+const TIME: HeaderName = HeaderName::from_static("x-vedette-time");
 const QUORATE: HeaderName = HeaderName::from_static("x-vedette-quorate");
 const VIEWPOINT: HeaderName = HeaderName::from_static("x-vedette-viewpoint");
 
@@ -27,6 +28,9 @@ pub(crate) async fn describe(State(app): State<App>, request: Request, next: Nex
     let stale = u64::try_from(app.surface.source.stale().as_millis()).unwrap_or(u64::MAX);
     headers.insert(STALE, HeaderValue::from(stale));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if let Ok(time) = HeaderValue::from_str(&(app.surface.clock)().to_string()) {
+        headers.insert(TIME, time);
+    }
     if !headers.contains_key(header::CACHE_CONTROL) {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }

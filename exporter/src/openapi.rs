@@ -16,7 +16,8 @@ use crate::{App, Problem, api, events, groups, health, incidents, journal, metri
     info(
         title = "Vedette",
         description = "What a node knows of its cluster. Read-only. Every GET \
-        takes `index` and `wait`; every answer carries X-Vedette-Revision, X-Vedette-Stale-Ms and \
+        takes `index` and `wait`; every answer carries X-Vedette-Revision, X-Vedette-Stale-Ms, \
+        X-Vedette-Time (by the clock that dates what it says) and \
         X-Vedette-Quorate."
     ),
     paths(

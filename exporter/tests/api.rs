@@ -23,6 +23,8 @@ async fn every_answer_says_revision_age_and_quorum() {
         assert_eq!(answer.header("x-vedette-revision"), revision, "{path}");
         assert_eq!(answer.header("x-vedette-stale-ms"), "0", "{path}");
         assert_eq!(answer.header("x-vedette-quorate"), "true", "{path}");
+        let now = DOWN_AT.plus(Duration::from_secs(30)).to_string();
+        assert_eq!(answer.header("x-vedette-time"), now, "{path}");
     }
 }
 

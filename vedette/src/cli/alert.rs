@@ -18,7 +18,7 @@ use super::event;
 use super::fail::{Failure, REFUSED, Result, UNKNOWN};
 use super::node::find;
 use super::status;
-use super::text::{Cell, Style, Table, Tone, block, clean, clock, now};
+use super::text::{Cell, Style, Table, Tone, block, clean, clock};
 
 const ALERTS: &str = "/api/v1/alerts";
 
@@ -106,7 +106,7 @@ pub(crate) fn run(context: &Context, command: AlertCommand) -> Result<u8> {
         AlertCommand::Log(arguments) => log(context, arguments.limit),
         AlertCommand::Versions => {
             let script = document(&context.state()?.script);
-            context.render(&script, |script| versions_screen(script, &now(), context.style))
+            context.render(&script, |script| versions_screen(script, &context.now(), context.style))
         }
         AlertCommand::Rollback(arguments) => roll_back(context, &arguments),
     }
@@ -129,7 +129,7 @@ fn show(context: &Context, version: Option<u32>) -> Result<u8> {
     }
     let script = document(&context.state()?.script);
     let alerts: AlertsDoc = context.client()?.read(ALERTS)?;
-    context.render(&script, |script| show_screen(script, &alerts, &now(), context.style))
+    context.render(&script, |script| show_screen(script, &alerts, &context.now(), context.style))
 }
 
 /// The script as clinfo documents it.
@@ -253,7 +253,7 @@ fn log(context: &Context, limit: u64) -> Result<u8> {
     events.sort_by_key(|event| event.seq);
     let skipped = events.len().saturating_sub(usize::try_from(limit).unwrap_or(usize::MAX));
     let events = &events[skipped..];
-    context.render(events, |events| status::events(events, &now()).render(context.style, 0))
+    context.render(events, |events| status::events(events, &context.now()).render(context.style, 0))
 }
 
 /// Asks for a test, and waits until every chosen member has run the script.

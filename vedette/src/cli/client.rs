@@ -8,8 +8,8 @@ use std::future::Future;
 use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
@@ -32,8 +32,32 @@ const LARGEST: usize = 64 << 20;
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     socket: PathBuf,
+    noted: Arc<Noted>,
+}
+
+/// What answers say beside their documents.
+#[derive(Debug, Default)]
+pub(crate) struct Noted {
     /// Set when an answer comes from a node that does not know the present state.
-    unknown: Arc<AtomicBool>,
+    pub(crate) unknown: AtomicBool,
+    time: Mutex<Option<String>>,
+}
+
+impl Noted {
+    /// The time when the daemon answered last, by the clock that dates what it said.
+    pub(crate) fn time(&self) -> Option<String> {
+        self.time.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn take(&self, path: &str, response: &Response<Incoming>) {
+        let time = response.headers().get("x-vedette-time").and_then(|it| it.to_str().ok());
+        if let Some(time) = time {
+            *self.time.lock().unwrap_or_else(PoisonError::into_inner) = Some(time.to_owned());
+        }
+        if tells_less(path, response) {
+            self.unknown.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 /// A problem document, as far as it is of use here.
@@ -49,12 +73,12 @@ struct Problem {
 impl Client {
     /// A client of the daemon that listens on `socket`.
     pub(crate) fn new(socket: PathBuf) -> Self {
-        Self { socket, unknown: Arc::default() }
+        Self { socket, noted: Arc::default() }
     }
 
-    /// The same, which sets `unknown` when an answer tells less than the present state of the cluster.
-    pub(crate) fn noting(self, unknown: Arc<AtomicBool>) -> Self {
-        Self { unknown, ..self }
+    /// The same, which takes down what answers say beside their documents.
+    pub(crate) fn noting(self, noted: Arc<Noted>) -> Self {
+        Self { noted, ..self }
     }
 
     /// The document at `path`, as it came.
@@ -120,9 +144,7 @@ impl Client {
     fn whole(&self, method: Method, path: &str, body: Bytes) -> Result<Vec<u8>> {
         run(within(async {
             let response = self.send(method, path, body).await?;
-            if tells_less(path, &response) {
-                self.unknown.store(true, Ordering::Relaxed);
-            }
+            self.noted.take(path, &response);
             self.collect(response.into_body()).await
         }))
     }

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -12,9 +12,9 @@ use vedette_core::command::Command;
 use vedette_core::config::{self, Checked, Config};
 use vedette_core::state::{ClusterState, Outcome};
 
-use super::client::{Client, parse};
+use super::client::{Client, Noted, parse};
 use super::fail::{Failure, Result};
-use super::text::{Style, clean};
+use super::text::{Style, clean, now};
 use super::{Global, Output};
 
 /// What every command is given.
@@ -23,8 +23,8 @@ pub(crate) struct Context {
     global: Global,
     /// What standard output can show.
     pub(crate) style: Style,
-    /// Whether something was shown of which the present state is not known.
-    unknown: Arc<AtomicBool>,
+    /// Whether something was shown of which the present state is not known, and by which clock it is dated.
+    noted: Arc<Noted>,
 }
 
 /// A proposal on its way to the daemon.
@@ -42,9 +42,15 @@ struct Proposed {
 }
 
 impl Context {
+    /// The time of what was shown: by the clock that dates it, which the own one may be far from; by the own one
+    /// where no daemon has answered.
+    pub(crate) fn now(&self) -> String {
+        self.noted.time().unwrap_or_else(now)
+    }
+
     /// The context of a command with these options.
     pub(crate) fn new(global: Global) -> Self {
-        Self { global, style: Style::of_stdout(), unknown: Arc::default() }
+        Self { global, style: Style::of_stdout(), noted: Arc::default() }
     }
 
     /// Whether the answer shall be JSON.
@@ -92,12 +98,12 @@ impl Context {
     /// The daemon of this node. Only its socket is needed, so a host without a configuration can
     /// still name one.
     pub(crate) fn client(&self) -> Result<Client> {
-        Ok(Client::new(self.socket()?).noting(self.unknown.clone()))
+        Ok(Client::new(self.socket()?).noting(self.noted.clone()))
     }
 
     /// Whether something was shown of which the daemon does not know the present state.
     pub(crate) fn showed_unknown(&self) -> bool {
-        self.unknown.load(Ordering::Relaxed)
+        self.noted.unknown.load(Ordering::Relaxed)
     }
 
     fn socket(&self) -> Result<PathBuf> {
@@ -185,7 +191,7 @@ impl Context {
     /// Tells that something was done: a sentence, or with `-o json` a small document.
     pub(crate) fn done(&self, sentence: &str, index: u64) -> Result<u8> {
         // What was done is certain, whatever was read beside it.
-        self.unknown.store(false, Ordering::Relaxed);
+        self.noted.unknown.store(false, Ordering::Relaxed);
         if self.json() {
             self.print(&format!(
                 "{}\n",

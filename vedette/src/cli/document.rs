@@ -22,7 +22,7 @@ use super::ask::{self, Confirm};
 use super::context::Context;
 use super::edit::{Draft, edits_again, needs_editor, read};
 use super::fail::{FAILED, Failure, REFUSED, Result};
-use super::text::{Cell, Style, Table, Tone, clean, clock, now, wrap};
+use super::text::{Cell, Style, Table, Tone, clean, clock, wrap};
 
 pub(crate) use progress::{Ending, verify};
 
@@ -239,7 +239,9 @@ fn text_of(store: &DocumentStore, version: u32) -> Result<String> {
 /// `vedette config history`
 pub(crate) fn history(context: &Context) -> Result<u8> {
     let store = context.state()?.documents;
-    context.render(&history_document(&store), |_| history_screen(&store, &now(), context.style))
+    context.render(&history_document(&store), |_| {
+        history_screen(&store, &context.now(), context.style)
+    })
 }
 
 pub(crate) fn history_document(store: &DocumentStore) -> Value {

@@ -15,7 +15,7 @@ use super::client::Client;
 use super::context::Context;
 use super::fail::{Failure, Result};
 use super::status;
-use super::text::{Cell, Style, Table, Tone, age, block, clean, clock, millis, now, wrap};
+use super::text::{Cell, Style, Table, Tone, age, block, clean, clock, millis, wrap};
 
 /// `vedette event`
 #[derive(Debug, Subcommand)]
@@ -135,13 +135,13 @@ pub(crate) fn run(context: &Context, command: EventCommand) -> Result<u8> {
         EventCommand::List(arguments) => arguments,
         EventCommand::Show(_) => {
             context.show("/api/v1/manager", |manager: &ManagerDoc| {
-                screen(manager, &now(), context.style)
+                screen(manager, &context.now(), context.style)
             })?;
             return Ok(0);
         }
         EventCommand::Monitors(_) => {
             context.show("/api/v1/monitors", |doc: &MonitorsDoc| {
-                monitors::screen(doc, &now(), context.style)
+                monitors::screen(doc, &context.now(), context.style)
             })?;
             return Ok(0);
         }
@@ -156,7 +156,7 @@ pub(crate) fn show(context: &Context, filter: &Filter) -> Result<Vec<EventDoc>> 
         // The history begins with the newest where no beginning was given.
         let mut events = events.clone();
         events.sort_by_key(|event| event.seq);
-        status::events(&events, &now()).render(context.style, 0)
+        status::events(&events, &context.now()).render(context.style, 0)
     })
 }
 

@@ -15,7 +15,7 @@ use super::context::Context;
 use super::fail::{Failure, REFUSED, Result};
 use super::manage;
 use super::node::{find, segment};
-use super::text::{Cell, Style, Table, age, clean, clock, now, wrap};
+use super::text::{Cell, Style, Table, age, clean, clock, wrap};
 
 const PATH: &str = "/api/v1/groups";
 
@@ -161,8 +161,8 @@ pub(crate) fn run(context: &Context, command: GroupCommandLine) -> Result<u8> {
 }
 
 fn list(context: &Context) -> Result<u8> {
-    let groups =
-        context.show(PATH, |groups: &Vec<GroupDoc>| list_screen(groups, &now(), context.style))?;
+    let groups = context
+        .show(PATH, |groups: &Vec<GroupDoc>| list_screen(groups, &context.now(), context.style))?;
     let fine = groups.iter().all(|group| {
         group.state == GroupState::Online
             || (group.wanted_offline == Some(true) && group.state == GroupState::Offline)
@@ -290,7 +290,7 @@ pub(crate) fn notes(group: &GroupDoc) -> Vec<String> {
 
 fn show(context: &Context, group: &str) -> Result<u8> {
     let path = format!("{PATH}/{}", segment(group));
-    context.show(&path, |group: &GroupDoc| screen(group, &now(), context.style))?;
+    context.show(&path, |group: &GroupDoc| screen(group, &context.now(), context.style))?;
     Ok(0)
 }
 

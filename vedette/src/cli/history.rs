@@ -14,7 +14,7 @@ use super::context::Context;
 use super::event::{self, Filter};
 use super::fail::{FAILED, Failure, REFUSED, Result};
 use super::status;
-use super::text::{Cell, Style, Table, Tone, clean, now};
+use super::text::{Cell, Style, Table, Tone, clean};
 
 /// `vedette history`
 #[derive(Debug, Subcommand)]
@@ -170,7 +170,8 @@ pub(crate) fn run(context: &Context, command: HistoryCommand) -> Result<u8> {
 
 fn local(context: &Context, arguments: &LocalArgs) -> Result<u8> {
     let path = format!("/api/v1/local/records?limit={}", arguments.limit);
-    context.show(&path, |page: &LocalRecordsDoc| local_screen(page, &now(), context.style))?;
+    context
+        .show(&path, |page: &LocalRecordsDoc| local_screen(page, &context.now(), context.style))?;
     if !arguments.follow {
         return Ok(0);
     }

@@ -13,7 +13,7 @@ use vedette_core::record::Code;
 use super::context::Context;
 use super::fail::Result;
 use super::node::segment;
-use super::text::{Cell, Style, Table, Tone, clock, millis, now, wrap};
+use super::text::{Cell, Style, Table, Tone, clock, millis, wrap};
 
 /// `vedette incident`
 #[derive(Debug, Subcommand)]
@@ -74,14 +74,15 @@ pub(crate) fn run(context: &Context, command: IncidentCommand) -> Result<u8> {
         IncidentCommand::List(arguments) => {
             let path = format!("/api/v1/incidents?limit={}", arguments.limit);
             context.show(&path, |page: &Page| {
-                list(&page.incidents, &now()).render(context.style, 0)
+                list(&page.incidents, &context.now()).render(context.style, 0)
             })?;
         }
         IncidentCommand::Show(arguments) => {
             let id = arguments.id.map_or("last".to_owned(), |id| id.to_string());
             let path = format!("/api/v1/incidents/{}", segment(&id));
-            context
-                .show(&path, |incident: &IncidentDoc| screen(incident, &now(), context.style))?;
+            context.show(&path, |incident: &IncidentDoc| {
+                screen(incident, &context.now(), context.style)
+            })?;
         }
         IncidentCommand::Report(arguments) => report::run(context, &arguments)?,
     }

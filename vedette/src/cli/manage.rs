@@ -17,7 +17,7 @@ use super::context::Context;
 use super::event;
 use super::fail::{FAILED, Failure, Result};
 use super::node::find;
-use super::text::{clean, now};
+use super::text::clean;
 
 /// `vedette stop`
 #[derive(Debug, Args)]
@@ -407,7 +407,7 @@ fn failed_events(manager: &ManagerDoc) -> impl Iterator<Item = &RunningDoc> {
 
 fn failed_screen(manager: &ManagerDoc, context: &Context) -> String {
     let each = |running: &RunningDoc| {
-        format!("{}{}", event::running(running, &now(), context.style), advice(running))
+        format!("{}{}", event::running(running, &context.now(), context.style), advice(running))
     };
     let failed: Vec<String> = failed_events(manager).map(each).collect();
     match &manager.in_progress {

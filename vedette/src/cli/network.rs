@@ -10,7 +10,7 @@ use super::context::Context;
 use super::fail::{REFUSED, Result};
 use super::node::segment;
 use super::status;
-use super::text::{Cell, Style, Table, age, clean, clock, now};
+use super::text::{Cell, Style, Table, age, clean, clock};
 
 /// `vedette network`
 #[derive(Debug, Subcommand)]
@@ -75,7 +75,7 @@ pub(crate) fn run_network(context: &Context, command: NetworkCommand) -> Result<
     match command {
         NetworkCommand::List => {
             let networks = context.show("/api/v1/networks", |networks: &Vec<NetworkDoc>| {
-                status::networks(networks, &now()).render(context.style, 0)
+                status::networks(networks, &context.now()).render(context.style, 0)
             })?;
             let down = networks.iter().any(|network| network.status == NetworkStatus::Down);
             Ok(if down { REFUSED } else { 0 })
@@ -86,7 +86,9 @@ pub(crate) fn run_network(context: &Context, command: NetworkCommand) -> Result<
 
 fn show(context: &Context, wanted: &str) -> Result<u8> {
     let path = format!("/api/v1/networks/{}", segment(wanted));
-    context.show(&path, |network: &NetworkDoc| network_screen(network, &now(), context.style))?;
+    context.show(&path, |network: &NetworkDoc| {
+        network_screen(network, &context.now(), context.style)
+    })?;
     Ok(0)
 }
 
@@ -139,8 +141,8 @@ pub(crate) fn run_link(context: &Context, command: LinkCommand) -> Result<u8> {
         let bad: Vec<LinkDoc> = links.iter().filter(|link| is_bad(link)).cloned().collect();
         let screen = match (arguments.check, bad.is_empty()) {
             (true, true) => String::new(),
-            (true, false) => paths(&bad, &now()).render(context.style, 0),
-            (false, _) => link_screen(&nodes, &links, &now(), context.style),
+            (true, false) => paths(&bad, &context.now()).render(context.style, 0),
+            (false, _) => link_screen(&nodes, &links, &context.now(), context.style),
         };
         context.print(&screen)?;
         links

@@ -13,7 +13,7 @@ use super::ask::{self, Confirm};
 use super::client::parse;
 use super::context::{Context, actor};
 use super::fail::{Failure, REFUSED, Result};
-use super::text::{Cell, Style, Table, Tone, age, clean, clock, now};
+use super::text::{Cell, Style, Table, Tone, age, clean, clock};
 use super::{manage, status};
 
 /// `vedette node`
@@ -138,7 +138,7 @@ pub(crate) fn run(context: &Context, command: NodeCommand) -> Result<u8> {
 
 fn list(context: &Context) -> Result<u8> {
     let nodes = context.show("/api/v1/nodes", |nodes: &Vec<NodeDoc>| {
-        status::nodes(nodes, &now(), true).render(context.style, 0)
+        status::nodes(nodes, &context.now(), true).render(context.style, 0)
     })?;
     let fine = nodes.iter().all(is_fine);
     // For a program the document is the answer; for a person and a check, the exit status too.
@@ -165,7 +165,7 @@ fn backing(backing: Option<Backing>) -> String {
 
 fn show(context: &Context, node: &str) -> Result<u8> {
     let path = format!("/api/v1/nodes/{}", segment(node));
-    context.show(&path, |node: &NodeDoc| screen(node, &now(), context.style))?;
+    context.show(&path, |node: &NodeDoc| screen(node, &context.now(), context.style))?;
     Ok(0)
 }
 

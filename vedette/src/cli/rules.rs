@@ -18,7 +18,7 @@ use vedette_core::variable;
 use super::ask::Confirm;
 use super::context::Context;
 use super::fail::{Failure, Result};
-use super::text::{Cell, Style, Table, clean, clock, now};
+use super::text::{Cell, Style, Table, clean, clock};
 use files::Files;
 
 /// `vedette rules`
@@ -137,7 +137,7 @@ pub(crate) fn run(context: &Context, command: RulesCommand) -> Result<u8> {
         RulesCommand::History => {
             let store = context.state()?.rules;
             context.render(&history_document(&store), |_| {
-                history_screen(&store, &now(), context.style)
+                history_screen(&store, &context.now(), context.style)
             })
         }
         RulesCommand::Rollback(arguments) => roll_back(context, &arguments),
@@ -174,7 +174,7 @@ fn show(context: &Context, arguments: &ShowArgs) -> Result<u8> {
         context.print(&set.text)?;
     } else {
         let document = show_document(&store, &set);
-        context.render(&document, |_| show_screen(&store, &now(), context.style))?;
+        context.render(&document, |_| show_screen(&store, &context.now(), context.style))?;
     }
     Ok(0)
 }

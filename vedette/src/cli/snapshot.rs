@@ -21,7 +21,7 @@ use super::context::{Context, actor};
 use super::document::{Patience, checked, difference_document, difference_screen, verify};
 use super::edit::{read, script_errors};
 use super::fail::{Failure, Result};
-use super::text::{Style, now};
+use super::text::Style;
 
 pub(crate) use text::Snapshot;
 
@@ -112,7 +112,7 @@ pub(crate) fn of(state: &ClusterState, taken: &str, by: &str) -> Snapshot {
 }
 
 fn save(context: &Context, arguments: &SaveArgs) -> Result<u8> {
-    let snapshot = of(&context.state()?, &now(), &actor());
+    let snapshot = of(&context.state()?, &context.now(), &actor());
     let text = snapshot.print();
     if arguments.file == Path::new("-") {
         context.print(&text)?;

@@ -188,6 +188,14 @@ fn assert_ages(lab: &Lab, node: &str) {
         let age = -seconds_from_now(&told["since"]);
         assert!((-1..LAB_S).contains(&age), "{node} shows what is {age} s old: {told:#}");
     }
+    // A screen counts in minutes from a hundred seconds on, and this one has times of the lab only.
+    let screen = lab.vedette(node, &["node", "list"]).expect("an answer");
+    let screen = String::from_utf8_lossy(&screen.stdout).into_owned();
+    let words: Vec<&str> = screen.split_whitespace().collect();
+    let minutes = words.windows(2).filter(|pair| pair[1] == "min");
+    let long: Vec<_> =
+        minutes.filter(|pair| pair[0].parse().is_ok_and(|it: i64| it > 15)).collect();
+    assert!(screen.contains(node) && long.is_empty(), "{node}: {screen}");
 }
 
 /// A time is what the machine's clock shows, and so many seconds.

@@ -58,7 +58,9 @@ pub(super) fn run(context: &Context, arguments: &ReportArgs) -> Result<()> {
         value.as_ref().map(|value| format!("{name}={}", segment(value)))
     });
     let path = format!("/api/v1/incidents/report?{}", given.collect::<Vec<_>>().join("&"));
-    context.show(&path, |report: &AvailabilityReportDoc| screen(report, &now(), context.style))?;
+    context.show(&path, |report: &AvailabilityReportDoc| {
+        screen(report, &context.now(), context.style)
+    })?;
     Ok(())
 }
 
