@@ -527,6 +527,9 @@ pub enum GroupCommand {
         /// Which.
         group: String,
     },
+    /// Something ends by itself about now ([`crate::state::ClusterState::next_due`]). From the director, so
+    /// that an entry brings the time along where no other one does.
+    Due,
     /// An operator clears failures and what follows from them (avoided nodes, blocks).
     Clear {
         /// Of which group.

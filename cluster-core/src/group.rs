@@ -116,6 +116,15 @@ pub struct ResourceDef {
     pub monitor_timeout_ms: u64,
     /// How many times it is restarted in place before its group moves.
     pub restarts: u32,
+    /// Time without another failure after which its failures on a node are forgotten.
+    #[serde(default = "failure_window_ms")]
+    pub failure_window_ms: u64,
+}
+
+/// An hour: what fails more often than it may be restarted in an hour is not well on its node, and
+/// what fails once a day is better restarted than moved for ever after the third day.
+const fn failure_window_ms() -> u64 {
+    3_600_000
 }
 
 impl ResourceDef {
@@ -129,6 +138,7 @@ impl ResourceDef {
             stop_timeout_ms: 60_000,
             monitor_timeout_ms: 10_000,
             restarts: 2,
+            failure_window_ms: failure_window_ms(),
         }
     }
 }
@@ -336,10 +346,13 @@ pub struct FailCount {
     pub node: NodeNumber,
     /// The resource.
     pub resource: String,
-    /// How many since it was cleared.
+    /// How many since it was cleared or forgotten.
     pub count: u32,
     /// When it failed last.
     pub last: WallTime,
+    /// Where that is on the cluster's timeline ([`crate::state::Timeline`]).
+    #[serde(default)]
+    pub last_ms: u64,
     /// What was seen.
     pub why: String,
 }

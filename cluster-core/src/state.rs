@@ -334,7 +334,7 @@ impl ClusterState {
         if self.applied.len() > REMEMBERED_COMMANDS {
             self.applied.pop_front();
         }
-        if changed {
+        if changed || self.is_overdue() {
             self.settle(&mut entry);
             self.revision = index;
             self.changed_at = proposal.at;
@@ -400,6 +400,7 @@ impl ClusterState {
     fn settle(&mut self, entry: &mut Entry<'_>) {
         self.settle_seeding(entry);
         self.settle_documents(entry);
+        self.settle_times(entry);
         self.settle_manager(entry);
         self.settle_cluster_state(entry);
         self.settle_ports(entry.index);

@@ -249,6 +249,7 @@ fn facts(resource: &ResourceDef, document: &Document) -> BTreeMap<String, String
         ("start_timeout", resource.start_timeout_ms),
         ("stop_timeout", resource.stop_timeout_ms),
         ("monitor_timeout", resource.monitor_timeout_ms),
+        ("failure_window", resource.failure_window_ms),
     ] {
         facts.push((name, super::reader::written(ms)));
     }

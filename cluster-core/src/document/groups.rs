@@ -115,6 +115,7 @@ fn resource(
         start_timeout_ms: time("start_timeout", usual.start_timeout_ms),
         stop_timeout_ms: time("stop_timeout", usual.stop_timeout_ms),
         monitor_timeout_ms: time("monitor_timeout", usual.monitor_timeout_ms),
+        failure_window_ms: time("failure_window", usual.failure_window_ms),
         restarts: table.number(notes, "restarts", 0..=1_000).unwrap_or(usual.restarts),
         kind: usual.kind,
         name: usual.name,

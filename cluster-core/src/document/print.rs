@@ -232,6 +232,9 @@ impl Text {
         if resource.restarts != usual.restarts {
             self.value("restarts", resource.restarts);
         }
+        if resource.failure_window_ms != usual.failure_window_ms {
+            self.time("failure_window", resource.failure_window_ms);
+        }
         if let ResourceKind::Ocf { parameters, .. } = &resource.kind {
             self.values(&[path[0], path[1], path[2], path[3], "parameters"], parameters);
         }

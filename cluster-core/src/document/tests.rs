@@ -550,8 +550,8 @@ fn kind() -> impl Strategy<Value = ResourceKind> {
 }
 
 fn resources() -> impl Strategy<Value = Vec<ResourceDef>> {
-    let resource = (word(), kind(), [time(), time(), time(), time()], 0_u32..1_000).prop_map(
-        |(name, kind, [every, start, stop, monitor], restarts)| ResourceDef {
+    let resource = (word(), kind(), [time(), time(), time(), time(), time()], 0_u32..1_000)
+        .prop_map(|(name, kind, [every, start, stop, monitor, window], restarts)| ResourceDef {
             name,
             kind,
             monitor_interval_ms: every,
@@ -559,8 +559,8 @@ fn resources() -> impl Strategy<Value = Vec<ResourceDef>> {
             stop_timeout_ms: stop,
             monitor_timeout_ms: monitor,
             restarts,
-        },
-    );
+            failure_window_ms: window,
+        });
     prop::collection::vec(resource, 0..4)
         .prop_map(distinct(|resource: &ResourceDef| resource.name.clone()))
 }

@@ -10,6 +10,7 @@
 //! - `left`: what maintenance and forced stops leave running;
 //! - `sightings`: what runs where its group is not;
 //! - `orders`: what operators want;
+//! - `timely`: what ends by itself as time passes;
 //! - `define`: a new definition.
 
 mod conflicts;
@@ -21,6 +22,7 @@ mod reports;
 mod sightings;
 #[cfg(test)]
 mod tests;
+mod timely;
 
 use std::collections::BTreeMap;
 
@@ -72,6 +74,8 @@ impl ClusterState {
             GroupCommand::Online { group } => self.order_online(entry, group),
             GroupCommand::Offline { group } => self.order_offline(entry, group),
             GroupCommand::Clear { group, node } => self.clear(entry, group, *node),
+            // Every entry brings the time along, and this one nothing else.
+            GroupCommand::Due => Ok(false),
         }
     }
 

@@ -264,16 +264,23 @@ impl ClusterState {
         (name, node, _): Which<'_>,
         (resource, why): (&str, &str),
     ) -> u32 {
-        let last = entry.proposal.at;
+        let (last, last_ms) = (entry.proposal.at, self.timeline.elapsed_ms());
+        let over =
+            |fail: &FailCount| self.failure_due(name, fail).is_some_and(|due| due <= last_ms);
+        let outdated = self.groups.get(name).is_some_and(|group| {
+            let mut fails = group.fails.iter();
+            fails.any(|fail| fail.node == node && fail.resource == resource && over(fail))
+        });
         let Some(group) = self.groups.get_mut(name) else { return 0 };
         let same = |known: &&mut FailCount| known.node == node && known.resource == resource;
         if let Some(known) = group.fails.iter_mut().find(same) {
-            known.count = known.count.saturating_add(1);
-            (known.last, known.why) = (last, why.into());
+            let before = if outdated { 0 } else { known.count };
+            known.count = before.saturating_add(1);
+            (known.last, known.last_ms, known.why) = (last, last_ms, why.into());
             return known.count;
         }
         let resource = resource.to_owned();
-        group.fails.push(FailCount { node, resource, count: 1, last, why: why.into() });
+        group.fails.push(FailCount { node, resource, count: 1, last, last_ms, why: why.into() });
         1
     }
 
