@@ -436,6 +436,24 @@ pub enum GroupCommand {
         /// It works again after a restart in place. If not, the group is to move.
         restarted: bool,
     },
+    /// A monitor found a resource failed, which is tolerated; or works again after that. Changes what is
+    /// shown of the resource, and nothing else.
+    Tolerated {
+        /// The group.
+        group: String,
+        /// Where.
+        node: NodeNumber,
+        /// The instance's token.
+        token: u64,
+        /// The resource.
+        resource: String,
+        /// Failures in a row; 0: it works again.
+        count: u32,
+        /// As many as make it failed.
+        limit: u32,
+        /// What was seen.
+        why: String,
+    },
     /// A machine outside the cluster answers for a service address that a node is about to take.
     Conflict {
         /// The group.

@@ -114,11 +114,30 @@ pub struct ResourceDef {
     pub stop_timeout_ms: u64,
     /// Longest time to look at it.
     pub monitor_timeout_ms: u64,
+    /// Failures in a row, by the word of its monitor, that make it failed.
+    #[serde(default = "once")]
+    pub fall: u32,
+    /// The same for a monitor that does not answer in time ([`crate::tolerance`]).
+    #[serde(default = "twice")]
+    pub timeout_fall: u32,
+    /// Successes in a row that make it well again.
+    #[serde(default = "once")]
+    pub rise: u32,
     /// How many times it is restarted in place before its group moves.
     pub restarts: u32,
     /// Time without another failure after which its failures on a node are forgotten.
     #[serde(default = "failure_window_ms")]
     pub failure_window_ms: u64,
+}
+
+/// The monitor's own word needs no second one.
+const fn once() -> u32 {
+    1
+}
+
+/// One time-out may be a busy machine's; a resource that hangs still fails after twice its monitor's time.
+const fn twice() -> u32 {
+    2
 }
 
 /// An hour: what fails more often than it may be restarted in an hour is not well on its node, and
@@ -137,6 +156,9 @@ impl ResourceDef {
             start_timeout_ms: 60_000,
             stop_timeout_ms: 60_000,
             monitor_timeout_ms: 10_000,
+            fall: once(),
+            timeout_fall: twice(),
+            rise: once(),
             restarts: 2,
             failure_window_ms: failure_window_ms(),
         }
@@ -402,6 +424,36 @@ pub struct ResourceStatus {
     pub since: WallTime,
     /// What is to be said about it, such as the device that has an address, or why it failed.
     pub detail: String,
+    /// Failures of its monitor that were tolerated, if any was since it is here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tolerated: Option<Tolerated>,
+}
+
+/// Failures of a monitor that are no failure of its resource ([`crate::tolerance`]).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tolerated {
+    /// How many in a row now; 0: the latest look was a success, or it has failed.
+    pub count: u32,
+    /// As many in a row as would make it failed.
+    pub limit: u32,
+    /// How many since it is here.
+    pub total: u64,
+    /// When the last one was.
+    pub last: WallTime,
+    /// What was seen then.
+    pub why: String,
+}
+
+impl ResourceStatus {
+    /// A state, with what is to be said about it.
+    pub fn new(state: ResourceState, since: WallTime, detail: impl Into<String>) -> Self {
+        Self { state, since, detail: detail.into(), tolerated: None }
+    }
+
+    /// The failure that is being tolerated now.
+    pub fn tolerates(&self) -> Option<&Tolerated> {
+        self.tolerated.as_ref().filter(|it| it.count > 0)
+    }
 }
 
 impl Group {

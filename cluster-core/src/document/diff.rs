@@ -253,7 +253,14 @@ fn facts(resource: &ResourceDef, document: &Document) -> BTreeMap<String, String
     ] {
         facts.push((name, super::reader::written(ms)));
     }
-    facts.push(("restarts", resource.restarts.to_string()));
+    for (name, count) in [
+        ("fall", resource.fall),
+        ("timeout_fall", resource.timeout_fall),
+        ("rise", resource.rise),
+        ("restarts", resource.restarts),
+    ] {
+        facts.push((name, count.to_string()));
+    }
     let mut facts: BTreeMap<String, String> =
         facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     if let ResourceKind::Ocf { parameters, .. } = &resource.kind {

@@ -229,8 +229,15 @@ impl Text {
                 self.time(key, value);
             }
         }
-        if resource.restarts != usual.restarts {
-            self.value("restarts", resource.restarts);
+        for (key, value, usual) in [
+            ("fall", resource.fall, usual.fall),
+            ("timeout_fall", resource.timeout_fall, usual.timeout_fall),
+            ("rise", resource.rise, usual.rise),
+            ("restarts", resource.restarts, usual.restarts),
+        ] {
+            if value != usual {
+                self.value(key, value);
+            }
         }
         if resource.failure_window_ms != usual.failure_window_ms {
             self.time("failure_window", resource.failure_window_ms);

@@ -550,17 +550,23 @@ fn kind() -> impl Strategy<Value = ResourceKind> {
 }
 
 fn resources() -> impl Strategy<Value = Vec<ResourceDef>> {
-    let resource = (word(), kind(), [time(), time(), time(), time(), time()], 0_u32..1_000)
-        .prop_map(|(name, kind, [every, start, stop, monitor, window], restarts)| ResourceDef {
+    let times = [time(), time(), time(), time(), time()];
+    let counts = [1_u32..=100, 1..=100, 1..=100, 0..=1_000];
+    let resource = (word(), kind(), times, counts).prop_map(
+        |(name, kind, [every, start, stop, monitor, window], counts)| ResourceDef {
             name,
             kind,
             monitor_interval_ms: every,
             start_timeout_ms: start,
             stop_timeout_ms: stop,
             monitor_timeout_ms: monitor,
-            restarts,
+            fall: counts[0],
+            timeout_fall: counts[1],
+            rise: counts[2],
+            restarts: counts[3],
             failure_window_ms: window,
-        });
+        },
+    );
     prop::collection::vec(resource, 0..4)
         .prop_map(distinct(|resource: &ResourceDef| resource.name.clone()))
 }

@@ -53,6 +53,10 @@ impl ClusterState {
             GroupCommand::Failed { group, node, token, resource, why, restarted } => {
                 Ok(self.failed(entry, (group, *node, *token), (resource, why), *restarted))
             }
+            GroupCommand::Tolerated { group, node, token, resource, count, limit, why } => {
+                let seen = (*count, *limit, why.as_str());
+                Ok(self.tolerated(entry, (group, *node, *token), resource, seen))
+            }
             GroupCommand::Conflict { group, node, token, resource, hardware, device } => {
                 let heard = (resource.as_str(), *hardware, device.as_str());
                 Ok(self.conflict(entry, (group, *node, *token), heard))
@@ -92,8 +96,7 @@ impl ClusterState {
         if taken || group.retired.is_some() {
             return false;
         }
-        let off =
-            ResourceStatus { state: ResourceState::Offline, since: at, detail: String::new() };
+        let off = ResourceStatus::new(ResourceState::Offline, at, "");
         let resources: BTreeMap<String, ResourceStatus> =
             def.resources.iter().map(|resource| (resource.name.clone(), off.clone())).collect();
         let uncovered = left_alone.then_some(token);

@@ -2,7 +2,7 @@
 //! it is about something that is over, and changes nothing.
 
 use crate::event::{Motive, Running, Stage, Trigger};
-use crate::group::{FailCount, GroupState, Instance, Policy, ResourceState};
+use crate::group::{FailCount, GroupState, Instance, Policy, ResourceState, Tolerated};
 use crate::id::NodeNumber;
 use crate::model::Severity;
 use crate::record::{Code, Record, Subject};
@@ -168,6 +168,9 @@ impl ClusterState {
         let from = std::mem::replace(&mut status.state, to);
         let took = u64::try_from(at.0.saturating_sub(status.since.0)).unwrap_or(0) / 1_000;
         (status.since, status.detail) = (at, detail.into());
+        if let Some(tolerated) = &mut status.tolerated {
+            tolerated.count = 0;
+        }
         let (name, node, _) = which;
         let failed = to == ResourceState::Failed;
         let severity = if failed { Severity::Warning } else { Severity::Informational };
@@ -254,6 +257,30 @@ impl ClusterState {
         if !restarted {
             self.resource_changed(entry, which, resource, ResourceState::Failed, why);
             self.leave_node(entry, name, node, (resource, why));
+        }
+        true
+    }
+
+    /// A monitor failed, but not often enough in a row to count; or works again after that.
+    pub(super) fn tolerated(
+        &mut self,
+        entry: &Entry<'_>,
+        which: Which<'_>,
+        resource: &str,
+        (count, limit, why): (u32, u32, &str),
+    ) -> bool {
+        let last = entry.proposal.at;
+        let instance = self.instance_mut(which);
+        let Some(status) = instance.and_then(|it| it.resources.get_mut(resource)) else {
+            return false;
+        };
+        let total = status.tolerated.as_ref().map_or(0, |before| before.total);
+        match &mut status.tolerated {
+            Some(before) if count == 0 => {
+                return std::mem::take(&mut before.count) > 0;
+            }
+            None if count == 0 => return false,
+            now => *now = Some(Tolerated { count, limit, total: total + 1, last, why: why.into() }),
         }
         true
     }
