@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::duplicate::Hardware;
 use crate::event::{CommandOutcome, RecoverAction, StopMode, Trigger};
-use crate::group::{GroupState, ResourceState};
+use crate::group::{GroupState, ResourceState, Until};
 use crate::id::{
     ClusterId, CommandId, Hash, NetworkNumber, NodeNumber, RaftId, Session, StorageId,
 };
@@ -534,6 +534,9 @@ pub enum GroupCommand {
         group: String,
         /// Where to; none: wherever placement says, without the present owner.
         to: Option<NodeNumber>,
+        /// When it need not stay there any more; none: as soon as it is home.
+        #[serde(default)]
+        until: Option<Until>,
     },
     /// An operator wants a group on.
     Online {

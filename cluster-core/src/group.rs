@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::Motive;
 use crate::id::{NetworkNumber, NodeNumber};
 use crate::model::status;
-use crate::time::WallTime;
+use crate::time::{DayWindow, WallTime};
 
 status! {
     /// Where a group runs, and when it moves (spec H24).
@@ -258,6 +258,12 @@ pub struct GroupDef {
     pub nodes: Vec<NodeNumber>,
     /// Whether a cascading group goes back to its home, the first of its list, when that returns.
     pub fallback: bool,
+    /// How long its home has to be back before it goes there.
+    #[serde(default)]
+    pub fallback_delay_ms: u64,
+    /// The time of day in which it goes back; none: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback_window: Option<DayWindow>,
     /// Policy for what is seen to run of it where it should not.
     #[serde(default = "stop_extra")]
     pub multiple_active: MultipleActive,
@@ -284,8 +290,14 @@ pub struct Group {
     pub instances: BTreeMap<NodeNumber, Instance>,
     /// An operator wants it to be off (spec A17: what was offline stays offline).
     pub wanted_offline: bool,
-    /// An operator moved it here; it stays as long as that node is there.
+    /// An operator moved it here; it stays as long as that node is there, and that has not ended.
     pub preferred: Option<NodeNumber>,
+    /// When that ends by itself; it also does when the group is on its home.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preferred_until: Option<Until>,
+    /// Where it goes back to, and when, if that is home and not yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub goes_back: Option<GoesBack>,
     /// A node that was stopped without takeover took it along; it waits for that node (H21).
     pub held_for: Option<NodeNumber>,
     /// Where it ran last.
@@ -339,6 +351,25 @@ pub struct Group {
     /// Set only in what a node shows that does not know the present state ([`crate::knowledge`]).
     #[serde(skip)]
     pub out_of_sight: bool,
+}
+
+/// The end of an operator's wish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Until {
+    /// When the group's home joins again.
+    Home,
+    /// At a time.
+    At(WallTime),
+}
+
+/// A move that is planned: a group goes back home.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GoesBack {
+    /// Its home.
+    pub to: NodeNumber,
+    /// Not before this.
+    pub at: WallTime,
 }
 
 /// Resources of a group that a node saw running although it does not have the group.

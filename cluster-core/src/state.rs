@@ -402,6 +402,7 @@ impl ClusterState {
         self.settle_documents(entry);
         self.settle_times(entry);
         self.settle_manager(entry);
+        self.plan_returns();
         self.settle_cluster_state(entry);
         self.settle_ports(entry.index);
         self.settle_vacancies(entry);

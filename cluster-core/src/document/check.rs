@@ -44,6 +44,7 @@ pub(super) fn check(document: &Document, state: &ClusterState) -> Vec<Finding> {
     addresses::topology(document, state, &mut found);
     for group in &document.definition.groups {
         check_group(group, &mut found);
+        check_fallback(group, &mut found);
     }
     names_once(document, &mut found);
     resources::check(document, &mut found);
@@ -106,6 +107,21 @@ fn check_group(group: &GroupDef, found: &mut Vec<Finding>) {
         let what = format!("a {} group never falls back", group.policy);
         let advice = "Leave fallback out, or make the group cascading.";
         found.push(Finding::warning(format!("{key}.fallback"), what, advice));
+    }
+}
+
+/// What says when a group goes back, and it never does.
+fn check_fallback(group: &GroupDef, found: &mut Vec<Finding>) {
+    let never = !group.fallback || group.policy != Policy::Cascading;
+    let written = [
+        ("fallback_delay", group.fallback_delay_ms > 0),
+        ("fallback_window", group.fallback_window.is_some()),
+    ];
+    for (name, _) in written.iter().filter(|(_, written)| never && *written) {
+        let what = format!("{name} says when {} goes back, but it never does", group.name);
+        let advice =
+            format!("Leave {name} out, or write policy = \"cascading\" and fallback = true.");
+        found.push(Finding::warning(format!("groups.{}.{name}", group.name), what, advice));
     }
 }
 

@@ -6,6 +6,7 @@ use std::fmt::Debug;
 use crate::definition::MonitorDef;
 use crate::group::{GroupDef, Policy, ResourceDef, ResourceKind};
 use crate::state::ClusterState;
+use crate::time::DayWindow;
 
 use super::Document;
 
@@ -195,6 +196,12 @@ fn group(
     changed(lines, &format!("{what}: policy"), &from.policy, &to.policy, ToString::to_string);
     changed(lines, &format!("{what}: nodes"), &nodes(from, state), &nodes(to, state), Clone::clone);
     changed(lines, &format!("{what}: fallback"), &from.fallback, &to.fallback, ToString::to_string);
+    let (before, after) = (&from.fallback_delay_ms, &to.fallback_delay_ms);
+    let ms = |ms: &u64| super::reader::written(*ms);
+    changed(lines, &format!("{what}: fallback_delay"), before, after, ms);
+    let (before, after) = (&from.fallback_window, &to.fallback_window);
+    let window = |it: &Option<DayWindow>| it.map_or("any time".into(), |it| it.to_string());
+    changed(lines, &format!("{what}: fallback_window"), before, after, window);
     let (before, after) = (&from.multiple_active, &to.multiple_active);
     changed(lines, &format!("{what}: multiple_active"), before, after, ToString::to_string);
     for resource in &from.resources {

@@ -9,6 +9,7 @@ use crate::group::{
     AddressMode, GroupDef, MultipleActive, OnConflict, Policy, ResourceDef, ResourceKind,
 };
 use crate::id::NetworkNumber;
+use crate::time::DayWindow;
 
 use super::Addresses;
 use super::read::{Names, address};
@@ -48,13 +49,35 @@ fn group(
     let nodes = table.texts(notes, "nodes").unwrap_or_default();
     let nodes = nodes.iter().filter_map(|name| names.node(notes, &key, name)).collect();
     let fallback = table.flag(notes, "fallback").unwrap_or(policy == Policy::Cascading);
+    let fallback_delay_ms = table.duration(notes, "fallback_delay").unwrap_or(0);
+    let fallback_window = fallback_window(&mut table, notes);
     let ways: Vec<(&str, MultipleActive)> =
         MultipleActive::ALL.iter().map(|way| (way.name(), *way)).collect();
     let multiple_active =
         table.choice(notes, "multiple_active", &ways).unwrap_or(MultipleActive::StopExtra);
     let resources = resources(&mut table, names, addresses, notes);
     table.finish(notes);
-    GroupDef { name, policy, nodes, fallback, multiple_active, resources }
+    GroupDef {
+        name,
+        policy,
+        nodes,
+        fallback,
+        fallback_delay_ms,
+        fallback_window,
+        multiple_active,
+        resources,
+    }
+}
+
+fn fallback_window(table: &mut Table<'_, '_>, notes: &mut Notes<'_>) -> Option<DayWindow> {
+    let text = table.text(notes, "fallback_window")?;
+    let window = DayWindow::parse(&text);
+    if window.is_none() {
+        let what = format!("{text:?} is no time of the day in which something could be done");
+        let advice = "Write two different times in UTC: fallback_window = \"02:00-04:00\".";
+        notes.error(&table.key("fallback_window"), what, advice);
+    }
+    window
 }
 
 fn resources(

@@ -205,6 +205,12 @@ impl Text {
         if group.policy == Policy::Cascading || group.fallback {
             self.value("fallback", group.fallback);
         }
+        if group.fallback_delay_ms != 0 {
+            self.time("fallback_delay", group.fallback_delay_ms);
+        }
+        if let Some(window) = group.fallback_window {
+            self.text("fallback_window", &window.to_string());
+        }
         if group.multiple_active != MultipleActive::StopExtra {
             self.text("multiple_active", group.multiple_active.name());
         }

@@ -14,7 +14,7 @@ use crate::group::{
     AddressMode, Group, GroupDef, GroupState, Instance, MultipleActive, OnConflict, Policy,
     ResourceDef, ResourceKind,
 };
-use crate::time::WallTime;
+use crate::time::{DayWindow, WallTime};
 
 const WEB: &str = r#"
 [groups.web]
@@ -583,12 +583,17 @@ fn groups() -> impl Strategy<Value = Vec<GroupDef>> {
     let policy = prop::sample::select(Policy::ALL.to_vec());
     let nodes = prop::collection::vec(node(), 0..3);
     let ways = prop::sample::select(MultipleActive::ALL.to_vec());
-    let group = (word(), policy, nodes, any::<bool>(), ways, resources()).prop_map(
-        |(name, policy, nodes, fallback, multiple_active, resources)| GroupDef {
+    let window = prop::option::of((0_u16..1_440, 1_u16..1_440))
+        .prop_map(|it| it.map(|(from, long)| DayWindow { from, to: (from + long) % 1_440 }));
+    let back = (any::<bool>(), time(), window);
+    let group = (word(), policy, nodes, back, ways, resources()).prop_map(
+        |(name, policy, nodes, back, multiple_active, resources)| GroupDef {
             name,
             policy,
             nodes,
-            fallback,
+            fallback: back.0,
+            fallback_delay_ms: back.1,
+            fallback_window: back.2,
             multiple_active,
             resources,
         },

@@ -74,7 +74,7 @@ impl ClusterState {
             }
             GroupCommand::Waits { node, why } => Ok(self.takeover_waits(entry, *node, why)),
             GroupCommand::ConfirmOff { node } => self.confirm_off(entry, *node),
-            GroupCommand::Move { group, to } => self.order_move(entry, group, *to),
+            GroupCommand::Move { group, to, until } => self.order_move(entry, group, *to, *until),
             GroupCommand::Online { group } => self.order_online(entry, group),
             GroupCommand::Offline { group } => self.order_offline(entry, group),
             GroupCommand::Clear { group, node } => self.clear(entry, group, *node),

@@ -67,6 +67,8 @@ fn member() -> Member {
         state: ManagerState::Stable,
         since: WallTime::default(),
         joined: true,
+        joined_at: Default::default(),
+        joined_ms: 0,
         stopped: None,
         maintenance: false,
         absent: false,

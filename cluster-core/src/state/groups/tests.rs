@@ -151,91 +151,6 @@ fn a_restart_in_place_is_counted() {
     assert_eq!(fixture.state.groups["web"].fails, []);
 }
 
-fn fails(fixture: &mut Fixture, node: NodeNumber, restarted: bool) -> u32 {
-    let token = fixture.token("web", node).unwrap();
-    let (group, resource, why) = ("web".to_owned(), "httpd".to_owned(), "it is gone".to_owned());
-    fixture.group(GroupCommand::Failed { group, node, token, resource, why, restarted });
-    let found = fixture.state.groups["web"].fails.iter().find(|fail| fail.node == node);
-    found.unwrap().count
-}
-
-fn time_passes(fixture: &mut Fixture, time: Duration) {
-    fixture.clock = fixture.clock.plus(time);
-    fixture.group(GroupCommand::Due);
-}
-
-const MINUTE: Duration = Duration::from_secs(60);
-
-/// R6: failures in place are forgotten once none came for the window, in the first entry behind its end.
-#[test]
-fn failures_in_place_are_forgotten() {
-    let mut fixture = Fixture::with_groups();
-    assert_eq!(fixture.state.next_due(), None);
-    fails(&mut fixture, N1, true);
-    time_passes(&mut fixture, 59 * MINUTE);
-    assert_eq!(fails(&mut fixture, N1, true), 2, "within the window they add up");
-    let fail = fixture.state.groups["web"].fails[0].clone();
-    assert_eq!(fixture.state.restarts_left("web", &fail), 0);
-    assert_eq!(fixture.state.failures_end("web", &fail), Some(fail.last.plus(60 * MINUTE)));
-    assert_eq!(fixture.state.next_due(), Some(60 * MINUTE));
-    time_passes(&mut fixture, 59 * MINUTE);
-    assert_eq!(fixture.state.groups["web"].fails.len(), 1);
-    time_passes(&mut fixture, MINUTE);
-    assert_eq!(fixture.state.groups["web"].fails, []);
-    let said = fixture.records.last().unwrap();
-    assert_eq!((said.code, said.alert), (Code::FailuresCleared, false));
-    assert_eq!(said.message, "failures of httpd on n1 are forgotten");
-    assert_eq!(said.cause, "none for 60m");
-    assert_eq!(fixture.state.next_due(), None);
-}
-
-/// Nobody brought the time along, and the next thing is a failure: it is the first again.
-#[test]
-fn a_failure_long_after_the_last_is_the_first() {
-    let mut fixture = Fixture::with_groups();
-    fails(&mut fixture, N1, true);
-    fixture.clock = fixture.clock.plus(61 * MINUTE);
-    assert_eq!(fails(&mut fixture, N1, true), 1);
-}
-
-/// What made a group leave its node is why that node is avoided, and stays until an operator clears both.
-#[test]
-fn failures_that_moved_a_group_are_kept() {
-    let mut fixture = Fixture::with_groups();
-    fails(&mut fixture, N1, false);
-    fixture.run_events();
-    time_passes(&mut fixture, 600 * MINUTE);
-    let web = &fixture.state.groups["web"];
-    assert_eq!((web.owner(), web.fails[0].count), (Some(N2), 1));
-    assert_eq!(fixture.state.failures_end("web", &web.fails[0]), None);
-    assert_eq!(fixture.state.next_due(), None);
-}
-
-/// A clock that is set forgets nothing: the timeline counts.
-#[test]
-fn a_step_of_the_clock_forgets_nothing() {
-    let mut fixture = Fixture::with_groups();
-    let apply = |fixture: &mut Fixture, ms: u64, command| {
-        let (mut id, run) = ([7; 16], Session(1));
-        id[8..].copy_from_slice(&ms.to_be_bytes());
-        let at = fixture.clock.plus(if ms > 2 { 600 * MINUTE } else { Duration::ZERO });
-        let tick = Some(crate::command::Tick { run, us: ms * 1_000, ahead_us: None });
-        let (id, origin, actor) = (CommandId(id), N1, "director".to_owned());
-        let proposal = Proposal { id, at, origin, actor, command: Command::Group(command), tick };
-        let _applied = fixture.state.apply(1_000 + ms, &proposal);
-    };
-    apply(&mut fixture, 1, GroupCommand::Due);
-    let (group, resource, why) = ("web".to_owned(), "httpd".to_owned(), "it is gone".to_owned());
-    let token = fixture.token("web", N1).unwrap();
-    let restarted = true;
-    let failed = GroupCommand::Failed { group, node: N1, token, resource, why, restarted };
-    apply(&mut fixture, 2, failed);
-    apply(&mut fixture, 3, GroupCommand::Due);
-    assert_eq!(fixture.state.groups["web"].fails.len(), 1);
-    apply(&mut fixture, 3_600_002, GroupCommand::Due);
-    assert_eq!(fixture.state.groups["web"].fails, []);
-}
-
 /// A resource fails, its group moves: one incident, and it begins with the failure.
 #[test]
 fn a_failure_that_moves_a_group_begins_its_incident() {
@@ -279,7 +194,7 @@ fn a_loss_and_the_death_behind_it_are_one_incident() {
 #[test]
 fn what_is_configured_no_more_is_not_acquired() {
     let mut fixture = Fixture::with_groups();
-    fixture.group(GroupCommand::Move { group: "web".into(), to: Some(N3) });
+    fixture.group(GroupCommand::Move { group: "web".into(), to: Some(N3), until: None });
     begin(&mut fixture);
     assert!(!matches!(work::way(&fixture.state, "web", N3), Way::Elsewhere(_)));
     fixture.state.definition.groups.retain(|group| group.name != "web");
@@ -291,7 +206,7 @@ fn what_is_configured_no_more_is_not_acquired() {
 #[test]
 fn what_a_lost_node_had_is_no_step_of_another_event() {
     let mut fixture = Fixture::with_groups();
-    fixture.group(GroupCommand::Move { group: "db".into(), to: Some(N3) });
+    fixture.group(GroupCommand::Move { group: "db".into(), to: Some(N3), until: None });
     begin(&mut fixture);
     let event = fixture.state.manager.current.as_ref().unwrap().event.id;
     fixture.manage(ManagerCommand::Expire { event, phase: 0, attempt: 0, node: N2 });
@@ -314,7 +229,7 @@ fn what_a_lost_node_had_is_no_step_of_another_event() {
 #[test]
 fn a_failed_release_blocks_until_it_succeeds() {
     let mut fixture = Fixture::with_groups();
-    fixture.group(GroupCommand::Move { group: "web".into(), to: None });
+    fixture.group(GroupCommand::Move { group: "web".into(), to: None, until: None });
     begin(&mut fixture);
     progress(&mut fixture, "web", N1, GroupState::Error);
     let blocked = fixture.state.groups["web"].blocked.clone().unwrap();
@@ -333,7 +248,7 @@ fn a_failed_release_is_fenced() {
     let (options, action) = (BTreeMap::new(), "off".to_owned());
     let fence = FenceDef { agent, options, action, timeout_ms: 1_000 };
     fixture.state.definition.fencing.insert(N1, fence);
-    fixture.group(GroupCommand::Move { group: "web".into(), to: Some(N3) });
+    fixture.group(GroupCommand::Move { group: "web".into(), to: Some(N3), until: None });
     begin(&mut fixture);
     progress(&mut fixture, "web", N1, GroupState::Error);
     assert_eq!(fixture.state.groups["web"].blocked, None);
@@ -418,7 +333,9 @@ fn a_new_epoch_ends_what_was_held_in_the_old_one() {
 #[test]
 fn orders_explain_their_refusal() {
     let mut fixture = Fixture::with_groups();
-    let moved = |group: &str, to| Command::Group(GroupCommand::Move { group: group.into(), to });
+    let moved = |group: &str, to| {
+        Command::Group(GroupCommand::Move { group: group.into(), to, until: None })
+    };
     for (group, to, code) in [
         ("mail", None, "unknown_group"),
         ("batch", Some(N2), "concurrent_group"),
@@ -435,7 +352,7 @@ fn orders_explain_their_refusal() {
     assert_eq!(fixture.state.groups["db"].state(), GroupState::Offline);
     assert_eq!(refused(&mut fixture, moved("db", Some(N3))).code, "group_is_off");
     fixture.group(GroupCommand::Online { group: "db".into() });
-    fixture.group(GroupCommand::Move { group: "db".into(), to: Some(N3) });
+    fixture.group(GroupCommand::Move { group: "db".into(), to: Some(N3), until: None });
     fixture.run_events();
     assert_eq!(owner(&fixture, "db"), Some(N3));
     fixture.node_down(N2, "silent");
@@ -580,8 +497,11 @@ fn group_command() -> impl Strategy<Value = GroupCommand> {
     prop_oneof![
         (node(), node()).prop_map(|(node, by)| GroupCommand::Fence { node, by }),
         node().prop_map(|node| GroupCommand::ConfirmOff { node }),
-        (group(), prop::option::of(node()))
-            .prop_map(|(group, to)| GroupCommand::Move { group, to }),
+        (group(), prop::option::of(node())).prop_map(|(group, to)| GroupCommand::Move {
+            group,
+            to,
+            until: None
+        }),
         group().prop_map(|group| GroupCommand::Online { group }),
         group().prop_map(|group| GroupCommand::Offline { group }),
         (group(), prop::option::of(node()))

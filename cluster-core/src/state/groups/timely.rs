@@ -1,4 +1,5 @@
-//! What ends by itself: failures of a resource that are long ago.
+//! What ends by itself: failures of a resource that are long ago, an operator's wish where a group shall be,
+//! and the time that a group waits before it goes back home.
 //!
 //! Nothing here is scheduled. Whatever ends has its end in the state, every entry brings the time
 //! along ([`Timeline`](crate::state::Timeline)), and the first entry behind an end is the one in which
@@ -7,11 +8,16 @@
 //!
 //! What always holds: once an entry is applied, nothing in the state is overdue.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
-use crate::group::{FailCount, Group, ResourceDef};
+use crate::group::{FailCount, GoesBack, Group, GroupState, Policy, ResourceDef, Until};
+use crate::id::NodeNumber;
 use crate::model::Severity;
-use crate::record::Code;
+use crate::placement;
+use crate::record::{Code, Subject};
 use crate::time::WallTime;
 
 use super::{ClusterState, Entry, Happening};
@@ -19,9 +25,15 @@ use super::{ClusterState, Entry, Happening};
 impl ClusterState {
     /// Time from the last entry until something ends by itself.
     pub fn next_due(&self) -> Option<Duration> {
-        let now = self.timeline.elapsed_ms();
-        let dues = self.failures_due().into_iter().map(|(due, ..)| due.saturating_sub(now));
-        dues.min().map(Duration::from_millis)
+        let (now, wall) = (self.timeline.elapsed_ms(), self.timeline.wall());
+        let forgotten = self.failures_due().into_iter();
+        let forgotten = forgotten.map(|(due, ..)| Duration::from_millis(due.saturating_sub(now)));
+        let times = self.groups.values().flat_map(|group| {
+            let back = group.goes_back.map(|planned| planned.at);
+            wish_ends_at(group).into_iter().chain(back)
+        });
+        let left = |at: WallTime| u64::try_from(at.0.saturating_sub(wall.0)).unwrap_or(0);
+        forgotten.chain(times.map(|at| Duration::from_micros(left(at)))).min()
     }
 
     /// Whether something should have ended by now.
@@ -32,6 +44,23 @@ impl ClusterState {
     /// Ends what ends by now.
     pub(in crate::state) fn settle_times(&mut self, entry: &mut Entry<'_>) {
         self.forget_failures(entry);
+        self.end_wishes(entry);
+    }
+
+    /// Plans when groups that wait for that go back home.
+    pub(in crate::state) fn plan_returns(&mut self) {
+        let names = self.groups.keys().cloned();
+        let planned: Vec<(String, Option<GoesBack>)> = names
+            .map(|name| {
+                let planned = placement::goes_back(self, &name);
+                (name, planned)
+            })
+            .collect();
+        for (name, planned) in planned {
+            if let Some(group) = self.groups.get_mut(&name) {
+                group.goes_back = planned;
+            }
+        }
     }
 
     /// The definition of a resource by the one in force.
@@ -89,4 +118,69 @@ impl ClusterState {
             self.record(entry, happening);
         }
     }
+
+    /// Wishes whose time is over, and those that are of no use any more because the group is home.
+    fn end_wishes(&mut self, entry: &mut Entry<'_>) {
+        let wall = self.timeline.wall();
+        let over = |(name, group): (&String, &Group)| {
+            let node = group.preferred?;
+            let why = if wish_ends_at(group).is_some_and(|at| at <= wall) {
+                "the time that was set for it is over"
+            } else if self.home_of(name) == Some(node) && is_online_on(group, node) {
+                "the group is home"
+            } else {
+                return None;
+            };
+            Some((name.clone(), why.to_owned()))
+        };
+        let over: Vec<(String, String)> = self.groups.iter().filter_map(over).collect();
+        for (name, why) in over {
+            self.end_wish(entry, &name, &why);
+        }
+    }
+
+    /// A node joined: wishes that were to last until then are over.
+    pub(in crate::state) fn home_is_back(&mut self, entry: &mut Entry<'_>, node: NodeNumber) {
+        let over = |(name, group): &(&String, &Group)| {
+            group.preferred.is_some()
+                && group.preferred_until == Some(Until::Home)
+                && self.home_of(name) == Some(node)
+        };
+        let over: Vec<String> =
+            self.groups.iter().filter(over).map(|(name, _)| name.clone()).collect();
+        for name in over {
+            let why = format!("its home {} is back", self.node_name(node));
+            self.end_wish(entry, &name, &why);
+        }
+    }
+
+    /// The home of a cascading group.
+    fn home_of(&self, name: &str) -> Option<NodeNumber> {
+        let def = self.definition.group(name)?;
+        if def.policy == Policy::Cascading { placement::home(self, def) } else { None }
+    }
+
+    fn end_wish(&mut self, entry: &mut Entry<'_>, name: &str, why: &str) {
+        let Some(group) = self.groups.get_mut(name) else { return };
+        group.preferred_until = None;
+        let (number, node) = (group.number, group.preferred.take());
+        let place = node.map_or_else(|| "its node".into(), |node| self.node_name(node));
+        let message = format!("group {name} need not be on {place} any more");
+        let subject = Subject::Group(number);
+        let (code, severity) = (Code::GroupOrdered, Severity::Informational);
+        let happening = Happening::new(code, severity, subject, message).because(why);
+        self.record(entry, happening);
+    }
+}
+
+/// When an operator's wish ends, if at a time.
+fn wish_ends_at(group: &Group) -> Option<WallTime> {
+    match (group.preferred, group.preferred_until) {
+        (Some(_), Some(Until::At(at))) => Some(at),
+        _ => None,
+    }
+}
+
+fn is_online_on(group: &Group, node: NodeNumber) -> bool {
+    group.instances.get(&node).is_some_and(|instance| instance.state == GroupState::Online)
 }
