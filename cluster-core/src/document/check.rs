@@ -15,7 +15,7 @@ use crate::group::{GroupDef, Policy, ResourceDef};
 use crate::state::ClusterState;
 use crate::variable;
 
-use super::reader::suggestion;
+use super::reader::{suggestion, written};
 use super::{Document, Finding};
 
 /// Names of the events that need no rule of a site.

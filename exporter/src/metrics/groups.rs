@@ -4,7 +4,7 @@
 //! group. Forty groups of four resources on three nodes are 2,880 series on each node's page; a
 //! resource's name comes from the configuration, so nothing grows by itself.
 
-use vedette_core::group::{Group, GroupDef, GroupState, ResourceState};
+use vedette_core::group::{Group, GroupDef, GroupState, ResourceState, Tolerated};
 use vedette_core::id::NodeNumber;
 use vedette_core::state::ClusterState;
 
@@ -152,7 +152,7 @@ pub(super) const RESOURCE_CODE: Family = Family::gauge(
 
 pub(super) const FAILS: Family = Family::gauge(
     "vedette_resource_failures",
-    "Failures of a resource on a node since they were cleared; NaN where that is not known.",
+    "Failures of a resource on a node since they ended or were cleared; NaN where that is not known.",
     |scrape, rows| {
         each_resource(scrape, rows, |rows, labels, group, resource, node| {
             let of = |fail: &&vedette_core::group::FailCount| {

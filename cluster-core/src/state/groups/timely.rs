@@ -165,7 +165,7 @@ impl ClusterState {
         group.preferred_until = None;
         let (number, node) = (group.number, group.preferred.take());
         let place = node.map_or_else(|| "its node".into(), |node| self.node_name(node));
-        let message = format!("group {name} need not be on {place} any more");
+        let message = format!("preference of group {name} for {place} has ended");
         let subject = Subject::Group(number);
         let (code, severity) = (Code::GroupOrdered, Severity::Informational);
         let happening = Happening::new(code, severity, subject, message).because(why);

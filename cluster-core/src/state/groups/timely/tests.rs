@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use crate::command::{Change, Command, GroupCommand, Proposal, Tick};
+use crate::command::{Command, GroupCommand, Proposal, Tick};
 use crate::event::Trigger;
 use crate::fixture::Fixture;
 use crate::group::{GoesBack, ResourceState, Until};
 use crate::id::{CommandId, NodeNumber, Session};
-use crate::model::{AgentStatus, HostStatus};
-use crate::record::Code;
+use crate::record::{Code, Subject};
 use crate::time::DayWindow;
 
 use super::super::super::testing::refused;
@@ -21,14 +20,6 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 fn owner(fixture: &Fixture, group: &str) -> Option<NodeNumber> {
     fixture.state.groups[group].owner()
-}
-
-/// n1 is there again.
-fn returns(fixture: &mut Fixture) {
-    let (node, to, planned) = (N1, HostStatus::Up, false);
-    let change = Change::Host { node, to, planned, cause: "heard".into(), silent_ms: None };
-    let agent = Change::Agent { node, to: AgentStatus::Running, cause: "it runs".into() };
-    fixture.apply(Command::Observe { changes: vec![change, agent] });
 }
 
 fn fails(fixture: &mut Fixture, node: NodeNumber, restarted: bool) -> u32 {
@@ -166,7 +157,7 @@ fn a_wish_ends_at_its_time() {
     let web = &fixture.state.groups["web"];
     assert_eq!((web.preferred, web.preferred_until), (None, None));
     let said = fixture.records.iter().rfind(|r| r.code == Code::GroupOrdered).unwrap();
-    assert_eq!(said.message, "group web need not be on n3 any more");
+    assert_eq!(said.message, "preference of group web for n3 has ended");
     assert_eq!(said.cause, "the time that was set for it is over");
     fixture.run_events();
     assert_eq!(owner(&fixture, "web"), Some(N1));
@@ -197,7 +188,7 @@ fn a_wish_may_last_until_home_is_back() {
     fixture.apply(order(N3, Some(Until::Home)));
     fixture.run_events();
     assert_eq!(owner(&fixture, "web"), Some(N3));
-    returns(&mut fixture);
+    fixture.returns(N1);
     fixture.run_events();
     let web = &fixture.state.groups["web"];
     assert_eq!((web.owner(), web.preferred), (Some(N1), None));
@@ -224,7 +215,7 @@ fn comes_home(delay: Duration, window: Option<&str>) -> Fixture {
     fixture.node_down(N1, "silent");
     fixture.lease_over(N1);
     fixture.run_events();
-    returns(&mut fixture);
+    fixture.returns(N1);
     fixture.run_events();
     fixture
 }
@@ -256,7 +247,7 @@ fn a_home_that_comes_and_goes_is_not_gone_back_to() {
     fixture.node_down(N1, "silent");
     fixture.run_events();
     assert_eq!(fixture.state.groups["web"].goes_back, None);
-    returns(&mut fixture);
+    fixture.returns(N1);
     fixture.run_events();
     time_passes(&mut fixture, 9 * MINUTE);
     fixture.run_events();

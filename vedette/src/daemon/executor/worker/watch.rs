@@ -1,8 +1,8 @@
 //! Watching what is held (spec H25): a look at every resource at its interval.
 //!
 //! What a look means is the core's to say ([`vedette_core::tolerance`]): a failure may be tolerated, which is
-//! shown and changes nothing. A resource that fails is restarted in place, with everything that was started after it, as often as
-//! its definition allows; then its group is to move, and the cluster decides where to. In maintenance
+//! shown and changes nothing. A resource that fails is restarted in place, with everything that was started
+//! after it, as often as its definition allows; then its group is to move, and the cluster decides where to. In maintenance
 //! what is seen is reported, and nothing is done about it. An instance that is left unmanaged is not
 //! looked at.
 
@@ -80,6 +80,8 @@ impl Worker {
             Err(Trouble { why, late: true }) => (tolerance::Look::Late, why),
             Err(Trouble { why, late: false }) => (tolerance::Look::Failed, why),
         };
+        // What is tolerated, and how often it is restarted, is as it is configured now.
+        let resource = self.in_force(resource);
         let looks = self.looked.entry(resource.name.clone()).or_default();
         match looks.take(&resource, look) {
             Verdict::Well | Verdict::Rising => {}
@@ -92,6 +94,12 @@ impl Worker {
             Verdict::Failed => return self.failed(&held, &resource, said).await,
         }
         false
+    }
+
+    /// A resource by the definition in force; if that has it no more, by the one that it was started by.
+    fn in_force(&self, started: ResourceDef) -> ResourceDef {
+        let defined = self.defined().unwrap_or_default();
+        defined.into_iter().find(|it| it.name == started.name).unwrap_or(started)
     }
 
     fn works_again(&mut self, token: u64, resource: &str, detail: &str) {
@@ -129,7 +137,9 @@ impl Worker {
         }
         if restarted {
             self.failing.remove(name);
-            held.from(name).iter().for_each(|it| drop(self.looked.remove(&it.name)));
+            for again in held.from(name) {
+                self.looked.remove(&again.name);
+            }
         } else {
             self.given_up.insert(name.clone());
         }
