@@ -337,6 +337,12 @@ pub struct Group {
     /// The same, because its better place was there again.
     #[serde(default)]
     pub failbacks: u64,
+    /// Its latest failovers, on the cluster's timeline, as many as make it flapping.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed_over_ms: Vec<u64>,
+    /// Since when it fails over again and again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flapping: Option<WallTime>,
     /// Why it went out of service last.
     #[serde(default)]
     pub left: Option<Motive>,

@@ -290,6 +290,17 @@ fn manager(document: &Document, found: &mut Vec<Finding>) {
         );
         found.push(Finding::error("manager.probe_interval", what, "Give it at least 1s."));
     }
+    if options.flap_failovers == 1 {
+        let what = "a group that failed over once does not fail over again and again";
+        let advice = "Use at least 2, better 3; 0 if no group is ever to count as flapping.";
+        found.push(Finding::error("manager.flap_failovers", what, advice));
+    }
+    if options.flap_failovers > 0 && options.flap_window_ms < 60_000 {
+        let window = written(options.flap_window_ms);
+        let what = format!("no group fails over {} times within {window}", options.flap_failovers);
+        let advice = "Use at least 1m, better 1h, or leave flap_window out.";
+        found.push(Finding::error("manager.flap_window", what, advice));
+    }
     if options.trust_guard {
         let what = "a lease that is over is taken as proof even where nothing stands behind it";
         let advice = "A node whose guard is paused could keep its addresses; better use fencing.";

@@ -403,6 +403,9 @@ fn options(old: &Document, new: &Document, lines: &mut Vec<String>) {
     changed(lines, "manager: too_long", &from.too_long_ms, &to.too_long_ms, ms);
     let (before, after) = (&from.probe_interval_ms, &to.probe_interval_ms);
     changed(lines, "manager: probe_interval", before, after, ms);
+    let (before, after) = (&from.flap_failovers, &to.flap_failovers);
+    changed(lines, "manager: flap_failovers", before, after, ToString::to_string);
+    changed(lines, "manager: flap_window", &from.flap_window_ms, &to.flap_window_ms, ms);
     changed(lines, "manager: verbose", &from.verbose, &to.verbose, shown);
     changed(lines, "manager: trust_guard", &from.trust_guard, &to.trust_guard, shown);
     changed(lines, "manager: fence_always", &from.fence_always, &to.fence_always, shown);

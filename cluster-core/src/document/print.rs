@@ -182,6 +182,8 @@ impl Text {
         self.time("command_timeout", options.command_timeout_ms);
         self.time("too_long", options.too_long_ms);
         self.time("probe_interval", options.probe_interval_ms);
+        self.value("flap_failovers", options.flap_failovers);
+        self.time("flap_window", options.flap_window_ms);
         self.value("verbose", options.verbose);
         self.value("trust_guard", options.trust_guard);
         self.value("fence_always", options.fence_always);

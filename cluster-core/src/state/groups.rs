@@ -7,6 +7,7 @@
 //!
 //! - `reports`: what nodes say about their instances;
 //! - `evidence`: how it becomes certain that a node has let go;
+//! - `flapping`: groups that fail over again and again;
 //! - `left`: what maintenance and forced stops leave running;
 //! - `sightings`: what runs where its group is not;
 //! - `orders`: what operators want;
@@ -16,6 +17,7 @@
 mod conflicts;
 mod define;
 mod evidence;
+mod flapping;
 mod left;
 mod orders;
 mod reports;
@@ -195,6 +197,7 @@ impl ClusterState {
 
     /// A node is not asked to acquire a group again until that is cleared.
     pub(super) fn avoid(&mut self, entry: &mut Entry<'_>, name: &str, node: NodeNumber, why: &str) {
+        let alert = !self.is_flapping(name);
         let Some(group) = self.groups.get_mut(name) else { return };
         let subject = Subject::Group(group.number);
         if !group.avoid.insert(node) {
@@ -204,7 +207,7 @@ impl ClusterState {
         let message = format!("group {name} could not be acquired by {}", self.node_name(node));
         let happening = Happening::new(Code::ResourceFailed, Severity::Warning, subject, message);
         let happening =
-            self.in_event(entry, happening.because(why).alerting(true), Some(node), None);
+            self.in_event(entry, happening.because(why).alerting(alert), Some(node), None);
         self.record(entry, happening);
     }
 
@@ -345,7 +348,7 @@ impl ClusterState {
         let happening = Happening::new(Code::Group, severity, Subject::Group(number), message)
             .change(from, to)
             .because(cause)
-            .alerting(to == GroupState::Error || unplanned);
+            .alerting(to == GroupState::Error || unplanned && !self.is_flapping(name));
         // Clients lost it, though nobody knows of a failure yet: that is one, and what follows is of it.
         let lost = unplanned && from == GroupState::Online;
         let node = if lost { last } else { node.filter(|_| count == 1) };

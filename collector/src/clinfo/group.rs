@@ -89,7 +89,11 @@ pub struct GroupDoc {
     /// Why, of those of them for which it was said; `null` where that is not known.
     #[serde(default)]
     pub avoided: Option<Vec<AvoidedDoc>>,
-    /// Failures, until they are cleared; `null` where that is not known.
+    /// Since when it fails over again and again, so that its failures alert nobody; `null` if it does not, or
+    /// where that is not known.
+    #[serde(default)]
+    pub flapping: Option<String>,
+    /// Failures, until they end by themselves or are cleared; `null` where that is not known.
     pub fails: Option<Vec<FailCountDoc>>,
     /// How many times it was brought online on a node other than the last.
     pub failovers: u64,
@@ -328,7 +332,8 @@ impl GroupDoc {
             }),
             avoid: knows.then(|| group.avoid.iter().copied().map(node_name).collect()),
             avoided: knows.then(|| avoided(state, group)),
-            fails: knows.then(|| fails(state, group)),
+            flapping: group.flapping.filter(|_| knows).map(|since| since.to_string()),
+            fails: knows.then(|| fails(state, name, group)),
             failovers: group.failovers,
             instances: instances(state, def, group),
             resources: resources(state, def, group),

@@ -312,6 +312,13 @@ pub(crate) fn notes(group: &GroupDoc, now: &str) -> Vec<String> {
         notes
             .push(format!("ALSO RUNS ON {} ({resources}), where it should not; {what}", also.node));
     }
+    if let Some(since) = &group.flapping {
+        let since = clock(since, now);
+        notes.push(format!("FLAPPING since {since}: its failures alert nobody until it is steady"));
+    }
+    if let Some(back) = &group.goes_back {
+        notes.push(format!("will move back to {} at {}", back.node, clock(&back.at, now)));
+    }
     if let Some(blocked) = &group.blocked {
         let place = blocked.node.as_ref().map(|node| format!(" on {node}")).unwrap_or_default();
         notes.push(format!("blocked{place}: {}; {}", blocked.why, blocked.then));

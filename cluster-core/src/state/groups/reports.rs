@@ -66,7 +66,7 @@ impl ClusterState {
         }
         (instance.state, instance.since) = (to, at);
         match to {
-            GroupState::Online => self.came_online(name, node),
+            GroupState::Online => self.came_online(entry, name, node),
             GroupState::Error => self.not_released(entry, name, node),
             _ => {}
         }
@@ -83,10 +83,11 @@ impl ClusterState {
         state.is_some_and(|instance| moving(instance.state)) && !planned()
     }
 
-    fn came_online(&mut self, name: &str, node: NodeNumber) {
+    fn came_online(&mut self, entry: &mut Entry<'_>, name: &str, node: NodeNumber) {
         let def = self.definition.group(name);
         let exclusive = def.is_some_and(|def| def.policy != Policy::Concurrent);
         let Some(group) = self.groups.get_mut(name) else { return };
+        let before = group.failovers;
         if exclusive && group.last.is_some_and(|last| last != node) {
             match group.left {
                 Some(Motive::Return) => group.failbacks += 1,
@@ -98,6 +99,9 @@ impl ClusterState {
             group.last = Some(node);
         }
         group.second_chance = true;
+        if group.failovers > before {
+            self.failed_over(entry, name);
+        }
     }
 
     /// A group that cannot be released: its node is fenced if that is configured; if not, an
@@ -179,7 +183,7 @@ impl ClusterState {
         let happening = Happening::new(Code::Resource, severity, subject, message)
             .change(from, to)
             .because(detail)
-            .alerting(failed);
+            .alerting(failed && !self.is_flapping(name));
         let happening = self.in_event(entry, happening, Some(node), Some(took));
         self.record(entry, happening);
         true
@@ -251,7 +255,7 @@ impl ClusterState {
         let subject = self.resource_subject(name, resource);
         let happening = Happening::new(Code::ResourceFailed, Severity::Warning, subject, message)
             .because(why)
-            .alerting(true);
+            .alerting(!self.is_flapping(name));
         let happening = self.in_event(entry, happening, Some(node), None);
         self.record(entry, happening);
         if !restarted {

@@ -1,5 +1,5 @@
 //! What ends by itself: failures of a resource that are long ago, an operator's wish where a group shall be,
-//! and the time that a group waits before it goes back home.
+//! the time that a group waits before it goes back home, and that a group flaps.
 //!
 //! Nothing here is scheduled. Whatever ends has its end in the state, every entry brings the time
 //! along ([`Timeline`](crate::state::Timeline)), and the first entry behind an end is the one in which
@@ -33,7 +33,9 @@ impl ClusterState {
             wish_ends_at(group).into_iter().chain(back)
         });
         let left = |at: WallTime| u64::try_from(at.0.saturating_sub(wall.0)).unwrap_or(0);
-        forgotten.chain(times.map(|at| Duration::from_micros(left(at)))).min()
+        let steady = self.groups.values().filter_map(|group| self.steady_due(group));
+        let steady = steady.map(|due| Duration::from_millis(due.saturating_sub(now)));
+        forgotten.chain(steady).chain(times.map(|at| Duration::from_micros(left(at)))).min()
     }
 
     /// Whether something should have ended by now.
@@ -45,6 +47,7 @@ impl ClusterState {
     pub(in crate::state) fn settle_times(&mut self, entry: &mut Entry<'_>) {
         self.forget_failures(entry);
         self.end_wishes(entry);
+        self.end_flapping(entry);
     }
 
     /// Plans when groups that wait for that go back home.

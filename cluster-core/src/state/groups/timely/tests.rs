@@ -283,3 +283,64 @@ fn a_group_goes_home_in_its_window() {
     fixture.run_events();
     assert_eq!(owner(&fixture, "web"), Some(N1), "it is open");
 }
+
+/// `web` fails over once more, and its home is back.
+fn fails_over(fixture: &mut Fixture) -> Vec<String> {
+    let told = fixture.records.len();
+    fixture.node_down(N1, "silent");
+    fixture.lease_over(N1);
+    fixture.run_events();
+    fixture.returns(N1);
+    fixture.run_events();
+    assert_eq!(owner(fixture, "web"), Some(N1));
+    let of_group = |record: &&std::sync::Arc<crate::record::Record>| {
+        record.alert && matches!(record.subject, Subject::Group(_) | Subject::Resource(..))
+    };
+    fixture.records[told..].iter().filter(of_group).map(|record| record.message.clone()).collect()
+}
+
+/// A resource fails and is restarted in place; answers whether that alerts.
+fn failure_alerts(fixture: &mut Fixture) -> bool {
+    fails(fixture, N1, true);
+    let record = fixture.records.iter().rfind(|record| record.code == Code::ResourceFailed);
+    record.unwrap().alert
+}
+
+/// F10: again and again is one alert and its end, whatever happens to the group in between.
+#[test]
+fn a_group_that_flaps_is_one_alert() {
+    let mut fixture = Fixture::with_groups();
+    for _ in 0..2 {
+        fails_over(&mut fixture);
+        assert_eq!(fixture.state.groups["web"].flapping, None);
+        time_passes(&mut fixture, 10 * MINUTE);
+    }
+    assert_eq!(fails_over(&mut fixture).last().unwrap(), "group web fails over again and again");
+    assert!(fixture.state.groups["web"].flapping.is_some());
+    time_passes(&mut fixture, 59 * MINUTE);
+    assert_eq!(fails_over(&mut fixture), [""; 0], "it was told");
+    assert!(!failure_alerts(&mut fixture), "nor is this told again");
+    time_passes(&mut fixture, 59 * MINUTE);
+    assert!(fixture.state.groups["web"].flapping.is_some(), "it counts from the last one");
+    time_passes(&mut fixture, MINUTE);
+    assert_eq!(fixture.state.groups["web"].flapping, None);
+    let end = fixture.records.iter().rfind(|r| r.code == Code::GroupFlapping).unwrap();
+    assert!(end.alert && end.message == "group web is steady again", "{end}");
+    assert!(failure_alerts(&mut fixture), "a failure is news again");
+}
+
+/// Failovers that are far apart, moves and returns are none of it; nor is any where it is switched off.
+#[test]
+fn what_is_far_apart_does_not_flap() {
+    let mut fixture = Fixture::with_groups();
+    for _ in 0..6 {
+        fails_over(&mut fixture);
+        time_passes(&mut fixture, 31 * MINUTE);
+        assert_eq!(fixture.state.groups["web"].flapping, None);
+    }
+    fixture.state.definition.manager.flap_failovers = 0;
+    for _ in 0..6 {
+        fails_over(&mut fixture);
+    }
+    assert_eq!(fixture.state.groups["web"].flapping, None);
+}
