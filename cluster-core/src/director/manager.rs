@@ -18,7 +18,7 @@ use crate::command::{Command, ConfigCommand, GroupCommand, ManagerCommand};
 use crate::event::{Member, Running, Stage};
 use crate::id::NodeNumber;
 use crate::model::{AgentStatus, HostStatus, Node};
-use crate::state::ClusterState;
+use crate::state::{ClusterState, Timeline};
 use crate::time::Instant;
 
 use super::{Director, Office, Output};
@@ -92,7 +92,9 @@ pub(super) struct Due {
 pub(super) struct Watch {
     /// Since when each thing that matters now has been known.
     seen: BTreeMap<Seen, Instant>,
-    /// When the state that is known now came.
+    /// Where the timeline was in the last entry that is known, and when that entry became known here: the same
+    /// state may be told again and again.
+    timeline: Timeline,
     came: Instant,
     /// When each duty was last proposed.
     tried: BTreeMap<Duty, Instant>,
@@ -111,7 +113,9 @@ impl Watch {
             (seen, at)
         };
         self.seen = what_matters(state).into_iter().map(since).collect();
-        self.came = now;
+        if self.timeline != state.timeline {
+            (self.timeline, self.came) = (state.timeline, now);
+        }
     }
 
     pub(super) fn since(&self, seen: &Seen) -> Option<Instant> {

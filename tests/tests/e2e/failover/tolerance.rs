@@ -44,7 +44,11 @@ impl<'a> Service<'a> {
     fn wait<T>(&self, what: &str, wanted: impl Fn(&Value) -> Option<T>) -> T {
         let shown = |lab: &Lab| Some(look::get(lab, "n2", "/api/v1/groups/svc")?.json());
         let waited = self.0.wait_for(what, PATIENCE, |lab| wanted(&shown(lab)?));
-        waited.unwrap_or_else(|error| panic!("{error}: {:#?}", shown(self.0)))
+        waited.unwrap_or_else(|error| {
+            let events = self.0.vedette("n2", &["event", "list"]).map(|o| o.stdout);
+            let events = events.unwrap_or_default();
+            panic!("{error}: {:#?}\n{}", shown(self.0), String::from_utf8_lossy(&events))
+        })
     }
 }
 
@@ -95,7 +99,7 @@ fn what_is_tolerated_and_what_ends_by_itself() {
     wait_online(&lab, "n1", "svc", "n1");
 
     // An operator's wish ends, and the group goes home.
-    let moved = lab.vedette("n1", &["group", "move", "svc", "--to", "n3", "--until", "6s"]);
+    let moved = lab.vedette("n1", &["group", "move", "svc", "--to", "n3", "--until", "20s"]);
     let moved = moved.expect("run");
     assert!(moved.status.success(), "{}", String::from_utf8_lossy(&moved.stderr));
     service.wait("it to be on n3 for a while", |group| {
