@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::duplicate::Hardware;
 use crate::event::{CommandOutcome, RecoverAction, StopMode, Trigger};
-use crate::group::{GroupState, ResourceState};
+use crate::group::{GroupState, ResourceState, Until};
 use crate::id::{
     ClusterId, CommandId, Hash, NetworkNumber, NodeNumber, RaftId, Session, StorageId,
 };
@@ -436,6 +436,24 @@ pub enum GroupCommand {
         /// It works again after a restart in place. If not, the group is to move.
         restarted: bool,
     },
+    /// A monitor found a resource failed, which is tolerated; or works again after that. Changes what is
+    /// shown of the resource, and nothing else.
+    Tolerated {
+        /// The group.
+        group: String,
+        /// Where.
+        node: NodeNumber,
+        /// The instance's token.
+        token: u64,
+        /// The resource.
+        resource: String,
+        /// Failures in a row; 0: it works again.
+        count: u32,
+        /// As many as make it failed.
+        limit: u32,
+        /// What was seen.
+        why: String,
+    },
     /// A machine outside the cluster answers for a service address that a node is about to take.
     Conflict {
         /// The group.
@@ -516,6 +534,9 @@ pub enum GroupCommand {
         group: String,
         /// Where to; none: wherever placement says, without the present owner.
         to: Option<NodeNumber>,
+        /// When it need not stay there any more; none: as soon as it is home.
+        #[serde(default)]
+        until: Option<Until>,
     },
     /// An operator wants a group on.
     Online {
@@ -527,6 +548,9 @@ pub enum GroupCommand {
         /// Which.
         group: String,
     },
+    /// Something ends by itself about now ([`crate::state::ClusterState::next_due`]). From the director, so
+    /// that an entry brings the time along where no other one does.
+    Due,
     /// An operator clears failures and what follows from them (avoided nodes, blocks).
     Clear {
         /// Of which group.

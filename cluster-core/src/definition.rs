@@ -48,6 +48,12 @@ pub struct ManagerOptions {
     /// Interval at which each node looks for what runs on it and should not; 0: never.
     #[serde(default = "probe_interval_ms")]
     pub probe_interval_ms: u64,
+    /// Failovers of a group within the window that make it flapping; 0: none ever do.
+    #[serde(default = "flap_failovers")]
+    pub flap_failovers: u32,
+    /// The window, and how long a flapping group has to stay where it is to be steady again.
+    #[serde(default = "flap_window_ms")]
+    pub flap_window_ms: u64,
     /// `VERBOSE_LOGGING` is `high`, and scripts trace themselves.
     pub verbose: bool,
     /// A lease that is over is evidence enough, even if nothing stands behind the guard's release.
@@ -64,6 +70,15 @@ const fn probe_interval_ms() -> u64 {
     60_000
 }
 
+/// Two failovers in an hour may be one fault and its repair; three are a pattern.
+const fn flap_failovers() -> u32 {
+    3
+}
+
+const fn flap_window_ms() -> u64 {
+    3_600_000
+}
+
 impl Default for ManagerOptions {
     fn default() -> Self {
         Self {
@@ -71,6 +86,8 @@ impl Default for ManagerOptions {
             command_timeout_ms: 300_000,
             too_long_ms: 180_000,
             probe_interval_ms: probe_interval_ms(),
+            flap_failovers: flap_failovers(),
+            flap_window_ms: flap_window_ms(),
             verbose: false,
             trust_guard: false,
             fence_always: false,

@@ -42,6 +42,7 @@ use crate::state::ClusterState;
 
 pub use diff::{Difference, diff};
 pub use print::{print, print_document};
+pub use reader::written as duration_text;
 pub use spof::single_points;
 
 /// The longest text of a document, in bytes; kept versions are part of every snapshot.

@@ -471,6 +471,12 @@ pub struct Member {
     pub since: WallTime,
     /// Its join was processed: it takes part in events.
     pub joined: bool,
+    /// When that was; of some use only while it is joined.
+    #[serde(default)]
+    pub joined_at: WallTime,
+    /// The same on the cluster's timeline ([`crate::state::Timeline`]).
+    #[serde(default)]
+    pub joined_ms: u64,
     /// An operator stopped it.
     pub stopped: Option<StopMode>,
     /// Nothing is moved from or to it, nothing restarted on it.

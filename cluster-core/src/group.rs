@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::Motive;
 use crate::id::{NetworkNumber, NodeNumber};
 use crate::model::status;
-use crate::time::WallTime;
+use crate::time::{DayWindow, WallTime};
 
 status! {
     /// Where a group runs, and when it moves (spec H24).
@@ -114,8 +114,36 @@ pub struct ResourceDef {
     pub stop_timeout_ms: u64,
     /// Longest time to look at it.
     pub monitor_timeout_ms: u64,
+    /// Failures in a row, by the word of its monitor, that make it failed.
+    #[serde(default = "once")]
+    pub fall: u32,
+    /// The same for a monitor that does not answer in time ([`crate::tolerance`]).
+    #[serde(default = "twice")]
+    pub timeout_fall: u32,
+    /// Successes in a row that make it well again.
+    #[serde(default = "once")]
+    pub rise: u32,
     /// How many times it is restarted in place before its group moves.
     pub restarts: u32,
+    /// Time without another failure after which its failures on a node are forgotten.
+    #[serde(default = "failure_window_ms")]
+    pub failure_window_ms: u64,
+}
+
+/// The monitor's own word needs no second one.
+const fn once() -> u32 {
+    1
+}
+
+/// One time-out may be a busy machine's; a resource that hangs still fails after twice its monitor's time.
+const fn twice() -> u32 {
+    2
+}
+
+/// An hour: what fails more often than it may be restarted in an hour is not well on its node, and
+/// what fails once a day is better restarted than moved for ever after the third day.
+const fn failure_window_ms() -> u64 {
+    3_600_000
 }
 
 impl ResourceDef {
@@ -128,7 +156,11 @@ impl ResourceDef {
             start_timeout_ms: 60_000,
             stop_timeout_ms: 60_000,
             monitor_timeout_ms: 10_000,
+            fall: once(),
+            timeout_fall: twice(),
+            rise: once(),
             restarts: 2,
+            failure_window_ms: failure_window_ms(),
         }
     }
 }
@@ -226,6 +258,12 @@ pub struct GroupDef {
     pub nodes: Vec<NodeNumber>,
     /// Whether a cascading group goes back to its home, the first of its list, when that returns.
     pub fallback: bool,
+    /// How long its home has to be back before it goes there.
+    #[serde(default)]
+    pub fallback_delay_ms: u64,
+    /// The time of day in which it goes back; none: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback_window: Option<DayWindow>,
     /// Policy for what is seen to run of it where it should not.
     #[serde(default = "stop_extra")]
     pub multiple_active: MultipleActive,
@@ -252,8 +290,14 @@ pub struct Group {
     pub instances: BTreeMap<NodeNumber, Instance>,
     /// An operator wants it to be off (spec A17: what was offline stays offline).
     pub wanted_offline: bool,
-    /// An operator moved it here; it stays as long as that node is there.
+    /// An operator moved it here; it stays as long as that node is there, and that has not ended.
     pub preferred: Option<NodeNumber>,
+    /// When that ends by itself; it also does when the group is on its home.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preferred_until: Option<Until>,
+    /// Where it goes back to, and when, if that is home and not yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub goes_back: Option<GoesBack>,
     /// A node that was stopped without takeover took it along; it waits for that node (H21).
     pub held_for: Option<NodeNumber>,
     /// Where it ran last.
@@ -293,6 +337,12 @@ pub struct Group {
     /// The same, because its better place was there again.
     #[serde(default)]
     pub failbacks: u64,
+    /// Its latest failovers, on the cluster's timeline, as many as make it flapping.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed_over_ms: Vec<u64>,
+    /// Since when it fails over again and again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flapping: Option<WallTime>,
     /// Why it went out of service last.
     #[serde(default)]
     pub left: Option<Motive>,
@@ -307,6 +357,25 @@ pub struct Group {
     /// Set only in what a node shows that does not know the present state ([`crate::knowledge`]).
     #[serde(skip)]
     pub out_of_sight: bool,
+}
+
+/// The end of an operator's wish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Until {
+    /// When the group's home joins again.
+    Home,
+    /// At a time.
+    At(WallTime),
+}
+
+/// A move that is planned: a group goes back home.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GoesBack {
+    /// Its home.
+    pub to: NodeNumber,
+    /// Not before this.
+    pub at: WallTime,
 }
 
 /// Resources of a group that a node saw running although it does not have the group.
@@ -336,10 +405,13 @@ pub struct FailCount {
     pub node: NodeNumber,
     /// The resource.
     pub resource: String,
-    /// How many since it was cleared.
+    /// How many since it was cleared or forgotten.
     pub count: u32,
     /// When it failed last.
     pub last: WallTime,
+    /// Where that is on the cluster's timeline ([`crate::state::Timeline`]).
+    #[serde(default)]
+    pub last_ms: u64,
     /// What was seen.
     pub why: String,
 }
@@ -389,6 +461,36 @@ pub struct ResourceStatus {
     pub since: WallTime,
     /// What is to be said about it, such as the device that has an address, or why it failed.
     pub detail: String,
+    /// Failures of its monitor that were tolerated, if any was since it is here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tolerated: Option<Tolerated>,
+}
+
+/// Failures of a monitor that are no failure of its resource ([`crate::tolerance`]).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tolerated {
+    /// How many in a row now; 0: the latest look was a success, or it has failed.
+    pub count: u32,
+    /// As many in a row as would make it failed.
+    pub limit: u32,
+    /// How many since it is here.
+    pub total: u64,
+    /// When the last one was.
+    pub last: WallTime,
+    /// What was seen then.
+    pub why: String,
+}
+
+impl ResourceStatus {
+    /// A state, with what is to be said about it.
+    pub fn new(state: ResourceState, since: WallTime, detail: impl Into<String>) -> Self {
+        Self { state, since, detail: detail.into(), tolerated: None }
+    }
+
+    /// The failure that is being tolerated now.
+    pub fn tolerates(&self) -> Option<&Tolerated> {
+        self.tolerated.as_ref().filter(|it| it.count > 0)
+    }
 }
 
 impl Group {

@@ -39,6 +39,7 @@ pub mod rules;
 pub mod state;
 pub mod takeover;
 pub mod time;
+pub mod tolerance;
 pub mod topology;
 pub mod variable;
 pub mod view;

@@ -7,7 +7,7 @@
 //! - A *cascading* group is on the first node of its list that may have it. It goes back when its
 //!   home returns, the first of its list, unless it is told not to; any other node that comes before
 //!   the present one is no reason to move it (redbook, 8.2.1). A node to which an operator moved it
-//!   counts as its home.
+//!   counts as its home. It may have to wait before it goes back (`back`).
 //! - A *rotating* group stays where it is. When its node goes, the next of its list takes it that has
 //!   no other rotating group on the network of its service address, or the one with the least to
 //!   do. A node that joins takes at most one such group for each network.
@@ -23,6 +23,7 @@
 //! - What an event does not concern is not disturbed: only a group that must move moves.
 //! - Once a plan is carried out, the same question has an empty answer.
 
+mod back;
 mod choice;
 mod moves;
 mod nodes;
@@ -37,6 +38,8 @@ use crate::state::ClusterState;
 
 use moves::{Planner, Verdict};
 
+pub use back::goes_back;
+pub(crate) use back::home;
 pub use nodes::{exhausted, is_cut_off, obstacle};
 pub use whatif::{WhatIf, carry_out, what_if};
 

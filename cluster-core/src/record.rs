@@ -139,6 +139,8 @@ codes! {
     MultipleActive = 77 "MULTIPLE_ACTIVE",
     /// Another machine answers for a service address that a node was about to take.
     AddressConflict = 78 "ADDRESS_CONFLICT",
+    /// A group fails over again and again, or is steady again.
+    GroupFlapping = 79 "GROUP_FLAPPING",
     /// A node lost its quorum ([`crate::local`], as are all codes up to `ACCOUNT_INCOMPLETE`).
     QuorumLost = 80 "QUORUM_LOST",
     /// A node is part of a quorum again.

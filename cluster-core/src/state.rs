@@ -344,7 +344,7 @@ impl ClusterState {
         if self.applied.len() > REMEMBERED_COMMANDS {
             self.applied.pop_front();
         }
-        if changed {
+        if changed || self.is_overdue() {
             self.settle(&mut entry);
             self.revision = index;
             self.changed_at = proposal.at;
@@ -410,7 +410,9 @@ impl ClusterState {
     fn settle(&mut self, entry: &mut Entry<'_>) {
         self.settle_seeding(entry);
         self.settle_documents(entry);
+        self.settle_times(entry);
         self.settle_manager(entry);
+        self.plan_returns();
         self.settle_cluster_state(entry);
         self.settle_ports(entry.index);
         self.settle_vacancies(entry);

@@ -116,6 +116,52 @@ impl WallTime {
     }
 }
 
+/// A part of each day, in UTC: from a minute up to another one, over midnight if that comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DayWindow {
+    /// Minute of the day at which it opens.
+    pub from: u16,
+    /// Minute of the day at which it closes.
+    pub to: u16,
+}
+
+impl DayWindow {
+    const DAY: i64 = 86_400_000_000;
+    const MINUTE: i64 = 60_000_000;
+
+    /// Reads `22:00-04:00`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let minute = |text: &str| -> Option<u16> {
+            let (hours, minutes) = text.trim().split_once(':')?;
+            let digits = |part: &str| part.len() == 2 && part.bytes().all(|b| b.is_ascii_digit());
+            let (h, m) = (hours.parse::<u16>().ok()?, minutes.parse::<u16>().ok()?);
+            (digits(hours) && digits(minutes) && h < 24 && m < 60).then_some(h * 60 + m)
+        };
+        let (from, to) = text.split_once('-')?;
+        let window = Self { from: minute(from)?, to: minute(to)? };
+        (window.from != window.to).then_some(window)
+    }
+
+    /// The first moment in it that is not before `at`.
+    pub fn next(self, at: WallTime) -> WallTime {
+        let of_day = at.0.rem_euclid(Self::DAY);
+        let (from, to) = (i64::from(self.from) * Self::MINUTE, i64::from(self.to) * Self::MINUTE);
+        let open = match from < to {
+            true => (from..to).contains(&of_day),
+            false => of_day >= from || of_day < to,
+        };
+        let wait = if open { 0 } else { (from - of_day).rem_euclid(Self::DAY) };
+        WallTime(at.0.saturating_add(wait))
+    }
+}
+
+impl fmt::Display for DayWindow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { from, to } = self;
+        write!(f, "{:02}:{:02}-{:02}:{:02}", from / 60, from % 60, to / 60, to % 60)
+    }
+}
+
 /// RFC 3339 in UTC with milliseconds, as every surface shows it.
 impl fmt::Display for WallTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -128,6 +174,32 @@ impl fmt::Display for WallTime {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_window_of_the_day_may_go_over_midnight() {
+        let hour = |h: i64| WallTime(h * 3_600_000_000);
+        let (night, noon) = (DayWindow::parse("22:00-04:00"), DayWindow::parse("12:00-13:30"));
+        let (night, noon) = (night.unwrap(), noon.unwrap());
+        for (window, at, next) in [
+            (night, 21, 22),
+            (night, 23, 23),
+            (night, 3, 3),
+            (night, 4, 22),
+            (noon, 14, 36),
+            (noon, 13, 13),
+        ] {
+            assert_eq!(window.next(hour(at)), hour(next), "{window} from {at}:00");
+        }
+        assert_eq!(
+            (night.to_string(), noon.to_string()),
+            ("22:00-04:00".into(), "12:00-13:30".into())
+        );
+        for bad in
+            ["", "22:00", "24:00-01:00", "1:00-02:00", "02:00-02:00", "02:60-03:00", "+1:00-02:00"]
+        {
+            assert_eq!(DayWindow::parse(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn wall_time_prints_rfc_3339() {

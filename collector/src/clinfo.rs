@@ -36,8 +36,8 @@ pub use availability::{
 pub use cluster::{ClusterDoc, RedundancyDoc, TimingDoc};
 pub use event::{EventDoc, SubjectDoc, ToldDoc};
 pub use group::{
-    AvoidedDoc, Balance, BlockedDoc, FailCountDoc, GroupDoc, InstanceDoc, LocationDoc, ResourceDoc,
-    ResourceStateDoc, standby_nodes, standbys,
+    AvoidedDoc, Balance, BlockedDoc, FailCountDoc, GoesBackDoc, GroupDoc, InstanceDoc, LocationDoc,
+    ResourceDoc, ResourceStateDoc, ToleratedDoc, standby_nodes, standbys,
 };
 pub use incident::{
     IncidentDoc, IncidentEventDoc, IncidentState, IncidentStepDoc, IncidentSummaryDoc, OutageDoc,

@@ -433,7 +433,7 @@ fn v10_a_starting_cluster_says_for_whom_it_waits() {
 #[test]
 fn a_failed_event_holds_up_nobody() {
     let mut fixture = Fixture::with_groups();
-    fixture.group(GroupCommand::Move { group: "db".into(), to: Some(NodeNumber(3)) });
+    fixture.group(GroupCommand::Move { group: "db".into(), to: Some(NodeNumber(3)), until: None });
     fixture.work();
     fixture.work();
     let event = fixture.state.manager.current.as_ref().expect("an event").event.id;

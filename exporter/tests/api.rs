@@ -9,7 +9,7 @@ use axum::http::{Method, Request, StatusCode};
 use common::{DEADLINE, Stage, ask, get, one_down};
 use proptest::prelude::*;
 use vedette_core::command::Command;
-use vedette_core::fixture::busy_fixture;
+use vedette_core::fixture::{DOWN_AT, busy_fixture};
 use vedette_core::id::NodeNumber;
 use vedette_core::model::{HostStatus, Severity};
 

@@ -11,7 +11,7 @@ use common::fixture::{World, draft};
 use common::programs::{folder, printed, program, run};
 use vedette_core::command::ManagerCommand;
 use vedette_core::event::{ManagerState, StopMode};
-use vedette_core::fixture::watched_fixture;
+use vedette_core::fixture::{Fixture, watched_fixture};
 use vedette_core::group::{GroupState, Policy, ResourceState};
 use vedette_core::id::{Hash, NetworkNumber, NodeNumber};
 use vedette_core::local::{LocalRecord, Phase};
@@ -136,7 +136,8 @@ fn every_value_has_the_type_of_its_object() {
     let mut seen = BTreeSet::new();
     let mut stalled = (*World::alone().view()).clone();
     stalled.local.log.stalled_since = stalled.local.unknown_since;
-    for view in [World::busy().view(), World::watched().view(), Arc::new(stalled)] {
+    let home = Arc::new(Fixture::going_home().view(NodeNumber(1)));
+    for view in [World::busy().view(), World::watched().view(), home, Arc::new(stalled)] {
         let snapshot = Snapshot::build(view, &TimeBase::default(), None);
         let mut name = Vec::new();
         while let Some((next, value)) = snapshot.next(&name, false) {

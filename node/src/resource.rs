@@ -156,18 +156,25 @@ pub struct Failure {
     pub output: String,
     /// How far it reaches.
     pub reach: Reach,
+    /// It is no answer, but that there was none in time.
+    pub late: bool,
 }
 
 impl Failure {
     /// One that may not happen again.
     pub fn new(why: impl Into<String>, advice: impl Into<String>) -> Self {
         let (why, advice) = (why.into(), advice.into());
-        Self { why, advice, output: String::new(), reach: Reach::Attempt }
+        Self { why, advice, output: String::new(), reach: Reach::Attempt, late: false }
     }
 
     /// One that concerns this node, or all.
     pub fn reaching(self, reach: Reach) -> Self {
         Self { reach, ..self }
+    }
+
+    /// That no answer came in time.
+    pub fn late(self) -> Self {
+        Self { late: true, ..self }
     }
 
     /// With what was printed.
@@ -181,7 +188,8 @@ impl Failure {
         let said = last.map(|line| format!(" ({})", line.trim())).unwrap_or_default();
         let reach = if outcome.failure.is_some() { Reach::Node } else { Reach::Attempt };
         let why = format!("{what}: {}{said}", outcome.summary());
-        Self { why, advice: advice.into(), output: outcome.output.clone(), reach }
+        let late = outcome.timed_out;
+        Self { why, advice: advice.into(), output: outcome.output.clone(), reach, late }
     }
 }
 

@@ -14,11 +14,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::command::{Command, ConfigCommand, ManagerCommand};
+use crate::command::{Command, ConfigCommand, GroupCommand, ManagerCommand};
 use crate::event::{Member, Running, Stage};
 use crate::id::NodeNumber;
 use crate::model::{AgentStatus, HostStatus, Node};
-use crate::state::ClusterState;
+use crate::state::{ClusterState, Timeline};
 use crate::time::Instant;
 
 use super::{Director, Office, Output};
@@ -70,6 +70,8 @@ pub(super) enum Duty {
     Attend(NodeNumber, bool),
     /// Withdraw a document.
     Withdraw(u64),
+    /// Bring the time along, from the state of a revision.
+    Due(u64),
     /// End the instances of a node.
     Evict(NodeNumber),
     /// Have a node fenced.
@@ -90,6 +92,10 @@ pub(super) struct Due {
 pub(super) struct Watch {
     /// Since when each thing that matters now has been known.
     seen: BTreeMap<Seen, Instant>,
+    /// Where the timeline was in the last entry that is known, and when that entry became known here: the same
+    /// state may be told again and again.
+    timeline: Timeline,
+    came: Instant,
     /// When each duty was last proposed.
     tried: BTreeMap<Duty, Instant>,
 }
@@ -107,6 +113,9 @@ impl Watch {
             (seen, at)
         };
         self.seen = what_matters(state).into_iter().map(since).collect();
+        if self.timeline != state.timeline {
+            (self.timeline, self.came) = (state.timeline, now);
+        }
     }
 
     pub(super) fn since(&self, seen: &Seen) -> Option<Instant> {
@@ -188,7 +197,15 @@ impl Director {
         }
         dues.extend(self.withdrawal());
         dues.extend(self.attendance());
+        dues.extend(self.passing());
         dues
+    }
+
+    /// Something ends by itself, and no other entry may bring the time along.
+    fn passing(&self) -> Option<Due> {
+        let at = self.watch.came + self.state.next_due()?;
+        let duty = Duty::Due(self.state.revision);
+        Some(Due { duty, command: Command::Group(GroupCommand::Due), at })
     }
 
     /// Nodes whose agents have been away for so long that nobody waits for them, and those that are back to

@@ -15,7 +15,7 @@ use crate::group::{GroupDef, Policy, ResourceDef};
 use crate::state::ClusterState;
 use crate::variable;
 
-use super::reader::suggestion;
+use super::reader::{suggestion, written};
 use super::{Document, Finding};
 
 /// Names of the events that need no rule of a site.
@@ -44,6 +44,7 @@ pub(super) fn check(document: &Document, state: &ClusterState) -> Vec<Finding> {
     addresses::topology(document, state, &mut found);
     for group in &document.definition.groups {
         check_group(group, &mut found);
+        check_fallback(group, &mut found);
     }
     names_once(document, &mut found);
     resources::check(document, &mut found);
@@ -106,6 +107,21 @@ fn check_group(group: &GroupDef, found: &mut Vec<Finding>) {
         let what = format!("a {} group never falls back", group.policy);
         let advice = "Leave fallback out, or make the group cascading.";
         found.push(Finding::warning(format!("{key}.fallback"), what, advice));
+    }
+}
+
+/// What says when a group goes back, and it never does.
+fn check_fallback(group: &GroupDef, found: &mut Vec<Finding>) {
+    let never = !group.fallback || group.policy != Policy::Cascading;
+    let written = [
+        ("fallback_delay", group.fallback_delay_ms > 0),
+        ("fallback_window", group.fallback_window.is_some()),
+    ];
+    for (name, _) in written.iter().filter(|(_, written)| never && *written) {
+        let what = format!("{name} says when {} goes back, but it never does", group.name);
+        let advice =
+            format!("Leave {name} out, or write policy = \"cascading\" and fallback = true.");
+        found.push(Finding::warning(format!("groups.{}.{name}", group.name), what, advice));
     }
 }
 
@@ -273,6 +289,17 @@ fn manager(document: &Document, found: &mut Vec<Finding>) {
             options.probe_interval_ms
         );
         found.push(Finding::error("manager.probe_interval", what, "Give it at least 1s."));
+    }
+    if options.flap_failovers == 1 {
+        let what = "a group that failed over once does not fail over again and again";
+        let advice = "Use at least 2, better 3; 0 if no group is ever to count as flapping.";
+        found.push(Finding::error("manager.flap_failovers", what, advice));
+    }
+    if options.flap_failovers > 0 && options.flap_window_ms < 60_000 {
+        let window = written(options.flap_window_ms);
+        let what = format!("no group fails over {} times within {window}", options.flap_failovers);
+        let advice = "Use at least 1m, better 1h, or leave flap_window out.";
+        found.push(Finding::error("manager.flap_window", what, advice));
     }
     if options.trust_guard {
         let what = "a lease that is over is taken as proof even where nothing stands behind it";

@@ -6,6 +6,7 @@ use std::fmt::Debug;
 use crate::definition::MonitorDef;
 use crate::group::{GroupDef, Policy, ResourceDef, ResourceKind};
 use crate::state::ClusterState;
+use crate::time::DayWindow;
 
 use super::Document;
 
@@ -195,6 +196,12 @@ fn group(
     changed(lines, &format!("{what}: policy"), &from.policy, &to.policy, ToString::to_string);
     changed(lines, &format!("{what}: nodes"), &nodes(from, state), &nodes(to, state), Clone::clone);
     changed(lines, &format!("{what}: fallback"), &from.fallback, &to.fallback, ToString::to_string);
+    let (before, after) = (&from.fallback_delay_ms, &to.fallback_delay_ms);
+    let ms = |ms: &u64| super::reader::written(*ms);
+    changed(lines, &format!("{what}: fallback_delay"), before, after, ms);
+    let (before, after) = (&from.fallback_window, &to.fallback_window);
+    let window = |it: &Option<DayWindow>| it.map_or("any time".into(), |it| it.to_string());
+    changed(lines, &format!("{what}: fallback_window"), before, after, window);
     let (before, after) = (&from.multiple_active, &to.multiple_active);
     changed(lines, &format!("{what}: multiple_active"), before, after, ToString::to_string);
     for resource in &from.resources {
@@ -249,10 +256,18 @@ fn facts(resource: &ResourceDef, document: &Document) -> BTreeMap<String, String
         ("start_timeout", resource.start_timeout_ms),
         ("stop_timeout", resource.stop_timeout_ms),
         ("monitor_timeout", resource.monitor_timeout_ms),
+        ("failure_window", resource.failure_window_ms),
     ] {
         facts.push((name, super::reader::written(ms)));
     }
-    facts.push(("restarts", resource.restarts.to_string()));
+    for (name, count) in [
+        ("fall", resource.fall),
+        ("timeout_fall", resource.timeout_fall),
+        ("rise", resource.rise),
+        ("restarts", resource.restarts),
+    ] {
+        facts.push((name, count.to_string()));
+    }
     let mut facts: BTreeMap<String, String> =
         facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     if let ResourceKind::Ocf { parameters, .. } = &resource.kind {
@@ -388,6 +403,9 @@ fn options(old: &Document, new: &Document, lines: &mut Vec<String>) {
     changed(lines, "manager: too_long", &from.too_long_ms, &to.too_long_ms, ms);
     let (before, after) = (&from.probe_interval_ms, &to.probe_interval_ms);
     changed(lines, "manager: probe_interval", before, after, ms);
+    let (before, after) = (&from.flap_failovers, &to.flap_failovers);
+    changed(lines, "manager: flap_failovers", before, after, ToString::to_string);
+    changed(lines, "manager: flap_window", &from.flap_window_ms, &to.flap_window_ms, ms);
     changed(lines, "manager: verbose", &from.verbose, &to.verbose, shown);
     changed(lines, "manager: trust_guard", &from.trust_guard, &to.trust_guard, shown);
     changed(lines, "manager: fence_always", &from.fence_always, &to.fence_always, shown);

@@ -9,6 +9,7 @@ use crate::group::{
     AddressMode, GroupDef, MultipleActive, OnConflict, Policy, ResourceDef, ResourceKind,
 };
 use crate::id::NetworkNumber;
+use crate::time::DayWindow;
 
 use super::Addresses;
 use super::read::{Names, address};
@@ -48,13 +49,35 @@ fn group(
     let nodes = table.texts(notes, "nodes").unwrap_or_default();
     let nodes = nodes.iter().filter_map(|name| names.node(notes, &key, name)).collect();
     let fallback = table.flag(notes, "fallback").unwrap_or(policy == Policy::Cascading);
+    let fallback_delay_ms = table.duration(notes, "fallback_delay").unwrap_or(0);
+    let fallback_window = fallback_window(&mut table, notes);
     let ways: Vec<(&str, MultipleActive)> =
         MultipleActive::ALL.iter().map(|way| (way.name(), *way)).collect();
     let multiple_active =
         table.choice(notes, "multiple_active", &ways).unwrap_or(MultipleActive::StopExtra);
     let resources = resources(&mut table, names, addresses, notes);
     table.finish(notes);
-    GroupDef { name, policy, nodes, fallback, multiple_active, resources }
+    GroupDef {
+        name,
+        policy,
+        nodes,
+        fallback,
+        fallback_delay_ms,
+        fallback_window,
+        multiple_active,
+        resources,
+    }
+}
+
+fn fallback_window(table: &mut Table<'_, '_>, notes: &mut Notes<'_>) -> Option<DayWindow> {
+    let text = table.text(notes, "fallback_window")?;
+    let window = DayWindow::parse(&text);
+    if window.is_none() {
+        let what = format!("{text:?} is no time of the day in which something could be done");
+        let advice = "Write two different times in UTC: fallback_window = \"02:00-04:00\".";
+        notes.error(&table.key("fallback_window"), what, advice);
+    }
+    window
 }
 
 fn resources(
@@ -115,6 +138,10 @@ fn resource(
         start_timeout_ms: time("start_timeout", usual.start_timeout_ms),
         stop_timeout_ms: time("stop_timeout", usual.stop_timeout_ms),
         monitor_timeout_ms: time("monitor_timeout", usual.monitor_timeout_ms),
+        failure_window_ms: time("failure_window", usual.failure_window_ms),
+        fall: table.number(notes, "fall", 1..=100).unwrap_or(usual.fall),
+        timeout_fall: table.number(notes, "timeout_fall", 1..=100).unwrap_or(usual.timeout_fall),
+        rise: table.number(notes, "rise", 1..=100).unwrap_or(usual.rise),
         restarts: table.number(notes, "restarts", 0..=1_000).unwrap_or(usual.restarts),
         kind: usual.kind,
         name: usual.name,

@@ -182,6 +182,8 @@ impl Text {
         self.time("command_timeout", options.command_timeout_ms);
         self.time("too_long", options.too_long_ms);
         self.time("probe_interval", options.probe_interval_ms);
+        self.value("flap_failovers", options.flap_failovers);
+        self.time("flap_window", options.flap_window_ms);
         self.value("verbose", options.verbose);
         self.value("trust_guard", options.trust_guard);
         self.value("fence_always", options.fence_always);
@@ -204,6 +206,12 @@ impl Text {
         self.words("nodes", nodes.iter().map(String::as_str));
         if group.policy == Policy::Cascading || group.fallback {
             self.value("fallback", group.fallback);
+        }
+        if group.fallback_delay_ms != 0 {
+            self.time("fallback_delay", group.fallback_delay_ms);
+        }
+        if let Some(window) = group.fallback_window {
+            self.text("fallback_window", &window.to_string());
         }
         if group.multiple_active != MultipleActive::StopExtra {
             self.text("multiple_active", group.multiple_active.name());
@@ -229,8 +237,18 @@ impl Text {
                 self.time(key, value);
             }
         }
-        if resource.restarts != usual.restarts {
-            self.value("restarts", resource.restarts);
+        for (key, value, usual) in [
+            ("fall", resource.fall, usual.fall),
+            ("timeout_fall", resource.timeout_fall, usual.timeout_fall),
+            ("rise", resource.rise, usual.rise),
+            ("restarts", resource.restarts, usual.restarts),
+        ] {
+            if value != usual {
+                self.value(key, value);
+            }
+        }
+        if resource.failure_window_ms != usual.failure_window_ms {
+            self.time("failure_window", resource.failure_window_ms);
         }
         if let ResourceKind::Ocf { parameters, .. } = &resource.kind {
             self.values(&[path[0], path[1], path[2], path[3], "parameters"], parameters);

@@ -338,6 +338,10 @@ fn manager(top: &mut Table<'_, '_>, notes: &mut Notes<'_>) -> ManagerOptions {
         probe_interval_ms: table
             .duration(notes, "probe_interval")
             .unwrap_or(usual.probe_interval_ms),
+        flap_failovers: table
+            .number(notes, "flap_failovers", 0..=100)
+            .unwrap_or(usual.flap_failovers),
+        flap_window_ms: table.duration(notes, "flap_window").unwrap_or(usual.flap_window_ms),
         verbose: table.flag(notes, "verbose").unwrap_or(usual.verbose),
         trust_guard: table.flag(notes, "trust_guard").unwrap_or(usual.trust_guard),
         fence_always: table.flag(notes, "fence_always").unwrap_or(usual.fence_always),

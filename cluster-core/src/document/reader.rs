@@ -391,7 +391,7 @@ fn duration(text: &str) -> Option<u64> {
 }
 
 /// A time as [`duration`] reads it, in the largest unit that is exact.
-pub(super) fn written(ms: u64) -> String {
+pub fn written(ms: u64) -> String {
     match ms {
         0 => "0s".into(),
         ms if ms.is_multiple_of(60_000) => format!("{}m", ms / 60_000),

@@ -14,7 +14,7 @@ use crate::group::{
     AddressMode, Group, GroupDef, GroupState, Instance, MultipleActive, OnConflict, Policy,
     ResourceDef, ResourceKind,
 };
-use crate::time::WallTime;
+use crate::time::{DayWindow, WallTime};
 
 const WEB: &str = r#"
 [groups.web]
@@ -70,6 +70,40 @@ fn f11_an_address_says_what_is_done_about_a_conflict() {
         assert_eq!(print_document(&document, &state()).contains("on_conflict"), printed, "{line}");
     }
     refused(&with("on_conflict = \"ask\""), &["on_conflict", "fail, take"]);
+}
+
+/// Findings R6, R11: what can never count, or never end, is refused with its line and why.
+#[test]
+fn r6_counts_and_windows_have_to_make_sense() {
+    let group = |line: &str| WEB.replace("\"n2\"]\n", &format!("\"n2\"]\n{line}\n"));
+    let resource = |line: &str| WEB.replace("/16\"\n", &format!("/16\"\n{line}\n"));
+    let manager = |line: &str| format!("{WEB}\n[manager]\n{line}\n");
+    for fine in [
+        group("fallback_delay = \"10m\"\nfallback_window = \"22:00-04:00\""),
+        resource("fall = 3\ntimeout_fall = 5\nrise = 2\nfailure_window = \"10m\""),
+        manager("flap_failovers = 0\nflap_window = \"0\""),
+    ] {
+        assert_eq!(read(&fine, &state()).1, [], "{fine}");
+    }
+    let line = |text: &str, key: &str| 1 + text.lines().position(|l| l.starts_with(key)).unwrap();
+    for (text, key, why) in [
+        (resource("failure_window = \"0\""), "failure_window", "restarted in place for ever"),
+        (resource("failure_window = \"1s\""), "failure_window", "at least 2s"),
+        (resource("fall = 0"), "fall", "0 is out of range"),
+        (resource("timeout_fall = 101"), "timeout_fall", "1 to 100"),
+        (resource("rise = 0"), "rise", "0 is out of range"),
+        (group("fallback_window = \"always\""), "fallback_window", "02:00-04:00"),
+        (group("fallback_window = \"02:00-02:00\""), "fallback_window", "two different times"),
+        (manager("flap_failovers = 1"), "flap_failovers", "at least 2"),
+        (manager("flap_window = \"0\""), "flap_window", "within 0s"),
+    ] {
+        refused(&text, &[key, why]);
+        let found = read(&text, &state()).1;
+        assert_eq!(found[0].line, Some(line(&text, key)), "{found:?}");
+    }
+    let rotating = group("policy = \"rotating\"\nfallback_delay = \"10m\"");
+    let found = read(&rotating, &state()).1;
+    assert!(matches!(&found[..], [one] if !one.error && one.key.ends_with("fallback_delay")));
 }
 
 #[test]
@@ -550,15 +584,21 @@ fn kind() -> impl Strategy<Value = ResourceKind> {
 }
 
 fn resources() -> impl Strategy<Value = Vec<ResourceDef>> {
-    let resource = (word(), kind(), [time(), time(), time(), time()], 0_u32..1_000).prop_map(
-        |(name, kind, [every, start, stop, monitor], restarts)| ResourceDef {
+    let times = [time(), time(), time(), time(), time()];
+    let counts = [1_u32..=100, 1..=100, 1..=100, 0..=1_000];
+    let resource = (word(), kind(), times, counts).prop_map(
+        |(name, kind, [every, start, stop, monitor, window], counts)| ResourceDef {
             name,
             kind,
             monitor_interval_ms: every,
             start_timeout_ms: start,
             stop_timeout_ms: stop,
             monitor_timeout_ms: monitor,
-            restarts,
+            fall: counts[0],
+            timeout_fall: counts[1],
+            rise: counts[2],
+            restarts: counts[3],
+            failure_window_ms: window,
         },
     );
     prop::collection::vec(resource, 0..4)
@@ -577,12 +617,17 @@ fn groups() -> impl Strategy<Value = Vec<GroupDef>> {
     let policy = prop::sample::select(Policy::ALL.to_vec());
     let nodes = prop::collection::vec(node(), 0..3);
     let ways = prop::sample::select(MultipleActive::ALL.to_vec());
-    let group = (word(), policy, nodes, any::<bool>(), ways, resources()).prop_map(
-        |(name, policy, nodes, fallback, multiple_active, resources)| GroupDef {
+    let window = prop::option::of((0_u16..1_440, 1_u16..1_440))
+        .prop_map(|it| it.map(|(from, long)| DayWindow { from, to: (from + long) % 1_440 }));
+    let back = (any::<bool>(), time(), window);
+    let group = (word(), policy, nodes, back, ways, resources()).prop_map(
+        |(name, policy, nodes, back, multiple_active, resources)| GroupDef {
             name,
             policy,
             nodes,
-            fallback,
+            fallback: back.0,
+            fallback_delay_ms: back.1,
+            fallback_window: back.2,
             multiple_active,
             resources,
         },
@@ -591,12 +636,14 @@ fn groups() -> impl Strategy<Value = Vec<GroupDef>> {
 }
 
 fn manager() -> impl Strategy<Value = ManagerOptions> {
-    (prop::option::of(time()), time(), time(), time(), any::<[bool; 4]>()).prop_map(
+    let flaps = (0_u32..=100, time());
+    (prop::option::of(time()), time(), time(), time(), flaps, any::<[bool; 4]>()).prop_map(
         |(
             settle_ms,
             command_timeout_ms,
             too_long_ms,
             probe_interval_ms,
+            (flap_failovers, flap_window_ms),
             [verbose, trust_guard, fence_always, strict],
         )| {
             ManagerOptions {
@@ -604,6 +651,8 @@ fn manager() -> impl Strategy<Value = ManagerOptions> {
                 command_timeout_ms,
                 too_long_ms,
                 probe_interval_ms,
+                flap_failovers,
+                flap_window_ms,
                 verbose,
                 trust_guard,
                 fence_always,

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use crate::event::StopMode;
-use crate::group::{Group, GroupDef, GroupState, Instance, Policy, ResourceDef};
+use crate::group::{Group, GroupDef, GroupState, Instance, Policy, ResourceDef, Until};
 use crate::id::NodeNumber;
 use crate::state::ClusterState;
 
 use super::Occasion;
+use super::back::later;
 use super::choice::{Layout, best, network, rank};
 use super::nodes::{Holder, Nodes};
 
@@ -408,6 +409,9 @@ impl<'a> Planner<'a> {
             return None;
         }
         let home = self.nodes.home(def).filter(|home| *home != owner && able(home))?;
+        if later(self.state, def, home, false).is_some() {
+            return None;
+        }
         Some((home, format!("{} is there, its home", self.nodes.name(home))))
     }
 
@@ -425,7 +429,9 @@ impl<'a> Planner<'a> {
         if def.policy == Policy::Rotating {
             return Verdict::Stay(format!("it rotates: it stays on {name}"));
         }
-        if run.preferred == Some(owner) {
+        // What was to last until home is back is over with this event.
+        let over = run.preferred_until == Some(Until::Home) && home == Some(joiner);
+        if run.preferred == Some(owner) && !over {
             return Verdict::Stay(format!("{name} is where an operator wants it"));
         }
         let ordered = run.preferred == Some(joiner);
@@ -437,6 +443,9 @@ impl<'a> Planner<'a> {
         }
         if !ordered && !def.fallback {
             return Verdict::Stay(format!("it does not go back: it stays on {name}"));
+        }
+        if let Some(at) = later(self.state, def, joiner, true).filter(|_| !ordered) {
+            return Verdict::Stay(format!("it goes back to {to}, its home, at {at}"));
         }
         if let Some(why) = self.about_to_be_better(def, run, Some(joiner)) {
             return Verdict::Stay(why);

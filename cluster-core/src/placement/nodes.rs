@@ -164,7 +164,7 @@ impl<'a> Nodes<'a> {
 
     /// The node to which a cascading group goes back: the first of its list that is a member.
     pub(super) fn home(&self, def: &GroupDef) -> Option<NodeNumber> {
-        def.nodes.iter().copied().find(|node| self.state.nodes.contains_key(node))
+        super::home(self.state, def)
     }
 
     /// Why a node does not take part.

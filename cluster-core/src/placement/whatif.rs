@@ -101,6 +101,8 @@ fn enlist(manager: &mut Manager, node: NodeNumber) {
         state: ManagerState::Joining,
         since: Default::default(),
         joined: false,
+        joined_at: Default::default(),
+        joined_ms: 0,
         stopped: None,
         maintenance: false,
         absent: false,
@@ -119,9 +121,13 @@ pub fn carry_out(world: &mut ClusterState, trigger: &Trigger, plan: &Plan) {
     execute(world, plan);
     let Some(number) = trigger.node() else { return };
     let held: BTreeSet<&str> = plan.releases(number).collect();
+    let now = (world.timeline.wall(), world.timeline.elapsed_ms());
     let Some(member) = world.manager.members.get_mut(&number) else { return };
     match trigger {
-        Trigger::NodeUp(_) => member.joined = true,
+        Trigger::NodeUp(_) => {
+            member.joined = true;
+            (member.joined_at, member.joined_ms) = now;
+        }
         Trigger::NodeDown { stop, .. } => {
             member.joined = false;
             member.stopped = stop.or(member.stopped);

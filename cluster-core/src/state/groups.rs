@@ -7,20 +7,24 @@
 //!
 //! - `reports`: what nodes say about their instances;
 //! - `evidence`: how it becomes certain that a node has let go;
+//! - `flapping`: groups that fail over again and again;
 //! - `left`: what maintenance and forced stops leave running;
 //! - `sightings`: what runs where its group is not;
 //! - `orders`: what operators want;
+//! - `timely`: what ends by itself as time passes;
 //! - `define`: a new definition.
 
 mod conflicts;
 mod define;
 mod evidence;
+mod flapping;
 mod left;
 mod orders;
 mod reports;
 mod sightings;
 #[cfg(test)]
 mod tests;
+mod timely;
 
 use std::collections::BTreeMap;
 
@@ -51,6 +55,10 @@ impl ClusterState {
             GroupCommand::Failed { group, node, token, resource, why, restarted } => {
                 Ok(self.failed(entry, (group, *node, *token), (resource, why), *restarted))
             }
+            GroupCommand::Tolerated { group, node, token, resource, count, limit, why } => {
+                let seen = (*count, *limit, why.as_str());
+                Ok(self.tolerated(entry, (group, *node, *token), resource, seen))
+            }
             GroupCommand::Conflict { group, node, token, resource, hardware, device } => {
                 let heard = (resource.as_str(), *hardware, device.as_str());
                 Ok(self.conflict(entry, (group, *node, *token), heard))
@@ -68,10 +76,12 @@ impl ClusterState {
             }
             GroupCommand::Waits { node, why } => Ok(self.takeover_waits(entry, *node, why)),
             GroupCommand::ConfirmOff { node } => self.confirm_off(entry, *node),
-            GroupCommand::Move { group, to } => self.order_move(entry, group, *to),
+            GroupCommand::Move { group, to, until } => self.order_move(entry, group, *to, *until),
             GroupCommand::Online { group } => self.order_online(entry, group),
             GroupCommand::Offline { group } => self.order_offline(entry, group),
             GroupCommand::Clear { group, node } => self.clear(entry, group, *node),
+            // Every entry brings the time along, and this one nothing else.
+            GroupCommand::Due => Ok(false),
         }
     }
 
@@ -88,8 +98,7 @@ impl ClusterState {
         if taken || group.retired.is_some() {
             return false;
         }
-        let off =
-            ResourceStatus { state: ResourceState::Offline, since: at, detail: String::new() };
+        let off = ResourceStatus::new(ResourceState::Offline, at, "");
         let resources: BTreeMap<String, ResourceStatus> =
             def.resources.iter().map(|resource| (resource.name.clone(), off.clone())).collect();
         let uncovered = left_alone.then_some(token);
@@ -188,6 +197,7 @@ impl ClusterState {
 
     /// A node is not asked to acquire a group again until that is cleared.
     pub(super) fn avoid(&mut self, entry: &mut Entry<'_>, name: &str, node: NodeNumber, why: &str) {
+        let alert = !self.is_flapping(name);
         let Some(group) = self.groups.get_mut(name) else { return };
         let subject = Subject::Group(group.number);
         if !group.avoid.insert(node) {
@@ -197,7 +207,7 @@ impl ClusterState {
         let message = format!("group {name} could not be acquired by {}", self.node_name(node));
         let happening = Happening::new(Code::ResourceFailed, Severity::Warning, subject, message);
         let happening =
-            self.in_event(entry, happening.because(why).alerting(true), Some(node), None);
+            self.in_event(entry, happening.because(why).alerting(alert), Some(node), None);
         self.record(entry, happening);
     }
 
@@ -338,7 +348,7 @@ impl ClusterState {
         let happening = Happening::new(Code::Group, severity, Subject::Group(number), message)
             .change(from, to)
             .because(cause)
-            .alerting(to == GroupState::Error || unplanned);
+            .alerting(to == GroupState::Error || unplanned && !self.is_flapping(name));
         // Clients lost it, though nobody knows of a failure yet: that is one, and what follows is of it.
         let lost = unplanned && from == GroupState::Online;
         let node = if lost { last } else { node.filter(|_| count == 1) };

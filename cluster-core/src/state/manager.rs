@@ -124,6 +124,8 @@ impl ClusterState {
             state: ManagerState::Unknown,
             since,
             joined: false,
+            joined_at: Default::default(),
+            joined_ms: 0,
             stopped: None,
             maintenance: false,
             absent: false,

@@ -6,6 +6,9 @@
 //! wall clocks, corrected by the offset that the new leader measured, where the leader changed. The
 //! timeline never runs backwards, and what stands still on it for want of a leader is counted by the
 //! next one.
+//!
+//! What ends by itself ([`crate::state::groups`](crate::state)) is judged by it: every entry brings
+//! the time along, so every node forgets the same in the same entry.
 
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +36,11 @@ impl Timeline {
     /// Milliseconds from when the cluster was formed to the entry before the last one.
     pub(super) const fn before_ms(&self) -> u64 {
         self.before_us / 1_000
+    }
+
+    /// Wall clock of the last entry.
+    pub const fn wall(&self) -> WallTime {
+        self.last_at
     }
 
     /// Takes the next entry: its leader's clocks when it was appended.

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use vedette_core::event::ManagerState;
 use vedette_core::group::{
     FailCount, Group, GroupDef, GroupState, Instance, Policy, ResourceDef, ResourceKind,
-    ResourceState, Sighting,
+    ResourceState, Sighting, Tolerated, Until,
 };
 use vedette_core::id::NodeNumber;
 use vedette_core::model::{HostStatus, Node};
@@ -45,8 +45,18 @@ pub struct GroupDoc {
     pub last_known: Option<LastKnownGroupDoc>,
     /// Those that would take it now and do not have it; `null` where that is not known.
     pub standbys: Option<Vec<String>>,
-    /// Whether a cascading group goes back to a better node that returns.
+    /// Whether a cascading group goes back to its home, the first of its nodes, when that returns.
     pub fallback: bool,
+    /// How long its home has to be back before it goes there.
+    #[serde(default)]
+    pub fallback_delay_ms: u64,
+    /// The part of the day, in UTC, in which it goes back; `null`: all of it.
+    #[serde(default)]
+    #[schema(example = "02:00-04:00")]
+    pub fallback_window: Option<String>,
+    /// The move that is planned: it goes back home; `null` if none is, or where that is not known.
+    #[serde(default)]
+    pub goes_back: Option<GoesBackDoc>,
     /// Whether nothing is done about it: it, or the whole cluster, is in maintenance; `null` where that
     /// is not known.
     pub maintenance: Option<bool>,
@@ -54,6 +64,11 @@ pub struct GroupDoc {
     pub wanted_offline: Option<bool>,
     /// An operator moved it to this node; `null` if nobody did, or where that is not known.
     pub preferred: Option<String>,
+    /// When that ends: a time, or `home` for the return of its home, its first node; `null`: once the group is
+    /// home, or if there is none.
+    #[serde(default)]
+    #[schema(example = "2026-11-22T14:00:00.000Z")]
+    pub preferred_until: Option<String>,
     /// A node that was stopped took it along; it waits for that node; `null` if none did, or where that
     /// is not known.
     pub held_for: Option<String>,
@@ -74,7 +89,11 @@ pub struct GroupDoc {
     /// Why, of those of them for which it was said; `null` where that is not known.
     #[serde(default)]
     pub avoided: Option<Vec<AvoidedDoc>>,
-    /// Failures, until they are cleared; `null` where that is not known.
+    /// Since when it fails over again and again, so that its failures alert nobody; `null` if it does not, or
+    /// where that is not known.
+    #[serde(default)]
+    pub flapping: Option<String>,
+    /// Failures, until they end by themselves or are cleared; `null` where that is not known.
     pub fails: Option<Vec<FailCountDoc>>,
     /// How many times it was brought online on a node other than the last.
     pub failovers: u64,
@@ -82,6 +101,17 @@ pub struct GroupDoc {
     pub instances: Vec<InstanceDoc>,
     /// Its resources, in the order in which they are acquired.
     pub resources: Vec<ResourceDoc>,
+}
+
+/// A move that is planned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GoesBackDoc {
+    /// Where the group goes back to.
+    pub node: String,
+    /// Its number.
+    pub node_number: u16,
+    /// When, at the earliest.
+    pub at: String,
 }
 
 /// What was seen to run of a group on a node that does not have it.
@@ -132,10 +162,18 @@ pub struct FailCountDoc {
     pub node_number: u16,
     /// The resource.
     pub resource: String,
-    /// How many since they were cleared.
+    /// How many since they ended or were cleared.
     pub count: u32,
+    /// How many times it would still be restarted in place there.
+    #[serde(default)]
+    pub restarts_left: u32,
     /// When it failed last.
     pub last: String,
+    /// When they are forgotten if there is no other one; `null`: when an operator clears them, because they
+    /// are why the group avoids the node.
+    #[serde(default)]
+    #[schema(example = "2026-11-22T13:04:01.020Z")]
+    pub ends: Option<String>,
     /// What was seen.
     pub why: String,
 }
@@ -174,6 +212,24 @@ pub struct ResourceStateDoc {
     pub since: String,
     /// What is to be said about it.
     pub detail: String,
+    /// Failures of its monitor that were tolerated; `null` if none was since it is there.
+    #[serde(default)]
+    pub tolerated: Option<ToleratedDoc>,
+}
+
+/// Failures of a monitor that are too few in a row to make its resource failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ToleratedDoc {
+    /// How many in a row now; 0: the latest look was none.
+    pub count: u32,
+    /// As many in a row as would make it failed.
+    pub limit: u32,
+    /// How many since it is there.
+    pub total: u64,
+    /// When the last one was.
+    pub last: String,
+    /// What was seen then.
+    pub why: String,
 }
 
 /// A resource, as it is configured.
@@ -253,9 +309,17 @@ impl GroupDoc {
             standbys: standbys(view, name, group)
                 .map(|nodes| nodes.into_iter().map(node_name).collect()),
             fallback: def.is_some_and(|def| def.fallback),
+            fallback_delay_ms: def.map_or(0, |def| def.fallback_delay_ms),
+            fallback_window: def.and_then(|def| Some(def.fallback_window?.to_string())),
+            goes_back: group.goes_back.filter(|_| knows).map(|planned| GoesBackDoc {
+                node: node_name(planned.to),
+                node_number: planned.to.0,
+                at: planned.at.to_string(),
+            }),
             maintenance: knows.then_some(group.maintenance || state.manager.maintenance),
             wanted_offline: knows.then_some(group.wanted_offline),
             preferred: place(group.preferred),
+            preferred_until: preferred_until(group).filter(|_| knows),
             held_for: place(group.held_for),
             waits_for: waits_for(state, name, group).filter(|_| knows),
             last: place(group.last),
@@ -268,7 +332,8 @@ impl GroupDoc {
             }),
             avoid: knows.then(|| group.avoid.iter().copied().map(node_name).collect()),
             avoided: knows.then(|| avoided(state, group)),
-            fails: knows.then(|| fails(state, group)),
+            flapping: group.flapping.filter(|_| knows).map(|since| since.to_string()),
+            fails: knows.then(|| fails(state, name, group)),
             failovers: group.failovers,
             instances: instances(state, def, group),
             resources: resources(state, def, group),
@@ -341,20 +406,42 @@ fn find<'a>(state: &'a ClusterState, name_or_number: &str) -> Option<(&'a str, &
 }
 
 impl FailCountDoc {
-    fn new(state: &ClusterState, fail: &FailCount) -> Self {
+    fn new(state: &ClusterState, group: &str, fail: &FailCount) -> Self {
         Self {
             node: state.node_name(fail.node),
             node_number: fail.node.0,
             resource: fail.resource.clone(),
             count: fail.count,
+            restarts_left: state.restarts_left(group, fail),
             last: fail.last.to_string(),
+            ends: state.failures_end(group, fail).map(|at| at.to_string()),
             why: fail.why.clone(),
         }
     }
 }
 
-fn fails(state: &ClusterState, group: &Group) -> Vec<FailCountDoc> {
-    group.fails.iter().map(|fail| FailCountDoc::new(state, fail)).collect()
+fn fails(state: &ClusterState, name: &str, group: &Group) -> Vec<FailCountDoc> {
+    group.fails.iter().map(|fail| FailCountDoc::new(state, name, fail)).collect()
+}
+
+fn preferred_until(group: &Group) -> Option<String> {
+    group.preferred?;
+    Some(match group.preferred_until? {
+        Until::Home => "home".into(),
+        Until::At(at) => at.to_string(),
+    })
+}
+
+impl ToleratedDoc {
+    fn new(seen: &Tolerated) -> Self {
+        Self {
+            count: seen.count,
+            limit: seen.limit,
+            total: seen.total,
+            last: seen.last.to_string(),
+            why: seen.why.clone(),
+        }
+    }
 }
 
 fn avoided(state: &ClusterState, group: &Group) -> Vec<AvoidedDoc> {
@@ -391,6 +478,7 @@ fn resource_states(def: Option<&GroupDef>, instance: &Instance) -> Vec<ResourceS
             state: status.state,
             since: status.since.to_string(),
             detail: status.detail.clone(),
+            tolerated: status.tolerated.as_ref().map(ToleratedDoc::new),
         })
         .collect()
 }

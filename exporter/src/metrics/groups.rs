@@ -4,7 +4,7 @@
 //! group. Forty groups of four resources on three nodes are 2,880 series on each node's page; a
 //! resource's name comes from the configuration, so nothing grows by itself.
 
-use vedette_core::group::{Group, GroupDef, GroupState, ResourceState};
+use vedette_core::group::{Group, GroupDef, GroupState, ResourceState, Tolerated};
 use vedette_core::id::NodeNumber;
 use vedette_core::state::ClusterState;
 
@@ -152,7 +152,7 @@ pub(super) const RESOURCE_CODE: Family = Family::gauge(
 
 pub(super) const FAILS: Family = Family::gauge(
     "vedette_resource_failures",
-    "Failures of a resource on a node since they were cleared; NaN where that is not known.",
+    "Failures of a resource on a node since they ended or were cleared; NaN where that is not known.",
     |scrape, rows| {
         each_resource(scrape, rows, |rows, labels, group, resource, node| {
             let of = |fail: &&vedette_core::group::FailCount| {
@@ -163,6 +163,79 @@ pub(super) const FAILS: Family = Family::gauge(
         });
     },
 );
+
+pub(super) const RESTARTS_LEFT: Family = Family::gauge(
+    "vedette_resource_restarts_left",
+    "How many times a resource would still be restarted in place on a node before its group moves; NaN \
+     where that is not known.",
+    |scrape, rows| {
+        let state = &scrape.view.state;
+        each_resource(scrape, rows, |rows, labels, group, resource, node| {
+            let failed =
+                group.fails.iter().find(|fail| fail.node == node && fail.resource == resource);
+            let (_, name) = labels[1];
+            let def = state.definition.group(name);
+            let def = def.and_then(|def| def.resources.iter().find(|def| def.name == resource));
+            let all = def.map_or(0, |def| def.restarts);
+            let left = failed.map_or(all, |fail| state.restarts_left(name, fail));
+            rows.count(labels, known(scrape, left as usize));
+        });
+    },
+);
+
+pub(super) const TOLERATED: Family = Family::gauge(
+    "vedette_resource_tolerated_failures",
+    "Failures in a row of a resource's monitor on a node that are tolerated now; NaN where that is not \
+     known.",
+    |scrape, rows| {
+        each_resource(scrape, rows, |rows, labels, group, resource, node| {
+            let now = seen_there(group, resource, node).map_or(0, |it| it.count as usize);
+            rows.count(labels, known(scrape, now));
+        });
+    },
+);
+
+pub(super) const TOLERATED_TOTAL: Family = Family::counter(
+    "vedette_resource_tolerated_failures_total",
+    "Failures of a resource's monitor on a node that were tolerated since its group was acquired there; \
+     absent where that is not known.",
+    |scrape, rows| {
+        each_resource(scrape, rows, |rows, labels, group, resource, node| {
+            let total = seen_there(group, resource, node).map_or(0, |it| it.total);
+            if let Some(total) = known(scrape, total) {
+                rows.add(labels, total as f64);
+            }
+        });
+    },
+);
+
+pub(super) const FLAPPING: Family = Family::gauge(
+    "vedette_group_flapping",
+    "Whether a resource group fails over again and again, so that its failures alert nobody; NaN where \
+     that is not known.",
+    |scrape, rows| {
+        each(scrape, rows, |rows, labels, _, group| {
+            rows.flag_if_known(labels, known(scrape, group.flapping.is_some()));
+        });
+    },
+);
+
+pub(super) const GOES_BACK: Family = Family::gauge(
+    "vedette_group_goes_back_timestamp_seconds",
+    "When a resource group goes back to its home node at the earliest; absent if that is not planned, or \
+     not known.",
+    |scrape, rows| {
+        each(scrape, rows, |rows, labels, _, group| {
+            if let Some(planned) = group.goes_back.and_then(|planned| known(scrape, planned)) {
+                rows.add(labels, planned.at.0 as f64 / 1e6);
+            }
+        });
+    },
+);
+
+fn seen_there<'a>(group: &'a Group, resource: &str, node: NodeNumber) -> Option<&'a Tolerated> {
+    group.instances.get(&node)?.resources.get(resource)?.tolerated.as_ref()
+}
 
 /// What is nowhere active is OFFLINE; what is active and not reported yet is UNKNOWN, and so is what is
 /// on another node while the answering one does not know the cluster.

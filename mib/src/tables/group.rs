@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use vedette_core::group::{Group, GroupDef, GroupState, Instance};
+use vedette_core::group::{Group, GroupDef, GroupState, Instance, Until};
 use vedette_core::id::NodeNumber;
 use vedette_core::time::WallTime;
 use vedette_core::view::View;
@@ -86,6 +86,22 @@ pub(crate) const COLUMNS: &[Column<Groups>] = &[
     }),
     column(21, "vedetteGroupExtraNodes", "Gauge32", |f, (.., g)| {
         f.known(|| Value::gauge(g.also.len()))
+    }),
+    column(22, "vedetteGroupPreferredUntil", "DateAndTime", |f, (.., g)| {
+        match g.preferred.and(g.preferred_until) {
+            Some(Until::At(at)) => f.known(|| Value::date(at)),
+            Some(Until::Home) | None => Value::NoSuchInstance,
+        }
+    }),
+    column(23, "vedetteGroupGoesBackTo", "VedetteNumberOrZero", |f, (.., g)| {
+        f.known(|| number(g.goes_back.map(|planned| planned.to)))
+    }),
+    column(24, "vedetteGroupGoesBackAt", "DateAndTime", |f, (.., g)| {
+        let at = g.goes_back.map(|planned| planned.at);
+        at.map_or(Value::NoSuchInstance, |at| f.known(|| Value::date(at)))
+    }),
+    column(25, "vedetteGroupFlapping", "TruthValue", |f, (.., g)| {
+        f.known(|| Value::truth(g.flapping.is_some()))
     }),
 ];
 

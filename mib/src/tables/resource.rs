@@ -20,6 +20,7 @@ pub(crate) struct Resources;
 /// A resource on a node.
 pub(crate) struct OnNode<'a> {
     node: NodeNumber,
+    group: &'a str,
     name: &'a str,
     def: Option<&'a ResourceDef>,
     /// What its group is there.
@@ -80,11 +81,25 @@ pub(crate) const COLUMNS: &[Column<Resources>] = &[
     column(10, "vedetteResourceFailureCause", "VedetteText", |f, r| {
         f.known(|| Value::text(r.fail.map_or("", |fail| &fail.why), TEXT))
     }),
+    column(11, "vedetteResourceRestartsLeft", "Gauge32", |f, r| {
+        f.known(|| {
+            let all = r.def.map_or(0, |def| def.restarts);
+            Value::Gauge32(r.fail.map_or(all, |fail| f.view.state.restarts_left(r.group, fail)))
+        })
+    }),
+    column(12, "vedetteResourceFailuresEnd", "DateAndTime", |f, r| {
+        let end = r.fail.and_then(|fail| f.view.state.failures_end(r.group, fail));
+        end.map_or(Value::NoSuchInstance, |end| f.known(|| Value::date(end)))
+    }),
+    column(13, "vedetteResourceTolerated", "Gauge32", |f, r| {
+        let now = r.status.and_then(|status| status.tolerates());
+        f.known(|| Value::Gauge32(now.map_or(0, |seen| seen.count)))
+    }),
 ];
 
 pub(crate) fn build(facts: &Facts<'_>) -> Block {
     let mut rows: Vec<(Vec<u32>, OnNode<'_>)> = Vec::new();
-    for (_, def, group) in in_order(facts.view) {
+    for (of, def, group) in in_order(facts.view) {
         let mut numbered: Vec<(u16, &str)> =
             group.resource_numbers.iter().map(|(name, number)| (*number, name.as_str())).collect();
         numbered.sort_unstable();
@@ -95,6 +110,7 @@ pub(crate) fn build(facts: &Facts<'_>) -> Block {
                 let instance = group.instances.get(node);
                 let row = OnNode {
                     node: *node,
+                    group: of,
                     name,
                     def: resource,
                     instance: instance.map(|instance| instance.state),

@@ -148,18 +148,24 @@ impl FileSystem {
             let why = format!("{point} was made read-only, as the kernel does after disk errors");
             return Err(Failure::new(why, "Look into the kernel's log, and check the disk."));
         }
-        if self.answers().await {
-            return Ok(Health::Running);
+        match self.answers().await {
+            Some(true) => return Ok(Health::Running),
+            Some(false) => {
+                let why = format!("{point} cannot be read");
+                return Err(Failure::new(why, "Look after the disk and the way to it."));
+            }
+            None => {}
         }
         let time = self.common.monitor.as_millis();
         let why = format!("{point} does not answer within {time} ms");
-        Err(Failure::new(why, "Look after the disk and the way to it."))
+        Err(Failure::new(why, "Look after the disk and the way to it.").late())
     }
 
-    /// Whether it answers in time. One question at a time: one that hangs is not joined by others.
-    async fn answers(&self) -> bool {
+    /// Whether it can be read; none if it does not answer in time. One question at a time: one that hangs is
+    /// not joined by others.
+    async fn answers(&self) -> Option<bool> {
         if !asked().insert(self.mount_point.clone()) {
-            return false;
+            return None;
         }
         let point = self.mount_point.clone();
         let question = tokio::task::spawn_blocking(move || {
@@ -167,7 +173,7 @@ impl FileSystem {
             asked().remove(&point);
             entry.is_ok_and(|entry| entry.is_ok())
         });
-        matches!(timeout(self.common.monitor, question).await, Ok(Ok(true)))
+        timeout(self.common.monitor, question).await.ok().map(|read| read.unwrap_or(false))
     }
 
     /// Whether it is mounted where it should be. Something else there is a failure.

@@ -202,7 +202,11 @@ fn order(rng: &mut Rng, nodes: usize) -> Command {
     let group = || ["web", "db", "batch"][0..3].to_vec();
     let group = group()[rng.below(3)].to_owned();
     match rng.below(9) {
-        0 | 1 => Command::Group(GroupCommand::Move { group, to: rng.percent(60).then_some(node) }),
+        0 | 1 => Command::Group(GroupCommand::Move {
+            group,
+            to: rng.percent(60).then_some(node),
+            until: None,
+        }),
         2 => Command::Group(GroupCommand::Offline { group }),
         3 => Command::Group(GroupCommand::Online { group }),
         4 | 5 => {

@@ -10,6 +10,7 @@ mod cuts;
 mod layouts;
 mod pauses;
 mod released;
+mod tolerance;
 mod truth;
 
 use std::net::Ipv4Addr;

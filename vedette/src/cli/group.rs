@@ -1,16 +1,22 @@
 //! `vedette group`: resource groups, where they are, and what an operator can do about that (spec H24
 //! to H28).
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 use serde_json::json;
-use vedette_collector::clinfo::{FailCountDoc, GroupDoc, InstanceDoc};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use vedette_collector::clinfo::{FailCountDoc, GroupDoc, InstanceDoc, ResourceStateDoc};
 use vedette_core::command::{Command, GroupCommand, ManagerCommand, Scope};
-use vedette_core::group::{GroupState, Policy};
+use vedette_core::document::duration_text;
+use vedette_core::group::{GroupState, Policy, Until};
 use vedette_core::id::NodeNumber;
 use vedette_core::placement::{Plan, WhatIf, what_if};
 use vedette_core::state::ClusterState;
+use vedette_core::time::WallTime;
 
-use super::ask::Confirm;
+use super::ask::{Confirm, duration};
 use super::context::Context;
 use super::fail::{Failure, REFUSED, Result};
 use super::manage;
@@ -77,13 +83,56 @@ pub(crate) struct PlanArgs {
 
 /// `vedette group move`
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  vedette group move web --to n2\n  vedette group move web")]
+#[command(
+    after_help = "It stays there as long as that node is there. A cascading group goes home again after\n\
+    --until; without it, when it is moved home.\n\n\
+    Examples:\n  \
+    vedette group move web --to n2\n  \
+    vedette group move web --to n2 --until 2h\n  \
+    vedette group move web"
+)]
 pub(crate) struct MoveArgs {
     /// The group
     group: String,
     /// The node [default: the best one but the present]
     #[arg(long, value_name = "NODE")]
     to: Option<String>,
+    /// When it need not stay there any more: after a while such as 2h, at a time such as
+    /// 2026-11-22T18:00:00Z, or "home": when its first node joins again [default: once it is home]
+    #[arg(long, value_name = "TIME", value_parser = until)]
+    until: Option<End>,
+}
+
+/// An end, as it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Home,
+    After(Duration),
+    At(WallTime),
+}
+
+impl End {
+    fn on(self, now: WallTime) -> Until {
+        match self {
+            Self::Home => Until::Home,
+            Self::After(time) => Until::At(now.plus(time)),
+            Self::At(at) => Until::At(at),
+        }
+    }
+}
+
+fn until(text: &str) -> std::result::Result<End, String> {
+    if text == "home" {
+        return Ok(End::Home);
+    }
+    if let Ok(time) = duration(text) {
+        return Ok(End::After(time));
+    }
+    let at = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| {
+        "write home, a time from now such as 2h, or a time such as 2026-11-22T18:00:00Z".to_owned()
+    })?;
+    let micros = i64::try_from(at.unix_timestamp_nanos() / 1_000).map_err(|_| "too far away")?;
+    Ok(End::At(WallTime(micros)))
 }
 
 /// `vedette group online`
@@ -177,7 +226,7 @@ pub(crate) fn list_screen(groups: &[GroupDoc], now: &str, style: Style) -> Strin
     }
     let mut text = table(groups, now).render(style, 0);
     for group in groups {
-        for note in notes(group) {
+        for note in notes(group, now) {
             let note = wrap(&format!("{}: {note}", clean(&group.name)), style.width - 2, 2);
             text.push_str(&format!("! {note}\n"));
         }
@@ -236,7 +285,7 @@ fn last_known(group: &GroupDoc, now: &str) -> Option<String> {
 }
 
 /// What an operator should not miss.
-pub(crate) fn notes(group: &GroupDoc) -> Vec<String> {
+pub(crate) fn notes(group: &GroupDoc, now: &str) -> Vec<String> {
     let mut notes = Vec::new();
     if group.maintenance == Some(true) {
         notes.push("MAINTENANCE: nothing is moved and nothing restarted".to_owned());
@@ -263,9 +312,26 @@ pub(crate) fn notes(group: &GroupDoc) -> Vec<String> {
         notes
             .push(format!("ALSO RUNS ON {} ({resources}), where it should not; {what}", also.node));
     }
+    if let Some(since) = &group.flapping {
+        let since = clock(since, now);
+        notes.push(format!("FLAPPING since {since}: its failures alert nobody until it is steady"));
+    }
+    if let Some(back) = &group.goes_back {
+        notes.push(format!("will move back to {} at {}", back.node, clock(&back.at, now)));
+    }
     if let Some(blocked) = &group.blocked {
         let place = blocked.node.as_ref().map(|node| format!(" on {node}")).unwrap_or_default();
         notes.push(format!("blocked{place}: {}; {}", blocked.why, blocked.then));
+    }
+    for instance in &group.instances {
+        for resource in &instance.resources {
+            let Some(seen) = resource.tolerated.as_ref().filter(|seen| seen.count > 0) else {
+                continue;
+            };
+            let (name, node, why) = (&resource.name, &instance.node, &seen.why);
+            let so_far = format!("{} of {}", seen.count, seen.limit);
+            notes.push(format!("{name} on {node} is in doubt, {so_far} failures in a row: {why}"));
+        }
     }
     if let Some(what) = &group.waits_for {
         notes.push(format!("waits for {what}"));
@@ -307,16 +373,16 @@ pub(crate) fn screen(group: &GroupDoc, now: &str, style: Style) -> String {
     fact("on", none_or(&group.owners.join(" ")).into());
     let policy = group.policy.map_or("on its way out".into(), |policy| policy.to_string());
     let cascading = group.policy == Some(Policy::Cascading);
-    let fallback = if cascading && group.fallback { ", goes back home" } else { "" };
+    let fallback = if cascading && group.fallback { goes_home(group) } else { String::new() };
     fact("policy", format!("{policy}{fallback}").into());
     fact("nodes", none_or(&group.nodes.join(" ")).into());
     let standbys = group.standbys.as_ref().map_or("not known".into(), |nodes| nodes.join(" "));
     fact("could take it", none_or(&standbys).into());
     let nobody = if is_known(group) { "-" } else { "not known" };
-    fact("preferred", group.preferred.as_deref().unwrap_or(nobody).into());
+    fact("preferred", preferred(group, nobody, now).into());
     fact("failovers", group.failovers.into());
     let mut text = facts.render(style, 0);
-    for note in notes(group) {
+    for note in notes(group, now) {
         text.push_str(&format!("! {}\n", wrap(&note, style.width - 2, 2)));
     }
     text.push('\n');
@@ -331,6 +397,27 @@ pub(crate) fn screen(group: &GroupDoc, now: &str, style: Style) -> String {
         text.push_str(&fails(failed, now).render(style, 0));
     }
     text
+}
+
+/// When a group goes back home.
+fn goes_home(group: &GroupDoc) -> String {
+    let delay = match group.fallback_delay_ms {
+        0 => String::new(),
+        ms => format!(" {} after that is back", duration_text(ms)),
+    };
+    let window = group.fallback_window.as_ref();
+    let window = window.map(|it| format!(" between {} UTC", it.replace('-', " and ")));
+    format!(", goes back home{delay}{}", window.unwrap_or_default())
+}
+
+/// Where an operator moved a group, and until when it stays there.
+fn preferred(group: &GroupDoc, nobody: &str, now: &str) -> String {
+    let Some(node) = &group.preferred else { return nobody.into() };
+    match group.preferred_until.as_deref() {
+        None => node.clone(),
+        Some("home") => format!("{node}, until its home is back"),
+        Some(at) => format!("{node}, until {}", clock(at, now)),
+    }
 }
 
 fn none_or(text: &str) -> &str {
@@ -353,20 +440,33 @@ fn on_node(instance: &InstanceDoc, now: &str) -> Table {
             (&resource.name).into(),
             Cell::status(resource.state),
             clock(&resource.since, now).into(),
-            (&resource.detail).into(),
+            with_tolerated(resource).into(),
         ]);
     }
     table
 }
 
+/// What is to be said of a resource, with the failure that is tolerated now.
+fn with_tolerated(resource: &ResourceStateDoc) -> String {
+    match resource.tolerated.as_ref().filter(|seen| seen.count > 0) {
+        Some(seen) => {
+            format!("tolerated, {} of {} in a row: {}", seen.count, seen.limit, seen.why)
+        }
+        None => resource.detail.clone(),
+    }
+}
+
 fn fails(fails: &[FailCountDoc], now: &str) -> Table {
-    let mut table = Table::new(&["FAILED", "ON", "TIMES", "LAST", "WHY"]).wrapping();
+    let heads = ["FAILED", "ON", "TIMES", "LEFT", "LAST", "FORGOTTEN", "WHY"];
+    let mut table = Table::new(&heads).wrapping();
     for fail in fails {
         table.row(vec![
             (&fail.resource).into(),
             (&fail.node).into(),
             fail.count.into(),
+            fail.restarts_left.into(),
             clock(&fail.last, now).into(),
+            fail.ends.as_ref().map_or("when cleared".into(), |at| clock(at, now)).into(),
             (&fail.why).into(),
         ]);
     }
@@ -453,8 +553,20 @@ fn move_to(context: &Context, arguments: &MoveArgs) -> Result<u8> {
         None => None,
     };
     let whereto = arguments.to.as_deref().map(|to| format!(" to {}", clean(to)));
-    let said = format!("{} moves{}.", clean(&arguments.group), whereto.unwrap_or_default());
-    order(context, &said, |group| GroupCommand::Move { group, to }, &arguments.group)
+    let until = arguments.until.map(|end| end.on(wall_now()));
+    let end = match until {
+        None => String::new(),
+        Some(Until::Home) => " until its home is back".into(),
+        Some(Until::At(at)) => format!(" until {}", clock(&at.to_string(), &now())),
+    };
+    let said = format!("{} moves{}{end}.", clean(&arguments.group), whereto.unwrap_or_default());
+    order(context, &said, |group| GroupCommand::Move { group, to, until }, &arguments.group)
+}
+
+/// The time by which an end is counted: this machine's, as everything that an operator sees.
+fn wall_now() -> WallTime {
+    let micros = OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000;
+    WallTime(i64::try_from(micros).unwrap_or(i64::MAX))
 }
 
 fn offline(context: &Context, arguments: &OfflineArgs) -> Result<u8> {
@@ -507,4 +619,24 @@ fn order(
     let index = context.propose(&Command::Group(command))?;
     let held_up = if at_once { String::new() } else { manage::held_up(context)? };
     context.done(&format!("{said}{held_up}"), index)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_a_while_a_time_or_home() {
+        let noon = WallTime(1_795_348_800_000_000);
+        let two_hours = Duration::from_secs(7_200);
+        assert_eq!(until("home").map(|end| end.on(noon)), Ok(Until::Home));
+        assert_eq!(until("2h").map(|end| end.on(noon)), Ok(Until::At(noon.plus(two_hours))));
+        for at in ["2026-11-22T14:00:00Z", "2026-11-22T15:00:00+01:00"] {
+            let end = Until::At(noon.plus(two_hours));
+            assert_eq!(until(at).map(|end| end.on(noon)), Ok(end), "{at}");
+        }
+        for bad in ["", "2", "tomorrow", "2026-11-22", "-2h"] {
+            assert!(until(bad).is_err(), "{bad}");
+        }
+    }
 }

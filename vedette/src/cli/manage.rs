@@ -470,7 +470,11 @@ mod tests {
     #[test]
     fn what_waits_behind_a_failed_event_is_told() {
         let mut fixture = Fixture::with_groups();
-        fixture.group(GroupCommand::Move { group: "db".into(), to: Some(NodeNumber(3)) });
+        fixture.group(GroupCommand::Move {
+            group: "db".into(),
+            to: Some(NodeNumber(3)),
+            until: None,
+        });
         fixture.work();
         fixture.work();
         assert_eq!(behind(&fixture.state), "", "it runs, and has not failed");

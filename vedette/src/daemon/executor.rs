@@ -97,6 +97,14 @@ struct Held {
     resources: Vec<ResourceDef>,
 }
 
+impl Held {
+    /// A resource and all that was started after it.
+    fn from(&self, resource: &str) -> &[ResourceDef] {
+        let place = self.resources.iter().position(|it| it.name == resource).unwrap_or(0);
+        &self.resources[place..]
+    }
+}
+
 /// What the guard says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct GuardFacts {

@@ -67,6 +67,8 @@ fn member() -> Member {
         state: ManagerState::Stable,
         since: WallTime::default(),
         joined: true,
+        joined_at: Default::default(),
+        joined_ms: 0,
         stopped: None,
         maintenance: false,
         absent: false,
@@ -485,6 +487,29 @@ fn without_backing_and_fencing_the_takeover_waits() {
         }
     });
     assert_eq!(said.len(), 1, "another incident: {said:?}");
+}
+
+/// What ends by itself ends where nothing else happens: the director brings the time along, once it is due.
+#[test]
+fn an_entry_is_proposed_when_something_ends_by_itself() {
+    let mut state = takeover();
+    set_host(&mut state, DEAD, HostStatus::Up);
+    let due = Command::Group(GroupCommand::Due);
+    let mut world = world(state.clone());
+    assert!(!world.run(20_000).iter().any(|(_, command)| *command == due));
+    let group = state.groups.values_mut().next().unwrap();
+    let end = crate::group::Until::At(state.timeline.wall().plus(Duration::from_secs(15)));
+    (group.preferred, group.preferred_until) = (Some(DEAD), Some(end));
+    // The state is known since the start of the process.
+    let mut world = self::world(state);
+    let mut proposed = Vec::new();
+    for until in (10_500..=20_000).step_by(500) {
+        proposed.extend(world.run(until));
+        // The same state again, as when only what this node sees by itself has changed.
+        world.tell(Input::State(Arc::new(world.state.clone())));
+    }
+    let first = proposed.iter().find(|(_, command)| *command == due).map(|(at, _)| *at);
+    assert!(first.is_some_and(|at| (15_000..15_300).contains(&at)), "{proposed:?}");
 }
 
 #[test]

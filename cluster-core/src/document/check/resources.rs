@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::group::{GroupDef, Policy, ResourceDef, ResourceKind};
 
+use super::super::reader::written;
 use super::{Document, Finding, key, program};
 
 /// Most restarts in place before a group moves; more would hide a failure for hours.
@@ -34,11 +35,28 @@ fn times(group: &GroupDef, resource: &ResourceDef, found: &mut Vec<Finding>) {
         short("monitor_interval", resource.monitor_interval_ms, 100);
         short("monitor_timeout", resource.monitor_timeout_ms, 100);
     }
+    failure_window(group, resource, found);
     if resource.restarts > MOST_RESTARTS {
         let what =
             format!("{} would be restarted {} times in place", resource.name, resource.restarts);
         let advice = format!("Allow at most {MOST_RESTARTS}; then the group moves.");
         found.push(Finding::error(key(group, resource, "restarts"), what, advice));
+    }
+}
+
+/// A failure that is forgotten before the next look counts for nothing.
+fn failure_window(group: &GroupDef, resource: &ResourceDef, found: &mut Vec<Finding>) {
+    let least = resource.monitor_interval_ms.saturating_add(1_000);
+    if resource.failure_window_ms < least {
+        let window = written(resource.failure_window_ms);
+        let what = format!(
+            "failures of {} would be forgotten after {window}, before it can fail again: it would be \
+             restarted in place for ever and its group never move",
+            resource.name
+        );
+        let advice =
+            format!("Use at least {}, better 1h, or leave failure_window out.", written(least));
+        found.push(Finding::error(key(group, resource, "failure_window"), what, advice));
     }
 }
 

@@ -360,7 +360,7 @@ fn a_release_is_not_of_an_earlier_outage() {
     let mut fixture = Fixture::with_groups();
     let (name, owner) = first_group(&fixture);
     let other = [N1, N2].into_iter().find(|node| *node != owner).expect("another node");
-    fixture.group(GroupCommand::Move { group: name.clone(), to: Some(other) });
+    fixture.group(GroupCommand::Move { group: name.clone(), to: Some(other), until: None });
     fixture.run_events();
     let moved = fixture.state.groups[&name].outage.expect("it moved");
     fixture.clock = fixture.clock.plus(std::time::Duration::from_secs(5));

@@ -2,7 +2,7 @@
 //! queues an event; what comes of it is up to placement.
 
 use crate::event::Trigger;
-use crate::group::{Group, GroupDef, GroupState, Policy};
+use crate::group::{Group, GroupDef, GroupState, Policy, Until};
 use crate::id::NodeNumber;
 use crate::model::Severity;
 use crate::record::{Code, Subject};
@@ -36,6 +36,7 @@ impl ClusterState {
         entry: &mut Entry<'_>,
         name: &str,
         to: Option<NodeNumber>,
+        until: Option<Until>,
     ) -> Result<bool, Refusal> {
         let (group, def) = self.check_orders(name)?;
         let refuse =
@@ -65,14 +66,45 @@ impl ClusterState {
             Some(node) => self.check_target(name, node)?,
             None => self.other_target(name)?,
         };
+        self.check_until(entry, name, until)?;
         let place = self.node_name(target);
         if let Some(group) = self.groups.get_mut(name) {
-            group.preferred = Some(target);
+            (group.preferred, group.preferred_until) = (Some(target), until);
             group.held_for = None;
         }
-        self.ordered(entry, name, format!("group {name} is to move to {place}"));
+        let end = match until {
+            None => String::new(),
+            Some(Until::At(at)) => format!(", until {at}"),
+            Some(Until::Home) => ", until its home is back".into(),
+        };
+        self.ordered(entry, name, format!("group {name} is to move to {place}{end}"));
         self.queue_move(entry, name, &format!("an operator moves it to {place}"));
         Ok(true)
+    }
+
+    /// Whether an end can be one.
+    fn check_until(
+        &self,
+        entry: &Entry<'_>,
+        name: &str,
+        until: Option<Until>,
+    ) -> Result<(), Refusal> {
+        let rotates = self.definition.group(name).is_some_and(|def| def.policy == Policy::Rotating);
+        match until {
+            Some(Until::At(at)) if at <= entry.proposal.at => Err(Refusal::new(
+                "until_is_over",
+                format!(
+                    "{at} is over already, so group {name} would not stay where it is moved to"
+                ),
+                "Write a time that is to come, such as --until 2h.",
+            )),
+            Some(Until::Home) if rotates => Err(Refusal::new(
+                "no_home",
+                format!("group {name} is rotating and has no home that could come back"),
+                "Write a time, such as --until 2h, or leave --until out.",
+            )),
+            _ => Ok(()),
+        }
     }
 
     fn can_run(&self, node: NodeNumber) -> bool {

@@ -2,7 +2,7 @@
 //! it is about something that is over, and changes nothing.
 
 use crate::event::{Motive, Running, Stage, Trigger};
-use crate::group::{FailCount, GroupState, Instance, Policy, ResourceState};
+use crate::group::{FailCount, GroupState, Instance, Policy, ResourceState, Tolerated};
 use crate::id::NodeNumber;
 use crate::model::Severity;
 use crate::record::{Code, Record, Subject};
@@ -66,7 +66,7 @@ impl ClusterState {
         }
         (instance.state, instance.since) = (to, at);
         match to {
-            GroupState::Online => self.came_online(name, node),
+            GroupState::Online => self.came_online(entry, name, node),
             GroupState::Error => self.not_released(entry, name, node),
             _ => {}
         }
@@ -83,10 +83,11 @@ impl ClusterState {
         state.is_some_and(|instance| moving(instance.state)) && !planned()
     }
 
-    fn came_online(&mut self, name: &str, node: NodeNumber) {
+    fn came_online(&mut self, entry: &mut Entry<'_>, name: &str, node: NodeNumber) {
         let def = self.definition.group(name);
         let exclusive = def.is_some_and(|def| def.policy != Policy::Concurrent);
         let Some(group) = self.groups.get_mut(name) else { return };
+        let before = group.failovers;
         if exclusive && group.last.is_some_and(|last| last != node) {
             match group.left {
                 Some(Motive::Return) => group.failbacks += 1,
@@ -98,6 +99,9 @@ impl ClusterState {
             group.last = Some(node);
         }
         group.second_chance = true;
+        if group.failovers > before {
+            self.failed_over(entry, name);
+        }
     }
 
     /// A group that cannot be released: its node is fenced if that is configured; if not, an
@@ -168,6 +172,9 @@ impl ClusterState {
         let from = std::mem::replace(&mut status.state, to);
         let took = u64::try_from(at.0.saturating_sub(status.since.0)).unwrap_or(0) / 1_000;
         (status.since, status.detail) = (at, detail.into());
+        if let Some(tolerated) = &mut status.tolerated {
+            tolerated.count = 0;
+        }
         let (name, node, _) = which;
         let failed = to == ResourceState::Failed;
         let severity = if failed { Severity::Warning } else { Severity::Informational };
@@ -176,7 +183,7 @@ impl ClusterState {
         let happening = Happening::new(Code::Resource, severity, subject, message)
             .change(from, to)
             .because(detail)
-            .alerting(failed);
+            .alerting(failed && !self.is_flapping(name));
         let happening = self.in_event(entry, happening, Some(node), Some(took));
         self.record(entry, happening);
         true
@@ -248,12 +255,36 @@ impl ClusterState {
         let subject = self.resource_subject(name, resource);
         let happening = Happening::new(Code::ResourceFailed, Severity::Warning, subject, message)
             .because(why)
-            .alerting(true);
+            .alerting(!self.is_flapping(name));
         let happening = self.in_event(entry, happening, Some(node), None);
         self.record(entry, happening);
         if !restarted {
             self.resource_changed(entry, which, resource, ResourceState::Failed, why);
             self.leave_node(entry, name, node, (resource, why));
+        }
+        true
+    }
+
+    /// A monitor failed, but not often enough in a row to count; or works again after that.
+    pub(super) fn tolerated(
+        &mut self,
+        entry: &Entry<'_>,
+        which: Which<'_>,
+        resource: &str,
+        (count, limit, why): (u32, u32, &str),
+    ) -> bool {
+        let last = entry.proposal.at;
+        let instance = self.instance_mut(which);
+        let Some(status) = instance.and_then(|it| it.resources.get_mut(resource)) else {
+            return false;
+        };
+        let total = status.tolerated.as_ref().map_or(0, |before| before.total);
+        match &mut status.tolerated {
+            Some(before) if count == 0 => {
+                return std::mem::take(&mut before.count) > 0;
+            }
+            None if count == 0 => return false,
+            now => *now = Some(Tolerated { count, limit, total: total + 1, last, why: why.into() }),
         }
         true
     }
@@ -264,16 +295,23 @@ impl ClusterState {
         (name, node, _): Which<'_>,
         (resource, why): (&str, &str),
     ) -> u32 {
-        let last = entry.proposal.at;
+        let (last, last_ms) = (entry.proposal.at, self.timeline.elapsed_ms());
+        let over =
+            |fail: &FailCount| self.failure_due(name, fail).is_some_and(|due| due <= last_ms);
+        let outdated = self.groups.get(name).is_some_and(|group| {
+            let mut fails = group.fails.iter();
+            fails.any(|fail| fail.node == node && fail.resource == resource && over(fail))
+        });
         let Some(group) = self.groups.get_mut(name) else { return 0 };
         let same = |known: &&mut FailCount| known.node == node && known.resource == resource;
         if let Some(known) = group.fails.iter_mut().find(same) {
-            known.count = known.count.saturating_add(1);
-            (known.last, known.why) = (last, why.into());
+            let before = if outdated { 0 } else { known.count };
+            known.count = before.saturating_add(1);
+            (known.last, known.last_ms, known.why) = (last, last_ms, why.into());
             return known.count;
         }
         let resource = resource.to_owned();
-        group.fails.push(FailCount { node, resource, count: 1, last, why: why.into() });
+        group.fails.push(FailCount { node, resource, count: 1, last, last_ms, why: why.into() });
         1
     }
 

@@ -194,7 +194,7 @@ fn a_loss_and_the_death_behind_it_are_one_incident() {
 #[test]
 fn what_is_configured_no_more_is_not_acquired() {
     let mut fixture = Fixture::with_groups();
-    fixture.group(GroupCommand::Move { group: "web".into(), to: Some(N3) });
+    fixture.group(GroupCommand::Move { group: "web".into(), to: Some(N3), until: None });
     begin(&mut fixture);
     assert!(!matches!(work::way(&fixture.state, "web", N3), Way::Elsewhere(_)));
     fixture.state.definition.groups.retain(|group| group.name != "web");
@@ -206,7 +206,7 @@ fn what_is_configured_no_more_is_not_acquired() {
 #[test]
 fn what_a_lost_node_had_is_no_step_of_another_event() {
     let mut fixture = Fixture::with_groups();
-    fixture.group(GroupCommand::Move { group: "db".into(), to: Some(N3) });
+    fixture.group(GroupCommand::Move { group: "db".into(), to: Some(N3), until: None });
     begin(&mut fixture);
     let event = fixture.state.manager.current.as_ref().unwrap().event.id;
     fixture.manage(ManagerCommand::Expire { event, phase: 0, attempt: 0, node: N2 });
@@ -229,7 +229,7 @@ fn what_a_lost_node_had_is_no_step_of_another_event() {
 #[test]
 fn a_failed_release_blocks_until_it_succeeds() {
     let mut fixture = Fixture::with_groups();
-    fixture.group(GroupCommand::Move { group: "web".into(), to: None });
+    fixture.group(GroupCommand::Move { group: "web".into(), to: None, until: None });
     begin(&mut fixture);
     progress(&mut fixture, "web", N1, GroupState::Error);
     let blocked = fixture.state.groups["web"].blocked.clone().unwrap();
@@ -248,7 +248,7 @@ fn a_failed_release_is_fenced() {
     let (options, action) = (BTreeMap::new(), "off".to_owned());
     let fence = FenceDef { agent, options, action, timeout_ms: 1_000 };
     fixture.state.definition.fencing.insert(N1, fence);
-    fixture.group(GroupCommand::Move { group: "web".into(), to: Some(N3) });
+    fixture.group(GroupCommand::Move { group: "web".into(), to: Some(N3), until: None });
     begin(&mut fixture);
     progress(&mut fixture, "web", N1, GroupState::Error);
     assert_eq!(fixture.state.groups["web"].blocked, None);
@@ -333,7 +333,9 @@ fn a_new_epoch_ends_what_was_held_in_the_old_one() {
 #[test]
 fn orders_explain_their_refusal() {
     let mut fixture = Fixture::with_groups();
-    let moved = |group: &str, to| Command::Group(GroupCommand::Move { group: group.into(), to });
+    let moved = |group: &str, to| {
+        Command::Group(GroupCommand::Move { group: group.into(), to, until: None })
+    };
     for (group, to, code) in [
         ("mail", None, "unknown_group"),
         ("batch", Some(N2), "concurrent_group"),
@@ -350,7 +352,7 @@ fn orders_explain_their_refusal() {
     assert_eq!(fixture.state.groups["db"].state(), GroupState::Offline);
     assert_eq!(refused(&mut fixture, moved("db", Some(N3))).code, "group_is_off");
     fixture.group(GroupCommand::Online { group: "db".into() });
-    fixture.group(GroupCommand::Move { group: "db".into(), to: Some(N3) });
+    fixture.group(GroupCommand::Move { group: "db".into(), to: Some(N3), until: None });
     fixture.run_events();
     assert_eq!(owner(&fixture, "db"), Some(N3));
     fixture.node_down(N2, "silent");
@@ -495,8 +497,11 @@ fn group_command() -> impl Strategy<Value = GroupCommand> {
     prop_oneof![
         (node(), node()).prop_map(|(node, by)| GroupCommand::Fence { node, by }),
         node().prop_map(|node| GroupCommand::ConfirmOff { node }),
-        (group(), prop::option::of(node()))
-            .prop_map(|(group, to)| GroupCommand::Move { group, to }),
+        (group(), prop::option::of(node())).prop_map(|(group, to)| GroupCommand::Move {
+            group,
+            to,
+            until: None
+        }),
         group().prop_map(|group| GroupCommand::Online { group }),
         group().prop_map(|group| GroupCommand::Offline { group }),
         (group(), prop::option::of(node()))

@@ -221,13 +221,16 @@ impl ClusterState {
 
     /// What an event means for the managers: who has joined, who is gone.
     fn settle_trigger(&mut self, entry: &mut Entry<'_>, running: &Running, aborted: bool) {
+        let (at, elapsed_ms) = (entry.proposal.at, self.timeline.elapsed_ms());
         let (node, stop) = match &running.event.trigger {
             Trigger::NodeUp(node) => {
                 let joined = running.participants.contains(node);
                 if let Some(member) = self.manager.members.get_mut(node) {
                     member.joined = joined;
+                    (member.joined_at, member.joined_ms) = (at, elapsed_ms);
                 }
                 if joined {
+                    self.home_is_back(entry, *node);
                     self.hold_no_longer(*node);
                 }
                 return;

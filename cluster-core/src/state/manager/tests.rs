@@ -371,7 +371,7 @@ fn stuck(fixture: &mut Fixture, node: NodeNumber) -> u64 {
 #[test]
 fn a_failed_event_steps_aside_for_a_death() {
     let mut fixture = Fixture::with_groups();
-    fixture.group(GroupCommand::Move { group: "web".into(), to: Some(N3) });
+    fixture.group(GroupCommand::Move { group: "web".into(), to: Some(N3), until: None });
     let moved = stuck(&mut fixture, N1);
     let others: Vec<String> = owners(&fixture).into_keys().map(str::to_owned).collect();
     let lost = owners(&fixture)["db"].clone();
@@ -455,7 +455,7 @@ fn a_node_without_an_agent_is_not_waited_for() {
     fixture.state.groups.remove("batch");
     fixture.state.definition.groups.retain(|def| def.name != "batch");
     assert_eq!(held(&fixture, N3), 0, "it has nothing");
-    fixture.group(GroupCommand::Move { group: "web".into(), to: Some(N2) });
+    fixture.group(GroupCommand::Move { group: "web".into(), to: Some(N2), until: None });
     let event = fixture.state.manager.queue.first().unwrap().id;
     fixture.manage(ManagerCommand::BeginVote { event });
     agent(&mut fixture, N3, AgentStatus::Initializing);
@@ -472,7 +472,7 @@ fn a_node_without_an_agent_is_not_waited_for() {
 
     // It starts and dies: nobody counts on it, or gives it anything.
     agent(&mut fixture, N3, AgentStatus::Running);
-    fixture.group(GroupCommand::Move { group: "web".into(), to: Some(N1) });
+    fixture.group(GroupCommand::Move { group: "web".into(), to: Some(N1), until: None });
     fixture.run_events();
     assert_eq!(owners(&fixture)["web"], "n1");
     fixture.manage(ManagerCommand::Attend { node: N3, attends: true });
@@ -514,7 +514,7 @@ fn a_node_that_has_a_group_is_waited_for() {
     let mut fixture = Fixture::with_groups();
     agent(&mut fixture, N1, AgentStatus::Initializing);
     fixture.manage(ManagerCommand::Attend { node: N1, attends: false });
-    fixture.group(GroupCommand::Move { group: "web".into(), to: Some(N2) });
+    fixture.group(GroupCommand::Move { group: "web".into(), to: Some(N2), until: None });
     let event = fixture.state.manager.queue.first().unwrap().id;
     fixture.manage(ManagerCommand::BeginVote { event });
     let running = fixture.state.manager.current.as_ref().unwrap();

@@ -164,9 +164,11 @@ impl Stage {
     fn group_command(&self, words: &[&str]) -> Result<Option<GroupCommand>, String> {
         let group = |name: &str| name.to_owned();
         Ok(Some(match words {
-            ["group", name, "moves"] => GroupCommand::Move { group: group(name), to: None },
+            ["group", name, "moves"] => {
+                GroupCommand::Move { group: group(name), to: None, until: None }
+            }
             ["group", name, "moves", "to", node] => {
-                GroupCommand::Move { group: group(name), to: Some(self.number(node)?) }
+                GroupCommand::Move { group: group(name), to: Some(self.number(node)?), until: None }
             }
             ["group", name, "online"] => GroupCommand::Online { group: group(name) },
             ["group", name, "offline"] => GroupCommand::Offline { group: group(name) },

@@ -47,6 +47,15 @@ pub(crate) struct Hands {
 
 type Done = Result<String, String>;
 
+/// Why a look at a resource was no success.
+#[derive(Debug)]
+pub(super) struct Trouble {
+    /// What was seen.
+    pub(super) why: String,
+    /// Nothing was seen in time.
+    pub(super) late: bool,
+}
+
 impl Hands {
     /// Begins what takes time and changes nothing, for a resource that will be started here.
     pub(super) async fn prepare(&self, group: &str, state: &ClusterState, def: &ResourceDef) {
@@ -76,7 +85,11 @@ impl Hands {
     }
 
     /// Looks at a resource: whether it works.
-    pub(super) async fn monitor(&self, context: &Context, def: &ResourceDef) -> Done {
+    pub(super) async fn monitor(
+        &self,
+        context: &Context,
+        def: &ResourceDef,
+    ) -> Result<String, Trouble> {
         let context = self.context(&context.group, context.token, &context.state);
         let made = resource(def);
         let look = async {
@@ -85,7 +98,7 @@ impl Hands {
                 Health::NotRunning => Err(Failure::new("it does not run", "")),
             })
         };
-        within(&format!("looking at {}", def.name), def.monitor_timeout_ms, look).await
+        done_within(&format!("looking at {}", def.name), def.monitor_timeout_ms, look).await
     }
 
     /// Whether a resource of a group runs here, whoever has the group: one that does not answer does not.
@@ -232,10 +245,21 @@ async fn within(
     limit_ms: u64,
     work: impl Future<Output = Result<String, Failure>>,
 ) -> Done {
-    match tokio::time::timeout(super::millis(limit_ms) + GRACE, work).await {
-        Ok(Ok(detail)) => Ok(detail),
-        Ok(Err(failure)) if failure.advice.is_empty() => Err(failure.why),
-        Ok(Err(failure)) => Err(failure.to_string().trim_end_matches('.').to_owned()),
-        Err(_) => Err(format!("{what} has not ended {} s after its time limit", GRACE.as_secs())),
-    }
+    done_within(what, limit_ms, work).await.map_err(|trouble| trouble.why)
+}
+
+async fn done_within(
+    what: &str,
+    limit_ms: u64,
+    work: impl Future<Output = Result<String, Failure>>,
+) -> Result<String, Trouble> {
+    let (why, late) = match tokio::time::timeout(super::millis(limit_ms) + GRACE, work).await {
+        Ok(Ok(detail)) => return Ok(detail),
+        Ok(Err(failure)) if failure.advice.is_empty() => (failure.why, failure.late),
+        Ok(Err(failure)) => (failure.to_string().trim_end_matches('.').to_owned(), failure.late),
+        Err(_) => {
+            (format!("{what} has not ended {} s after its time limit", GRACE.as_secs()), true)
+        }
+    };
+    Err(Trouble { why, late })
 }

@@ -61,6 +61,18 @@ impl Reporter {
         self.report(GroupCommand::Failed { group, node, token, resource, why, restarted });
     }
 
+    /// A monitor found a resource failed so many times in a row, of as many as count; or not any more.
+    pub(super) fn tolerated(
+        &self,
+        token: u64,
+        resource: &str,
+        (count, limit): (u32, u32),
+        why: String,
+    ) {
+        let (group, node, resource) = (self.group.clone(), self.me, resource.to_owned());
+        self.report(GroupCommand::Tolerated { group, node, token, resource, count, limit, why });
+    }
+
     /// Another machine has the address of a resource.
     pub(super) fn conflict(&self, token: u64, resource: &str, conflict: Conflict) {
         let (group, node, resource) = (self.group.clone(), self.me, resource.to_owned());

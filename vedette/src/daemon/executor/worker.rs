@@ -9,18 +9,19 @@ mod left;
 mod release;
 mod watch;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
 use vedette_core::group::ResourceDef;
+use vedette_core::tolerance::Looks;
 
 use super::answer::{Said, Stop, Verb};
 use super::reporter::Reporter;
 use super::{Held, Op, Shared};
-use watch::Looks;
+use watch::Watching;
 
 /// The pause before something that has to be stopped is stopped again.
 const STOP_AGAIN: Duration = Duration::from_secs(3);
@@ -35,6 +36,8 @@ pub(super) struct Worker {
     given_up: BTreeSet<String>,
     /// Resources that were last seen failed.
     failing: BTreeSet<String>,
+    /// The latest looks at each resource.
+    looked: BTreeMap<String, Looks>,
     /// The resource that was looked at last.
     seen_last: Option<String>,
     /// Losses of the lease that were dealt with.
@@ -67,13 +70,14 @@ impl Worker {
         let reporter = Reporter::start(group.clone(), shared.me, shared.proposer.clone());
         let losses = shared.lease.borrow().losses;
         let (given_up, failing) = (BTreeSet::new(), BTreeSet::new());
-        Self { group, shared, reporter, held: None, given_up, failing, seen_last: None, losses }
+        let (looked, seen_last) = (BTreeMap::new(), None);
+        Self { group, shared, reporter, held: None, given_up, failing, looked, seen_last, losses }
     }
 
     /// Works until nobody asks any more.
     pub(super) async fn run(mut self, mut ops: mpsc::Receiver<Op>) {
         let mut lease = self.shared.lease.subscribe();
-        let mut looks = Looks::new();
+        let mut looks = Watching::new();
         loop {
             let losses = lease.borrow_and_update().losses;
             if losses != self.losses {

@@ -274,6 +274,7 @@ impl Worker {
     pub(super) async fn hold(&mut self, held: Option<Held>) -> Result<(), String> {
         self.given_up.clear();
         self.failing.clear();
+        self.looked.clear();
         self.held.clone_from(&held);
         let state = self.shared.state();
         match held {

@@ -6,6 +6,7 @@
 use vedette_core::group::{GroupState, ResourceState};
 
 use super::super::Held;
+use super::super::hands::Trouble;
 use super::{Lines, Worker};
 
 impl Worker {
@@ -17,6 +18,7 @@ impl Worker {
         tracing::warn!(group = self.group, "left running; nobody looks after it");
         self.given_up.clear();
         self.failing.clear();
+        self.looked.clear();
         if let Err(why) = self.shared.hold(&self.group, None).await {
             tracing::warn!(
                 group = self.group,
@@ -71,7 +73,7 @@ impl Worker {
                     lines.tell(format!("{name}: runs, and is taken up as it is"));
                     self.reporter.resource(held.token, name, ResourceState::Online, &detail);
                 }
-                Err(why) => {
+                Err(Trouble { why, .. }) => {
                     lines.tell(format!("{name}: does not work, and is left so: {why}"));
                     self.reporter.resource(held.token, name, ResourceState::Failed, &why);
                 }

@@ -1,7 +1,8 @@
 //! Watching what is held (spec H25): a look at every resource at its interval.
 //!
-//! A resource that fails is restarted in place, with everything that was started after it, as often as
-//! its definition allows; then its group is to move, and the cluster decides where to. In maintenance
+//! What a look means is the core's to say ([`vedette_core::tolerance`]): a failure may be tolerated, which is
+//! shown and changes nothing. A resource that fails is restarted in place, with everything that was started
+//! after it, as often as its definition allows; then its group is to move, and the cluster decides where to. In maintenance
 //! what is seen is reported, and nothing is done about it. An instance that is left unmanaged is not
 //! looked at.
 
@@ -13,7 +14,9 @@ use futures_util::stream::FuturesUnordered;
 use vedette_core::group::{GroupState, ResourceDef, ResourceState};
 use vedette_core::id::NodeNumber;
 use vedette_core::state::ClusterState;
+use vedette_core::tolerance::{self, Verdict};
 
+use super::super::hands::Trouble;
 use super::super::{Held, millis};
 use super::{Lines, Worker};
 
@@ -25,16 +28,16 @@ pub(super) struct Look {
     token: u64,
     resource: ResourceDef,
     /// What is to be said of it, or why it failed.
-    found: Result<String, String>,
+    found: Result<String, Trouble>,
 }
 
 /// Looks under way.
-pub(super) type Looks = FuturesUnordered<BoxFuture<'static, Look>>;
+pub(super) type Watching = FuturesUnordered<BoxFuture<'static, Look>>;
 
 impl Worker {
     /// A look at everything that is held and watched, the first of them at once.
-    pub(super) fn looks(&self) -> Looks {
-        let Some(held) = &self.held else { return Looks::new() };
+    pub(super) fn looks(&self) -> Watching {
+        let Some(held) = &self.held else { return Watching::new() };
         let looks = held.resources.iter().filter_map(|it| self.look(held, it));
         looks.collect()
     }
@@ -72,15 +75,39 @@ impl Worker {
         let Look { token, resource, found } = look;
         self.seen_last = Some(resource.name.clone());
         let Some(held) = self.held.clone().filter(|held| held.token == token) else { return true };
-        match found {
-            Ok(detail) => {
-                if self.failing.remove(&resource.name) {
-                    self.given_up.remove(&resource.name);
-                    self.reporter.resource(token, &resource.name, ResourceState::Online, &detail);
-                }
-                false
+        let (look, said) = match found {
+            Ok(detail) => (tolerance::Look::Well, detail),
+            Err(Trouble { why, late: true }) => (tolerance::Look::Late, why),
+            Err(Trouble { why, late: false }) => (tolerance::Look::Failed, why),
+        };
+        // What is tolerated, and how often it is restarted, is as it is configured now.
+        let resource = self.in_force(resource);
+        let looks = self.looked.entry(resource.name.clone()).or_default();
+        match looks.take(&resource, look) {
+            Verdict::Well | Verdict::Rising => {}
+            Verdict::Recovered => self.works_again(token, &resource.name, &said),
+            Verdict::Tolerated { count, limit } => {
+                let (group, name) = (&self.group, &resource.name);
+                tracing::warn!(group, resource = name, "tolerated, {count} of {limit}: {said}");
+                self.reporter.tolerated(token, name, (count, limit), said);
             }
-            Err(why) => self.failed(&held, &resource, why).await,
+            Verdict::Failed => return self.failed(&held, &resource, said).await,
+        }
+        false
+    }
+
+    /// A resource by the definition in force; if that has it no more, by the one that it was started by.
+    fn in_force(&self, started: ResourceDef) -> ResourceDef {
+        let defined = self.defined().unwrap_or_default();
+        defined.into_iter().find(|it| it.name == started.name).unwrap_or(started)
+    }
+
+    fn works_again(&mut self, token: u64, resource: &str, detail: &str) {
+        if self.failing.remove(resource) {
+            self.given_up.remove(resource);
+            self.reporter.resource(token, resource, ResourceState::Online, detail);
+        } else {
+            self.reporter.tolerated(token, resource, (0, 0), String::new());
         }
     }
 
@@ -110,6 +137,9 @@ impl Worker {
         }
         if restarted {
             self.failing.remove(name);
+            for again in held.from(name) {
+                self.looked.remove(&again.name);
+            }
         } else {
             self.given_up.insert(name.clone());
         }
@@ -121,8 +151,7 @@ impl Worker {
 
     /// Stops a resource and all that was started after it, and starts them again.
     async fn restart(&self, held: &Held, resource: &ResourceDef) -> bool {
-        let from = held.resources.iter().position(|it| it.name == resource.name).unwrap_or(0);
-        let again = &held.resources[from..];
+        let again = held.from(&resource.name);
         let lines = Lines(None);
         let work = async {
             self.stop(held, again, &lines).await?;
