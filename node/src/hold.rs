@@ -2,7 +2,8 @@
 //!
 //! A node may own service addresses and processes only while it has its lease
 //! ([`vedette_core::lease`]). When the lease is over nobody asks the agent, its scripts or its
-//! groups' order: [`release`] takes the addresses off and kills the control groups, within a time
+//! groups' order: [`release`] takes the addresses off and kills the control groups, those of systemd's
+//! units as well, within a time
 //! that the rest of the cluster waits for (`release_max`). The guard does it, and so does the agent
 //! when its guard is gone or silent; twice is as good as once.
 //!
@@ -15,6 +16,7 @@
 mod addresses;
 mod file;
 mod groups;
+mod units;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -46,23 +48,29 @@ pub struct Held {
     pub addresses: BTreeSet<HeldAddress>,
     /// Control groups of resource groups, as directories.
     pub groups: BTreeSet<PathBuf>,
+    /// Units of systemd whose processes end, each in the control group that systemd made for it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub units: BTreeSet<String>,
 }
 
 impl Held {
     /// Whether there is nothing.
     pub fn is_empty(&self) -> bool {
-        self.addresses.is_empty() && self.groups.is_empty()
+        self.addresses.is_empty() && self.groups.is_empty() && self.units.is_empty()
     }
 
     /// Whether all of it is in `other` as well.
     pub fn is_within(&self, other: &Self) -> bool {
-        self.addresses.is_subset(&other.addresses) && self.groups.is_subset(&other.groups)
+        self.addresses.is_subset(&other.addresses)
+            && self.groups.is_subset(&other.groups)
+            && self.units.is_subset(&other.units)
     }
 
     /// Adds what another one has.
     pub fn add(&mut self, other: &Self) {
         self.addresses.extend(other.addresses.iter().cloned());
         self.groups.extend(other.groups.iter().cloned());
+        self.units.extend(other.units.iter().cloned());
     }
 }
 
@@ -94,11 +102,21 @@ pub fn release(held: &Held, within: Duration) -> Released {
         waiting.push("the service addresses");
         start(&sender, "the service addresses", move || addresses::remove(&addresses));
     }
-    if !groups.is_empty() {
+    let units: Vec<String> = held.units.iter().cloned().collect();
+    if !groups.is_empty() || !units.is_empty() {
         waiting.push("the control groups");
-        start(&sender, "the control groups", move || groups::kill(&groups, deadline));
+        start(&sender, "the control groups", move || end(&groups, &units, deadline));
     }
     collect(&answers, waiting, deadline)
+}
+
+/// Ends control groups of ours and of systemd. A unit starts only where its group's directory is, so the units
+/// are looked at again when that is gone.
+fn end(groups: &[PathBuf], units: &[String], deadline: Instant) -> Vec<String> {
+    units::kill(units);
+    let mut failed = groups::kill(groups, deadline);
+    failed.extend(units::end(units, deadline));
+    failed
 }
 
 /// On a thread of its own; on this one if there can be no other.
@@ -152,6 +170,7 @@ mod tests {
                 device: "nothing0".into(),
             }]),
             groups: BTreeSet::from([PathBuf::from("/sys/fs/cgroup/vedette-test-never-made")]),
+            units: BTreeSet::from(["vedette-test-never-made.service".to_owned()]),
         };
         assert_eq!(release(&held, Duration::from_secs(30)), Released::default());
     }

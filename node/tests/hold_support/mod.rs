@@ -383,6 +383,7 @@ impl Guarded {
             held: Held {
                 addresses: addresses.iter().map(held).collect(),
                 groups: groups.iter().map(|group| group.to_path_buf()).collect(),
+                ..Held::default()
             },
         };
         let next = self.directory.path().join("hold.next");
