@@ -189,6 +189,12 @@ pub enum ResourceKind {
         /// Its parameters.
         parameters: BTreeMap<String, String>,
     },
+    /// A service that systemd starts. Its processes live in the unit's own control group, which the guard
+    /// ends with the lease.
+    Systemd {
+        /// The unit, such as `nginx.service`.
+        unit: String,
+    },
 }
 
 impl ResourceKind {
@@ -200,6 +206,7 @@ impl ResourceKind {
             Self::VolumeGroup { .. } => "volume_group",
             Self::Application { .. } => "application",
             Self::Ocf { .. } => "ocf",
+            Self::Systemd { .. } => "systemd",
         }
     }
 
@@ -211,6 +218,7 @@ impl ResourceKind {
             Self::VolumeGroup { .. } => 4,
             Self::Application { .. } => 5,
             Self::Ocf { .. } => 6,
+            Self::Systemd { .. } => 7,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Resources on this machine: what is taken over when a node takes a group over (spec H25).
 //!
-//! Five kinds behind one trait, so that the executor, which knows about order, tokens and reports,
+//! Six kinds behind one trait, so that the executor, which knows about order, tokens and reports,
 //! knows nothing about addresses or volume groups.
 //!
 //! Invariants:
@@ -31,6 +31,7 @@ pub mod duplicate;
 mod file_system;
 pub mod ocf;
 mod off;
+pub mod systemd;
 mod volume_group;
 mod wire;
 
@@ -233,6 +234,7 @@ pub fn resource(def: &ResourceDef) -> Box<dyn Resource> {
             })
         }
         ResourceKind::VolumeGroup { name } => Box::new(volume_group::VolumeGroup { common, name }),
+        ResourceKind::Systemd { unit } => Box::new(systemd::Unit { common, unit }),
         ResourceKind::Ocf { provider, agent, parameters } => {
             Box::new(ocf::Ocf { common, provider, agent, parameters })
         }

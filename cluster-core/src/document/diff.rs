@@ -236,6 +236,7 @@ fn summary(resource: &ResourceDef) -> String {
         }
         ResourceKind::VolumeGroup { name } => format!("volume group {name}"),
         ResourceKind::Application { start, .. } => format!("application {}", start.join(" ")),
+        ResourceKind::Systemd { unit } => format!("unit {unit}"),
         ResourceKind::Ocf { provider, agent, .. } => format!("ocf:{provider}:{agent}"),
     }
 }
@@ -288,6 +289,7 @@ fn kind_facts(kind: &ResourceKind, document: &Document) -> Vec<(&'static str, St
             ),
             ("user", user.clone().unwrap_or_else(|| "root".into())),
         ],
+        ResourceKind::Systemd { unit } => vec![("unit", unit.clone())],
         ResourceKind::Ocf { provider, agent, .. } => {
             vec![("agent", format!("ocf:{provider}:{agent}"))]
         }

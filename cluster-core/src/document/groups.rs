@@ -15,11 +15,12 @@ use super::read::{Names, address};
 use super::reader::{Notes, Table};
 
 /// What a resource may be.
-const KINDS: [(&str, &str); 5] = [
+const KINDS: [(&str, &str); 6] = [
     ("address", "address"),
     ("file_system", "file_system"),
     ("volume_group", "volume_group"),
     ("application", "application"),
+    ("systemd", "systemd"),
     ("ocf", "ocf"),
 ];
 
@@ -106,6 +107,7 @@ fn resource(
         "file_system" => file_system(&mut table, notes),
         "volume_group" => volume_group(&mut table, notes),
         "application" => application(&mut table, notes),
+        "systemd" => systemd(&mut table, notes),
         _ => ocf(&mut table, notes),
     };
     let usual = ResourceDef::new(name, ResourceKind::VolumeGroup { name: String::new() });
@@ -253,11 +255,21 @@ fn application(table: &mut Table<'_, '_>, notes: &mut Notes<'_>) -> Option<Resou
     })
 }
 
+fn systemd(table: &mut Table<'_, '_>, notes: &mut Notes<'_>) -> Option<ResourceKind> {
+    let unit = table.need(notes, "unit", "Name the unit: unit = \"nginx.service\".")?;
+    Some(ResourceKind::Systemd { unit })
+}
+
 fn ocf(table: &mut Table<'_, '_>, notes: &mut Notes<'_>) -> Option<ResourceKind> {
     const ADVICE: &str = "Write it as it is installed: agent = \"ocf:heartbeat:Dummy\".";
     let agent = table.need(notes, "agent", ADVICE);
     let parameters = table.values(notes, "parameters");
     let agent = agent?;
+    if let Some(unit) = agent.strip_prefix("systemd:") {
+        let advice = format!("Write kind = \"systemd\" and unit = \"{unit}.service\".");
+        notes.error(&table.key("agent"), "a unit of systemd is no OCF agent", advice);
+        return None;
+    }
     let parts: Vec<&str> = agent.split(':').collect();
     let [_, provider, kind] = parts[..] else {
         notes.error(

@@ -265,6 +265,7 @@ impl Text {
                     self.text("user", user);
                 }
             }
+            ResourceKind::Systemd { unit } => self.text("unit", unit),
             ResourceKind::Ocf { provider, agent, .. } => {
                 self.text("agent", &format!("ocf:{provider}:{agent}"));
             }

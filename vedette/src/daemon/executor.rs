@@ -21,6 +21,7 @@ mod reporter;
 mod sightings;
 mod standby;
 mod swap;
+mod units;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -191,6 +192,7 @@ impl Executor {
         if self.0.orders.set(orders).is_ok() {
             tokio::spawn(supervise(self.clone()));
             tokio::spawn(cover::follow(self.0.clone()));
+            tokio::spawn(units::follow(self.0.clone()));
             tokio::spawn(lease::follow(self.0.clone(), watch));
             tokio::spawn(standby::watch(self.0.clone()));
             tokio::spawn(sightings::watch(self.clone()));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::group::{GroupDef, Policy, ResourceDef, ResourceKind};
 
-use super::{Document, Finding, key, program};
+use super::{Document, Finding, key, program, units};
 
 /// Most restarts in place before a group moves; more would hide a failure for hours.
 const MOST_RESTARTS: u32 = 100;
@@ -17,7 +17,7 @@ pub(super) fn check(document: &Document, found: &mut Vec<Finding>) {
         }
         order(group, found);
     }
-    shared_disks(document, found);
+    shared(document, found);
 }
 
 fn times(group: &GroupDef, resource: &ResourceDef, found: &mut Vec<Finding>) {
@@ -61,6 +61,7 @@ fn kind(group: &GroupDef, resource: &ResourceDef, found: &mut Vec<Finding>) {
         ResourceKind::VolumeGroup { name } => word(&at("volume_group"), name, false, found),
         ResourceKind::Application { start, stop, monitor, user } => {
             application(group, resource, start, stop, found);
+            units::asked_for(&at("start"), start, found);
             for (name, command) in [("start", start), ("stop", stop), ("monitor", monitor)] {
                 program(&at(name), command, found);
             }
@@ -68,6 +69,7 @@ fn kind(group: &GroupDef, resource: &ResourceDef, found: &mut Vec<Finding>) {
                 word(&at("user"), user, false, found);
             }
         }
+        ResourceKind::Systemd { unit } => units::name(&at("unit"), unit, found),
         ResourceKind::Ocf { provider, agent, parameters } => {
             for part in [provider, agent] {
                 ocf_name(&at("agent"), part, found);
@@ -157,7 +159,7 @@ fn order(group: &GroupDef, found: &mut Vec<Finding>) {
     let mut mounted: Option<&str> = None;
     for resource in &group.resources {
         let late = match resource.kind {
-            ResourceKind::Application { .. } => {
+            ResourceKind::Application { .. } | ResourceKind::Systemd { .. } => {
                 application = application.or(Some(&resource.name));
                 None
             }
@@ -177,8 +179,8 @@ fn order(group: &GroupDef, found: &mut Vec<Finding>) {
     }
 }
 
-/// Two groups with one disk or one mount point would take it from each other.
-fn shared_disks(document: &Document, found: &mut Vec<Finding>) {
+/// Two groups with one disk, mount point or unit would take it from each other.
+fn shared(document: &Document, found: &mut Vec<Finding>) {
     let mut seen: BTreeMap<(&str, &str), &str> = BTreeMap::new();
     for group in &document.definition.groups {
         for resource in &group.resources {
@@ -187,6 +189,7 @@ fn shared_disks(document: &Document, found: &mut Vec<Finding>) {
                     vec![("device", device.as_str()), ("mount_point", mount_point.as_str())]
                 }
                 ResourceKind::VolumeGroup { name } => vec![("volume_group", name.as_str())],
+                ResourceKind::Systemd { unit } => vec![("unit", unit.as_str())],
                 _ => Vec::new(),
             };
             for claim in claims {
