@@ -8,4 +8,6 @@ mod file_system;
 mod ocf;
 mod process;
 mod support;
+mod systemd;
+mod systemd_private;
 mod volume_group;
