@@ -117,3 +117,16 @@ pub(crate) fn telling_silence(timing: &Timing) -> Duration {
 pub const fn let_go_after(timing: &Timing) -> Duration {
     Duration::from_millis(timing.lease_ms + timing.lease_ms / 100 + 1 + timing.release_max_ms)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// F2: guard and agent end the control group of a unit, the kernel alone does not.
+    #[test]
+    fn f2_a_unit_is_covered_by_what_ends_processes() {
+        let unit = ResourceKind::Systemd { unit: "web.service".into() };
+        assert!(!Backing::None.covers(&unit) && !Backing::Kernel.covers(&unit));
+        assert!(Backing::Watchdog.covers(&unit));
+    }
+}

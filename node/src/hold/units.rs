@@ -11,6 +11,10 @@ use crate::cgroup::{ControlGroup, of_unit};
 /// Between two looks whether a killed unit has ended.
 const PAUSE: Duration = Duration::from_millis(2);
 
+/// So long nothing of them was seen: a start that systemd had decided on a moment before has come to its first
+/// process by then.
+const SETTLED: Duration = Duration::from_millis(10);
+
 /// Kills what they run at this moment.
 pub(super) fn kill(units: &[String]) {
     for group in units.iter().flat_map(|unit| of_unit(unit)) {
@@ -21,15 +25,23 @@ pub(super) fn kill(units: &[String]) {
 
 /// Kills until nothing of them is alive. Answers a sentence for each that is left.
 pub(super) fn end(units: &[String], deadline: Instant) -> Vec<String> {
-    loop {
+    let mut quiet_since = Instant::now();
+    while !units.is_empty() {
         let alive: Vec<&String> = units.iter().filter(|unit| is_alive(unit)).collect();
-        if alive.is_empty() || Instant::now() >= deadline {
+        let now = Instant::now();
+        if now >= deadline {
             let sentence = |unit| format!("processes of the unit {unit} do not end");
             return alive.into_iter().map(sentence).collect();
         }
-        kill(units);
+        if !alive.is_empty() {
+            kill(units);
+            quiet_since = Instant::now();
+        } else if now - quiet_since >= SETTLED {
+            break;
+        }
         std::thread::sleep(PAUSE);
     }
+    Vec::new()
 }
 
 fn is_alive(unit: &str) -> bool {

@@ -290,8 +290,10 @@ fn taken_away() -> Failure {
 }
 
 fn not_written(error: &std::io::Error) -> Failure {
-    let why = format!("the unit cannot be given to its group: /run/systemd/system: {error}");
-    Failure::new(why, "The agent has to be root, and /run writable.").reaching(Reach::Node)
+    let why = format!("no unit can be given to its group in /run/systemd/system: {error}");
+    let advice =
+        "See that systemd runs this machine, that the agent is root, and that /run is writable.";
+    Failure::new(why, advice).reaching(Reach::Node)
 }
 
 fn done(said: Result<(), Failure>, killed: bool) -> Detail {

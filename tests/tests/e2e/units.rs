@@ -64,24 +64,29 @@ fn number(node: &str) -> u16 {
     node.trim_start_matches('n').parse().expect("n1, n2, …")
 }
 
-/// R2: its owner is cut off while its agent is stopped and systemd would start it again: it ends with the lease,
-/// is alive on two nodes at no moment, and stays down where it was.
-#[test]
-fn r2_a_unit_is_never_alive_on_two_nodes() {
-    let lab = lab_with_systemd();
+/// Puts the unit on every node, and a group with it and an address in force.
+fn configure(lab: &Lab) {
     for node in NODES {
         lab.install_unit(node, UNIT, STUBBORN).expect("it has power");
     }
     give(
-        &lab,
+        lab,
         &format!(
             "[groups.svc]\npolicy = \"rotating\"\nnodes = [\"n1\", \"n2\", \"n3\"]\n\n\
              [[groups.svc.resources]]\nname = \"svc-ip\"\nkind = \"address\"\naddress = \"{}/24\"\n\n\
              [[groups.svc.resources]]\nname = \"svc-unit\"\nkind = \"systemd\"\nunit = \"{UNIT}\"\n\
              monitor_interval = \"200ms\"\n",
-            address(&lab, 0)
+            address(lab, 0)
         ),
     );
+}
+
+/// R2: its owner is cut off while its agent is stopped and systemd would start it again: it ends with the lease,
+/// is alive on two nodes at no moment, and stays down where it was.
+#[test]
+fn r2_a_unit_is_never_alive_on_two_nodes() {
+    let lab = lab_with_systemd();
+    configure(&lab);
     let owner = wait_online_on(&lab, "n1", "svc", &NODES);
     let prober = Prober::start(&lab, 0, address(&lab, 0)).expect("a prober");
     wait_answer(&prober, number(&owner));
@@ -111,5 +116,35 @@ fn r2_a_unit_is_never_alive_on_two_nodes() {
     let (first, second) = (vec![owner.as_str()], vec![new.as_str()]);
     assert_eq!(seen, [first.clone(), vec![], second, vec![], first], "alive, in this order");
     assert_eq!(prober.so_far().doubly_owned(), Vec::new(), "two nodes had the address");
+    give(&lab, "");
+}
+
+/// Its agent may die and be upgraded: the same process goes on. With its guard it ends, before another node
+/// has it.
+#[test]
+fn r2_a_unit_outlives_its_agent_and_ends_with_its_guard() {
+    let lab = lab_with_systemd();
+    configure(&lab);
+    let owner = wait_online_on(&lab, "n1", "svc", &NODES);
+    let witness = Witness::start(&lab);
+    let process = || ControlGroup::at(lab.unit_group(&owner, UNIT)).processes();
+    let before = process();
+    assert_eq!(before.len(), 1, "one process of it");
+    lab.kill(&owner, Victim::Agent).expect("it runs");
+    crate::wait_healthy(&lab);
+    wait_online(&lab, "n1", "svc", &owner);
+    assert_eq!(process(), before, "the same process");
+
+    let asked = NODES.into_iter().find(|node| *node != owner).expect("another node");
+    lab.kill(&owner, Victim::Guard).expect("it runs");
+    let moved = lab.wait_for("another owner", PATIENCE, |lab| {
+        let (nodes, state) = group(lab, asked, "svc")?;
+        (state == "ONLINE" && nodes[0] != owner).then(|| nodes[0].clone())
+    });
+    let new = moved.unwrap_or_else(|error| panic!("{error}:\n{}", look::status(&lab, asked)));
+    crate::make_healthy(&lab);
+    let seen = witness.stop();
+    let wanted = [vec![owner.as_str()], vec![], vec![new.as_str()]];
+    assert_eq!(seen, wanted, "alive, in this order");
     give(&lab, "");
 }

@@ -30,8 +30,10 @@ pub(super) fn write(unit: &str, place: &Path) -> io::Result<bool> {
     if std::fs::read_to_string(&path).is_ok_and(|there| there == text) {
         return Ok(false);
     }
-    if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory)?;
+    // Without systemd there is no directory above it, and whoever makes that one seems to have booted with it.
+    match path.parent().map(std::fs::create_dir) {
+        Some(Err(error)) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
     }
     let next = path.with_extension("new");
     std::fs::write(&next, text)?;
