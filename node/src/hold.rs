@@ -16,6 +16,7 @@
 mod addresses;
 mod file;
 mod groups;
+mod programs;
 mod units;
 
 use std::collections::BTreeSet;
@@ -27,6 +28,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 pub use self::file::{File, Kept};
+pub use self::programs::{HeldProgram, Programs};
 
 /// A service address on this node.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -51,12 +53,15 @@ pub struct Held {
     /// Units of systemd whose processes end, each in the control group that systemd made for it.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub units: BTreeSet<String>,
+    /// Programs that take away what is in no control group.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub programs: BTreeSet<HeldProgram>,
 }
 
 impl Held {
     /// Whether there is nothing.
     pub fn is_empty(&self) -> bool {
-        self.addresses.is_empty() && self.groups.is_empty() && self.units.is_empty()
+        *self == Self::default()
     }
 
     /// Whether all of it is in `other` as well.
@@ -64,6 +69,7 @@ impl Held {
         self.addresses.is_subset(&other.addresses)
             && self.groups.is_subset(&other.groups)
             && self.units.is_subset(&other.units)
+            && self.programs.is_subset(&other.programs)
     }
 
     /// Adds what another one has.
@@ -71,6 +77,7 @@ impl Held {
         self.addresses.extend(other.addresses.iter().cloned());
         self.groups.extend(other.groups.iter().cloned());
         self.units.extend(other.units.iter().cloned());
+        self.programs.extend(other.programs.iter().cloned());
     }
 }
 
@@ -90,7 +97,17 @@ impl Released {
 
 type Answers = (&'static str, Vec<String>);
 
-/// Lets go of everything in `held`: addresses are removed and groups killed, side by side. To be
+/// Lets go of everything in `held`, programs as well, and waits for all of it, for the programs as long as each
+/// may take.
+pub fn release_all(held: &Held, within: Duration) -> Released {
+    let mut programs = Programs::default();
+    programs.look(&held.programs);
+    let mut released = release(held, within);
+    released.failed.extend(programs.wait(&held.programs));
+    released
+}
+
+/// Lets go of everything in `held` but what [`Programs`] take away: addresses are removed and groups killed, side by side. To be
 /// called again with the same if the answer says that something is left.
 pub fn release(held: &Held, within: Duration) -> Released {
     let deadline = Instant::now() + within;
@@ -171,6 +188,7 @@ mod tests {
             }]),
             groups: BTreeSet::from([PathBuf::from("/sys/fs/cgroup/vedette-test-never-made")]),
             units: BTreeSet::from(["vedette-test-never-made.service".to_owned()]),
+            programs: BTreeSet::new(),
         };
         assert_eq!(release(&held, Duration::from_secs(30)), Released::default());
     }

@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use crate::group::{
-    AddressMode, GroupDef, MultipleActive, OnConflict, Policy, ResourceDef, ResourceKind,
+    AddressMode, GroupDef, MultipleActive, OnConflict, Policy, Release, ResourceDef, ResourceKind,
 };
 use crate::id::NetworkNumber;
 
@@ -247,12 +247,25 @@ fn application(table: &mut Table<'_, '_>, notes: &mut Notes<'_>) -> Option<Resou
     let monitor = table.command(notes, "monitor").unwrap_or_default();
     // Written, but not readable: that is a finding already.
     let unread = (start.is_none() && table.has("start")) || (stop.is_none() && table.has("stop"));
+    let release = release(table, notes);
     (!unread).then(|| ResourceKind::Application {
         start: start.unwrap_or_default(),
         stop: stop.unwrap_or_default(),
         monitor,
         user,
+        release,
     })
+}
+
+fn release(table: &mut Table<'_, '_>, notes: &mut Notes<'_>) -> Option<Release> {
+    let program = table.command(notes, "release");
+    let within_ms = table.duration(notes, "release_max");
+    if within_ms.is_some() && !table.has("release") {
+        let what = "there is no release program whose time could be limited";
+        let advice = "Name one, or leave it out: release = [\"/usr/local/bin/prog\", \"release\"].";
+        notes.error(&table.key("release_max"), what, advice);
+    }
+    Some(Release { program: program?, within_ms: within_ms.unwrap_or(Release::USUAL_MS) })
 }
 
 fn systemd(table: &mut Table<'_, '_>, notes: &mut Notes<'_>) -> Option<ResourceKind> {

@@ -12,7 +12,7 @@ use crate::event::Trigger;
 use crate::fixture::Fixture;
 use crate::group::{
     AddressMode, Group, GroupDef, GroupState, Instance, MultipleActive, OnConflict, Policy,
-    ResourceDef, ResourceKind,
+    Release, ResourceDef, ResourceKind,
 };
 use crate::time::WallTime;
 
@@ -217,6 +217,26 @@ fn h35_resources_that_cannot_be() {
         ("kind = \"systemd\"\nunit = \"web@.service\"", ["is a template", "an instance of it"]),
         ("kind = \"systemd\"\nunit = \"vedette.service\"", ["is Vedette itself", "another unit"]),
         ("kind = \"ocf\"\nagent = \"ocf:..:Dummy\"", ["cannot be part", "OCF"]),
+        (
+            "kind = \"application\"\nstart = \"/x\"\nstop = \"/x\"\nrelease_max = \"1s\"",
+            ["no release program whose time", "release = "],
+        ),
+        (
+            "kind = \"application\"\nstart = \"/x\"\nstop = \"/x\"\nrelease = []",
+            ["names no program that takes it away", "leave it out"],
+        ),
+        (
+            "kind = \"application\"\nstart = \"/x\"\nstop = \"/x\"\nrelease = \"x\"",
+            ["x.release: \"x\" is no absolute path", "whole path"],
+        ),
+        (
+            "kind = \"application\"\nstart = \"/x\"\nstop = \"/x\"\nrelease = \"/x\"\nrelease_max = \"100ms\"",
+            ["100 ms are shorter than the time of every release, 300 ms", "\"5s\""],
+        ),
+        (
+            "kind = \"application\"\nstart = \"/x\"\nstop = \"/x\"\nrelease = \"/x\"\nrelease_max = \"2m\"",
+            ["would wait 120 s for the release program of x", "at most 60s"],
+        ),
         ("kind = \"volume_group\"", ["volume_group is missing", "datavg"]),
         ("kind = \"volume_group\"\nvolume_group = \"-x\"", ["cannot stand here", "'-'"]),
         (
@@ -534,6 +554,12 @@ fn values() -> impl Strategy<Value = BTreeMap<String, String>> {
     prop::collection::btree_map(any_text(), any_text(), 0..3)
 }
 
+fn release() -> impl Strategy<Value = Option<Release>> {
+    let program = words().prop_filter("a program", |words| !words.is_empty());
+    let release = (program, time()).prop_map(|(program, within_ms)| Release { program, within_ms });
+    prop::option::of(release)
+}
+
 fn kind() -> impl Strategy<Value = ResourceKind> {
     let mode = prop_oneof![Just(AddressMode::Alias), Just(AddressMode::Swap)];
     let way = prop_oneof![Just(OnConflict::Fail), Just(OnConflict::Take)];
@@ -557,8 +583,14 @@ fn kind() -> impl Strategy<Value = ResourceKind> {
             }
         ),
         any_text().prop_map(|name| ResourceKind::VolumeGroup { name }),
-        (words(), words(), words(), prop::option::of(any_text())).prop_map(
-            |(start, stop, monitor, user)| ResourceKind::Application { start, stop, monitor, user }
+        (words(), words(), words(), prop::option::of(any_text()), release()).prop_map(
+            |(start, stop, monitor, user, release)| ResourceKind::Application {
+                start,
+                stop,
+                monitor,
+                user,
+                release,
+            }
         ),
         any_text().prop_map(|unit| ResourceKind::Systemd { unit }),
         (word(), word(), values()).prop_map(|(provider, agent, parameters)| ResourceKind::Ocf {

@@ -7,6 +7,7 @@ mod fence;
 mod file_system;
 mod ocf;
 mod process;
+mod release;
 mod support;
 mod systemd;
 mod systemd_private;

@@ -303,7 +303,8 @@ impl Executor {
         if !in_order {
             let all = self.0.hands.all(&self.0.state(), &self.0.ends_with_the_lease());
             let limit = millis(self.0.state().settings.timing.release_max_ms);
-            let released = tokio::task::spawn_blocking(move || hold::release(&all, limit)).await;
+            let released =
+                tokio::task::spawn_blocking(move || hold::release_all(&all, limit)).await;
             let failed = released.map(|released| released.failed).unwrap_or_default();
             tracing::error!(?failed, "what was held was taken away without order");
         }
