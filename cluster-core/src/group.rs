@@ -209,8 +209,11 @@ pub enum ResourceKind {
         stop: Vec<String>,
         /// Says by exit status 0 that it works; if empty, that any of its processes lives.
         monitor: Vec<String>,
-        /// The user as whom all three run; root if none.
+        /// The user as whom they run; root if none.
         user: Option<String>,
+        /// Takes away what no control group holds of it, when the lease ends.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        release: Option<Release>,
     },
     /// An OCF agent, as installed: `ocf:provider:type`.
     Ocf {
@@ -221,9 +224,38 @@ pub enum ResourceKind {
         /// Its parameters.
         parameters: BTreeMap<String, String>,
     },
+    /// A service that systemd starts. Its processes live in the unit's own control group, which the guard
+    /// ends with the lease.
+    Systemd {
+        /// The unit, such as `nginx.service`.
+        unit: String,
+    },
+}
+
+/// A program that a node's guard runs when its lease ends, for what no control group holds. Nothing is taken
+/// over from a silent node before it had its time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    /// The program with its arguments; status 0 says that nothing is left.
+    pub program: Vec<String>,
+    /// Longest time for it.
+    pub within_ms: u64,
+}
+
+impl Release {
+    /// The time that one has unless its resource says otherwise.
+    pub const USUAL_MS: u64 = 5_000;
 }
 
 impl ResourceKind {
+    /// The program that takes it away without the agent, if it needs one.
+    pub const fn release(&self) -> Option<&Release> {
+        match self {
+            Self::Application { release, .. } => release.as_ref(),
+            _ => None,
+        }
+    }
+
     /// The kind in a word, as JSON and text have it.
     pub const fn name(&self) -> &'static str {
         match self {
@@ -232,6 +264,7 @@ impl ResourceKind {
             Self::VolumeGroup { .. } => "volume_group",
             Self::Application { .. } => "application",
             Self::Ocf { .. } => "ocf",
+            Self::Systemd { .. } => "systemd",
         }
     }
 
@@ -243,6 +276,7 @@ impl ResourceKind {
             Self::VolumeGroup { .. } => 4,
             Self::Application { .. } => 5,
             Self::Ocf { .. } => 6,
+            Self::Systemd { .. } => 7,
         }
     }
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::group::ResourceKind;
+use crate::group::{GroupDef, ResourceKind};
 use crate::id::NodeNumber;
 use crate::model::{Timing, status};
 
@@ -112,8 +112,28 @@ pub(crate) fn telling_silence(timing: &Timing) -> Duration {
     lease_lasts(timing) + held_up(timing) + Duration::from_millis(5)
 }
 
-/// Silence after which a lease is certainly over and the release done. Clocks may differ in rate by
+/// How much longer the release of a group may take than that of what guard and kernel take away themselves:
+/// as long as the longest of its release programs, which run side by side.
+pub fn programs_last(group: &GroupDef) -> Duration {
+    let all = group.resources.iter().filter_map(|resource| resource.kind.release());
+    Duration::from_millis(all.map(|release| release.within_ms).max().unwrap_or(0))
+}
+
+/// Silence after which a lease is certainly over and the release done, programs not counted. Clocks may differ in rate by
 /// one percent.
 pub const fn let_go_after(timing: &Timing) -> Duration {
     Duration::from_millis(timing.lease_ms + timing.lease_ms / 100 + 1 + timing.release_max_ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// F2: guard and agent end the control group of a unit, the kernel alone does not.
+    #[test]
+    fn f2_a_unit_is_covered_by_what_ends_processes() {
+        let unit = ResourceKind::Systemd { unit: "web.service".into() };
+        assert!(!Backing::None.covers(&unit) && !Backing::Kernel.covers(&unit));
+        assert!(Backing::Watchdog.covers(&unit));
+    }
 }

@@ -236,7 +236,18 @@ fn enumerations_are_those_of_the_core() {
         ("VedetteStageCode", named(&["none", "voting", "running", "error"], 1)),
         (
             "VedetteResourceKindCode",
-            named(&["unknown", "address", "fileSystem", "volumeGroup", "application", "ocf"], 1),
+            named(
+                &[
+                    "unknown",
+                    "address",
+                    "fileSystem",
+                    "volumeGroup",
+                    "application",
+                    "ocf",
+                    "systemd",
+                ],
+                1,
+            ),
         ),
         ("VedetteStopCode", named(&["notStopped"], 1).into_iter().chain(stops).collect()),
         ("VedettePolicyCode", policies.into_iter().chain(named(&["leaving"], 4)).collect()),

@@ -59,6 +59,36 @@ pub fn root(cluster: &str, node: u16) -> Option<PathBuf> {
     mount_point().map(|mount| mount.join("vedette").join(format!("{short}-{node}")))
 }
 
+/// The control groups of a unit of the machine's systemd. Sought and not remembered: an administrator may
+/// have moved the unit to another slice since. Units of users and of containers are not looked at.
+pub fn of_unit(unit: &str) -> Vec<ControlGroup> {
+    let Some(mount) = mount_point() else { return Vec::new() };
+    let first = std::fs::read_to_string("/proc/1/cgroup").unwrap_or_default();
+    let mut found = Vec::new();
+    find_unit(&mount.join(root_of_units(&first)), unit, &mut found);
+    found
+}
+
+/// Where systemd keeps its slices, by the control groups of the first process: not at the top if the machine
+/// is a container that sees those of its host.
+fn root_of_units(first: &str) -> &str {
+    let whole = first.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+    whole.strip_suffix("init.scope").unwrap_or_default()
+}
+
+/// A unit's directory has its name, or that with `_` before it where the kernel uses the name itself. Only
+/// slices have units in them, and those of users are below a service.
+fn find_unit(directory: &Path, unit: &str, found: &mut Vec<ControlGroup>) {
+    for group in ControlGroup::at(directory).below() {
+        let Some(name) = group.0.file_name().and_then(|name| name.to_str()) else { continue };
+        if name == unit || name.strip_prefix('_') == Some(unit) {
+            found.push(group);
+        } else if name.ends_with(".slice") {
+            find_unit(&group.0, unit, found);
+        }
+    }
+}
+
 /// One control group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ControlGroup(PathBuf);
@@ -163,6 +193,34 @@ mod tests {
         assert_eq!(cgroup2_of(line), Some(PathBuf::from("/sys/fs/my cgroup")));
         assert_eq!(cgroup2_of("32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu"), None);
         assert_eq!(cgroup2_of("nonsense"), None);
+    }
+
+    #[test]
+    fn a_unit_is_found_in_any_slice_and_in_no_container() {
+        let tree = tempfile::tempdir().unwrap();
+        for path in [
+            "system.slice/web.service/inner",
+            "a.slice/a-b.slice/_web.service",
+            "system.slice/docker-1.scope/system.slice/web.service",
+            "user.slice/user@0.service/app.slice/web.service",
+            "lxc/web.service",
+        ] {
+            std::fs::create_dir_all(tree.path().join(path)).unwrap();
+        }
+        let mut found = Vec::new();
+        find_unit(tree.path(), "web.service", &mut found);
+        let mut found: Vec<_> = found.iter().map(ControlGroup::directory).collect();
+        found.sort();
+        let at = |path: &str| tree.path().join(path);
+        assert_eq!(found, [at("a.slice/a-b.slice/_web.service"), at("system.slice/web.service")]);
+    }
+
+    #[test]
+    fn slices_are_beside_the_first_process_of_systemd() {
+        assert_eq!(root_of_units("1:name=systemd:/x\n0::/init.scope\n"), "");
+        assert_eq!(root_of_units("0::/lxc/one/init.scope\n"), "lxc/one/");
+        assert_eq!(root_of_units("0::/something/else\n"), "");
+        assert_eq!(root_of_units(""), "");
     }
 
     proptest::proptest! {

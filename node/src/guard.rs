@@ -196,7 +196,7 @@ fn inherit(config: &GuardConfig) -> Result<(hold::File, Inheritance), GuardError
     let mut file = hold::File::open(&config.state_dir)
         .map_err(|source| GuardError::Held { path: config.state_dir.clone(), source })?;
     let mut pending = file.kept().held.clone();
-    let outcome = hold::release(&pending, CLEAN_WITHIN);
+    let outcome = hold::release_all(&pending, CLEAN_WITHIN);
     if outcome.is_complete() {
         if !pending.is_empty() {
             tracing::warn!("what an earlier guard held when it ended was let go of");

@@ -2,7 +2,8 @@
 //!
 //! A node may own service addresses and processes only while it has its lease
 //! ([`vedette_core::lease`]). When the lease is over nobody asks the agent, its scripts or its
-//! groups' order: [`release`] takes the addresses off and kills the control groups, within a time
+//! groups' order: [`release`] takes the addresses off and kills the control groups, those of systemd's
+//! units as well, within a time
 //! that the rest of the cluster waits for (`release_max`). The guard does it, and so does the agent
 //! when its guard is gone or silent; twice is as good as once.
 //!
@@ -15,6 +16,8 @@
 mod addresses;
 mod file;
 mod groups;
+mod programs;
+mod units;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -25,6 +28,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 pub use self::file::{File, Kept};
+pub use self::programs::{HeldProgram, Programs};
 
 /// A service address on this node.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -46,23 +50,34 @@ pub struct Held {
     pub addresses: BTreeSet<HeldAddress>,
     /// Control groups of resource groups, as directories.
     pub groups: BTreeSet<PathBuf>,
+    /// Units of systemd whose processes end, each in the control group that systemd made for it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub units: BTreeSet<String>,
+    /// Programs that take away what is in no control group.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub programs: BTreeSet<HeldProgram>,
 }
 
 impl Held {
     /// Whether there is nothing.
     pub fn is_empty(&self) -> bool {
-        self.addresses.is_empty() && self.groups.is_empty()
+        *self == Self::default()
     }
 
     /// Whether all of it is in `other` as well.
     pub fn is_within(&self, other: &Self) -> bool {
-        self.addresses.is_subset(&other.addresses) && self.groups.is_subset(&other.groups)
+        self.addresses.is_subset(&other.addresses)
+            && self.groups.is_subset(&other.groups)
+            && self.units.is_subset(&other.units)
+            && self.programs.is_subset(&other.programs)
     }
 
     /// Adds what another one has.
     pub fn add(&mut self, other: &Self) {
         self.addresses.extend(other.addresses.iter().cloned());
         self.groups.extend(other.groups.iter().cloned());
+        self.units.extend(other.units.iter().cloned());
+        self.programs.extend(other.programs.iter().cloned());
     }
 }
 
@@ -82,7 +97,17 @@ impl Released {
 
 type Answers = (&'static str, Vec<String>);
 
-/// Lets go of everything in `held`: addresses are removed and groups killed, side by side. To be
+/// Lets go of everything in `held`, programs as well, and waits for all of it, for the programs as long as each
+/// may take.
+pub fn release_all(held: &Held, within: Duration) -> Released {
+    let mut programs = Programs::default();
+    programs.look(&held.programs);
+    let mut released = release(held, within);
+    released.failed.extend(programs.wait(&held.programs));
+    released
+}
+
+/// Lets go of everything in `held` but what [`Programs`] take away: addresses are removed and groups killed, side by side. To be
 /// called again with the same if the answer says that something is left.
 pub fn release(held: &Held, within: Duration) -> Released {
     let deadline = Instant::now() + within;
@@ -94,11 +119,21 @@ pub fn release(held: &Held, within: Duration) -> Released {
         waiting.push("the service addresses");
         start(&sender, "the service addresses", move || addresses::remove(&addresses));
     }
-    if !groups.is_empty() {
+    let units: Vec<String> = held.units.iter().cloned().collect();
+    if !groups.is_empty() || !units.is_empty() {
         waiting.push("the control groups");
-        start(&sender, "the control groups", move || groups::kill(&groups, deadline));
+        start(&sender, "the control groups", move || end(&groups, &units, deadline));
     }
     collect(&answers, waiting, deadline)
+}
+
+/// Ends control groups of ours and of systemd. A unit starts only where its group's directory is, so the units
+/// are looked at again when that is gone.
+fn end(groups: &[PathBuf], units: &[String], deadline: Instant) -> Vec<String> {
+    units::kill(units);
+    let mut failed = groups::kill(groups, deadline);
+    failed.extend(units::end(units, deadline));
+    failed
 }
 
 /// On a thread of its own; on this one if there can be no other.
@@ -152,6 +187,8 @@ mod tests {
                 device: "nothing0".into(),
             }]),
             groups: BTreeSet::from([PathBuf::from("/sys/fs/cgroup/vedette-test-never-made")]),
+            units: BTreeSet::from(["vedette-test-never-made.service".to_owned()]),
+            programs: BTreeSet::new(),
         };
         assert_eq!(release(&held, Duration::from_secs(30)), Released::default());
     }

@@ -33,6 +33,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use vedette_core::model::RunOutcome;
 
+mod blocking;
 mod exec;
 mod explain;
 pub(crate) mod left_behind;
@@ -41,6 +42,7 @@ pub mod sealed;
 mod shebang;
 mod user;
 
+pub(crate) use blocking::run_blocking;
 use exec::Exec;
 use left_behind::{LeftBehind, MARK};
 use output::Output;

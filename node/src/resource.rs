@@ -1,6 +1,6 @@
 //! Resources on this machine: what is taken over when a node takes a group over (spec H25).
 //!
-//! Five kinds behind one trait, so that the executor, which knows about order, tokens and reports,
+//! Six kinds behind one trait, so that the executor, which knows about order, tokens and reports,
 //! knows nothing about addresses or volume groups.
 //!
 //! Invariants:
@@ -23,6 +23,7 @@ use vedette_core::model::RunOutcome;
 
 use crate::cgroup::ControlGroup;
 use crate::guard::client::LeaseWatch;
+use crate::hold::HeldProgram;
 
 pub mod address;
 pub mod announce;
@@ -31,6 +32,7 @@ pub mod duplicate;
 mod file_system;
 pub mod ocf;
 mod off;
+pub mod systemd;
 mod volume_group;
 mod wire;
 
@@ -80,9 +82,13 @@ impl Context {
 
     /// The control group of the programs that stop a resource: beside that of its group.
     fn stop_group(&self, resource: &str) -> Option<ControlGroup> {
-        let root = self.cgroup.as_ref()?;
-        let of_group = root.join(format!("{}.stop", file_name(&self.group)));
-        Some(ControlGroup::at(of_group.join(file_name(resource))))
+        self.beside("stop", resource).map(ControlGroup::at)
+    }
+
+    /// Where programs of a resource live that must not go with its group.
+    fn beside(&self, what: &str, resource: &str) -> Option<PathBuf> {
+        let of_group = format!("{}.{what}", file_name(&self.group));
+        Some(self.cgroup.as_ref()?.join(of_group).join(file_name(resource)))
     }
 
     /// Makes a place for the processes of a resource, if the group's is there.
@@ -218,6 +224,22 @@ pub trait Resource: Send + Sync {
     }
 }
 
+/// What the guard runs when the lease ends, if the resource says so.
+pub fn release_program(context: &Context, def: &ResourceDef) -> Option<HeldProgram> {
+    let release = def.kind.release()?;
+    let user = match &def.kind {
+        ResourceKind::Application { user, .. } => user.clone(),
+        _ => None,
+    };
+    Some(HeldProgram {
+        program: release.program.clone(),
+        environment: context.variables(&def.name),
+        user,
+        place: context.beside("release", &def.name),
+        within_ms: release.within_ms,
+    })
+}
+
 /// The resource that a definition describes.
 pub fn resource(def: &ResourceDef) -> Box<dyn Resource> {
     let common = Common::of(def);
@@ -227,8 +249,9 @@ pub fn resource(def: &ResourceDef) -> Box<dyn Resource> {
             let place = (address, prefix, network);
             Box::new(address::ServiceAddress::new(name, place, mode, on_conflict))
         }
-        ResourceKind::Application { start, stop, monitor, user } => {
-            Box::new(application::Application { common, start, stop, monitor, user })
+        ResourceKind::Application { start, stop, monitor, user, release } => {
+            let release = release.map(|release| release.program).unwrap_or_default();
+            Box::new(application::Application { common, start, stop, monitor, user, release })
         }
         ResourceKind::FileSystem { device, mount_point, fs_type, options, check } => {
             Box::new(file_system::FileSystem {
@@ -241,6 +264,7 @@ pub fn resource(def: &ResourceDef) -> Box<dyn Resource> {
             })
         }
         ResourceKind::VolumeGroup { name } => Box::new(volume_group::VolumeGroup { common, name }),
+        ResourceKind::Systemd { unit } => Box::new(systemd::Unit { common, unit }),
         ResourceKind::Ocf { provider, agent, parameters } => {
             Box::new(ocf::Ocf { common, provider, agent, parameters })
         }

@@ -7,6 +7,7 @@ mod hold_support;
 use hold_support::{Cable, Group, Guarded, SERVICE, SERVICE6, is_running, wait_for};
 use nix::sys::signal::Signal;
 use vedette_core::takeover::Backing;
+use vedette_node::hold::HeldProgram;
 
 /// The lease is over and nobody can act: the guard and its agent are stopped. The kernel does it,
 /// while the address is still on the device; when the guard is back it lets go before anything else.
@@ -97,6 +98,39 @@ fn the_end_of_the_lease_ends_everything() {
     wait_for("a report of it", || {
         guard.reports().last().is_some_and(|r| !r.released).then_some(())
     });
+}
+
+/// R2: what no control group holds is taken away by a program of the guard's. Until it succeeded nothing was let
+/// go of, however often it fails.
+#[test]
+fn a_release_program_is_run_until_it_succeeds() {
+    let cable = Cable::new();
+    let guard = Guarded::start(&cable, &["director"]);
+    let (group, site) = (Group::new(), tempfile::tempdir().expect("a directory"));
+    let file = |name: &str| site.path().join(name);
+    let text = format!(
+        "echo run >> {}; test -e {} || exit 3",
+        file("runs").display(),
+        file("able").display()
+    );
+    let program = HeldProgram {
+        program: ["/bin/sh", "-c", &text].map(str::to_owned).to_vec(),
+        environment: [].into(),
+        user: None,
+        place: Some(group.directory().with_extension("release")),
+        within_ms: 5_000,
+    };
+    wait_for("a lease", || guard.reports().last().is_some_and(|r| r.lease).then_some(()));
+    guard.order_programs(&[program], 1);
+    assert_eq!(wait_for("an answer", || guard.answer(1)).refused, None);
+    assert!(!file("runs").exists(), "it waits for the end of the lease");
+    guard.remove("director");
+    let runs = || std::fs::read_to_string(file("runs")).unwrap_or_default().lines().count();
+    wait_for("a second try", || (runs() > 1).then_some(()));
+    assert_eq!(guard.released_epoch(), None, "what failed is no evidence");
+    assert!(guard.reports().last().is_some_and(|r| !r.released), "and nothing is said");
+    std::fs::write(file("able"), "").expect("written");
+    wait_for("a release", || guard.released_epoch());
 }
 
 /// The end of a lease begins an epoch though nothing was held: an agent that slept over it, with a

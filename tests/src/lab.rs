@@ -17,6 +17,7 @@ pub(crate) mod namespaces;
 mod plan;
 mod prober;
 mod strays;
+mod systemd;
 
 use std::fs;
 use std::io;

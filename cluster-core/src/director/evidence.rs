@@ -4,7 +4,7 @@
 //! that guard heard counts: what it granted last, it granted for a request that it heard. A
 //! predecessor may have granted until the moment of the election. Hence a lease that was held is
 //! over at `max(elected, last heard) + lease`, and the release done at `+ release_max`
-//! ([`let_go_after`]); both with the clocks' drift in them.
+//! ([`let_go_after`]), and when the release programs of what the node has had their time; both with the clocks' drift in them.
 //!
 //! What the guard has heard since its last report is not known here. It need not be: the report must
 //! show that the lease was over *by then*. A node that is heard later is granted a new lease, in a
@@ -30,7 +30,7 @@ use crate::event::Fencing;
 use crate::group::{GroupState, Instance};
 use crate::id::NodeNumber;
 use crate::model::{AgentStatus, HostStatus, Timing};
-use crate::takeover::{Backing, LetGo, held_up, lease_lasts, let_go_after};
+use crate::takeover::{Backing, LetGo, held_up, lease_lasts, let_go_after, programs_last};
 use crate::time::Instant;
 
 use super::manager::{Due, Duty, Seen};
@@ -195,7 +195,7 @@ impl Director {
         let silence = self.silence(now, office, node)?;
         let timing = self.caution.slowest(now, self.timing());
         let over = silence.heard + lease_lasts(&timing);
-        let at = silence.heard + let_go_after(&timing);
+        let at = silence.heard + let_go_after(&timing) + self.programs_of(node);
         // The report that shows it has not come yet; it is looked at when it does, or at a tick.
         if silence.known < over && at <= now {
             return None;
@@ -203,6 +203,16 @@ impl Director {
         let silent_ms = u64::try_from((now - silence.heard).as_millis()).unwrap_or(u64::MAX);
         let evidence = LetGo::LeaseOver { silent_ms, backing: self.backing(node) };
         Some(evict(node, evidence, at))
+    }
+
+    /// How much longer a node's release may take than its guard's own: release programs of all that it has, as
+    /// it is defined and as it was when the node got it.
+    fn programs_of(&self, node: NodeNumber) -> Duration {
+        let here = self.state.groups.iter().filter(|(_, it)| it.instances.contains_key(&node));
+        let defined = here.flat_map(|(name, group)| {
+            self.state.definition.group(name).into_iter().chain(&group.retired)
+        });
+        defined.map(programs_last).max().unwrap_or_default()
     }
 
     /// What this node's own guard says about another's silence.
@@ -263,7 +273,7 @@ impl Director {
         let patience = self.timing().detect() * 10;
         let late = self.watch.since(&Seen::Away(node)).is_some_and(|at| now - at >= patience);
         let heard = self.silence(now, office, node)?.heard;
-        (late && now - heard < let_go_after(self.timing()))
+        (late && now - heard < let_go_after(self.timing()) + self.programs_of(node))
             .then(|| "it is still heard, though it cannot be reached".into())
     }
 

@@ -7,6 +7,7 @@
 mod addresses;
 mod resources;
 mod running;
+mod units;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use crate::definition::MonitorDef;
-use crate::group::{GroupDef, Policy, ResourceDef, ResourceKind};
+use crate::group::{GroupDef, Policy, Release, ResourceDef, ResourceKind};
 use crate::state::ClusterState;
 use crate::time::DayWindow;
 
@@ -243,6 +243,7 @@ fn summary(resource: &ResourceDef) -> String {
         }
         ResourceKind::VolumeGroup { name } => format!("volume group {name}"),
         ResourceKind::Application { start, .. } => format!("application {}", start.join(" ")),
+        ResourceKind::Systemd { unit } => format!("unit {unit}"),
         ResourceKind::Ocf { provider, agent, .. } => format!("ocf:{provider}:{agent}"),
     }
 }
@@ -294,7 +295,7 @@ fn kind_facts(kind: &ResourceKind, document: &Document) -> Vec<(&'static str, St
             ("check", check.to_string()),
         ],
         ResourceKind::VolumeGroup { name } => vec![("volume_group", name.clone())],
-        ResourceKind::Application { start, stop, monitor, user } => vec![
+        ResourceKind::Application { start, stop, monitor, user, release } => vec![
             ("start", start.join(" ")),
             ("stop", stop.join(" ")),
             (
@@ -302,7 +303,15 @@ fn kind_facts(kind: &ResourceKind, document: &Document) -> Vec<(&'static str, St
                 if monitor.is_empty() { "its processes".into() } else { monitor.join(" ") },
             ),
             ("user", user.clone().unwrap_or_else(|| "root".into())),
+            ("release", release.as_ref().map_or_else(|| "none".into(), |it| it.program.join(" "))),
+            (
+                "release_max",
+                super::reader::written(
+                    release.as_ref().map_or(Release::USUAL_MS, |it| it.within_ms),
+                ),
+            ),
         ],
+        ResourceKind::Systemd { unit } => vec![("unit", unit.clone())],
         ResourceKind::Ocf { provider, agent, .. } => {
             vec![("agent", format!("ocf:{provider}:{agent}"))]
         }

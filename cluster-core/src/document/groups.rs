@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use crate::group::{
-    AddressMode, GroupDef, MultipleActive, OnConflict, Policy, ResourceDef, ResourceKind,
+    AddressMode, GroupDef, MultipleActive, OnConflict, Policy, Release, ResourceDef, ResourceKind,
 };
 use crate::id::NetworkNumber;
 use crate::time::DayWindow;
@@ -16,11 +16,12 @@ use super::read::{Names, address};
 use super::reader::{Notes, Table};
 
 /// What a resource may be.
-const KINDS: [(&str, &str); 5] = [
+const KINDS: [(&str, &str); 6] = [
     ("address", "address"),
     ("file_system", "file_system"),
     ("volume_group", "volume_group"),
     ("application", "application"),
+    ("systemd", "systemd"),
     ("ocf", "ocf"),
 ];
 
@@ -129,6 +130,7 @@ fn resource(
         "file_system" => file_system(&mut table, notes),
         "volume_group" => volume_group(&mut table, notes),
         "application" => application(&mut table, notes),
+        "systemd" => systemd(&mut table, notes),
         _ => ocf(&mut table, notes),
     };
     let usual = ResourceDef::new(name, ResourceKind::VolumeGroup { name: String::new() });
@@ -272,12 +274,30 @@ fn application(table: &mut Table<'_, '_>, notes: &mut Notes<'_>) -> Option<Resou
     let monitor = table.command(notes, "monitor").unwrap_or_default();
     // Written, but not readable: that is a finding already.
     let unread = (start.is_none() && table.has("start")) || (stop.is_none() && table.has("stop"));
+    let release = release(table, notes);
     (!unread).then(|| ResourceKind::Application {
         start: start.unwrap_or_default(),
         stop: stop.unwrap_or_default(),
         monitor,
         user,
+        release,
     })
+}
+
+fn release(table: &mut Table<'_, '_>, notes: &mut Notes<'_>) -> Option<Release> {
+    let program = table.command(notes, "release");
+    let within_ms = table.duration(notes, "release_max");
+    if within_ms.is_some() && !table.has("release") {
+        let what = "there is no release program whose time could be limited";
+        let advice = "Name one, or leave it out: release = [\"/usr/local/bin/prog\", \"release\"].";
+        notes.error(&table.key("release_max"), what, advice);
+    }
+    Some(Release { program: program?, within_ms: within_ms.unwrap_or(Release::USUAL_MS) })
+}
+
+fn systemd(table: &mut Table<'_, '_>, notes: &mut Notes<'_>) -> Option<ResourceKind> {
+    let unit = table.need(notes, "unit", "Name the unit: unit = \"nginx.service\".")?;
+    Some(ResourceKind::Systemd { unit })
 }
 
 fn ocf(table: &mut Table<'_, '_>, notes: &mut Notes<'_>) -> Option<ResourceKind> {
@@ -285,6 +305,11 @@ fn ocf(table: &mut Table<'_, '_>, notes: &mut Notes<'_>) -> Option<ResourceKind>
     let agent = table.need(notes, "agent", ADVICE);
     let parameters = table.values(notes, "parameters");
     let agent = agent?;
+    if let Some(unit) = agent.strip_prefix("systemd:") {
+        let advice = format!("Write kind = \"systemd\" and unit = \"{unit}.service\".");
+        notes.error(&table.key("agent"), "a unit of systemd is no OCF agent", advice);
+        return None;
+    }
     let parts: Vec<&str> = agent.split(':').collect();
     let [_, provider, kind] = parts[..] else {
         notes.error(

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use crate::definition::{Definition, Hooks, ManagerOptions};
-use crate::group::{GroupDef, MultipleActive, OnConflict, Policy, ResourceDef, ResourceKind};
+use crate::group::{
+    GroupDef, MultipleActive, OnConflict, Policy, Release, ResourceDef, ResourceKind,
+};
 use crate::model::Timing;
 use crate::state::ClusterState;
 use crate::variable;
@@ -275,14 +277,21 @@ impl Text {
                 self.value("check", check);
             }
             ResourceKind::VolumeGroup { name } => self.text("volume_group", name),
-            ResourceKind::Application { start, stop, monitor, user } => {
+            ResourceKind::Application { start, stop, monitor, user, release } => {
                 self.command("start", start);
                 self.command("stop", stop);
                 self.command("monitor", monitor);
                 if let Some(user) = user {
                     self.text("user", user);
                 }
+                if let Some(release) = release {
+                    self.command("release", &release.program);
+                    if release.within_ms != Release::USUAL_MS {
+                        self.time("release_max", release.within_ms);
+                    }
+                }
             }
+            ResourceKind::Systemd { unit } => self.text("unit", unit),
             ResourceKind::Ocf { provider, agent, .. } => {
                 self.text("agent", &format!("ocf:{provider}:{agent}"));
             }

@@ -12,7 +12,7 @@ use crate::event::Trigger;
 use crate::fixture::Fixture;
 use crate::group::{
     AddressMode, Group, GroupDef, GroupState, Instance, MultipleActive, OnConflict, Policy,
-    ResourceDef, ResourceKind,
+    Release, ResourceDef, ResourceKind,
 };
 use crate::time::{DayWindow, WallTime};
 
@@ -235,8 +235,42 @@ fn h35_resources_that_cannot_be() {
             "kind = \"ocf\"\nagent = \"heartbeat:Dummy\"",
             ["not the name of an OCF agent", "ocf:heartbeat:Dummy"],
         ),
-        ("kind = \"ocf\"\nagent = \"systemd:x:y\"", ["class \"systemd\"", "ocf:heartbeat:Dummy"]),
+        ("kind = \"ocf\"\nagent = \"lsb:x:y\"", ["class \"lsb\"", "ocf:heartbeat:Dummy"]),
+        (
+            "kind = \"ocf\"\nagent = \"systemd:nginx\"",
+            ["no OCF agent", "kind = \"systemd\" and unit = \"nginx.service\""],
+        ),
+        ("kind = \"systemd\"", ["unit is missing", "nginx.service"]),
+        (
+            "kind = \"systemd\"\nunit = \"nginx\"",
+            ["\"nginx\" is no service of systemd", "unit = \"nginx.service\""],
+        ),
+        ("kind = \"systemd\"\nunit = \"web.timer\"", ["is no service of systemd", ".service"]),
+        ("kind = \"systemd\"\nunit = \"../x.service\"", ["is no service of systemd", ".service"]),
+        ("kind = \"systemd\"\nunit = \"-x.service\"", ["is no service of systemd", ".service"]),
+        ("kind = \"systemd\"\nunit = \"web@.service\"", ["is a template", "an instance of it"]),
+        ("kind = \"systemd\"\nunit = \"vedette.service\"", ["is Vedette itself", "another unit"]),
         ("kind = \"ocf\"\nagent = \"ocf:..:Dummy\"", ["cannot be part", "OCF"]),
+        (
+            "kind = \"application\"\nstart = \"/x\"\nstop = \"/x\"\nrelease_max = \"1s\"",
+            ["no release program whose time", "release = "],
+        ),
+        (
+            "kind = \"application\"\nstart = \"/x\"\nstop = \"/x\"\nrelease = []",
+            ["names no program that takes it away", "leave it out"],
+        ),
+        (
+            "kind = \"application\"\nstart = \"/x\"\nstop = \"/x\"\nrelease = \"x\"",
+            ["x.release: \"x\" is no absolute path", "whole path"],
+        ),
+        (
+            "kind = \"application\"\nstart = \"/x\"\nstop = \"/x\"\nrelease = \"/x\"\nrelease_max = \"100ms\"",
+            ["100 ms are shorter than the time of every release, 300 ms", "\"5s\""],
+        ),
+        (
+            "kind = \"application\"\nstart = \"/x\"\nstop = \"/x\"\nrelease = \"/x\"\nrelease_max = \"2m\"",
+            ["would wait 120 s for the release program of x", "at most 60s"],
+        ),
         ("kind = \"volume_group\"", ["volume_group is missing", "datavg"]),
         ("kind = \"volume_group\"\nvolume_group = \"-x\"", ["cannot stand here", "'-'"]),
         (
@@ -268,6 +302,11 @@ fn h35_resources_that_cannot_be() {
         [groups.h.resources.y]\nkind = \"volume_group\"\nvolume_group = \"v\"",
     );
     refused(&disk, &["v is used by x and by y"]);
+    let unit = with(
+        "kind = \"systemd\"\nunit = \"web.service\"\n[groups.h]\nnodes = [\"n3\"]\n\
+        [groups.h.resources.y]\nkind = \"systemd\"\nunit = \"web.service\"",
+    );
+    refused(&unit, &["line 11", "web.service is used by x and by y", "Give each its own"]);
     let everywhere = with("kind = \"address\"\naddress = \"10.91.0.9/16\"")
         .replace("nodes = [\"n1\", \"n2\"]", "nodes = [\"n1\", \"n2\"]\npolicy = \"concurrent\"");
     refused(&everywhere, &["runs on several nodes at once"]);
@@ -549,6 +588,12 @@ fn values() -> impl Strategy<Value = BTreeMap<String, String>> {
     prop::collection::btree_map(any_text(), any_text(), 0..3)
 }
 
+fn release() -> impl Strategy<Value = Option<Release>> {
+    let program = words().prop_filter("a program", |words| !words.is_empty());
+    let release = (program, time()).prop_map(|(program, within_ms)| Release { program, within_ms });
+    prop::option::of(release)
+}
+
 fn kind() -> impl Strategy<Value = ResourceKind> {
     let mode = prop_oneof![Just(AddressMode::Alias), Just(AddressMode::Swap)];
     let way = prop_oneof![Just(OnConflict::Fail), Just(OnConflict::Take)];
@@ -572,9 +617,16 @@ fn kind() -> impl Strategy<Value = ResourceKind> {
             }
         ),
         any_text().prop_map(|name| ResourceKind::VolumeGroup { name }),
-        (words(), words(), words(), prop::option::of(any_text())).prop_map(
-            |(start, stop, monitor, user)| ResourceKind::Application { start, stop, monitor, user }
+        (words(), words(), words(), prop::option::of(any_text()), release()).prop_map(
+            |(start, stop, monitor, user, release)| ResourceKind::Application {
+                start,
+                stop,
+                monitor,
+                user,
+                release,
+            }
         ),
+        any_text().prop_map(|unit| ResourceKind::Systemd { unit }),
         (word(), word(), values()).prop_map(|(provider, agent, parameters)| ResourceKind::Ocf {
             provider,
             agent,
@@ -736,4 +788,20 @@ proptest! {
         single_points(&document, &state);
         print_document(&document, &state);
     }
+}
+
+/// R1: a program that only asks systemd is told apart before anything depends on it.
+#[test]
+fn r1_systemctl_as_a_start_program_is_advised_against() {
+    let text =
+        WEB.replace("[\"/opt/web\", \"start\"]", "[\"/usr/bin/systemctl\", \"start\", \"web\"]");
+    let found: Vec<String> = read(&text, &state()).1.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        found,
+        [
+            "line 13: warning: groups.web.resources.web-app.start: systemctl has systemd start it, where the end \
+          of the lease does not end it. Make the unit the resource: kind = \"systemd\" and unit = \
+          \"NAME.service\"."
+        ]
+    );
 }

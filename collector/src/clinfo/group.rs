@@ -239,7 +239,7 @@ pub struct ResourceDoc {
     pub name: String,
     /// Its number in the MIB; 0 if it has none yet.
     pub number: u16,
-    /// `address`, `file_system`, `volume_group`, `application` or `ocf`.
+    /// `address`, `file_system`, `volume_group`, `application`, `ocf` or `systemd`.
     #[schema(example = "address")]
     pub kind: String,
     /// What it is, in a few words.
@@ -505,6 +505,7 @@ fn what(state: &ClusterState, kind: &ResourceKind) -> String {
         }
         ResourceKind::VolumeGroup { name } => name.clone(),
         ResourceKind::Application { start, .. } => start.join(" "),
+        ResourceKind::Systemd { unit } => unit.clone(),
         ResourceKind::Ocf { provider, agent, .. } => format!("ocf:{provider}:{agent}"),
     }
 }

@@ -33,10 +33,12 @@ use super::lease::{LeaseCell, LeaseNow};
 use super::protocol::{Configure, Hold, Holding, Notice};
 use super::sys;
 use super::watchdog::Watchdog;
-use crate::hold::{self, Held};
+use crate::hold::{self, Held, Programs};
 
 /// Between two attempts to let go of what does not go.
 const AGAIN_US: u64 = 100_000;
+/// Between two looks at release programs that run.
+const PROGRAMS_US: u64 = 10_000;
 /// Between two attempts to tell an agent that does not listen.
 const UNSAID_US: u64 = 20_000;
 /// A call to the kernel that took longer opened the gate for too long, and is repeated.
@@ -152,6 +154,10 @@ struct Keeping {
     /// What has to be let go of before anything else.
     pending: Held,
     again_at: u64,
+    /// The release programs of what is pending.
+    programs: Programs,
+    /// The agent was told that not everything could be let go of.
+    said_failed: bool,
     /// When the lease ended last.
     ended_us: u64,
     /// When the lease had ended, and when everything was released, the last time.
@@ -205,6 +211,8 @@ impl Keeping {
             held: Held::default(),
             pending: inheritance.pending,
             again_at: 0,
+            programs: Programs::default(),
+            said_failed: false,
             ended_us: 0,
             last_release_us: None,
             ends: 0,
@@ -294,9 +302,17 @@ impl Keeping {
     /// Tries to let go of what is pending; a new epoch begins if nothing is left.
     fn let_go(&mut self) {
         let within = Duration::from_millis(self.timing.release_max_ms);
-        let outcome = hold::release(&self.pending, within);
+        self.programs.look(&self.pending.programs);
+        let mut outcome = hold::release(&self.pending, within);
+        let programs = self.programs.look(&self.pending.programs);
+        outcome.failed.extend(programs.failed);
+        if outcome.is_complete() && programs.running {
+            self.again_at = sys::boot_time_us() + PROGRAMS_US;
+            return;
+        }
         if !outcome.is_complete() {
-            if self.again_at == 0 {
+            if !self.said_failed {
+                self.said_failed = true;
                 self.warn(format!(
                     "not everything could be let go of: {}. It is tried again and again; no group \
                      is acquired before it succeeds",
@@ -308,6 +324,7 @@ impl Keeping {
             return;
         }
         (self.pending, self.again_at) = (Held::default(), 0);
+        (self.programs, self.said_failed) = (Programs::default(), false);
         self.epoch += 1;
         self.clerk.tell(Note::Keep { epoch: self.epoch });
         let (ended_us, released_us) = (self.ended_us, sys::boot_time_us());
@@ -544,7 +561,7 @@ impl Keeping {
         held.add(&self.pending);
         // Nobody waits for a node that leaves, so it may take its time.
         let within = Duration::from_millis(self.timing.release_max_ms).max(Duration::from_secs(2));
-        let outcome = hold::release(&held, within);
+        let outcome = hold::release_all(&held, within);
         if !outcome.is_complete() {
             let left = outcome.failed.join("; ");
             tracing::error!(%left, "the guard ends, and not everything could be let go of");

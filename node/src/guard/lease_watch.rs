@@ -157,7 +157,7 @@ impl LeaseWatch {
 
     fn let_go(&self, held: &Held, within: Duration, why: &str) -> bool {
         tracing::error!("{why}: everything that this node holds is let go of");
-        let outcome = hold::release(held, within);
+        let outcome = hold::release_all(held, within);
         for failed in &outcome.failed {
             tracing::error!("{failed}");
         }

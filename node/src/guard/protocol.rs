@@ -320,6 +320,8 @@ mod tests {
                 device: "eth0".into(),
             }]),
             groups: BTreeSet::from(["/sys/fs/cgroup/vedette/web".into()]),
+            units: BTreeSet::from(["web.service".into()]),
+            programs: BTreeSet::new(),
         };
         Order::Hold(Box::new(Hold { sequence: 1, epoch: 2, known: [address].into(), held }))
     }

@@ -95,6 +95,8 @@ mod tests {
                 device: "eth0".into(),
             }]),
             groups: BTreeSet::from(["/sys/fs/cgroup/vedette/web".into()]),
+            units: BTreeSet::from(["web.service".into()]),
+            programs: BTreeSet::new(),
         };
         file.update(|kept| (kept.epoch, kept.held) = (7, held.clone())).unwrap();
         let again = File::open(directory.path()).unwrap();

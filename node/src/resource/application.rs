@@ -32,6 +32,8 @@ pub(super) struct Application {
     pub(super) stop: Vec<String>,
     pub(super) monitor: Vec<String>,
     pub(super) user: Option<String>,
+    /// Takes away what is outside, without the agent; may be none.
+    pub(super) release: Vec<String>,
 }
 
 impl Application {
@@ -54,8 +56,8 @@ impl Application {
             return Err(Failure::new(why, "See what it printed.").with(outcome.output));
         }
         Ok(match off::note_start(context, &self.common) {
-            Some(Started::Outside) => OUTSIDE.into(),
-            Some(Started::Inside) | None => String::new(),
+            Some(Started::Outside) if self.release.is_empty() => OUTSIDE.into(),
+            _ => String::new(),
         })
     }
 
@@ -147,7 +149,12 @@ impl Application {
 
     fn findings(&self, context: &Context) -> Vec<Finding> {
         let name = &self.common.name;
-        let programs = [("start", &self.start), ("stop", &self.stop), ("monitor", &self.monitor)];
+        let programs = [
+            ("start", &self.start),
+            ("stop", &self.stop),
+            ("monitor", &self.monitor),
+            ("release", &self.release),
+        ];
         let mut found: Vec<_> = programs
             .into_iter()
             .filter(|(_, argv)| !argv.is_empty())
@@ -160,9 +167,10 @@ impl Application {
         if let Err(failure) = self.user() {
             found.push(error(name, failure.why, failure.advice));
         }
-        if off::started(context, &self.common) == Some(Started::Outside) {
-            let advice = "Have the start program run it itself instead of asking a service manager or a \
-                          container engine, or fence nodes that are lost.";
+        let outside = off::started(context, &self.common) == Some(Started::Outside);
+        if outside && self.release.is_empty() {
+            let advice = "Have the start program run it itself instead of asking a container engine, or name a \
+                          program that takes it away: release = [\"/path/prog\"].";
             found.push(warning(name, OUTSIDE, advice));
         }
         if context.cgroup.is_none() {

@@ -17,7 +17,7 @@ use vedette_core::id::{ClusterId, NodeNumber, StorageId};
 use vedette_core::model::Timing;
 use vedette_core::observation::Report;
 use vedette_node::guard::protocol::{Configure, Hold, Holding, Notice, Secret};
-use vedette_node::hold::{Held, HeldAddress};
+use vedette_node::hold::{Held, HeldAddress, HeldProgram};
 
 /// How long anything may take on a busy machine; nothing is measured with it.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -371,6 +371,11 @@ impl Guarded {
         groups: &[&Path],
         (sequence, epoch): (u64, u64),
     ) {
+        let all = |addresses: Vec<HeldAddress>| Held {
+            addresses: addresses.into_iter().collect(),
+            groups: groups.iter().map(|group| group.to_path_buf()).collect(),
+            ..Held::default()
+        };
         let held = |address: &&str| HeldAddress {
             address: ip(address),
             prefix: if address.contains(':') { 64 } else { 24 },
@@ -380,13 +385,21 @@ impl Guarded {
             sequence,
             epoch,
             known: known.iter().map(|address| ip(address)).collect(),
-            held: Held {
-                addresses: addresses.iter().map(held).collect(),
-                groups: groups.iter().map(|group| group.to_path_buf()).collect(),
-            },
+            held: all(addresses.iter().map(held).collect()),
         };
+        self.give(&hold);
+    }
+
+    /// Orders to hold what these programs take away.
+    pub(crate) fn order_programs(&self, programs: &[HeldProgram], sequence: u64) {
+        let programs = programs.iter().cloned().collect();
+        let held = Held { programs, ..Held::default() };
+        self.give(&Hold { sequence, epoch: 0, known: [ip(SERVICE), ip(SERVICE6)].into(), held });
+    }
+
+    fn give(&self, hold: &Hold) {
         let next = self.directory.path().join("hold.next");
-        std::fs::write(&next, serde_json::to_vec(&hold).expect("JSON")).expect("written");
+        std::fs::write(&next, serde_json::to_vec(hold).expect("JSON")).expect("written");
         std::fs::rename(next, self.directory.path().join("hold.json")).expect("renamed");
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use vedette_core::group::{ResourceDef, ResourceKind};
+use vedette_core::group::{Release, ResourceDef, ResourceKind};
 use vedette_node::resource::{Context, Health, Reach, Resource, resource};
 
 use crate::support::{self, TestGroup, gone, program, read_pid, wait_for};
@@ -40,6 +40,7 @@ impl Site {
             stop: argv("stop", stop),
             monitor: argv("monitor", monitor),
             user: None,
+            release: None,
         };
         let def = ResourceDef::new("server", kind);
         resource(&ResourceDef { stop_timeout_ms: 1_500, monitor_timeout_ms: 1_000, ..def })
@@ -235,6 +236,7 @@ async fn h35_verify_says_what_is_missing() {
         stop: Vec::new(),
         monitor: vec!["true".into()],
         user: Some("no-such-user".into()),
+        release: Some(Release { program: vec!["/no/such/release".into()], within_ms: 1_000 }),
     };
     let application = resource(&ResourceDef::new("server", kind));
     let found = application.verify(&site.context()).await;
@@ -243,6 +245,7 @@ async fn h35_verify_says_what_is_missing() {
         words,
         [
             "start: /no/such/program is not here, or is not executable",
+            "release: /no/such/release is not here, or is not executable",
             "there is no user `no-such-user` here to run it as"
         ]
     );

@@ -7,5 +7,8 @@ mod fence;
 mod file_system;
 mod ocf;
 mod process;
+mod release;
 mod support;
+mod systemd;
+mod systemd_private;
 mod volume_group;

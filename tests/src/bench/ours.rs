@@ -66,6 +66,7 @@ impl Ours {
             owner: Some(std::process::id()),
             program: beside("vedette")?,
             lab_program: beside("vedette-lab")?,
+            systemd: false,
         };
         let ours = Self { lab: Lab::up(&options, &mut |_| ())? };
         ours.wait_until_healthy()?;

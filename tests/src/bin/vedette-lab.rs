@@ -183,6 +183,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
                 owner,
                 program: product()?,
                 lab_program: std::env::current_exe()?,
+                systemd: false,
             };
             let lab = Lab::up(&options, &mut |step| eprintln!("  {step}"))?;
             println!("{}", lab.file().display());

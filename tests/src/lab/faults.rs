@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 use vedette::sandbox;
 
 use super::namespaces::{self, ip_batch_in, port, start_holder};
+use super::systemd;
 use super::{InNode, Lab, LabError, Result};
 
 /// What is killed, paused or continued.
@@ -45,7 +46,11 @@ impl Lab {
         let node = &self.sandbox.nodes[index];
         let namespace = self.plan.namespace(&node.name);
         namespaces::reset(&self.plan, &node.name, node.number)?;
-        let holder = start_holder(&namespace, &self.plan.lab_program)?;
+        let holder = if self.plan.systemd {
+            systemd::start_holder(&self.plan, &node.name)?
+        } else {
+            start_holder(&namespace, &self.plan.lab_program)?
+        };
         self.plan.set_holder(&node.name, holder)?;
         self.set_ports(&node.name, None, true)
     }
@@ -342,7 +347,7 @@ add chain inet vedette_lab loss { type filter hook input priority 1; policy acce
 /// Whether a process is in a control group `vedette/NODE/GROUP/RESOURCE`.
 fn is_in_a_group(pid: u32) -> bool {
     let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-    groups.lines().any(|line| line.starts_with("0::/vedette/"))
+    groups.lines().any(|line| line.starts_with("0::/") && line.contains("/vedette/"))
 }
 
 /// The switch's port of a standby adapter.

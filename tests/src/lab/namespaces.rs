@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, setns, unshare};
 use vedette::sandbox::{children_of, find_program};
 
 use super::{LabError, Plan, Result};
@@ -213,10 +213,11 @@ fn runs(pid: u32, argument: &str) -> bool {
 }
 
 /// Starts a process in a network namespace and in the process namespace of `holder`, to be waited
-/// for. The namespaces of a thread can be changed without touching the rest of this process.
+/// for; if the holder has control groups of its own, in those and in its mounts too. The namespaces of a thread can be changed without touching the rest of this process.
 pub(super) fn spawn_in(namespace: &str, holder: u32, mut command: Command) -> io::Result<Child> {
     let network = File::open(format!("/run/netns/{namespace}"))?;
     let processes = File::open(format!("/proc/{holder}/ns/pid"))?;
+    let own = own_machine(holder)?;
     // SAFETY: the closure does nothing; its presence makes the child be made by `fork`, which is
     // what enters the process namespace chosen below.
     unsafe { command.pre_exec(|| Ok(())) };
@@ -225,11 +226,26 @@ pub(super) fn spawn_in(namespace: &str, holder: u32, mut command: Command) -> io
             .spawn(move || {
                 setns(&network, CloneFlags::CLONE_NEWNET)?;
                 setns(&processes, CloneFlags::CLONE_NEWPID)?;
+                if let Some((groups, mounts)) = own {
+                    setns(&groups, CloneFlags::CLONE_NEWCGROUP)?;
+                    // Mounts are of the thread alone only if its working directory is.
+                    unshare(CloneFlags::CLONE_FS)?;
+                    setns(&mounts, CloneFlags::CLONE_NEWNS)?;
+                }
                 command.spawn()
             })
             .join()
             .unwrap_or_else(|_| Err(io::Error::other("the thread that starts processes panicked")))
     })
+}
+
+/// Control groups and mounts of a holder that is a machine of its own.
+fn own_machine(holder: u32) -> io::Result<Option<(File, File)>> {
+    let groups = format!("/proc/{holder}/ns/cgroup");
+    if std::fs::read_link(&groups)? == std::fs::read_link("/proc/self/ns/cgroup")? {
+        return Ok(None);
+    }
+    Ok(Some((File::open(groups)?, File::open(format!("/proc/{holder}/ns/mnt"))?)))
 }
 
 /// Starts a process like [`spawn_in`], as a child of the node's first process: that one collects it

@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use vedette::sandbox::{self, Sandbox, SandboxNode};
 
-use super::{LabError, Result, disk, namespaces};
+use super::{LabError, Result, disk, namespaces, systemd};
 
 /// Where slots are claimed.
 const SLOTS: &str = "/run/vedette-lab";
@@ -40,6 +40,8 @@ pub struct UpOptions {
     pub program: PathBuf,
     /// The lab's own program.
     pub lab_program: PathBuf,
+    /// Each node's first process is a systemd of its own.
+    pub systemd: bool,
 }
 
 /// A lab's names, addresses and processes.
@@ -59,6 +61,9 @@ pub struct Plan {
     pub program: PathBuf,
     /// The lab's own program.
     pub lab_program: PathBuf,
+    /// Each node's first process is a systemd of its own.
+    #[serde(default)]
+    pub systemd: bool,
     /// The process that makes the lab; until it is done, its death ends the lab.
     pub maker: u32,
 }
@@ -102,6 +107,7 @@ impl Plan {
             profile: options.profile.clone(),
             program: options.program.clone(),
             lab_program: options.lab_program.clone(),
+            systemd: options.systemd,
             maker: std::process::id(),
         };
         let text = serde_json::to_vec_pretty(&plan).map_err(io::Error::other)?;
@@ -249,6 +255,7 @@ impl Plan {
         for node in &self.sandbox().nodes {
             disk::unmount(node);
         }
+        systemd::remove(self);
         namespaces::destroy(self);
         let _ = fs::remove_dir_all(self.pids());
         let _ = fs::remove_file(self.file());

@@ -18,6 +18,7 @@ mod mib;
 mod operations;
 mod situations;
 mod story;
+mod units;
 mod user_events;
 
 use std::path::PathBuf;
@@ -54,34 +55,43 @@ impl std::ops::Deref for Turn {
 /// The lab of three nodes, made by the first test that asks.
 fn lab() -> Turn {
     static LAB: OnceLock<Lab> = OnceLock::new();
-    turn(&LAB, 3)
+    turn(&LAB, || make_lab(3, false))
 }
 
 /// The lab of five nodes.
 pub(crate) fn lab_of_five() -> Turn {
     static LAB: OnceLock<Lab> = OnceLock::new();
-    turn(&LAB, 5)
+    turn(&LAB, || make_lab(5, false))
 }
 
-fn turn(place: &'static OnceLock<Lab>, nodes: u16) -> Turn {
+/// Three nodes, each with a systemd of its own.
+pub(crate) fn lab_with_systemd() -> Turn {
+    static LAB: OnceLock<Lab> = OnceLock::new();
+    turn(&LAB, || make_lab(3, true))
+}
+
+fn turn(place: &'static OnceLock<Lab>, make: impl FnOnce() -> Lab) -> Turn {
     static TURN: Mutex<()> = Mutex::new(());
     let turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let turn = Turn { lab: place.get_or_init(|| make_lab(nodes)), _turn: turn };
+    let turn = Turn { lab: place.get_or_init(make), _turn: turn };
     make_healthy(&turn);
     turn
 }
 
-fn make_lab(nodes: u16) -> Lab {
-    let dir = std::env::temp_dir().join(format!("vedette-e2e-{nodes}-{}", std::process::id()));
+fn make_lab(nodes: u16, systemd: bool) -> Lab {
+    let kind = if systemd { "systemd-" } else { "" };
+    let name = format!("vedette-e2e-{kind}{nodes}-{}", std::process::id());
+    let dir = std::env::temp_dir().join(name);
     let options = UpOptions {
         dir,
         nodes,
         networks: 2,
         profile: "default".into(),
-        prometheus: nodes == 3,
+        prometheus: nodes == 3 && !systemd,
         owner: Some(std::process::id()),
         program: built("vedette"),
         lab_program: built("vedette-lab"),
+        systemd,
     };
     Lab::up(&options, &mut |step| eprintln!("lab: {step}"))
         .unwrap_or_else(|error| panic!("{error}"))

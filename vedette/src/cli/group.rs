@@ -548,25 +548,27 @@ fn holders(state: &ClusterState, group: &str) -> Vec<String> {
 }
 
 fn move_to(context: &Context, arguments: &MoveArgs) -> Result<u8> {
+    let state = context.state()?;
     let to = match &arguments.to {
-        Some(name) => Some(find(&context.state()?, name)?.number),
+        Some(name) => Some(find(&state, name)?.number),
         None => None,
     };
     let whereto = arguments.to.as_deref().map(|to| format!(" to {}", clean(to)));
-    let until = arguments.until.map(|end| end.on(wall_now()));
+    let until = arguments.until.map(|end| end.on(shown_now(context)));
     let end = match until {
         None => String::new(),
         Some(Until::Home) => " until its home is back".into(),
-        Some(Until::At(at)) => format!(" until {}", clock(&at.to_string(), &now())),
+        Some(Until::At(at)) => format!(" until {}", clock(&at.to_string(), &context.now())),
     };
     let said = format!("{} moves{}{end}.", clean(&arguments.group), whereto.unwrap_or_default());
     order(context, &said, |group| GroupCommand::Move { group, to, until }, &arguments.group)
 }
 
-/// The time by which an end is counted: this machine's, as everything that an operator sees.
-fn wall_now() -> WallTime {
-    let micros = OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000;
-    WallTime(i64::try_from(micros).unwrap_or(i64::MAX))
+/// The time by which an end is counted: that of the node that answered, as all that an operator sees.
+fn shown_now(context: &Context) -> WallTime {
+    let shown = OffsetDateTime::parse(&context.now(), &Rfc3339);
+    let now = shown.unwrap_or_else(|_| OffsetDateTime::now_utc());
+    WallTime(i64::try_from(now.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX))
 }
 
 fn offline(context: &Context, arguments: &OfflineArgs) -> Result<u8> {

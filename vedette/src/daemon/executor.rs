@@ -21,6 +21,7 @@ mod reporter;
 mod sightings;
 mod standby;
 mod swap;
+mod units;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -199,6 +200,7 @@ impl Executor {
         if self.0.orders.set(orders).is_ok() {
             tokio::spawn(supervise(self.clone()));
             tokio::spawn(cover::follow(self.0.clone()));
+            tokio::spawn(units::follow(self.0.clone()));
             tokio::spawn(lease::follow(self.0.clone(), watch));
             tokio::spawn(standby::watch(self.0.clone()));
             tokio::spawn(sightings::watch(self.clone()));
@@ -309,7 +311,8 @@ impl Executor {
         if !in_order {
             let all = self.0.hands.all(&self.0.state(), &self.0.ends_with_the_lease());
             let limit = millis(self.0.state().settings.timing.release_max_ms);
-            let released = tokio::task::spawn_blocking(move || hold::release(&all, limit)).await;
+            let released =
+                tokio::task::spawn_blocking(move || hold::release_all(&all, limit)).await;
             let failed = released.map(|released| released.failed).unwrap_or_default();
             tracing::error!(?failed, "what was held was taken away without order");
         }

@@ -5,20 +5,24 @@ use std::collections::BTreeMap;
 use crate::group::{GroupDef, Policy, ResourceDef, ResourceKind};
 
 use super::super::reader::written;
-use super::{Document, Finding, key, program};
+use super::{Document, Finding, key, program, units};
 
 /// Most restarts in place before a group moves; more would hide a failure for hours.
 const MOST_RESTARTS: u32 = 100;
+
+/// Longest time of a release program: every takeover from a node that has it waits as long.
+const LONGEST_RELEASE_MS: u64 = 60_000;
 
 pub(super) fn check(document: &Document, found: &mut Vec<Finding>) {
     for group in &document.definition.groups {
         for resource in &group.resources {
             times(group, resource, found);
             kind(group, resource, found);
+            release(document, group, resource, found);
         }
         order(group, found);
     }
-    shared_disks(document, found);
+    shared(document, found);
 }
 
 fn times(group: &GroupDef, resource: &ResourceDef, found: &mut Vec<Finding>) {
@@ -60,6 +64,39 @@ fn failure_window(group: &GroupDef, resource: &ResourceDef, found: &mut Vec<Find
     }
 }
 
+/// The program is run by the guard, and a takeover waits for it.
+fn release(
+    document: &Document,
+    group: &GroupDef,
+    resource: &ResourceDef,
+    found: &mut Vec<Finding>,
+) {
+    let Some(release) = resource.kind.release() else { return };
+    let at = |last: &str| key(group, resource, last);
+    if release.program.is_empty() {
+        let what = format!("{} names no program that takes it away", resource.name);
+        let advice = "Write release = [\"/usr/local/bin/prog\", \"release\"], or leave it out.";
+        found.push(Finding::error(at("release"), what, advice));
+    }
+    program(&at("release"), &release.program, found);
+    let least = document.settings.timing.release_max_ms;
+    if release.within_ms < least {
+        let what = format!(
+            "{} ms are shorter than the time of every release, {least} ms",
+            release.within_ms
+        );
+        found.push(Finding::error(at("release_max"), what, "Give it more, such as \"5s\"."));
+    }
+    if release.within_ms > LONGEST_RELEASE_MS {
+        let what = format!(
+            "a takeover from a silent node would wait {} s for the release program of {}",
+            release.within_ms / 1_000,
+            resource.name
+        );
+        found.push(Finding::error(at("release_max"), what, "Give it at most 60s."));
+    }
+}
+
 fn kind(group: &GroupDef, resource: &ResourceDef, found: &mut Vec<Finding>) {
     let at = |last: &str| key(group, resource, last);
     match &resource.kind {
@@ -77,8 +114,9 @@ fn kind(group: &GroupDef, resource: &ResourceDef, found: &mut Vec<Finding>) {
             }
         }
         ResourceKind::VolumeGroup { name } => word(&at("volume_group"), name, false, found),
-        ResourceKind::Application { start, stop, monitor, user } => {
+        ResourceKind::Application { start, stop, monitor, user, release: _ } => {
             application(group, resource, start, stop, found);
+            units::asked_for(&at("start"), start, found);
             for (name, command) in [("start", start), ("stop", stop), ("monitor", monitor)] {
                 program(&at(name), command, found);
             }
@@ -86,6 +124,7 @@ fn kind(group: &GroupDef, resource: &ResourceDef, found: &mut Vec<Finding>) {
                 word(&at("user"), user, false, found);
             }
         }
+        ResourceKind::Systemd { unit } => units::name(&at("unit"), unit, found),
         ResourceKind::Ocf { provider, agent, parameters } => {
             for part in [provider, agent] {
                 ocf_name(&at("agent"), part, found);
@@ -175,7 +214,7 @@ fn order(group: &GroupDef, found: &mut Vec<Finding>) {
     let mut mounted: Option<&str> = None;
     for resource in &group.resources {
         let late = match resource.kind {
-            ResourceKind::Application { .. } => {
+            ResourceKind::Application { .. } | ResourceKind::Systemd { .. } => {
                 application = application.or(Some(&resource.name));
                 None
             }
@@ -195,8 +234,8 @@ fn order(group: &GroupDef, found: &mut Vec<Finding>) {
     }
 }
 
-/// Two groups with one disk or one mount point would take it from each other.
-fn shared_disks(document: &Document, found: &mut Vec<Finding>) {
+/// Two groups with one disk, mount point or unit would take it from each other.
+fn shared(document: &Document, found: &mut Vec<Finding>) {
     let mut seen: BTreeMap<(&str, &str), &str> = BTreeMap::new();
     for group in &document.definition.groups {
         for resource in &group.resources {
@@ -205,6 +244,7 @@ fn shared_disks(document: &Document, found: &mut Vec<Finding>) {
                     vec![("device", device.as_str()), ("mount_point", mount_point.as_str())]
                 }
                 ResourceKind::VolumeGroup { name } => vec![("volume_group", name.as_str())],
+                ResourceKind::Systemd { unit } => vec![("unit", unit.as_str())],
                 _ => Vec::new(),
             };
             for claim in claims {

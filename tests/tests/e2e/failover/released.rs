@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use serde_json::Value;
-use vedette_tests::lab::Lab;
+use vedette_tests::lab::{Lab, Victim};
 
 use super::{PATIENCE, give, group, look, wait_online, wait_online_on};
 use crate::lab;
@@ -17,6 +17,11 @@ struct Service<'a>(&'a Lab);
 impl<'a> Service<'a> {
     /// Puts it in force with a stop program of its own; `ends` is what that does.
     fn configured(lab: &'a Lab, ends: &str) -> Self {
+        Self::released(lab, ends, "")
+    }
+
+    /// The same with more lines, such as what its guard runs.
+    fn released(lab: &'a Lab, ends: &str, more: &str) -> Self {
         let service = Self(lab);
         let at = lab.dir().join("svc.").display().to_string();
         let program = |what: &str| format!("[\"/bin/sh\", \"-c\", \"{what}\"]");
@@ -26,7 +31,7 @@ impl<'a> Service<'a> {
                 "[manager]\nprobe_interval = \"1s\"\ntrust_guard = true\n\n\
                  [groups.svc]\npolicy = \"rotating\"\nnodes = [\"n1\", \"n2\", \"n3\"]\n\n\
                  [[groups.svc.resources]]\nname = \"svc-app\"\nkind = \"application\"\n\
-                 start = {}\nstop = {}\nmonitor = {}\nmonitor_interval = \"1s\"\nstop_timeout = \"2s\"\n",
+                 start = {}\nstop = {}\nmonitor = {}\nmonitor_interval = \"1s\"\nstop_timeout = \"2s\"\n{more}",
                 program(&format!("touch {at}$VEDETTE_NODE")),
                 program(ends),
                 program(&format!("test -e {at}$VEDETTE_NODE")),
@@ -119,6 +124,40 @@ fn a_service_is_stopped_where_its_lease_was_lost() {
     lab.heal().expect("healed");
     crate::make_healthy(&lab);
     assert_eq!(service.alive(), [new.as_str()], "and it stays so");
+}
+
+/// Findings R2: its agent cannot act, so its guard runs the release program; nobody starts the service elsewhere
+/// before that had its time.
+#[test]
+fn a_service_is_released_by_its_guard_where_its_agent_cannot_act() {
+    let lab = lab();
+    let late = format!("sleep 1; {}", stops(&lab));
+    let release = format!("release = [\"/bin/sh\", \"-c\", \"{late}\"]\nrelease_max = \"3s\"\n");
+    let service = Service::released(&lab, &stops(&lab), &release);
+    let owner = wait_online_on(&lab, "n1", "svc", &NODES);
+    service.wait_alive_on(&[owner.as_str()]);
+    let asked = NODES.into_iter().find(|node| *node != owner).expect("another node");
+    lab.pause(&owner, Victim::Agent).expect("it runs");
+    lab.cut(&owner, None, None).expect("a cut");
+    let mut seen = vec![service.alive()];
+    let moved = lab.wait_for("another owner", PATIENCE, |lab| {
+        let alive = service.alive();
+        if seen.last() != Some(&alive) {
+            seen.push(alive);
+        }
+        let (nodes, state) = group(lab, asked, "svc")?;
+        (state == "ONLINE" && nodes[0] != owner).then(|| nodes[0].clone())
+    });
+    let new = moved.unwrap_or_else(|error| panic!("{error}: {seen:?}"));
+    seen.push(service.alive());
+    assert_eq!(seen[..2], [vec![owner.as_str()], vec![]], "it ended before it began: {seen:?}");
+    assert!(seen.iter().all(|alive| alive.len() < 2), "alive on two nodes: {seen:?}");
+    assert_eq!(seen.last(), Some(&vec![new.as_str()]), "{seen:?}");
+    lab.resume(&owner).expect("it goes on");
+    lab.heal().expect("healed");
+    crate::make_healthy(&lab);
+    let on = wait_online_on(&lab, asked, "svc", &NODES);
+    service.wait_alive_on(&[on.as_str()]);
 }
 
 /// Findings R3: what somebody starts by hand on another node is told by everybody, and stopped there.

@@ -146,6 +146,10 @@ impl Hands {
             all.groups.extend(context.group_directory().map(|it| it.directory().to_owned()));
             for resource in &held.resources {
                 all.addresses.extend(self.held_address(&context, &resource.kind));
+                all.programs.extend(resource::release_program(&context, resource));
+                if let ResourceKind::Systemd { unit } = &resource.kind {
+                    all.units.insert(unit.clone());
+                }
             }
         }
         all

@@ -1,0 +1,174 @@
+//! Release programs: what takes away, without the agent, what no control group holds.
+//!
+//! They are started when the lease ends, side by side and beside everything else that is let go of, each in a
+//! control group of its own, which is emptied when its program ends or its time is over: what it forked ends
+//! with it. Status 0 in time is the proof; one that failed is run again, and until it succeeds the guard has not
+//! let go.
+//!
+//! The keeper must not wait for them, because it pets the watchdog; it [looks](Programs::look) at them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::cgroup::ControlGroup;
+use crate::process::{self, Program, User};
+
+/// The pause before one that failed is run again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// How long what was killed may take to go.
+const END: Duration = Duration::from_secs(1);
+
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// A program that takes something away.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeldProgram {
+    /// The program with its arguments; no shell reads them.
+    pub program: Vec<String>,
+    /// Its environment.
+    pub environment: BTreeMap<String, String>,
+    /// As whom it runs; root if none.
+    pub user: Option<String>,
+    /// Its control group, if there are any.
+    pub place: Option<PathBuf>,
+    /// Longest time for it.
+    pub within_ms: u64,
+}
+
+/// What became of them so far.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Looked {
+    /// Some of them still run.
+    pub running: bool,
+    /// Those that failed last, one sentence each.
+    pub failed: Vec<String>,
+}
+
+impl Looked {
+    /// Whether all of them succeeded.
+    pub fn is_complete(&self) -> bool {
+        !self.running && self.failed.is_empty()
+    }
+}
+
+#[derive(Debug)]
+enum Run {
+    Running(Receiver<Result<(), String>>),
+    Failed(String, Instant),
+    Done,
+}
+
+/// Runs of release programs after one end of a lease.
+#[derive(Debug, Default)]
+pub struct Programs(BTreeMap<HeldProgram, Run>);
+
+impl Programs {
+    /// Starts those that do not run yet, and again those that failed a moment ago; says how they are.
+    pub fn look(&mut self, wanted: &BTreeSet<HeldProgram>) -> Looked {
+        let mut looked = Looked::default();
+        for program in wanted {
+            let run = self.0.entry(program.clone()).or_insert_with(|| start(program));
+            if let Run::Running(answer) = run {
+                match answer.try_recv() {
+                    Ok(Ok(())) => *run = Run::Done,
+                    Ok(Err(why)) => *run = Run::Failed(why, Instant::now()),
+                    Err(TryRecvError::Empty) => {}
+                    Err(TryRecvError::Disconnected) => {
+                        *run = Run::Failed("its thread ended".into(), Instant::now());
+                    }
+                }
+            }
+            match run {
+                Run::Running(_) => looked.running = true,
+                Run::Done => {}
+                Run::Failed(why, at) => {
+                    looked.failed.push(sentence(program, why));
+                    if at.elapsed() >= AGAIN {
+                        *run = start(program);
+                    }
+                }
+            }
+        }
+        looked
+    }
+
+    /// Waits until each of them ended once; answers a sentence for each that failed.
+    pub fn wait(&mut self, wanted: &BTreeSet<HeldProgram>) -> Vec<String> {
+        loop {
+            let looked = self.look(wanted);
+            if !looked.running {
+                return looked.failed;
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+fn sentence(program: &HeldProgram, why: &str) -> String {
+    let name = program.program.first().map(String::as_str).unwrap_or_default();
+    format!("the release program {name} failed: {why}")
+}
+
+/// On a thread of its own.
+fn start(program: &HeldProgram) -> Run {
+    let (sender, answer) = channel();
+    let program = program.clone();
+    let builder = std::thread::Builder::new().name("release program".into()).stack_size(256 << 10);
+    match builder.spawn(move || drop(sender.send(run(&program)))) {
+        Ok(_) => Run::Running(answer),
+        Err(error) => Run::Failed(format!("it cannot be started: {error}"), Instant::now()),
+    }
+}
+
+fn run(program: &HeldProgram) -> Result<(), String> {
+    let time = Duration::from_millis(program.within_ms);
+    let user = program.user.as_deref().map(User::named).transpose()?;
+    let its = user.as_ref().map(User::environment).into_iter().flatten();
+    // The agent may run the same program at the same time, if this guard was silent.
+    let place = program
+        .place
+        .as_ref()
+        .map(|place| ControlGroup::at(place.join(std::process::id().to_string())));
+    if let Some(place) = &place {
+        place.make().map_err(|error| format!("its control group cannot be made: {error}"))?;
+    }
+    let directory = place.as_ref().map(|place| place.directory().to_owned());
+    let run = Program::new(program.program.iter().cloned(), time)
+        .environment(its)
+        .environment(program.environment.clone())
+        .user(user)
+        .cgroup(directory);
+    let said = process::run_blocking(&run);
+    let left = place.map_or(Ok(()), |place| emptied(&place));
+    said.and(left)
+}
+
+/// Ends what the program left.
+fn emptied(place: &ControlGroup) -> Result<(), String> {
+    let until = Instant::now() + END;
+    while place.is_populated() {
+        if Instant::now() >= until {
+            return Err("what it left does not end although it was killed".into());
+        }
+        place.kill().map_err(|error| format!("what it left cannot be killed: {error}"))?;
+        std::thread::sleep(PAUSE);
+    }
+    place.remove();
+    // Those above, unless another one is in them.
+    for above in place.directory().ancestors().skip(1).take(2) {
+        remove_empty(above);
+    }
+    Ok(())
+}
+
+fn remove_empty(directory: &Path) {
+    // Not empty is as good.
+    let _ = std::fs::remove_dir(directory);
+}
