@@ -277,44 +277,6 @@ fn a_lease_is_over_when_nobody_can_have_extended_it() {
     }
 }
 
-/// A silent node's guard may run release programs until their time is over: R2, what no control group holds.
-#[test]
-fn a_release_program_is_waited_for() {
-    use crate::group::{GroupDef, MultipleActive, Policy, Release, ResourceDef, ResourceKind};
-    let with = |retired: bool| {
-        let mut state = takeover();
-        let name = state.groups.keys().next().expect("a group").clone();
-        let release = Some(Release { program: vec!["/release".into()], within_ms: 5_000 });
-        let program = || vec!["/app".to_owned()];
-        let (start, stop, monitor) = (program(), program(), Vec::new());
-        let kind = ResourceKind::Application { start, stop, monitor, user: None, release };
-        let resources = vec![ResourceDef::new("app", kind)];
-        let with = GroupDef {
-            name: name.clone(),
-            policy: Policy::Rotating,
-            nodes: vec![DEAD, NodeNumber(2)],
-            fallback: false,
-            fallback_delay_ms: 0,
-            fallback_window: None,
-            multiple_active: MultipleActive::StopExtra,
-            resources,
-        };
-        if retired {
-            state.groups.get_mut(&name).expect("it is held").retired = Some(with);
-        } else {
-            state.definition.groups.push(with);
-        }
-        state
-    };
-    for state in [with(false), with(true)] {
-        let mut world = world(state);
-        world.heard.insert(DEAD, 10_000);
-        let allowed = 10_000 + ENOUGH + 5_000;
-        let at = world.evicted(20_000).expect("evicted in the end");
-        assert!((allowed..=allowed + 200).contains(&at), "evicted at {at}, allowed at {allowed}");
-    }
-}
-
 /// Clocks whose rates differ by one percent: the node's lease and its release end before.
 #[test]
 fn the_margin_covers_the_drift_of_clocks() {

@@ -81,3 +81,41 @@ fn a_node_without_an_agent_is_given_up_until_it_has_one_that_stays() {
     assert_eq!(attend(&world.run(41_990)), [], "it died meanwhile");
     assert_eq!(attend(&world.run(42_010)), [(42_000, true)]);
 }
+
+/// A silent node's guard may run release programs until their time is over: R2, what no control group holds.
+#[test]
+fn a_release_program_is_waited_for() {
+    use crate::group::{GroupDef, MultipleActive, Policy, Release, ResourceDef, ResourceKind};
+    let with = |retired: bool| {
+        let mut state = takeover();
+        let name = state.groups.keys().next().expect("a group").clone();
+        let release = Some(Release { program: vec!["/release".into()], within_ms: 5_000 });
+        let program = || vec!["/app".to_owned()];
+        let (start, stop, monitor) = (program(), program(), Vec::new());
+        let kind = ResourceKind::Application { start, stop, monitor, user: None, release };
+        let resources = vec![ResourceDef::new("app", kind)];
+        let with = GroupDef {
+            name: name.clone(),
+            policy: Policy::Rotating,
+            nodes: vec![DEAD, NodeNumber(2)],
+            fallback: false,
+            fallback_delay_ms: 0,
+            fallback_window: None,
+            multiple_active: MultipleActive::StopExtra,
+            resources,
+        };
+        if retired {
+            state.groups.get_mut(&name).expect("it is held").retired = Some(with);
+        } else {
+            state.definition.groups.push(with);
+        }
+        state
+    };
+    for state in [with(false), with(true)] {
+        let mut world = world(state);
+        world.heard.insert(DEAD, 10_000);
+        let allowed = 10_000 + ENOUGH + 5_000;
+        let at = world.evicted(20_000).expect("evicted in the end");
+        assert!((allowed..=allowed + 200).contains(&at), "evicted at {at}, allowed at {allowed}");
+    }
+}
