@@ -364,7 +364,12 @@ impl ClusterState {
         // What is said of a group that is out of service belongs to what took it out.
         let out = from != GroupState::Online;
         let known = known.or_else(|| self.groups.get(name)?.outage.filter(|_| out));
-        happening.incident = known.or(lost.then_some(entry.index));
+        let unseen = lost && known.is_none();
+        let unseen = unseen.then(|| match last {
+            Some(node) => self.incident_of_let_go(entry.index, node),
+            None => entry.index,
+        });
+        happening.incident = known.or(unseen);
         let motive = happening.event.and_then(|_| self.manager.current.as_ref()?.event.motive);
         if let Some(group) = self.groups.get_mut(name) {
             match (from, to) {

@@ -122,28 +122,32 @@ impl ClusterState {
     }
 
     /// The incident of groups that a node had alone, and of which it says that it has let go, though nobody
-    /// misses them: that of the loss of quorum that is just over. In its first word to a director it may be of
-    /// the time before that one took office.
+    /// misses them.
     pub(super) fn incident_of_return(
         &mut self,
         entry: &Entry<'_>,
         node: NodeNumber,
     ) -> Option<u64> {
-        if self.nodes.get(&node)?.incident.is_some() || !self.loses_groups(node) {
-            return None;
-        }
+        let missed = self.nodes.get(&node)?.incident.is_some() || !self.loses_groups(node);
+        (!missed).then(|| self.incident_of_let_go(entry.index, node))
+    }
+
+    /// The incident of what a node let go of by itself, as the entry at `index` says first: that of the loss of
+    /// quorum that is just over, or else a new one. In its first word to a director it may be of the time
+    /// before that one took office.
+    pub(super) fn incident_of_let_go(&mut self, index: u64, node: NodeNumber) -> u64 {
         let now_ms = self.timeline.elapsed_ms();
-        let vacancy = self.vacancies.back()?;
-        let first = vacancy.heard.get(&node).is_none_or(|heard| *heard == entry.index);
+        let Some(vacancy) = self.vacancies.back() else { return index };
+        let first = vacancy.heard.get(&node).is_none_or(|heard| *heard == index);
         let before = first && now_ms.saturating_sub(vacancy.until_ms) < FRESH_MS;
         let since_ms = if before { vacancy.from_ms } else { vacancy.until_ms };
         let of_office = self.loss_at(vacancy.until_ms).or(vacancy.away).filter(|_| before);
         let silent = self.silence.filter(|it| now_ms - it.noticed_ms <= self.slack_ms());
         let known = self.loss_at(now_ms).or(of_office).or(silent.map(|it| it.incident));
         if known.is_none() {
-            self.begin_unseen_loss(entry.index, since_ms);
+            self.begin_unseen_loss(index, since_ms);
         }
-        known.or(Some(entry.index))
+        known.unwrap_or(index)
     }
 
     /// Whether a node had groups alone that nobody misses yet.

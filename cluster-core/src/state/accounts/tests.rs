@@ -457,7 +457,9 @@ fn speaks_anew(fixture: &mut Fixture, node: NodeNumber) {
 /// loss has nothing to do with, whoever tells of it first.
 #[test]
 fn a_loss_within_an_office_is_an_incident_of_its_own() {
-    for order in [[0, 1, 2], [1, 0, 2], [2, 1, 0], [1, 2, 0], [2, 0, 1]] {
+    let orders = [[0, 1, 2, 3], [1, 0, 2, 3], [2, 1, 0, 3], [1, 2, 0, 3], [2, 0, 1, 3]];
+    for order in orders.into_iter().chain([[3, 1, 0, 2], [3, 2, 1, 0], [1, 3, 2, 0], [2, 3, 0, 1]])
+    {
         let mut fixture = Fixture::with_groups();
         fixture.clock = fixture.clock.plus(std::time::Duration::from_secs(20));
         fixture.apply(Command::Office { director: N2, term: 9, continuity: true });
@@ -469,16 +471,19 @@ fn a_loss_within_an_office_is_an_incident_of_its_own() {
         let change = Change::Host { node: N3, to, planned: false, cause, silent_ms: None };
         fixture.apply(Command::Observe { changes: vec![change] });
         fixture.run_events();
-        let told = by(N1, 3, 0, vec![AccountEntry { record: quiet(1).0, age_ms: Some(0) }]);
-        fixture.apply_of(N1, told);
+        for node in [N1, N2] {
+            let late = AccountEntry { record: quiet(1).0, age_ms: Some(0) };
+            fixture.apply_of(node, by(node, 3, 0, vec![late]));
+        }
         fixture.clock = fixture.clock.plus(std::time::Duration::from_secs(20));
         let begun = fixture.records.len();
         for what in order {
             fixture.clock = fixture.clock.plus(std::time::Duration::from_millis(200));
             match what {
-                0 => drop(fixture.apply(by(N2, 3, 0, vec![lost(1, 8_000)]))),
+                0 => drop(fixture.apply(by(N2, 3, 0, vec![lost(2, 8_000)]))),
                 1 => speaks_anew(&mut fixture, N1),
-                _ => vanish(&mut fixture, N3, 8_500),
+                2 => vanish(&mut fixture, N3, 8_500),
+                _ => lets_go(&mut fixture, N2),
             }
         }
         let of = fixture.records[begun..].iter();
@@ -486,6 +491,19 @@ fn a_loss_within_an_office_is_an_incident_of_its_own() {
         let told: Vec<_> = of.map(|it| (it.index, it.incident, it.message.clone())).collect();
         assert_eq!(incidents.len(), 1, "{order:?}: {told:#?}");
         assert!(!incidents.contains(&earlier.expect("an incident")), "{order:?}: {told:#?}");
+    }
+}
+
+/// A node says of each group that is in service there that it let go of it by itself.
+fn lets_go(fixture: &mut Fixture, node: NodeNumber) {
+    let has = |group: &Group| group.owner() == Some(node) && group.state() == GroupState::Online;
+    let groups = fixture.state.groups.iter().filter(|(_, group)| has(group));
+    let names: Vec<String> = groups.map(|(name, _)| name.clone()).collect();
+    assert!(!names.is_empty());
+    for group in names {
+        let token = fixture.token(&group, node).expect("it has it");
+        let why = "its lease was over".to_owned();
+        fixture.group(GroupCommand::Released { group, node, token, why, avoid: false });
     }
 }
 
