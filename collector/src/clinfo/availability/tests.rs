@@ -1,7 +1,7 @@
 //! Reports of made-up histories.
 
 use vedette_core::id::NodeNumber;
-use vedette_core::record::{Code, Record, Subject};
+use vedette_core::record::{Code, Record, Subject, Told};
 use vedette_core::time::WallTime;
 
 use super::super::incident::testing::{change, event, group, record};
@@ -232,4 +232,33 @@ fn moments_as_people_write_them() {
     ] {
         assert_eq!(moment(bad), None, "{bad}");
     }
+}
+
+/// What a node lost of its account may be that its groups were out of service earlier: the report says so, as
+/// the incident does.
+#[test]
+fn what_a_node_lost_of_its_account_makes_an_outage_at_least_so_long() {
+    let told = |ms: i64, code, duration_ms| {
+        let record = at(ms, record(0, code, Subject::Node(NodeNumber(1)), "n1 tells"));
+        let (number, happened_at) = (ms as u64, record.at);
+        let told = Some(Told { number, happened_at, clock_offset_ms: None });
+        Record { told, duration_ms, node: Some(NodeNumber(1)), ..record }
+    };
+    let report = |lost: bool| {
+        let mut records = vec![
+            web(0, 1, "ACQUIRING", "ONLINE"),
+            told(1_000, Code::ClockOff, None),
+            web(60_000, 1, "ONLINE", "OFFLINE"),
+            web(61_000, 1, "OFFLINE", "ONLINE"),
+        ];
+        if lost {
+            let lacking = Subject::Node(NodeNumber(1));
+            records.push(at(62_000, record(0, Code::AccountIncomplete, lacking, "2 are missing")));
+        }
+        records.push(told(59_000, Code::NodeStarted, Some(2_000)));
+        let group = only(&ledger(records), &wanted(HOUR));
+        (group.total.unplanned_ms, group.total.at_least)
+    };
+    assert_eq!(report(false), (4_000, false));
+    assert_eq!(report(true), (4_000, true));
 }
