@@ -431,7 +431,7 @@ pub enum GroupCommand {
         token: u64,
         /// The resource.
         resource: String,
-        /// What was seen.
+        /// Reason, as the look at it gave it.
         why: String,
         /// It works again after a restart in place. If not, the group is to move.
         restarted: bool,
@@ -451,7 +451,7 @@ pub enum GroupCommand {
         count: u32,
         /// As many as make it failed.
         limit: u32,
-        /// What was seen.
+        /// Reason, as the look at it gave it.
         why: String,
     },
     /// A machine outside the cluster answers for a service address that a node is about to take.

@@ -446,7 +446,7 @@ pub struct FailCount {
     /// Where that is on the cluster's timeline ([`crate::state::Timeline`]).
     #[serde(default)]
     pub last_ms: u64,
-    /// What was seen.
+    /// Reason, as the look at it gave it.
     pub why: String,
 }
 
@@ -511,7 +511,7 @@ pub struct Tolerated {
     pub total: u64,
     /// When the last one was.
     pub last: WallTime,
-    /// What was seen then.
+    /// Reason, as that look gave it.
     pub why: String,
 }
 

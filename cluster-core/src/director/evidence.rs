@@ -205,7 +205,7 @@ impl Director {
         Some(evict(node, evidence, at))
     }
 
-    /// How much longer a node's release may take than its guard's own: release programs of all that it has, as
+    /// Time that a node's release may take beyond that of its guard: release programs of all that it has, as
     /// it is defined and as it was when the node got it.
     fn programs_of(&self, node: NodeNumber) -> Duration {
         let here = self.state.groups.iter().filter(|(_, it)| it.instances.contains_key(&node));

@@ -111,7 +111,7 @@ fn check_group(group: &GroupDef, found: &mut Vec<Finding>) {
     }
 }
 
-/// What says when a group goes back, and it never does.
+/// Findings about keys that say when a group goes back, where it never does.
 fn check_fallback(group: &GroupDef, found: &mut Vec<Finding>) {
     let never = !group.fallback || group.policy != Policy::Cascading;
     let written = [

@@ -108,14 +108,14 @@ impl ClusterState {
         }
     }
 
-    /// A node has proposed something: what it says from the next entry on is about this office.
+    /// Marks that the agent of a node has spoken: what it says from the next entry on is about this office.
     pub(super) fn heard_in_office(&mut self, node: NodeNumber, index: u64) {
         if let Some(vacancy) = self.vacancies.back_mut() {
             vacancy.heard.entry(node).or_insert(index);
         }
     }
 
-    /// The loss that nobody has told of yet is that incident: it was after `from_ms` of the timeline.
+    /// Begins a loss of quorum that nobody has told of yet: some time after `from_ms` of the timeline.
     pub(super) fn begin_unseen_loss(&mut self, incident: u64, from_ms: u64) {
         let until_ms = self.timeline.elapsed_ms();
         self.quorum_loss = Some(QuorumLoss { incident, from_ms, until_ms });
@@ -142,7 +142,8 @@ impl ClusterState {
         let before = first && now_ms.saturating_sub(vacancy.until_ms) < FRESH_MS;
         let since_ms = if before { vacancy.from_ms } else { vacancy.until_ms };
         let of_office = self.loss_at(vacancy.until_ms).or(vacancy.away).filter(|_| before);
-        let silent = self.silence.filter(|it| now_ms - it.noticed_ms <= self.slack_ms());
+        let silent =
+            self.silence.filter(|it| now_ms.saturating_sub(it.noticed_ms) <= self.slack_ms());
         let known = self.loss_at(now_ms).or(of_office).or(silent.map(|it| it.incident));
         if known.is_none() {
             self.begin_unseen_loss(index, since_ms);

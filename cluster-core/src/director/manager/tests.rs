@@ -489,7 +489,8 @@ fn without_backing_and_fencing_the_takeover_waits() {
     assert_eq!(said.len(), 1, "another incident: {said:?}");
 }
 
-/// What ends by itself ends where nothing else happens: the director brings the time along, once it is due.
+/// A wish or a count that ends by itself does so where nothing else happens: the director brings the time along,
+/// once it is due.
 #[test]
 fn an_entry_is_proposed_when_something_ends_by_itself() {
     let mut state = takeover();

@@ -1,6 +1,6 @@
 //! Names of systemd units, as they may stand in a document.
 //!
-//! What a unit is on a node (whether it exists, restarts itself, starts at boot) each node sees for itself
+//! Whether a unit exists on a node, restarts itself or starts at boot is for each node to see for itself
 //! when it verifies the document; here is what can be said without a machine.
 
 use super::Finding;

@@ -50,7 +50,7 @@ type Done = Result<String, String>;
 /// Why a look at a resource was no success.
 #[derive(Debug)]
 pub(super) struct Trouble {
-    /// What was seen.
+    /// Reason, as the look at it gave it.
     pub(super) why: String,
     /// Nothing was seen in time.
     pub(super) late: bool,

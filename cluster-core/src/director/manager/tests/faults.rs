@@ -1,4 +1,4 @@
-//! What the director does about agents that do not run, and about what outlives a lease: findings F2 and F3.
+//! Agents that do not run, and resources that outlive a lease, as the director sees them: findings F2 and F3.
 
 use super::*;
 use crate::fixture::definition;
