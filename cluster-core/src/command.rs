@@ -22,6 +22,9 @@ use crate::model::{
 use crate::takeover::{Backing, LetGo};
 use crate::time::WallTime;
 
+/// Name under which the agent of a node proposes what it says of that node.
+pub const AGENT: &str = "agent";
+
 /// A command on its way into the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proposal {

@@ -32,7 +32,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use crate::command::{Command, Proposal};
+use crate::command::{AGENT, Command, Proposal};
 use crate::definition::{Definition, DocumentStore};
 use crate::event::Manager;
 use crate::group::{Group, GroupState};
@@ -45,9 +45,6 @@ use crate::model::{
 use crate::record::{Code, Record, Subject, Told};
 use crate::rules::RuleStore;
 use crate::time::WallTime;
-
-/// Under that name a node's agent proposes what it says of itself.
-const AGENT: &str = "agent";
 
 /// How many command ids are remembered to recognise a repeat.
 const REMEMBERED_COMMANDS: usize = 1_024;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use vedette_collector::alerts::{AlertInput, Limits, Scope, run, test_record};
-use vedette_core::command::Command;
+use vedette_core::command::{AGENT, Command};
 use vedette_core::id::{NodeNumber, Session};
 use vedette_core::model::RunOutcome;
 use vedette_core::record::{Record, Subject};
@@ -145,7 +145,7 @@ impl Runner {
                 Command::FinishAlertTest { id, node: self.me, outcome }
             }
         };
-        let proposal = self.proposer.proposal(fresh_id(), "agent", command);
+        let proposal = self.proposer.proposal(fresh_id(), AGENT, command);
         // Without a majority the outcome cannot be recorded yet; it must not be lost.
         while let Err(refusal) = self.proposer.propose(proposal.clone()).await {
             tracing::debug!(%refusal, "the outcome of the alert script waits for a majority");

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
-use vedette_core::command::{Command, ManagerCommand};
+use vedette_core::command::{AGENT, Command, ManagerCommand};
 use vedette_core::event::StopMode;
 use vedette_core::group::{GroupState, Instance};
 use vedette_core::id::NodeNumber;
@@ -59,7 +59,7 @@ impl Leaving {
 
     async fn stop(&self) {
         let stop = ManagerCommand::Stop { nodes: vec![self.me], how: StopMode::Takeover };
-        let proposal = self.proposer.proposal(fresh_id(), "agent", Command::Manager(stop));
+        let proposal = self.proposer.proposal(fresh_id(), AGENT, Command::Manager(stop));
         match self.proposer.propose(proposal).await {
             Ok(vedette_core::state::Outcome::Refused(refusal)) | Err(refusal) => {
                 tracing::warn!(%refusal, "the node's groups are not handed over");

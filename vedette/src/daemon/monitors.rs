@@ -23,7 +23,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use vedette_collector::monitor::{Need, Sample, Taken, needs};
-use vedette_core::command::{Command, ManagerCommand};
+use vedette_core::command::{AGENT, Command, ManagerCommand};
 use vedette_core::definition::MonitorDef;
 use vedette_core::event::Manager;
 use vedette_core::id::{NodeNumber, Session};
@@ -244,7 +244,7 @@ impl Watch {
 
     async fn propose(&self, command: ManagerCommand) {
         let proposer = &self.means.proposer;
-        let proposal = proposer.proposal(fresh_id(), "agent", Command::Manager(command));
+        let proposal = proposer.proposal(fresh_id(), AGENT, Command::Manager(command));
         // What is refused or lost is seen again at the next look, if it is still so.
         match proposer.propose(proposal).await {
             Ok(Outcome::Refused(refusal)) | Err(refusal) => {

@@ -25,7 +25,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
-use vedette_core::command::{Command, ConfigCommand, GroupCommand, ManagerCommand};
+use vedette_core::command::{AGENT, Command, ConfigCommand, GroupCommand, ManagerCommand};
 use vedette_core::event::CommandOutcome;
 use vedette_core::id::{NodeNumber, Session};
 use vedette_core::model::{AgentStatus, LogTiming};
@@ -264,7 +264,7 @@ fn give_up(begun: &mut Begun, tasks: &[Task]) {
 
 /// Proposes until somebody decides. Without a majority the answer waits; it must not be lost.
 pub(crate) async fn insist(proposer: &Proposer, command: Command) {
-    let proposal = proposer.proposal(fresh_id(), "agent", command);
+    let proposal = proposer.proposal(fresh_id(), AGENT, command);
     loop {
         match proposer.propose(proposal.clone()).await {
             Ok(Outcome::Refused(refusal)) => {

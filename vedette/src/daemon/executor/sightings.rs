@@ -15,7 +15,7 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use vedette_core::command::{Command, GroupCommand};
+use vedette_core::command::{AGENT, Command, GroupCommand};
 use vedette_core::group::{MultipleActive, ResourceDef};
 use vedette_core::id::NodeNumber;
 use vedette_core::state::ClusterState;
@@ -164,7 +164,7 @@ fn to_stop(before: &Found, found: &Found, (me, state): (NodeNumber, &ClusterStat
 
 async fn tell(shared: &Shared, group: String, resources: BTreeSet<String>) {
     let sighted = GroupCommand::Sighted { group, node: shared.me, resources };
-    let proposal = shared.proposer.proposal(fresh_id(), "agent", Command::Group(sighted));
+    let proposal = shared.proposer.proposal(fresh_id(), AGENT, Command::Group(sighted));
     // Refused or undecided: it is seen again in a moment.
     if let Err(refusal) = shared.proposer.propose(proposal).await {
         tracing::warn!("what runs here besides cannot be told: {refusal}");

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use vedette_core::command::{Command, ManagerCommand};
+use vedette_core::command::{AGENT, Command, ManagerCommand};
 use vedette_core::event::Trigger;
 use vedette_core::id::{NetworkNumber, NodeNumber};
 use vedette_core::state::ClusterState;
@@ -83,7 +83,7 @@ async fn propose(shared: &Shared, network: NetworkNumber, fault: Option<&str>) {
         Some(fault) => (Trigger::FailStandby { node, network }, fault),
     };
     let command = ManagerCommand::Queue { trigger, cause: cause.into() };
-    let proposal = shared.proposer.proposal(fresh_id(), "agent", Command::Manager(command));
+    let proposal = shared.proposer.proposal(fresh_id(), AGENT, Command::Manager(command));
     // Refused or undecided: it is seen again in a moment.
     if let Err(refusal) = shared.proposer.propose(proposal).await {
         tracing::warn!(%network, "a standby adapter: {refusal}");

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use vedette_core::command::{Account, AccountEntry, Command};
+use vedette_core::command::{AGENT, Account, AccountEntry, Command};
 use vedette_core::id::Hash;
 use vedette_core::local::LocalRecord;
 use vedette_core::model::AgentStatus;
@@ -35,7 +35,7 @@ pub(crate) async fn run(log: LocalLog, proposer: Proposer) {
         let due = if compared { log.due(&view) } else { Vec::new() };
         if let Some(upto) = due.last().map(|record| record.number) {
             let account = |reading| Command::Account(log.account(&view, &due, reading));
-            if let Err(refusal) = proposer.propose_aged(fresh_id(), "agent", account).await {
+            if let Err(refusal) = proposer.propose_aged(fresh_id(), AGENT, account).await {
                 tracing::debug!(%refusal, upto, "an account of local records waits");
                 tokio::time::sleep(AGAIN).await;
             }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use vedette_collector::alerts::Scope;
 use vedette_collector::history::History;
+use vedette_core::command::AGENT;
 use vedette_core::local::LocalRecord;
 use vedette_core::model::RunOutcome;
 use vedette_core::record::{Code, Record};
@@ -89,7 +90,7 @@ fn as_record(log: &LocalLog, record: &LocalRecord) -> Record {
         message: content.message.clone(),
         incident: None,
         origin: log.0.me,
-        actor: "agent".into(),
+        actor: AGENT.into(),
         alert: true,
         test: false,
         event: None,
