@@ -276,6 +276,10 @@ pub enum ManagerCommand {
         watchdog: Option<String>,
         /// The epoch of its guard.
         epoch: u64,
+        /// The set of voters that its guard goes by ([`crate::lease::VoterSet::since`]): nothing that it acquires in this
+        /// epoch stands on an earlier one.
+        #[serde(default)]
+        voters: u64,
         /// The timers that its log was opened with.
         log: LogTiming,
     },

@@ -225,7 +225,6 @@ impl Director {
 
     /// Takes note of `input`.
     pub fn handle(&mut self, now: Instant, input: Input, out: &mut Vec<Output>) {
-        self.caution.step(now, &self.state.settings.timing);
         match input {
             Input::Elected { term, me, session, own_continuity } => {
                 self.elected(
@@ -257,7 +256,6 @@ impl Director {
 
     /// Time has passed.
     pub fn on_timeout(&mut self, now: Instant, out: &mut Vec<Output>) {
-        self.caution.step(now, &self.state.settings.timing);
         if self.next_tick.is_some_and(|at| at <= now) {
             self.act(now, out);
         }
@@ -299,7 +297,10 @@ impl Director {
             return false;
         }
         let fresh_before = known.is_some_and(|known| now - known.at < self.timing().detect());
-        let news = !fresh_before || same_run.is_none_or(|known| differs(&known.report, &report));
+        // What ends a lease is told by times alone.
+        let waits = !self.holders_away().is_empty();
+        let news =
+            waits || !fresh_before || same_run.is_none_or(|known| differs(&known.report, &report));
         let first = same_run.map_or(now, |known| known.first);
         self.arrivals.insert(node, Arrival { report, at: now, first });
         news
@@ -519,7 +520,8 @@ fn differs(before: &Report, after: &Report) -> bool {
     before.self_suspect != after.self_suspect
         || before.continuity != after.continuity
         || before.agent != after.agent
-        || before.peers != after.peers
+        || before.peers.len() != after.peers.len()
+        || !before.peers.iter().zip(&after.peers).all(|(before, after)| before.says_the_same(after))
         || before.interfaces != after.interfaces
         || links_differ()
 }

@@ -495,6 +495,9 @@ pub struct Member {
     /// The epoch of its guard: what a node holds, it holds in one epoch. Another one means that
     /// everything was let go in between (see [`crate::command::ManagerCommand::Present`]).
     pub epoch: u64,
+    /// The set of voters that its guard goes by, or an earlier one ([`crate::lease::VoterSet::since`]).
+    #[serde(default)]
+    pub voters: u64,
     /// The timers that its log was opened with.
     #[serde(default)]
     pub log: LogTiming,

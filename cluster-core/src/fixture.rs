@@ -170,6 +170,7 @@ impl Fixture {
             local: Local {
                 node,
                 session: Session(7),
+                lease: true,
                 quorate: true,
                 director: self.state.director == Some(node),
                 role: self.state.nodes.get(&node).map_or(Role::Learner, |own| own.role),
@@ -245,7 +246,10 @@ impl Fixture {
             session: Session(3),
             sequence: 1_000,
             self_suspect: false,
+            made_us: 9_000_000,
             lease: true,
+            voters: self.state.voter_set().since,
+            directed: true,
             epoch: 1,
             released: false,
             continuity: true,

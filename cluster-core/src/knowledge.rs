@@ -1,6 +1,6 @@
 //! What a node may show as the present state of the cluster.
 //!
-//! The replicated state is what the cluster agreed on last. A node that is not part of a quorum does not
+//! The replicated state is what the cluster agreed on last. A node that is not part of a quorum, or hears no director, does not
 //! know whether that still holds: it knows what it does itself, what its guard sees, and nothing else.
 //! [`present`] makes of the replicated state what may be shown: everything that others would have to
 //! confirm is UNKNOWN, what the node can see for itself is as it is now, and configuration stays as it
@@ -94,7 +94,8 @@ fn show_nodes(shown: &mut ClusterState, local: &Local, at: WallTime) {
             (HostStatus::Unknown, AgentStatus::Unknown)
         };
         if !own {
-            node.host_cause = "the answering node has no quorum".into();
+            let lacks = if local.lease { "hears no director" } else { "has no quorum" };
+            node.host_cause = format!("the answering node {lacks}");
         } else if node.host != host {
             node.host_cause = "as the node itself sees it".into();
         }

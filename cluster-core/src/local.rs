@@ -182,12 +182,14 @@ impl Code {
     /// Whether a node may write records of this code into its own journal.
     pub const fn is_local(self) -> bool {
         let number = self.number();
-        number >= Self::QuorumLost.number() && number <= Self::Dropped.number()
+        (number >= Self::QuorumLost.number() && number <= Self::Dropped.number())
+            || number == Self::NoDirector.number()
     }
 
     /// Codes of conditions that are raised and cleared, in the order in which surfaces show them.
     pub const CONDITIONS: &'static [Self] = &[
         Self::QuorumLost,
+        Self::NoDirector,
         Self::ReleaseFailed,
         Self::LogStalled,
         Self::LogBehind,

@@ -61,9 +61,23 @@ pub struct PeerView {
     /// the peer, whatever happened to agents meanwhile; 0 if none.
     #[serde(default)]
     pub position_max: u64,
+    /// Microseconds since the last beat of that storage of the peer was accepted, on any network; since this run
+    /// of the observer's guard began to listen for it, if none was.
+    #[serde(default)]
+    pub silent_us: u64,
+    /// The clock of the peer's guard, in the run `session`, when it sent the newest beat that was accepted; 0 if none was.
+    /// The report was made after that.
+    #[serde(default)]
+    pub sent_us: u64,
 }
 
 impl PeerView {
+    /// Whether it says the same, how long ago and by whose clock aside.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        let (silent_us, sent_us) = (self.silent_us, self.sent_us);
+        *self == Self { silent_us, sent_us, ..other.clone() }
+    }
+
     /// A peer of which nothing was heard yet.
     pub const fn unheard(peer: NodeNumber) -> Self {
         Self {
@@ -76,6 +90,8 @@ impl PeerView {
             position: 0,
             log_stalled: false,
             position_max: 0,
+            silent_us: 0,
+            sent_us: 0,
         }
     }
 }
@@ -102,8 +118,17 @@ pub struct Report {
     pub sequence: u64,
     /// The observer was late itself: it doubts its own view and may not testify against a peer.
     pub self_suspect: bool,
-    /// The observer holds its lease: a director with a majority behind it heard it lately.
+    /// The clock of the observer's guard when it made the report, in microseconds.
+    #[serde(default)]
+    pub made_us: u64,
+    /// The observer holds its lease: a majority of the voters heard it lately.
     pub lease: bool,
+    /// The set of voters that its guard goes by ([`crate::lease::VoterSet::since`]).
+    #[serde(default)]
+    pub voters: u64,
+    /// The observer is in touch with a director whom a majority confirms ([`crate::lease::Contact`]).
+    #[serde(default)]
+    pub directed: bool,
     /// The epoch of the observer's guard.
     #[serde(default)]
     pub epoch: u64,

@@ -141,7 +141,7 @@ codes! {
     AddressConflict = 78 "ADDRESS_CONFLICT",
     /// A group fails over again and again, or is steady again.
     GroupFlapping = 79 "GROUP_FLAPPING",
-    /// A node lost its quorum ([`crate::local`], as are all codes up to `ACCOUNT_INCOMPLETE`).
+    /// A node lost its quorum ([`crate::local`], as are all codes up to `DROPPED`, and `NO_DIRECTOR`).
     QuorumLost = 80 "QUORUM_LOST",
     /// A node is part of a quorum again.
     QuorumRegained = 81 "QUORUM_REGAINED",
@@ -181,6 +181,8 @@ codes! {
     AccountIncomplete = 98 "ACCOUNT_INCOMPLETE",
     /// No node had a quorum for a time.
     QuorumAbsent = 99 "QUORUM_ABSENT",
+    /// A node has a quorum and hears no director: nothing can be moved or taken over.
+    NoDirector = 100 "NO_DIRECTOR",
 }
 
 /// What a record is about.

@@ -37,6 +37,7 @@ use crate::definition::{Definition, DocumentStore};
 use crate::event::Manager;
 use crate::group::{Group, GroupState};
 use crate::id::{ClusterId, CommandId, Hash, NetworkNumber, NodeNumber};
+use crate::lease::VoterSet;
 use crate::model::{
     AgentStatus, AlertScript, AlertTest, ClusterStatus, GroupStatus, HostStatus, InterfaceStatus,
     JoinToken, Link, Network, NetworkStatus, Node, PendingAlert, Port, Role, Settings, Severity,
@@ -99,6 +100,9 @@ pub struct ClusterState {
     pub alerts_failed: u64,
     /// Tests of the alert script under way.
     pub tests: BTreeMap<u64, AlertTest>,
+    /// The latest sets of voters, the present one last; empty only while the first one is what the roles say.
+    #[serde(default)]
+    pub voter_sets: VecDeque<VoterSet>,
     /// Events and managers.
     pub manager: Manager,
     /// The configuration document and its versions.
@@ -157,6 +161,7 @@ impl Default for ClusterState {
             alerts_finished: 0,
             alerts_failed: 0,
             tests: BTreeMap::new(),
+            voter_sets: VecDeque::new(),
             manager: Manager::default(),
             documents: DocumentStore::default(),
             definition: Definition::default(),
@@ -502,6 +507,24 @@ impl ClusterState {
     /// Members that vote in the log, as the state has it.
     pub fn voters(&self) -> impl Iterator<Item = &Node> {
         self.nodes.values().filter(|node| node.role == Role::Voter)
+    }
+
+    /// Who grants leases and attests silence now.
+    pub fn voter_set(&self) -> VoterSet {
+        self.voter_sets.back().cloned().unwrap_or_else(|| VoterSet {
+            since: 0,
+            members: self.voters().map(|node| (node.number, node.storage)).collect(),
+        })
+    }
+
+    /// Every set of voters that the guard of a node may go by, given the one that it presented last; `None` where
+    /// that is too long ago to be known.
+    pub fn voter_sets_since(&self, presented: u64) -> Option<Vec<VoterSet>> {
+        if self.voter_sets.is_empty() {
+            return Some(vec![self.voter_set()]);
+        }
+        let first = self.voter_sets.iter().rposition(|set| set.since <= presented)?;
+        Some(self.voter_sets.range(first..).cloned().collect())
     }
 
     /// Members that a starting cluster still waits for (spec V10).

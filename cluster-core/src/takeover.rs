@@ -1,10 +1,11 @@
 //! What allows one node to have what another one had: evidence that it was let go.
 //!
 //! The lease ([`crate::lease`]) is a node's, not a group's: without it the node owns nothing, and its
-//! guard (and its kernel) see to that within `release_max` of its end. The director knows when it
-//! heard a node last; what that node asked for, it asked before. So at
-//! `max(elected, last heard) + lease × (1 + drift) + release_max` nothing of the node is active any
-//! more, if the kernel or a watchdog stands behind the release ([`Backing`]). The kernel does for addresses
+//! guard (and its kernel) see to that within `release_max` of its end. Voters attest silence: "until this moment I
+//! have accepted nothing of it for so long". Where a majority of the voters attests one common stretch of silence as long
+//! as `lease × (1 + drift)`, the lease was over at its end: one at that moment would stand on a majority
+//! that accepted something sent within the stretch, and two majorities share a voter. `release_max` later nothing of the node is
+//! active any more, if the kernel or a watchdog stands behind the release ([`Backing`]). The kernel does for addresses
 //! alone; processes and file systems are taken away by guard or agent, so they outlive the lease if both are
 //! stopped together (finding F2). That is said where a configuration is verified, and `strict` waits for more.
 //!
@@ -99,17 +100,10 @@ pub(crate) const fn lease_lasts(timing: &Timing) -> Duration {
     Duration::from_millis(timing.lease_ms + timing.lease_ms / 100 + 1)
 }
 
-/// The longest time between two steps of a director that is not held up; so long may a report have
-/// waited to be read.
-pub(crate) fn held_up(timing: &Timing) -> Duration {
-    timing.interval().max(Duration::from_millis(50))
-}
-
-/// Silence that a report has to show for its reader to know that the lease was over when it was made,
-/// however long it waited. Reports come regularly; one that is made just then spares a takeover the
-/// wait for the next.
+/// Silence after which a voter's attestation is worth something, with what clocks may be apart and packets on their way.
+/// Reports come regularly; one that is made just then spares a takeover the wait for the next.
 pub(crate) fn telling_silence(timing: &Timing) -> Duration {
-    lease_lasts(timing) + held_up(timing) + Duration::from_millis(5)
+    lease_lasts(timing) + Duration::from_millis(timing.lease_ms / 50 + 5)
 }
 
 /// How much longer the release of a group may take than that of what guard and kernel take away themselves:

@@ -22,6 +22,7 @@
 //! - In steady state nothing is allocated: the links are the allocation.
 
 mod known;
+mod leases;
 mod link;
 mod offset;
 mod reject;
@@ -32,10 +33,11 @@ mod tests;
 use std::time::Duration;
 
 use self::known::Known;
+use self::leases::Attesting;
 use self::link::Link;
 pub use self::reject::{Reject, Rejected};
 use crate::id::{NetworkNumber, NodeNumber, Session, StorageId};
-use crate::lease::{Confirmation, Granter, Lease};
+use crate::lease::{Confirmation, Contact, Granter, Lease};
 use crate::model::{AgentStatus, Priority, Timing};
 use crate::observation::{OwnInterface, PeerView, Report};
 use crate::takeover::telling_silence;
@@ -58,9 +60,12 @@ pub struct Config {
     pub networks: Vec<(NetworkNumber, Priority)>,
     /// The other members.
     pub peers: Vec<Peer>,
-    /// Who votes in the log. Any of them may be director, and a lease comes from the director's own
-    /// beats; so voters and everybody else watch each other, whatever the ring says.
+    /// Who votes. A lease comes from the beats of a majority of them, and they attest silence; so voters and
+    /// everybody else watch each other, whatever the ring says.
     pub voters: Vec<NodeNumber>,
+    /// Which set of voters that is ([`crate::lease::VoterSet::since`]). An earlier one than is known already is not
+    /// gone back to.
+    pub voters_since: u64,
 }
 
 /// Another member.
@@ -110,6 +115,8 @@ pub enum Input {
         epoch: u64,
         /// Everything was let go of when the lease ended, and nothing was taken since.
         released: bool,
+        /// It holds something by its lease.
+        holds: bool,
     },
     /// This node is leaving on purpose; say so now (spec A19).
     Leave,
@@ -132,6 +139,7 @@ struct Own {
     leaving: bool,
     epoch: u64,
     released: bool,
+    holds: bool,
     position: u64,
     log_stalled: bool,
     /// What the wall clock showed, and when.
@@ -167,7 +175,9 @@ pub struct Topology {
     own: Own,
     doubt: Doubt,
     lease: Lease,
-    lease_told: bool,
+    contact: Contact,
+    /// Lease and contact as they were told last.
+    told: (bool, bool),
     next_beat: Instant,
     round: u64,
     next_report: Instant,
@@ -175,6 +185,7 @@ pub struct Topology {
     reported_at: Instant,
     /// When a peer that fell silent has been silent for so long that it tells something.
     telling: Option<Instant>,
+    attesting: Option<Attesting>,
     reports: u64,
     rejected: Rejected,
     /// Something changed in this step.
@@ -190,6 +201,7 @@ impl Topology {
             leaving: false,
             epoch: 0,
             released: false,
+            holds: false,
             position: 0,
             log_stalled: false,
             wall: None,
@@ -203,12 +215,14 @@ impl Topology {
             own,
             doubt: Doubt::default(),
             lease: Lease::default(),
-            lease_told: false,
+            contact: Contact::default(),
+            told: (false, false),
             next_beat: now,
             round: 0,
             next_report: now,
             reported_at: now,
             telling: None,
+            attesting: None,
             reports: 0,
             rejected: Rejected::default(),
             news: false,
@@ -218,11 +232,17 @@ impl Topology {
     }
 
     /// Goes on with another configuration: what is known of links that stay is kept.
-    pub fn reconfigure(&mut self, now: Instant, config: Config, out: &mut Vec<Output>) {
+    pub fn reconfigure(&mut self, now: Instant, mut config: Config, out: &mut Vec<Output>) {
+        let same_run = (config.me, config.session) == (self.config.me, self.config.session);
+        if same_run && config.voters_since < self.config.voters_since {
+            // An agent that has just begun may not be as far yet as the one before it was.
+            config.voters.clone_from(&self.config.voters);
+            config.voters_since = self.config.voters_since;
+        }
         if config == self.config {
             return;
         }
-        if (config.me, config.session) != (self.config.me, self.config.session) {
+        if !same_run {
             self.links.clear();
             self.known.clear();
         }
@@ -253,7 +273,8 @@ impl Topology {
             }
             Input::Clock { wall_us } => self.own.wall = Some((now, wall_us)),
             Input::Interface(interface) => self.set_interface(interface),
-            Input::Epoch { epoch, released } => {
+            Input::Epoch { epoch, released, holds } => {
+                self.own.holds = holds;
                 let before = (self.own.epoch, self.own.released);
                 (self.own.epoch, self.own.released) = (epoch, released);
                 self.news |= before != (epoch, released);
@@ -276,16 +297,20 @@ impl Topology {
         if now >= self.next_beat {
             self.beat_round(now, out);
         }
-        let telling = self.telling.take_if(|at| now >= *at).is_some();
-        self.news |= telling || now >= self.next_report;
+        if self.telling.take_if(|at| now >= *at).is_some() {
+            self.attest(now, out);
+        }
+        self.news |= now >= self.next_report;
         self.settle(now, out);
     }
 
     /// When something is due, whatever arrives.
     pub fn deadline(&self) -> Option<Instant> {
-        let lease = self.lease.until().filter(|_| self.lease_told);
+        let lease = self.lease.until().filter(|_| self.told.0);
+        let contact = self.contact.until().filter(|_| self.told.1);
         let links = self.links.iter().filter_map(Link::deadline).min();
-        let due = [Some(self.next_beat), Some(self.next_report), self.telling, lease, links];
+        let due =
+            [Some(self.next_beat), Some(self.next_report), self.telling, lease, contact, links];
         due.into_iter().flatten().min()
     }
 
@@ -313,7 +338,10 @@ impl Topology {
             session: self.config.session,
             sequence: self.reports,
             self_suspect: self.doubt.suspect,
+            made_us: now.as_micros(),
             lease: self.lease.held(now),
+            voters: self.config.voters_since,
+            directed: self.contact.lasts(now),
             epoch: self.own.epoch,
             released: self.own.released,
             continuity: self.own.continuity,
@@ -366,6 +394,8 @@ impl Topology {
             position: if heard { known.position } else { 0 },
             log_stalled: heard && known.log_stalled,
             position_max: known.position_max,
+            silent_us: now.since(known.heard_at).as_micros() as u64,
+            sent_us: known.said_us,
         }
     }
 }
@@ -374,12 +404,12 @@ impl Topology {
 impl Topology {
     /// Brings peers, links and interfaces in line with the configuration.
     fn rebuild(&mut self, now: Instant) {
-        self.rebuild_peers();
+        self.rebuild_peers(now);
         self.rebuild_links(now);
         self.rebuild_interfaces();
     }
 
-    fn rebuild_peers(&mut self) {
+    fn rebuild_peers(&mut self, now: Instant) {
         let mut peers = self.config.peers.clone();
         peers.retain(|peer| peer.number != self.config.me);
         peers.sort_by_key(|peer| peer.number);
@@ -388,8 +418,8 @@ impl Topology {
         self.known = peers
             .into_iter()
             .map(|peer| match old.binary_search_by_key(&peer.number, |k| k.peer.number) {
-                Ok(at) => old[at].renewed(peer),
-                Err(_) => Known::new(peer),
+                Ok(at) => old[at].renewed(now, peer),
+                Err(_) => Known::new(now, peer),
             })
             .collect();
     }
@@ -500,7 +530,7 @@ impl Topology {
         let window = if beat.flags.half_rate { timing.detect() * 2 } else { timing.detect() };
         let was_inbound = self.links[at].inbound;
         let changed = self.links[at].accept(now, beat, window, timing.interval());
-        let heard = self.known[who].listen(beat);
+        let heard = self.known[who].listen(now, beat);
         self.known[who].offset.measure(now, beat);
         self.news |= changed || heard.news;
         if heard.moved {
@@ -515,12 +545,16 @@ impl Topology {
         }
         let asked = Instant::from_micros(beat.echo.sent_us);
         let length = Duration::from_millis(timing.lease_ms);
-        self.lease.grant(now, beat.director_term, asked, length);
-        // A director answers each request at once, so that a lease is as long as it can be when the
-        // director dies. Who grants itself is not answered: two would never stop.
-        let grants = self.own.granter.term(now, &timing) > 0 && beat.director_term == 0;
-        if was_inbound && grants && self.spoken_to(now, at) {
-            self.send(now, at, out);
+        self.contact.hear(now, beat.director_term, asked, length);
+        self.news |= self.is_asked(now, beat);
+        // A voter answers at once what a holder asks, so that a lease is as long as it can be when somebody
+        // dies; and a director everybody, so that it is known to be there. Answers are not answered: two would
+        // never stop.
+        let grants = beat.flags.asks && self.votes(self.config.me);
+        let directs = self.own.granter.term(now, &timing) > 0 && beat.director_term == 0;
+        if was_inbound && (grants || directs) && self.spoken_to(now, at) {
+            let echo = self.links[at].echo(now);
+            self.put(now, at, echo, false, out);
         }
     }
 
@@ -542,8 +576,7 @@ impl Topology {
         self.own.granter.set(director);
         (self.own.agent, self.own.continuity) = (status, continuity);
         self.news |= stalled || before != (status, continuity);
-        // A new director grants at once what was asked of the one before: leases that still last
-        // outlive the election.
+        // A new director is known to be there at once.
         let elected = self.own.granter.term(now, &self.config.timing) > term;
         if before.0 != status || stalled || elected {
             self.beat_all(now, out);
@@ -595,15 +628,17 @@ impl Topology {
             if !link.expire(now) {
                 continue;
             }
-            let silence = telling_silence(&self.config.timing);
-            let telling = link.heard_at().map(|heard| heard + silence);
-            self.telling = self.telling.max(telling.filter(|at| *at > now));
+
             // The peer learns at once that it is not heard, if the other direction still works.
             if self.spoken_to(now, at) {
                 self.send(now, at, out);
             }
             if let Ok(who) = self.known.binary_search_by_key(&peer, |k| k.peer.number) {
                 self.repromote(now, who, out);
+                if !self.links.iter().any(|link| link.peer == peer && link.inbound) {
+                    let telling = self.known[who].heard_at + telling_silence(&self.config.timing);
+                    self.telling = self.telling.max(Some(telling));
+                }
             }
         }
     }
@@ -631,10 +666,13 @@ impl Topology {
     /// Ends a step: the lease, then one wish to report if anything changed.
     fn settle(&mut self, now: Instant, out: &mut Vec<Output>) {
         let timing = self.config.timing;
-        self.own.granter.grant_self(now, &timing, &mut self.lease);
-        let held = self.lease.held(now);
-        if std::mem::take(&mut self.news) | (held != self.lease_told) {
-            self.lease_told = held;
+        self.own.granter.hear_self(now, &timing, &mut self.contact);
+        if let Some(accepted) = self.accepted_by_majority(now) {
+            self.lease.grant(now, accepted, Duration::from_millis(timing.lease_ms));
+        }
+        let stands = (self.lease.held(now), self.contact.lasts(now));
+        if std::mem::take(&mut self.news) | (stands != self.told) {
+            self.told = stands;
             self.report_later(now);
             out.push(Output::ReportNow);
         }
@@ -693,16 +731,27 @@ impl Topology {
 
     fn send(&mut self, now: Instant, at: usize, out: &mut Vec<Output>) {
         let echo = self.links[at].echo(now);
-        out.push(Output::Send(self.beat(now, at, echo)));
+        self.put(now, at, echo, self.own.holds, out);
     }
 
     /// Answers a packet that could not prove itself, so that the next one can.
     fn answer(&mut self, now: Instant, at: usize, out: &mut Vec<Output>) {
         let echo = self.links[at].echo_of_candidate(now);
-        out.push(Output::Send(self.beat(now, at, echo)));
+        self.put(now, at, echo, false, out);
     }
 
-    fn beat(&mut self, now: Instant, at: usize, echo: Echo) -> Beat {
+    fn put(
+        &mut self,
+        now: Instant,
+        at: usize,
+        echo: (Echo, bool),
+        asks: bool,
+        out: &mut Vec<Output>,
+    ) {
+        out.push(Output::Send(self.beat(now, at, echo, asks)));
+    }
+
+    fn beat(&mut self, now: Instant, at: usize, (echo, grants): (Echo, bool), asks: bool) -> Beat {
         let half_rate = self.half_rate(&self.links[at]);
         let link = &mut self.links[at];
         Beat {
@@ -717,6 +766,8 @@ impl Topology {
                 half_rate,
                 watching: link.watched,
                 log_stalled: self.own.log_stalled,
+                grants,
+                asks,
             },
             session: self.config.session,
             seq: link.take_seq(),

@@ -73,7 +73,11 @@ pub struct Local {
     pub node: NodeNumber,
     /// The run of its agent.
     pub session: Session,
-    /// Whether a director with a majority behind it was heard within the lease.
+    /// Whether its guard holds the lease: a majority of the voters has heard it lately. What it has of groups stands
+    /// on that.
+    pub lease: bool,
+    /// Whether it holds the lease and is in touch with a director whom a majority confirms. What it knows of the
+    /// cluster stands on that.
     pub quorate: bool,
     /// Whether this node is the director now.
     pub director: bool,

@@ -37,7 +37,7 @@ use crate::model::AgentStatus;
 pub const LEN: usize = SEALED + SEAL;
 
 /// The version of the layout; a packet of another one is refused as such.
-pub const VERSION: u8 = 4;
+pub const VERSION: u8 = 5;
 
 const MAGIC: [u8; 3] = *b"VDB";
 const SEALED: usize = 108;
@@ -69,11 +69,13 @@ pub struct Flags {
     pub watching: bool,
     /// The sender's log stands still: what it says of the cluster is of the past.
     pub log_stalled: bool,
+    /// The echo is of a beat that the sender accepted: if the sender votes, it is a grant (see [`crate::lease`]).
+    pub grants: bool,
+    /// The sender holds something by its lease, and would have it answered at once.
+    pub asks: bool,
 }
 
 impl Flags {
-    const ALL: u8 = 0b11_1111;
-
     fn bits(self) -> u8 {
         u8::from(self.leaving)
             | u8::from(self.self_suspect) << 1
@@ -81,17 +83,21 @@ impl Flags {
             | u8::from(self.half_rate) << 3
             | u8::from(self.watching) << 4
             | u8::from(self.log_stalled) << 5
+            | u8::from(self.grants) << 6
+            | u8::from(self.asks) << 7
     }
 
-    fn from_bits(bits: u8) -> Option<Self> {
-        (bits & !Self::ALL == 0).then_some(Self {
+    const fn from_bits(bits: u8) -> Self {
+        Self {
             leaving: bits & 1 != 0,
             self_suspect: bits & 2 != 0,
             hears_you: bits & 4 != 0,
             half_rate: bits & 8 != 0,
             watching: bits & 16 != 0,
             log_stalled: bits & 32 != 0,
-        })
+            grants: bits & 64 != 0,
+            asks: bits & 128 != 0,
+        }
     }
 }
 
@@ -128,7 +134,7 @@ pub struct Beat {
     /// The sender's monotonic clock.
     pub sent_us: u64,
     /// The term of the sender's office if its agent is director and a majority confirmed that
-    /// lately; otherwise 0. Together with the echo it grants a lease (see [`crate::lease`]).
+    /// lately; otherwise 0.
     pub director_term: u64,
     /// The sender's epoch: it grows each time the sender has let go of everything (see
     /// [`crate::takeover`]).
@@ -319,7 +325,7 @@ impl Reader<'_> {
             destination,
             network: NetworkNumber(network),
             agent: AgentStatus::ALL.iter().copied().find(|s| s.code() == u32::from(agent))?,
-            flags: Flags::from_bits(flags).filter(|_| zero == 0)?,
+            flags: (zero == 0).then_some(Flags::from_bits(flags))?,
             session: Session(self.number()),
             seq: self.number(),
             sent_us: self.number(),
@@ -378,7 +384,7 @@ mod tests {
             (source, destination) in (1..=NodeNumber::MAX, 1..=NodeNumber::MAX),
             network in any::<u8>(),
             status in 0..AgentStatus::ALL.len(),
-            bits in 0..=Flags::ALL,
+            bits in any::<u8>(),
             n in any::<[u64; 11]>(),
         ) -> Beat {
             Beat {
@@ -386,7 +392,7 @@ mod tests {
                 destination: NodeNumber(destination),
                 network: NetworkNumber(network),
                 agent: AgentStatus::ALL[status],
-                flags: Flags::from_bits(bits).unwrap(),
+                flags: Flags::from_bits(bits),
                 session: Session(n[0]), seq: n[1], sent_us: n[2], director_term: n[3], epoch: n[8],
                 wall_us: n[9], position: n[10],
                 echo: Echo { session: Session(n[4]), seq: n[5], sent_us: n[6], held_us: n[7] },
@@ -446,7 +452,7 @@ mod tests {
 
     #[test]
     fn well_sealed_nonsense_is_malformed() {
-        for (at, value) in [(15, 0), (17, 0), (17, 99), (18, 0x40), (19, 1)] {
+        for (at, value) in [(15, 0), (17, 0), (17, 99), (19, 1)] {
             let mut packet = codec().encode(&beat(), &ENDS);
             packet[at] = value;
             if at == 15 {
@@ -463,7 +469,7 @@ mod tests {
         let flags = Flags { log_stalled: true, ..Flags::default() };
         let packet = codec().encode(&Beat { flags, ..beat() }, &ENDS);
         let number = |at: usize| u64::from_be_bytes(packet[at..at + 8].try_into().unwrap());
-        assert_eq!((LEN, packet[3], packet[18]), (124, 4, 0x20));
+        assert_eq!((LEN, packet[3], packet[18]), (124, 5, 0x20));
         assert_eq!((number(52), number(60), number(68)), (8, 1_709_210_096_789_000, 4_711));
         assert_eq!((number(76), number(100)), (78, 50));
     }

@@ -206,13 +206,21 @@ fn a9_an_agent_that_is_down() {
 #[test]
 fn a_node_without_a_quorum_claims_nothing() {
     let mut view = Fixture::settled(3).view(NodeNumber(3));
-    view.local.quorate = false;
+    (view.local.lease, view.local.quorate) = (false, false);
     view.local.unknown_since = Some(DOWN_AT);
     view.local.waiting_for = "a director".into();
     let (level, sentence) = verdict_after(&view, Duration::from_millis(4_200));
     assert_eq!(
         sentence,
         "prod is unknown to n3: it has been without a quorum since 12:04:01Z; it waits for a director."
+    );
+    view.local.lease = true;
+    let (without, sentence) = verdict_after(&view, Duration::from_millis(4_200));
+    assert_eq!(without, level);
+    assert_eq!(
+        sentence,
+        "prod is unknown to n3: it has been without a director since 12:04:01Z; it waits for a \
+         director; what runs goes on, nothing can be moved."
     );
     assert_eq!(level, Level::Unknown);
     // T6: time alone is no news.

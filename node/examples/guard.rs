@@ -5,7 +5,7 @@
 //! to `DIR/notices.jsonl` and its process id to `DIR/agents`. `DIR/exit` holds the status with
 //! which it shall exit at once; `DIR/hang` makes it say nothing after its first order.
 //!
-//! With `DIR/director` it is director of a cluster of one, which grants the lease to its own guard.
+//! With `DIR/granted` it is director and only voter of a cluster of one, which grants itself the lease; without, another node votes.
 //! What is in `DIR/hold.json` it orders to be held, in the epoch that the guard said last; with
 //! `DIR/watch` it has an eye on the lease itself.
 
@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use vedette_core::id::NodeNumber;
 use vedette_core::model::AgentStatus;
 use vedette_node::guard::protocol::{
     Configure, Confirmed, Hold, Holding, Notice, Order, SOCKET_VARIABLE,
@@ -72,10 +73,11 @@ async fn talk(directory: &Path, socket: &Path) -> Result<(), Failure> {
     let text = std::fs::read(directory.join("configure.json"))?;
     let configure: Configure = serde_json::from_slice(&text)?;
     let release_max = Duration::from_millis(configure.timing.release_max_ms);
-    orders.send(&Order::Configure(Box::new(configure))).await?;
+    orders.send(&Order::Configure(Box::new(configure.clone()))).await?;
     let mut asked_to_end = signal(SignalKind::terminate())?;
     let mut tick = tokio::time::interval(Duration::from_millis(100));
-    let mut agent = Agent { directory, release_max, epoch: 0, ordered: Vec::new() };
+    let ordered = Vec::new();
+    let mut agent = Agent { directory, configure, granted: None, release_max, epoch: 0, ordered };
     let watch = notices.lease_watch();
     loop {
         tokio::select! {
@@ -98,6 +100,9 @@ async fn talk(directory: &Path, socket: &Path) -> Result<(), Failure> {
 
 struct Agent<'a> {
     directory: &'a Path,
+    configure: Configure,
+    /// Whether the guard was told that this node alone votes, so that it has a lease; else nobody who votes is there.
+    granted: Option<bool>,
     release_max: Duration,
     epoch: u64,
     /// The text of the last order to hold.
@@ -114,14 +119,22 @@ impl Agent<'_> {
         if self.has("hang") {
             return Ok(Vec::new());
         }
-        let director = self.has("director").then_some(Confirmed { term: 1, age_us: 0 });
-        let mut orders = vec![Order::Status {
+        let granted = self.has("granted");
+        let mut orders = Vec::new();
+        if self.configure.peers.is_empty() && self.granted.replace(granted) != Some(granted) {
+            let me = self.configure.me;
+            self.configure.voters = vec![if granted { me } else { NodeNumber(me.0 + 1) }];
+            self.configure.voters_since += 1;
+            orders.push(Order::Configure(Box::new(self.configure.clone())));
+        }
+        let director = granted.then_some(Confirmed { term: 1, age_us: 0 });
+        orders.push(Order::Status {
             status: AgentStatus::Running,
             director,
             continuity: false,
             position: 0,
             log_stalled: false,
-        }];
+        });
         let wanted = std::fs::read(self.directory.join("hold.json")).unwrap_or_default();
         if self.epoch != 0 && wanted != self.ordered {
             let mut hold: Hold = serde_json::from_slice(&wanted)?;

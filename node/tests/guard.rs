@@ -52,6 +52,7 @@ fn configure(me: u16, nodes: u16, port: u16) -> Configure {
         networks: networks.into(),
         peers: (1..=nodes).filter(|n| *n != me).map(peer).collect(),
         voters: Vec::new(),
+        voters_since: 0,
     }
 }
 

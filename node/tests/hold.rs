@@ -14,7 +14,7 @@ use vedette_node::hold::HeldProgram;
 #[test]
 fn a_stopped_guard_serves_no_longer_than_its_lease() {
     let cable = Cable::new();
-    let guard = Guarded::start(&cable, &["director"]);
+    let guard = Guarded::start(&cable, &["granted"]);
     guard.acquire(&[SERVICE, SERVICE6]);
     assert_eq!(guard.last_holding().backing, Backing::Kernel);
     let clients = [SERVICE, SERVICE6].map(|address| cable.client(address));
@@ -40,7 +40,7 @@ fn a_stopped_guard_serves_no_longer_than_its_lease() {
 #[test]
 fn a_guard_that_holds_nothing_knows_what_stands_behind_it() {
     let cable = Cable::new();
-    let guard = Guarded::start(&cable, &["director"]);
+    let guard = Guarded::start(&cable, &["granted"]);
     wait_for("a backing", || {
         let known = guard.notices_of_this_run().pop()?;
         (known.backing == Backing::Kernel).then_some(())
@@ -54,7 +54,7 @@ fn a_guard_that_holds_nothing_knows_what_stands_behind_it() {
 #[test]
 fn no_packet_is_lost_while_the_lease_is_held() {
     let cable = Cable::new();
-    let guard = Guarded::start(&cable, &["director"]);
+    let guard = Guarded::start(&cable, &["granted"]);
     guard.acquire(&[SERVICE]);
     let client = cable.client(SERVICE);
     wait_for("an answer", || client.answered().then_some(()));
@@ -73,12 +73,12 @@ fn no_packet_is_lost_while_the_lease_is_held() {
 #[test]
 fn the_end_of_the_lease_ends_everything() {
     let cable = Cable::new();
-    let guard = Guarded::start(&cable, &["director"]);
+    let guard = Guarded::start(&cable, &["granted"]);
     let group = Group::new();
     let stubborn = group.run_stubborn();
     guard.acquire_with(&[SERVICE], &[group.directory()], 1);
     let epoch = guard.last_holding().epoch;
-    guard.remove("director");
+    guard.remove("granted");
     let next = wait_for("a release", || guard.released_epoch());
     assert!(next > epoch);
     assert!(!cable.has(SERVICE) && !group.directory().exists());
@@ -87,7 +87,7 @@ fn the_end_of_the_lease_ends_everything() {
     });
     wait_for("a report of it", || guard.reports().last().is_some_and(|r| r.released).then_some(()));
     // The lease comes back; a leave of before does not.
-    guard.add("director");
+    guard.add("granted");
     wait_for("a lease", || guard.reports().last().is_some_and(|r| r.lease).then_some(()));
     guard.order(&[SERVICE], &[], 2, epoch);
     let refused = wait_for("an answer", || guard.answer(2)).refused.expect("a refusal");
@@ -105,7 +105,7 @@ fn the_end_of_the_lease_ends_everything() {
 #[test]
 fn a_release_program_is_run_until_it_succeeds() {
     let cable = Cable::new();
-    let guard = Guarded::start(&cable, &["director"]);
+    let guard = Guarded::start(&cable, &["granted"]);
     let (group, site) = (Group::new(), tempfile::tempdir().expect("a directory"));
     let file = |name: &str| site.path().join(name);
     let text = format!(
@@ -124,7 +124,7 @@ fn a_release_program_is_run_until_it_succeeds() {
     guard.order_programs(&[program], 1);
     assert_eq!(wait_for("an answer", || guard.answer(1)).refused, None);
     assert!(!file("runs").exists(), "it waits for the end of the lease");
-    guard.remove("director");
+    guard.remove("granted");
     let runs = || std::fs::read_to_string(file("runs")).unwrap_or_default().lines().count();
     wait_for("a second try", || (runs() > 1).then_some(()));
     assert_eq!(guard.released_epoch(), None, "what failed is no evidence");
@@ -138,16 +138,16 @@ fn a_release_program_is_run_until_it_succeeds() {
 #[test]
 fn a_lease_that_ends_while_nothing_is_held_ends_its_epoch() {
     let cable = Cable::new();
-    let guard = Guarded::start(&cable, &["director"]);
+    let guard = Guarded::start(&cable, &["granted"]);
     let leased = || guard.reports().last().is_some_and(|r| r.lease).then_some(());
     wait_for("a lease", leased);
     guard.order(&[], &[], 1, 0);
     let epoch = wait_for("an answer", || guard.answer(1)).epoch;
-    guard.remove("director");
+    guard.remove("granted");
     wait_for("the end of the lease", || {
         guard.reports().last().is_some_and(|r| !r.lease).then_some(())
     });
-    guard.add("director");
+    guard.add("granted");
     wait_for("another lease", leased);
     guard.order(&[SERVICE], &[], 2, epoch);
     let answer = wait_for("an answer", || guard.answer(2));
@@ -170,7 +170,7 @@ fn nothing_is_acquired_without_a_lease() {
 #[test]
 fn a_guard_lets_go_of_what_a_killed_one_held() {
     let cable = Cable::new();
-    let mut guard = Guarded::start(&cable, &["director"]);
+    let mut guard = Guarded::start(&cable, &["granted"]);
     let group = Group::new();
     let stubborn = group.run_stubborn();
     guard.acquire_with(&[SERVICE], &[group.directory()], 1);
@@ -190,7 +190,7 @@ fn a_guard_lets_go_of_what_a_killed_one_held() {
 #[test]
 fn an_agent_whose_guard_is_stopped_lets_go() {
     let cable = Cable::new();
-    let guard = Guarded::start(&cable, &["director", "watch"]);
+    let guard = Guarded::start(&cable, &["granted", "watch"]);
     guard.acquire(&[SERVICE]);
     guard.signal(Signal::SIGSTOP);
     wait_for("no address", || (!cable.has(SERVICE)).then_some(()));
@@ -201,7 +201,7 @@ fn an_agent_whose_guard_is_stopped_lets_go() {
 #[test]
 fn an_agent_whose_guard_is_gone_lets_go_and_ends() {
     let cable = Cable::new();
-    let mut guard = Guarded::start(&cable, &["director", "watch"]);
+    let mut guard = Guarded::start(&cable, &["granted", "watch"]);
     guard.acquire(&[SERVICE]);
     let agent = guard.agent();
     guard.kill_guard();
@@ -216,7 +216,7 @@ fn an_agent_whose_guard_is_gone_lets_go_and_ends() {
 #[test]
 fn a_guard_that_ends_lets_go_and_takes_its_gate_away() {
     let cable = Cable::new();
-    let mut guard = Guarded::start(&cable, &["director"]);
+    let mut guard = Guarded::start(&cable, &["granted"]);
     guard.acquire(&[SERVICE]);
     assert_eq!(cable.tables(), 2);
     guard.signal(Signal::SIGTERM);
@@ -230,12 +230,12 @@ fn a_guard_that_ends_lets_go_and_takes_its_gate_away() {
 #[test]
 fn h21_what_is_left_running_is_left_alone() {
     let cable = Cable::new();
-    let mut guard = Guarded::start(&cable, &["director"]);
+    let mut guard = Guarded::start(&cable, &["granted"]);
     guard.acquire(&[SERVICE]);
     let client = cable.client(SERVICE);
     guard.order_left_running(2);
     assert_eq!(wait_for("an answer", || guard.answer(2)).refused, None);
-    guard.remove("director");
+    guard.remove("granted");
     wait_for("the end of the lease", || {
         guard.reports().last().is_some_and(|r| !r.lease).then_some(())
     });
@@ -254,7 +254,7 @@ fn h21_what_is_left_running_is_left_alone() {
 #[test]
 fn a_reloaded_firewall_leaves_the_gate() {
     let cable = Cable::new();
-    let guard = Guarded::start(&cable, &["director"]);
+    let guard = Guarded::start(&cable, &["granted"]);
     guard.acquire(&[SERVICE]);
     let client = cable.client(SERVICE);
     cable.nft("flush ruleset");
@@ -270,7 +270,7 @@ fn a_reloaded_firewall_leaves_the_gate() {
 #[test]
 fn the_watchdog_is_petted_while_all_is_well() {
     let cable = Cable::new();
-    let guard = Guarded::prepare(&["director"]);
+    let guard = Guarded::prepare(&["granted"]);
     let dog = guard.watchdog();
     let guard = guard.begin(&cable);
     dog.forget();

@@ -76,11 +76,15 @@ pub enum Bug {
     TakeoverAtOnce,
     /// A second node may have a group without anybody's evidence.
     EvidenceForged,
+    /// Silence that the director's own guard attests is taken for the silence of all voters.
+    SilenceOfOne,
+    /// A node takes its own vote for that of a majority.
+    OwnVoteSuffices,
 }
 
 impl Bug {
     /// Every one.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::ReplayAccepted,
         Self::OneDirectionSuffices,
         Self::SuspectBelieved,
@@ -101,5 +105,7 @@ impl Bug {
         Self::EpochTooEarly,
         Self::TakeoverAtOnce,
         Self::EvidenceForged,
+        Self::SilenceOfOne,
+        Self::OwnVoteSuffices,
     ];
 }

@@ -1,23 +1,26 @@
 //! When is it certain that a node has let go of its groups, and what is done if it never is.
 //!
-//! A lease is granted by the beats of the director's own guard and by nothing else, so only what
-//! that guard heard counts: what it granted last, it granted for a request that it heard. A
-//! predecessor may have granted until the moment of the election. Hence a lease that was held is
-//! over at `max(elected, last heard) + lease`, and the release done at `+ release_max`
-//! ([`let_go_after`]), and when the release programs of what the node has had their time; both with the clocks' drift in them.
+//! A lease stands on what a majority of the voters has accepted of the node's beats ([`crate::lease`]). The voters'
+//! guards report how long ago they accepted one last. Such an attestation is a *stretch* on the clock of this
+//! node's guard: it begins at the arrival of the report less that time, at the earliest, and ends with the newest
+//! beat of this node's guard that the other had accepted when it made the report (its own, when it was made). Where
+//! stretches of a majority share a stretch as long as a lease, the lease was over at its end, the release is done
+//! `release_max` later ([`let_go_after`]), and the release programs of what the node has when they have had their
+//! time; with the clocks' drift in them. Silences that do not overlap prove nothing: the node may have lived on one
+//! voter while the other heard nothing, and the other way round.
 //!
-//! What the guard has heard since its last report is not known here. It need not be: the report must
-//! show that the lease was over *by then*. A node that is heard later is granted a new lease, in a
-//! new epoch, in which it holds nothing of before.
+//! A majority of which voters? Of every set that the node may go by: from the one that it presented last to the
+//! present one ([`ClusterState::voter_sets_since`](crate::state::ClusterState::voter_sets_since)).
+//!
+//! Nothing of this needs a memory of what an earlier director knew, nor that a guard that was late says nothing: what waits in
+//! its socket it has not accepted, and what it accepts later grants nothing earlier. A node that is heard later holds a
+//! new lease, in a new epoch, in which it holds nothing of before.
 //!
 //! A node that is heard though it cannot be reached says itself that it has let go: by the epoch in
 //! its beats ([`crate::takeover`]), whoever heard them.
 //!
 //! From silence nothing is concluded
-//! - from a report that is old, or whose guard doubts itself;
-//! - within a moment ([`held_up`]) after this director was held up itself: what it was not told
-//!   meanwhile waits to be read. For the same reason a report counts as that much older than it
-//!   looks;
+//! - that ended longer ago than detection takes: what the node has may be of after that;
 //! - where neither the kernel nor a watchdog stands behind the release, unless the operator trusts
 //!   guards; and, if the configuration is strict, where they do not for all that the node has. Then the node
 //!   is fenced, or an operator has to say that it is off.
@@ -28,9 +31,10 @@ use std::time::Duration;
 use crate::command::{Command, GroupCommand};
 use crate::event::Fencing;
 use crate::group::{GroupState, Instance};
-use crate::id::NodeNumber;
+use crate::id::{NodeNumber, StorageId};
+use crate::lease::VoterSet;
 use crate::model::{AgentStatus, HostStatus, Timing};
-use crate::takeover::{Backing, LetGo, held_up, lease_lasts, let_go_after, programs_last};
+use crate::takeover::{Backing, LetGo, lease_lasts, let_go_after, programs_last};
 use crate::time::Instant;
 
 use super::manager::{Due, Duty, Seen};
@@ -48,33 +52,28 @@ const FENCE_GRACE: Duration = Duration::from_secs(30);
 /// For how long a change of timers is not trusted: a node that lags behind uses the old ones.
 const OLD_TIMING: Duration = Duration::from_secs(60);
 
-/// What is known of a node's silence.
+/// A time in which a voter accepted nothing of a node, on the clock of this node's guard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Silence {
-    /// No lease that was granted for anything earlier than this can be extended.
-    heard: Instant,
-    /// Until when it is known that nothing was heard.
-    known: Instant,
+struct Stretch {
+    from: Instant,
+    to: Instant,
 }
 
-/// How long this director has been awake, and which timers were in force lately.
+impl Stretch {
+    /// Whether all of the time from `start` on for so long is in it.
+    fn covers(self, start: Instant, length: Duration) -> bool {
+        self.from <= start && start + length <= self.to
+    }
+}
+
+/// Which timers were in force lately.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Caution {
-    last_step: Instant,
-    awake: Instant,
     /// The longest wait of timers that were replaced, and until when it counts.
     old: Option<(Timing, Instant)>,
 }
 
 impl Caution {
-    /// Takes note of a step. A director that is called late was held up.
-    pub(super) fn step(&mut self, now: Instant, timing: &Timing) {
-        if now - self.last_step > held_up(timing) {
-            self.awake = now;
-        }
-        self.last_step = now;
-    }
-
     /// Takes note of new timers; the slower ones count for a while.
     pub(super) fn timing(&mut self, now: Instant, before: &Timing, after: &Timing) {
         let until = now + OLD_TIMING;
@@ -90,10 +89,6 @@ impl Caution {
             _ => *timing,
         }
     }
-
-    fn is_awake(&self, now: Instant, timing: &Timing) -> bool {
-        now - self.awake >= held_up(timing)
-    }
 }
 
 fn before(at: Instant, by: Duration) -> Instant {
@@ -103,7 +98,7 @@ fn before(at: Instant, by: Duration) -> Instant {
 
 impl Director {
     /// Nodes that are away while something of a group may be active there that ends with their lease.
-    fn holders_away(&self) -> Vec<NodeNumber> {
+    pub(super) fn holders_away(&self) -> Vec<NodeNumber> {
         self.away(self.holders(|_, _, instance| instance.is_covered()))
     }
 
@@ -192,15 +187,10 @@ impl Director {
         if !self.lease_suffices(node) {
             return None;
         }
-        let silence = self.silence(now, office, node)?;
+        let heard = self.silent_since(now, office, node)?;
         let timing = self.caution.slowest(now, self.timing());
-        let over = silence.heard + lease_lasts(&timing);
-        let at = silence.heard + let_go_after(&timing) + self.programs_of(node);
-        // The report that shows it has not come yet; it is looked at when it does, or at a tick.
-        if silence.known < over && at <= now {
-            return None;
-        }
-        let silent_ms = u64::try_from((now - silence.heard).as_millis()).unwrap_or(u64::MAX);
+        let at = heard + let_go_after(&timing) + self.programs_of(node);
+        let silent_ms = u64::try_from((now - heard).as_millis()).unwrap_or(u64::MAX);
         let evidence = LetGo::LeaseOver { silent_ms, backing: self.backing(node) };
         Some(evict(node, evidence, at))
     }
@@ -215,19 +205,46 @@ impl Director {
         defined.map(programs_last).max().unwrap_or_default()
     }
 
-    /// What this node's own guard says about another's silence.
-    fn silence(&self, now: Instant, office: Office, node: NodeNumber) -> Option<Silence> {
+    /// Since when a majority of the voters has accepted nothing of a node, if together they attest that for as long
+    /// as a lease lasts.
+    fn silent_since(&self, now: Instant, office: Office, node: NodeNumber) -> Option<Instant> {
+        let lasts = lease_lasts(&self.caution.slowest(now, self.timing()));
+        let presented = self.state.manager.members.get(&node).map_or(0, |member| member.voters);
+        let sets = self.state.voter_sets_since(presented)?;
+        let attested: Vec<(NodeNumber, Stretch)> = self
+            .arrivals
+            .keys()
+            .filter_map(|voter| Some((*voter, self.attested(office, *voter, node)?)))
+            .filter(|(_, stretch)| now - stretch.to < self.timing().detect())
+            .collect();
+        let attest = |(voter, storage): &&(NodeNumber, StorageId), start: Instant| {
+            let same = self.state.nodes.get(voter).is_some_and(|node| node.storage == *storage);
+            let covers = |it: &(NodeNumber, Stretch)| it.0 == *voter && it.1.covers(start, lasts);
+            same && attested.iter().any(covers)
+        };
+        let proven = |start: &Instant| {
+            let by_majority = |set: &VoterSet| {
+                set.is_majority(set.members.iter().filter(|it| attest(it, *start)).count())
+            };
+            sets.iter().all(by_majority)
+        };
+        attested.iter().map(|(_, stretch)| stretch.from).filter(proven).min()
+    }
+
+    /// What one voter attests of a node's silence.
+    fn attested(&self, office: Office, voter: NodeNumber, node: NodeNumber) -> Option<Stretch> {
         let own = self.arrivals.get(&office.me)?;
-        let fresh = now - own.at < self.timing().detect();
-        let awake = self.caution.is_awake(now, self.timing());
-        if !fresh || !awake || own.report.self_suspect || node == office.me {
-            return None;
+        let arrival = self.arrivals.get(&voter)?;
+        let silent = Duration::from_micros(arrival.report.peer(node)?.silent_us);
+        if voter == office.me {
+            let made = Instant::from_micros(own.report.made_us);
+            return Some(Stretch { from: before(made, silent), to: made });
         }
-        let links = own.report.links.iter().filter(|link| link.peer == node);
-        let heard = links.filter_map(|link| link.silent).map(|silent| before(own.at, silent)).max();
-        // What an earlier run of the guard granted, it granted before this one reported.
-        let heard = heard.unwrap_or(own.first).max(office.since);
-        Some(Silence { heard, known: before(own.at, held_up(self.timing())) })
+        let me = arrival.report.peer(office.me)?;
+        let answers = me.session == Some(own.report.session) && me.sent_us > 0;
+        // Its clock may be fast.
+        let from = before(arrival.at, silent - silent / 100);
+        answers.then_some(Stretch { from, to: Instant::from_micros(me.sent_us) })
     }
 
     /// Nodes that have to be fenced, and takeovers that have to wait.
@@ -272,9 +289,21 @@ impl Director {
         }
         let patience = self.timing().detect() * 10;
         let late = self.watch.since(&Seen::Away(node)).is_some_and(|at| now - at >= patience);
-        let heard = self.silence(now, office, node)?.heard;
-        (late && now - heard < let_go_after(self.timing()) + self.programs_of(node))
-            .then(|| "it is still heard, though it cannot be reached".into())
+        if !late || self.silent_since(now, office, node).is_some() {
+            return None;
+        }
+        let lasts = lease_lasts(self.timing());
+        let hears = |voter: &&NodeNumber| {
+            let view = self.arrivals[*voter].report.peer(node);
+            view.is_some_and(|view| Duration::from_micros(view.silent_us) < lasts)
+        };
+        Some(match self.arrivals.keys().find(hears) {
+            Some(voter) => format!(
+                "it is still heard by {}, though it cannot be reached",
+                self.state.node_name(*voter)
+            ),
+            None => "too few voters say that they do not hear it".into(),
+        })
     }
 
     fn can_be_fenced(&self, node: NodeNumber) -> bool {

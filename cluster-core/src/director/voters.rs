@@ -115,7 +115,7 @@ impl Director {
         current: &[NodeNumber],
         out: &mut Vec<Output>,
     ) {
-        let recorded: Vec<NodeNumber> = self.state.voters().map(|node| node.number).collect();
+        let recorded: Vec<NodeNumber> = self.state.voter_set().numbers().collect();
         let mut known: Vec<NodeNumber> =
             current.iter().copied().filter(|n| self.state.nodes.contains_key(n)).collect();
         known.sort_unstable();

@@ -110,6 +110,7 @@ fn enlist(manager: &mut Manager, node: NodeNumber) {
         watchdog: None,
         session: Session::default(),
         epoch: 0,
+        voters: 0,
         log: Default::default(),
     });
     member.stopped = None;

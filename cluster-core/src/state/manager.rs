@@ -40,8 +40,8 @@ impl ClusterState {
         command: &ManagerCommand,
     ) -> Result<bool, Refusal> {
         match command {
-            ManagerCommand::Present { node, session, backing, watchdog, epoch, log } => {
-                let now = (*session, *backing, *epoch, *log);
+            ManagerCommand::Present { node, session, backing, watchdog, epoch, voters, log } => {
+                let now = (*session, *backing, *epoch, *voters, *log);
                 Ok(self.present(entry, *node, now, watchdog))
             }
             ManagerCommand::Queue { trigger, cause } => self.queue_seen(entry, trigger, cause),
@@ -97,7 +97,7 @@ impl ClusterState {
         &mut self,
         entry: &mut Entry<'_>,
         node: NodeNumber,
-        now: (Session, Backing, u64, LogTiming),
+        now: (Session, Backing, u64, u64, LogTiming),
         watchdog: &Option<String>,
     ) -> bool {
         if !self.nodes.contains_key(&node) {
@@ -105,8 +105,8 @@ impl ClusterState {
         }
         let since = entry.proposal.at;
         let known = self.manager.members.get(&node);
-        let (session, backing, epoch, log) = now;
-        let said = |it: &Member| (it.session, it.backing, it.epoch, it.log) == now;
+        let (session, backing, epoch, voters, log) = now;
+        let said = |it: &Member| (it.session, it.backing, it.epoch, it.voters, it.log) == now;
         if known.is_some_and(|it| said(it) && it.watchdog == *watchdog) {
             return false;
         }
@@ -133,9 +133,10 @@ impl ClusterState {
             watchdog: None,
             session,
             epoch,
+            voters,
             log,
         });
-        (member.session, member.backing, member.epoch, member.log) = now;
+        (member.session, member.backing, member.epoch, member.voters, member.log) = now;
         member.watchdog.clone_from(watchdog);
         let begins = member.state == ManagerState::Unknown && member.stopped.is_none();
         if begins && !member.joined && self.is_there(node) {

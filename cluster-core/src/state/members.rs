@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::command::{Command, NewNode};
 use crate::group::Group;
-use crate::id::{Hash, NetworkNumber, NodeNumber, RaftId};
+use crate::id::{Hash, NetworkNumber, NodeNumber, RaftId, StorageId};
+use crate::lease::VoterSet;
 use crate::model::{
     Accounted, AgentStatus, HostStatus, Interface, InterfaceStatus, JoinToken, Network,
     NetworkStatus, Node, Role, Severity, Timing,
@@ -13,6 +14,9 @@ use crate::record::{Code, Subject};
 use crate::time::WallTime;
 
 use super::{ClusterState, Entry, Happening, Refusal};
+
+/// How many sets of voters are remembered. A node that goes by an earlier one is not taken over from by silence.
+const VOTER_SETS: usize = 32;
 
 impl ClusterState {
     /// The first command: a cluster of one (spec A2).
@@ -381,7 +385,20 @@ impl ClusterState {
     }
 
     pub(super) fn set_voters(&mut self, entry: &mut Entry<'_>, voters: &[NodeNumber]) -> bool {
-        let mut changed = false;
+        let before = self.voter_set();
+        let members: Vec<(NodeNumber, StorageId)> = voters
+            .iter()
+            .filter_map(|number| Some((*number, self.nodes.get(number)?.storage)))
+            .collect();
+        let mut changed = before.members != members;
+        if changed {
+            if self.voter_sets.is_empty() {
+                self.voter_sets.push_back(before);
+            }
+            self.voter_sets.push_back(VoterSet { since: entry.index, members });
+            let surplus = self.voter_sets.len().saturating_sub(VOTER_SETS);
+            self.voter_sets.drain(..surplus);
+        }
         for node in self.nodes.values_mut() {
             let role = if voters.contains(&node.number) { Role::Voter } else { Role::Learner };
             changed |= node.role != role;

@@ -115,11 +115,6 @@ impl Link {
         self.watched = watched;
     }
 
-    /// When the peer was heard last.
-    pub(super) const fn heard_at(&self) -> Option<Instant> {
-        self.heard_at
-    }
-
     /// When time alone changes something here.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let expires = self.inbound.then_some(self.expires_at);
@@ -229,14 +224,16 @@ impl Link {
         seq
     }
 
-    /// The echo of a regular beat: of what is proven, else of what might be.
-    pub(super) fn echo(&self, now: Instant) -> Echo {
-        self.accepted.or(self.candidate).map_or(Echo::default(), |got| got.held(now))
+    /// The echo of a regular beat: of what is proven, else of what might be; and whether it is of what is proven.
+    pub(super) fn echo(&self, now: Instant) -> (Echo, bool) {
+        let echo = self.accepted.or(self.candidate).map_or(Echo::default(), |got| got.held(now));
+        (echo, self.accepted.is_some())
     }
 
     /// The echo of an answer: of the packet that must prove itself.
-    pub(super) fn echo_of_candidate(&self, now: Instant) -> Echo {
-        self.candidate.or(self.accepted).map_or(Echo::default(), |got| got.held(now))
+    pub(super) fn echo_of_candidate(&self, now: Instant) -> (Echo, bool) {
+        let echo = self.candidate.or(self.accepted).map_or(Echo::default(), |got| got.held(now));
+        (echo, self.candidate.is_none() && self.accepted.is_some())
     }
 
     pub(super) fn view(&self, now: Instant) -> LinkView {

@@ -5,8 +5,8 @@
 //! across the ring, so that cost per node stays constant as the cluster grows and two neighbours
 //! that fail together are still seen.
 //!
-//! Voters of the log stand outside of this: they and everybody watch each other, because one of them
-//! is director and grants leases by its beats ([`super::Config::voters`]). They are few.
+//! Voters of the log stand outside of this: they and everybody watch each other, because a
+//! majority of them grants leases by beats and attests silence ([`super::Config::voters`]). They are few.
 //!
 //! Invariants, over the same set of live nodes: watching is symmetric; nobody has more than three
 //! watchers in a ring; everybody is watched. A node that is not live is watched from the places

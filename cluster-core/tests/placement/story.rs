@@ -257,6 +257,7 @@ fn member() -> Member {
         watchdog: None,
         session: Session(1),
         epoch: 1,
+        voters: 0,
         log: Timing::DEFAULT.log(),
     }
 }

@@ -570,6 +570,7 @@ impl Balance {
         let own = view.state.node_name(view.local.node);
         if !view.local.knows() {
             let why = match (view.local.quorate, view.local.stage) {
+                (false, "running") if view.local.lease => "hears no director",
                 (false, _) => "is not part of a quorum",
                 (true, "running") => "is behind with its log",
                 (true, _) => "is starting",

@@ -24,7 +24,11 @@ pub struct LocalDoc {
     pub number: u16,
     /// The run of its agent, in hexadecimal.
     pub session: String,
-    /// Whether it is part of a quorum.
+    /// Whether its guard holds the lease: a majority of the voters' guards heard it lately. What it has of groups
+    /// stands on that, whether there is a director or not.
+    #[serde(default)]
+    pub lease: bool,
+    /// Whether it is part of a quorum that has a director.
     pub quorate: bool,
     /// Whether it knows the present state of the cluster: it is part of a quorum, takes part, and its log
     /// is not behind.
@@ -164,6 +168,7 @@ impl LocalDoc {
             node: view.state.node_name(local.node),
             number: local.node.0,
             session: format!("{:016x}", local.session.0),
+            lease: local.lease,
             quorate: local.quorate,
             knows: local.knows(),
             unknown_since: local.unknown_since.map(|at| at.to_string()),

@@ -141,25 +141,26 @@ fn may_not_speak(seen: Seen<'_>) -> Option<(Level, String)> {
     }
     let lasts = local.unknown_since.map(|at| format!(" {}", since(at, seen.now)));
     let lasts = lasts.unwrap_or_default();
-    let sentence = if let (true, "running", Some(behind)) =
-        (local.quorate, local.stage, &local.log.behind)
-    {
-        format!("{} is unknown to {own}{lasts}: its log is behind, {behind}.", state.name)
-    } else if local.stage == "running" {
-        format!("{} is unknown to {own}: it has been without a quorum{lasts}{waits}.", state.name)
-    } else {
-        format!(
-            "{own} is starting (stage {}) and knows nothing of {} yet{waits}.",
-            local.stage, state.name
-        )
-    };
+    let sentence =
+        if let (true, "running", Some(behind)) = (local.quorate, local.stage, &local.log.behind) {
+            format!("{} is unknown to {own}{lasts}: its log is behind, {behind}.", state.name)
+        } else if local.stage == "running" {
+            let what = if local.lease { "without a director" } else { "without a quorum" };
+            let runs = if local.lease { "; what runs goes on, nothing can be moved" } else { "" };
+            format!("{} is unknown to {own}: it has been {what}{lasts}{waits}{runs}.", state.name)
+        } else {
+            format!(
+                "{own} is starting (stage {}) and knows nothing of {} yet{waits}.",
+                local.stage, state.name
+            )
+        };
     Some((Level::Unknown, sentence))
 }
 
-/// Conditions of the answering node that hold. That it has no quorum is told by the verdict itself, and
+/// Conditions of the answering node that hold. That it has no quorum or no director is told by the verdict itself, and
 /// a clock that differs with the offsets that are measured.
 fn own_problems(seen: Seen<'_>) -> Vec<(u8, String)> {
-    let told = |code| matches!(code, Code::QuorumLost | Code::ClockOff);
+    let told = |code| matches!(code, Code::QuorumLost | Code::NoDirector | Code::ClockOff);
     let raised = seen.view.local.conditions.iter().filter(|raised| !told(raised.code));
     let problem = |raised: &RaisedCondition| {
         let cause = match raised.cause.as_str() {

@@ -372,6 +372,7 @@ fn view(state: &ClusterState, records: &[Arc<Record>]) -> View {
         local: Local {
             node: NodeNumber(1),
             session: Session(7),
+            lease: true,
             quorate: true,
             director: true,
             role: Role::Voter,
@@ -402,7 +403,10 @@ fn report() -> Report {
         session: Session(7),
         sequence: 1,
         self_suspect: false,
+        made_us: 0,
         lease: true,
+        voters: 0,
+        directed: true,
         epoch: 1,
         released: false,
         continuity: true,

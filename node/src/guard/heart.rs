@@ -47,6 +47,7 @@ pub(super) enum Command {
     Epoch {
         epoch: u64,
         released: bool,
+        holds: bool,
     },
     /// An agent is there and listens.
     Listener(SyncSender<Notice>),
@@ -95,11 +96,9 @@ pub(super) fn start(
 
 /// What belongs to the thread.
 struct Beating {
-    /// On the clock that also counts while the machine is suspended.
-    started_us: u64,
     lease: Arc<LeaseCell>,
-    /// Of the keeper, and whether everything was let go of since anything was taken.
-    epoch: (u64, bool),
+    /// Of the keeper, whether everything was let go of since anything was taken, and whether anything is held.
+    epoch: (u64, bool, bool),
     session: Session,
     commands: Receiver<Command>,
     waker: Arc<Waker>,
@@ -166,9 +165,8 @@ impl Beating {
         lease: Arc<LeaseCell>,
     ) -> Self {
         Self {
-            started_us: sys::boot_time_us(),
             lease,
-            epoch: (0, false),
+            epoch: (0, false, false),
             session,
             commands,
             waker,
@@ -188,7 +186,7 @@ impl Beating {
     }
 
     fn now(&self) -> Instant {
-        now_since(self.started_us)
+        now()
     }
 
     fn run(mut self) {
@@ -227,7 +225,7 @@ impl Beating {
         let topology = self.cluster.as_ref().map(|cluster| &cluster.topology);
         let until = topology.and_then(Topology::lease_until);
         self.lease.set(LeaseNow {
-            until_us: until.map_or(0, |until| self.started_us + until.as_micros()),
+            until_us: until.map_or(0, |until| until.as_micros()),
             lapses: topology.map_or(0, Topology::lease_lapses),
         });
     }
@@ -264,9 +262,9 @@ impl Beating {
                 self.counted = Rejected::default();
             }
             Command::Probed(network, answer) => self.set_probe(now, network, answer),
-            Command::Epoch { epoch, released } => {
-                self.epoch = (epoch, released);
-                self.step(now, Input::Epoch { epoch, released });
+            Command::Epoch { epoch, released, holds } => {
+                self.epoch = (epoch, released, holds);
+                self.step(now, Input::Epoch { epoch, released, holds });
             }
             Command::Leave => self.step(now, Input::Leave),
             Command::Stop => {}
@@ -309,8 +307,8 @@ impl Beating {
                 self.cluster = Some(Cluster { configure, codec, storages, topology });
                 self.tell_clock();
                 self.step(now, self.own.clone());
-                let (epoch, released) = self.epoch;
-                self.step(now, Input::Epoch { epoch, released });
+                let (epoch, released, holds) = self.epoch;
+                self.step(now, Input::Epoch { epoch, released, holds });
             }
         }
         for at in 0..self.nets.nets.len() {
@@ -425,15 +423,15 @@ impl Beating {
             }
         }
         if let Some(cluster) = self.cluster.as_mut().filter(|_| self.report_due) {
-            let now = now_since(self.started_us);
-            let report = Notice::Report(cluster.topology.report(now));
+            let report = Notice::Report(cluster.topology.report(now()));
             self.report_due = listener.try_send(report).is_err();
         }
     }
 }
 
-fn now_since(started_us: u64) -> Instant {
-    Instant::from_micros(sys::boot_time_us().saturating_sub(started_us))
+/// On the clock that counts from the machine's start, also while it is suspended. The agent's director goes by the same.
+fn now() -> Instant {
+    Instant::from_micros(sys::boot_time_us())
 }
 
 fn before(now: Instant, age: Duration) -> Instant {
@@ -461,5 +459,6 @@ fn topology_config(session: Session, configure: &Configure) -> Config {
             })
             .collect(),
         voters: configure.voters.clone(),
+        voters_since: configure.voters_since,
     }
 }

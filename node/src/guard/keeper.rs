@@ -296,6 +296,7 @@ impl Keeping {
         }
         self.pending.add(&held);
         self.cell.want(false);
+        self.set_released(self.released);
         self.let_go();
     }
 
@@ -337,7 +338,8 @@ impl Keeping {
 
     fn set_released(&mut self, released: bool) {
         self.released = released;
-        self.heart.tell(Command::Epoch { epoch: self.epoch, released });
+        let (epoch, holds) = (self.epoch, !self.held.is_empty());
+        self.heart.tell(Command::Epoch { epoch, released, holds });
     }
 
     fn obey(&mut self, task: Task) {
@@ -385,9 +387,7 @@ impl Keeping {
             self.held = order.held;
             self.guard();
             self.cell.want(!self.held.is_empty());
-            if more {
-                self.set_released(false);
-            }
+            self.set_released(self.released && !more);
         }
         self.answer(order.sequence, refused);
     }

@@ -125,9 +125,12 @@ pub struct Configure {
     pub networks: Vec<OwnNetwork>,
     /// The other members.
     pub peers: Vec<PeerNode>,
-    /// Who votes in the log: watched by everybody.
+    /// Who votes: watched by everybody, and a lease comes from a majority of them.
     #[serde(default)]
     pub voters: Vec<NodeNumber>,
+    /// Which set of voters that is ([`vedette_core::lease::VoterSet::since`]).
+    #[serde(default)]
+    pub voters_since: u64,
 }
 
 /// Thirty-two secret bytes; printed by nobody.
@@ -308,6 +311,7 @@ mod tests {
                 addresses: BTreeMap::from([(NetworkNumber(1), address)]),
             }],
             voters: vec![NodeNumber(2)],
+            voters_since: 7,
         }))
     }
 

@@ -325,6 +325,7 @@ impl Guarded {
             networks: Vec::new(),
             peers: Vec::new(),
             voters: Vec::new(),
+            voters_since: 0,
         };
         let text = serde_json::to_vec(&configure).expect("JSON");
         std::fs::write(directory.path().join("configure.json"), text).expect("written");

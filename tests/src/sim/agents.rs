@@ -210,6 +210,14 @@ impl World {
                 Some(report)
             }
             Some(Bug::NoDetectionTime) => Some(Arc::new(impatient(&report))),
+            Some(Bug::SilenceOfOne) if from != to => {
+                let mut report = Report::clone(&report);
+                let now = self.machines[to].clock(self.now).as_micros();
+                for view in &mut report.peers {
+                    (view.silent_us, view.sent_us) = (now, now);
+                }
+                Some(Arc::new(report))
+            }
             _ => Some(report),
         }
     }

@@ -27,6 +27,12 @@ const BRISK: Timing = Timing {
     ..Timing::DEFAULT
 };
 
+/// Timers with a lease that outlasts detection: a node may be DOWN and hold its lease still.
+const LASTING: Timing = Timing { lease_ms: LONGEST_LEASE_MS, ..Timing::DEFAULT };
+
+/// The longest lease of all timers here.
+pub(super) const LONGEST_LEASE_MS: u64 = 1_400;
+
 /// What some runs amounted to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
@@ -146,6 +152,7 @@ fn setup(rng: &mut Rng, seed: u64, bug: Option<Bug>) -> Setup {
     let settings = Settings {
         seed_count: rng.range(1, nodes as u64 + 1) as u16,
         voters: if rng.percent(30) { 5 } else { 3 },
+        timing: if rng.percent(25) { LASTING } else { Timing::DEFAULT },
         ..Settings::default()
     };
     Setup {
@@ -215,7 +222,7 @@ fn order(rng: &mut Rng, nodes: usize) -> Command {
             Command::Manager(ManagerCommand::Stop { nodes, how })
         }
         6 => Command::Manager(ManagerCommand::Start { nodes: vec![node] }),
-        7 => Command::SetTiming(if rng.percent(70) { BRISK } else { Timing::DEFAULT }),
+        7 => Command::SetTiming([BRISK, BRISK, LASTING, Timing::DEFAULT][rng.below(4)]),
         _ => Command::Group(GroupCommand::Clear { group, node: None }),
     }
 }
@@ -271,6 +278,7 @@ fn trouble(rng: &mut Rng, setup: &Setup) -> (Trouble, Vec<Trouble>) {
             let back = vec![Trouble::PowerOn(node)];
             (Trouble::PowerOff(node), [vec![Trouble::Replay(node)], back].concat())
         }
+        93..97 => (Trouble::Voters(rng.next()), Vec::new()),
         _ => (Trouble::Replay(node), Vec::new()),
     }
 }

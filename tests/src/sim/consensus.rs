@@ -294,6 +294,19 @@ impl World {
         self.schedule(50 * MS, Event::SetVoters { by, term, voters });
     }
 
+    /// The leader makes other nodes voters, as an operator might who takes machines out of service: an odd number, three at least.
+    pub(super) fn other_voters(&mut self, mask: u64) {
+        let Some((by, _)) = self.log.leader else { return };
+        let mut others: Vec<usize> = (0..self.machines.len()).filter(|node| *node != by).collect();
+        others.sort_by_key(|node| mask >> node & 1 == 0);
+        let chosen = others.iter().filter(|node| mask >> *node & 1 == 1).count();
+        // A single voter whose disk is lost takes the log along.
+        others.truncate((chosen / 2 * 2).max(2));
+        let mut voters: Vec<NodeNumber> = others.into_iter().chain([by]).map(number_of).collect();
+        voters.sort_unstable();
+        self.ask_for_voters(by, voters);
+    }
+
     /// Joint consensus: a majority of the old and of the new voters.
     pub(super) fn change_voters(&mut self, by: usize, term: u64, voters: &[NodeNumber]) {
         let wanted: Vec<usize> = voters.iter().map(|node| index_of(*node)).collect();

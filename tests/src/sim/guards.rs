@@ -33,6 +33,9 @@ impl World {
         machine.gone_since = u64::MAX;
         machine.config.session = session;
         machine.config = machine.wanted_config(session);
+        if self.bug == Some(Bug::OwnVoteSuffices) {
+            machine.config.voters = vec![machine.number];
+        }
         machine.guard = Some(Guard {
             topology: Topology::new(machine.config.clone(), machine.clock(now)),
             session,
@@ -42,6 +45,7 @@ impl World {
             steady_since: now,
             started: now,
             epoch: 0,
+            holds: false,
             lapses: 0,
             continuity: false,
         });
@@ -153,14 +157,16 @@ impl World {
         act: impl FnOnce(&mut Topology, Instant, &mut Vec<Output>),
     ) {
         let clock = self.machines[node].clock(self.now);
-        let epoch = self.said_epoch(node);
+        let said = (self.said_epoch(node), !self.machines[node].works.on.is_empty());
         let Some(guard) = self.machines[node].guard.as_mut() else { return };
         let mut out = Vec::new();
         // Wall clocks are wrong by a minute a node, and run as the machine's own clock does.
         let wall_us = WALL_US + clock.as_micros() + node as u64 * 60_000_000;
         guard.topology.handle(clock, Input::Clock { wall_us }, &mut out);
-        if std::mem::replace(&mut guard.epoch, epoch) != epoch {
-            guard.topology.handle(clock, Input::Epoch { epoch, released: false }, &mut out);
+        if (guard.epoch, guard.holds) != said {
+            let (epoch, holds) = said;
+            (guard.epoch, guard.holds) = said;
+            guard.topology.handle(clock, Input::Epoch { epoch, released: false, holds }, &mut out);
         }
         act(&mut guard.topology, clock, &mut out);
         // A lease that ended begins a new epoch, whether anything was held or not.
@@ -302,7 +308,10 @@ impl World {
         else {
             return;
         };
-        let config = machine.wanted_config(session);
+        let mut config = machine.wanted_config(session);
+        if self.bug == Some(Bug::OwnVoteSuffices) {
+            config.voters = vec![machine.number];
+        }
         if config != machine.config {
             // Who has just been told who the others are was nobody's peer before.
             let first = machine.config.peers.is_empty();

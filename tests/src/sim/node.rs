@@ -32,6 +32,8 @@ pub(super) struct Guard {
     pub(super) started: u64,
     /// The epoch that its beats carry.
     pub(super) epoch: u64,
+    /// Whether its beats say that it holds something.
+    pub(super) holds: bool,
     /// How many times its lease had ended before it was granted again.
     pub(super) lapses: u64,
     /// Whether its agent took part in the seeded cluster; outlives the agent.
@@ -121,6 +123,7 @@ impl Machine {
     /// What the guard has to know, according to the state on disk.
     pub(super) fn wanted_config(&self, session: Session) -> topology::Config {
         let state = &self.state;
+        let voters = state.voter_set();
         let networks: Vec<(NetworkNumber, Priority)> =
             state.networks.iter().map(|(number, n)| (*number, n.priority)).collect();
         let peers = state.nodes.values().filter(|node| node.number != self.number);
@@ -137,7 +140,8 @@ impl Machine {
                     networks: node.interfaces.keys().copied().collect(),
                 })
                 .collect(),
-            voters: state.voters().map(|node| node.number).collect(),
+            voters: voters.numbers().collect(),
+            voters_since: voters.since,
         }
     }
 

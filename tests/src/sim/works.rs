@@ -587,26 +587,29 @@ impl World {
         }
     }
 
-    fn say_present(&mut self, node: usize) {
-        let machine = &self.machines[node];
+    fn say_present(&mut self, index: usize) {
+        let machine = &self.machines[index];
         let Some(agent) = machine.agent.as_ref() else { return };
         if agent.status != AgentStatus::Running {
             return;
         }
-        let unbacked = self.conduct.unbacked.contains(&node);
+        let unbacked = self.conduct.unbacked.contains(&index);
         let backing = if unbacked { Backing::None } else { Backing::Kernel };
         let (me, session) = (machine.number, agent.session);
         let known = machine.state.manager.members.get(&me);
         let epoch = machine.works.epoch;
         let said = agent.desk.present.is_some_and(|id| agent.unsaid.contains_key(&id));
         let log = agent.log;
-        if said || known.is_some_and(|m| (m.session, m.epoch, m.log) == (session, epoch, log)) {
+        let voters = machine.config.voters_since;
+        let now = (session, epoch, voters, log);
+        if said || known.is_some_and(|m| (m.session, m.epoch, m.voters, m.log) == now) {
             return;
         }
+        let (node, watchdog) = (me, None);
         let present =
-            ManagerCommand::Present { node: me, session, backing, watchdog: None, epoch, log };
-        let id = self.say(node, Command::Manager(present));
-        if let Some(agent) = self.machines[node].agent.as_mut() {
+            ManagerCommand::Present { node, session, backing, watchdog, epoch, voters, log };
+        let id = self.say(index, Command::Manager(present));
+        if let Some(agent) = self.machines[index].agent.as_mut() {
             agent.desk.present = Some(id);
         }
     }

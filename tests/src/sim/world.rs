@@ -150,6 +150,8 @@ pub(super) enum Trouble {
     },
     /// Recorded beats of a node are sent again.
     Replay(usize),
+    /// Other nodes vote, an odd number of those with a bit in the mask; the director changes it back in time.
+    Voters(u64),
 }
 
 #[derive(Debug)]
@@ -266,6 +268,7 @@ impl World {
                 networks: Vec::new(),
                 peers: Vec::new(),
                 voters: Vec::new(),
+                voters_since: 0,
             },
             gone_since: 0,
             unusable: BTreeSet::new(),
@@ -455,6 +458,7 @@ impl World {
             Trouble::Leave(node) => self.leave(*node),
             Trouble::WallClock(node, by) => self.machines[*node].wall += by,
             Trouble::Replay(node) => self.replay(*node),
+            Trouble::Voters(mask) => self.other_voters(*mask),
             Trouble::Node { node, network, out, into, fault } => {
                 self.fault_node(*node, *network, (*out, *into), *fault);
             }

@@ -273,6 +273,7 @@ fn told_by(status: &StatusDoc) -> String {
     let local = &status.local;
     let quorum = match (local.quorate, local.knows) {
         (_, true) => "",
+        (false, _) if local.lease => ", without a director",
         (false, _) => ", without a quorum",
         (true, false) => ", not up to date",
     };

@@ -115,6 +115,8 @@ pub(crate) struct GuardFacts {
     pub(crate) watchdog: Option<String>,
     /// What is held is held in one epoch; with the next, everything before it was let go.
     pub(crate) epoch: u64,
+    /// The set of voters that its lease stands on.
+    pub(crate) voters: u64,
 }
 
 /// What all workers share.
@@ -142,6 +144,8 @@ struct Shared {
     /// The guard's last release as it told of it when this agent connected: the epoch that began with it,
     /// when the lease had ended and when everything was released.
     last_release: Mutex<Option<(u64, (u64, u64))>>,
+    /// The set of voters that the guard said it goes by.
+    voters: AtomicU64,
     /// What cannot be let go of.
     stuck: Mutex<own::Stuck>,
     /// The newest token of each group that was let go of here.
@@ -184,6 +188,7 @@ impl Executor {
             dropped: Mutex::default(),
             told: Mutex::default(),
             last_release: Mutex::default(),
+            voters: AtomicU64::new(0),
             stuck: Mutex::default(),
             over: Mutex::default(),
             let_go: watch::Sender::new(0),
@@ -210,6 +215,11 @@ impl Executor {
 
     /// Takes a report of the guard.
     pub(crate) fn take_report(&self, report: &Report) {
+        self.0.guard.send_if_modified(|known| {
+            let known = known.as_mut().filter(|known| known.voters != report.voters);
+            known.map(|known| known.voters = report.voters).is_some()
+        });
+        self.0.voters.store(report.voters, Ordering::Relaxed);
         self.0.lease.send_if_modified(|lease| lease.take(report.lease, report.released));
     }
 
@@ -238,6 +248,7 @@ impl Executor {
             backing: holding.backing,
             watchdog: holding.watchdog.clone(),
             epoch: holding.epoch,
+            voters: self.0.voters.load(Ordering::Relaxed),
         };
         if let Some(release) = holding.last_release_us {
             *lock(&self.0.last_release) = Some((holding.epoch, release));

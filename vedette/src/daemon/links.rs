@@ -242,7 +242,7 @@ fn of_now(report: Arc<Report>, heard: &AtomicU64, state: &ClusterState) -> Arc<R
     if !report.lease || u128::from(silent_us) < lease.as_micros() {
         return report;
     }
-    Arc::new(Report { lease: false, ..(*report).clone() })
+    Arc::new(Report { lease: false, directed: false, ..(*report).clone() })
 }
 
 /// What the guard and the disk were told last.
@@ -330,7 +330,7 @@ impl Told {
         leads: &Leadership,
         state: &ClusterState,
     ) {
-        // Leases are granted in the name of an office that everybody knows of.
+        // A director is one from when everybody knows of its office.
         let in_office = leads.me && state.term == leads.term;
         let director = leads.confirmed_at().filter(|_| in_office).map(|at| Confirmed {
             term: leads.term,
@@ -356,7 +356,7 @@ impl Told {
     }
 }
 
-/// A director grants leases only as long as its guard knows that it was confirmed within the
+/// A director's beats say that it is one only as long as its guard knows that it was confirmed within the
 /// greatest election timeout, so it says so several times in that. A log that goes on is told of, but
 /// not entry by entry.
 fn status_every(leads: &Leadership, state: &ClusterState, told: u64) -> Duration {
@@ -398,6 +398,7 @@ fn configure(ground: &Known, known: &Surroundings, state: &ClusterState) -> Conf
                     .collect(),
             }
         });
+    let voters = state.voter_set();
     Configure {
         me: ground.me,
         storage: own.map_or(StorageId([0; 16]), |own| own.storage),
@@ -406,6 +407,7 @@ fn configure(ground: &Known, known: &Surroundings, state: &ClusterState) -> Conf
         timing: known.settings.timing,
         networks: networks.collect(),
         peers: peers.collect(),
-        voters: state.voters().map(|node| node.number).collect(),
+        voters: voters.numbers().collect(),
+        voters_since: voters.since,
     }
 }

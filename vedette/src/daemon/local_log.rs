@@ -346,6 +346,7 @@ fn now() -> Instant {
 fn own_condition(code: Code, subject: Subject, name: &str, cause: String) -> Condition {
     let (raised, cleared, severity, alert) = match code {
         Code::QuorumLost => ("has no quorum", "has a quorum again", Severity::Error, true),
+        Code::NoDirector => ("hears no director", "hears a director again", Severity::Error, true),
         Code::ReleaseFailed => {
             ("could not release everything", "released everything", Severity::Error, true)
         }

@@ -15,6 +15,7 @@ use vedette_core::state::ClusterState;
 use vedette_core::time;
 use vedette_node::log::{Leadership, Log, MembershipError};
 
+use super::local_log::boot_time_us;
 use super::proposer::Proposer;
 use super::publisher::Publisher;
 
@@ -62,8 +63,8 @@ pub(crate) fn start(means: Means) -> Office {
 }
 
 async fn run(means: Means, office: Office, mut inputs: mpsc::Receiver<Input>) {
-    let start = Instant::now();
-    let now = || time::Instant::from(start.elapsed());
+    // The clock of this node's guard: what reports say is compared with it.
+    let now = || time::Instant::from_micros(boot_time_us());
     let mut director = Director::new(means.publisher.state());
     let mut out = Vec::new();
     let mut views = means.publisher.views();
@@ -90,7 +91,7 @@ async fn run(means: Means, office: Office, mut inputs: mpsc::Receiver<Input>) {
                 seen = new;
                 membership.look();
             }
-            () = sleep_until(start, deadline) => director.on_timeout(now(), &mut out),
+            () = sleep_until(now(), deadline) => director.on_timeout(now(), &mut out),
         }
         for output in out.drain(..) {
             carry_out(&means, &office, output);
@@ -98,9 +99,9 @@ async fn run(means: Means, office: Office, mut inputs: mpsc::Receiver<Input>) {
     }
 }
 
-async fn sleep_until(start: Instant, deadline: Option<time::Instant>) {
+async fn sleep_until(now: time::Instant, deadline: Option<time::Instant>) {
     match deadline {
-        Some(at) => tokio::time::sleep_until(start + Duration::from_micros(at.as_micros())).await,
+        Some(at) => tokio::time::sleep(at - now).await,
         None => std::future::pending().await,
     }
 }

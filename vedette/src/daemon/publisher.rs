@@ -116,6 +116,7 @@ impl Publisher {
         let local = Local {
             node,
             session,
+            lease: false,
             quorate: false,
             director: false,
             role: Role::Learner,

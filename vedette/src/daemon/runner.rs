@@ -207,11 +207,18 @@ impl Runner {
             guards.borrow_and_update();
             let_go.borrow_and_update();
             if let Some(facts) = self.to_present(&view) {
-                let GuardFacts { backing, watchdog, epoch } = facts.clone();
+                let GuardFacts { backing, watchdog, epoch, voters } = facts.clone();
                 let (node, session) = (self.me, self.session);
                 let log = self.log_timing;
-                let present =
-                    ManagerCommand::Present { node, session, backing, watchdog, epoch, log };
+                let present = ManagerCommand::Present {
+                    node,
+                    session,
+                    backing,
+                    watchdog,
+                    epoch,
+                    voters,
+                    log,
+                };
                 insist(&self.proposer, Command::Manager(present)).await;
                 // What was accepted elsewhere arrives here a moment later.
                 let seen = views.wait_for(|view| self.known(&view.state, &facts));
@@ -235,8 +242,8 @@ impl Runner {
 
     fn known(&self, state: &ClusterState, facts: &GuardFacts) -> bool {
         state.manager.members.get(&self.me).is_some_and(|known| {
-            let said = (known.session, known.backing, known.epoch, known.log);
-            said == (self.session, facts.backing, facts.epoch, self.log_timing)
+            let said = (known.session, known.backing, known.epoch, known.voters, known.log);
+            said == (self.session, facts.backing, facts.epoch, facts.voters, self.log_timing)
                 && known.watchdog == facts.watchdog
         })
     }

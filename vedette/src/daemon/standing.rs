@@ -2,7 +2,8 @@
 //! leadership and the state.
 //!
 //! Two questions need care. *May this node claim to know the cluster?* Only while its guard holds a
-//! lease, that is, heard a director with a majority behind it lately. *Did this node take part in
+//! lease *and* has heard a director with a majority behind it lately. The lease alone, which a majority of guards
+//! grants whether there is a director or not, is what its resources stand on. *Did this node take part in
 //! the running cluster?* (`continuity`, which tells a new director that the cluster did not start
 //! from nothing.) That is settled whenever it is adopted under the office of the present director: a
 //! state read from disk may say "seeded" although everybody was away in between. It outlives a lost
@@ -40,6 +41,7 @@ pub(crate) struct Past {
 /// What follows from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Standing {
+    pub(crate) lease: bool,
     pub(crate) quorate: bool,
     pub(crate) director: bool,
     pub(crate) host: HostStatus,
@@ -53,7 +55,8 @@ impl Standing {
     /// Works it out.
     pub(crate) fn of(facts: &Facts<'_>, past: Past) -> Self {
         let Facts { me, state, leadership, report, disk, deleted } = facts;
-        let quorate = report.is_some_and(|report| report.lease);
+        let lease = report.is_some_and(|report| report.lease);
+        let quorate = lease && report.is_some_and(|report| report.directed);
         let director = leadership.me && state.director == Some(*me);
         let in_office = leadership.leader.is_some() && state.term == leadership.term;
         let caught_up =
@@ -70,9 +73,10 @@ impl Standing {
             (.., true) => "running",
         };
         Self {
+            lease,
             quorate,
             director: director && quorate,
-            host: host(*report, quorate),
+            host: host(*report, lease),
             agent: if running { AgentStatus::Running } else { AgentStatus::Initializing },
             stage,
             waiting_for: waiting_for(facts, quorate),
@@ -91,7 +95,7 @@ impl Standing {
 
     /// Puts it into what is shown.
     pub(crate) fn apply(&self, local: &mut Local) {
-        local.quorate = self.quorate;
+        (local.lease, local.quorate) = (self.lease, self.quorate);
         local.director = self.director;
         local.host = self.host;
         local.agent = self.agent;
@@ -104,10 +108,10 @@ impl Standing {
 const DELETED: &str = "deleted";
 
 /// A node that has peers and hears none of them is cut off (spec A8).
-fn host(report: Option<&Report>, quorate: bool) -> HostStatus {
+fn host(report: Option<&Report>, lease: bool) -> HostStatus {
     let Some(report) = report else { return HostStatus::Unknown };
     let alone = !report.peers.is_empty() && !report.links.iter().any(|link| link.inbound);
-    if alone && !quorate { HostStatus::Disconnected } else { HostStatus::Up }
+    if alone && !lease { HostStatus::Disconnected } else { HostStatus::Up }
 }
 
 /// For whom or what this node waits, in words (spec V10).
@@ -176,7 +180,10 @@ mod tests {
             session: Session(1),
             sequence: 1,
             self_suspect: false,
+            made_us: 0,
             lease,
+            voters: 1,
+            directed: lease,
             epoch: 1,
             released: false,
             continuity: false,

@@ -450,7 +450,16 @@ fn speaks_anew(fixture: &mut Fixture, node: NodeNumber) {
     let member = &fixture.state.manager.members[&node];
     let (session, epoch) = (Session(member.session.0 + 1), member.epoch + 1);
     let (backing, log, watchdog) = (member.backing, member.log, None);
-    fixture.manage(ManagerCommand::Present { node, session, backing, watchdog, epoch, log });
+    let voters = member.voters;
+    fixture.manage(ManagerCommand::Present {
+        node,
+        session,
+        backing,
+        watchdog,
+        epoch,
+        voters,
+        log,
+    });
 }
 
 /// The director stays in office while it has no quorum: the office began with an earlier failure, which the

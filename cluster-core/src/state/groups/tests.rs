@@ -319,6 +319,7 @@ fn a_new_epoch_ends_what_was_held_in_the_old_one() {
         backing,
         watchdog: None,
         epoch,
+        voters: 0,
         log,
     });
     let off = fixture.records.iter().rfind(|r| r.code == Code::Group && r.current == "OFFLINE");
@@ -464,6 +465,7 @@ fn manager_command() -> impl Strategy<Value = ManagerCommand> {
             backing: Backing::None,
             watchdog: None,
             epoch,
+            voters: 0,
             log: Timing::DEFAULT.log(),
         }),
         (node(), 0u8..3).prop_map(|(node, kind)| {

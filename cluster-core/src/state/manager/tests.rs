@@ -589,6 +589,7 @@ fn what_was_left_running_is_managed_again_before_it_is_released() {
         backing,
         watchdog: None,
         epoch,
+        voters: 0,
         log,
     });
     assert_eq!(fixture.state.groups["web"].state(), GroupState::Unmanaged);

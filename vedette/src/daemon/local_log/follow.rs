@@ -33,6 +33,8 @@ const SAME_END_US: u64 = 500_000;
 /// A node that has had a quorum for less may still be bringing what waited into the log.
 const SETTLES_US: u64 = 1_000_000;
 
+/// How long a node with a quorum waits for a director before that is told.
+const LEADERLESS: Duration = Duration::from_secs(2);
 /// A master SNMP agent that is away for less is being restarted.
 const SNMP_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -67,6 +69,8 @@ struct Memory {
     /// Wall clock minus monotonic clock.
     clock_us: i64,
     snmp_away_us: Option<u64>,
+    /// Since when it has had a quorum and no director.
+    undirected_us: Option<u64>,
     refused: u64,
 }
 
@@ -112,6 +116,7 @@ impl Memory {
             noticed_us: None,
             clock_us: own_clock_us(),
             snmp_away_us: None,
+            undirected_us: None,
             refused: 0,
         }
     }
@@ -150,11 +155,11 @@ fn full(disk: &Disk) -> Option<String> {
 impl LocalLog {
     fn see(&self, view: &View, memory: &mut Memory) {
         let (local, state) = (&view.local, &view.state);
-        memory.had_quorum |= local.quorate && local.agent == AgentStatus::Running;
+        memory.had_quorum |= local.lease && local.agent == AgentStatus::Running;
         let now_us = boot_time_us();
         let known = local.conditions.iter().any(|it| it.code == Code::QuorumLost);
         let ended_us = self.0.lease_ended_us.load(Ordering::Relaxed);
-        let missed = memory.missed(local.quorate, known, ended_us);
+        let missed = memory.missed(local.lease, known, ended_us);
         // The run before had one, and died before it could tell that it was lost.
         memory.had_quorum |= missed.is_some();
         let lost = without_quorum(local, state, memory);
@@ -165,6 +170,7 @@ impl LocalLog {
             self.lost_unnoticed(Instant::from_micros(since_us));
         }
         self.condition(Code::QuorumLost, lost);
+        self.condition(Code::NoDirector, without_director(local, state, memory, now_us));
         if local.report.is_none() {
             // What was the case in an earlier run is not over because nothing is seen yet.
             return;
@@ -338,7 +344,7 @@ fn without_quorum(local: &Local, state: &ClusterState, memory: &Memory) -> Optio
     let waited = boot_time_us().saturating_sub(memory.began_us) >= PATIENCE.as_micros() as u64;
     let told = local.conditions.iter().any(|it| it.code == Code::QuorumLost);
     let member = state.nodes.contains_key(&local.node);
-    if local.quorate || !member || !(memory.had_quorum || waited || told) {
+    if local.lease || !member || !(memory.had_quorum || waited || told) {
         return None;
     }
     let waits = match local.waiting_for.as_str() {
@@ -346,6 +352,26 @@ fn without_quorum(local: &Local, state: &ClusterState, memory: &Memory) -> Optio
         what => format!("it waits for {what}; "),
     };
     Some(format!("{waits}{}", silent(local, state)))
+}
+
+/// Why this node counts as one that has no director, though it has a quorum: it has waited for one for longer
+/// than an election takes, even on a busy machine.
+fn without_director(
+    local: &Local,
+    state: &ClusterState,
+    memory: &mut Memory,
+    now_us: u64,
+) -> Option<String> {
+    let member = state.nodes.contains_key(&local.node);
+    if local.quorate || !local.lease || !member {
+        memory.undirected_us = None;
+        return None;
+    }
+    let since = *memory.undirected_us.get_or_insert(now_us);
+    let told = local.conditions.iter().any(|it| it.code == Code::NoDirector);
+    let patience = LEADERLESS.as_micros() as u64;
+    (told || now_us.saturating_sub(since) >= patience)
+        .then(|| "what runs goes on; nothing can be moved or taken over".into())
 }
 
 /// Who is silent for this node. Without a length of time: a cause that changes is told again and again.

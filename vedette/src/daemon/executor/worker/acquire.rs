@@ -148,7 +148,8 @@ impl Worker {
     fn way(&self, view: &View) -> Way {
         let (state, group) = (&view.state, &self.group);
         if !view.local.quorate {
-            return Way::Wait("this node has no lease".into());
+            let lacks = if view.local.lease { "hears no director" } else { "has no lease" };
+            return Way::Wait(format!("this node {lacks}"));
         }
         let Some(epoch) = self.shared.epoch(state) else {
             return Way::Wait("the cluster does not know yet how this node's guard is".into());
