@@ -57,8 +57,9 @@ impl Picture<'_> {
                 let hear = verb(heard_by.len(), "hears", "hear");
                 Verdict::new(HostStatus::Up, format!("its reports arrive, and {who} {hear} it"))
             }
-            // Its beats do not arrive, its reports do: a contradiction that resolves itself.
-            (true, true) => None,
+            // Its beats do not arrive, its reports do. While it holds its lease, that is a contradiction that
+            // resolves itself; without, nothing can run there (finding X13).
+            (true, true) => self.unheard(node),
             (false, false) => Verdict::new(
                 HostStatus::Disconnected,
                 format!(
@@ -69,6 +70,18 @@ impl Picture<'_> {
             ),
             (false, true) => self.silent(node),
         }
+    }
+
+    /// A node that was there and whose reports say that it has no lease, because nobody has heard its beats for as long
+    /// as detection takes.
+    fn unheard(&self, node: &Node) -> Option<Verdict> {
+        let silent = |sight: &super::Sight| sight.silence().is_some_and(|it| it >= self.detect);
+        let lost = node.host == HostStatus::Up
+            && self.fresh(node.number).is_some_and(|own| !own.report.lease)
+            && self.sights_of(node.number).iter().all(silent);
+        let why =
+            "its reports arrive, but nobody hears its beats on any network, so it has no lease";
+        Verdict::new(HostStatus::Disconnected, why.into()).filter(|_| lost)
     }
 
     /// Who heard the node say that it leaves, unless it is there again in another run.

@@ -73,7 +73,10 @@ fn all_well(state: &ClusterState, observer: NodeNumber) -> Received {
         session: Session(u64::from(observer.0)),
         sequence: 1,
         self_suspect: false,
+        made_us: 0,
         lease: true,
+        voters: 0,
+        directed: true,
         epoch: 1,
         released: false,
         continuity: true,
@@ -132,6 +135,22 @@ fn no_evidence_is_no_change() {
     let (state, _) = well(5);
     let evidence = Evidence { in_office: Duration::from_secs(60), ..Evidence::default() };
     assert_eq!(diagnose(&state, &evidence, ME), []);
+}
+
+/// X13: a node whose beats nobody hears holds no lease, so it is no place for groups, though its reports arrive.
+#[test]
+fn a_node_that_nobody_hears_and_that_has_no_lease_is_disconnected() {
+    let unheard = |millis, lease| {
+        let (state, mut evidence) = well(3);
+        for observer in [1, 2] {
+            deaf_to(&mut evidence, observer, 3, None, millis);
+        }
+        change(&mut evidence, 3, |report| report.lease = lease);
+        hosts(&state, &evidence)
+    };
+    assert_eq!(unheard(1_000, false), [(3, HostStatus::Disconnected, false)]);
+    assert_eq!(unheard(1_000, true), [], "its lease says that somebody hears it");
+    assert_eq!(unheard(900, false), []);
 }
 
 /// H4, A8: a dead node, and nothing else.

@@ -201,6 +201,21 @@ impl Lab {
         self.nft(name, &rules)
     }
 
+    /// Drops what a node sends over UDP on every network: nobody hears its beats, everything else arrives.
+    ///
+    /// # Errors
+    /// If there is no such node.
+    pub fn mute(&self, name: &str) -> Result<()> {
+        let mut rules = TABLE.to_owned();
+        for index in self.networks(None)? {
+            let device = self.plan.device(index);
+            rules += &format!(
+                "add rule inet vedette_lab output oifname \"{device}\" meta l4proto udp drop\n"
+            );
+        }
+        self.nft(name, &rules)
+    }
+
     /// Gives a node another adapter on a network, with a cable of its own into the same switch, and
     /// answers its address.
     ///

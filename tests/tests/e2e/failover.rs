@@ -8,6 +8,7 @@ mod adapters;
 mod changes;
 mod cuts;
 mod layouts;
+mod leases;
 mod pauses;
 mod released;
 mod tolerance;

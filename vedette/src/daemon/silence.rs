@@ -1,11 +1,13 @@
 //! A director whose guard is silent, or whose disk is full, gives up the office.
 //!
-//! Leases are granted by the beats of the director's guard. If somebody stops that guard while its
-//! agent goes on, the log has a leader that a majority confirms, and yet no node gets a lease: the
-//! whole cluster would let go of its groups. So an agent that misses two reports of its guard lets
-//! another node lead, and does not stand for election until it hears its guard again. Half the
-//! detection time is enough to tell, and short enough that leases outlive the change: a lease lasts
-//! almost as long as detection takes, and a successor grants at once.
+//! What a director decides on is what its guard hears, and its beats tell the others that there is one. If
+//! somebody stops that guard while its agent goes on, the log has a leader that a majority confirms, and yet nobody
+//! is in touch with it, and nothing is taken over. So an agent that misses two reports of its guard lets
+//! another node lead, and does not stand for election until it hears its guard again. Leases do not depend on it:
+//! half the detection time is how long the others may know nothing of now.
+//!
+//! The same goes for a director whose guard nobody hears, so that it has no lease: it sees its own links, and
+//! nobody hears that it is there. It lets another lead if there is one.
 //!
 //! Needlessly changed is little lost, so there is no proof to wait for. Only an agent that was held up
 //! itself reads first what its guard said meanwhile.
@@ -39,6 +41,7 @@ pub(crate) async fn watch_guard(
         return;
     }
     let mut silent = false;
+    let mut unheard: Option<Instant> = None;
     loop {
         let patience = publisher.state().settings.timing.detect() / 2;
         let begun = Instant::now();
@@ -49,7 +52,14 @@ pub(crate) async fn watch_guard(
                 log.may_lead(true);
                 tracing::info!("the guard reports again");
             }
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => {
+                let lease = reports.borrow_and_update().as_ref().is_some_and(|it| it.lease);
+                unheard = if lease { None } else { unheard.or(Some(begun)) };
+                if unheard.is_some_and(|since| since.elapsed() >= patience * 2) {
+                    unheard = None;
+                    hand_over(&log, &publisher).await;
+                }
+            }
             Err(_) if begun.elapsed() > patience + patience / 4 => {}
             Err(_) => {
                 if !std::mem::replace(&mut silent, true) {
