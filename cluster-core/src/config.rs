@@ -36,6 +36,8 @@ pub struct Config {
     pub cluster: String,
     /// The cluster's settings, for `vedette init`: timers, seed count, voters, logging level.
     pub settings: Settings,
+    /// Whether all nodes are on this machine, to try things: then loopback addresses will do.
+    pub one_machine: bool,
     /// The networks, in the order of the file.
     pub networks: BTreeMap<NetworkNumber, NetworkConfig>,
     /// The HTTP surface; `None` where it is switched off.

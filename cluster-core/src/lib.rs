@@ -34,6 +34,7 @@ pub mod model;
 pub mod observation;
 pub mod placement;
 pub mod predicate;
+pub mod reach;
 pub mod record;
 pub mod rules;
 pub mod state;

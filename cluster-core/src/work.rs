@@ -164,7 +164,7 @@ pub fn way(state: &ClusterState, group: &str, me: NodeNumber) -> Way {
     }
     let Some(running) = planned else {
         return Way::Closed(format!(
-            "no event in progress gives {group} to this node; vedette group move {group} does"
+            "no event in progress gives {group} to this node; to have it moved: vedette group move {group}"
         ));
     };
     if known.is_some_and(|known| known.avoid.contains(&me)) {

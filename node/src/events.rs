@@ -145,7 +145,7 @@ fn find(site: &Path, built_in: &Path, command: &str) -> Result<PathBuf, Unusable
     if command.contains('/') || command == LIBRARY.0 {
         return Err(Unusable::new(
             format!("{command} is neither the name of an event script nor a whole path"),
-            "Correct the recovery program: vedette rules check.",
+            "Correct the recovery program: vedette rules check FILE.",
         ));
     }
     // Whatever a site has put there is meant, even if it cannot be run.

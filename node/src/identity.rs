@@ -171,7 +171,7 @@ pub enum StateDirError {
     /// A file is there but cannot be made sense of.
     #[error(
         "{path} is damaged: {why}. Restore it from a backup of this node; without one, delete the \
-         node on another member (`vedette node delete`), remove the directory and join again."
+         node on another member (`vedette node delete NODE`), remove the directory and join again."
     )]
     Damaged {
         /// The file.

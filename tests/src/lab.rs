@@ -92,6 +92,7 @@ impl Lab {
     fn build(&mut self, options: &UpOptions, progress: &mut dyn FnMut(String)) -> Result<()> {
         progress("namespaces, bridges and cables".into());
         namespaces::create(&self.plan)?;
+        self.set_aside()?;
         self.sandbox.write_files()?;
         for index in 0..self.sandbox.nodes.len() {
             self.power_on(index)?;
@@ -102,6 +103,19 @@ impl Lab {
         sandbox::form(&sandbox, &launcher, progress)?;
         self.refresh()?;
         self.start_janitor(options)?;
+        Ok(())
+    }
+
+    /// What an earlier lab left of its nodes in this directory is set aside: a new cluster begins with empty
+    /// disks, and what happened before can still be read.
+    fn set_aside(&self) -> Result<()> {
+        for node in self.sandbox.nodes.iter().filter(|node| node.config().exists()) {
+            let before = node.dir.with_extension("before");
+            if before.exists() {
+                std::fs::remove_dir_all(&before)?;
+            }
+            std::fs::rename(&node.dir, &before)?;
+        }
         Ok(())
     }
 

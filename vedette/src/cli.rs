@@ -1,22 +1,25 @@
 //! The command line: what can be asked, and by which words.
 //!
 //! Nouns take verbs (`vedette node add n2`). Every command that shows something does so as a table
-//! for people or, with `-o json`, as the very document the daemon gave. Every command that changes
-//! something says first what will happen and asks, unless `--yes` is given; without a terminal to
-//! ask on it refuses rather than guess.
+//! for people or, with `-o json`, as the very document the daemon gave. What can take a service away or
+//! cannot be taken back says first what will happen and asks ([`ask`]). What is so already is no failure:
+//! to repeat an order is harmless, ends with 0 and says that nothing had to be done.
 //!
 //! The exit status is 0 if all is fine, 1 if something is degraded or was refused, 2 for a failure
 //! and 3 if nobody knows, so that every command can serve as a Nagios check.
 
 mod alert;
+mod aside;
 mod ask;
 mod client;
+mod complete;
 mod config;
 mod context;
 mod document;
 mod edit;
 mod event;
 mod fail;
+mod follow;
 mod form;
 mod group;
 mod history;
@@ -38,7 +41,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use nix::sys::signal::{SigHandler, Signal, signal};
 
@@ -200,6 +203,7 @@ const NOT_KNOWN: &str = "vedette: this node does not know the present state of t
 
 /// Runs the command that the program was started with.
 pub(crate) fn main() -> ExitCode {
+    complete::answer_shell();
     let Cli { global, command } = parse(std::env::args_os());
     let status = matches!(command, Command::Status(_));
     let context = Context::new(global);
@@ -207,7 +211,7 @@ pub(crate) fn main() -> ExitCode {
         // Whatever was shown, some of it was UNKNOWN.
         Ok(_) if context.showed_unknown() => {
             if !status {
-                eprintln!("{NOT_KNOWN}");
+                aside::note(NOT_KNOWN);
             }
             ExitCode::from(UNKNOWN)
         }
@@ -215,14 +219,39 @@ pub(crate) fn main() -> ExitCode {
         Err(failure) => {
             // Whoever asks how things are and gets no answer does not know, which is no failure.
             let failure = if status { failure.exiting(UNKNOWN) } else { failure };
-            eprintln!("{failure}");
+            aside::failure(&failure);
             ExitCode::from(failure.exit)
         }
     }
 }
 
 fn parse(arguments: impl IntoIterator<Item = OsString>) -> Cli {
-    Cli::try_parse_from(arguments).unwrap_or_else(|error| error.exit())
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    Cli::try_parse_from(&arguments).unwrap_or_else(|error| {
+        // What does not parse was not taken apart, so its words are looked at.
+        if error.use_stderr() && asks_for_json(&arguments) {
+            aside::speak_json();
+            aside::failure(&misused(&error));
+            std::process::exit(error.exit_code());
+        }
+        error.exit()
+    })
+}
+
+/// Whether the words ask for JSON.
+fn asks_for_json(words: &[OsString]) -> bool {
+    let words: Vec<&str> = words.iter().filter_map(|word| word.to_str()).collect();
+    let apart = words.windows(2).any(|pair| matches!(pair, ["-o" | "--output", "json"]));
+    apart || words.iter().any(|word| matches!(*word, "-ojson" | "-o=json" | "--output=json"))
+}
+
+/// A command that cannot be understood: what is wrong, then what helps.
+fn misused(error: &clap::Error) -> Failure {
+    let text = error.render().to_string();
+    let (what, rest) = text.split_once("\n\n").unwrap_or((&text, ""));
+    let what = what.trim().trim_start_matches("error: ");
+    let advice: Vec<&str> = rest.lines().map(str::trim).filter(|it| !it.is_empty()).collect();
+    Failure::failed(what, advice.join(" "))
 }
 
 /// Carries out one command; answers its exit status.
@@ -301,9 +330,7 @@ fn demo_failed(error: anyhow::Error) -> Failure {
 }
 
 fn completions(context: &Context, shell: Shell) -> Result<u8> {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "vedette", &mut script);
-    context.print_bytes(&script)?;
+    context.print_bytes(&complete::script(&shell.to_string())?)?;
     Ok(0)
 }
 
@@ -314,94 +341,4 @@ fn die_with_the_pipe() {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    /// Every command can be asked for help, and the help shows how it is used.
-    #[test]
-    fn every_help_has_an_example() {
-        let mut without = Vec::new();
-        examine(&mut Cli::command(), "", &mut without);
-        assert!(without.is_empty(), "no example in the help of {without:?}");
-    }
-
-    /// Every command that an advice, a help text, a runbook or the README names can be given: whoever
-    /// reads it at 3 a.m. types it as it stands.
-    #[test]
-    fn every_command_that_is_named_exists() {
-        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let mut files = vec![root.join("README.md"), root.join("contrib/cluster.toml")];
-        for folder in [
-            "cluster-core/src",
-            "node/src",
-            "node/events",
-            "collector/src",
-            "mib/src",
-            "exporter/src",
-            "vedette/src",
-            "grafana/runbooks",
-            "grafana/prometheus",
-        ] {
-            collect(&root.join(folder), &mut files);
-        }
-        let cli = Cli::command();
-        let mut wrong = Vec::new();
-        let mut named = 0;
-        for file in files {
-            let Ok(text) = std::fs::read_to_string(&file) else { continue };
-            for (place, _) in text.match_indices("vedette ") {
-                named += 1;
-                let advised =
-                    [": ", "; ", "`", "    "].iter().any(|it| text[..place].ends_with(it));
-                if let Some(command) = unknown(&cli, &text[place + 8..], advised) {
-                    wrong.push(format!("{}: vedette {command}", file.display()));
-                }
-            }
-        }
-        assert!(named > 300 && wrong.is_empty(), "of {named}, there is no {wrong:#?}");
-        assert_eq!(unknown(&cli, "manager status.", true).as_deref(), Some("manager"));
-        assert_eq!(unknown(&cli, "group lst", false).as_deref(), Some("group lst"));
-        assert_eq!(unknown(&cli, "watches a cluster", false), None, "a sentence about it");
-    }
-
-    fn collect(folder: &std::path::Path, files: &mut Vec<PathBuf>) {
-        for entry in std::fs::read_dir(folder).unwrap().flatten() {
-            match entry.path() {
-                path if path.is_dir() => collect(&path, files),
-                path => files.push(path),
-            }
-        }
-    }
-
-    /// What does not exist of the command that `text` begins with. If that is no advice, its first word
-    /// may be one of a sentence.
-    fn unknown(cli: &clap::Command, text: &str, advised: bool) -> Option<String> {
-        let mut words = text.split(' ').map(|word| {
-            let end = word.find(|letter: char| !(letter.is_ascii_lowercase() || letter == '-'));
-            word.split_at(end.unwrap_or(word.len()))
-        });
-        let (noun, rest) = words.next().filter(|(it, _)| !it.is_empty() && !it.starts_with('-'))?;
-        let Some(command) = cli.find_subcommand(noun) else {
-            return advised.then(|| noun.to_owned());
-        };
-        let verb = words.next().filter(|_| rest.is_empty() && command.has_subcommands());
-        let (verb, _) = verb.filter(|(verb, _)| !verb.is_empty() && !verb.starts_with('-'))?;
-        command.find_subcommand(verb).is_none().then(|| format!("{noun} {verb}"))
-    }
-
-    fn examine(command: &mut clap::Command, path: &str, without: &mut Vec<String>) {
-        let path = format!("{path} {}", command.get_name());
-        let help = command.render_long_help().to_string();
-        if !help.contains("Examples:\n") && !command.is_hide_set() {
-            without.push(path.clone());
-        }
-        for child in command.get_subcommands_mut().filter(|child| child.get_name() != "help") {
-            examine(child, &path, without);
-        }
-    }
-}
+mod tests;

@@ -100,7 +100,7 @@ fn for_operator<T, E: Into<anyhow::Error>>(result: std::result::Result<T, E>) ->
 pub(crate) fn guard_main(config: Config, arguments: Vec<OsString>) -> Result<()> {
     let ground = for_operator(Ground::read(config))?;
     let socket = ground.dir.path().join(GUARD_SOCKET);
-    if !guard_runs(&ground) {
+    if !guard_runs(ground.dir.path()) {
         for_operator(check_addresses(&ground))?;
     }
     let program = std::env::current_exe().context("the path of this program is not known")?;
@@ -120,10 +120,10 @@ pub(crate) fn guard_main(config: Config, arguments: Vec<OsString>) -> Result<()>
     }
 }
 
-/// Whether another guard has this state directory; it is refused with that reason then.
-fn guard_runs(ground: &Ground) -> bool {
+/// Whether a guard has this state directory; another one is refused with that reason then.
+pub(crate) fn guard_runs(state_dir: &std::path::Path) -> bool {
     use nix::fcntl::{Flock, FlockArg};
-    let Ok(file) = std::fs::File::open(ground.dir.path().join("guard.lock")) else { return false };
+    let Ok(file) = std::fs::File::open(state_dir.join("guard.lock")) else { return false };
     Flock::lock(file, FlockArg::LockSharedNonblock).is_err()
 }
 
@@ -218,7 +218,7 @@ impl Ground {
         let Some(surroundings) = surroundings::last_known(&dir)? else {
             bail!(
                 "the state directory {} does not say who the other members are. Delete this node \
-                 on a member and join again: vedette node delete, vedette join TOKEN.",
+                 on a member and join again: vedette node delete NODE, vedette join TOKEN.",
                 dir.path().display()
             );
         };

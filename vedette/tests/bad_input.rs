@@ -51,7 +51,7 @@ impl Node {
         let node = Self { dir: tempfile::tempdir().expect("a directory"), address, daemon: None };
         let path = |name: &str| node.dir.path().join(name);
         let text = format!(
-            "[node]\nname = \"{name}\"\n[cluster]\nname = \"{cluster}\"\n[[network]]\nname = \
+            "[node]\nname = \"{name}\"\n[cluster]\nname = \"{cluster}\"\none_machine = true\n[[network]]\nname = \
              \"neta\"\naddress = \"{address}\"\n[http]\nlisten = \"{address}:7780\"\n[snmp]\nenabled = \
              false\n[paths]\nstate_dir = {:?}\ncontrol = {:?}\n",
             path("state"),
@@ -514,9 +514,9 @@ fn wrong_documents_and_rules_change_nothing() {
         refused(&output, 2, &words);
     }
     refused(
-        &node.vedette(&["config", "apply", &good, "--yes"]),
-        1,
-        &["version 1 says the same and is in force already. Nothing needs to be done"],
+        &node.vedette(&["config", "apply", &good]),
+        0,
+        &["Nothing had to be done: version 1 says the same and is in force already."],
     );
     refused(
         &node.vedette(&["config", "apply", &good, "--based-on", "0", "--yes"]),
@@ -563,16 +563,20 @@ fn wrong_documents_and_rules_change_nothing() {
         &[&format!("{nobody}:2: error: the line names no node set. Write: all|event|other")],
     );
     let again = load(&good_rules, &programs);
-    refused(&again, 0, &["These rules are in force already, as version 1."]);
+    refused(
+        &again,
+        0,
+        &["Nothing had to be done: these rules are in force already, as version 1."],
+    );
     refused(
         &node.vedette(&["recover", "retry", "--event", "77"]),
         1,
         &["there is no event 77. See what waits and runs: vedette event show."],
     );
     refused(
-        &node.vedette(&["seed", "--yes"]),
-        1,
-        &["wrong was seeded before and runs: all of its nodes are there. Nothing needs to be done"],
+        &node.vedette(&["seed"]),
+        0,
+        &["Nothing had to be done: wrong was seeded before and runs: all of its nodes are there."],
     );
     node.assert_well();
 }

@@ -36,8 +36,8 @@ fn good_config(dir: &Path) -> String {
         dir,
         "vedette.toml",
         &format!(
-            "[node]\nname = \"n1\"\n[[network]]\nname = \"neta\"\naddress = \"127.0.0.1\"\n\
-             [[network]]\nname = \"netb\"\naddress = \"127.0.0.2\"\n\
+            "[node]\nname = \"n1\"\n[cluster]\none_machine = true\n\
+             [[network]]\nname = \"neta\"\naddress = \"127.0.0.1\"\n[[network]]\nname = \"netb\"\naddress = \"127.0.0.2\"\n\
              [paths]\nstate_dir = {state:?}\ncontrol = {:?}\n",
             dir.join("control.sock")
         ),
@@ -77,7 +77,6 @@ fn without_a_daemon_every_command_says_so() {
         &["rules", "rollback", "0", "--yes"],
         &["seed", "--yes"],
         &["stop", "--yes"],
-        &["leave", "--yes"],
     ];
     for command in commands {
         let arguments = [&["--control", &socket], *command].concat();
@@ -86,6 +85,76 @@ fn without_a_daemon_every_command_says_so() {
         assert!(error.contains("the daemon of this node does not run"), "{command:?}: {error}");
         assert!(error.contains("systemctl start vedette"), "{command:?}: {error}");
     }
+    // What is so already is no failure.
+    let left = vedette(&["--control", &socket, "leave", "-o", "json"]);
+    assert_eq!(left.status.code(), Some(0), "{}", String::from_utf8_lossy(&left.stderr));
+    let left: serde_json::Value = serde_json::from_slice(&left.stdout).expect("JSON");
+    assert_eq!(left["changed"], false, "{left:#}");
+}
+
+/// With `-o json` a program reads what is wrong as well: every line on standard error is a document.
+#[test]
+fn errors_are_documents_for_programs() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let socket = dir.path().join("none.sock").to_str().expect("UTF-8").to_owned();
+    let bad = write(dir.path(), "bad.toml", "[node]\nnmae = \"n1\"\n");
+    let good = good_config(dir.path());
+    let commands: &[(&[&str], i32)] = &[
+        (&["--control", &socket, "-o", "json", "node", "list"], 2),
+        (&["--control", &socket, "status", "-o", "json"], 3),
+        (&["--config", &bad, "config", "check", "--output=json"], 2),
+        (&["--config", &good, "init", "-o", "json"], 1),
+        (&["group", "mvoe", "web", "-ojson"], 2),
+        (&["group", "move", "-o", "json"], 2),
+    ];
+    for (arguments, expected) in commands {
+        let (exit, error) = refused(arguments);
+        assert_eq!(exit, *expected, "{arguments:?}: {error}");
+        let lines: Vec<serde_json::Value> =
+            error.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+        let last = lines.last().expect("a line");
+        assert_eq!(last["exit"], *expected, "{last:#}");
+        assert!(last["error"].is_string() && last["advice"].is_string(), "{last:#}");
+    }
+    let (_, error) = refused(&["--config", &bad, "config", "check", "-o", "json"]);
+    let error: serde_json::Value = serde_json::from_str(&error).expect("JSON");
+    assert_eq!(
+        (&error["findings"][0]["line"], &error["findings"][0]["key"]),
+        (&2.into(), &"node.nmae".into())
+    );
+}
+
+/// O5: an address that only this machine reaches is refused where it is written, and where a name stands for
+/// it; a cluster on one machine has to say that it is one.
+#[test]
+fn addresses_that_nobody_else_reaches_are_refused() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let text = std::fs::read_to_string(good_config(dir.path())).expect("a file");
+    let alone = text.replace("one_machine = true\n", "");
+    let with = |address: &str| alone.replace("127.0.0.1", address).replace("127.0.0.2", "10.0.0.2");
+    for (address, word) in [
+        ("127.0.0.1", "loopback"),
+        ("0.0.0.0", "every address"),
+        ("224.0.0.1", "multicast"),
+        ("255.255.255.255", "broadcast"),
+        ("::ffff:10.0.0.1", "Write it as \"10.0.0.1\""),
+    ] {
+        let file = write(dir.path(), "wrong.toml", &with(address));
+        for command in [&["config", "check"][..], &["init", "--yes"]] {
+            let (exit, error) = refused(&[&["--config", &file], command].concat());
+            assert_eq!(exit, 2, "{error}");
+            assert!(
+                error.contains("wrong.toml:") && error.contains("other nodes cannot reach"),
+                "{error}"
+            );
+            assert!(error.contains(word), "{address}: {error}");
+        }
+    }
+    let file = write(dir.path(), "named.toml", &with("localhost"));
+    let (exit, error) = refused(&["--config", &file, "init", "--yes"]);
+    assert_eq!(exit, 2);
+    assert!(error.contains("network neta: the name localhost stands for"), "{error}");
+    assert!(error.contains("loopback") && error.contains("write the address itself"), "{error}");
 }
 
 #[test]
@@ -186,8 +255,16 @@ fn a_cluster_is_formed_once_and_only_if_confirmed() {
     assert!(formed.status.success(), "{}", String::from_utf8_lossy(&formed.stderr));
     let document: serde_json::Value = serde_json::from_slice(&formed.stdout).expect("JSON");
     assert_eq!((&document["node"], &document["number"]), (&"n1".into(), &1.into()));
-    let (exit, error) = refused(&["--config", &file, "init", "--yes"]);
-    assert!(exit != 0, "{error}");
+    let again = vedette(&["--config", &file, "init"]);
+    assert_eq!(again.status.code(), Some(0), "{}", String::from_utf8_lossy(&again.stderr));
+    let again = String::from_utf8_lossy(&again.stdout);
+    assert!(again.starts_with("Nothing had to be done: n1 is number 1 of "), "{again}");
+    // Another cluster in the same place is a mistake.
+    let text = std::fs::read_to_string(&file).expect("a file");
+    let other = text.replace("[cluster]\n", "[cluster]\nname = \"other\"\n");
+    let other = write(dir.path(), "other.toml", &other);
+    let (exit, error) = refused(&["--config", &other, "init", "--yes"]);
+    assert!(exit != 0 && error.contains("already belongs to cluster"), "{error}");
     // The state directory of the command line wins over that of the file.
     let other = dir.path().join("other");
     let other = other.to_str().expect("UTF-8");

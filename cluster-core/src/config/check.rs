@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use crate::id::{NetworkNumber, NodeNumber};
 use crate::model::{Priority, Settings, Severity, Timing};
+use crate::reach;
 
 use super::raw::{
     At, Number, RawConfig, RawHttp, RawLog, RawNetwork, RawNode, RawSnmp, RawTiming, Text,
@@ -26,6 +27,7 @@ pub(super) fn check(raw: RawConfig, host_name: &str, notes: &mut Notes<'_>) -> C
     let RawConfig { node, cluster, networks, timing, http, snmp, alert, log, guard, paths } = raw;
     let log = check_log(&log, notes);
     let defaults = Settings::default();
+    let one_machine = cluster.one_machine.as_ref().is_some_and(|flag| flag.value);
     Config {
         name: node_name(&node, host_name, notes),
         number: node_number(&node.number, notes),
@@ -37,7 +39,8 @@ pub(super) fn check(raw: RawConfig, host_name: &str, notes: &mut Notes<'_>) -> C
             voters: voters(&cluster.voters, defaults.voters, notes),
             ..defaults
         },
-        networks: check_networks(&networks, notes),
+        one_machine,
+        networks: check_networks(&networks, one_machine, notes),
         http: check_http(&http, notes),
         snmp: check_snmp(&snmp, notes),
         alert: AlertConfig {
@@ -155,6 +158,7 @@ fn voters(written: &Number, default: u8, notes: &mut Notes<'_>) -> u8 {
 
 fn check_networks(
     raw: &[RawNetwork],
+    one_machine: bool,
     notes: &mut Notes<'_>,
 ) -> BTreeMap<NetworkNumber, NetworkConfig> {
     let most = usize::from(NetworkNumber::MAX);
@@ -190,7 +194,9 @@ fn check_networks(
     }
     (1..=NetworkNumber::MAX)
         .zip(raw)
-        .map(|(number, network)| (NetworkNumber(number), check_network(number, network, notes)))
+        .map(|(number, network)| {
+            (NetworkNumber(number), check_network(number, network, one_machine, notes))
+        })
         .collect()
 }
 
@@ -218,11 +224,16 @@ fn refuse_repeats(
     }
 }
 
-fn check_network(place: u8, raw: &RawNetwork, notes: &mut Notes<'_>) -> NetworkConfig {
+fn check_network(
+    place: u8,
+    raw: &RawNetwork,
+    one_machine: bool,
+    notes: &mut Notes<'_>,
+) -> NetworkConfig {
     let key = |name: &str| format!("network[{place}].{name}");
     let priorities: Vec<(&str, Priority)> =
         Priority::ALL.iter().map(|priority| (priority.name(), *priority)).collect();
-    let address = network_address(&key("address"), raw, notes);
+    let address = network_address(&key("address"), raw, one_machine, notes);
     NetworkConfig {
         name: network_name(&key("name"), raw, notes),
         priority: choice(notes, &key("priority"), &raw.priority, &priorities, Priority::High),
@@ -250,7 +261,12 @@ fn network_name(key: &str, raw: &RawNetwork, notes: &mut Notes<'_>) -> String {
     value.clone()
 }
 
-fn network_address(key: &str, raw: &RawNetwork, notes: &mut Notes<'_>) -> Address {
+fn network_address(
+    key: &str,
+    raw: &RawNetwork,
+    one_machine: bool,
+    notes: &mut Notes<'_>,
+) -> Address {
     let Some(At { value, line }) = &raw.address else {
         let advice = "Write this node's address on it: address = \"10.0.1.1\".";
         notes.error(Some(raw.line), key, "this node has no address on the network", advice);
@@ -265,11 +281,9 @@ fn network_address(key: &str, raw: &RawNetwork, notes: &mut Notes<'_>) -> Addres
         }
         return Address::Name(value.clone());
     };
-    let link_local = matches!(ip, IpAddr::V6(six) if six.is_unicast_link_local());
-    if ip.is_unspecified() || ip.is_multicast() || link_local {
-        let what = format!("{ip} is not an address by which other nodes can reach this one");
-        let advice = "Write the address this node has on the network.";
-        notes.error(Some(*line), key, what, advice);
+    if let Some(why) = reach::unreachable(ip).filter(|_| !(one_machine && ip.is_loopback())) {
+        let what = format!("other nodes cannot reach this one by {ip}, which {why}");
+        notes.error(Some(*line), key, what, &reach::instead(ip));
     }
     Address::Ip(ip)
 }

@@ -51,6 +51,7 @@ pub(super) struct RawCluster {
     pub(super) name: Text,
     pub(super) seed: Number,
     pub(super) voters: Number,
+    pub(super) one_machine: Flag,
 }
 
 /// One `[[network]]`
@@ -166,7 +167,12 @@ fn read_node(r: &mut Reader<'_, '_>, n: &mut Notes<'_>) -> RawNode {
 }
 
 fn read_cluster(r: &mut Reader<'_, '_>, n: &mut Notes<'_>) -> RawCluster {
-    RawCluster { name: r.text(n, "name"), seed: r.number(n, "seed"), voters: r.number(n, "voters") }
+    RawCluster {
+        name: r.text(n, "name"),
+        seed: r.number(n, "seed"),
+        voters: r.number(n, "voters"),
+        one_machine: r.flag(n, "one_machine"),
+    }
 }
 
 fn read_http(r: &mut Reader<'_, '_>, n: &mut Notes<'_>) -> RawHttp {

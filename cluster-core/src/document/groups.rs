@@ -9,6 +9,7 @@ use crate::group::{
     AddressMode, GroupDef, MultipleActive, OnConflict, Policy, Release, ResourceDef, ResourceKind,
 };
 use crate::id::NetworkNumber;
+use crate::reach;
 use crate::time::DayWindow;
 
 use super::Addresses;
@@ -224,13 +225,24 @@ fn network_of(
     key: &str,
     notes: &mut Notes<'_>,
 ) -> Option<NetworkNumber> {
+    // A host's prefix says nothing of the subnet that the address is in.
+    let alone = prefix == longest(ip);
+    let fits = |own: IpAddr| {
+        if alone { reach::is_near(own, ip) } else { same_subnet(own, ip, prefix) }
+    };
     let inside = |number: &NetworkNumber| {
-        let on_it = addresses.values().filter_map(|own| own.get(number));
-        on_it.into_iter().any(|own| same_subnet(*own, ip, prefix))
+        addresses.values().filter_map(|own| own.get(number)).any(|own| fits(*own))
     };
     let fitting: Vec<NetworkNumber> = names.networks.keys().copied().filter(inside).collect();
     match fitting[..] {
         [only] => Some(only),
+        // What nobody can have is told as that, and not as a question of networks.
+        [] if reach::unreachable(ip).is_some() => names.networks.keys().next().copied(),
+        [] if alone => {
+            let what = format!("which network {ip}/{prefix} is on is not said by its prefix");
+            notes.error(key, what, "Write the prefix of its subnet, or name its network.");
+            None
+        }
         [] => {
             let what = format!("{ip}/{prefix} is outside every network of this cluster");
             notes.error(key, what, "Correct the address or its prefix, or name its network.");

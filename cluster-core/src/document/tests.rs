@@ -197,6 +197,21 @@ fn h35_addresses_are_in_one_place() {
     refused(&with("10.91.0.7/33", ""), &["no prefix length that fits", "1 to 32"]);
     refused(&with("10.91.0.7", ""), &["no prefix length"]);
     refused(&with("127.0.0.1/8", "network = \"neta\"\n"), &["clients"]);
+    for (address, words) in [
+        ("10.91.255.255/16", "is the broadcast address of its subnet"),
+        ("10.91.0.0/16", "is the address of the subnet itself"),
+        ("255.255.255.255/32", "is the broadcast address, which"),
+        ("::ffff:10.91.0.7/112", "Write it as \"10.91.0.7\"."),
+        ("224.0.0.5/16", "multicast"),
+        ("10.93.0.7/32", "is not said by its prefix"),
+    ] {
+        refused(&with(address, ""), &["line ", words]);
+    }
+    for address in ["10.91.0.201/32", "10.91.0.255/16"] {
+        assert_eq!(errors(&with(address, "")), [""; 0]);
+    }
+    let (_, findings) = read(&with("10.91.0.201/32", ""), &state());
+    assert!(findings.is_empty(), "a host's prefix is nothing to warn of: {findings:?}");
     refused(
         &with(
             "10.91.0.77/16",

@@ -116,11 +116,9 @@ impl ClusterState {
         refuse_errors(&findings)?;
         let parts_change = self.try_parts(entry, parts)?;
         if self.is_in_force(text, &new, parts) && !parts_change {
-            return Err(Refusal::new(
-                "no_change",
-                format!("version {} says the same and is in force already", self.documents.active),
-                "Nothing needs to be done; vedette config show --document prints it.",
-            ));
+            let active = self.documents.active;
+            let what = format!("version {active} says the same and is in force already");
+            return Err(Refusal::met("no_change", what));
         }
         self.make_room(entry);
         let comment: String = comment.chars().filter(|c| !c.is_control()).take(500).collect();

@@ -10,6 +10,7 @@ use crate::model::{
     Accounted, AgentStatus, HostStatus, Interface, InterfaceStatus, JoinToken, Network,
     NetworkStatus, Node, Role, Severity, Timing,
 };
+use crate::reach;
 use crate::record::{Code, Subject};
 use crate::time::WallTime;
 
@@ -212,6 +213,20 @@ impl ClusterState {
             }
         }
         for (number, address) in &node.addresses {
+            let local = address.is_loopback() && self.is_on_one_machine();
+            if let Some(why) = reach::unreachable(*address).filter(|_| !local) {
+                return Err(Refusal::new(
+                    "unreachable_address",
+                    format!(
+                        "nobody could reach {} by its address {address}, which {why}",
+                        node.name
+                    ),
+                    format!(
+                        "{} Correct its vedette.toml, then join again.",
+                        reach::instead(*address)
+                    ),
+                ));
+            }
             if !self.networks.contains_key(number) {
                 return Err(Refusal::new(
                     "unknown_network",
@@ -237,6 +252,13 @@ impl ClusterState {
             }
         }
         Ok(())
+    }
+
+    /// Whether all members are on one machine, to try things: then they reach each other by loopback, and
+    /// nobody else reaches them.
+    pub fn is_on_one_machine(&self) -> bool {
+        let mut addresses = self.nodes.values().flat_map(|node| node.interfaces.values());
+        addresses.all(|interface| interface.address.is_loopback())
     }
 
     fn insert_node(&mut self, entry: &mut Entry<'_>, new: &NewNode, raft_id: RaftId, role: Role) {
@@ -487,11 +509,8 @@ impl ClusterState {
         } else {
             format!("it goes on without {}", missing.join(", "))
         };
-        Refusal::new(
-            "seeded_already",
-            format!("{} was seeded before and runs: {waits}", self.name),
-            "Nothing needs to be done; who comes later takes part by itself.",
-        )
+        let what = format!("{} was seeded before and runs: {waits}", self.name);
+        Refusal::met("seeded_already", what)
     }
 
     pub(super) fn seed_by_hand(&mut self, entry: &mut Entry<'_>) -> Result<bool, Refusal> {
@@ -595,5 +614,46 @@ impl Timing {
             );
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::net::IpAddr;
+
+    use crate::command::NewNode;
+    use crate::fixture::Fixture;
+    use crate::id::{NodeNumber, StorageId};
+
+    /// O5: a node that only itself can reach by its address does not become a member.
+    #[test]
+    fn a_node_that_nobody_reaches_is_not_admitted() {
+        let state = Fixture::settled(3).state;
+        let check = |address: &str| {
+            let address: IpAddr = address.parse().unwrap();
+            let addresses = state.networks.keys().map(|number| (*number, address));
+            let addresses: BTreeMap<_, _> = addresses.collect();
+            state.check_addresses(&NewNode {
+                number: NodeNumber(9),
+                name: "n9".into(),
+                storage: StorageId([9; 16]),
+                version: String::new(),
+                addresses,
+            })
+        };
+        for (address, word) in [
+            ("127.0.1.1", "loopback"),
+            ("::1", "loopback"),
+            ("0.0.0.0", "every address"),
+            ("239.1.1.1", "multicast"),
+            ("255.255.255.255", "broadcast"),
+            ("::ffff:10.91.0.9", "Write it as"),
+        ] {
+            let refused = check(address).unwrap_err();
+            assert_eq!(refused.code, "unreachable_address");
+            assert!(refused.to_string().contains(word), "{refused}");
+        }
+        assert_eq!(check("10.91.0.9"), Ok(()));
     }
 }

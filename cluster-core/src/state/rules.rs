@@ -77,16 +77,14 @@ impl ClusterState {
             return Err(Refusal::new(
                 "bad_rules",
                 listed(&findings),
-                "Correct them, and check them before: vedette rules check.",
+                "Correct them, and check them before: vedette rules check FILE.",
             ));
         }
         let present = self.rules.in_force();
         if present.text == set.text && present.programs == set.programs {
-            return Err(Refusal::new(
-                "same_rules",
-                format!("these rules are in force already, as version {}", self.rules.active),
-                "There is nothing to do.",
-            ));
+            let what =
+                format!("these rules are in force already, as version {}", self.rules.active);
+            return Err(Refusal::met("same_rules", what));
         }
         Ok(())
     }

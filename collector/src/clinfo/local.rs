@@ -200,8 +200,8 @@ fn own_groups(view: &View) -> Vec<OwnGroupDoc> {
 }
 
 /// How a node that was deleted becomes a member again.
-pub const TAKE_IN_AGAIN: &str = "end this daemon, move its state directory away, vedette node add on a \
-    member, vedette join here";
+pub const TAKE_IN_AGAIN: &str = "end this daemon, move its state directory away, vedette node add NODE on \
+    a member, vedette join TOKEN here";
 
 /// Whether a node is no member any more: members told it so, or its own state does not have it.
 pub fn was_deleted(state: &ClusterState, node: NodeNumber, quorate: bool, stage: &str) -> bool {

@@ -316,6 +316,6 @@ fn internal(why: &dyn std::error::Error) -> Refusal {
     Refusal::new(
         "join_failed",
         format!("the answer to the join could not be made: {why}"),
-        "Run `vedette join` again with the same token; see the member's log.",
+        "Run `vedette join TOKEN` again with the same token; see the member's log.",
     )
 }

@@ -63,7 +63,7 @@ pub enum TokenError {
     /// It does not begin like one.
     #[error(
         "this is not a join token: one begins with \"{PREFIX}\". Copy the line that `vedette node \
-         add` printed on a member."
+         add NODE` printed on a member."
     )]
     NotAToken,
     /// It is a token of another version.

@@ -57,7 +57,7 @@ pub enum LogError {
     #[error(
         "{} is not there, although this node already belongs to a cluster. Never let it start \
          with an empty log: delete the node on another member and join again with a new token \
-         (`vedette join`).", .path.display()
+         (`vedette join TOKEN`).", .path.display()
     )]
     Missing {
         /// The file.
@@ -66,7 +66,7 @@ pub enum LogError {
     /// The database is not readable as what it should be.
     #[error(
         "{} is damaged: {detail}. The other members have the log: move the file away, delete this \
-         node on another member and join again with a new token (`vedette join`).",
+         node on another member and join again with a new token (`vedette join TOKEN`).",
         .path.display()
     )]
     Damaged {
@@ -91,7 +91,7 @@ pub enum LogError {
     /// The database belongs to another member or cluster.
     #[error(
         "{} belongs to {found}, but this node is {expected}. Put back the file that belongs here, \
-         or delete this node on another member and join again with a new token (`vedette join`).",
+         or delete this node on another member and join again with a new token (`vedette join TOKEN`).",
         .path.display()
     )]
     Foreign {

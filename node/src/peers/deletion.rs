@@ -99,7 +99,7 @@ impl Deletion {
                     %by,
                     "this node was deleted from the cluster, as node {by} says, and is no member of \
                      it any more. To take it in again: end this daemon, move its state directory \
-                     away, `vedette node add` on a member, `vedette join` here"
+                     away, `vedette node add NODE` on a member, `vedette join TOKEN` here"
                 );
             }
             std::mem::replace(old, deleted) != deleted

@@ -335,7 +335,7 @@ impl Gate {
         Err(Refusal::new(
             NOT_A_MEMBER,
             format!("{whom} is not a member of this cluster (any more)"),
-            "If it shall be one, add it again: vedette node add.",
+            "If it shall be one, add it again: vedette node add NODE.",
         ))
     }
 

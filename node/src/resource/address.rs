@@ -76,7 +76,7 @@ impl ServiceAddress {
         let why =
             format!("{hardware} on {device}, which is no member, answers for {}", self.address);
         let advice = format!(
-            "Take the address off that machine or give {} another one, then: vedette group clear; \
+            "Take the address off that machine or give {} another one, then: vedette group clear GROUP; \
              on_conflict = \"take\" takes it all the same.",
             self.name
         );

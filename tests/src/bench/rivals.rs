@@ -112,7 +112,7 @@ impl Contestant for OurService {
 
     fn move_to(&mut self, from: u16, to: u16) -> Result<()> {
         let target = format!("n{to}");
-        let arguments = ["group", "move", "web", "--to", &target];
+        let arguments = ["group", "move", "web", "--to", &target, "--yes", "--no-wait"];
         let output = self.ours.lab.vedette(&format!("n{from}"), &arguments)?;
         if output.status.success() {
             return Ok(());

@@ -44,7 +44,7 @@ fn a_foreign_machine_that_has_the_address_is_told_and_keeps_it() {
     let before = look::seq(&lab, "n2");
     let stray = lab.foreign_host(0, address(&lab, 0)).expect("a foreign host");
     let hardware = stray.hardware().expect("it has one");
-    lab.vedette("n1", &["group", "online", "web"]).expect("run");
+    lab.vedette("n1", &["group", "online", "web", "--no-wait"]).expect("run");
     let blocked = lab.wait_for("web to need an operator", PATIENCE, |lab| {
         (group(lab, "n1", "web")?.1 == "ERROR").then_some(())
     });
@@ -74,7 +74,7 @@ fn an_address_is_taken_from_a_foreign_machine_where_that_is_configured() {
     web_is_off(&lab, "take");
     let before = look::seq(&lab, "n2");
     let stray = lab.foreign_host(0, address(&lab, 0)).expect("a foreign host");
-    lab.vedette("n1", &["group", "online", "web"]).expect("run");
+    lab.vedette("n1", &["group", "online", "web", "--no-wait"]).expect("run");
     wait_online_on(&lab, "n1", "web", &NODES);
     let told = conflicts(&lab, before);
     let [only] = told.as_slice() else { panic!("one acquisition: {told:#?}") };

@@ -189,11 +189,11 @@ fn v11_a_cluster_is_seeded_by_hand() {
     run(&lab, "n2", &["seed", "--yes"]);
     let seeded = wait_told(&lab, "n2", before, "CLUSTER_SEEDED", "was seeded by hand");
     assert_eq!((&seeded["severity"], &seeded["cause"]), (&"warning".into(), &"missing: n3".into()));
-    let again = refused(&lab, "n1", &["seed", "--yes"]);
+    let again = run(&lab, "n1", &["seed"]);
     assert!(again.contains("lab was seeded before and runs: it goes on without n3"), "{again}");
     lab.restart("n3").expect("n3 gets its power back");
     crate::make_healthy(&lab);
-    let again = refused(&lab, "n3", &["seed", "--yes"]);
+    let again = run(&lab, "n3", &["seed"]);
     assert!(again.contains("all of its nodes are there"), "{again}");
     let seeds: Vec<Value> = look::records_after(&lab, "n2", before)
         .into_iter()
@@ -234,7 +234,7 @@ fn h21_in_maintenance_nothing_is_moved_or_restarted() {
     run(&lab, "n1", &["maintenance", "on"]);
     lab.kill("n2", Victim::Power).expect("power off");
     wait_told(&lab, "n1", before, "EVENT_ENDED", "node_down n2: completed");
-    let moved = refused(&lab, "n1", &["group", "move", "web", "--to", "n3"]);
+    let moved = refused(&lab, "n1", &["group", "move", "web", "--to", "n3", "--yes", "--no-wait"]);
     assert!(moved.contains("is in maintenance"), "{moved}");
     assert!(lab.applications("n3").expect("it has power").is_empty(), "it was moved");
     lab.restart("n2").expect("power on");
@@ -293,7 +293,7 @@ fn refuse_what_would_harm(lab: &Lab, text: &str) {
     let words = format!("made from version {older}, but version {active} is in force now");
     assert!(late.contains(&words), "{late}");
     let present = lab.dir().join("groups.toml").display().to_string();
-    let twice = refused(lab, "n1", &["config", "apply", &present, "--yes"]);
+    let twice = run(lab, "n1", &["config", "apply", &present]);
     assert!(twice.contains("says the same and is in force already"), "{twice}");
     assert_eq!(version(), active);
 }

@@ -30,7 +30,9 @@ fn web_on(lab: &Lab, node: &str) -> Prober {
     );
     let owner = wait_online_on(lab, "n1", "web", &["n1", "n2", "n3"]);
     if owner != node {
-        let moved = lab.vedette("n1", &["group", "move", "web", "--to", node]).expect("run");
+        let moved = lab
+            .vedette("n1", &["group", "move", "web", "--to", node, "--yes", "--no-wait"])
+            .expect("run");
         assert!(moved.status.success(), "{}", String::from_utf8_lossy(&moved.stderr));
     }
     wait_online_on(lab, "n1", "web", &[node]);

@@ -120,7 +120,7 @@ fn f3_a_standby_whose_disk_is_full_holds_nobody_up() {
     let (before, pid) = (look::seq(&lab, &cast.well), agent(&lab, &cast));
     lab.fill_disk(&cast.sick, 0).expect("filled");
     for to in [&cast.well, &cast.leads, &cast.well] {
-        run(&lab, &cast.leads, &["group", "move", "web", "--to", to]);
+        run(&lab, &cast.leads, &["group", "move", "web", "--to", to, "--yes", "--no-wait"]);
         wait_online(&lab, &cast.leads, "web", to);
         wait_answer(&prober, number(&lab, to));
     }

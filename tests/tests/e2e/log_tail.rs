@@ -35,9 +35,9 @@ fn times(lab: &Lab, node: &str, words: &str) -> usize {
 /// Writes some dozens of entries into the log.
 fn fill(lab: &Lab) {
     for _ in 0..4 {
-        run(lab, "n1", &["group", "move", "web", "--to", "n1"]);
+        run(lab, "n1", &["group", "move", "web", "--to", "n1", "--yes", "--no-wait"]);
         wait_online(lab, "n1", "web", "n1");
-        run(lab, "n1", &["group", "move", "web", "--to", "n2"]);
+        run(lab, "n1", &["group", "move", "web", "--to", "n2", "--yes", "--no-wait"]);
         wait_online(lab, "n1", "web", "n2");
     }
 }

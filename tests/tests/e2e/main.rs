@@ -16,6 +16,7 @@ mod log_tail;
 mod look;
 mod mib;
 mod operations;
+mod operator;
 mod situations;
 mod story;
 mod units;

@@ -107,8 +107,16 @@ fn heartbeats_are_tuned_while_running() {
     assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
     assert!(said(&refused).contains("election"), "{}", said(&refused));
     for (interval, sensitivity) in [("250ms", "6"), ("200ms", "5")] {
-        let arguments =
-            ["config", "set", "heartbeat", "--interval", interval, "--sensitivity", sensitivity];
+        let arguments = [
+            "config",
+            "set",
+            "heartbeat",
+            "--interval",
+            interval,
+            "--sensitivity",
+            sensitivity,
+            "--yes",
+        ];
         let set = lab.vedette("n1", &arguments).expect("run");
         assert!(set.status.success(), "{}", said(&set));
     }

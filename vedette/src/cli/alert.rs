@@ -11,14 +11,15 @@ use vedette_collector::clinfo::{AlertTestDoc, AlertsDoc, EventDoc, ScriptDoc, Sc
 use vedette_core::command::Command;
 use vedette_core::model::{AlertScript, ScriptVersion, Severity};
 
-use super::ask::Confirm;
+use super::ask::AsksNothing;
+use super::complete;
 use super::context::Context;
 use super::edit::{self, EditArgs};
 use super::event;
 use super::fail::{Failure, REFUSED, Result, UNKNOWN};
 use super::node::find;
 use super::status;
-use super::text::{Cell, Style, Table, Tone, block, clean, clock};
+use super::text::{Cell, Style, Table, Tone, block, clean, clock, millis};
 
 const ALERTS: &str = "/api/v1/alerts";
 
@@ -68,7 +69,7 @@ pub(crate) struct ShowArgs {
 )]
 pub(crate) struct TestArgs {
     /// On this member only; may be repeated
-    #[arg(long, value_name = "NODE")]
+    #[arg(long, value_name = "NODE", add = complete::nodes())]
     node: Vec<String>,
     /// The severity of the test alert
     #[arg(long, default_value = "error", value_parser = event::severity)]
@@ -89,12 +90,12 @@ pub(crate) struct LogArgs {
 
 /// `vedette alert rollback`
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  vedette alert rollback 3\n  vedette alert rollback 0 --yes")]
+#[command(after_help = "Examples:\n  vedette alert rollback 3\n  vedette alert rollback 0 -o json")]
 pub(crate) struct RollbackArgs {
     /// The version; 0 is the built-in script
     version: u32,
     #[command(flatten)]
-    confirm: Confirm,
+    _confirm: AsksNothing,
 }
 
 /// Carries out a command on the alert script.
@@ -233,13 +234,13 @@ fn roll_back(context: &Context, arguments: &RollbackArgs) -> Result<u8> {
     let script = context.state()?.script;
     let to = arguments.version;
     text_of(&script, to).ok_or_else(|| unknown_version(to))?;
-    let plan = format!(
-        "Version {} of the alert script is in force; version {to} will be, on every member.",
-        script.active
-    );
-    arguments.confirm.ask(&plan, "Put it in force?")?;
-    let index = context.propose(&Command::RollBackAlertScript { to })?;
-    context.done(&format!("Version {to} of the alert script is in force."), index)
+    if to == script.active {
+        return context.unchanged(format!("version {to} of the alert script is in force already"));
+    }
+    let done = context.order(&Command::RollBackAlertScript { to })?;
+    let before = script.active;
+    let sentence = format!("Version {to} of the alert script is in force, in place of {before}.");
+    context.done(&sentence, &done)
 }
 
 /// How the script ran, for alerts and for tests, in the order of the history.
@@ -314,7 +315,7 @@ pub(crate) fn test_screen(test: &AlertTestDoc, style: Style) -> String {
             (&run.node).into(),
             Cell::toned(&run.summary, tone),
             number(run.exit.map(i64::from)).into(),
-            run.duration_ms.map_or("-".into(), |ms| format!("{ms} ms")).into(),
+            run.duration_ms.map_or("-".into(), millis).into(),
             number(run.version.map(i64::from)).into(),
         ]);
     }

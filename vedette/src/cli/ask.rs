@@ -1,21 +1,34 @@
-//! Asking a person before something is changed.
+//! Asking a person before something is changed: one rule for all commands.
 //!
-//! Questions go to standard error, so that the answer of the command stays alone on standard
-//! output. Where nobody can answer, nothing is done.
+//! What can take a service away, if only for a moment, or cannot be taken back, asks first: a move, a stop,
+//! another document, other rules or timers; a cluster formed or joined, a member admitted or deleted, a step
+//! of an event skipped. What only shows, brings a service back, or is taken back by its own opposite without
+//! any service noticing does not: `start`, `online`, `clear`, `maintenance`, the alert script, what is logged.
+//!
+//! A terminal asks; `--yes` is the answer given beforehand; where neither is, nothing is done. Questions go to
+//! standard error, so that the answer of the command stays alone on standard output.
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::time::Duration;
 
 use clap::Args;
 
+use super::aside;
 use super::fail::{Failure, Result};
 
-/// `--yes`
+/// `--yes`, of a command that asks.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct Confirm {
-    /// Do it without asking
+    /// Do it without asking; where there is no terminal to ask on, it is refused otherwise
     #[arg(short, long)]
     pub(crate) yes: bool,
+}
+
+/// `--yes`, of a command that asks nothing: whoever writes a script need not know which ones do.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct AsksNothing {
+    #[arg(short, long, hide = true)]
+    yes: bool,
 }
 
 impl Confirm {
@@ -24,19 +37,30 @@ impl Confirm {
     /// # Errors
     /// If the answer is no, or there is nobody to ask.
     pub(crate) fn ask(self, what: &str, question: &str) -> Result<()> {
-        if self.yes {
-            return Ok(());
-        }
-        eprintln!("{}", what.trim_end());
-        if !std::io::stdin().is_terminal() {
-            return Err(Failure::refused(
-                "this changes the cluster, and there is nobody to ask whether it shall",
-                "Add --yes if it shall.",
-            ));
-        }
-        match line(&format!("{question} [y/N] "))?.trim() {
-            "y" | "Y" | "yes" => Ok(()),
-            _ => Err(Failure::refused("nothing was changed", "Answer y, or add --yes, to do it.")),
+        unless(self.yes, "--yes", what, question)
+    }
+}
+
+/// Asks unless the flag of that name has answered already.
+///
+/// # Errors
+/// If the answer is no, or there is nobody to ask.
+pub(crate) fn unless(answered: bool, flag: &str, what: &str, question: &str) -> Result<()> {
+    if answered {
+        return Ok(());
+    }
+    aside::note(what);
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::refused(
+            "this changes the cluster, and there is nobody to ask whether it shall",
+            format!("Add {flag} if it shall."),
+        ));
+    }
+    match line(&format!("{question} [y/N] "))?.trim() {
+        "y" | "Y" | "yes" => Ok(()),
+        _ => {
+            let advice = format!("Answer y, or add {flag}, to do it.");
+            Err(Failure::refused("nothing was changed", advice))
         }
     }
 }

@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -20,10 +20,15 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 
+use super::aside;
 use super::fail::{FAILED, Failure, REFUSED, Result, UNKNOWN};
+use super::text::length;
 
 /// How long an answer may take. A proposal may have to wait for an election, twice.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long an agent is waited for that its guard starts anew.
+pub(crate) const BEGINS_ANEW: Duration = Duration::from_secs(5);
 
 /// The largest answer that is read as a whole.
 const LARGEST: usize = 64 << 20;
@@ -33,6 +38,8 @@ const LARGEST: usize = 64 << 20;
 pub(crate) struct Client {
     socket: PathBuf,
     noted: Arc<Noted>,
+    /// The state directory, if it is known: its guard says whether an agent comes back by itself.
+    state_dir: Option<PathBuf>,
 }
 
 /// What answers say beside their documents.
@@ -73,7 +80,17 @@ struct Problem {
 impl Client {
     /// A client of the daemon that listens on `socket`.
     pub(crate) fn new(socket: PathBuf) -> Self {
-        Self { socket, noted: Arc::default() }
+        Self { socket, noted: Arc::default(), state_dir: None }
+    }
+
+    /// The same, which waits a moment for an agent that the guard of that state directory starts anew.
+    pub(crate) fn guarded_in(self, state_dir: Option<PathBuf>) -> Self {
+        Self { state_dir, ..self }
+    }
+
+    /// The same, which waits for nobody.
+    pub(crate) fn at_once(self) -> Self {
+        self.guarded_in(None)
     }
 
     /// The same, which takes down what answers say beside their documents.
@@ -149,9 +166,48 @@ impl Client {
         }))
     }
 
+    /// Connects. An agent begins anew when timers change, and after a crash; its guard starts it again.
+    async fn connect(&self) -> Result<UnixStream> {
+        let deadline = Instant::now() + BEGINS_ANEW;
+        let mut told = false;
+        loop {
+            let error = match UnixStream::connect(&self.socket).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => error,
+            };
+            let nobody = matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused);
+            if !nobody || !self.is_guarded() {
+                return Err(self.refused(&error));
+            }
+            if Instant::now() >= deadline {
+                return Err(self.keeps_away());
+            }
+            if !std::mem::replace(&mut told, true) {
+                aside::note("The daemon of this node begins anew; waiting for it.");
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Whether a guard runs that starts the agent again.
+    fn is_guarded(&self) -> bool {
+        self.state_dir.as_ref().is_some_and(|dir| crate::daemon::guard_runs(dir))
+    }
+
+    fn keeps_away(&self) -> Failure {
+        Failure::unknown(
+            format!(
+                "the daemon of this node begins anew: its guard runs, but for {} nobody listened on {}",
+                length(BEGINS_ANEW),
+                self.socket.display()
+            ),
+            "Ask again in a moment; its log says why if that goes on.",
+        )
+    }
+
     /// Sends a request; only a success comes back as a response.
     async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>> {
-        let stream = UnixStream::connect(&self.socket).await.map_err(|e| self.refused(&e))?;
+        let stream = self.connect().await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| self.lost(&error))?;
@@ -267,7 +323,7 @@ fn problem(path: &str, status: StatusCode, body: &[u8]) -> Failure {
         (true, REFUSED) => "vedette help shows what can be asked for.".into(),
         (true, _) => "The daemon's log says more.".into(),
     };
-    Failure { exit, what: what.trim_end_matches('.').to_owned(), advice }
+    Failure::failed(what.trim_end_matches('.'), advice).exiting(exit)
 }
 
 /// The advice of a problem of the API, for the command line.
@@ -301,7 +357,7 @@ fn run<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 async fn within<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(|_| {
         Err(Failure::unknown(
-            format!("the daemon did not answer within {} s", PATIENCE.as_secs()),
+            format!("the daemon did not answer within {}", length(PATIENCE)),
             "Its log says what it does; vedette status shows whether it has a quorum.",
         ))
     })

@@ -10,12 +10,12 @@ use vedette_core::command::Command;
 use vedette_core::config::{Checked, Config};
 use vedette_core::model::{Settings, Severity, Timing};
 
-use super::ask;
+use super::ask::{self, Confirm};
 use super::context::Context;
 use super::document;
 use super::event::severity;
 use super::fail::{Failure, Result};
-use super::text::{Style, Table};
+use super::text::{Style, Table, length, upper};
 
 /// `vedette config`
 #[derive(Debug, Subcommand)]
@@ -106,7 +106,7 @@ pub(crate) struct LevelArgs {
     the other timers is refused.\n\n\
     Examples:\n  \
     vedette config set heartbeat --interval 200ms --sensitivity 5\n  \
-    vedette config set heartbeat --profile fast"
+    vedette config set heartbeat --profile fast --yes"
 )]
 #[command(arg_required_else_help = true)]
 pub(crate) struct HeartbeatArgs {
@@ -119,6 +119,8 @@ pub(crate) struct HeartbeatArgs {
     /// Set all timers to those of a profile first
     #[arg(long, value_enum)]
     profile: Option<Profile>,
+    #[command(flatten)]
+    confirm: Confirm,
 }
 
 /// Timers that fit together.
@@ -189,7 +191,7 @@ fn show(context: &Context) -> Result<u8> {
                                "document": store.map(document::history_document) });
         context.print(&format!("{document}\n"))?;
     } else {
-        context.print(&screen(&config, shared, context.style))?;
+        context.print_screen(&screen(&config, shared, context.style))?;
         if let Some(active) = store.map(|store| store.active) {
             context.print(&format!("\n{}", document_line(active)))?;
         }
@@ -304,27 +306,38 @@ fn facts(title: &str, facts: Vec<(&'static str, Value)>) -> Table {
 }
 
 fn set(context: &Context, command: &SetCommand) -> Result<u8> {
-    let (command, sentence) = match command {
+    let present = context.state()?.settings;
+    let (command, sentence, same) = match command {
         SetCommand::LoggingLevel(arguments) => (
             Command::SetLoggingLevel(arguments.level),
-            format!("Every daemon logs from {} on.", arguments.level),
+            format!("every daemon logs from {} on", arguments.level),
+            arguments.level == present.logging_level,
         ),
         SetCommand::Seed(arguments) => (
             Command::SetSeedCount(arguments.nodes),
-            format!("A starting cluster waits for {} nodes.", arguments.nodes),
+            format!("a starting cluster waits for {} nodes", arguments.nodes),
+            arguments.nodes == present.seed_count,
         ),
         SetCommand::Heartbeat(arguments) => {
-            let timing = timing(arguments, context.state()?.settings.timing)?;
-            let sentence = format!(
-                "Nodes beat every {} ms; a node is silent after {} ms.",
-                timing.interval_ms,
-                timing.detect().as_millis()
-            );
-            (Command::SetTiming(timing), sentence)
+            let timing = timing(arguments, present.timing)?;
+            let beats = Duration::from_millis(timing.interval_ms);
+            let (every, after) = (length(beats), length(timing.detect()));
+            let same = timing == present.timing;
+            if !same {
+                let plan = format!(
+                    "Nodes will beat every {every}, and a node is declared down after {after} of silence."
+                );
+                arguments.confirm.ask(&plan, "Set it?")?;
+            }
+            let sentence = format!("nodes beat every {every}; a node is silent after {after}");
+            (Command::SetTiming(timing), sentence, same)
         }
     };
-    let index = context.propose(&command)?;
-    context.done(&sentence, index)
+    if same {
+        return context.unchanged(sentence);
+    }
+    let done = context.order(&command)?;
+    context.done(&format!("{}.", upper(&sentence)), &done)
 }
 
 /// The timers after the change, or why it cannot be.
@@ -334,12 +347,18 @@ fn timing(arguments: &HeartbeatArgs, present: Timing) -> Result<Timing> {
         Some(Profile::Default) => Timing::DEFAULT,
         Some(Profile::Fast) => Timing::FAST,
     };
-    let interval = arguments.interval.map(|interval| interval.as_millis());
-    let interval_ms = interval.map_or(Ok(base.interval_ms), u64::try_from).map_err(|_| {
-        Failure::refused("this interval is too long", "Use an interval of 5 to 60000 ms.")
-    })?;
-    let sensitivity = arguments.sensitivity.unwrap_or(base.sensitivity).min(1_000_000);
-    let timing = Timing { interval_ms: interval_ms.min(1_000_000), sensitivity, ..base };
+    let interval = arguments.interval.unwrap_or(Duration::from_millis(base.interval_ms));
+    let sensitivity = arguments.sensitivity.unwrap_or(base.sensitivity);
+    let milliseconds = u64::try_from(interval.as_millis());
+    // The cluster refuses it as well, but of what was written this host knows how it was written.
+    let interval_ms =
+        milliseconds.ok().filter(|ms| (5..=60_000).contains(ms)).ok_or_else(|| {
+            Failure::refused(
+                format!("a beat every {} is out of range", length(interval)),
+                "Use an interval of 5 ms to 60 s.",
+            )
+        })?;
+    let timing = Timing { interval_ms, sensitivity: sensitivity.min(1_000_000), ..base };
     timing.check()?;
     Ok(timing)
 }
@@ -355,6 +374,7 @@ mod tests {
             interval: Some(Duration::from_millis(interval)),
             sensitivity: Some(sensitivity),
             profile,
+            confirm: Confirm { yes: true },
         };
         let slower = timing(&arguments(500, 4, None), Timing::DEFAULT).unwrap();
         assert_eq!((slower.interval_ms, slower.sensitivity, slower.lease_ms), (500, 4, 800));
@@ -363,5 +383,7 @@ mod tests {
         assert!(refused.what.contains("election"), "{refused}");
         assert!(timing(&arguments(25, 9, Some(Profile::Fast)), Timing::DEFAULT).is_ok());
         assert!(timing(&arguments(u64::MAX, u64::MAX, None), Timing::DEFAULT).is_err());
+        let slow = timing(&arguments(3_600_000, 5, None), Timing::DEFAULT).unwrap_err();
+        assert_eq!(slow.what, "a beat every 1 h is out of range");
     }
 }

@@ -12,9 +12,10 @@ use vedette_core::command::Command;
 use vedette_core::config::{self, Checked, Config};
 use vedette_core::state::{ClusterState, Outcome};
 
+use super::aside;
 use super::client::{Client, Noted, parse};
 use super::fail::{Failure, Result};
-use super::text::{Style, clean, now};
+use super::text::{Style, clean, fit, now};
 use super::{Global, Output};
 
 /// What every command is given.
@@ -35,6 +36,25 @@ struct Propose<'a> {
     actor: String,
 }
 
+/// What became of an order that was not refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Done {
+    /// It was carried out at this index.
+    Changed(u64),
+    /// What was wanted is so already, as the sentence says; it has no full stop.
+    Unchanged(String),
+}
+
+impl Done {
+    /// The index from which on the state has what was ordered.
+    pub(crate) const fn index(&self) -> u64 {
+        match self {
+            Self::Changed(index) => *index,
+            Self::Unchanged(_) => 0,
+        }
+    }
+}
+
 /// What the daemon answers to a proposal.
 #[derive(Debug, serde::Deserialize)]
 struct Proposed {
@@ -50,6 +70,9 @@ impl Context {
 
     /// The context of a command with these options.
     pub(crate) fn new(global: Global) -> Self {
+        if global.output == Output::Json {
+            aside::speak_json();
+        }
         Self { global, style: Style::of_stdout(), noted: Arc::default() }
     }
 
@@ -67,7 +90,7 @@ impl Context {
     pub(crate) fn config(&self) -> Result<Config> {
         let Checked { config, warnings } = self.checked(self.config_file())?;
         if !warnings.0.is_empty() {
-            eprintln!("{warnings}");
+            aside::note(&warnings.to_string());
         }
         Ok(self.overridden(config))
     }
@@ -98,7 +121,15 @@ impl Context {
     /// The daemon of this node. Only its socket is needed, so a host without a configuration can
     /// still name one.
     pub(crate) fn client(&self) -> Result<Client> {
-        Ok(Client::new(self.socket()?).noting(self.noted.clone()))
+        let (socket, state_dir) = self.socket()?;
+        Ok(Client::new(socket).noting(self.noted.clone()).guarded_in(state_dir))
+    }
+
+    /// Whether no daemon runs here, nor a guard that would start one.
+    pub(crate) fn is_without_daemon(&self) -> Result<bool> {
+        let (socket, state_dir) = self.socket()?;
+        let guarded = state_dir.is_some_and(|dir| crate::daemon::guard_runs(&dir));
+        Ok(!guarded && !Client::new(socket).is_listened_to())
     }
 
     /// Whether something was shown of which the daemon does not know the present state.
@@ -106,18 +137,21 @@ impl Context {
         self.noted.unknown.load(Ordering::Relaxed)
     }
 
-    fn socket(&self) -> Result<PathBuf> {
+    /// The control socket, and the state directory if it is known whose.
+    fn socket(&self) -> Result<(PathBuf, Option<PathBuf>)> {
         if let Some(control) = &self.global.control {
-            return Ok(control.clone());
+            return Ok((control.clone(), self.global.state_dir.clone()));
         }
         if self.global.config.is_none() && !self.config_file().exists() {
-            return Ok(PathBuf::from("/run/vedette/control.sock"));
+            let usual = PathBuf::from("/run/vedette/control.sock");
+            return Ok((usual, self.global.state_dir.clone()));
         }
         let checked = self.checked(self.config_file()).map_err(|failure| Failure {
             advice: "Correct it, or name the control socket of a running daemon: --control.".into(),
             ..failure
         })?;
-        Ok(checked.config.control)
+        let config = self.overridden(checked.config);
+        Ok((config.control, Some(config.state_dir)))
     }
 
     /// The replicated state, as the daemon of this node has it.
@@ -154,7 +188,7 @@ impl Context {
         if self.json() {
             self.print_document(&body)?;
         } else {
-            self.print(&render(&document))?;
+            self.print_screen(&render(&document))?;
         }
         Ok(document)
     }
@@ -171,36 +205,79 @@ impl Context {
             })?;
             self.print_document(&text)?;
         } else {
-            self.print(&render(document))?;
+            self.print_screen(&render(document))?;
         }
         Ok(0)
     }
 
-    /// Has a command carried out by the cluster; a refusal is a failure with the exit status 1.
-    /// Answers the index at which it was applied.
+    /// Has a command carried out by the cluster. That it has been so already is an answer; any other
+    /// refusal is a failure with the exit status 1.
+    pub(crate) fn order(&self, command: &Command) -> Result<Done> {
+        match self.proposed(command)? {
+            Outcome::Applied { index } | Outcome::Repeated { index } => Ok(Done::Changed(index)),
+            Outcome::Refused(refusal) if refusal.met => Ok(Done::Unchanged(refusal.what)),
+            Outcome::Refused(refusal) => Err(refusal.into()),
+        }
+    }
+
+    /// Has a command carried out by the cluster, where anything but that is a failure. Answers the index at
+    /// which it was applied.
     pub(crate) fn propose(&self, command: &Command) -> Result<u64> {
-        let request = Propose { id: random_id()?, command, actor: actor() };
-        let path = "/control/v1/propose";
-        let answer: Proposed = parse(path, &self.client()?.post(path, &request)?)?;
-        match answer.outcome {
+        match self.proposed(command)? {
             Outcome::Applied { index } | Outcome::Repeated { index } => Ok(index),
             Outcome::Refused(refusal) => Err(refusal.into()),
         }
     }
 
-    /// Tells that something was done: a sentence, or with `-o json` a small document.
-    pub(crate) fn done(&self, sentence: &str, index: u64) -> Result<u8> {
+    fn proposed(&self, command: &Command) -> Result<Outcome> {
+        let request = Propose { id: random_id()?, command, actor: actor() };
+        let path = "/control/v1/propose";
+        let answer: Proposed = parse(path, &self.client()?.post(path, &request)?)?;
+        Ok(answer.outcome)
+    }
+
+    /// Tells that something was done: a sentence, or with `-o json` a small document, which also says
+    /// whether it changed anything: whoever repeats an order is told that it is carried out.
+    pub(crate) fn done(&self, sentence: &str, done: &Done) -> Result<u8> {
+        self.done_with(sentence, done, serde_json::Value::Null)
+    }
+
+    /// The same, with what else a program may want to know.
+    pub(crate) fn done_with(
+        &self,
+        sentence: &str,
+        done: &Done,
+        more: serde_json::Value,
+    ) -> Result<u8> {
         // What was done is certain, whatever was read beside it.
         self.noted.unknown.store(false, Ordering::Relaxed);
-        if self.json() {
-            self.print(&format!(
-                "{}\n",
-                serde_json::json!({ "message": sentence, "index": index })
-            ))?;
-        } else {
+        let (sentence, index) = match done {
+            Done::Changed(index) => (sentence.to_owned(), Some(*index)),
+            Done::Unchanged(what) => (format!("{NOTHING}: {}.", clean(what)), None),
+        };
+        if !self.json() {
             self.print(&format!("{sentence}\n"))?;
+            return Ok(0);
         }
+        let mut document = serde_json::json!({ "message": sentence, "changed": index.is_some() });
+        if let Some(index) = index {
+            document["index"] = index.into();
+        }
+        if let serde_json::Value::Object(more) = more {
+            more.into_iter().for_each(|(name, value)| document[name] = value);
+        }
+        self.print(&format!("{document}\n"))?;
         Ok(0)
+    }
+
+    /// Tells that what was wanted is so already.
+    pub(crate) fn unchanged(&self, what: impl Into<String>) -> Result<u8> {
+        self.done("", &Done::Unchanged(what.into()))
+    }
+
+    /// Prints a screen, in lines that fit.
+    pub(crate) fn print_screen(&self, screen: &str) -> Result<()> {
+        self.print(&fit(screen, self.style))
     }
 
     /// Prints `text` as it is.
@@ -225,6 +302,9 @@ impl Context {
         })
     }
 }
+
+/// What is said to whoever orders what is so already.
+const NOTHING: &str = "Nothing had to be done";
 
 /// What `uname -n` says.
 pub(crate) fn host_name() -> String {

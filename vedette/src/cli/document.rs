@@ -18,8 +18,9 @@ use vedette_core::definition::DocumentStore;
 use vedette_core::document::{self, Difference, Document, Finding};
 use vedette_core::state::ClusterState;
 
+use super::aside;
 use super::ask::{self, Confirm};
-use super::context::Context;
+use super::context::{Context, Done};
 use super::edit::{Draft, edits_again, needs_editor, read};
 use super::fail::{FAILED, Failure, REFUSED, Result};
 use super::text::{Cell, Style, Table, Tone, clean, clock, wrap};
@@ -157,7 +158,11 @@ pub(crate) fn findings_document(findings: &[Finding]) -> Vec<Value> {
 }
 
 /// What a document says, if it has no errors; warnings are told.
-pub(crate) fn checked(text: &str, name: &str, state: &ClusterState) -> Result<Document> {
+pub(crate) fn checked(
+    text: &str,
+    name: &str,
+    state: &ClusterState,
+) -> Result<(Document, Vec<Finding>)> {
     let style = Style { colour: false, width: 100, cut: true };
     let (document, findings) = document::read(text, state);
     let errors = findings.iter().filter(|finding| finding.error).count();
@@ -169,12 +174,13 @@ pub(crate) fn checked(text: &str, name: &str, state: &ClusterState) -> Result<Do
                 findings_text(&findings, style).trim_end()
             ),
             "Correct it; nothing was changed.",
-        ));
+        )
+        .with(findings_document(&findings)));
     }
     if !findings.is_empty() {
-        eprint!("{}", findings_text(&findings, style));
+        aside::note(&findings_text(&findings, style));
     }
-    Ok(document)
+    Ok((document, findings))
 }
 
 /// `vedette config check FILE`, of a document.
@@ -190,7 +196,7 @@ pub(crate) fn check(context: &Context, name: &str, text: &str) -> Result<u8> {
         let answer = json!({ "ok": ok, "findings": findings_document(&findings) });
         context.print(&format!("{answer}\n"))?;
     } else {
-        context.print(&check_screen(name, &findings, context.style))?;
+        context.print_screen(&check_screen(name, &findings, context.style))?;
     }
     Ok(exit)
 }
@@ -292,7 +298,7 @@ pub(crate) fn diff(context: &Context, arguments: &DiffArgs) -> Result<u8> {
     let state = context.state()?;
     let (old, new) = match (&arguments.file, arguments.from) {
         (Some(file), _) => {
-            (Document::of(&state), checked(&read(file)?, &file.display().to_string(), &state)?)
+            (Document::of(&state), checked(&read(file)?, &file.display().to_string(), &state)?.0)
         }
         (None, from) => {
             let side = |version: Option<u32>| -> Result<Document> {
@@ -343,11 +349,12 @@ pub(crate) fn apply(context: &Context, arguments: &ApplyArgs) -> Result<u8> {
     let based_on = arguments.based_on.unwrap_or(state.documents.active);
     state.check_base(based_on)?;
     if arguments.dry_run {
-        let new = checked(&text, &name, &state)?;
+        let (new, found) = checked(&text, &name, &state)?;
         let difference = document::diff(&Document::of(&state), &new, &state);
         let ending = verify(context, ConfigCommand::Examine { text }, arguments.patience.timeout)?;
         ending.accepted()?;
-        let document = json!({ "dry_run": true, "changes": difference_document(&difference) });
+        let document = json!({ "dry_run": true, "changes": difference_document(&difference),
+                               "findings": findings_document(&found), "nodes": ending.nodes });
         return context.render(&document, |_| {
             let changes = difference_screen(&difference, context.style);
             format!("{changes}Every node has verified it; nothing was changed.\n")
@@ -366,29 +373,36 @@ pub(crate) fn put_in_force(
     (patience, confirm): (Patience, Confirm),
 ) -> Result<u8> {
     let state = context.state()?;
-    let new = checked(&text, name, &state)?;
+    let (new, found) = checked(&text, name, &state)?;
+    if is_in_force(&state, &text, &new) {
+        let active = state.documents.active;
+        return context
+            .unchanged(format!("version {active} says the same and is in force already"));
+    }
     let difference = document::diff(&Document::of(&state), &new, &state);
     let plan = difference_screen(&difference, context.style);
     confirm.ask(&plan, "Verify it on every node and put it in force?")?;
     let command = ConfigCommand::Propose { text, comment: comment.to_owned(), based_on };
     let ending = verify(context, command, patience.timeout)?;
-    finished(context, &ending)
+    finished(context, &ending, &found)
 }
 
-fn finished(context: &Context, ending: &Ending) -> Result<u8> {
+/// Whether a text is in force, word by word: its author may want another one that says the same.
+fn is_in_force(state: &ClusterState, text: &str, read: &Document) -> bool {
+    let present = state.documents.versions.get(&state.documents.active);
+    present.is_none_or(|present| present.text == text) && *read == Document::of(state)
+}
+
+fn finished(context: &Context, ending: &Ending, found: &[Finding]) -> Result<u8> {
     ending.accepted()?;
     let version = ending.version.unwrap_or_default();
     let sentence = format!(
         "Version {version} is in force: {} verified it.",
         ending.nodes.keys().cloned().collect::<Vec<_>>().join(", ")
     );
-    if context.json() {
-        let document = json!({ "message": sentence, "index": ending.id, "version": version });
-        context.print(&format!("{document}\n"))?;
-    } else {
-        context.print(&format!("{sentence}\n"))?;
-    }
-    Ok(0)
+    let mut more = ending.more(found);
+    more["version"] = json!(version);
+    context.done_with(&sentence, &Done::Changed(ending.id), more)
 }
 
 /// `vedette config edit`: as with the alert script, nothing that was written is lost.
@@ -402,8 +416,7 @@ pub(crate) fn edit(context: &Context, arguments: &EditArgs) -> Result<u8> {
         draft.edit()?;
         let text = draft.text()?;
         if text == before {
-            context.print("The document was not changed.\n")?;
-            return Ok(0);
+            return context.unchanged("the document was not changed");
         }
         // Whoever was faster is not undone by a text that knows nothing of it.
         if let Err(refusal) = context.state()?.check_base(based_on) {
@@ -418,7 +431,7 @@ pub(crate) fn edit(context: &Context, arguments: &EditArgs) -> Result<u8> {
             }
             Err(failure) => failure,
         };
-        eprintln!("{failure}");
+        aside::failure(&failure);
         if !edits_again() {
             return Err(draft.keep(Failure::refused("the document was not applied", ""), AGAIN));
         }
@@ -429,12 +442,16 @@ pub(crate) fn edit(context: &Context, arguments: &EditArgs) -> Result<u8> {
 pub(crate) fn roll_back(context: &Context, arguments: &RollbackArgs) -> Result<u8> {
     let state = context.state()?;
     let text = text_of(&state.documents, arguments.version)?;
-    let new = checked(&text, &format!("version {}", arguments.version), &state)?;
+    let (new, found) = checked(&text, &format!("version {}", arguments.version), &state)?;
+    if is_in_force(&state, &text, &new) {
+        let version = arguments.version;
+        return context.unchanged(format!("what version {version} says is in force already"));
+    }
     let difference = document::diff(&Document::of(&state), &new, &state);
     let plan = difference_screen(&difference, context.style);
     arguments.confirm.ask(&plan, "Verify it on every node and put it in force?")?;
     let command = ConfigCommand::RollBack { to: arguments.version };
-    finished(context, &verify(context, command, arguments.patience.timeout)?)
+    finished(context, &verify(context, command, arguments.patience.timeout)?, &found)
 }
 
 /// The file of `config check`, if it is a cluster's document.

@@ -13,6 +13,7 @@ use vedette_collector::alerts::{Finding, syntax_check};
 use vedette_core::command::Command;
 
 use super::alert::text_of;
+use super::aside;
 use super::ask;
 use super::context::Context;
 use super::fail::{Failure, REFUSED, Result};
@@ -44,6 +45,10 @@ pub(crate) fn run(context: &Context, arguments: &EditArgs) -> Result<u8> {
     let based_on = script.active;
     if let Some(file) = &arguments.file {
         let text = read(file)?;
+        if text_of(&script, based_on) == Some(text.as_str()) {
+            let what = format!("this text is in force already, as version {based_on}");
+            return context.unchanged(what);
+        }
         check(&text).map_err(|findings| refuse(&findings, "Correct the file."))?;
         return save(context, text, &arguments.comment, based_on);
     }
@@ -54,8 +59,7 @@ pub(crate) fn run(context: &Context, arguments: &EditArgs) -> Result<u8> {
         draft.edit()?;
         let text = draft.text()?;
         if text == before {
-            context.print("The script was not changed.\n")?;
-            return Ok(0);
+            return context.unchanged("the script was not changed");
         }
         let problem = match check(&text) {
             Ok(()) => match save(context, text, &arguments.comment, based_on) {
@@ -66,7 +70,7 @@ pub(crate) fn run(context: &Context, arguments: &EditArgs) -> Result<u8> {
             },
             Err(findings) => refuse(&findings, "Edit it again, or give up and keep the text."),
         };
-        eprintln!("{problem}");
+        aside::failure(&problem);
         if !edits_again() {
             return Err(draft.keep(Failure::refused("the script was not saved", ""), AGAIN));
         }
@@ -187,9 +191,9 @@ fn refuse(findings: &[Finding], advice: &str) -> Failure {
 
 fn save(context: &Context, text: String, comment: &str, based_on: u32) -> Result<u8> {
     let command = Command::SaveAlertScript { text, comment: comment.to_owned(), based_on };
-    let index = context.propose(&command)?;
+    let done = context.order(&command)?;
     context.done(
         "The alert script is saved and in force on every member. Try it: vedette alert test.",
-        index,
+        &done,
     )
 }

@@ -4,6 +4,7 @@
 //! 0 is fine, 1 degraded or refused, 2 failure, 3 unknown. The sentences go to standard error, so
 //! that standard output only ever holds what was asked for.
 
+use serde_json::{Value, json};
 use vedette_core::config::{Findings, Level};
 use vedette_core::state::Refusal;
 
@@ -23,6 +24,8 @@ pub(crate) struct Failure {
     pub(crate) what: String,
     /// One sentence.
     pub(crate) advice: String,
+    /// Everything that was found, for programs; people are told it in `what`.
+    pub(crate) findings: Vec<Value>,
 }
 
 /// What a command returns.
@@ -31,27 +34,37 @@ pub(crate) type Result<T> = std::result::Result<T, Failure>;
 impl Failure {
     /// Something failed.
     pub(crate) fn failed(what: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { exit: FAILED, what: what.into(), advice: advice.into() }
+        Self { exit: FAILED, what: what.into(), advice: advice.into(), findings: Vec::new() }
     }
 
     /// Something was refused.
     pub(crate) fn refused(what: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { exit: REFUSED, what: what.into(), advice: advice.into() }
+        Self { exit: REFUSED, ..Self::failed(what, advice) }
     }
 
     /// Nobody knows.
     pub(crate) fn unknown(what: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { exit: UNKNOWN, what: what.into(), advice: advice.into() }
+        Self { exit: UNKNOWN, ..Self::failed(what, advice) }
     }
 
     /// A configuration with errors.
     pub(crate) fn findings(file: &str, findings: &Findings) -> Self {
         let errors = findings.0.iter().filter(|finding| finding.level == Level::Error).count();
         let noun = if errors == 1 { "error" } else { "errors" };
+        let found = findings.0.iter().map(|finding| {
+            json!({ "level": finding.level.name(), "file": finding.file, "line": finding.line,
+                    "key": finding.key, "what": finding.what, "advice": finding.advice })
+        });
         Self::failed(
             format!("the configuration {file} has {errors} {noun}:\n{findings}"),
             "Correct it and check it: vedette config check.",
         )
+        .with(found.collect())
+    }
+
+    /// The same with what was found.
+    pub(crate) fn with(self, findings: Vec<Value>) -> Self {
+        Self { findings, ..self }
     }
 
     /// The same with another exit status.
@@ -70,6 +83,7 @@ impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let stop =
             if self.what.ends_with(['.', '!', '?']) || self.what.contains('\n') { "" } else { "." };
-        write!(f, "vedette: {}{stop}\n{}", self.what, self.advice)
+        let end = if self.advice.is_empty() { "" } else { "\n" };
+        write!(f, "vedette: {}{stop}{end}{}", self.what, self.advice)
     }
 }

@@ -13,7 +13,7 @@ use vedette_core::id::{NetworkNumber, NodeNumber};
 use vedette_core::model::Node;
 use vedette_core::state::ClusterState;
 use vedette_core::time::WallTime;
-use vedette_node::identity::VERSION;
+use vedette_node::identity::{StateDir, VERSION};
 use vedette_node::join::{
     self, InitRequest, JoinError, JoinRequest, Joined, OfferedNetwork, Token,
 };
@@ -22,7 +22,7 @@ use super::ask::Confirm;
 use super::context::{Context, actor};
 use super::fail::{FAILED, Failure, REFUSED, Result};
 use super::host;
-use super::text::{Style, Table, clean};
+use super::text::{Style, Table, clean, length};
 
 /// `vedette init`
 #[derive(Debug, Args)]
@@ -41,7 +41,7 @@ pub(crate) struct InitArgs {
 /// `vedette join`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The token is what `vedette node add` printed on a member. A mismatch of version \
+    after_help = "The token is what `vedette node add NODE` printed on a member. A mismatch of version \
     or settings is refused before anything changes.\n\n\
     Examples:\n  \
     vedette join TOKEN --check\n  \
@@ -73,15 +73,21 @@ pub(crate) struct SeedArgs {
 /// Forms a cluster with this node as its first member.
 pub(crate) fn init(context: &Context, arguments: &InitArgs) -> Result<u8> {
     let config = context.config()?;
+    if let Ok(own) = StateDir::new(&config.state_dir).identity()
+        && (&own.cluster_name, &own.name) == (&config.cluster, &config.name)
+    {
+        let what = format!("{} is number {} of {} already", own.name, own.number, own.cluster_name);
+        return context.unchanged(what);
+    }
     let addresses = host::addresses(&config)?;
     let number = config.number.unwrap_or(NodeNumber(1));
     let plan = format!(
         "A new cluster {} will be formed, with {} (number {number}) as its first member:\n{}\
-         A silent node is declared down after {} ms. State is kept in {}.",
+         A silent node is declared down after {}. State is kept in {}.",
         config.cluster,
         config.name,
         networks(&config, &addresses).render(Style::PLAIN, 2),
-        config.settings.timing.detect().as_millis(),
+        length(config.settings.timing.detect()),
         config.state_dir.display()
     );
     arguments.confirm.ask(&plan, "Form it?")?;
@@ -256,7 +262,7 @@ fn not_joined(error: JoinError) -> Failure {
     };
     let text = error.to_string();
     let (what, advice) = text.split_once(". ").unwrap_or((&text, "See vedette join --help."));
-    Failure { exit, what: what.to_owned(), advice: advice.to_owned() }
+    Failure::failed(what, advice).exiting(exit)
 }
 
 /// Starts a waiting cluster with the nodes that are there.
@@ -269,7 +275,7 @@ pub(crate) fn seed(context: &Context, arguments: &SeedArgs) -> Result<u8> {
         return Err(cannot_seed(&state, &local));
     }
     if state.seeded {
-        return Err(Failure::from(state.seeded_already()));
+        return context.unchanged(state.seeded_already().what);
     }
     let missing: Vec<&str> = state.missing_nodes().iter().map(|node| node.name.as_str()).collect();
     let plan = format!(
@@ -279,8 +285,8 @@ pub(crate) fn seed(context: &Context, arguments: &SeedArgs) -> Result<u8> {
         clean(&missing.join(", "))
     );
     arguments.confirm.ask(&plan, "Start without them?")?;
-    let index = context.propose(&Command::Seed)?;
-    context.done(&format!("{} starts with the nodes that are there.", clean(&state.name)), index)
+    let done = context.order(&Command::Seed)?;
+    context.done(&format!("{} starts with the nodes that are there.", clean(&state.name)), &done)
 }
 
 /// Why a node that was deleted cannot seed: no majority would make it a member again.

@@ -16,9 +16,11 @@ use vedette_core::placement::{Plan, WhatIf, what_if};
 use vedette_core::state::ClusterState;
 use vedette_core::time::WallTime;
 
-use super::ask::{Confirm, duration};
+use super::ask::{AsksNothing, Confirm, duration};
+use super::complete;
 use super::context::Context;
 use super::fail::{Failure, REFUSED, Result};
+use super::follow::{self, Await, Goal};
 use super::manage;
 use super::node::{find, segment};
 use super::text::{Cell, Style, Table, age, clean, clock, wrap};
@@ -42,7 +44,7 @@ pub(crate) enum GroupCommandLine {
     /// Move a group to another node
     Move(MoveArgs),
     /// Bring a group online that was taken offline
-    Online(OneArgs),
+    Online(OnlineArgs),
     /// Take a group offline until it is brought online again
     Offline(OfflineArgs),
     /// Clear failures, avoided nodes and blocks of a group
@@ -65,6 +67,7 @@ pub(crate) struct ListArgs {}
 #[command(after_help = "Examples:\n  vedette group show web\n  vedette group show web -o json")]
 pub(crate) struct ShowArgs {
     /// Its name or number
+    #[arg(add = complete::groups())]
     group: String,
 }
 
@@ -85,22 +88,29 @@ pub(crate) struct PlanArgs {
 #[derive(Debug, Args)]
 #[command(
     after_help = "It stays there as long as that node is there. A cascading group goes home again after\n\
-    --until; without it, when it is moved home.\n\n\
+    --until; without it, when it is moved home. The service is away meanwhile, so it asks.\n\n\
+    Exit status: 0 it is there, 1 it is elsewhere or waits, 2 it is nowhere, 3 not done in time.\n\n\
     Examples:\n  \
     vedette group move web --to n2\n  \
     vedette group move web --to n2 --until 2h\n  \
-    vedette group move web"
+    vedette group move web --yes --timeout 10m\n  \
+    vedette group move web --yes --no-wait"
 )]
 pub(crate) struct MoveArgs {
     /// The group
+    #[arg(add = complete::groups())]
     group: String,
     /// The node [default: the best one but the present]
-    #[arg(long, value_name = "NODE")]
+    #[arg(long, value_name = "NODE", add = complete::nodes())]
     to: Option<String>,
     /// When it need not stay there any more: after a while such as 2h, at a time such as
     /// 2026-11-22T18:00:00Z, or "home": when its first node joins again [default: once it is home]
     #[arg(long, value_name = "TIME", value_parser = until)]
     until: Option<End>,
+    #[command(flatten)]
+    wait: Await,
+    #[command(flatten)]
+    confirm: Confirm,
 }
 
 /// An end, as it is written.
@@ -137,18 +147,33 @@ fn until(text: &str) -> std::result::Result<End, String> {
 
 /// `vedette group online`
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  vedette group online web")]
-pub(crate) struct OneArgs {
+#[command(
+    after_help = "Exit status: 0 it is online, 1 it waits, 2 it is not, 3 not done in time.\n\n\
+    Examples:\n  vedette group online web\n  vedette group online web --no-wait"
+)]
+pub(crate) struct OnlineArgs {
     /// The group
+    #[arg(add = complete::groups())]
     group: String,
+    #[command(flatten)]
+    wait: Await,
+    #[command(flatten)]
+    _confirm: AsksNothing,
 }
 
 /// `vedette group offline`
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  vedette group offline web\n  vedette group offline web --yes")]
+#[command(
+    after_help = "Exit status: 0 it is off, 1 it waits, 2 it could not be released, 3 not done in \
+    time.\n\n\
+    Examples:\n  vedette group offline web\n  vedette group offline web --yes"
+)]
 pub(crate) struct OfflineArgs {
     /// The group
+    #[arg(add = complete::groups())]
     group: String,
+    #[command(flatten)]
+    wait: Await,
     #[command(flatten)]
     confirm: Confirm,
 }
@@ -163,9 +188,10 @@ pub(crate) struct OfflineArgs {
 )]
 pub(crate) struct ClearArgs {
     /// The group
+    #[arg(add = complete::groups())]
     group: String,
     /// Only on this node
-    #[arg(long, value_name = "NODE")]
+    #[arg(long, value_name = "NODE", add = complete::nodes())]
     node: Option<String>,
 }
 
@@ -176,6 +202,7 @@ pub(crate) struct ClearArgs {
     vedette group maintenance web off")]
 pub(crate) struct MaintenanceArgs {
     /// The group
+    #[arg(add = complete::groups())]
     group: String,
     /// on or off
     #[arg(value_parser = ["on", "off"])]
@@ -190,21 +217,19 @@ pub(crate) fn run(context: &Context, command: GroupCommandLine) -> Result<u8> {
         Line::Show(arguments) => show(context, &arguments.group),
         Line::Plan(arguments) => plan(context, &arguments),
         Line::Move(arguments) => move_to(context, &arguments),
-        Line::Online(OneArgs { group }) => order(
-            context,
-            &format!("{group} shall be online."),
-            |group| GroupCommand::Online { group },
-            &group,
-        ),
+        Line::Online(OnlineArgs { group, wait, .. }) => {
+            let command = GroupCommand::Online { group: group.clone() };
+            order(context, (&group, "shall be online"), command, Goal::On(None), wait)
+        }
         Line::Offline(arguments) => offline(context, &arguments),
         Line::Clear(arguments) => clear(context, &arguments),
         Line::Maintenance(arguments) => {
             let on = arguments.state == "on";
             let scope = Scope::Group(arguments.group.clone());
-            let index =
-                context.propose(&Command::Manager(ManagerCommand::Maintenance { scope, on }))?;
+            let done =
+                context.order(&Command::Manager(ManagerCommand::Maintenance { scope, on }))?;
             let word = if on { "in maintenance" } else { "not in maintenance any more" };
-            context.done(&format!("{} is {word}.", clean(&arguments.group)), index)
+            context.done(&format!("{} is {word}.", clean(&arguments.group)), &done)
         }
     }
 }
@@ -560,8 +585,31 @@ fn move_to(context: &Context, arguments: &MoveArgs) -> Result<u8> {
         Some(Until::Home) => " until its home is back".into(),
         Some(Until::At(at)) => format!(" until {}", clock(&at.to_string(), &context.now())),
     };
-    let said = format!("{} moves{}{end}.", clean(&arguments.group), whereto.unwrap_or_default());
-    order(context, &said, |group| GroupCommand::Move { group, to, until }, &arguments.group)
+    let group = arguments.group.clone();
+    let whereto = whereto.unwrap_or_default();
+    if goes_away(&state, &group, to) {
+        let plan = plan_of_move(&state, &group, &format!("{whereto}{end}"));
+        arguments.confirm.ask(&plan, "Move it?")?;
+    }
+    let said = format!("moves{whereto}{end}");
+    let command = GroupCommand::Move { group, to, until };
+    order(context, (&arguments.group, &said), command, Goal::On(to), arguments.wait)
+}
+
+/// Whether a move takes a service away: not from a node where it is already, and nobody is asked then.
+fn goes_away(state: &ClusterState, name: &str, to: Option<NodeNumber>) -> bool {
+    let group = state.groups.get(name);
+    group.is_some_and(|group| to.is_none() || group.owner() != to)
+}
+
+/// What a move does to those who use the group.
+fn plan_of_move(state: &ClusterState, name: &str, whereto: &str) -> String {
+    let from = holders(state, name);
+    let from = if from.is_empty() { String::new() } else { format!(" on {}", from.join(", ")) };
+    format!(
+        "{} will be released{from} and moves{whereto}; meanwhile it is out of service.",
+        clean(name)
+    )
 }
 
 /// The time by which an end is counted: that of the node that answered, as all that an operator sees.
@@ -572,14 +620,17 @@ fn shown_now(context: &Context) -> WallTime {
 }
 
 fn offline(context: &Context, arguments: &OfflineArgs) -> Result<u8> {
-    let group = clean(&arguments.group);
-    let plan = format!(
-        "{group} will be released where it is, and stays off until somebody brings it online:\n\
-         vedette group online {group}"
-    );
-    arguments.confirm.ask(&plan, "Take it offline?")?;
-    let said = format!("{group} shall be offline.");
-    order(context, &said, |group| GroupCommand::Offline { group }, &arguments.group)
+    let name = clean(&arguments.group);
+    let state = context.state()?;
+    if state.groups.get(&arguments.group).is_some_and(|group| !group.wanted_offline) {
+        let plan = format!(
+            "{name} will be released where it is, and stays off until somebody brings it online:\n\
+             vedette group online {name}"
+        );
+        arguments.confirm.ask(&plan, "Take it offline?")?;
+    }
+    let command = GroupCommand::Offline { group: arguments.group.clone() };
+    order(context, (&arguments.group, "shall be offline"), command, Goal::Off, arguments.wait)
 }
 
 fn clear(context: &Context, arguments: &ClearArgs) -> Result<u8> {
@@ -593,7 +644,8 @@ fn clear(context: &Context, arguments: &ClearArgs) -> Result<u8> {
         clean(&arguments.group),
         what_follows(&state, &arguments.group)
     );
-    order(context, &said, |group| GroupCommand::Clear { group, node }, &arguments.group)
+    let command = GroupCommand::Clear { group: arguments.group.clone(), node };
+    context.done(&said, &context.order(&Command::Group(command))?)
 }
 
 /// What becomes of a group that could not be released once its failures are cleared.
@@ -610,17 +662,24 @@ fn what_follows(state: &ClusterState, name: &str) -> String {
     }
 }
 
+/// Gives an order about where a group runs, and waits for what becomes of it.
 fn order(
     context: &Context,
-    said: &str,
-    command: impl FnOnce(String) -> GroupCommand,
-    group: &str,
+    (group, said): (&str, &str),
+    command: GroupCommand,
+    goal: Goal,
+    wait: Await,
 ) -> Result<u8> {
-    let command = command(group.to_owned());
-    let at_once = matches!(command, GroupCommand::Clear { .. });
-    let index = context.propose(&Command::Group(command))?;
-    let held_up = if at_once { String::new() } else { manage::held_up(context)? };
-    context.done(&format!("{said}{held_up}"), index)
+    let done = context.order(&Command::Group(command))?;
+    if wait.no_wait {
+        let held_up = manage::held_up(context)?;
+        return context.done(&format!("{} {said}.{held_up}", clean(group)), &done);
+    }
+    let sentence = follow::outcome(context, group, goal, done.index(), wait.timeout)?;
+    let state = context.state()?;
+    let is = state.groups.get(group).map(|group| group.state().to_string());
+    let more = json!({ "group": group, "state": is, "on": holders(&state, group) });
+    context.done_with(&format!("{sentence}."), &done, more)
 }
 
 #[cfg(test)]

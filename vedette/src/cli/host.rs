@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 
 use vedette_core::config::{Address, Config};
 use vedette_core::id::NetworkNumber;
+use vedette_core::reach;
 
 use super::fail::{Failure, Result};
 
@@ -18,7 +19,7 @@ pub(crate) fn addresses(config: &Config) -> Result<BTreeMap<NetworkNumber, IpAdd
     let mut addresses = BTreeMap::new();
     let mut wrong = Vec::new();
     for (number, network) in &config.networks {
-        match resolve(&network.address).and_then(is_here) {
+        match resolve(&network.address, config.one_machine).and_then(is_here) {
             Ok(ip) => {
                 addresses.insert(*number, ip);
             }
@@ -34,8 +35,9 @@ pub(crate) fn addresses(config: &Config) -> Result<BTreeMap<NetworkNumber, IpAdd
     ))
 }
 
-/// The address of a name; where it has several, the first that is on this host.
-fn resolve(address: &Address) -> std::result::Result<IpAddr, String> {
+/// The address of a name; where it has several, the first that is on this host and that others can reach: a
+/// host's own name often stands for loopback as well.
+fn resolve(address: &Address, one_machine: bool) -> std::result::Result<IpAddr, String> {
     let name = match address {
         Address::Ip(ip) => return Ok(*ip),
         Address::Name(name) => name,
@@ -45,8 +47,17 @@ fn resolve(address: &Address) -> std::result::Result<IpAddr, String> {
         .map_err(|error| format!("the name {name} does not resolve: {error}"))?
         .map(|found| found.ip())
         .collect();
-    let here = found.iter().copied().find(|ip| is_here(*ip).is_ok());
-    here.or_else(|| found.first().copied()).ok_or_else(|| format!("the name {name} has no address"))
+    let why = |ip: IpAddr| reach::unreachable(ip).filter(|_| !(one_machine && ip.is_loopback()));
+    let (usable, wrong): (Vec<IpAddr>, Vec<IpAddr>) =
+        found.into_iter().partition(|ip| why(*ip).is_none());
+    let here = usable.iter().copied().find(|ip| is_here(*ip).is_ok());
+    here.or_else(|| usable.first().copied()).ok_or_else(|| match wrong.first() {
+        Some(ip) => format!(
+            "the name {name} stands for {ip} here, which {}; write the address itself",
+            why(*ip).unwrap_or_default()
+        ),
+        None => format!("the name {name} has no address"),
+    })
 }
 
 /// An address is on this host if a socket can be bound to it.
@@ -71,7 +82,19 @@ mod tests {
         // TEST-NET-1 belongs to nobody.
         let elsewhere = is_here(IpAddr::from([192, 0, 2, 1])).unwrap_err();
         assert!(elsewhere.contains("192.0.2.1 is not on this host"), "{elsewhere}");
-        let unknown = resolve(&Address::Name("no-such-host.invalid".into())).unwrap_err();
+        let unknown = resolve(&Address::Name("no-such-host.invalid".into()), false).unwrap_err();
         assert!(unknown.contains("no-such-host.invalid does not resolve"), "{unknown}");
+    }
+
+    /// A host's own name often stands for loopback: no other node reaches it by that.
+    #[test]
+    fn a_name_that_stands_for_loopback_is_refused() {
+        let name = Address::Name("localhost".into());
+        let refused = resolve(&name, false).unwrap_err();
+        assert!(
+            refused.contains("localhost stands for") && refused.contains("loopback"),
+            "{refused}"
+        );
+        assert!(resolve(&name, true).is_ok_and(|ip| ip.is_loopback()), "on one machine it will do");
     }
 }

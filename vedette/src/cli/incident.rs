@@ -46,10 +46,9 @@ pub(crate) struct ListArgs {
 #[derive(Debug, Args)]
 #[command(
     after_help = "The states of the managers between the steps are left out; the history has them \
-    all.\n\nExamples:\n  \
+    all: vedette event list --incident 412 -n 1000.\n\nExamples:\n  \
     vedette incident show\n  \
-    vedette incident show 412 -o json\n  \
-    vedette event list --incident 412 -n 1000"
+    vedette incident show 412 -o json"
 )]
 pub(crate) struct ShowArgs {
     /// Its number [default: the last one]

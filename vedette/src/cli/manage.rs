@@ -12,12 +12,13 @@ use vedette_core::group::GroupState;
 use vedette_core::id::NodeNumber;
 use vedette_core::state::ClusterState;
 
-use super::ask::{self, Confirm};
+use super::ask::{self, AsksNothing, Confirm};
+use super::complete;
 use super::context::Context;
 use super::event;
 use super::fail::{FAILED, Failure, Result};
 use super::node::find;
-use super::text::clean;
+use super::text::{clean, length};
 
 /// `vedette stop`
 #[derive(Debug, Args)]
@@ -58,7 +59,7 @@ pub(crate) struct StartArgs {
 #[group(multiple = false)]
 struct Whom {
     /// This node [default: the one whose daemon is asked]
-    #[arg(long, value_name = "NODE")]
+    #[arg(long, value_name = "NODE", add = complete::nodes())]
     node: Option<String>,
     /// Every node
     #[arg(long)]
@@ -113,10 +114,10 @@ pub(crate) struct MaintenanceArgs {
     #[arg(value_parser = ["on", "off"])]
     state: String,
     /// Only of this node
-    #[arg(long, value_name = "NODE", conflicts_with = "group")]
+    #[arg(long, value_name = "NODE", conflicts_with = "group", add = complete::nodes())]
     node: Option<String>,
     /// Only of this group
-    #[arg(long, value_name = "GROUP")]
+    #[arg(long, value_name = "GROUP", add = complete::groups())]
     group: Option<String>,
 }
 
@@ -145,10 +146,16 @@ pub(crate) enum RecoverCommand {
     /// Show the event that failed: which command on which node printed what
     Show(RecoverShowArgs),
     /// Run the failed commands again
-    Retry(RecoverArgs),
+    #[command(after_help = "Examples:\n  \
+        vedette recover retry\n  vedette recover retry --event 12")]
+    Retry(RetryArgs),
     /// Go on as if the failed commands had succeeded
+    #[command(after_help = "Do by hand first what they should have done.\n\nExamples:\n  \
+        vedette recover skip\n  vedette recover skip --event 12 --yes")]
     Skip(RecoverArgs),
     /// End the event as failed
+    #[command(after_help = "What was not done is left undone.\n\nExamples:\n  \
+        vedette recover abort\n  vedette recover abort --event 12 --yes")]
     Abort(RecoverArgs),
 }
 
@@ -157,13 +164,20 @@ pub(crate) enum RecoverCommand {
 #[command(after_help = "Examples:\n  vedette recover show\n  vedette recover show -o json")]
 pub(crate) struct RecoverShowArgs {}
 
-/// `vedette recover retry|skip|abort`
+/// `vedette recover retry`
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  vedette recover retry\n  vedette recover skip --event 12 --yes"
-)]
+pub(crate) struct RetryArgs {
+    /// The event; refused if it is not one that failed [default: the one that failed]
+    #[arg(long, value_name = "ID")]
+    event: Option<u64>,
+    #[command(flatten)]
+    _confirm: AsksNothing,
+}
+
+/// `vedette recover skip|abort`
+#[derive(Debug, Args)]
 pub(crate) struct RecoverArgs {
-    /// The event; refused if it is not the one that failed [default: that one]
+    /// The event; refused if it is not one that failed [default: the one that failed]
     #[arg(long, value_name = "ID")]
     event: Option<u64>,
     #[command(flatten)]
@@ -210,18 +224,20 @@ pub(crate) fn stop(context: &Context, arguments: &StopArgs) -> Result<u8> {
         }
         _ => "",
     };
-    let plan = format!("{who} will be stopped. Its groups ({}) {what}.{left}", clean(&here));
-    arguments.confirm.ask(&plan, "Stop?")?;
     let how = arguments.mode.into();
+    if !each(&state, &nodes, |member| member.stopped == Some(how)) {
+        let plan = format!("{who} will be stopped. Its groups ({}) {what}.{left}", clean(&here));
+        arguments.confirm.ask(&plan, "Stop?")?;
+    }
     let stop = ManagerCommand::Stop { nodes: nodes.clone(), how };
-    let index = context.propose(&Command::Manager(stop))?;
+    let done = context.order(&Command::Manager(stop))?;
     wait_until(context, &arguments.wait, |state| {
         let none_here = how == StopMode::Forced || !releases(state, &nodes);
         none_here && each(state, &nodes, |member| member.stopped.is_some() && !member.joined)
     })?;
     let word = if arguments.wait.wait.is_some() { "is stopped" } else { "stops" };
     let held_up = held_up(context)?;
-    context.done(&format!("{who} {word}, {}.{held_up}", mode_word(arguments.mode)), index)
+    context.done(&format!("{who} {word}, {}.{held_up}", mode_word(arguments.mode)), &done)
 }
 
 fn mode_word(mode: Mode) -> &'static str {
@@ -238,12 +254,12 @@ pub(crate) fn start(context: &Context, arguments: &StartArgs) -> Result<u8> {
     let nodes = nodes(context, &state, &arguments.whom)?;
     let who = names(&state, &nodes);
     let start = ManagerCommand::Start { nodes: nodes.clone() };
-    let index = context.propose(&Command::Manager(start))?;
+    let done = context.order(&Command::Manager(start))?;
     wait_until(context, &arguments.wait, |state| {
         each(state, &nodes, |member| member.stopped.is_none() && member.joined)
     })?;
     let word = if arguments.wait.wait.is_some() { "is started" } else { "starts" };
-    context.done(&format!("{who} {word}.{}", held_up(context)?), index)
+    context.done(&format!("{who} {word}.{}", held_up(context)?), &done)
 }
 
 /// A sentence about the event that what was just ordered waits behind, if one has failed.
@@ -329,7 +345,7 @@ pub(crate) fn wait_for(
         }
         if Instant::now() >= deadline {
             return Err(Failure::refused(
-                format!("it is not done after {} s; it goes on", limit.as_secs()),
+                format!("it is not done after {}; it goes on", length(limit)),
                 "See how far it is: vedette event show.",
             ));
         }
@@ -346,22 +362,22 @@ pub(crate) fn maintenance(context: &Context, arguments: &MaintenanceArgs) -> Res
         _ => (Scope::Cluster, "The whole cluster".to_owned()),
     };
     let command = ManagerCommand::Maintenance { scope, on };
-    let index = context.propose(&Command::Manager(command))?;
+    let done = context.order(&Command::Manager(command))?;
     let word = if on { "in maintenance" } else { "not in maintenance any more" };
-    context.done(&format!("{what} is {word}."), index)
+    context.done(&format!("{what} is {word}."), &done)
 }
 
 /// Carries out a command on a failed event.
 pub(crate) fn recover(context: &Context, command: RecoverCommand) -> Result<u8> {
-    let (action, arguments) = match command {
+    let (action, event, confirm) = match command {
         RecoverCommand::Show(_) => return show_failed(context),
-        RecoverCommand::Retry(arguments) => (RecoverAction::Retry, arguments),
-        RecoverCommand::Skip(arguments) => (RecoverAction::Skip, arguments),
-        RecoverCommand::Abort(arguments) => (RecoverAction::Abort, arguments),
+        RecoverCommand::Retry(it) => (RecoverAction::Retry, it.event, None),
+        RecoverCommand::Skip(it) => (RecoverAction::Skip, it.event, Some(it.confirm)),
+        RecoverCommand::Abort(it) => (RecoverAction::Abort, it.event, Some(it.confirm)),
     };
     let state = context.state()?;
     let failed: Vec<u64> = state.manager.failed().map(|running| running.event.id).collect();
-    let event = match (arguments.event, failed.as_slice()) {
+    let event = match (event, failed.as_slice()) {
         (Some(event), _) => event,
         (None, [only]) => *only,
         (None, [_, _, ..]) => {
@@ -371,12 +387,7 @@ pub(crate) fn recover(context: &Context, command: RecoverCommand) -> Result<u8> 
                 "Name one: --event ID; see them: vedette recover show.",
             ));
         }
-        (None, []) => {
-            return Err(Failure::refused(
-                "no event has failed, so there is nothing to recover from",
-                "See what is in progress: vedette event show.",
-            ));
-        }
+        (None, []) => return context.unchanged("no event has failed"),
     };
     let plan = match action {
         RecoverAction::Retry => format!("The failed commands of event {event} will run again."),
@@ -388,11 +399,11 @@ pub(crate) fn recover(context: &Context, command: RecoverCommand) -> Result<u8> 
             "Event {event} will end as failed, where it stands: what was not done is left undone."
         ),
     };
-    if action != RecoverAction::Retry {
-        arguments.confirm.ask(&plan, "Do it?")?;
+    if let Some(confirm) = confirm.filter(|_| failed.contains(&event)) {
+        confirm.ask(&plan, "Do it?")?;
     }
-    let index = context.propose(&Command::Manager(ManagerCommand::Recover { event, action }))?;
-    context.done(&plan, index)
+    let done = context.order(&Command::Manager(ManagerCommand::Recover { event, action }))?;
+    context.done(&plan, &done)
 }
 
 fn show_failed(context: &Context) -> Result<u8> {
@@ -433,6 +444,9 @@ const LONGEST_END: Duration = Duration::from_secs(90);
 /// Ends the daemon of this node, and waits until it has ended.
 pub(crate) fn leave(context: &Context, arguments: &LeaveArgs) -> Result<u8> {
     let client = context.client()?;
+    if context.is_without_daemon()? {
+        return context.unchanged("the daemon of this node does not run");
+    }
     client.get("/control/v1/local")?;
     let first = if arguments.now {
         "What runs here is stopped at once; others take it when it is certain that it is off"
@@ -449,13 +463,13 @@ pub(crate) fn leave(context: &Context, arguments: &LeaveArgs) -> Result<u8> {
     while client.is_listened_to() {
         if Instant::now() > deadline {
             return Err(Failure::failed(
-                format!("the daemon did not end within {} s", LONGEST_END.as_secs()),
+                format!("the daemon did not end within {}", length(LONGEST_END)),
                 "Its log says what it waits for.",
             ));
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    let document = json!({ "message": "The daemon has ended." });
+    let document = json!({ "message": "The daemon has ended.", "changed": true });
     context.render(&document, |_| "The daemon has ended.\n".into())
 }
 

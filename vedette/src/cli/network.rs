@@ -10,7 +10,7 @@ use super::context::Context;
 use super::fail::{REFUSED, Result};
 use super::node::segment;
 use super::status;
-use super::text::{Cell, Style, Table, age, clean, clock};
+use super::text::{Cell, Style, Table, age, clean, clock, length, millis};
 
 /// `vedette network`
 #[derive(Debug, Subcommand)]
@@ -31,6 +31,7 @@ pub(crate) enum NetworkCommand {
 )]
 pub(crate) struct ShowArgs {
     /// Its name
+    #[arg(add = super::complete::networks())]
     network: String,
 }
 
@@ -111,7 +112,8 @@ pub(crate) fn network_screen(network: &NetworkDoc, now: &str, style: Style) -> S
     fact("  members", network.members.join(" ").into());
     let nobody = if network.nodes_in_group.is_some() { "none" } else { "not known" };
     fact("  leader", network.leader.as_deref().unwrap_or(nobody).into());
-    fact("interval", format!("{} ms", network.interval_ms).into());
+    let interval = std::time::Duration::from_millis(network.interval_ms);
+    fact("interval", length(interval).into());
     fact("sensitivity", network.sensitivity.into());
     fact("heartbeats", format!("udp {}", network.beat_port).into());
     fact("peers", format!("tcp {}", network.peer_port).into());
@@ -144,7 +146,7 @@ pub(crate) fn run_link(context: &Context, command: LinkCommand) -> Result<u8> {
             (true, false) => paths(&bad, &context.now()).render(context.style, 0),
             (false, _) => link_screen(&nodes, &links, &context.now(), context.style),
         };
-        context.print(&screen)?;
+        context.print_screen(&screen)?;
         links
     };
     Ok(if links.iter().any(is_bad) { REFUSED } else { 0 })
@@ -197,8 +199,8 @@ fn paths(links: &[LinkDoc], now: &str) -> Table {
     for link in links {
         let seen = link.seen.as_ref();
         let or_dash = |value: Option<String>| Cell::from(value.unwrap_or("-".into()));
-        let heard =
-            seen.map(|seen| seen.silent_ms.map_or("never".into(), |ms| format!("{ms} ms ago")));
+        let heard = seen
+            .map(|seen| seen.silent_ms.map_or("never".into(), |ms| format!("{} ago", millis(ms))));
         let rtt = seen.and_then(|seen| seen.rtt_ms).map(|rtt| format!("{rtt:.2} ms"));
         let mut row = vec![
             Cell::from(format!("{} - {}", link.low, link.high)),
@@ -229,7 +231,12 @@ pub(crate) fn run_port(context: &Context, command: PortCommand) -> Result<u8> {
     let client = context.client()?;
     let ports: Vec<PortDoc> = client.read(path)?;
     let status: StatusDoc = client.read("/api/v1/status")?;
-    context.print(&port_screen(&status.cluster.name, &status.local, &ports, context.style))?;
+    context.print_screen(&port_screen(
+        &status.cluster.name,
+        &status.local,
+        &ports,
+        context.style,
+    ))?;
     Ok(0)
 }
 
@@ -241,7 +248,7 @@ pub(crate) fn port_screen(
     style: Style,
 ) -> String {
     let widest = ports.iter().map(|port| port.name.chars().count()).max().unwrap_or(1);
-    let mut text = format!("Port Memberships\n{}\n", "=".repeat(60));
+    let mut text = format!("Port Memberships\n{}\n", "=".repeat(style.width.min(60)));
     for port in ports {
         text.push_str(&format!(
             "Port {:widest$} gen {:8x} membership {}{}\n",

@@ -2,18 +2,20 @@
 
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
-use vedette_collector::clinfo::{NodeDoc, StandbyDoc};
+use vedette_collector::clinfo::{EventDoc, NodeDoc, StandbyDoc};
 use vedette_core::command::{Command, GroupCommand, ManagerCommand};
 use vedette_core::event::StopMode;
 use vedette_core::model::{AgentStatus, HostStatus, Node};
+use vedette_core::record::Code;
 use vedette_core::state::ClusterState;
 use vedette_core::takeover::Backing;
 
 use super::ask::{self, Confirm};
 use super::client::parse;
+use super::complete;
 use super::context::{Context, actor};
 use super::fail::{Failure, REFUSED, Result};
-use super::text::{Cell, Style, Table, Tone, age, clean, clock};
+use super::text::{Cell, Style, Table, Tone, age, clean, clock, length};
 use super::{manage, status};
 
 /// `vedette node`
@@ -50,6 +52,7 @@ pub(crate) struct ListArgs {}
 #[command(after_help = "Examples:\n  vedette node show n2\n  vedette node show 2 -o json")]
 pub(crate) struct ShowArgs {
     /// Its name or number
+    #[arg(add = complete::nodes())]
     node: String,
 }
 
@@ -82,6 +85,7 @@ pub(crate) struct AddArgs {
     Examples:\n  vedette node delete n2\n  vedette node delete 2 --yes")]
 pub(crate) struct DeleteArgs {
     /// Its name or number
+    #[arg(add = complete::nodes())]
     node: String,
     #[command(flatten)]
     confirm: Confirm,
@@ -91,14 +95,16 @@ pub(crate) struct DeleteArgs {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Where nothing proves that a silent node has let go of its groups, nobody takes them: \
-    two owners would destroy their data. Look at the machine, switch it off, and say so.\n\n\
-    Examples:\n  vedette node confirm-off n2 --i-am-certain"
+    two owners would destroy their data. Look at the machine, switch it off, and say so. A terminal asks;\n\
+    without one it is refused without --i-am-certain, for which --yes does not stand.\n\n\
+    Examples:\n  vedette node confirm-off n2\n  vedette node confirm-off n2 --i-am-certain"
 )]
 pub(crate) struct ConfirmOffArgs {
     /// Its name or number
+    #[arg(add = complete::nodes())]
     node: String,
     /// You have seen that the machine is off
-    #[arg(long, required = true)]
+    #[arg(long)]
     i_am_certain: bool,
 }
 
@@ -126,14 +132,24 @@ pub(crate) fn run(context: &Context, command: NodeCommand) -> Result<u8> {
         NodeCommand::Show(arguments) => show(context, &arguments.node),
         NodeCommand::Add(arguments) => add(context, &arguments),
         NodeCommand::Delete(arguments) => delete(context, &arguments),
-        NodeCommand::ConfirmOff(arguments) => {
-            let node = find(&context.state()?, &arguments.node)?.number;
-            let index = context.propose(&Command::Group(GroupCommand::ConfirmOff { node }))?;
-            let sentence =
-                format!("{} is off: others may take what it had.", clean(&arguments.node));
-            context.done(&sentence, index)
-        }
+        NodeCommand::ConfirmOff(arguments) => confirm_off(context, &arguments),
     }
+}
+
+fn confirm_off(context: &Context, arguments: &ConfirmOffArgs) -> Result<u8> {
+    let (state, name) = (context.state()?, clean(&arguments.node));
+    let node = find(&state, &arguments.node)?.number;
+    let held = manage::groups_on(&state, &[node]);
+    if !held.is_empty() {
+        let plan = format!(
+            "Others will take what {name} had ({}). If it runs, two owners will destroy the data.",
+            clean(&held.join(", "))
+        );
+        let question = format!("Have you seen that {name} is off?");
+        ask::unless(arguments.i_am_certain, "--i-am-certain", &plan, &question)?;
+    }
+    let done = context.order(&Command::Group(GroupCommand::ConfirmOff { node }))?;
+    context.done(&format!("{name} is off: others may take what it had."), &done)
 }
 
 fn list(context: &Context) -> Result<u8> {
@@ -303,12 +319,12 @@ fn plan_of_add(state: &ClusterState, arguments: &AddArgs) -> String {
         .map_or("the least number that is free".into(), |number| format!("number {number}"));
     format!(
         "Members of {}:\n{}\n{} will be admitted as {number}, with an address on each of these \
-         networks:\n{}\nIts token can be used once, within {} s. Nothing changes until it joins.",
+         networks:\n{}\nIts token can be used once, within {}. Nothing changes until it joins.",
         clean(&state.name),
         members(state).render(Style::PLAIN, 2),
         clean(&arguments.name),
         networks(state).render(Style::PLAIN, 2),
-        arguments.valid.as_secs(),
+        length(arguments.valid),
     )
 }
 
@@ -357,7 +373,13 @@ pub(crate) fn find<'a>(state: &'a ClusterState, wanted: &str) -> Result<&'a Node
 
 fn delete(context: &Context, arguments: &DeleteArgs) -> Result<u8> {
     let state = context.state()?;
-    let node = find(&state, &arguments.node)?;
+    let node = match find(&state, &arguments.node) {
+        Ok(node) => node,
+        Err(_) if was_deleted(context, &arguments.node)? => {
+            return context.unchanged(format!("{} was deleted before", arguments.node));
+        }
+        Err(failure) => return Err(failure),
+    };
     let local: vedette_collector::clinfo::LocalDoc = context.client()?.read("/control/v1/local")?;
     // A6: whoever manages the cluster does not saw off the branch it sits on.
     if local.number == node.number.0 && state.nodes.len() > 1 {
@@ -378,8 +400,16 @@ fn delete(context: &Context, arguments: &DeleteArgs) -> Result<u8> {
     );
     arguments.confirm.ask(&plan, "Delete it?")?;
     hand_over(context, &state, node)?;
-    let index = context.propose(&Command::RemoveNode { node: node.number })?;
-    context.done(&format!("{} is deleted.", clean(&node.name)), index)
+    let done = context.order(&Command::RemoveNode { node: node.number })?;
+    context.done(&format!("{} is deleted.", clean(&node.name)), &done)
+}
+
+/// Whether the history tells of the deletion of a node of that name: who deletes it again has not
+/// misspelt it.
+fn was_deleted(context: &Context, name: &str) -> Result<bool> {
+    let path = format!("/control/v1/history?limit=1000&code={}", Code::NodeRemoved.name());
+    let removed: Vec<EventDoc> = context.client()?.read(&path)?;
+    Ok(removed.iter().any(|event| event.subject.name == name))
 }
 
 /// While an event waits for an operator nothing is handed over, and the node would be left half gone.

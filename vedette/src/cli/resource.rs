@@ -9,6 +9,7 @@ use std::ops::ControlFlow;
 
 use clap::{Args, ValueEnum};
 
+use super::aside;
 use super::context::Context;
 use super::fail::{FAILED, Failure, Result};
 use super::text::clean;
@@ -81,7 +82,7 @@ fn one(context: &Context, verb: Verb, group: &str) -> Result<u8> {
             Ok(0)
         }
         Some((exit, message)) => {
-            eprintln!("vedette: {}.", clean(&message));
+            aside::failure(&Failure::failed(clean(&message), "").exiting(exit));
             Ok(exit)
         }
         None => Err(Failure::failed(

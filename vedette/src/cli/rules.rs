@@ -15,6 +15,7 @@ use vedette_core::command::Command;
 use vedette_core::rules::{Rule, RuleSet, RuleStore, built_in};
 use vedette_core::variable;
 
+use super::aside;
 use super::ask::Confirm;
 use super::context::Context;
 use super::fail::{Failure, Result};
@@ -253,10 +254,8 @@ fn load(context: &Context, arguments: &LoadArgs) -> Result<u8> {
     let store = context.state()?.rules;
     let changes = difference::between(&store.in_force(), &files.set);
     if changes.is_empty() {
-        return context.done(
-            &format!("These rules are in force already, as version {}.", store.active),
-            context.state()?.revision,
-        );
+        let active = store.active;
+        return context.unchanged(format!("these rules are in force already, as version {active}"));
     }
     let plan = format!(
         "{}{}\nThese rules will be in force on every node, in place of version {}.",
@@ -265,16 +264,16 @@ fn load(context: &Context, arguments: &LoadArgs) -> Result<u8> {
         store.active
     );
     if arguments.confirm.yes {
-        eprint!("{}", check::warnings(&findings).trim_start());
+        aside::note(check::warnings(&findings).trim_start());
     }
     arguments.confirm.ask(&plan, "Put them in force?")?;
-    let index = context.propose(&Command::SaveRules {
+    let done = context.order(&Command::SaveRules {
         text: files.set.text,
         programs: files.set.programs,
         comment: arguments.comment.clone(),
         based_on: store.active,
     })?;
-    context.done("The rules are in force on every node.", index)
+    context.done("The rules are in force on every node.", &done)
 }
 
 fn diff(context: &Context, arguments: &DiffArgs) -> Result<u8> {
@@ -346,8 +345,7 @@ fn roll_back(context: &Context, arguments: &RollbackArgs) -> Result<u8> {
     let to = arguments.version;
     let wanted = store.version(to).ok_or_else(|| unknown_version(to))?;
     if to == store.active {
-        let said = format!("Version {to} of the rules is in force already.");
-        return context.done(&said, context.state()?.revision);
+        return context.unchanged(format!("version {to} of the rules is in force already"));
     }
     let changes = difference::between(&store.in_force(), &wanted);
     let plan = format!(
@@ -356,8 +354,8 @@ fn roll_back(context: &Context, arguments: &RollbackArgs) -> Result<u8> {
         store.active
     );
     arguments.confirm.ask(&plan, "Put it in force?")?;
-    let index = context.propose(&Command::RollBackRules { to })?;
-    context.done(&format!("Version {to} of the rules is in force."), index)
+    let done = context.order(&Command::RollBackRules { to })?;
+    context.done(&format!("Version {to} of the rules is in force."), &done)
 }
 
 #[cfg(test)]

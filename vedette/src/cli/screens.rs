@@ -3,6 +3,7 @@
 
 mod alone;
 mod manager;
+mod narrow;
 
 use std::path::Path;
 use std::time::Duration;

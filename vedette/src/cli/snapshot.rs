@@ -17,7 +17,7 @@ use vedette_core::rules::RuleSet;
 use vedette_core::state::ClusterState;
 
 use super::ask::Confirm;
-use super::context::{Context, actor};
+use super::context::{Context, Done, actor};
 use super::document::{Patience, checked, difference_document, difference_screen, verify};
 use super::edit::{read, script_errors};
 use super::fail::{Failure, Result};
@@ -35,8 +35,12 @@ pub(crate) enum SnapshotCommand {
     /// Save document, settings, rules, recovery programs and alert script as one readable text
     Save(SaveArgs),
     /// Show what is in a snapshot
+    #[command(after_help = "A configuration document alone is taken as well.\n\nExamples:\n  \
+        vedette snapshot show prod.snapshot\n  vedette snapshot show prod.snapshot -o json")]
     Show(FileArgs),
     /// Show what applying a snapshot would change
+    #[command(after_help = "A configuration document alone is taken as well.\n\nExamples:\n  \
+        vedette snapshot diff prod.snapshot\n  vedette snapshot diff prod.snapshot -o json")]
     Diff(FileArgs),
     /// Put a snapshot in force; refused if any part of it does not verify
     Apply(ApplyArgs),
@@ -57,11 +61,6 @@ pub(crate) struct SaveArgs {
 
 /// A snapshot that is read.
 #[derive(Debug, Args)]
-#[command(after_help = "A configuration document alone is taken as well.\n\n\
-    Examples:\n  \
-    vedette snapshot show prod.snapshot\n  \
-    vedette snapshot diff prod.snapshot\n  \
-    vedette snapshot diff prod.snapshot -o json")]
 pub(crate) struct FileArgs {
     /// The file; - is standard input
     file: PathBuf,
@@ -225,7 +224,7 @@ fn lines(text: &str) -> &str {
 
 fn diff(context: &Context, file: &Path) -> Result<u8> {
     let (snapshot, state) = (snapshot(file)?, context.state()?);
-    let new = checked(&snapshot.document, &file.display().to_string(), &state)?;
+    let (new, _) = checked(&snapshot.document, &file.display().to_string(), &state)?;
     let changes = Changes::of(&snapshot, &new, &state);
     let document = json!({ "same": changes.is_empty(), "document": difference_document(&changes.document),
         "rules": changes.rules.is_some(), "alert_script": changes.script.is_some() });
@@ -235,17 +234,18 @@ fn diff(context: &Context, file: &Path) -> Result<u8> {
 fn apply(context: &Context, arguments: &ApplyArgs) -> Result<u8> {
     let (snapshot, state) = (snapshot(&arguments.file)?, context.state()?);
     let name = arguments.file.display().to_string();
-    let new = checked(&snapshot.document, &name, &state)?;
+    let (new, warnings) = checked(&snapshot.document, &name, &state)?;
     let changes = Changes::of(&snapshot, &new, &state);
     if changes.is_empty() {
-        return context.done("Everything in the snapshot is in force already.", state.revision);
+        return context.unchanged("everything in the snapshot is in force already");
     }
     check_parts(&name, &changes)?;
     arguments.confirm.ask(&changes.screen(context.style), "Put the snapshot in force?")?;
     let command = restore(snapshot, changes, arguments, &state);
     let ending = verify(context, command, arguments.patience.timeout)?;
     ending.accepted()?;
-    context.done("The snapshot is in force on every node.", ending.id)
+    let sentence = "The snapshot is in force on every node.";
+    context.done_with(sentence, &Done::Changed(ending.id), ending.more(&warnings))
 }
 
 /// What puts it in force, all of it or nothing.

@@ -19,7 +19,7 @@ use super::client::parse;
 use super::context::Context;
 use super::fail::{Result, UNKNOWN};
 use super::group;
-use super::text::{Cell, Style, Table, Tone, age, clean, clock, now, wrap};
+use super::text::{Cell, Style, Table, Tone, age, clean, clock, fit, now, wrap};
 
 const PATH: &str = "/api/v1/status";
 
@@ -54,13 +54,13 @@ pub(crate) fn run(context: &Context, arguments: &StatusArgs) -> Result<u8> {
 fn watch(context: &Context, every: Duration) -> Result<u8> {
     let terminal = std::io::stdout().is_terminal();
     loop {
-        let body = context.client().and_then(|client| client.get(PATH));
+        let body = context.client().and_then(|client| client.at_once().get(PATH));
         let screen = match body {
             Ok(body) if context.json() => {
                 format!("{}\n", String::from_utf8_lossy(&body).trim_end())
             }
             Ok(body) => match parse(PATH, &body) {
-                Ok(status) => screen(&status, Style::of_stdout()),
+                Ok(status) => fit(&screen(&status, Style::of_stdout()), Style::of_stdout()),
                 Err(failure) => format!("{failure}\n"),
             },
             Err(failure) => format!("{}\n{}\n", now(), failure.exiting(UNKNOWN)),

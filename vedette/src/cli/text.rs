@@ -5,12 +5,16 @@
 //! [`clean`], since a control character in it could otherwise drive the operator's terminal.
 
 use std::io::IsTerminal;
+use std::time::Duration;
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 /// How wide a screen is made where nobody says.
 const USUAL_WIDTH: usize = 100;
+
+/// The narrowest terminal for which screens are made.
+const NARROWEST: usize = 40;
 
 /// What the output can show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +68,8 @@ fn terminal_width() -> Option<usize> {
         let mut size: libc::winsize = std::mem::zeroed();
         (libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &mut size) == 0).then_some(size)
     }?;
-    (size.ws_col >= 40).then_some(usize::from(size.ws_col))
+    // A terminal that says 0 does not know; one that is narrower than this shows nothing anyway.
+    (size.ws_col > 0).then_some(usize::from(size.ws_col).max(NARROWEST))
 }
 
 /// What a piece of text means; the colour follows.
@@ -125,10 +130,17 @@ impl<T: ToString> From<T> for Cell {
     }
 }
 
+/// Below so many columns nothing is cut: there would be too little left.
+const NARROW: usize = 60;
+
 /// The least that is left to a last column that is wrapped.
 const LEAST: usize = 20;
 
-/// A table: a heading, rows, columns as wide as their widest cell, the last one cut to fit or wrapped.
+/// The least that is left to a last column that is cut, if it has as much.
+const LEAST_CUT: usize = 12;
+
+/// A table: a heading, rows, columns as wide as their widest cell, the last one cut to fit or wrapped. Where
+/// the terminal is too narrow for that, each row is a paragraph of its own, in which names stand beside values.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Table {
     heading: Vec<Cell>,
@@ -162,10 +174,65 @@ impl Table {
     pub(crate) fn render(&self, style: Style, indent: usize) -> String {
         let widths = self.widths();
         let mut text = String::new();
+        if style.cut && self.is_too_wide(&widths, style, indent) {
+            let rows = self.rows.iter().map(|row| self.paragraph(row, style, indent));
+            return rows.collect();
+        }
         for row in std::iter::once(&self.heading).chain(&self.rows) {
             text.push_str(&line(row, &widths, style, indent, self.wraps));
             text.push('\n');
         }
+        text
+    }
+
+    /// Whether nothing readable would be left of the last column.
+    fn is_too_wide(&self, widths: &[usize], style: Style, indent: usize) -> bool {
+        let Some((last, others)) = widths.split_last() else { return false };
+        // Of what would be cut to nothing much anyway, nothing is cut.
+        let least = match self.wraps {
+            true => LEAST,
+            false if style.width < NARROW => *last,
+            false => LEAST_CUT,
+        };
+        let beside: usize = others.iter().map(|width| width + 2).sum();
+        indent + beside + (*last).min(least) > style.width
+    }
+
+    /// A row in lines that fit: each value after the name of its column.
+    fn paragraph(&self, row: &[Cell], style: Style, indent: usize) -> String {
+        let blanks = " ".repeat(indent);
+        let deeper = indent + 2;
+        let room = style.width.saturating_sub(deeper);
+        let (mut text, mut used) = (blanks.clone(), indent);
+        for (heading, cell) in self.heading.iter().zip(row) {
+            let (name, value) = (heading.text.trim(), cell.text.trim());
+            if value.is_empty() {
+                continue;
+            }
+            let named = if name.is_empty() { 0 } else { name.chars().count() + 1 };
+            let length = named + value.chars().count();
+            let gap = if used > indent { 2 } else { 0 };
+            if gap > 0 && used + gap + length > style.width {
+                text.push_str(&format!("\n{:deeper$}", ""));
+                used = deeper;
+            } else {
+                text.push_str(&" ".repeat(gap));
+                used += gap;
+            }
+            if !name.is_empty() {
+                text.push_str(&format!("{} ", style.paint(Tone::Dim, name)));
+            }
+            let lines = fold(value, style.width.saturating_sub(used + named), room);
+            used = match lines.split_last() {
+                Some((last, [])) => used + named + last.chars().count(),
+                Some((last, _)) => deeper + last.chars().count(),
+                None => used + named,
+            };
+            let painted: Vec<String> =
+                lines.iter().map(|line| style.paint(cell.tone, line)).collect();
+            text.push_str(&painted.join(&format!("\n{:deeper$}", "")));
+        }
+        text.push('\n');
         text
     }
 
@@ -203,6 +270,31 @@ fn line(row: &[Cell], widths: &[usize], style: Style, indent: usize, wraps: bool
     }
     text.truncate(text.trim_end_matches(' ').len());
     text
+}
+
+/// `text` in lines, of which the first has `first` columns and the others `width`. A word that is longer than
+/// a line goes on in the next one.
+fn fold(text: &str, first: usize, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ').filter(|word| !word.is_empty()) {
+        let mut letters: Vec<char> = word.chars().collect();
+        while !letters.is_empty() {
+            let room = if lines.len() == 1 { first } else { width }.max(1);
+            let Some(line) = lines.last_mut() else { break };
+            let used = line.chars().count();
+            let blank = usize::from(used > 0);
+            if used + blank + letters.len() <= room {
+                line.push_str(&" ".repeat(blank));
+                line.extend(letters.drain(..));
+            } else if used == 0 && letters.len() > width.max(room) {
+                line.extend(letters.drain(..room));
+                lines.push(String::new());
+            } else {
+                lines.push(String::new());
+            }
+        }
+    }
+    lines
 }
 
 /// `text`, cut to `width` columns with an ellipsis at its end.
@@ -252,6 +344,46 @@ pub(crate) fn wrap(text: &str, width: usize, indent: usize) -> String {
     lines
 }
 
+/// A screen whose sentences are wrapped, too, where a terminal is narrower than they were written for.
+pub(crate) fn fit(screen: &str, style: Style) -> String {
+    if !style.cut || screen.lines().all(|line| columns(line) <= style.width) {
+        return screen.to_owned();
+    }
+    let mut text = String::new();
+    for line in screen.split_inclusive('\n') {
+        let (line, end) = line.strip_suffix('\n').map_or((line, ""), |line| (line, "\n"));
+        let own = line.len() - line.trim_start_matches(' ').len();
+        let indent = (own + 2).min(style.width / 2);
+        let mut used = 0;
+        for (place, word) in line.split(' ').enumerate() {
+            let length = columns(word);
+            if used > own && length > 0 && used + 1 + length > style.width {
+                text.truncate(text.trim_end_matches(' ').len());
+                text.push_str(&format!("\n{:indent$}", ""));
+                used = indent;
+            } else if place > 0 {
+                text.push(' ');
+                used += 1;
+            }
+            text.push_str(word);
+            used += length;
+        }
+        text.push_str(end);
+    }
+    text
+}
+
+/// How many columns a text takes: escape sequences take none.
+fn columns(text: &str) -> usize {
+    let mut inside = false;
+    let shown = |letter: &char| {
+        let hidden = inside || *letter == '\x1b';
+        inside = hidden && *letter != 'm';
+        !hidden
+    };
+    text.chars().filter(shown).count()
+}
+
 /// A time as short as it can be: `12:04:01Z` today, `2026-11-21 12:04:01Z` on another day.
 pub(crate) fn clock(at: &str, now: &str) -> String {
     let (day, clock) = at.split_once('T').unwrap_or(("", at));
@@ -283,6 +415,27 @@ pub(crate) fn millis(ms: u64) -> String {
     }
 }
 
+/// A length of time that somebody gave, as people write it: `200 ms`, `1.5 s`, `90 s`, `1 h`.
+pub(crate) fn length(time: Duration) -> String {
+    let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    for (unit, name) in [(86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s")] {
+        if ms >= unit && ms % unit == 0 {
+            return format!("{} {name}", ms / unit);
+        }
+    }
+    match ms {
+        0..1_000 => format!("{ms} ms"),
+        _ if ms % 100 == 0 => format!("{}.{} s", ms / 1_000, ms % 1_000 / 100),
+        _ => format!("{ms} ms"),
+    }
+}
+
+/// `sentence` as it begins.
+pub(crate) fn upper(sentence: &str) -> String {
+    let mut letters = sentence.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
 /// The present time as documents write it.
 pub(crate) fn now() -> String {
     OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default()
@@ -297,10 +450,10 @@ mod tests {
         let mut table = Table::new(&["NAME", "CAUSE"]);
         table.row(vec!["n1".into(), "a".into()]);
         table.row(vec!["a-long-name".into(), "word ".repeat(40).into()]);
-        let style = Style { colour: false, width: 40, cut: true };
+        let style = Style { colour: false, width: 60, cut: true };
         let text = table.render(style, 2);
         assert!(text.starts_with("  NAME         CAUSE\n  n1           a\n  a-long-name  word"));
-        assert!(text.lines().all(|line| line.chars().count() <= 40), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 60), "{text}");
         assert!(text.ends_with("…\n"));
     }
 
@@ -320,6 +473,28 @@ mod tests {
         assert!(table.render(coloured, 0).contains("\x1b[0m\n       \x1b[1;31m"));
     }
 
+    /// Where columns have no room, names stand beside values, and nothing is lost.
+    #[test]
+    fn a_narrow_terminal_gets_paragraphs() {
+        let mut table = Table::new(&["", "NODE", "HOST", "AGENT", "MANAGER", "ROLE", "FOR"]);
+        let row = |mark: &str, name: &str| -> Vec<Cell> {
+            let status = [Cell::status("UP"), Cell::status("RUNNING"), Cell::status("stable")];
+            let ends = ["director".into(), "31 s".into()];
+            [mark.into(), name.into()].into_iter().chain(status).chain(ends).collect()
+        };
+        table.row(row("*", "n1"));
+        table.row(row("", "a-node-with-a-name-as-long-as-they-can-be-40"));
+        let style = Style { colour: false, width: 40, cut: true };
+        assert_eq!(
+            table.render(style, 0),
+            "*  NODE n1  HOST UP  AGENT RUNNING\n  MANAGER stable  ROLE director\n  FOR 31 s\n\
+             NODE a-node-with-a-name-as-long-as-they-\n  can-be-40  HOST UP  AGENT RUNNING\n  \
+             MANAGER stable  ROLE director\n  FOR 31 s\n"
+        );
+        assert!(table.render(Style { width: 100, ..style }, 0).starts_with("   NODE "));
+        assert!(table.render(Style::PLAIN, 0).starts_with("   NODE "), "a pipe gets columns");
+    }
+
     #[test]
     fn colours_do_not_move_columns() {
         let mut table = Table::new(&["HOST", "AGENT"]);
@@ -335,6 +510,18 @@ mod tests {
     }
 
     #[test]
+    fn sentences_fit_a_narrow_terminal() {
+        let style = Style { colour: true, width: 40, cut: true };
+        let screen = "  - \x1b[1mone two three four five six\x1b[0m seven eight\nshort\n";
+        assert_eq!(
+            fit(screen, style),
+            "  - \x1b[1mone two three four five six\x1b[0m seven\n    eight\nshort\n"
+        );
+        assert_eq!(fit(screen, Style::PLAIN), screen, "a pipe gets one line");
+        assert_eq!(columns("a\x1b[1;31mb\x1b[0mc"), 3);
+    }
+
+    #[test]
     fn times_are_short() {
         let now = "2026-11-22T12:04:33.000Z";
         assert_eq!(clock("2026-11-22T12:04:01.020Z", now), "12:04:01Z");
@@ -343,6 +530,24 @@ mod tests {
         assert_eq!(age("2026-11-22T12:04:01.020Z", now), "31 s");
         assert_eq!(age("2026-11-22T09:04:01.020Z", now), "3 h");
         assert_eq!(age("nonsense", now), "?");
+    }
+
+    #[test]
+    fn lengths_are_as_people_write_them() {
+        for (ms, text) in [
+            (0, "0 ms"),
+            (200, "200 ms"),
+            (1_000, "1 s"),
+            (1_500, "1.5 s"),
+            (1_234, "1234 ms"),
+            (45_000, "45 s"),
+            (90_000, "90 s"),
+            (120_000, "2 min"),
+            (3_600_000, "1 h"),
+            (172_800_000, "2 d"),
+        ] {
+            assert_eq!(length(Duration::from_millis(ms)), text);
+        }
     }
 
     #[test]

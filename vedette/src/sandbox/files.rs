@@ -167,8 +167,10 @@ impl Sandbox {
     }
 
     fn vedette_toml(&self, node: &SandboxNode) -> String {
+        let local = node.addresses.iter().any(std::net::IpAddr::is_loopback);
+        let one_machine = if local { "one_machine = true\n" } else { "" };
         let mut text = format!(
-            "[node]\nname = \"{}\"\nnumber = {}\n\n[cluster]\nname = \"{}\"\n\n[timing]\nprofile = \"{}\"\n\n",
+            "[node]\nname = \"{}\"\nnumber = {}\n\n[cluster]\nname = \"{}\"\n{one_machine}\n[timing]\nprofile = \"{}\"\n\n",
             node.name, node.number, self.cluster, self.profile
         );
         for (network, address) in self.networks.iter().zip(&node.addresses) {

@@ -51,7 +51,7 @@ pub fn form(
     start_daemon(sandbox, launcher, first)?;
     wait_for_status(sandbox, launcher, first, &first.name, "RUNNING")?;
     for node in &sandbox.nodes[1..] {
-        progress(format!("{}: vedette node add, join, daemon", node.name));
+        progress(format!("{}: node add, join, daemon", node.name));
         add_node(sandbox, launcher, first, node)?;
         start_daemon(sandbox, launcher, node)?;
         wait_for_status(sandbox, launcher, first, &node.name, "RUNNING")?;
@@ -109,10 +109,10 @@ pub fn add_node(
     let arguments = ["node", "add", &node.name, "--number", &number, "--yes", "-o", "json"];
     let output = run(sandbox, launcher, member, &arguments)?;
     let answer: Value = serde_json::from_slice(&output.stdout)
-        .map_err(|error| FormError(format!("`vedette node add` printed no JSON: {error}")))?;
+        .map_err(|error| FormError(format!("its token is no JSON: {error}")))?;
     let token = answer["token"]
         .as_str()
-        .ok_or_else(|| FormError("`vedette node add` printed no token".into()))?;
+        .ok_or_else(|| FormError("there is no token in the answer".into()))?;
     run(sandbox, launcher, node, &["join", token, "--yes"])?;
     Ok(())
 }

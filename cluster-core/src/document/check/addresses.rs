@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use crate::group::{GroupDef, ResourceDef, ResourceKind};
 use crate::id::{NetworkNumber, NodeNumber};
 use crate::model::Priority;
+use crate::reach;
 use crate::state::ClusterState;
 
 use super::super::groups::{longest, same_subnet};
@@ -38,12 +39,7 @@ pub(super) fn topology(document: &Document, state: &ClusterState, found: &mut Ve
                     );
                     found.push(Finding::error(node_key, what, advice));
                 }
-                Some(ip) if !is_usable(*ip) => {
-                    let what =
-                        format!("{ip} is not an address by which other nodes can reach this one");
-                    found.push(Finding::error(node_key, what, "Write the address it has there."));
-                }
-                Some(_) => {}
+                Some(ip) => reachable(*ip, state, node_key, found),
             }
         }
     }
@@ -115,14 +111,19 @@ fn followed_later(document: &Document, state: &ClusterState, found: &mut Vec<Fin
     }
 }
 
-fn is_usable(ip: IpAddr) -> bool {
-    let link_local = matches!(ip, IpAddr::V6(six) if six.is_unicast_link_local());
-    !(ip.is_unspecified() || ip.is_multicast() || link_local)
+/// An address of a node or of a standby adapter: other nodes must reach it.
+fn reachable(ip: IpAddr, state: &ClusterState, at: String, found: &mut Vec<Finding>) {
+    let local = ip.is_loopback() && state.is_on_one_machine();
+    if let Some(why) = reach::unreachable(ip).filter(|_| !local) {
+        let what = format!("other nodes cannot reach it by {ip}, which {why}");
+        found.push(Finding::error(at, what, reach::instead(ip)));
+    }
 }
 
 /// Nodes and standby adapters: every address is there once.
 fn own_once(document: &Document, state: &ClusterState, found: &mut Vec<Finding>) {
     let mut seen: BTreeMap<IpAddr, String> = BTreeMap::new();
+    let mut wrong = Vec::new();
     let mut claim = |ip: IpAddr, owner: String, at: String| {
         if let Some(first) = seen.insert(ip, owner.clone()) {
             let what = format!("{ip} is the address of {first} and of {owner}");
@@ -137,8 +138,10 @@ fn own_once(document: &Document, state: &ClusterState, found: &mut Vec<Finding>)
     }
     for (place, standby) in document.definition.standbys.iter().enumerate() {
         let owner = format!("a standby adapter of {}", state.node_name(standby.node));
+        reachable(standby.address, state, format!("standby[{}].address", place + 1), &mut wrong);
         claim(standby.address, owner, format!("standby[{}].address", place + 1));
     }
+    found.append(&mut wrong);
 }
 
 /// Service addresses: on their network, and nobody else's.
@@ -167,9 +170,14 @@ fn fits(
     found: &mut Vec<Finding>,
 ) {
     let at = key(group, resource, "address");
-    if !is_usable(ip) || ip.is_loopback() {
-        let what = format!("{ip} is not an address by which clients can reach a service");
-        found.push(Finding::error(&at, what, "Write the address that clients shall use."));
+    if let Some(why) = reach::unreachable(ip) {
+        let what = format!("clients cannot reach a service by {ip}, which {why}");
+        found.push(Finding::error(&at, what, reach::instead(ip)));
+        return;
+    }
+    if let Some(why) = reach::not_a_host(ip, prefix) {
+        let what = format!("{ip}/{prefix} {why}, and no service can have it");
+        found.push(Finding::error(&at, what, "Write a free address between the two ends of it."));
     }
     if prefix == 0 || prefix > longest(ip) {
         let what = format!("a prefix of {prefix} bits does not fit {ip}");
@@ -182,7 +190,11 @@ fn fits(
         return;
     };
     let on_it = || document.addresses.values().filter_map(|own| own.get(&network));
-    if on_it().next().is_some() && !on_it().any(|own| same_subnet(*own, ip, prefix)) {
+    let alone = prefix == longest(ip);
+    let near = |own: &IpAddr| {
+        if alone { reach::is_near(*own, ip) } else { same_subnet(*own, ip, prefix) }
+    };
+    if on_it().next().is_some() && !on_it().any(near) {
         let what = format!("{ip}/{prefix} is in another subnet than the addresses of {name}");
         let advice = "That works only if routers know the way; usually address or prefix is wrong.";
         found.push(Finding::warning(&at, what, advice));

@@ -91,11 +91,8 @@ impl ClusterState {
             ));
         }
         if !self.groups.values().any(|group| group.instances.contains_key(&node)) {
-            return Err(Refusal::new(
-                "nothing_to_do",
-                format!("{} holds nothing that anybody waits for", known.name),
-                "Nothing needs to be done.",
-            ));
+            let what = format!("{} holds nothing that anybody waits for", known.name);
+            return Err(Refusal::met("nothing_to_do", what));
         }
         Ok(self.evict(entry, node, &LetGo::Confirmed))
     }

@@ -62,9 +62,13 @@ impl ClusterState {
                 "End the maintenance first: vedette maintenance off.".into(),
             );
         }
-        let target = match to {
-            Some(node) => self.check_target(name, node)?,
-            None => self.other_target(name)?,
+        // Whoever has it and shall keep it, or keep it until another time than before, is told just that.
+        let stays =
+            to.filter(|node| group.owner() == Some(*node) && Self::is_news(group, *node, until));
+        let target = match (stays, to) {
+            (Some(node), _) => node,
+            (None, Some(node)) => self.check_target(name, node)?,
+            (None, None) => self.other_target(name)?,
         };
         self.check_until(entry, name, until)?;
         let place = self.node_name(target);
@@ -77,9 +81,33 @@ impl ClusterState {
             Some(Until::At(at)) => format!(", until {at}"),
             Some(Until::Home) => ", until its home is back".into(),
         };
-        self.ordered(entry, name, format!("group {name} is to move to {place}{end}"));
-        self.queue_move(entry, name, &format!("an operator moves it to {place}"));
+        if stays.is_some() {
+            self.ordered(entry, name, format!("group {name} is to stay on {place}{end}"));
+        } else {
+            self.ordered(entry, name, format!("group {name} is to move to {place}{end}"));
+        }
+        // A move that was ordered before and has not begun may have to be taken back.
+        if stays.is_none() || self.is_moving(name) {
+            self.queue_move(entry, name, &format!("an operator moves it to {place}"));
+        }
         Ok(true)
+    }
+
+    /// Whether an order that keeps a group where it is says anything that was not ordered before.
+    fn is_news(group: &Group, owner: NodeNumber, until: Option<Until>) -> bool {
+        match group.preferred {
+            Some(node) if node == owner => until.is_some() && until != group.preferred_until,
+            Some(_) => true,
+            None => until.is_some(),
+        }
+    }
+
+    /// Whether an event that moves a group waits or is in progress.
+    fn is_moving(&self, name: &str) -> bool {
+        let moves =
+            |trigger: &Trigger| matches!(trigger, Trigger::GroupMove { group } if group == name);
+        self.manager.queue.iter().any(|event| moves(&event.trigger))
+            || self.manager.begun().any(|running| moves(&running.event.trigger))
     }
 
     /// Whether an end can be one.
@@ -128,7 +156,7 @@ impl ClusterState {
             ("node_avoided", what, format!("Repair that, then: vedette group clear {name}."))
         } else if group.owner() == Some(node) {
             let what = format!("group {name} is on {place} already");
-            ("nothing_to_do", what, "Nothing needs to be done.".into())
+            return Err(Refusal::met("nothing_to_do", what));
         } else {
             return Ok(node);
         };
@@ -157,11 +185,8 @@ impl ClusterState {
         let (group, _) = self.check_orders(name)?;
         if !group.wanted_offline && group.held_for.is_none() && group.state() != GroupState::Offline
         {
-            return Err(Refusal::new(
-                "nothing_to_do",
-                format!("group {name} shall be on already, and is {}", group.state()),
-                "Nothing needs to be done.",
-            ));
+            let what = format!("group {name} shall be on already, and is {}", group.state());
+            return Err(Refusal::met("nothing_to_do", what));
         }
         if let Some(group) = self.groups.get_mut(name) {
             (group.wanted_offline, group.held_for) = (false, None);
@@ -179,11 +204,8 @@ impl ClusterState {
     ) -> Result<bool, Refusal> {
         let (group, _) = self.check_orders(name)?;
         if group.wanted_offline {
-            return Err(Refusal::new(
-                "nothing_to_do",
-                format!("group {name} shall be off already, and is {}", group.state()),
-                "Nothing needs to be done.",
-            ));
+            let what = format!("group {name} shall be off already, and is {}", group.state());
+            return Err(Refusal::met("nothing_to_do", what));
         }
         let active = !group.instances.is_empty();
         if let Some(group) = self.groups.get_mut(name) {
@@ -236,11 +258,8 @@ impl ClusterState {
             || group.blocked.is_some()
             || group.instances.values().any(|i| i.state == GroupState::Error);
         if !any {
-            return Err(Refusal::new(
-                "nothing_to_do",
-                format!("group {name} has no failures to be cleared"),
-                "Nothing needs to be done.",
-            ));
+            let what = format!("group {name} has no failures to be cleared");
+            return Err(Refusal::met("nothing_to_do", what));
         }
         let at = entry.proposal.at;
         if let Some(group) = self.groups.get_mut(name) {
@@ -270,4 +289,53 @@ fn unknown_group(name: &str) -> Refusal {
         format!("there is no group {name}"),
         "List the groups: vedette group list.",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::command::{Command, GroupCommand};
+    use crate::fixture::Fixture;
+    use crate::group::Until;
+    use crate::id::NodeNumber;
+
+    use super::super::super::testing::refused;
+
+    const N2: NodeNumber = NodeNumber(2);
+    const N3: NodeNumber = NodeNumber(3);
+
+    fn moved(to: NodeNumber, until: Option<Until>) -> GroupCommand {
+        GroupCommand::Move { group: "db".into(), to: Some(to), until }
+    }
+
+    /// O1: who orders what is so already has nothing to mend.
+    #[test]
+    fn what_is_so_already_is_met() {
+        let mut fixture = Fixture::with_groups();
+        for order in [
+            moved(N2, None),
+            GroupCommand::Online { group: "db".into() },
+            GroupCommand::Clear { group: "db".into(), node: None },
+        ] {
+            let said = refused(&mut fixture, Command::Group(order));
+            assert!(said.met, "{said}");
+        }
+        assert!(!refused(&mut fixture, Command::Group(moved(NodeNumber(9), None))).met);
+    }
+
+    /// A group that is where it is moved stays there for as long as is said, and an order that has not begun is
+    /// taken back.
+    #[test]
+    fn an_order_to_stay_is_news_if_it_says_more() {
+        let mut fixture = Fixture::with_groups();
+        let later = Some(Until::At(fixture.clock.plus(std::time::Duration::from_secs(7_200))));
+        fixture.group(moved(N2, later));
+        let group = &fixture.state.groups["db"];
+        assert_eq!((group.preferred, group.preferred_until), (Some(N2), later));
+        assert!(fixture.state.manager.queue.is_empty(), "nothing is moved");
+        assert!(refused(&mut fixture, Command::Group(moved(N2, later))).met, "the same again");
+        fixture.group(moved(N3, None));
+        fixture.group(moved(N2, None));
+        fixture.run_events();
+        assert_eq!(fixture.state.groups["db"].owner(), Some(N2), "it was taken back");
+    }
 }

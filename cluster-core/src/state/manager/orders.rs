@@ -63,7 +63,7 @@ impl ClusterState {
 
     fn check_recovery(&self, event: u64, action: RecoverAction) -> Result<(), Refusal> {
         let Some(running) = self.manager.begun().find(|it| it.event.id == event) else {
-            return Err(self.no_such_event(event));
+            return Err(self.no_such_event(event, action));
         };
         let other = self.manager.current.as_ref().filter(|it| it.event.id != event);
         if let Some(other) = other.filter(|it| !it.is_stuck()) {
@@ -78,11 +78,13 @@ impl ClusterState {
             ));
         }
         if running.stage != Stage::Error {
-            return Err(Refusal::new(
-                "not_failed",
-                format!("{} has not failed", self.event_label(&running.event)),
-                "Nothing needs to be done; vedette event show says what it waits for.",
-            ));
+            let what = format!("{} has not failed", self.event_label(&running.event));
+            let advice = "See what it waits for: vedette event show.";
+            // It goes on, which is what whoever retries or skips wants.
+            return Err(match action {
+                RecoverAction::Abort => Refusal::new("not_failed", what, advice),
+                RecoverAction::Retry | RecoverAction::Skip => Refusal::met("not_failed", what),
+            });
         }
         let busy: Vec<NodeNumber> = running
             .participants
@@ -100,19 +102,24 @@ impl ClusterState {
         Ok(())
     }
 
-    fn no_such_event(&self, event: u64) -> Refusal {
+    /// An event that is over needs no recovery; whoever wanted it aborted, or completed, has that.
+    fn no_such_event(&self, event: u64, action: RecoverAction) -> Refusal {
+        const SHOW: &str = "See what waits and runs: vedette event show.";
+        let ended_as_wanted =
+            |how: &str| action == RecoverAction::Abort || !how.starts_with("aborted");
         let mut recent = self.manager.recent.iter();
         if let Some(ended) = recent.find(|ended| ended.event.id == event) {
-            return Refusal::new(
-                "event_ended",
-                format!(
-                    "{} has ended ({}) at {}",
-                    self.event_label(&ended.event),
-                    ended.how,
-                    ended.ended
-                ),
-                "Nothing needs to be done; vedette event show says what waits and runs.",
+            let what = format!(
+                "{} has ended ({}) at {}",
+                self.event_label(&ended.event),
+                ended.how,
+                ended.ended
             );
+            return if ended_as_wanted(&ended.how) {
+                Refusal::met("event_ended", what)
+            } else {
+                Refusal::new("event_ended", what, SHOW)
+            };
         }
         if let Some(waiting) = self.manager.queue.iter().find(|waiting| waiting.id == event) {
             return Refusal::new(
@@ -121,12 +128,11 @@ impl ClusterState {
                 "Continue the event that runs first: vedette event show.",
             );
         }
-        let (code, what) = if event <= self.manager.last_event && event > 0 {
-            ("event_ended", format!("event {event} ended long ago"))
-        } else {
-            ("unknown_event", format!("there is no event {event}"))
-        };
-        Refusal::new(code, what, "See what waits and runs: vedette event show.")
+        if event <= self.manager.last_event && event > 0 {
+            return Refusal::new("event_ended", format!("event {event} ended long ago"), SHOW);
+        }
+        let what = format!("there is no event {event}");
+        Refusal::new("unknown_event", what, SHOW)
     }
 
     /// Managers are stopped (spec H21).
@@ -171,14 +177,18 @@ impl ClusterState {
             let stoppable = |node: &NodeNumber| self.check_stop_of(*node, how).is_ok();
             let all: BTreeSet<NodeNumber> =
                 self.manager.members.keys().copied().filter(stoppable).collect();
-            return if all.is_empty() {
-                Err(Refusal::new(
+            let others = || self.manager.members.iter().find(|(_, it)| it.stopped != Some(how));
+            return match (all.is_empty(), others()) {
+                (false, _) => Ok(all),
+                (true, None) => {
+                    let what = format!("the managers of all nodes are stopped already ({how})");
+                    Err(Refusal::met("already_stopped", what))
+                }
+                (true, Some(_)) => Err(Refusal::new(
                     "nothing_to_do",
                     "no node's manager runs that could be stopped",
                     "See what they do: vedette node list.",
-                ))
-            } else {
-                Ok(all)
+                )),
             };
         }
         for node in nodes {
@@ -192,21 +202,21 @@ impl ClusterState {
         let refuse = |code: &str, what: String, advice: &str| Err(Refusal::new(code, what, advice));
         let Some(member) = self.manager.members.get(&node) else { return Ok(()) };
         match member.stopped {
-            Some(_) if !member.joined && how != StopMode::Forced => refuse(
-                "already_stopped",
-                format!("the manager of {name} is stopped already"),
-                "Nothing needs to be done; vedette start starts it.",
+            Some(mode) if mode == how => {
+                let state = if member.joined { "being stopped" } else { "stopped" };
+                let what = format!("the manager of {name} is {state} already ({mode})");
+                Err(Refusal::met("already_stopped", what))
+            }
+            Some(mode) if !member.joined && how != StopMode::Forced => refuse(
+                "stopped_otherwise",
+                format!("the manager of {name} is stopped already, but otherwise ({mode})"),
+                "Start it, then stop it as it shall be: vedette start, vedette stop.",
             ),
-            Some(mode) if mode == how => refuse(
-                "already_stopped",
-                format!("the manager of {name} is being stopped ({mode}) already"),
-                "Wait for it: vedette event show.",
-            ),
-            None if !self.is_there(node) => refuse(
+            None if !self.is_there(node) => Err(Refusal::new(
                 "node_not_there",
                 format!("{name} is not there, so its manager cannot be stopped"),
-                "Start the node first, or delete it: vedette node delete.",
-            ),
+                format!("Start the node first, or delete it: vedette node delete {name}."),
+            )),
             _ => Ok(()),
         }
     }
@@ -283,11 +293,7 @@ impl ClusterState {
             let all: Vec<NodeNumber> =
                 self.manager.members.keys().copied().filter(stopped).collect();
             return if all.is_empty() {
-                Err(Refusal::new(
-                    "nothing_to_do",
-                    "no node's manager was stopped",
-                    "Nothing needs to be done.",
-                ))
+                Err(Refusal::met("nothing_to_do", "no node's manager was stopped"))
             } else {
                 Ok(all)
             };
@@ -295,11 +301,8 @@ impl ClusterState {
         for node in nodes {
             let name = self.check_member(*node)?;
             if !stopped(node) {
-                return Err(Refusal::new(
-                    "not_stopped",
-                    format!("the manager of {name} was not stopped"),
-                    "Nothing needs to be done; it joins when its node is there.",
-                ));
+                let what = format!("the manager of {name} was not stopped");
+                return Err(Refusal::met("not_stopped", what));
             }
         }
         let nodes: BTreeSet<NodeNumber> = nodes.iter().copied().collect();
@@ -322,11 +325,7 @@ impl ClusterState {
         let Some(flag) = flag else { return Ok(false) };
         if *flag == on {
             let state = if on { "in maintenance already" } else { "not in maintenance" };
-            return Err(Refusal::new(
-                "nothing_to_do",
-                format!("{what} is {state}"),
-                "Nothing needs to be done.",
-            ));
+            return Err(Refusal::met("nothing_to_do", format!("{what} is {state}")));
         }
         *flag = on;
         if on {

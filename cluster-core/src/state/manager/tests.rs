@@ -536,7 +536,8 @@ fn a_graceful_stop_takes_the_groups_along() {
         &mut fixture,
         Command::Manager(ManagerCommand::Stop { nodes: vec![N1], how: StopMode::Graceful }),
     );
-    assert_eq!(said.what, "the manager of n1 is stopped already");
+    assert_eq!(said.what, "the manager of n1 is stopped already (graceful)");
+    assert!(said.met, "who repeats an order has nothing to mend");
     fixture.manage(ManagerCommand::Start { nodes: vec![N1] });
     fixture.run_events();
     assert_eq!(owners(&fixture)["web"], "n1");

@@ -49,7 +49,9 @@ fn an_agent_that_stands_still_keeps_what_its_guard_holds() {
             // Now the director's.
             let to = director(&lab, "n1").expect("a director");
             if to != owner {
-                let moved = lab.vedette("n1", &["group", "move", "web", "--to", &to]).expect("run");
+                let moved = lab
+                    .vedette("n1", &["group", "move", "web", "--to", &to, "--yes", "--no-wait"])
+                    .expect("run");
                 assert!(moved.status.success(), "{}", String::from_utf8_lossy(&moved.stderr));
                 wait_online(&lab, "n1", "web", &to);
                 wait_answer(&prober, number(&to));

@@ -87,7 +87,7 @@ fn a_service_that_does_not_stop_is_not_started_elsewhere() {
     let service = Service::configured(&lab, "exit 1");
     let owner = wait_online_on(&lab, "n1", "svc", &NODES);
     let to = NODES.into_iter().find(|node| *node != owner).expect("another node");
-    lab.vedette("n1", &["group", "move", "svc", "--to", to]).expect("run");
+    lab.vedette("n1", &["group", "move", "svc", "--to", to, "--yes", "--no-wait"]).expect("run");
     let blocked = lab.wait_for("the group to need an operator", PATIENCE, |lab| {
         let (nodes, state) = group(lab, "n1", "svc")?;
         (state == "ERROR" && nodes == [owner.clone()]).then_some(())

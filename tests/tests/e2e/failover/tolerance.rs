@@ -99,7 +99,10 @@ fn what_is_tolerated_and_what_ends_by_itself() {
     wait_online(&lab, "n1", "svc", "n1");
 
     // An operator's wish ends, and the group goes home.
-    let moved = lab.vedette("n1", &["group", "move", "svc", "--to", "n3", "--until", "20s"]);
+    let moved = lab.vedette(
+        "n1",
+        &["group", "move", "svc", "--to", "n3", "--until", "20s", "--yes", "--no-wait"],
+    );
     let moved = moved.expect("run");
     assert!(moved.status.success(), "{}", String::from_utf8_lossy(&moved.stderr));
     service.wait("it to be on n3 for a while", |group| {

@@ -4,23 +4,23 @@
 //! Whoever gives up waiting withdraws the proposal, so that it is in nobody's way.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use vedette_core::command::{Command, ConfigCommand};
+use vedette_core::document::Finding;
 use vedette_core::id::NodeNumber;
 use vedette_core::state::ClusterState;
 
+use super::super::aside;
+use super::super::client::BEGINS_ANEW;
 use super::super::context::Context;
 use super::super::fail::{Failure, Result};
-use super::super::text::clean;
+use super::super::text::{clean, length};
 
 /// Time between two looks at the state.
 const LOOK: Duration = Duration::from_millis(100);
-
-/// How long this node's agent may be away: it begins anew for timers that the document changes.
-const BEGINS_ANEW: Duration = Duration::from_secs(5);
 
 /// How it ended.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -57,6 +57,21 @@ impl Ending {
         text
     }
 
+    /// What a program is told of it: what each node found, and what was found before any was asked.
+    pub(crate) fn more(&self, found: &[Finding]) -> Value {
+        json!({ "nodes": self.nodes, "findings": super::findings_document(found) })
+    }
+
+    /// Everything that was found, for a program.
+    fn found(&self) -> Vec<Value> {
+        let against = self.against.iter().map(|what| json!({ "level": "error", "what": what }));
+        let on = |(node, all): (&String, &Vec<String>)| {
+            let one = |what| json!({ "level": "error", "node": node, "what": what });
+            all.iter().map(one).collect::<Vec<Value>>()
+        };
+        against.chain(self.nodes.iter().flat_map(on)).collect()
+    }
+
     /// # Errors
     /// If somebody has something against it: everything that was found.
     pub(crate) fn accepted(&self) -> Result<()> {
@@ -69,7 +84,8 @@ impl Ending {
         Err(Failure::refused(
             format!("the document is not put in force because of {count} {noun}:{indented}"),
             "Nothing was changed. Correct the document or the machines, and apply it again.",
-        ))
+        )
+        .with(self.found()))
     }
 }
 
@@ -122,7 +138,7 @@ fn give_up(context: &Context, id: u64, silent: &str, patience: Duration) -> Fail
     let why = format!("no answer of {silent}");
     let withdrawn =
         context.propose(&Command::Config(ConfigCommand::Withdraw { proposal: id, why }));
-    let what = format!("{silent} did not answer within {} s", patience.as_secs());
+    let what = format!("{silent} did not answer within {}", length(patience));
     let advice = match withdrawn {
         Ok(_) => {
             "Nothing was changed. See what is wrong there (vedette status), or wait longer: --timeout 5m."
@@ -151,19 +167,19 @@ fn ended(state: &ClusterState, id: u64) -> Option<Ending> {
     })
 }
 
-/// Tells of every node that answered meanwhile, where somebody watches.
+/// Tells of every node that answered meanwhile.
 fn tell(state: &ClusterState, told: &mut BTreeSet<String>, nodes: &BTreeMap<String, Vec<String>>) {
-    if !std::io::stderr().is_terminal() {
-        return;
-    }
     for (node, findings) in nodes {
         if !told.insert(node.clone()) {
             continue;
         }
         let all = state.nodes_up().count();
         match findings.len() {
-            0 => eprintln!("{node} verified it ({} of {all})", told.len()),
-            count => eprintln!("{node} has {count} finding(s) ({} of {all})", told.len()),
+            0 => aside::progress(&format!("{node} verified it ({} of {all})", told.len())),
+            1 => aside::progress(&format!("{node} has 1 finding ({} of {all})", told.len())),
+            count => {
+                aside::progress(&format!("{node} has {count} findings ({} of {all})", told.len()))
+            }
         }
     }
 }

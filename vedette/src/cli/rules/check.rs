@@ -60,7 +60,7 @@ pub(super) fn verdict(files: &Files, findings: &Findings) -> Result<String> {
         let noun = if errors == 1 { "error" } else { "errors" };
         return Err(Failure::failed(
             format!("the rules in {} have {errors} {noun}:\n{}", files.name, shown.trim_end()),
-            "Correct them and check them again: vedette rules check.",
+            "Correct them and check them again: vedette rules check FILE.",
         ));
     }
     if findings.0.is_empty() {

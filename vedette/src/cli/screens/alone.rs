@@ -136,7 +136,7 @@ fn a_deleted_node_has_nothing_to_seed() {
         form::deleted(told.last_known()).to_string(),
         "vedette: this node was deleted from prod and is no member of it any more, so it has nothing \
          to seed.\n\
-         To take it in again: end this daemon, move its state directory away, vedette node add on a \
-         member, vedette join here."
+         To take it in again: end this daemon, move its state directory away, vedette node add NODE \
+         on a member, vedette join TOKEN here."
     );
 }

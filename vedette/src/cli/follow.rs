@@ -1,0 +1,289 @@
+//! Waiting for what becomes of an order about a group, and telling how far it is.
+//!
+//! An order is carried out by an event: it waits for its turn, its programs run, the group is released and
+//! acquired. The exit status of the command is that of its outcome: 0 if the group is where it was wanted, 1
+//! if it came to be elsewhere or waits for another event, 2 if it is nowhere or needs an operator, 3 if
+//! nobody waited long enough to know. Whoever is not waited for goes on all the same.
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use vedette_core::event::{Running, Stage, Trigger};
+use vedette_core::group::{Group, GroupState, ResourceState};
+use vedette_core::id::NodeNumber;
+use vedette_core::state::ClusterState;
+
+use super::aside::Progress;
+use super::ask;
+use super::client::BEGINS_ANEW;
+use super::context::Context;
+use super::fail::{Failure, Result};
+use super::text::{clean, length};
+
+/// `--no-wait`, `--timeout`
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Await {
+    /// Return as soon as the order is taken, whatever becomes of it
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// How long to wait for the outcome; what was ordered goes on after that
+    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = ask::duration,
+          conflicts_with = "no_wait")]
+    pub(crate) timeout: Duration,
+}
+
+/// What was ordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Goal {
+    /// It shall be online, on this node if one is named.
+    On(Option<NodeNumber>),
+    /// It shall be off.
+    Off,
+}
+
+/// Time between two looks at the state.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// How long a group has to stand still without an event before that is the outcome: what goes wrong is often
+/// followed by another event a moment later.
+const SETTLED: Duration = Duration::from_millis(1_500);
+
+/// Waits until the order that was taken at `index` has led to something; answers what, in a sentence.
+///
+/// # Errors
+/// If that is not what was ordered, or nobody knows yet.
+pub(crate) fn outcome(
+    context: &Context,
+    name: &str,
+    mut goal: Goal,
+    index: u64,
+    limit: Duration,
+) -> Result<String> {
+    let deadline = Instant::now() + limit;
+    let mut progress = Progress::default();
+    let mut since: Option<(Failure, Instant)> = None;
+    let mut seen = Instant::now();
+    loop {
+        let state = match context.state() {
+            Ok(state) => state,
+            // The order is in the log; an agent that begins anew in the middle of an answer is back soon.
+            Err(_) if seen.elapsed() < BEGINS_ANEW => {
+                std::thread::sleep(LOOK);
+                continue;
+            }
+            Err(failure) => return Err(failure),
+        };
+        seen = Instant::now();
+        // This node may not have the order yet.
+        if state.revision >= index {
+            let group = state.groups.get(name).ok_or_else(|| gone(name))?;
+            if goal == Goal::On(None) {
+                goal = Goal::On(group.preferred);
+            }
+            progress.at(&step(&state, name, group));
+            match verdict(&state, name, group, goal) {
+                Some(Ok(sentence)) => {
+                    progress.end();
+                    return Ok(sentence);
+                }
+                Some(Err(failure)) => {
+                    let same = since.take().filter(|(before, _)| *before == failure);
+                    let (failure, begun) = same.unwrap_or((failure, Instant::now()));
+                    if begun.elapsed() >= SETTLED {
+                        progress.end();
+                        return Err(failure);
+                    }
+                    since = Some((failure, begun));
+                }
+                None => since = None,
+            }
+        }
+        if Instant::now() >= deadline {
+            progress.end();
+            return Err(Failure::unknown(
+                format!("{} {} after {}; it goes on", clean(name), short_of(goal), length(limit)),
+                "See how far it is: vedette event show.",
+            ));
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+fn short_of(goal: Goal) -> &'static str {
+    match goal {
+        Goal::On(_) => "is not where it shall be",
+        Goal::Off => "is not off",
+    }
+}
+
+fn gone(name: &str) -> Failure {
+    Failure::refused(
+        format!("group {} was taken out of the configuration meanwhile", clean(name)),
+        "See what changed: vedette config history.",
+    )
+}
+
+/// Where a group is and what is being done with it.
+fn step(state: &ClusterState, name: &str, group: &Group) -> String {
+    let place = |(node, instance): (&NodeNumber, &vedette_core::group::Instance)| {
+        let (all, on) = (instance.resources.len(), online(instance));
+        let moving = matches!(instance.state, GroupState::Acquiring | GroupState::Releasing);
+        let count = if moving && all > 0 {
+            format!(" ({on} of {all} resources online)")
+        } else {
+            String::new()
+        };
+        format!("{} on {}{count}", instance.state, state.node_name(*node))
+    };
+    let places: Vec<String> = group.instances.iter().map(place).collect();
+    let places = if places.is_empty() { group.state().to_string() } else { places.join(", ") };
+    let why = match event_of(state, name) {
+        Some((running, true)) if running.stage == Stage::Voting => {
+            format!("; event {} is put to the vote", running.event.id)
+        }
+        Some((running, false)) => format!("; waits for event {}", label(state, running)),
+        _ => String::new(),
+    };
+    clean(&format!("{name}: {places}{why}"))
+}
+
+fn online(instance: &vedette_core::group::Instance) -> usize {
+    instance.resources.values().filter(|it| it.state == ResourceState::Online).count()
+}
+
+fn label(state: &ClusterState, running: &Running) -> String {
+    format!("{} {}", running.event.id, state.trigger_label(&running.event.trigger))
+}
+
+/// The event that is about the group and in progress, or the one in progress for which it has to wait.
+fn event_of<'a>(state: &'a ClusterState, name: &str) -> Option<(&'a Running, bool)> {
+    if let Some(own) = state.manager.begun().find(|running| is_about(running, name)) {
+        return Some((own, true));
+    }
+    let queued = state.manager.queue.iter().any(|event| moves(&event.trigger, name));
+    state.manager.current.as_ref().filter(|_| queued).map(|running| (running, false))
+}
+
+fn moves(trigger: &Trigger, name: &str) -> bool {
+    matches!(trigger, Trigger::GroupMove { group } if group == name)
+}
+
+fn is_about(running: &Running, name: &str) -> bool {
+    running.concerns(name) || moves(&running.event.trigger, name)
+}
+
+/// What became of it, if that can be said: the sentence, or why it is not as it was ordered.
+fn verdict(state: &ClusterState, name: &str, group: &Group, goal: Goal) -> Option<Result<String>> {
+    let said = clean(name);
+    if let Some(stuck) = state.manager.failed().find(|it| is_about(it, name) && it.is_stuck()) {
+        return Some(Err(Failure::failed(
+            format!("event {} failed and waits for an operator", label(state, stuck)),
+            "See what failed: vedette recover show.",
+        )));
+    }
+    let mut queued = state.manager.queue.iter().filter(|event| moves(&event.trigger, name));
+    if let Some(waiting) = queued.next() {
+        let before = |failed: &&Running| failed.event.trigger.comes_before(&waiting.trigger);
+        let failed = state.manager.failed().find(before)?;
+        return Some(Err(Failure::refused(
+            format!(
+                "{said} waits until event {}, which failed, is continued",
+                label(state, failed)
+            ),
+            "See what failed: vedette recover show.",
+        )));
+    }
+    if state.manager.begun().any(|running| is_about(running, name)) {
+        return None;
+    }
+    let owners: Vec<String> = group.instances.keys().map(|node| state.node_name(*node)).collect();
+    let at = if owners.is_empty() { String::new() } else { format!(" on {}", owners.join(", ")) };
+    let now = clean(&format!("{name} is {}{at}", group.state()));
+    match (group.state(), goal) {
+        (GroupState::Online, Goal::On(None)) | (GroupState::Offline, Goal::Off) => Some(Ok(now)),
+        (GroupState::Online, Goal::On(Some(node))) if group.instances.contains_key(&node) => {
+            Some(Ok(now))
+        }
+        (GroupState::Online, Goal::On(Some(node))) => {
+            let wanted = state.node_name(node);
+            let why = group.avoid_why.get(&node).map(|why| format!(": {why}")).unwrap_or_default();
+            Some(Err(Failure::refused(
+                clean(&format!("{now}, and not on {wanted}{why}")),
+                format!("See why: vedette group show {said}."),
+            )))
+        }
+        (GroupState::Acquiring | GroupState::Releasing, _) => None,
+        (is, _) => {
+            let blocked = group.blocked.as_ref().map(|it| format!(": {}", it.why));
+            let advice = match (&blocked, is) {
+                (Some(_), _) => format!("Repair that, then: {}.", state.way_out(name)),
+                (None, _) => format!("See why: vedette group show {said}."),
+            };
+            Some(Err(Failure::failed(
+                clean(&format!("{now}{}", blocked.unwrap_or_default())),
+                advice,
+            )))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vedette_core::command::{GroupCommand, ManagerCommand};
+    use vedette_core::fixture::Fixture;
+
+    use super::super::fail::{FAILED, REFUSED};
+    use super::*;
+
+    const N2: NodeNumber = NodeNumber(2);
+    const N3: NodeNumber = NodeNumber(3);
+
+    fn look(fixture: &Fixture, goal: Goal) -> Option<Result<String>> {
+        verdict(&fixture.state, "db", &fixture.state.groups["db"], goal)
+    }
+
+    fn shown(fixture: &Fixture) -> String {
+        step(&fixture.state, "db", &fixture.state.groups["db"])
+    }
+
+    fn moved(to: NodeNumber) -> GroupCommand {
+        GroupCommand::Move { group: "db".into(), to: Some(to), until: None }
+    }
+
+    #[test]
+    fn a_move_is_followed_to_its_end() {
+        let mut fixture = Fixture::with_groups();
+        assert_eq!(look(&fixture, Goal::On(Some(N2))), Some(Ok("db is ONLINE on n2".into())));
+        fixture.group(moved(N3));
+        assert_eq!(look(&fixture, Goal::On(Some(N3))), None);
+        assert_eq!(shown(&fixture), "db: ONLINE on n2");
+        fixture.work();
+        assert_eq!(look(&fixture, Goal::On(Some(N3))), None);
+        assert!(shown(&fixture).starts_with("db: "), "{}", shown(&fixture));
+        fixture.run_events();
+        assert_eq!(look(&fixture, Goal::On(Some(N3))), Some(Ok("db is ONLINE on n3".into())));
+        let elsewhere = look(&fixture, Goal::On(Some(N2))).unwrap().unwrap_err();
+        assert_eq!(elsewhere.exit, REFUSED);
+        assert_eq!(elsewhere.what, "db is ONLINE on n3, and not on n2");
+        let on = look(&fixture, Goal::Off).unwrap().unwrap_err();
+        assert_eq!((on.exit, on.what.as_str()), (FAILED, "db is ONLINE on n3"));
+    }
+
+    #[test]
+    fn an_event_that_failed_is_the_outcome() {
+        let mut fixture = Fixture::with_groups();
+        fixture.group(moved(N3));
+        fixture.work();
+        fixture.work();
+        let event = fixture.state.manager.current.as_ref().unwrap().event.id;
+        for node in [1, 2, 3].map(NodeNumber) {
+            fixture.manage(ManagerCommand::Expire { event, phase: 0, attempt: 0, node });
+        }
+        let failed = look(&fixture, Goal::On(Some(N3))).unwrap().unwrap_err();
+        assert_eq!(failed.exit, FAILED);
+        assert!(failed.what.ends_with("failed and waits for an operator"), "{failed}");
+        fixture.group(GroupCommand::Offline { group: "db".into() });
+        let waits = look(&fixture, Goal::Off).unwrap().unwrap_err();
+        assert!(waits.advice.contains("vedette recover show"), "{waits}");
+    }
+}
