@@ -18,6 +18,7 @@ mod mib;
 mod operations;
 mod situations;
 mod story;
+mod transcripts;
 mod units;
 mod user_events;
 
