@@ -121,6 +121,37 @@ pub struct Hooks {
     pub retries: u32,
     /// Runs after.
     pub post: Vec<String>,
+    /// What becomes of a user-defined event of which a command failed.
+    #[serde(default)]
+    pub on_failure: OnFailure,
+    /// How long a user-defined event may run altogether; as long as its commands may, if none.
+    #[serde(default)]
+    pub time_limit_ms: Option<u64>,
+}
+
+/// What becomes of a user-defined event of which a command failed: what an operator would be asked, answered
+/// beforehand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// It waits for an operator, and steps aside for other events.
+    #[default]
+    Wait,
+    /// It goes on as if the command had succeeded.
+    Skip,
+    /// It ends.
+    Abort,
+}
+
+impl OnFailure {
+    /// Its spelling in documents.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Wait => "wait",
+            Self::Skip => "skip",
+            Self::Abort => "abort",
+        }
+    }
 }
 
 /// How a node is fenced: a fence agent and what it gets on standard input.

@@ -38,6 +38,7 @@ use crate::command::NewNetwork;
 use crate::definition::Definition;
 use crate::id::{NetworkNumber, NodeNumber};
 use crate::model::Settings;
+use crate::rules;
 use crate::state::ClusterState;
 
 pub use diff::{Difference, diff};
@@ -96,6 +97,9 @@ impl Document {
     }
 }
 
+/// How snapshots begin, which hold a document among other things.
+pub const SNAPSHOT: &str = "# vedette snapshot";
+
 /// One thing that is wrong with a document, or worth knowing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
@@ -145,6 +149,12 @@ pub fn read(text: &str, state: &ClusterState) -> (Document, Vec<Finding>) {
         notes.error("", what, format!("Give a text of at most {LONGEST} bytes without NUL."));
         return (Document::of(state), notes.finish());
     }
+    if text.starts_with(SNAPSHOT) {
+        let advice = "Use vedette snapshot apply; or take the document out of it, which stands below \
+            === configuration ===.";
+        notes.error("", "this is a snapshot and not a configuration document", advice);
+        return (Document::of(state), notes.finish());
+    }
     let document = read::read(text, state, &mut notes);
     // What could not be read is missing; that it is missing is not worth a warning of its own.
     let unread: Vec<String> = notes.found.iter().map(|finding| finding.key.clone()).collect();
@@ -169,7 +179,14 @@ pub fn parse(text: &str, state: &ClusterState) -> (Definition, Vec<Finding>) {
 
 /// What is wrong with what is in force, without reading a text.
 pub fn examine(state: &ClusterState) -> Vec<Finding> {
-    check::check(&Document::of(state), state)
+    let mut found = check::check(&Document::of(state), state);
+    // A deletion leaves the rules as their author wrote them.
+    let text = state.rules.in_force().text;
+    for missing in rules::missing_nodes("rules", &text, &state.node_names()).0 {
+        let advice = format!("{} Correct the rules: vedette rules load.", missing.advice);
+        found.push(Finding::warning(format!("rules, {}", missing.key), missing.what, advice));
+    }
+    found
 }
 
 /// The text in force: as its author wrote it if it still says what holds, with all comments; else

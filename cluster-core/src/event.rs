@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use crate::id::{NetworkNumber, NodeNumber, Session};
-use crate::model::{LogTiming, RunOutcome, status};
+use crate::model::{LogTiming, RunOutcome, Transcript, status};
 use crate::placement::Plan;
 use crate::rules::{NodeSet, Program, ProgramLine};
 use crate::takeover::Backing;
@@ -321,6 +321,15 @@ pub struct Running {
     pub failed: BTreeSet<NodeNumber>,
     /// Whether the alert about its length was raised (spec H19).
     pub too_long: bool,
+    /// How long it may run altogether, if there is a limit; as it was when the vote ended.
+    #[serde(default)]
+    pub time_limit_ms: Option<u64>,
+    /// When that time is over, on the cluster's timeline ([`crate::state::Timeline`]).
+    #[serde(default)]
+    pub ends_ms: Option<u64>,
+    /// Whether it was over before the program was.
+    #[serde(default)]
+    pub overran: bool,
     /// Whether an operator skipped what failed.
     #[serde(default)]
     pub skipped: bool,
@@ -333,6 +342,18 @@ impl Running {
     pub fn is_stuck(&self) -> bool {
         let done = |node: &NodeNumber| self.arrived.contains(node) || self.failed.contains(node);
         self.stage == Stage::Error && self.participants.iter().all(done)
+    }
+
+    /// Whether it may go on aside while something that failed is dealt with: a user-defined event whose program
+    /// runs. It moves no groups, and its scripts know nothing of other events.
+    pub fn may_run_aside(&self) -> bool {
+        self.stage == Stage::Running && matches!(self.event.trigger, Trigger::User { .. })
+    }
+
+    /// Gives it its time anew, as an operator has it tried again.
+    pub fn begin_anew(&mut self, elapsed_ms: u64) {
+        self.ends_ms = self.time_limit_ms.map(|limit| elapsed_ms.saturating_add(limit));
+        self.overran = false;
     }
 
     /// Whether the group is to move in this event.
@@ -432,6 +453,16 @@ impl CommandOutcome {
         let lines: Vec<&str> = lines.take(SHOWN_LINES).collect();
         lines.join(" / ").chars().take(SHOWN_CHARS).collect()
     }
+
+    /// The same, and where all of it is kept.
+    pub fn told_with_transcript(&self) -> String {
+        let told = self.told();
+        match self.outcome.transcript.as_ref().map(Transcript::words) {
+            Some(words) if told.is_empty() => words,
+            Some(words) => format!("{told}; {words}"),
+            None => told,
+        }
+    }
 }
 
 /// One command on one node, for those who look back.
@@ -521,8 +552,8 @@ pub struct Manager {
     pub queue: Vec<Event>,
     /// The event in progress.
     pub current: Option<Running>,
-    /// Events that failed and stepped aside for others, oldest first. One of them is in progress again as
-    /// soon as nothing else is to be done, and then waits for an operator.
+    /// Events that stepped aside for others, oldest first: they failed, or run on meanwhile
+    /// ([`Running::may_run_aside`]). One of them is in progress again as soon as nothing else is to be done.
     #[serde(default)]
     pub aside: Vec<Running>,
     /// Events that are over, oldest first; at most [`Manager::REMEMBERED`].
@@ -570,7 +601,7 @@ impl Manager {
     /// Events that failed and wait for an operator: the one in progress first.
     pub fn failed(&self) -> impl Iterator<Item = &Running> {
         let current = self.current.iter().filter(|running| running.stage == Stage::Error);
-        current.chain(&self.aside)
+        current.chain(self.aside.iter().filter(|running| running.stage == Stage::Error))
     }
 
     /// Events that began and are not over.
@@ -578,13 +609,29 @@ impl Manager {
         self.current.iter().chain(&self.aside)
     }
 
+    /// An event that began, to be changed.
+    pub(crate) fn begun_mut(&mut self, event: u64) -> Option<&mut Running> {
+        let Self { current, aside, .. } = self;
+        current.iter_mut().chain(aside).find(|running| running.event.id == event)
+    }
+
     /// The first event that may begin now: none is in progress, or one that can only wait for an operator,
-    /// and no event that failed has to be over before it.
+    /// and no event that began has to be over before it. What failed does not wait for a program of the site.
     pub fn next(&self) -> Option<&Event> {
-        if self.current.as_ref().is_some_and(|running| !running.is_stuck()) {
-            return None;
-        }
-        self.queue.iter().find(|event| self.is_free(&event.trigger))
+        let failures = match &self.current {
+            Some(running) if running.is_stuck() => false,
+            Some(running) if running.may_run_aside() => true,
+            Some(_) => return None,
+            None => false,
+        };
+        let urgent = |event: &&Event| !failures || event.motive == Some(Motive::Failure);
+        self.queue.iter().filter(urgent).find(|event| self.is_free(&event.trigger))
+    }
+
+    /// Whether nobody waits for the event in progress: it is stuck, or may go on aside.
+    pub fn is_open(&self) -> bool {
+        let open = |running: &Running| running.is_stuck() || running.may_run_aside();
+        self.current.as_ref().is_none_or(open)
     }
 
     /// Whether no event that began has to be over before one with that trigger.

@@ -154,6 +154,7 @@ impl Fixture {
                 output_dropped: 0,
                 duration_ms: 42,
                 version: 0,
+                transcript: None,
             };
             self.apply(Command::FinishAlert { seq, runner, session, outcome });
         }

@@ -497,6 +497,42 @@ pub struct RunOutcome {
     pub duration_ms: u64,
     /// The version of the script.
     pub version: u32,
+    /// What became of the transcript of all that it printed; none if it printed nothing, or none was wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transcript: Option<Transcript>,
+}
+
+/// What became of all that a program printed: kept on the node that ran it, and there alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Transcript {
+    /// It is kept under that name, such as `n2/12`.
+    Kept(String),
+    /// It is kept under that name as far as possible; the reason.
+    Partly(String, String),
+    /// It could not be kept; the reason.
+    Lost(String),
+}
+
+impl Transcript {
+    /// Its name, if there is one.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Kept(name) | Self::Partly(name, _) => Some(name),
+            Self::Lost(_) => None,
+        }
+    }
+
+    /// Where it is, or why there is none: the end of a sentence.
+    pub fn words(&self) -> String {
+        match self {
+            Self::Kept(name) => format!("its whole output: vedette transcript show {name}"),
+            Self::Partly(name, why) => {
+                format!("part of its output ({why}): vedette transcript show {name}")
+            }
+            Self::Lost(why) => format!("its output was not kept: {why}"),
+        }
+    }
 }
 
 impl RunOutcome {

@@ -13,6 +13,7 @@
 mod evaluate;
 mod lex;
 mod parse;
+mod reach;
 mod types;
 
 use std::fmt;
@@ -172,7 +173,41 @@ impl Predicate {
     }
 }
 
+impl Predicate {
+    /// Whether every part of it has a meaning for a value like that one, also what `&&` and `||` would not get as
+    /// far as.
+    ///
+    /// # Errors
+    /// The first part that has none.
+    pub fn fits(&self, sample: &Value) -> Result<(), Error> {
+        self.expression.fits(sample).map_err(|flaw| flaw.within(&self.text))
+    }
+
+    /// Whether it, and each of its parts, can become true and false, for numbers from the first to the second.
+    ///
+    /// # Errors
+    /// The first part that cannot.
+    pub fn can_change(&self, domain: (f64, f64)) -> Result<(), Error> {
+        reach::check(&self.expression, domain).map_err(|flaw| flaw.within(&self.text))
+    }
+}
+
 impl Expression {
+    fn fits(&self, sample: &Value) -> Result<(), Flaw> {
+        match &self.node {
+            Node::Binary(operator, left, right) if operator.is_logical() => {
+                left.fits(sample)?;
+                right.fits(sample)
+            }
+            Node::Unary(Unary::Not, inner) => inner.fits(sample),
+            _ => match evaluate::truth(self, sample, Some(sample)) {
+                // With another value there may be none.
+                Err(flaw) if flaw.what.contains("by zero") => Ok(()),
+                other => other.map(|_| ()),
+            },
+        }
+    }
+
     fn asks_for_previous(&self) -> bool {
         match &self.node {
             Node::X { previous, .. } => *previous,

@@ -19,8 +19,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Finding, Findings, Level};
 use crate::event::Trigger;
+use crate::id::NodeNumber;
 use crate::model::status;
 use crate::time::WallTime;
+use crate::variable::Pattern;
 
 status! {
     /// On which participants a command runs (spec H17).
@@ -212,6 +214,27 @@ pub fn check(name: &str, text: &str, programs: &BTreeMap<String, String>) -> Fin
         }
     }
     findings
+}
+
+/// Rules that name a node which is none of `nodes`, so that they never fire.
+pub fn missing_nodes(name: &str, text: &str, nodes: &BTreeMap<NodeNumber, String>) -> Findings {
+    let (rules, _) = file::read(name, text);
+    let finding = |placed: &file::Placed| {
+        let rule = &placed.rule;
+        let pattern = Pattern::parse(&rule.vector).ok().filter(|_| rule.is_user_defined())?;
+        let number: u16 = pattern.wanted("NodeNum")?.parse().ok()?;
+        let known: Vec<String> =
+            nodes.iter().map(|(number, name)| format!("{number} ({name})")).collect();
+        (!nodes.contains_key(&NodeNumber(number))).then(|| Finding {
+            level: Level::Error,
+            file: name.into(),
+            line: Some(placed.vector_line),
+            key: format!("{}, instance vector", rule.name),
+            what: format!("there is no node {number}, so this rule never fires"),
+            advice: format!("There are: {}.", known.join(", ")),
+        })
+    };
+    Findings(rules.iter().filter_map(finding).collect())
 }
 
 /// A rule names a program that nobody has.

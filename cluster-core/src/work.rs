@@ -64,7 +64,7 @@ pub enum Task {
 /// What `me` has to do, in an order that says nothing.
 pub fn tasks(state: &ClusterState, me: NodeNumber) -> Vec<Task> {
     let mut tasks = Vec::new();
-    tasks.extend(state.manager.current.as_ref().and_then(|running| of_event(running, me)));
+    tasks.extend(state.manager.begun().filter_map(|running| of_event(running, me)));
     tasks.extend(clean_ups(state, me));
     tasks.extend(verification(state, me));
     tasks.extend(fencing(state, me));

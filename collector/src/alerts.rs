@@ -27,6 +27,7 @@ use vedette_core::id::{Hash, NodeNumber};
 use vedette_core::model::{AlertTest, RunOutcome};
 use vedette_core::record::{Code, Record, Subject};
 use vedette_node::process::{self, Program, Shebang, User, sealed};
+use vedette_node::transcript::Tape;
 
 mod environment;
 mod syntax;
@@ -79,6 +80,8 @@ pub struct AlertInput {
     pub mail_to: Option<String>,
     /// The file to which the built-in script appends. See [`prepare_log`].
     pub log: Option<PathBuf>,
+    /// Where all of its output goes, beside what is kept with the outcome.
+    pub tape: Option<Tape>,
 }
 
 /// Whose matter an alert is.
@@ -124,7 +127,11 @@ pub async fn run(script: Option<&str>, input: &AlertInput, limits: &Limits) -> R
         Ok(program) => process::run(program).await,
         Err(why) => process::not_started(why),
     };
-    RunOutcome { version: input.version, ..outcome }
+    let transcript = match &input.tape {
+        Some(tape) => tape.end(&outcome.summary()).await,
+        None => None,
+    };
+    RunOutcome { version: input.version, transcript, ..outcome }
 }
 
 /// The record that a test of the script on `member` is given.
@@ -181,6 +188,7 @@ fn prepare(text: &str, input: &AlertInput, limits: &Limits) -> Result<Program, S
         .environment(environment::of(input))
         .user(user)
         .keep(limits.output_bytes)
+        .tape(input.tape.clone())
         .bounded()
         .ends_all()
         .stdin(&environment::json(input))

@@ -196,9 +196,9 @@ fn built_in(variable: &str) -> Option<Kind> {
     }
 }
 
-/// Makes the monitor that is needed. `folder` is where it may keep what it knows while the machine
+/// Makes the monitor that is needed on a node. `folder` is where it may keep what it knows while the machine
 /// runs.
-pub fn make(need: &Need, me: NodeNumber, folder: &Path) -> Box<dyn Monitor> {
+pub fn make(need: &Need, (me, name): (NodeNumber, &str), folder: &Path) -> Box<dyn Monitor> {
     let proc = PathBuf::from("/proc");
     match &need.kind {
         Kind::FileSystems => Box::new(file_system::FileSystems { me, proc }),
@@ -207,6 +207,7 @@ pub fn make(need: &Need, me: NodeNumber, folder: &Path) -> Box<dyn Monitor> {
         Kind::Programs => Box::new(program::Programs::new(me, proc, folder)),
         Kind::Executable(command) => Box::new(executable::Executable {
             me,
+            name: name.into(),
             command: command.clone(),
             variable: need.name.clone(),
             limit: need.limit,

@@ -29,6 +29,7 @@ fn input(record: Record) -> AlertInput {
         version: 7,
         mail_to: None,
         log: None,
+        tape: None,
     }
 }
 

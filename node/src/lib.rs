@@ -13,3 +13,4 @@ pub mod peers;
 pub mod pki;
 pub mod process;
 pub mod resource;
+pub mod transcript;

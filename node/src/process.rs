@@ -42,12 +42,14 @@ pub mod sealed;
 mod shebang;
 mod user;
 
-pub(crate) use blocking::run_blocking;
+pub(crate) use blocking::{Ends, run_blocking};
 use exec::Exec;
 use left_behind::{LeftBehind, MARK};
 use output::Output;
 pub use shebang::Shebang;
 pub use user::User;
+
+use crate::transcript::Tape;
 
 /// Where programs are looked for, unless the environment of the run says otherwise.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -61,6 +63,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How much output is kept unless a run says otherwise.
 const KEEP: usize = 16 * 1_024;
 
+/// How much is kept of what may become a transcript; a little less than one takes.
+const WHOLE: usize = 1_000 * 1_024;
+
 /// What is to be run, and within which limits.
 #[derive(Debug)]
 pub struct Program {
@@ -72,8 +77,11 @@ pub struct Program {
     cgroup: Option<PathBuf>,
     timeout: Duration,
     keep: usize,
+    both_ends: bool,
     file: Option<PathBuf>,
     lines: Option<mpsc::Sender<String>>,
+    tape: Option<Tape>,
+    leave_out: Option<fn(&[u8]) -> bool>,
     umask: libc::mode_t,
     bounded: bool,
     ends_all: bool,
@@ -96,8 +104,11 @@ impl Program {
             cgroup: None,
             timeout,
             keep: KEEP,
+            both_ends: false,
             file: None,
             lines: None,
+            tape: None,
+            leave_out: None,
             umask: 0o022,
             bounded: false,
             ends_all: false,
@@ -151,6 +162,12 @@ impl Program {
         self
     }
 
+    /// As much output is kept as a transcript takes: the beginning, and the end.
+    pub fn keep_both_ends(mut self) -> Self {
+        (self.keep, self.both_ends) = (WHOLE, true);
+        self
+    }
+
     /// Output is appended to a file instead of a pipe. For programs that leave processes behind:
     /// a pipe would break, and they with it, when the agent ends.
     pub fn output_to(mut self, file: PathBuf) -> Self {
@@ -161,6 +178,18 @@ impl Program {
     /// Lines of output, as they come. A line that finds the channel full is left out, here only.
     pub fn lines(mut self, to: mpsc::Sender<String>) -> Self {
         self.lines = Some(to);
+        self
+    }
+
+    /// All of its output goes into a transcript, too, which whoever made it ends.
+    pub fn tape(mut self, tape: Option<Tape>) -> Self {
+        self.tape = tape;
+        self
+    }
+
+    /// Lines that are not kept with the outcome, such as those of a trace; a transcript has them.
+    pub fn leave_out(mut self, which: Option<fn(&[u8]) -> bool>) -> Self {
+        self.leave_out = which;
         self
     }
 
@@ -239,6 +268,7 @@ pub fn not_started(why: impl Into<String>) -> RunOutcome {
         output_dropped: 0,
         duration_ms: 0,
         version: 0,
+        transcript: None,
     }
 }
 
@@ -277,14 +307,14 @@ fn into_pipe(command: &mut Command, program: &Program) -> std::io::Result<Output
     let (reader, writer) = std::io::pipe()?;
     command.stdout(Stdio::from(writer.try_clone()?)).stderr(Stdio::from(writer));
     let pipe = Receiver::from_owned_fd(reader.into())?;
-    Ok(Output::of_pipe(pipe, program.keep, program.lines.clone()))
+    Ok(Output::of_pipe(pipe, program))
 }
 
 fn into_file(command: &mut Command, path: &Path, program: &Program) -> std::io::Result<Output> {
     let file = std::fs::OpenOptions::new().append(true).create(true).open(path)?;
     let from = file.metadata()?.len();
     command.stdout(Stdio::from(file.try_clone()?)).stderr(Stdio::from(file));
-    Ok(Output::of_file(path.to_owned(), from, program.keep))
+    Ok(Output::of_file(path.to_owned(), from, program))
 }
 
 async fn finish(program: Program, started: Started, began: Instant) -> RunOutcome {
@@ -322,6 +352,7 @@ fn outcome(
         output_dropped,
         duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         version: 0,
+        transcript: None,
     }
 }
 

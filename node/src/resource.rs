@@ -13,6 +13,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -66,6 +67,25 @@ pub struct Context {
     pub lease: Option<LeaseWatch>,
     /// What every program gets in its environment besides the resource's own variables.
     pub environment: BTreeMap<String, String>,
+    /// What a look printed that found nothing running.
+    pub printed: Printed,
+    /// The folder of transcripts, for programs that the guard runs.
+    pub transcripts: Option<PathBuf>,
+}
+
+/// What a program printed, for whoever asked what it is about: an answer has no room for it.
+#[derive(Clone, Debug, Default)]
+pub struct Printed(Arc<Mutex<String>>);
+
+impl Printed {
+    fn note(&self, output: &str) {
+        output.clone_into(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// What was noted last, once.
+    pub fn take(&self) -> String {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 impl Context {
@@ -116,6 +136,7 @@ impl Context {
         variables.insert("VEDETTE_RESOURCE".into(), resource.into());
         variables.insert("VEDETTE_TOKEN".into(), self.token.to_string());
         variables.insert("VEDETTE_NODE".into(), self.node_name.clone());
+        variables.insert("VEDETTE_NODE_NUMBER".into(), self.node.to_string());
         variables
     }
 }
@@ -237,6 +258,7 @@ pub fn release_program(context: &Context, def: &ResourceDef) -> Option<HeldProgr
         user,
         place: context.beside("release", &def.name),
         within_ms: release.within_ms,
+        transcripts: context.transcripts.clone(),
     })
 }
 

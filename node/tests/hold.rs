@@ -119,6 +119,7 @@ fn a_release_program_is_run_until_it_succeeds() {
         user: None,
         place: Some(group.directory().with_extension("release")),
         within_ms: 5_000,
+        transcripts: None,
     };
     wait_for("a lease", || guard.reports().last().is_some_and(|r| r.lease).then_some(()));
     guard.order_programs(&[program], 1);

@@ -35,6 +35,7 @@ mod screens;
 mod snapshot;
 mod status;
 mod text;
+mod transcript;
 mod verify;
 
 use std::ffi::OsString;
@@ -131,6 +132,9 @@ enum Command {
     /// Show failures with everything that was done about them
     #[command(subcommand)]
     Incident(incident::IncidentCommand),
+    /// List and show all that programs printed on this node
+    #[command(subcommand)]
+    Transcript(transcript::TranscriptCommand),
     /// Continue an event in which a command failed
     #[command(subcommand)]
     Recover(manage::RecoverCommand),
@@ -284,6 +288,7 @@ fn run(context: &Context, command: Command) -> Result<u8> {
         Command::Seed(arguments) => form::seed(context, &arguments),
         Command::Group(command) => group::run(context, command),
         Command::Incident(command) => incident::run(context, command),
+        Command::Transcript(command) => transcript::run(context, command),
         Command::Recover(command) => manage::recover(context, command),
         Command::Stop(arguments) => manage::stop(context, &arguments),
         Command::Start(arguments) => manage::start(context, &arguments),

@@ -51,6 +51,7 @@ use vedette_node::join::Surroundings;
 use vedette_node::log::{self, Log, LogConfig};
 use vedette_node::peers::{Limits, Peers, Server};
 use vedette_node::pki::Tls;
+use vedette_node::transcript::Transcripts;
 
 use crate::logging::LevelHandle;
 use local_log::{Alive, LocalLog, Past};
@@ -127,10 +128,13 @@ pub(crate) fn guard_runs(state_dir: &std::path::Path) -> bool {
     Flock::lock(file, FlockArg::LockSharedNonblock).is_err()
 }
 
-/// An address that is not on this host, or a port in use, is refused at start (spec H7).
+/// A port in use is refused at start (spec H7), and so are addresses none of which is on this host. With one that
+/// is, the node starts and hears of the others whether the rest was corrected; it is tried again every second.
 fn check_addresses(ground: &Ground) -> Result<()> {
     let networks = &ground.surroundings.networks;
     let mut findings = Vec::new();
+    let mut elsewhere = Vec::new();
+    let mut here = false;
     for (number, address) in ground.addresses() {
         let Some(network) = networks.get(&number) else { continue };
         let own = OwnNetwork {
@@ -143,8 +147,10 @@ fn check_addresses(ground: &Ground) -> Result<()> {
         if let Err(why) = guard::bind(&own) {
             // A person knows the network by its name.
             let name = format!("network {}", network.name);
-            findings.push(why.replacen(&format!("network {number}"), &name, 1));
+            let why = why.replacen(&format!("network {number}"), &name, 1);
+            if surroundings::is_here(address) { findings.push(why) } else { elsewhere.push(why) }
         }
+        here |= surroundings::is_here(address);
     }
     let deadline = std::time::Instant::now() + PORT_PATIENCE;
     let peers = ground.peer_addresses().into_iter();
@@ -159,6 +165,13 @@ fn check_addresses(ground: &Ground) -> Result<()> {
             ));
         }
     }
+    if here && findings.is_empty() {
+        for why in elsewhere {
+            tracing::error!("{why}. The node starts without it, and tries it again every second");
+        }
+        return Ok(());
+    }
+    findings.extend(elsewhere);
     if findings.is_empty() { Ok(()) } else { bail!("{}", findings.join("\n")) }
 }
 
@@ -200,6 +213,7 @@ struct Ground {
     member: Membership,
     surroundings: Surroundings,
     session: Session,
+    transcripts: Transcripts,
 }
 
 impl Ground {
@@ -215,14 +229,19 @@ impl Ground {
                 dir.path().display()
             );
         }
-        let Some(surroundings) = surroundings::last_known(&dir)? else {
+        let Some(mut surroundings) = surroundings::last_known(&dir)? else {
             bail!(
                 "the state directory {} does not say who the other members are. Delete this node \
                  on a member and join again: vedette node delete NODE, vedette join TOKEN.",
                 dir.path().display()
             );
         };
-        Ok(Self { config, dir, member, surroundings, session: Session(new_session()) })
+        for sentence in surroundings::corrected(&mut surroundings, own, &config) {
+            tracing::warn!("{sentence}");
+        }
+        let transcripts = Transcripts::new(dir.path(), &member.identity.name);
+        let session = Session(new_session());
+        Ok(Self { config, dir, member, surroundings, session, transcripts })
     }
 
     /// This node's own address on each network.
@@ -320,6 +339,7 @@ async fn agent(config: Config, level: LevelHandle) -> Result<()> {
         peers: peers.clone(),
         admission,
         executor: executor.clone(),
+        transcripts: ground.transcripts.clone(),
         leave,
     };
     surfaces::start_http(&ground.config, &publisher, control, over).await?;
@@ -412,6 +432,7 @@ fn alert_script(ground: &Ground, local: &LocalLog) -> alerts::Script {
         user: ground.config.alert.user.clone(),
         mail_to: ground.config.alert.mail_to.clone(),
         log: ground.dir.path().join(ALERT_LOG),
+        transcripts: ground.transcripts.clone(),
         local: local.clone(),
     }
 }
@@ -469,7 +490,8 @@ fn hands(ground: &Ground) -> Result<executor::Hands> {
         tracing::warn!("there are no control groups here: applications cannot be kept together");
     }
     let (probes, lease) = Default::default();
-    Ok(executor::Hands { me: identity.number, cgroup, state, run, probes, lease })
+    let transcripts = ground.transcripts.clone();
+    Ok(executor::Hands { me: identity.number, cgroup, state, run, probes, lease, transcripts })
 }
 
 /// Starts what does the work that the state gives this node.

@@ -467,7 +467,7 @@ fn wrong_documents_and_rules_change_nothing() {
         path.to_str().expect("UTF-8").to_owned()
     };
     let good = file("good.toml", "[manager]\ntoo_long = \"2m\"\n");
-    let rule = "UE_FULL\n0\n/site/full.rp\n2\n0\nfs.used_percent\nMountPoint=/\nX>100\n\n";
+    let rule = "UE_FULL\n0\n/site/full.rp\n2\n0\nfs.used_percent\nMountPoint=/\nX>=100\n\n";
     let good_rules = file("good", rule);
     let good_programs = file("programs/full.rp", "all \"/bin/true\" 0 NULL\n");
     let programs = good_programs.replace("/full.rp", "");
@@ -533,20 +533,20 @@ fn wrong_documents_and_rules_change_nothing() {
             ],
         ),
         (
-            &rule.replace("X>100", "X@1>90"),
+            &rule.replace("X>=100", "X@1>90"),
             &[
                 "bad:8: error: UE_FULL, predicate: column 1: the value is a whole number and has no fields",
             ],
         ),
         (
-            &rule.replace("X>100", "X/0>90"),
+            &rule.replace("X>=100", "X/0>90"),
             &[
                 "bad:8: error: UE_FULL, predicate: column 3: this is a division by zero",
                 "Divide by",
             ],
         ),
         (
-            &rule.replace("X>100", "X>\"a\"+1"),
+            &rule.replace("X>=100", "X>\"a\"+1"),
             &["column 3: a text stands where a number is needed"],
         ),
     ];

@@ -12,6 +12,7 @@ mod units;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::{NAME_ADVICE, is_name};
+use crate::definition::OnFailure;
 use crate::group::{GroupDef, Policy, ResourceDef};
 use crate::state::ClusterState;
 use crate::variable;
@@ -167,6 +168,19 @@ fn events(document: &Document, found: &mut Vec<Finding>) {
                 suggestion(name, &EVENTS, "Built in")
             );
             found.push(Finding::warning(&key, what, advice));
+        }
+        let built_in = EVENTS.contains(&name.as_str());
+        if built_in && (hooks.on_failure != OnFailure::Wait || hooks.time_limit_ms.is_some()) {
+            let what = format!(
+                "{name} is a built-in event, which only an operator goes on with if it fails"
+            );
+            let advice = "on_failure and time_limit are for events of rules of your own.";
+            found.push(Finding::error(&key, what, advice));
+        }
+        if hooks.time_limit_ms.is_some_and(|limit| limit < 1_000) {
+            let what = "no program of an event ends for sure in less than a second";
+            let advice = "Allow at least \"1s\".";
+            found.push(Finding::error(format!("{key}.time_limit"), what, advice));
         }
         for (part, command) in [
             ("notify", &hooks.notify),

@@ -8,7 +8,7 @@ use crate::group::{GroupDef, Policy, Release, ResourceDef, ResourceKind};
 use crate::state::ClusterState;
 use crate::time::DayWindow;
 
-use super::Document;
+use super::{Document, duration_text};
 
 /// What differs between two documents.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -356,10 +356,13 @@ fn rest(old: &Document, new: &Document, state: &ClusterState, lines: &mut Vec<St
             let parts = parts.iter().filter(|(_, command)| !command.is_empty());
             let parts: Vec<String> =
                 parts.map(|(name, words)| format!("{name} {}", words.join(" "))).collect();
+            let limit = hooks.time_limit_ms.map(duration_text);
+            let limit = limit.map(|limit| format!(", within {limit}")).unwrap_or_default();
             format!(
-                "{} ({} retries)",
+                "{} ({} retries, then {}{limit})",
                 if parts.is_empty() { "none".into() } else { parts.join(", ") },
-                hooks.retries
+                hooks.retries,
+                hooks.on_failure.name()
             )
         },
     );

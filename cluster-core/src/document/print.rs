@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use crate::definition::{Definition, Hooks, ManagerOptions};
+use crate::definition::{Definition, Hooks, ManagerOptions, OnFailure};
 use crate::group::{
     GroupDef, MultipleActive, OnConflict, Policy, Release, ResourceDef, ResourceKind,
 };
@@ -199,6 +199,12 @@ impl Text {
         self.command("recovery", &hooks.recovery);
         self.value("retries", hooks.retries);
         self.command("post", &hooks.post);
+        if hooks.on_failure != OnFailure::default() {
+            self.text("on_failure", hooks.on_failure.name());
+        }
+        if let Some(limit) = hooks.time_limit_ms {
+            self.time("time_limit", limit);
+        }
     }
 
     fn group(&mut self, group: &GroupDef, document: &Document, state: &ClusterState) {

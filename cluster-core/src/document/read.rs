@@ -8,7 +8,9 @@ use toml::de::DeTable;
 
 use crate::command::NewNetwork;
 use crate::config::{NAME_ADVICE, is_name};
-use crate::definition::{Definition, FenceDef, Hooks, ManagerOptions, MonitorDef, Standby};
+use crate::definition::{
+    Definition, FenceDef, Hooks, ManagerOptions, MonitorDef, OnFailure, Standby,
+};
 use crate::id::{NetworkNumber, NodeNumber};
 use crate::model::{Priority, Settings, Severity, Timing};
 use crate::state::ClusterState;
@@ -270,6 +272,7 @@ fn standbys(top: &mut Table<'_, '_>, names: &Names<'_>, notes: &mut Notes<'_>) -
 
 fn hooks(top: &mut Table<'_, '_>, notes: &mut Notes<'_>) -> BTreeMap<String, Hooks> {
     let mut hooks = BTreeMap::new();
+    let ways = [OnFailure::Wait, OnFailure::Skip, OnFailure::Abort].map(|way| (way.name(), way));
     for (name, mut table) in top.named(notes, "events") {
         let read = Hooks {
             notify: table.command(notes, "notify").unwrap_or_default(),
@@ -277,6 +280,8 @@ fn hooks(top: &mut Table<'_, '_>, notes: &mut Notes<'_>) -> BTreeMap<String, Hoo
             recovery: table.command(notes, "recovery").unwrap_or_default(),
             retries: table.number(notes, "retries", 0..=100).unwrap_or(0),
             post: table.command(notes, "post").unwrap_or_default(),
+            on_failure: table.choice(notes, "on_failure", &ways).unwrap_or_default(),
+            time_limit_ms: table.duration(notes, "time_limit"),
         };
         table.finish(notes);
         hooks.insert(name, read);

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::command::ManagerCommand;
-use crate::definition::{FenceDef, Hooks, ManagerOptions, MonitorDef, Standby};
+use crate::definition::{FenceDef, Hooks, ManagerOptions, MonitorDef, OnFailure, Standby};
 use crate::event::Trigger;
 use crate::fixture::Fixture;
 use crate::group::{
@@ -16,6 +16,7 @@ use crate::group::{
 };
 use crate::time::{DayWindow, WallTime};
 
+mod members;
 mod spof;
 
 const WEB: &str = r#"
@@ -641,8 +642,18 @@ fn definition() -> impl Strategy<Value = Definition> {
         network,
         address,
     });
-    let hooks = (words(), words(), words(), 0_u32..=100, words()).prop_map(
-        |(notify, pre, recovery, retries, post)| Hooks { notify, pre, recovery, retries, post },
+    let ways = prop::sample::select(vec![OnFailure::Wait, OnFailure::Skip, OnFailure::Abort]);
+    let ends = (ways, prop::option::of(0_u64..100_000_000));
+    let hooks = (words(), words(), words(), 0_u32..=100, words(), ends).prop_map(
+        |(notify, pre, recovery, retries, post, (on_failure, time_limit_ms))| Hooks {
+            notify,
+            pre,
+            recovery,
+            retries,
+            post,
+            on_failure,
+            time_limit_ms,
+        },
     );
     let action = prop_oneof![Just("off".to_owned()), Just("reboot".to_owned())];
     let fence =

@@ -42,6 +42,8 @@ pub fn parse(name: &str, text: &str) -> (Vec<Rule>, Findings) {
 pub(super) struct Placed {
     /// The line of its program.
     pub(super) program_line: usize,
+    /// The line of its instance vector.
+    pub(super) vector_line: usize,
     /// The rule.
     pub(super) rule: Rule,
 }
@@ -111,7 +113,9 @@ impl<'a> Reader<'a> {
             let end = self.end_of_rule(start);
             if let Some(rule) = self.rule(start, end) {
                 self.refuse_second(start, &rule.name);
-                rules.push(Placed { program_line: self.lines[start + 2].0, rule });
+                let (program_line, vector_line) =
+                    (self.lines[start + 2].0, self.lines[start + 6].0);
+                rules.push(Placed { program_line, vector_line, rule });
             }
             start = self.skip_empty(end);
         }
@@ -327,8 +331,9 @@ fn check_user_defined(rule: &Rule, tell: Tell<'_>) {
             variable::advice(&rule.variable),
         );
     }
-    if let Err(error) = variable::Pattern::parse(&rule.vector) {
-        tell(Level::Error, 6, error.what, error.advice);
+    match variable::Pattern::parse(&rule.vector) {
+        Err(error) => tell(Level::Error, 6, error.what, error.advice),
+        Ok(pattern) => check_vector(rule, &pattern, tell),
     }
     if rule.predicate.is_empty() {
         tell(
@@ -348,16 +353,35 @@ fn check_user_defined(rule: &Rule, tell: Tell<'_>) {
     }
 }
 
-/// Whether a predicate has a meaning, also for the values that a built-in monitor yields.
+/// Elements that no instance of a built-in variable has, and nodes that nobody is.
+fn check_vector(rule: &Rule, pattern: &variable::Pattern, tell: Tell<'_>) {
+    if let Some(node) = pattern.wanted("NodeNum")
+        && !node.parse::<u16>().is_ok_and(|number| number > 0)
+    {
+        let what = format!("NodeNum={node} is no number of a node");
+        tell(Level::Error, 6, what, "Write a number that vedette node list shows, or *.".into());
+    }
+    let Some(variable) = variable::known(&rule.variable) else { return };
+    for name in pattern.names().filter(|name| !variable.elements.contains(name)) {
+        let what = format!("instances of {} have no {name}, so none would match", rule.variable);
+        let own = variable.elements.join(", ");
+        let advice = match nearest(name, variable.elements) {
+            Some(meant) => format!("Did you mean {meant}? They have: {own}."),
+            None => format!("They have: {own}."),
+        };
+        tell(Level::Error, 6, what, advice);
+    }
+}
+
+/// Whether a predicate has a meaning and can become true and false, also for the values that a built-in monitor yields.
 fn check_predicate(rule: &Rule, text: &str) -> Result<(), predicate::Error> {
     let predicate = Predicate::parse(text)?;
-    let Some(variable) = variable::known(&rule.variable) else { return Ok(()) };
-    let sample = variable::Value::parse(variable.sample);
-    match predicate.holds(&sample, Some(&sample)) {
-        // With another value there may be none.
-        Err(error) if error.what.contains("by zero") => Ok(()),
-        other => other.map(|_| ()),
+    let known = variable::known(&rule.variable);
+    if let Some(variable) = known {
+        predicate.fits(&variable::Value::parse(variable.sample))?;
     }
+    predicate
+        .can_change(known.map_or((f64::NEG_INFINITY, f64::INFINITY), variable::Variable::domain))
 }
 
 fn in_words(error: &predicate::Error) -> String {

@@ -152,6 +152,102 @@ fn predicates_are_tried_on_the_values_of_known_variables() {
     assert!(rule("site.anything", "X@3>1").is_empty(), "nothing is known of it");
 }
 
+/// What is wrong with a rule of one's own.
+fn own(variable: &str, vector: &str, predicate: &str, rearm: &str) -> Vec<String> {
+    let text = format!("UE_X\n0\n/x.rp\n2\n0\n{variable}\n{vector}\n{predicate}\n{rearm}\n");
+    errors(&file::parse("rules", &text).1)
+}
+
+/// J6: rules that can never work are refused with their line and why.
+#[test]
+fn j6_what_can_never_work_is_refused() {
+    let program = "NodeNum=*;ProgName=rwhod;UserName=root";
+    for (variable, vector, predicate, rearm, words) in [
+        // Behind a short circuit nobody gets to see the mistake.
+        (
+            "program.count",
+            program,
+            "X@0==0&&X@7>3",
+            "",
+            "rules:8: error: UE_X, predicate: column 9: the value has 3 fields, and no field 7",
+        ),
+        (
+            "program.count",
+            program,
+            "X@0==0&&X@2>3",
+            "",
+            "column 12: a text is compared with a number",
+        ),
+        (
+            "fs.used_percent",
+            "MountPoint=/",
+            "X>90&&X<10",
+            "",
+            "column 5: `X>90&&X<10` is true for no value",
+        ),
+        ("fs.used_percent", "MountPoint=/", "X>120", "", "column 2: `X>120` is true for no value"),
+        ("fs.used_percent", "MountPoint=/", "X>90||X<=90", "", "is true for every value"),
+        (
+            "fs.used_percent",
+            "MountPoint=/",
+            "X>90||X>100",
+            "",
+            "column 8: `X>100` is true for no value",
+        ),
+        (
+            "fs.used_percent",
+            "MountPoint=/",
+            "X>90",
+            "X<0",
+            "rules:9: error: UE_X, rearm predicate: column 2: `X<0` is true for no",
+        ),
+        ("site.state", "", "X==\"on\"&&X==\"off\"", "", "is true for no value"),
+        (
+            "program.count",
+            "NodeNum=*;ProgNam=rwhod",
+            "X@0==0",
+            "",
+            "rules:7: error: UE_X, instance vector: instances of program.count have no ProgNam, so none would match.\n    Did you mean ProgName?",
+        ),
+        ("fs.used_percent", "NodeNum=n1", "X>90", "", "NodeNum=n1 is no number of a node"),
+    ] {
+        let found = own(variable, vector, predicate, rearm);
+        assert_eq!(found.len(), 1, "{predicate}: {found:#?}");
+        assert!(found[0].contains(words), "{words}\nis not in\n{}", found[0]);
+    }
+}
+
+/// J6: what can become true and false is taken, however strange.
+#[test]
+fn j6_what_can_work_is_taken() {
+    for (variable, predicate, rearm) in [
+        ("program.count", "X@0==0&&X@1!=0", "X@0>0"),
+        ("program.count", "X@0<X@P@0", ""),
+        ("program.count", "X@2!=\"\"", ""),
+        ("fs.used_percent", "X>90||X-X@P>5", "X<80"),
+        ("fs.used_percent", "X>=100", "X<100"),
+        ("fs.used_percent", "!(X<90)", "X"),
+        ("cpu.run_queue", "X>4&&X<5", ""),
+        ("site.state", "X!=\"on\"", "X==\"on\""),
+        ("site.number", "X< -5", "X>=0"),
+        ("site.fields", "X@0==0&&X@7>3", ""),
+    ] {
+        assert_eq!(own(variable, "NodeNum=*", predicate, rearm), [""; 0], "{predicate}");
+    }
+}
+
+/// J6: a rule about a node that nobody is.
+#[test]
+fn j6_a_node_that_does_not_exist() {
+    let text = "# ours\nUE_X\n0\n/x.rp\n2\n0\nfs.used_percent\nNodeNum=77\nX>90\n\n";
+    let nodes = BTreeMap::from([(NodeNumber(1), "n1".to_owned()), (NodeNumber(2), "n2".into())]);
+    let found = errors(&missing_nodes("rules", text, &nodes));
+    let said = "rules:8: error: UE_X, instance vector: there is no node 77, so this rule never fires.\n    There are: 1 (n1), 2 (n2).";
+    assert_eq!(found, [said]);
+    let fine = text.replace("77", "2");
+    assert_eq!(missing_nodes("rules", &fine, &nodes), Findings::default());
+}
+
 /// H15: empty files, comments only, and files of any size end with a finding.
 #[test]
 fn a_file_without_rules_is_refused() {

@@ -245,5 +245,7 @@ impl ClusterState {
 /// Duration, version and the first line of the output, for the history.
 fn outcome_cause(outcome: &RunOutcome) -> String {
     let first = outcome.output.lines().next().unwrap_or_default();
-    format!("version {}, {} ms; {first}", outcome.version, outcome.duration_ms)
+    let words =
+        outcome.transcript.as_ref().map(|it| format!("; {}", it.words())).unwrap_or_default();
+    format!("version {}, {} ms; {first}{words}", outcome.version, outcome.duration_ms)
 }

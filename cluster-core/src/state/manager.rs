@@ -16,6 +16,7 @@ mod attendance;
 mod ending;
 pub(super) mod orders;
 mod phases;
+mod policy;
 mod queue;
 mod states;
 #[cfg(test)]
@@ -237,6 +238,8 @@ impl ClusterState {
             group.last.take_if(|last| *last == node);
             group.fails.retain(|fail| fail.node != node);
             group.avoid.remove(&node);
+            group.avoid_why.remove(&node);
+            group.passed_over.remove(&node);
         }
     }
 
@@ -244,6 +247,9 @@ impl ClusterState {
     /// before means anything. Instances stay until their nodes, or evidence, end them.
     pub(super) fn forget_manager(&mut self, entry: &mut Entry<'_>) {
         let at = entry.proposal.at;
+        let waiting = self.manager.queue.iter().map(|event| &event.trigger);
+        let given_up = waiting.chain(self.manager.begun().map(|running| &running.event.trigger));
+        let given_up: Vec<Trigger> = given_up.cloned().collect();
         while self.manager.begun().next().is_some() {
             if self.manager.current.is_none() {
                 self.manager.current = Some(self.manager.aside.remove(0));
@@ -255,7 +261,10 @@ impl ClusterState {
         }
         self.manager.fencing.clear();
         self.manager.waits.clear();
-        self.manager.fired.clear();
+        // What had fired and was dealt with is no news; what nobody dealt with may fire again.
+        for trigger in &given_up {
+            self.rearm_given_up(entry, trigger);
+        }
         for member in self.manager.members.values_mut() {
             member.joined = false;
         }

@@ -321,6 +321,7 @@ impl ClusterState {
         }
         self.check_majority_without(node)?;
         self.check_holds_nothing(node)?;
+        self.check_is_needed_by_nobody(node)?;
         let name = node.name.clone();
         self.record(
             entry,
@@ -333,6 +334,7 @@ impl ClusterState {
         );
         self.nodes.remove(&number);
         self.forget_member(entry, number, &name);
+        self.forget_in_definition(entry, number, &name);
         self.forget_sightings(number);
         self.links.retain(|link| link.low != number && link.high != number);
         for test in self.tests.values_mut() {
@@ -366,6 +368,57 @@ impl ClusterState {
             format!("{name} cannot be deleted while it holds {}", held.join(", ")),
             advice,
         ))
+    }
+
+    /// A group that nobody else can have would be left without any node.
+    fn check_is_needed_by_nobody(&self, node: &Node) -> Result<(), Refusal> {
+        let alone = self.definition.groups.iter().filter(|def| def.nodes == [node.number]);
+        let alone: Vec<&str> = alone.map(|def| def.name.as_str()).collect();
+        if alone.is_empty() {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            "only_node_of_groups",
+            format!("{} is the only node of {}", node.name, alone.join(", ")),
+            "Give each another node, or take it out of the document: vedette config edit.",
+        ))
+    }
+
+    /// What the configuration says of a node goes with it: what is in force is about members only, so that it
+    /// can be checked, saved and applied as it is.
+    fn forget_in_definition(&mut self, entry: &mut Entry<'_>, number: NodeNumber, name: &str) {
+        let mut gone = Vec::new();
+        for def in &mut self.definition.groups {
+            let before = def.nodes.len();
+            def.nodes.retain(|node| *node != number);
+            if def.nodes.len() < before {
+                gone.push(format!("the nodes of {}", def.name));
+            }
+        }
+        let before = self.definition.standbys.len();
+        self.definition.standbys.retain(|standby| standby.node != number);
+        if self.definition.standbys.len() < before {
+            gone.push("the standby adapters".into());
+        }
+        if self.definition.fencing.remove(&number).is_some() {
+            gone.push("fencing".into());
+        }
+        if !gone.is_empty() {
+            let message = format!("{name} was taken out of {}", gone.join(", "));
+            self.setting_gone(entry, message);
+        }
+        let members = u16::try_from(self.nodes.len()).unwrap_or(u16::MAX);
+        if members < self.settings.seed_count {
+            let message = format!("seed_count is {members}, it was {}", self.settings.seed_count);
+            self.settings.seed_count = members;
+            self.setting_gone(entry, message);
+        }
+    }
+
+    fn setting_gone(&mut self, entry: &mut Entry<'_>, message: String) {
+        let (code, severity) = (Code::SettingChanged, Severity::Notice);
+        let happening = Happening::new(code, severity, Subject::Cluster, message);
+        self.record(entry, happening.because("a node was deleted"));
     }
 
     /// A voter may go only if the others that vote, and are there, are a majority without it:

@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 
 use crate::config::{Findings, Level};
+use crate::id::NodeNumber;
 use crate::model::Severity;
 use crate::record::{Code, Subject};
-use crate::rules::{RuleSet, has_errors};
+use crate::rules::{RuleSet, has_errors, missing_nodes};
 
 use super::{ClusterState, Entry, Happening, Refusal};
 
@@ -62,6 +63,11 @@ impl ClusterState {
         Ok(true)
     }
 
+    /// The members, by number.
+    pub fn node_names(&self) -> BTreeMap<NodeNumber, String> {
+        self.nodes.values().map(|node| (node.number, node.name.clone())).collect()
+    }
+
     /// Refuses what must not come into force.
     fn check_rules(&self, set: &RuleSet) -> Result<(), Refusal> {
         let bytes = set.text.len() + set.programs.values().map(String::len).sum::<usize>();
@@ -72,7 +78,8 @@ impl ClusterState {
                 "Move what is long into scripts.",
             ));
         }
-        let findings = set.check("rules");
+        let mut findings = set.check("rules");
+        findings.0.extend(missing_nodes("rules", &set.text, &self.node_names()).0);
         if has_errors(&findings) {
             return Err(Refusal::new(
                 "bad_rules",

@@ -116,6 +116,11 @@ impl Pattern {
         })
     }
 
+    /// The names of its elements.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
     /// The value that an element has to have; none if every one will do.
     pub fn wanted(&self, name: &str) -> Option<&str> {
         self.0.get(name)?.as_deref()

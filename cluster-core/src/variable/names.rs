@@ -17,6 +17,13 @@ pub struct Variable {
     pub sample: &'static str,
 }
 
+impl Variable {
+    /// The least and the greatest number that its value or one of its fields can be.
+    pub fn domain(&self) -> (f64, f64) {
+        (0.0, if self.name.ends_with("_percent") { 100.0 } else { f64::INFINITY })
+    }
+}
+
 /// Every variable with a built-in monitor.
 pub const BUILT_IN: &[Variable] = &[
     Variable {

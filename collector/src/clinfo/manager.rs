@@ -26,8 +26,8 @@ pub struct ManagerDoc {
     pub maintenance: Option<bool>,
     /// The event in progress; `null` if there is none, or where that is not known.
     pub in_progress: Option<RunningDoc>,
-    /// Events that failed and stepped aside for others, oldest first. They wait for an operator. `null`
-    /// where that is not known.
+    /// Events that stepped aside for others, oldest first: they failed and wait for an operator (`stage` is
+    /// `error`), or run on meanwhile. `null` where that is not known.
     #[serde(default)]
     pub set_aside: Option<Vec<RunningDoc>>,
     /// Events that wait, in the order in which they will be taken; `null` where that is not known.
@@ -126,6 +126,13 @@ pub struct RunningDoc {
     pub stays: Vec<StayDoc>,
     /// Commands that ended in earlier phases.
     pub done: Vec<DoneDoc>,
+    /// What becomes of it if a command fails: `wait` for an operator; `skip` or `abort`, if the
+    /// configuration says so of this event.
+    #[serde(default)]
+    pub on_failure: String,
+    /// How long it may run altogether, if the configuration says so.
+    #[serde(default)]
+    pub time_limit_ms: Option<u64>,
 }
 
 /// A node that takes part in an event.
@@ -211,6 +218,9 @@ pub struct CommandDoc {
     pub output_dropped: u64,
     /// How long the last run took.
     pub duration_ms: u64,
+    /// Where all that it printed is kept, on the node that ran it: `vedette transcript show`.
+    #[serde(default)]
+    pub transcript: Option<String>,
 }
 
 /// A group that moves.
@@ -396,6 +406,8 @@ impl RunningDoc {
             moves: moves(state, running),
             stays: stays(running),
             done: done(state, running),
+            on_failure: state.on_failure(&event.trigger).name().into(),
+            time_limit_ms: running.time_limit_ms,
         }
     }
 }
@@ -439,6 +451,12 @@ impl CommandDoc {
             output_dropped: outcome.outcome.output_dropped,
             output: outcome.outcome.output.clone(),
             duration_ms: outcome.outcome.duration_ms,
+            transcript: outcome
+                .outcome
+                .transcript
+                .as_ref()
+                .and_then(|it| it.name())
+                .map(Into::into),
         }
     }
 }

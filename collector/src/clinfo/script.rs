@@ -78,6 +78,9 @@ pub struct TestRunDoc {
     pub duration_ms: Option<u64>,
     /// The version of the script.
     pub version: Option<u32>,
+    /// Where all that it printed is kept, on the node that ran it: `vedette transcript show`.
+    #[serde(default)]
+    pub transcript: Option<String>,
 }
 
 /// The alert script.
@@ -166,6 +169,9 @@ impl TestRunDoc {
             output_dropped: outcome.map_or(0, |outcome| outcome.output_dropped),
             duration_ms: outcome.map(|outcome| outcome.duration_ms),
             version: outcome.map(|outcome| outcome.version),
+            transcript: outcome
+                .and_then(|outcome| outcome.transcript.as_ref()?.name())
+                .map(Into::into),
         }
     }
 }

@@ -24,6 +24,7 @@ const MOST_INSTANCES: usize = 1_000;
 /// See the module.
 pub(super) struct Executable {
     pub(super) me: NodeNumber,
+    pub(super) name: String,
     pub(super) command: Vec<String>,
     pub(super) variable: String,
     pub(super) limit: Duration,
@@ -38,7 +39,8 @@ impl Monitor for Executable {
         };
         let program = Program::new(self.command.clone(), self.limit)
             .environment([
-                ("VEDETTE_NODE", self.me.to_string()),
+                ("VEDETTE_NODE", self.name.clone()),
+                ("VEDETTE_NODE_NUMBER", self.me.to_string()),
                 ("VEDETTE_VARIABLE", self.variable.clone()),
             ])
             .keep(MOST_OUTPUT)

@@ -104,7 +104,7 @@ fn h29_this_machine_is_looked_at() {
     let folder = tempfile::tempdir().unwrap();
     let look = |variable: &str, vector: &str| {
         let found = needs(ME, &[rule("R", variable, vector)], &[]);
-        let mut monitor = make(&found.monitors[0], ME, folder.path());
+        let mut monitor = make(&found.monitors[0], (ME, "n2"), folder.path());
         monitor.look(&found.monitors[0].wanted)
     };
     for variable in ["memory.free_percent", "paging.used_percent", "cpu.run_queue"] {
@@ -233,7 +233,7 @@ fn h29_processes_are_read() {
 async fn run(script: &str, timeout_ms: u64) -> Taken {
     let monitor = MonitorDef { timeout_ms, ..executable("site.q", script) };
     let need = needs(ME, &[], &[monitor]).monitors.remove(0);
-    let mut monitor = make(&need, ME, Path::new("/"));
+    let mut monitor = make(&need, (ME, "n2"), Path::new("/"));
     tokio::task::spawn_blocking(move || monitor.look(&need.wanted)).await.unwrap()
 }
 
@@ -245,7 +245,8 @@ async fn h29_an_executable_yields_values() {
     let told: Vec<String> =
         good.samples.iter().map(|it| format!("{} {}", it.instance, it.value)).collect();
     assert_eq!(told, ["NodeNum=2;Kind=out;Queue=a 3,\"x y\"", "NodeNum=2;Queue=mail 12"]);
-    assert_eq!(run("echo $VEDETTE_NODE", 20_000).await.samples[0].value, Value::Integer(2));
+    let told = run("echo $VEDETTE_NODE_NUMBER; test $VEDETTE_NODE = n2", 20_000).await;
+    assert_eq!(told.samples[0].value, Value::Integer(2));
     for (script, why) in [
         ("echo no luck; exit 3", "exit status 3, and printed: no luck"),
         ("echo Queue=mail", "line 1 of its output: there is no value after Queue=mail"),

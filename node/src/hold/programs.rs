@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::ControlGroup;
-use crate::process::{self, Program, User};
+use crate::process::{self, Ends, Program, User};
+use crate::transcript::{self, Heading, Kind};
 
 /// The pause before one that failed is run again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -40,6 +41,9 @@ pub struct HeldProgram {
     pub place: Option<PathBuf>,
     /// Longest time for it.
     pub within_ms: u64,
+    /// The folder in which all that it prints is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transcripts: Option<PathBuf>,
 }
 
 /// What became of them so far.
@@ -121,13 +125,30 @@ fn start(program: &HeldProgram) -> Run {
     let (sender, answer) = channel();
     let program = program.clone();
     let builder = std::thread::Builder::new().name("release program".into()).stack_size(256 << 10);
-    match builder.spawn(move || drop(sender.send(run(&program)))) {
+    let work = move || {
+        let mut printed = Ends::default();
+        let said = run(&program, &mut printed);
+        // Nobody waits for what a disk does with it.
+        let how = said.clone().err().unwrap_or_else(|| "exit status 0".into());
+        drop(sender.send(said));
+        keep(&program, &how, printed);
+    };
+    match builder.spawn(work) {
         Ok(_) => Run::Running(answer),
         Err(error) => Run::Failed(format!("it cannot be started: {error}"), Instant::now()),
     }
 }
 
-fn run(program: &HeldProgram) -> Result<(), String> {
+/// Keeps what it printed.
+fn keep(program: &HeldProgram, how: &str, printed: Ends) {
+    let (Some(folder), false) = (&program.transcripts, printed.is_empty()) else { return };
+    let text = |name: &str| program.environment.get(name).cloned().unwrap_or_default();
+    let heading = Heading::new(Kind::Release, program.program.join(" "))
+        .of(&text("VEDETTE_GROUP"), &text("VEDETTE_RESOURCE"));
+    transcript::keep_now(folder, &text("VEDETTE_NODE"), heading, how, &printed.bytes());
+}
+
+fn run(program: &HeldProgram, printed: &mut Ends) -> Result<(), String> {
     let time = Duration::from_millis(program.within_ms);
     let user = program.user.as_deref().map(User::named).transpose()?;
     let its = user.as_ref().map(User::environment).into_iter().flatten();
@@ -145,7 +166,7 @@ fn run(program: &HeldProgram) -> Result<(), String> {
         .environment(program.environment.clone())
         .user(user)
         .cgroup(directory);
-    let said = process::run_blocking(&run);
+    let said = process::run_blocking(&run, printed);
     let left = place.map_or(Ok(()), |place| emptied(&place));
     said.and(left)
 }

@@ -96,7 +96,10 @@ impl Application {
         let outcome = process::run(program.dies_with_us()).await;
         match (outcome.succeeded(), lives) {
             (true, _) => Ok(Health::Running),
-            (false, false) if outcome.exit.is_some() => Ok(Health::NotRunning),
+            (false, false) if outcome.exit.is_some() => {
+                context.printed.note(&outcome.output);
+                Ok(Health::NotRunning)
+            }
             _ => {
                 let advice = "Its processes are there, but it does not work.";
                 Err(Failure::of_run("the monitor says that it does not work", &outcome, advice))
@@ -113,6 +116,7 @@ impl Application {
         let user = self.user()?;
         let its = user.as_ref().map(User::environment).into_iter().flatten();
         let program = Program::new(argv, time)
+            .keep_both_ends()
             .environment(its)
             .environment(context.variables(&self.common.name));
         Ok(program.user(user))

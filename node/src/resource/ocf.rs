@@ -87,7 +87,10 @@ impl Ocf {
             Some(
                 status::SUCCESS | status::PROMOTED | status::DEGRADED | status::DEGRADED_PROMOTED,
             ) => Ok(Health::Running),
-            Some(status::NOT_RUNNING) => Ok(Health::NotRunning),
+            Some(status::NOT_RUNNING) => {
+                context.printed.note(&outcome.output);
+                Ok(Health::NotRunning)
+            }
             _ => Err(self.failed("monitor", &outcome)),
         }
     }
@@ -107,6 +110,7 @@ impl Ocf {
     ) -> RunOutcome {
         let program =
             Program::new([self.path().to_string_lossy().into_owned(), action.into()], time)
+                .keep_both_ends()
                 .environment(context.variables(&self.common.name))
                 .environment(self.environment(action, time))
                 .cgroup(place)

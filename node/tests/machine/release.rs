@@ -5,8 +5,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use vedette_node::hold::{Held, HeldProgram, release_all};
+use vedette_node::transcript::file;
 
-use crate::support::{TestGroup, gone, read_pid};
+use crate::support::{LONG, TestGroup, gone, read_pid};
 
 fn program(group: &TestGroup, text: &str, within_ms: u64) -> HeldProgram {
     HeldProgram {
@@ -15,6 +16,7 @@ fn program(group: &TestGroup, text: &str, within_ms: u64) -> HeldProgram {
         user: None,
         place: Some(group.directory().join("web.release").join("server")),
         within_ms,
+        transcripts: None,
     }
 }
 
@@ -78,4 +80,33 @@ fn r2_release_programs_run_side_by_side() {
     let began = Instant::now();
     assert_eq!(failed(all), Vec::<String>::new());
     assert!(began.elapsed() < Duration::from_millis(2_500), "{:?}", began.elapsed());
+}
+
+/// J10: all that it printed is kept, and a release is over before anybody waits for the disk.
+#[test]
+fn j10_what_a_release_program_printed_is_kept() {
+    let (site, group) = (tempfile::tempdir().unwrap(), TestGroup::new("release-transcript"));
+    let folder = site.path().join("transcripts");
+    let text = "echo begun; seq 1 200000; echo no such container >&2; exit 3";
+    let environment =
+        [("VEDETTE_NODE", "n1"), ("VEDETTE_GROUP", "web"), ("VEDETTE_RESOURCE", "app")];
+    let said = failed([HeldProgram {
+        environment: environment.map(|(name, value)| (name.into(), value.into())).into(),
+        transcripts: Some(folder.clone()),
+        ..program(&group, text, 20_000)
+    }]);
+    assert_eq!(said, ["the release program /bin/sh failed: exit status 3"]);
+    let until = Instant::now() + LONG;
+    let (label, text) = loop {
+        match file::read(&folder, 1) {
+            Ok((label, text)) if label.ended.is_some() => break (label, text),
+            _ => assert!(Instant::now() < until, "it is kept"),
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.starts_with("begun\n1\n2\n") && text.ends_with("\nno such container\n"));
+    assert!(text.contains(" bytes are left out here]\n"));
+    assert_eq!(label.how.as_deref(), Some("exit status 3"));
+    assert_eq!(label.heading.resource.as_deref(), Some("app"));
 }

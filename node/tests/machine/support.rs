@@ -130,6 +130,8 @@ pub(crate) fn context(directory: &Path) -> Context {
         probes: Default::default(),
         lease: None,
         environment: BTreeMap::new(),
+        printed: Default::default(),
+        transcripts: None,
     }
 }
 

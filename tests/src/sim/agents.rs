@@ -416,6 +416,7 @@ impl World {
             output_dropped: 0,
             duration_ms: 40,
             version: self.reference.script.active,
+            transcript: None,
         }
     }
 

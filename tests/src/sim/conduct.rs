@@ -228,5 +228,6 @@ pub(super) fn ended(exit: Option<i32>) -> RunOutcome {
         output_dropped: 0,
         duration_ms: 30,
         version: 0,
+        transcript: None,
     }
 }

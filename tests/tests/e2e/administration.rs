@@ -160,6 +160,11 @@ fn a6_a7_a_member_is_deleted_and_added_again() {
     run(&lab, "n3", &["join", token, "--yes"]);
     lab.restart("n3").expect("its daemon can be started");
     crate::make_healthy(&lab);
+    // What the configuration said of it went with it (J3), and is said again.
+    let state = look::get(&lab, "n1", "/api/v1/groups/web").expect("web").json();
+    assert_eq!(state["nodes"], serde_json::json!(["n2"]), "{state:#}");
+    run(&lab, "n1", &["config", "set", "seed", "3"]);
+    give(&lab, &document(&lab, &[("web", "\"n3\", \"n2\"")]));
     wait_online(&lab, "n1", "web", "n3");
     let _ = std::fs::remove_dir_all(old);
     give(&lab, "");

@@ -19,6 +19,7 @@ mod operations;
 mod operator;
 mod situations;
 mod story;
+mod transcripts;
 mod units;
 mod user_events;
 

@@ -326,6 +326,9 @@ pub(crate) fn test_screen(test: &AlertTestDoc, style: Style) -> String {
         if run.output_dropped > 0 {
             text.push_str(&format!("  … and {} bytes more\n", run.output_dropped));
         }
+        if let Some(name) = &run.transcript {
+            text.push_str(&format!("  all of it: vedette transcript show {}\n", clean(name)));
+        }
     }
     text
 }

@@ -98,12 +98,13 @@ impl Context {
     /// The configuration in `file`, as it is written there.
     pub(crate) fn checked(&self, file: &Path) -> Result<Checked> {
         let name = file.display().to_string();
-        let text = std::fs::read_to_string(file).map_err(|error| {
+        let bytes = std::fs::read(file).map_err(|error| {
             Failure::failed(
                 format!("the configuration {name} cannot be read: {error}"),
                 "Write it, or name another one with --config; vedette init --help shows one.",
             )
         })?;
+        let text = super::edit::in_utf8(bytes, file)?;
         config::parse(&name, &text, &host_name())
             .map_err(|findings| Failure::findings(&name, &findings))
     }

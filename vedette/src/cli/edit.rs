@@ -159,16 +159,39 @@ impl Draft {
 
 /// The text of a file; `-` is standard input.
 pub(super) fn read(file: &Path) -> Result<String> {
-    let mut text = String::new();
+    read_at_most(file, u64::MAX)
+}
+
+/// The same, of a file whose first bytes will do to see that it is too long.
+pub(super) fn read_at_most(file: &Path, most: u64) -> Result<String> {
+    let mut bytes = Vec::new();
     let result = if file == Path::new("-") {
-        std::io::stdin().lock().read_to_string(&mut text).map(|_| ())
+        std::io::stdin().lock().take(most).read_to_end(&mut bytes)
     } else {
-        std::fs::read_to_string(file).map(|read| text = read)
+        std::fs::File::open(file).and_then(|file| file.take(most).read_to_end(&mut bytes))
     };
-    result.map(|()| text).map_err(|error| {
+    result.map_err(|error| {
         Failure::failed(
             format!("{} cannot be read: {error}", file.display()),
             "Name a text file in UTF-8.",
+        )
+    })?;
+    in_utf8(bytes, file)
+}
+
+/// The text in UTF-8, or the place where it is none.
+pub(super) fn in_utf8(bytes: Vec<u8>, file: &Path) -> Result<String> {
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let bytes = error.as_bytes();
+        let line = bytes[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
+        let byte = bytes.get(at).copied().unwrap_or_default();
+        Failure::failed(
+            format!(
+                "{} is no text in UTF-8: line {line}, byte {at} of the file, is 0x{byte:02x}",
+                file.display()
+            ),
+            "Name a text file; one in another encoding can be converted: iconv -t UTF-8.",
         )
     })
 }

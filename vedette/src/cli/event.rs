@@ -8,8 +8,10 @@ use std::ops::ControlFlow;
 
 use clap::{Args, Subcommand};
 use vedette_collector::clinfo::{EventDoc, ManagerDoc, MonitorsDoc, RunningDoc};
+use vedette_core::event::Stage;
 use vedette_core::model::Severity;
 use vedette_core::record::Code;
+use vedette_core::time::WallTime;
 
 use super::client::Client;
 use super::context::Context;
@@ -66,7 +68,13 @@ pub(crate) struct Filter {
     /// Only events before this sequence number
     #[arg(long, value_name = "SEQ")]
     pub(crate) before: Option<u64>,
-    /// How many at most
+    /// Not what was before: 2026-11, 2026-11-01, 2026-11-01T12:00Z, or how long ago (36h, 30d)
+    #[arg(long, value_name = "TIME", value_parser = super::incident::moment)]
+    pub(crate) since: Option<WallTime>,
+    /// Not what was after
+    #[arg(long, value_name = "TIME", value_parser = super::incident::moment)]
+    pub(crate) until: Option<WallTime>,
+    /// How many at most: the last ones
     #[arg(short = 'n', long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub(crate) limit: u64,
     /// Only this severity or worse: error, warning, notice, informational
@@ -113,6 +121,8 @@ impl Filter {
         };
         add("after", self.after.map(|seq| seq.to_string()));
         add("before", self.before.map(|seq| seq.to_string()));
+        add("since", self.since.map(|at| at.to_string()));
+        add("until", self.until.map(|at| at.to_string()));
         add("severity", self.severity.map(|severity| severity.name().to_owned()));
         add("code", self.code.clone());
         add("subject", self.subject.clone());
@@ -189,11 +199,11 @@ pub(crate) fn screen(manager: &ManagerDoc, now: &str, style: Style) -> String {
         None => "No event is in progress.\n".into(),
     };
     for event in manager.set_aside.iter().flatten() {
-        text.push_str(&format!(
-            "Event {} {} failed and stepped aside: vedette recover show.\n",
-            event.id,
-            clean(&event.what)
-        ));
+        let how = match event.stage {
+            Stage::Error => "failed and stepped aside: vedette recover show",
+            _ => "runs on aside, while what failed is dealt with",
+        };
+        text.push_str(&format!("Event {} {} {how}.\n", event.id, clean(&event.what)));
     }
     let queue = manager.queue.as_deref().unwrap_or_default();
     if !queue.is_empty() {
@@ -237,6 +247,12 @@ pub(crate) fn running(event: &RunningDoc, now: &str, style: Style) -> String {
         fact("program", (&event.program).into());
     }
     fact("incident", event.incident.into());
+    if !matches!(event.on_failure.as_str(), "" | "wait") {
+        fact("on failure", (&event.on_failure).into());
+    }
+    if let Some(limit) = event.time_limit_ms {
+        fact("time limit", millis(limit).into());
+    }
     let mut text = facts.render(style, 0);
     if event.too_long {
         text.push_str(&format!("! {}\n", style.paint(Tone::Bad, "it runs too long")));
@@ -263,7 +279,10 @@ pub(crate) fn running(event: &RunningDoc, now: &str, style: Style) -> String {
             text.push_str(&format!("\n{heading}\n{}", block(&command.output, 2)));
             if command.output_dropped > 0 {
                 let more = command.output_dropped;
-                text.push_str(&format!("  ({more} more bytes were not kept)\n"));
+                text.push_str(&format!("  ({more} more bytes do not stand here)\n"));
+            }
+            if let Some(name) = &command.transcript {
+                text.push_str(&format!("  all of it: vedette transcript show {}\n", clean(name)));
             }
         }
     }
@@ -354,6 +373,8 @@ mod tests {
         let filter = Filter {
             after: Some(3),
             before: None,
+            since: Some(WallTime(0)),
+            until: None,
             limit: 5,
             severity: Some(Severity::Warning),
             code: Some("LINK".into()),
@@ -362,7 +383,7 @@ mod tests {
         };
         assert_eq!(
             filter.path(),
-            "/control/v1/history?limit=5&after=3&severity=warning&code=LINK&subject=link"
+            "/control/v1/history?limit=5&after=3&since=1970-01-01T00%3A00%3A00.000Z&severity=warning&code=LINK&subject=link"
         );
     }
 }

@@ -30,6 +30,7 @@ pub(crate) enum IncidentCommand {
     Report(report::ReportArgs),
 }
 
+pub(super) use report::moment;
 #[cfg(test)]
 pub(super) use report::screen as report_screen;
 

@@ -412,8 +412,8 @@ fn show_failed(context: &Context) -> Result<u8> {
 }
 
 fn failed_events(manager: &ManagerDoc) -> impl Iterator<Item = &RunningDoc> {
-    let current = manager.in_progress.iter().filter(|it| it.stage == Stage::Error);
-    current.chain(manager.set_aside.iter().flatten())
+    let begun = manager.in_progress.iter().chain(manager.set_aside.iter().flatten());
+    begun.filter(|it| it.stage == Stage::Error)
 }
 
 fn failed_screen(manager: &ManagerDoc, context: &Context) -> String {

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use vedette_core::command::Command;
-use vedette_core::rules::{Rule, RuleSet, RuleStore, built_in};
+use vedette_core::rules::{Rule, RuleSet, RuleStore, built_in, missing_nodes};
 use vedette_core::variable;
 
 use super::aside;
@@ -147,7 +147,12 @@ pub(crate) fn run(context: &Context, command: RulesCommand) -> Result<u8> {
 
 fn check(context: &Context, arguments: &FileArgs) -> Result<u8> {
     let files = Files::read(&arguments.file, arguments.programs.as_deref())?;
-    let findings = check::findings(&files);
+    let mut findings = check::findings(&files);
+    // Who the nodes are is known where a daemon runs; loading asks the cluster anyway.
+    if let Ok(state) = context.state() {
+        let missing = missing_nodes(&files.name, &files.set.text, &state.node_names());
+        findings.0.extend(missing.0);
+    }
     let verdict = check::verdict(&files, &findings);
     if context.json() {
         context.render(&check::document(&findings), |_| String::new())?;

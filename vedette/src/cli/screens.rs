@@ -173,6 +173,7 @@ fn a_test_of_the_alert_script() {
             output_dropped: u64::from(node == 2) * 300,
             duration_ms: 42,
             version: 2,
+            transcript: None,
         };
         fixture.apply(Command::FinishAlertTest { id, node: NodeNumber(node), outcome });
     }

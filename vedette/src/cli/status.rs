@@ -13,6 +13,7 @@ use vedette_collector::clinfo::{
     StandbyDoc, StatusDoc,
 };
 use vedette_core::clock::CLOCK_TOLERANCE_US;
+use vedette_core::event::Stage;
 use vedette_core::model::{InterfaceStatus, Severity};
 
 use super::client::parse;
@@ -164,10 +165,15 @@ fn manager(status: &StatusDoc) -> Option<String> {
         1 => "; one more event waits".into(),
         more => format!("; {more} more events wait"),
     };
-    let aside: Vec<String> =
-        manager.set_aside.iter().flatten().map(|it| it.id.to_string()).collect();
-    if !aside.is_empty() {
-        waiting += &format!("; failed and set aside: {}", aside.join(", "));
+    for (failed, what) in [(true, "failed and set aside"), (false, "runs on beside it")] {
+        let aside = manager.set_aside.iter().flatten();
+        let aside: Vec<String> = aside
+            .filter(|it| (it.stage == Stage::Error) == failed)
+            .map(|it| it.id.to_string())
+            .collect();
+        if !aside.is_empty() {
+            waiting += &format!("; {what}: {}", aside.join(", "));
+        }
     }
     match &manager.in_progress {
         Some(event) => Some(format!("{} {}: {}{waiting}", event.id, event.what, event.progress)),

@@ -18,6 +18,7 @@ use vedette_core::id::{NodeNumber, Session};
 use vedette_core::model::RunOutcome;
 use vedette_core::record::{Record, Subject};
 use vedette_core::state::ClusterState;
+use vedette_node::transcript::{Heading, Kind, Transcripts};
 
 use super::local_log::LocalLog;
 use super::office::fresh_id;
@@ -40,6 +41,8 @@ pub(crate) struct Script {
     pub(crate) user: Option<String>,
     pub(crate) mail_to: Option<String>,
     pub(crate) log: PathBuf,
+    /// Where is kept what it prints.
+    pub(crate) transcripts: Transcripts,
     /// Where it is said that the script fails on this node.
     pub(crate) local: LocalLog,
 }
@@ -60,6 +63,12 @@ impl Script {
     pub(crate) async fn call(&self, state: &ClusterState, call: Call) -> RunOutcome {
         let version = state.script.active;
         let script = state.script.versions.get(&version).map(|version| version.text.clone());
+        let what = format!("alert script, record {}", call.record.seq);
+        let heading = Heading {
+            event: call.record.event,
+            incident: call.record.incident,
+            ..Heading::new(Kind::Alert, what)
+        };
         let input = AlertInput {
             scope: call.scope,
             node: call.node,
@@ -70,6 +79,7 @@ impl Script {
             version,
             mail_to: self.mail_to.clone(),
             log: Some(self.log.clone()),
+            tape: Some(self.transcripts.tape(heading)),
         };
         let limits = Limits {
             timeout: Duration::from_millis(state.settings.alert_timeout_ms),

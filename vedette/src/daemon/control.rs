@@ -4,6 +4,7 @@
 //! asked is recorded as the client says it, since whoever may use the socket may do everything.
 
 mod resource;
+mod transcripts;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::mpsc;
-use vedette_collector::clinfo::{EventDoc, LocalDoc, Seen};
+use vedette_collector::clinfo::{EventDoc, LocalDoc, Seen, availability};
 use vedette_collector::history::{Filter, Format, Page};
 use vedette_core::command::{Command, ConfigCommand, GroupCommand, ManagerCommand};
 use vedette_core::id::{CommandId, Hash, NodeNumber};
@@ -26,6 +27,7 @@ use vedette_core::record::Code;
 use vedette_core::state::{ClusterState, Outcome, Refusal};
 use vedette_core::view::Source;
 use vedette_node::peers::{Peers, kinds};
+use vedette_node::transcript::Transcripts;
 
 use super::admit::Admission;
 use super::executor::Executor;
@@ -49,6 +51,7 @@ pub(crate) struct Control {
     pub(crate) peers: Peers,
     pub(crate) admission: Admission,
     pub(crate) executor: Executor,
+    pub(crate) transcripts: Transcripts,
     /// Asks the daemon to leave the cluster in good order and end.
     pub(crate) leave: mpsc::Sender<Leave>,
 }
@@ -62,6 +65,7 @@ pub(crate) struct Leave {
 }
 
 pub(crate) use resource::{ResourceLine, ResourceRequest};
+pub(crate) use transcripts::{TranscriptDoc, TranscriptText, TranscriptsDoc};
 
 /// The routes.
 pub(crate) fn router(control: Control) -> Router {
@@ -76,6 +80,8 @@ pub(crate) fn router(control: Control) -> Router {
         .route("/control/v1/history/compare", get(compare))
         .route("/control/v1/history/export", get(export))
         .route("/control/v1/resource", post(resource::resource))
+        .route("/control/v1/transcripts", get(transcripts::list))
+        .route("/control/v1/transcripts/{number}", get(transcripts::show))
         .route("/control/v1/leave", post(leave))
         .with_state(control)
 }
@@ -253,6 +259,8 @@ struct HistoryQuery {
     code: Option<String>,
     subject: Option<String>,
     incident: Option<u64>,
+    since: Option<String>,
+    until: Option<String>,
 }
 
 impl HistoryQuery {
@@ -260,7 +268,10 @@ impl HistoryQuery {
         let severity = named("severity", &self.severity, Severity::from_name)?;
         let code = named("code", &self.code, Code::from_name)?;
         let incident = self.incident;
-        Ok(Filter { severity, code, kind: self.subject.clone(), incident, ..Filter::default() })
+        let since = named("time", &self.since, availability::moment)?;
+        let until = named("time", &self.until, availability::moment)?;
+        let kind = self.subject.clone();
+        Ok(Filter { severity, code, kind, since, until, incident })
     }
 }
 

@@ -155,6 +155,7 @@ impl Watch {
         let monitor = look::Monitored {
             need: need.clone(),
             me: self.means.me,
+            name: self.means.publisher.state().node_name(self.means.me),
             folder: self.means.folder.clone(),
             looks: self.looks.clone(),
         };

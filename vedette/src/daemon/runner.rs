@@ -34,6 +34,7 @@ use vedette_core::view::View;
 use vedette_core::work::{self, Task};
 use vedette_node::identity::StateDir;
 use vedette_node::join::Surroundings;
+use vedette_node::transcript::{Heading, Kind};
 
 use super::executor::{Executor, GuardFacts, Hands};
 use super::leave;
@@ -42,7 +43,7 @@ use super::proposer::Proposer;
 use super::publisher::Publisher;
 use super::{surroundings, verify};
 
-pub(crate) use environment::Place;
+pub(crate) use environment::{Place, verbosity};
 
 /// The pause before an answer that found no majority is proposed again.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -179,19 +180,28 @@ impl Runner {
         event: u64,
         commands: Vec<(usize, String)>,
     ) -> Vec<CommandOutcome> {
-        let running = state.manager.current.as_ref().filter(|running| running.event.id == event);
+        let running = state.manager.begun().find(|running| running.event.id == event);
         let Some(running) = running else { return Vec::new() };
+        let limit = state.definition.manager.command_timeout_ms;
+        let limit = running.time_limit_ms.map_or(limit, |own| own.min(limit));
         let runs = commands.into_iter().map(|(index, line)| {
             let environment = environment::of(state, running, self.me, index, &self.place);
             let expected = running.program.phases.get(running.phase).and_then(|p| p.get(index));
+            let heading = Heading {
+                event: Some(event),
+                incident: Some(running.event.incident),
+                ..Heading::new(Kind::Event, line.clone())
+            };
             command::Step {
                 index,
                 line,
                 expected: expected.and_then(|line| line.expected),
                 environment,
                 hooks: state.definition.hooks.get(running.event.trigger.name()).cloned(),
-                limit: Duration::from_millis(state.definition.manager.command_timeout_ms),
+                limit: Duration::from_millis(limit),
                 scripts: self.events.clone(),
+                tape: Some(self.hands.transcripts.tape(heading)),
+                traces: state.definition.manager.verbose,
             }
             .run()
         });

@@ -5,9 +5,10 @@
 //! were not there yet: a guard told of that would forget peers that it hears.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use vedette_core::command::{Command, Proposal};
+use vedette_core::config::{Address, Config};
 use vedette_core::id::{NetworkNumber, NodeNumber};
 use vedette_core::model::{HostStatus, Network, NetworkStatus};
 use vedette_core::state::ClusterState;
@@ -74,6 +75,38 @@ pub(crate) fn of_state(
     })
 }
 
+/// Whether an address is on this machine.
+pub(crate) fn is_here(address: IpAddr) -> bool {
+    let bound = UdpSocket::bind(SocketAddr::new(address, 0));
+    bound.is_ok_and(|_| !address.is_unspecified())
+}
+
+/// A node whose last known address is not on this machine takes the one that its own configuration names for that
+/// network, if that is here: whoever corrects the file corrects the node, even if nobody can be reached. What the
+/// cluster's document says holds again as soon as it is known. Answers what was done, a sentence each.
+pub(crate) fn corrected(known: &mut Surroundings, me: NodeNumber, config: &Config) -> Vec<String> {
+    let mut said = Vec::new();
+    let Some(own) = known.members.get_mut(&me) else { return said };
+    for (number, place) in &mut own.addresses {
+        let Some(network) = known.networks.get(number) else { continue };
+        let mut written = config.networks.values();
+        let written = written.find(|written| written.name == network.name);
+        let Some(Address::Ip(address)) = written.map(|written| &written.address) else { continue };
+        if *address == place.ip() || is_here(place.ip()) || !is_here(*address) {
+            continue;
+        }
+        said.push(format!(
+            "network {}: {} is not on this host; {address} is taken from this node's own configuration until \
+             the cluster's document is known. Correct that, too: [nodes.{}.addresses] of vedette config edit",
+            network.name,
+            place.ip(),
+            own.name
+        ));
+        place.set_ip(*address);
+    }
+    said
+}
+
 /// Where a member listens for the others, one address a network.
 pub(crate) fn listens_at(known: &Surroundings, node: NodeNumber) -> Vec<SocketAddr> {
     known
@@ -99,4 +132,55 @@ pub(crate) fn same(one: &Surroundings, other: &Surroundings) -> bool {
 pub(crate) fn is_live(state: &ClusterState, node: NodeNumber) -> bool {
     let away = [HostStatus::Down, HostStatus::Disconnected];
     state.nodes.get(&node).is_none_or(|node| !away.contains(&node.host))
+}
+
+#[cfg(test)]
+mod tests {
+    use vedette_core::config;
+
+    use super::*;
+
+    fn surroundings(address: [u8; 4]) -> Surroundings {
+        let fixture = vedette_core::fixture::Fixture::settled(2);
+        let mut all = Surroundings {
+            networks: fixture.state.networks.clone(),
+            members: members(&fixture.state),
+            settings: fixture.state.settings.clone(),
+        };
+        for peer in all.members.values_mut() {
+            peer.addresses.values_mut().for_each(|place| place.set_ip(address.into()));
+        }
+        all
+    }
+
+    fn config(address: &str) -> Config {
+        let text = format!(
+            "[node]\nname = \"n1\"\n[cluster]\nname = \"demo\"\n[[network]]\nname = \"neta\"\naddress = \"{address}\"\n"
+        );
+        config::parse("vedette.toml", &text, "n1").expect("a configuration").config
+    }
+
+    /// J2: a wrong address on the disk gives way to the one in the node's own file, if that is here.
+    #[test]
+    fn j2_a_corrected_file_corrects_the_node() {
+        let (me, first) = (NodeNumber(1), NetworkNumber(1));
+        let address = |known: &Surroundings, node: u16| {
+            known.members[&NodeNumber(node)].addresses[&first].ip().to_string()
+        };
+        let mut known = surroundings([192, 0, 2, 7]);
+        let said = corrected(&mut known, me, &config("127.0.0.1"));
+        assert!(
+            said.len() == 1 && said[0].starts_with("network neta: 192.0.2.7 is not"),
+            "{said:?}"
+        );
+        assert_eq!(
+            (address(&known, 1), address(&known, 2)),
+            ("127.0.0.1".into(), "192.0.2.7".into())
+        );
+        // One that is here stays, whatever the file says; and one that is nowhere helps nobody.
+        let mut right = surroundings([127, 0, 0, 1]);
+        assert_eq!(corrected(&mut right, me, &config("127.0.0.2")), Vec::<String>::new());
+        let mut wrong = surroundings([192, 0, 2, 7]);
+        assert_eq!(corrected(&mut wrong, me, &config("192.0.2.9")), Vec::<String>::new());
+    }
 }

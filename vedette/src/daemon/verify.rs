@@ -6,21 +6,52 @@
 use std::sync::Arc;
 
 use vedette_core::definition::Definition;
-use vedette_core::document::{self, Finding};
+use vedette_core::document::{self, Document, Finding};
 use vedette_core::id::NodeNumber;
 use vedette_core::state::ClusterState;
 
 use super::executor::Hands;
+use super::surroundings;
 
 /// What speaks against the pending document on this machine; nothing if none is pending.
 pub(crate) async fn pending(hands: &Hands, state: &Arc<ClusterState>) -> Vec<String> {
     let Some(pending) = &state.documents.pending else { return Vec::new() };
-    let (definition, findings) = document::parse(&pending.version.text, state);
+    let (document, findings) = document::read(&pending.version.text, state);
     if findings.iter().any(|finding| finding.error) {
         // `apply` has refused such a document already, unless the state moved on since.
         return findings.iter().filter(|finding| finding.error).map(sentence).collect();
     }
-    machine(hands, &definition, state, hands.me).await
+    let mut against = machine(hands, &document.definition, state, hands.me).await;
+    against.extend(addresses(&document, state, hands.me, pending.dry_run));
+    against
+}
+
+/// Own addresses that are not on this machine. One that is in force already stands in nobody's way but that of
+/// `verify`: whoever repairs something else must be able to do so while an adapter is away.
+fn addresses(document: &Document, state: &ClusterState, me: NodeNumber, all: bool) -> Vec<String> {
+    let name = state.node_name(me);
+    let present = state.nodes.get(&me).map(|node| &node.interfaces);
+    let own = document.addresses.get(&me).into_iter().flatten();
+    let service = own.filter_map(|(network, address)| {
+        let same = present.and_then(|it| it.get(network)).is_some_and(|it| it.address == *address);
+        let title = document.networks.get(network)?.name.clone();
+        Some((format!("nodes.{name}.addresses.{title}"), *address, !same))
+    });
+    let standbys = document.definition.standbys.iter().filter(|standby| standby.node == me);
+    let standbys = standbys.map(|standby| {
+        let new = !state.definition.standbys.contains(standby);
+        ("standby.address".to_owned(), standby.address, new)
+    });
+    let asked = service.chain(standbys).filter(|(_, _, new)| all || *new);
+    asked
+        .filter(|(_, address, _)| !surroundings::is_here(*address))
+        .map(|(key, address, _)| {
+            format!(
+                "{key}: {address} is not on this machine. Give it to an adapter (ip address add {address}/… dev …), \
+                 or correct it."
+            )
+        })
+        .collect()
 }
 
 /// What speaks against a definition on this machine, a sentence each.

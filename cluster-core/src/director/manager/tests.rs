@@ -643,6 +643,9 @@ fn running(stage: Stage) -> Running {
         arrived: BTreeSet::from([ME]),
         failed: BTreeSet::new(),
         too_long: false,
+        time_limit_ms: None,
+        ends_ms: None,
+        overran: false,
         skipped: false,
         steps: Vec::new(),
     }

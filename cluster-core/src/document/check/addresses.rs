@@ -136,12 +136,24 @@ fn own_once(document: &Document, state: &ClusterState, found: &mut Vec<Finding>)
             claim(*ip, format!("{node} on {network}"), format!("nodes.{node}.addresses.{network}"));
         }
     }
+    let (mut adapters, mut second) = (BTreeMap::new(), Vec::new());
     for (place, standby) in document.definition.standbys.iter().enumerate() {
+        if let Some(first) = adapters.insert((standby.node, standby.network), place) {
+            let (node, network) =
+                (state.node_name(standby.node), document.network_name(standby.network));
+            let what = format!(
+                "{node} has a second standby adapter on {network}, after standby[{}]",
+                first + 1
+            );
+            let advice = "One takes over for the service adapter; leave the other out.";
+            second.push(Finding::error(format!("standby[{}]", place + 1), what, advice));
+        }
         let owner = format!("a standby adapter of {}", state.node_name(standby.node));
         reachable(standby.address, state, format!("standby[{}].address", place + 1), &mut wrong);
         claim(standby.address, owner, format!("standby[{}].address", place + 1));
     }
     found.append(&mut wrong);
+    found.extend(second);
 }
 
 /// Service addresses: on their network, and nobody else's.

@@ -35,7 +35,12 @@ impl ClusterState {
         let left = |at: WallTime| u64::try_from(at.0.saturating_sub(wall.0)).unwrap_or(0);
         let steady = self.groups.values().filter_map(|group| self.steady_due(group));
         let steady = steady.map(|due| Duration::from_millis(due.saturating_sub(now)));
-        forgotten.chain(steady).chain(times.map(|at| Duration::from_micros(left(at)))).min()
+        let over = self.limits_due().map(|due| Duration::from_millis(due.saturating_sub(now)));
+        forgotten
+            .chain(steady)
+            .chain(over)
+            .chain(times.map(|at| Duration::from_micros(left(at))))
+            .min()
     }
 
     /// Whether something should have ended by now.
@@ -48,6 +53,7 @@ impl ClusterState {
         self.forget_failures(entry);
         self.end_wishes(entry);
         self.end_flapping(entry);
+        self.end_overlong(entry);
     }
 
     /// Plans when groups that wait for that go back home.

@@ -23,7 +23,9 @@ impl ClusterState {
     ) -> Result<bool, Refusal> {
         self.check_recovery(event, action)?;
         self.bring_back(event);
+        let elapsed_ms = self.timeline.elapsed_ms();
         let Some(running) = &mut self.manager.current else { return Ok(false) };
+        running.begin_anew(elapsed_ms);
         let failed: Vec<NodeNumber> = running.failed.iter().copied().collect();
         match action {
             RecoverAction::Retry => running.try_again(),

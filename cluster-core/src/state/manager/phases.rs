@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::definition::OnFailure;
 use crate::event::{CommandOutcome, Event, Manager, Running, Stage, Step, Trigger};
 use crate::id::NodeNumber;
 use crate::model::{RunOutcome, Severity};
@@ -13,6 +14,7 @@ use crate::placement::Plan;
 use crate::record::Code;
 use crate::rules::{Program, ProgramLine};
 
+use super::policy::policy_words;
 use super::{ClusterState, Entry, ms_between, step_of};
 
 /// How many steps of an event are kept in the state; the history has all.
@@ -31,7 +33,8 @@ impl ClusterState {
         true
     }
 
-    /// An event that failed steps aside for another one: what needs an operator holds up nothing else. Of its
+    /// An event that failed steps aside for another one: what needs an operator holds up nothing else, and
+    /// neither does a program of the site that runs. Of its
     /// plan only what is blocked stays with it; other groups that are not where they should be are moved by
     /// events of their own.
     fn step_aside(&mut self, entry: &mut Entry<'_>, for_whom: &str) {
@@ -40,10 +43,12 @@ impl ClusterState {
         running.plan.moves.retain(|planned| blocked(&planned.group));
         let message = format!("{} steps aside for {for_whom}", self.event_label(&running.event));
         let step = step_of(&running.event, Code::EventPhase, Severity::Informational, message);
-        self.record(
-            entry,
-            step.because("it failed and waits for an operator: vedette recover show"),
-        );
+        let why = if running.may_run_aside() {
+            "its commands run on: what failed does not wait for them"
+        } else {
+            "it failed and waits for an operator: vedette recover show"
+        };
+        self.record(entry, step.because(why));
         self.manager.aside.push(running);
     }
 
@@ -105,6 +110,9 @@ impl ClusterState {
             arrived: BTreeSet::new(),
             failed: BTreeSet::new(),
             too_long: false,
+            time_limit_ms: None,
+            ends_ms: None,
+            overran: false,
             skipped: false,
             steps: Vec::new(),
         });
@@ -171,6 +179,7 @@ impl ClusterState {
         self.conclude_vote(entry);
         loop {
             self.grant(entry);
+            self.follow_policy(entry);
             if !self.pass_barrier(entry) {
                 return;
             }
@@ -196,8 +205,11 @@ impl ClusterState {
             self.end_event(entry, "no rule");
             return;
         };
+        let (elapsed_ms, limit) = (self.timeline.elapsed_ms(), self.time_limit_of(&event.trigger));
         if let Some(running) = &mut self.manager.current {
             (running.stage, running.plan, running.program) = (Stage::Running, plan, program);
+            running.time_limit_ms = limit;
+            running.begin_anew(elapsed_ms);
         }
         self.begin_phase(entry, 0);
     }
@@ -257,7 +269,7 @@ impl ClusterState {
     /// The running event, if an answer of `node` for that moment means anything now: the node takes
     /// part, and has neither arrived nor failed yet.
     fn awaits(&self, moment: Moment, node: NodeNumber) -> Option<&Running> {
-        self.manager.current.as_ref().filter(|running| {
+        self.manager.begun().find(|running| {
             (running.event.id, running.phase, running.attempt) == moment
                 && running.stage != Stage::Voting
                 && running.participants.contains(&node)
@@ -283,7 +295,7 @@ impl ClusterState {
         for outcome in &answers {
             self.record_command(entry, &event, node, outcome);
         }
-        let Some(running) = &mut self.manager.current else { return false };
+        let Some(running) = self.manager.begun_mut(event.id) else { return false };
         running.outcomes.entry(node).or_default().extend(answers.iter().cloned());
         if running.pending(node).is_empty() {
             running.arrived.insert(node);
@@ -312,7 +324,7 @@ impl ClusterState {
             Some(node),
             Some(outcome.outcome.duration_ms),
         );
-        self.record(entry, step.because(outcome.told()));
+        self.record(entry, step.because(outcome.told_with_transcript()));
     }
 
     /// The alert that says which command on which node printed what.
@@ -327,11 +339,15 @@ impl ClusterState {
         let failed = answers.iter().find(|outcome| !outcome.expected);
         let (what, said) = failed.map_or_else(
             || ("it did not say how its commands ended".to_owned(), String::new()),
-            |outcome| (format!("{}: {}", outcome.command, outcome.ended()), outcome.told()),
+            |outcome| {
+                let what = format!("{}: {}", outcome.command, outcome.ended());
+                (what, outcome.told_with_transcript())
+            },
         );
         let said = if said.is_empty() { "it printed nothing".into() } else { said };
-        let (advice, cause) = match self.stuck(node).as_slice() {
-            [] => ("vedette recover retry, skip or abort".to_owned(), said),
+        let policy = self.on_failure(&event.trigger);
+        let (advice, cause) = match self.stuck(event.id, node).as_slice() {
+            [] => (policy_words(policy).to_owned(), said),
             stuck => {
                 let names: Vec<&str> = stuck.iter().map(|(group, _)| *group).collect();
                 let whys: Vec<&str> = stuck.iter().map(|(_, why)| *why).collect();
@@ -344,13 +360,15 @@ impl ClusterState {
             }
         };
         let message = format!("{label} failed on {name}, {what}; {advice}");
-        let step = step_of(event, Code::EventFailed, Severity::Error, message);
+        let severity = if policy == OnFailure::Wait { Severity::Error } else { Severity::Warning };
+        let step = step_of(event, Code::EventFailed, severity, message);
         self.record(entry, step.because(cause).of_event(event.id, Some(node), None).alerting(true));
     }
 
-    /// Groups that a node is to release in the event in progress and could not, and why.
-    fn stuck(&self, node: NodeNumber) -> Vec<(&str, &str)> {
-        let Some(running) = &self.manager.current else { return Vec::new() };
+    /// Groups that a node is to release in an event and could not, and why.
+    fn stuck(&self, event: u64, node: NodeNumber) -> Vec<(&str, &str)> {
+        let mut begun = self.manager.begun();
+        let Some(running) = begun.find(|it| it.event.id == event) else { return Vec::new() };
         let blocked = |name: &str| {
             let blocked = self.groups.get(name)?.blocked.as_ref()?;
             (blocked.node == Some(node)).then_some(blocked.why.as_str())
@@ -486,5 +504,6 @@ fn no_answer(duration_ms: u64) -> RunOutcome {
         output_dropped: 0,
         duration_ms,
         version: 0,
+        transcript: None,
     }
 }

@@ -422,7 +422,7 @@ impl ClusterState {
     /// with does not count, nor what waits for that.
     pub(in crate::state) fn is_idle(&self) -> bool {
         self.seeded
-            && self.manager.current.as_ref().is_none_or(Running::is_stuck)
+            && self.manager.is_open()
             && self.manager.next().is_none()
             && self.manager.joined().next().is_some()
     }

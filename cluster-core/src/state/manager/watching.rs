@@ -89,6 +89,21 @@ impl ClusterState {
         true
     }
 
+    /// The event of a rule that fired was given up before it was over: the rule may fire again, and that is told.
+    pub(super) fn rearm_given_up(&mut self, entry: &mut Entry<'_>, trigger: &Trigger) {
+        let Trigger::User { rule, instance, .. } = trigger else { return };
+        let Some(firing) = self.manager.fired.get_mut(rule).and_then(|all| all.remove(instance))
+        else {
+            return;
+        };
+        self.manager.fired.retain(|_, instances| !instances.is_empty());
+        let message = format!("{rule} {} is armed again", self.node_name(firing.node));
+        let why = "the cluster was started anew before its event was over, so it may fire again";
+        let (code, severity) = (Code::RuleRearmed, Severity::Notice);
+        let happening = Happening::new(code, severity, Subject::Node(firing.node), message);
+        self.record(entry, happening.change(firing.value, "").because(why));
+    }
+
     /// Something cannot be watched on a node, or can be again. Told once.
     pub(super) fn watch_trouble(
         &mut self,
@@ -234,6 +249,34 @@ mod tests {
         assert_eq!((told[0].event, told[0].incident), (Some(event), Some(told[0].index)));
         assert_eq!((told[1].event, told[1].incident), (None, None));
         assert_eq!(fixture.state.manager.last_event, event);
+    }
+
+    /// J9: what had fired and was dealt with survives a cold start, and is no event again; what nobody got to deal
+    /// with may fire again, and that is on record.
+    #[test]
+    fn j9_what_has_fired_survives_a_cold_start() {
+        let mut fixture = Fixture::settled(3);
+        fixture.join_managers();
+        load(&mut fixture, RULE);
+        fire(&mut fixture);
+        fixture.run_events();
+        let mut later = firing();
+        if let ManagerCommand::Queue { trigger: Trigger::User { instance, .. }, .. } = &mut later {
+            *instance = "NodeNum=2;MountPoint=/var".into();
+        }
+        fixture.manage(later);
+        let director = NodeNumber(1);
+        fixture.apply(Command::Office { director, term: 9, continuity: false });
+        assert!(fixture.state.manager.has_fired("UE_FULL", INSTANCE));
+        assert!(!fixture.state.manager.has_fired("UE_FULL", "NodeNum=2;MountPoint=/var"));
+        let told: Vec<_> =
+            fixture.records.iter().filter(|record| record.code == Code::RuleRearmed).collect();
+        assert_eq!(told.len(), 1);
+        assert!(
+            told[0].cause.contains("started anew before its event was over"),
+            "{}",
+            told[0].cause
+        );
     }
 
     /// H33: what cannot be queued has not fired, so its node proposes it again.

@@ -36,7 +36,7 @@ pub(crate) struct ReportArgs {
 }
 
 /// A moment, or how long ago it was.
-fn moment(text: &str) -> std::result::Result<WallTime, String> {
+pub(crate) fn moment(text: &str) -> std::result::Result<WallTime, String> {
     let ago = || {
         let ago = i64::try_from(duration(text).ok()?.as_micros()).ok()?;
         availability::moment(&now().get(..19).map(|it| format!("{it}Z"))?)

@@ -1,11 +1,11 @@
 //! Rules and recovery programs as they are on disk.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use vedette_core::rules::{RuleSet, file};
 
+use super::super::edit::read_at_most;
 use super::super::fail::{Failure, Result};
 
 /// A rules file and the programs that go with it.
@@ -73,16 +73,5 @@ fn programs(folder: &Path) -> Result<Vec<PathBuf>> {
 const LONGEST: u64 = 1 << 20;
 
 fn read(path: &Path) -> Result<String> {
-    let mut text = String::new();
-    let result = if path == Path::new("-") {
-        std::io::stdin().lock().take(LONGEST).read_to_string(&mut text)
-    } else {
-        std::fs::File::open(path).and_then(|file| file.take(LONGEST).read_to_string(&mut text))
-    };
-    result.map(|_| text).map_err(|error| {
-        Failure::failed(
-            format!("{} cannot be read: {error}", path.display()),
-            "Name a text file in UTF-8.",
-        )
-    })
+    read_at_most(path, LONGEST)
 }

@@ -19,6 +19,8 @@
 
 use std::collections::BTreeMap;
 
+use vedette_core::document;
+
 /// The format that is written; every earlier one is read.
 const FORMAT: u32 = 1;
 const FIRST_LINE: &str = "# vedette snapshot, format ";
@@ -65,6 +67,9 @@ impl Snapshot {
     /// The line, and what is wrong there.
     pub(crate) fn read(text: &str) -> Result<Self, (usize, String)> {
         let format = match text.lines().next().and_then(|line| line.strip_prefix(FIRST_LINE)) {
+            None if text.starts_with(document::SNAPSHOT) => {
+                return Err((1, "its first line names no format".into()));
+            }
             None if text.lines().all(|line| heading(line).is_none()) => 0,
             None => return Err((1, format!("it does not begin with {FIRST_LINE:?}"))),
             Some(number) => number
@@ -79,9 +84,12 @@ impl Snapshot {
                 ..Self::default()
             }),
             FORMAT => read_sections(text),
-            later => {
-                Err((1, format!("format {later} is of a later version; this one knows {FORMAT}")))
-            }
+            later => Err((
+                1,
+                format!(
+                    "format {later} is of a later version; this one knows {FORMAT}; use the vedette that wrote it"
+                ),
+            )),
         }
     }
 }
@@ -201,7 +209,7 @@ mod tests {
         let bad = |text: &str| Snapshot::read(text).unwrap_err();
         assert_eq!(
             bad("# vedette snapshot, format 9\n").1,
-            "format 9 is of a later version; this one knows 1"
+            "format 9 is of a later version; this one knows 1; use the vedette that wrote it"
         );
         assert_eq!(bad("# vedette snapshot, format x\n").0, 1);
         assert_eq!(bad("x\n=== rules ===\n").0, 1);

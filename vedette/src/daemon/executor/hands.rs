@@ -16,7 +16,9 @@ use vedette_node::guard::client::LeaseWatch;
 use vedette_node::hold;
 use vedette_node::resource::duplicate::{Conflict, Probes};
 use vedette_node::resource::{self, Failure, Health, resource};
+use vedette_node::transcript::{Heading, Kind, Transcripts};
 
+use super::super::runner::verbosity;
 use super::Held;
 
 /// What an operation is about.
@@ -43,6 +45,8 @@ pub(crate) struct Hands {
     pub(crate) probes: Probes,
     /// The lease, as soon as there is a guard.
     pub(crate) lease: Arc<OnceLock<LeaseWatch>>,
+    /// Where is kept what programs print.
+    pub(crate) transcripts: Transcripts,
 }
 
 type Done = Result<String, String>;
@@ -70,18 +74,22 @@ impl Hands {
 
     /// Starts a resource; what is to be said about it.
     pub(super) async fn start(&self, context: &Context, def: &ResourceDef) -> Done {
+        let heading = self.heading(Kind::Resource, "start", context, def);
         let context = self.context(&context.group, context.token, &context.state);
         let (what, made) = (format!("starting {}", def.name), resource(def));
-        within(&what, def.start_timeout_ms, made.start(&context)).await
+        let work = self.kept(heading, made.start(&context));
+        within(&what, def.start_timeout_ms, work).await
     }
 
     /// Stops a resource; nothing of it is left.
     pub(super) async fn stop(&self, context: &Context, def: &ResourceDef) -> Done {
+        let heading = self.heading(Kind::Resource, "stop", context, def);
         let context = self.context(&context.group, context.token, &context.state);
         let (what, made) = (format!("stopping {}", def.name), resource(def));
         // After its stop program it is looked at.
         let limit_ms = def.stop_timeout_ms.saturating_add(def.monitor_timeout_ms);
-        within(&what, limit_ms, made.stop(&context)).await
+        let work = self.kept(heading, made.stop(&context));
+        within(&what, limit_ms, work).await
     }
 
     /// Looks at a resource: whether it works.
@@ -90,15 +98,47 @@ impl Hands {
         context: &Context,
         def: &ResourceDef,
     ) -> Result<String, Trouble> {
+        let heading = self.heading(Kind::Monitor, "monitor", context, def);
         let context = self.context(&context.group, context.token, &context.state);
         let made = resource(def);
         let look = async {
             made.monitor(&context).await.and_then(|health| match health {
                 Health::Running => Ok(String::new()),
-                Health::NotRunning => Err(Failure::new("it does not run", "")),
+                Health::NotRunning => {
+                    Err(Failure::new("it does not run", "").with(context.printed.take()))
+                }
             })
         };
+        let look = self.kept(heading, look);
         done_within(&format!("looking at {}", def.name), def.monitor_timeout_ms, look).await
+    }
+
+    /// What a transcript of an operation says that it is of.
+    fn heading(&self, kind: Kind, what: &str, context: &Context, def: &ResourceDef) -> Heading {
+        let group = &context.group;
+        let mut begun = context.state.manager.begun();
+        let event = begun.find(|running| running.plans(group, self.me)).map(|it| &it.event);
+        Heading {
+            event: event.map(|event| event.id),
+            incident: event.map(|event| event.incident),
+            ..Heading::new(kind, what).of(group, &def.name)
+        }
+    }
+
+    /// Keeps what a failure printed, and says where.
+    async fn kept(
+        &self,
+        heading: Heading,
+        work: impl Future<Output = Result<String, Failure>>,
+    ) -> Result<String, Failure> {
+        let failure = match work.await {
+            Ok(detail) => return Ok(detail),
+            Err(failure) => failure,
+        };
+        let how = failure.why.clone();
+        let kept = self.transcripts.keep(heading, &how, &failure.output).await;
+        let Some(words) = kept.map(|kept| kept.words()) else { return Err(failure) };
+        Err(Failure { why: format!("{how}; {words}"), ..failure })
     }
 
     /// Whether a resource of a group runs here, whoever has the group: one that does not answer does not.
@@ -220,7 +260,12 @@ impl Hands {
             run: self.run.clone(),
             probes: self.probes.clone(),
             lease: self.lease.get().cloned(),
-            environment: BTreeMap::from([("VEDETTE_CLUSTER".to_owned(), state.name.clone())]),
+            environment: BTreeMap::from([
+                ("VEDETTE_CLUSTER".to_owned(), state.name.clone()),
+                ("VERBOSE_LOGGING".to_owned(), verbosity(state).to_owned()),
+            ]),
+            printed: resource::Printed::default(),
+            transcripts: Some(self.transcripts.folder().to_owned()),
         }
     }
 

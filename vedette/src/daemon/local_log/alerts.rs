@@ -110,6 +110,7 @@ mod tests {
     use vedette_core::model::{AlertTest, ScriptVersion, Severity};
     use vedette_core::state::ClusterState;
     use vedette_core::time::WallTime;
+    use vedette_node::transcript::Transcripts;
 
     use super::super::testing::{N1, Node};
     use super::*;
@@ -131,7 +132,10 @@ mod tests {
     /// Runs the script in force as whoever has an alert of that scope does.
     async fn run(node: &Node, scope: Scope) {
         let log = std::env::temp_dir().join("vedette-no-log");
-        let script = Script { user: None, mail_to: None, log, local: node.log.clone() };
+        let folder = tempfile::tempdir().unwrap();
+        let transcripts = Transcripts::new(folder.path(), "n1");
+        let local = node.log.clone();
+        let script = Script { user: None, mail_to: None, log, transcripts, local };
         let test = AlertTest {
             id: 1,
             at: WallTime(0),

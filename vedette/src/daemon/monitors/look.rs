@@ -13,6 +13,7 @@ use super::Look;
 pub(super) struct Monitored {
     pub(super) need: Need,
     pub(super) me: NodeNumber,
+    pub(super) name: String,
     pub(super) folder: PathBuf,
     pub(super) looks: mpsc::Sender<Look>,
 }
@@ -33,7 +34,7 @@ impl Monitored {
     }
 
     fn make(&self) -> Box<dyn Monitor> {
-        make(&self.need, self.me, &self.folder)
+        make(&self.need, (self.me, &self.name), &self.folder)
     }
 
     /// Looks once and tells what was seen. Answers the monitor, for the next look; nothing if nobody

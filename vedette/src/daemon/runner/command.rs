@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use vedette_core::definition::Hooks;
 use vedette_core::event::CommandOutcome;
 use vedette_core::model::RunOutcome;
+use vedette_node::transcript::Tape;
 use vedette_node::{events, process};
 
 use super::super::program::{self, Job};
@@ -34,6 +35,10 @@ pub(super) struct Step {
     pub(super) limit: Duration,
     /// The folder of the event scripts.
     pub(super) scripts: PathBuf,
+    /// Where everything goes that its programs print.
+    pub(super) tape: Option<Tape>,
+    /// Its programs trace what they do.
+    pub(super) traces: bool,
 }
 
 /// What was run so far.
@@ -80,6 +85,10 @@ impl Step {
         let status = outcome.exit.unwrap_or(-1).to_string();
         self.hook("post", &hooks.post, &status, &mut told).await;
         self.hook("notify", &hooks.notify, &status, &mut told).await;
+        outcome.transcript = match &self.tape {
+            Some(tape) => tape.end(&outcome.summary()).await,
+            None => None,
+        };
         outcome.output = told.output;
         outcome.output_dropped = told.dropped;
         outcome.duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -109,7 +118,7 @@ impl Step {
 
     async fn script(&self, told: &mut Told) -> RunOutcome {
         let outcome = match events::resolve(&self.scripts, &self.line) {
-            Ok(argv) => self.program(argv, self.environment.clone()).await,
+            Ok(argv) => self.program("script", argv, self.environment.clone()).await,
             Err(why) => process::not_started(why.to_string()),
         };
         told.add("script", &outcome);
@@ -129,18 +138,26 @@ impl Step {
         }
         let mut environment = self.environment.clone();
         environment.push(("VEDETTE_EVENT_STATUS".into(), status.to_owned()));
-        let outcome = self.program(argv.to_vec(), environment).await;
+        let outcome = self.program(part, argv.to_vec(), environment).await;
         told.add(part, &outcome);
         Some(outcome)
     }
 
-    async fn program(&self, argv: Vec<String>, environment: Variables) -> RunOutcome {
-        program::run(Job { argv, environment, limit: self.limit, keep: KEPT }).await
+    async fn program(&self, part: &str, argv: Vec<String>, environment: Variables) -> RunOutcome {
+        // With programs around it, a transcript has to say which of them printed what.
+        let tape = self.tape.clone();
+        if let Some(tape) = tape.as_ref().filter(|_| self.hooks.is_some()) {
+            tape.write(format!("[{part}: {}]\n", argv.join(" ")).as_bytes());
+        }
+        let (limit, traces) = (self.limit, self.traces);
+        program::run(Job { argv, environment, limit, keep: KEPT, tape, traces }).await
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use vedette_node::transcript::{Heading, Kind, Transcripts};
+
     use super::*;
 
     fn step(script: &str, expected: Option<i32>, hooks: Hooks) -> (tempfile::TempDir, Step) {
@@ -158,6 +175,8 @@ mod tests {
             hooks: Some(hooks),
             limit: Duration::from_secs(20),
             scripts: folder.path().to_owned(),
+            tape: None,
+            traces: false,
         };
         (folder, step)
     }
@@ -215,6 +234,7 @@ mod tests {
             recovery: sh(&mend),
             retries: 2,
             post: sh("exit 9"),
+            ..Hooks::default()
         });
         let outcome = step.run().await;
         assert!(outcome.expected && outcome.runs == 2, "{outcome:?}");
@@ -242,6 +262,27 @@ mod tests {
         assert!(!outcome.expected && outcome.runs == 0, "{outcome:?}");
         assert!(!folder.path().join("ran").exists());
         assert!(outcome.outcome.output.contains("no"));
+    }
+
+    /// J10: all of it is in the transcript, a trace too, which does not push out what is on record.
+    #[tokio::test]
+    async fn j10_a_trace_is_for_the_transcript() {
+        let script =
+            "i=0; set -x; while [ $i -lt 2000 ]; do i=$((i+1)); done; echo 'no disk'; exit 5";
+        let hooks = Hooks { pre: sh("echo ready"), ..Hooks::default() };
+        let (folder, mut step) = step(script, Some(0), hooks);
+        let transcripts = Transcripts::new(folder.path(), "n2");
+        step.tape = Some(transcripts.tape(Heading::new(Kind::Event, step.line.clone())));
+        step.traces = true;
+        let outcome = step.run().await;
+        assert_eq!(outcome.told(), "[pre] ready / [script] no disk", "{outcome:?}");
+        let told = outcome.told_with_transcript();
+        assert!(told.ends_with("; its whole output: vedette transcript show n2/1"), "{told}");
+        let (label, text) = vedette_node::transcript::file::read(transcripts.folder(), 1).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        assert_eq!(label.how.as_deref(), Some("exit status 5"));
+        assert!(text.starts_with("[pre: /bin/sh -c echo ready]\nready\n[script: "), "{text}");
+        assert!(text.contains("+ i=2000\n") && text.contains("\nno disk\n"));
     }
 
     /// H20: a gigabyte is counted and not kept.

@@ -34,7 +34,6 @@ pub(crate) fn of(
     place: &Place,
 ) -> Variables {
     let event = &running.event;
-    let verbose = if state.definition.manager.verbose { "high" } else { "low" };
     let mut variables = Vec::new();
     let mut set = |name: &str, value: String| variables.push((name.to_owned(), value));
     set("PATH", PATH.into());
@@ -42,12 +41,13 @@ pub(crate) fn of(
     set("EVLOCATION", location(state, &event.trigger));
     set("TIMESTAMP", event.at.to_string());
     set("LOCALNODENAME", state.node_name(me));
-    set("VERBOSE_LOGGING", verbose.into());
+    set("VERBOSE_LOGGING", verbosity(state).into());
     set("VEDETTE", place.program.clone());
     set("VEDETTE_CONTROL", place.control.clone());
     set("VEDETTE_EVENTS", place.events.clone());
     set("VEDETTE_CLUSTER", state.name.clone());
-    set("VEDETTE_NODE", me.to_string());
+    set("VEDETTE_NODE", state.node_name(me));
+    set("VEDETTE_NODE_NUMBER", me.to_string());
     set("VEDETTE_EVENT_ID", event.id.to_string());
     set("VEDETTE_EVENT_CAUSE", one_line(&event.cause));
     set("VEDETTE_EVENT_PHASE", (running.phase + 1).to_string());
@@ -60,6 +60,11 @@ pub(crate) fn of(
     variables.extend(of_trigger(state, &event.trigger));
     variables.extend(tokens(state, me));
     variables
+}
+
+/// `VERBOSE_LOGGING`, for scripts of events and programs of resources alike.
+pub(crate) fn verbosity(state: &ClusterState) -> &'static str {
+    if state.definition.manager.verbose { "high" } else { "low" }
 }
 
 /// What belongs to one kind of event only.
@@ -172,6 +177,9 @@ mod tests {
             arrived: BTreeSet::new(),
             failed: BTreeSet::new(),
             too_long: false,
+            time_limit_ms: None,
+            ends_ms: None,
+            overran: false,
             skipped: false,
             steps: Vec::new(),
         }
@@ -204,6 +212,8 @@ mod tests {
             ("LOCALNODENAME", "n1"),
             ("TIMESTAMP", "1970-01-01T00:00:00.000Z"),
             ("VERBOSE_LOGGING", "low"),
+            ("VEDETTE_NODE", "n1"),
+            ("VEDETTE_NODE_NUMBER", "1"),
             ("VEDETTE", "/x/vedette"),
             ("VEDETTE_EVENT_ID", "7"),
             ("VEDETTE_EVENT_ATTEMPT", "2"),

@@ -1,0 +1,203 @@
+//! A site's own event that fails, hangs or is slow: what becomes of it, and that nobody else waits for it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::command::{Command, GroupCommand, ManagerCommand};
+use crate::definition::{Hooks, OnFailure};
+use crate::event::{CommandOutcome, Stage, Trigger};
+use crate::fixture::{Fixture, exited, succeeded};
+use crate::id::NodeNumber;
+use crate::model::Severity;
+use crate::record::Code;
+use crate::work::{Task, tasks};
+
+const N1: NodeNumber = NodeNumber(1);
+const N2: NodeNumber = NodeNumber(2);
+const N3: NodeNumber = NodeNumber(3);
+
+const RULE: &str = "UE_FULL\n0\n/site/full.rp\n2\n0\nfs.used_percent\nNodeNum=*\nX>90\nX<80\n";
+const PROGRAM: &str = "event \"/site/clean\" 0 NULL\nbarrier\nall \"/site/tell\" 0 NULL\n";
+
+/// A cluster with a rule of its own that has just fired on n2, whose program runs.
+fn fired(on_failure: OnFailure, time_limit_ms: Option<u64>) -> Fixture {
+    let mut fixture = Fixture::with_groups();
+    let programs = BTreeMap::from([("/site/full.rp".to_owned(), PROGRAM.to_owned())]);
+    let (text, comment) = (RULE.to_owned(), String::new());
+    fixture.apply(Command::SaveRules { text, programs, comment, based_on: 0 });
+    let hooks = Hooks { on_failure, time_limit_ms, ..Hooks::default() };
+    fixture.state.definition.hooks.insert("UE_FULL".into(), hooks);
+    let trigger = Trigger::User {
+        rule: "UE_FULL".into(),
+        node: N2,
+        instance: "NodeNum=2;MountPoint=/".into(),
+        value: "95".into(),
+    };
+    fixture.manage(ManagerCommand::Queue { trigger, cause: "it is full".into() });
+    let event = fixture.state.manager.queue[0].id;
+    fixture.manage(ManagerCommand::BeginVote { event });
+    for node in [N1, N2, N3] {
+        fixture.manage(ManagerCommand::Approve { event, node });
+    }
+    fixture
+}
+
+/// Its command on n2 ends.
+fn ends(fixture: &mut Fixture, status: i32) {
+    let running = fixture.state.manager.begun().find(|it| it.event.trigger.name() == "UE_FULL");
+    let (event, phase, attempt) = running.map(|it| (it.event.id, it.phase, it.attempt)).unwrap();
+    let outcome = match status {
+        0 => succeeded(0, "/site/clean".into()),
+        _ => CommandOutcome {
+            index: 0,
+            command: "/site/clean".into(),
+            expected: false,
+            runs: 1,
+            outcome: exited(status, "no such file\n"),
+        },
+    };
+    let outcomes = vec![outcome];
+    fixture.manage(ManagerCommand::Ran { event, phase, attempt, node: N2, outcomes });
+}
+
+fn time_passes(fixture: &mut Fixture, time: Duration) {
+    fixture.clock = fixture.clock.plus(time);
+    fixture.group(GroupCommand::Due);
+}
+
+fn how(fixture: &Fixture) -> Vec<&str> {
+    let recent = fixture.state.manager.recent.iter();
+    let own = recent.filter(|ended| ended.event.trigger.name() == "UE_FULL");
+    own.map(|ended| ended.how.as_str()).collect()
+}
+
+fn failure(fixture: &Fixture) -> (Severity, String) {
+    let found = fixture.records.iter().rfind(|record| record.code == Code::EventFailed);
+    let record = found.expect("it is told");
+    assert!(record.alert, "somebody is told in any case");
+    (record.severity, record.message.clone())
+}
+
+/// T9: without a word from the site it waits for an operator, as ever.
+#[test]
+fn t9_by_default_it_waits_for_an_operator() {
+    let mut fixture = fired(OnFailure::Wait, None);
+    ends(&mut fixture, 5);
+    let running = fixture.state.manager.current.as_ref().expect("it waits");
+    assert!(running.is_stuck());
+    let (severity, message) = failure(&fixture);
+    assert_eq!(severity, Severity::Error);
+    assert!(message.ends_with("vedette recover retry, skip or abort"), "{message}");
+}
+
+/// T9: what failed is skipped, and the rest of the program runs.
+#[test]
+fn t9_skip_goes_on() {
+    let mut fixture = fired(OnFailure::Skip, None);
+    ends(&mut fixture, 5);
+    let running = fixture.state.manager.current.as_ref().expect("it goes on");
+    assert_eq!((running.phase, running.stage), (1, Stage::Running));
+    let (severity, message) = failure(&fixture);
+    assert_eq!(severity, Severity::Warning);
+    assert!(message.ends_with("the event goes on without it, as its on_failure says"), "{message}");
+    fixture.run_events();
+    assert_eq!(how(&fixture), ["completed after skip"]);
+}
+
+/// T9: the event ends, and nothing needs an operator.
+#[test]
+fn t9_abort_ends_it() {
+    let mut fixture = fired(OnFailure::Abort, None);
+    ends(&mut fixture, 5);
+    assert_eq!(how(&fixture), ["aborted: a command failed"]);
+    assert!(fixture.state.manager.failed().next().is_none());
+}
+
+/// T9: one that hangs is over when its time is; its commands are nobody's task any more.
+#[test]
+fn t9_a_time_limit_ends_it() {
+    for (policy, wanted) in [
+        (OnFailure::Abort, "aborted: its time limit is over"),
+        (OnFailure::Skip, "aborted: its time limit is over"),
+    ] {
+        let mut fixture = fired(policy, Some(120_000));
+        assert_eq!(fixture.state.next_due(), Some(Duration::from_secs(120)));
+        time_passes(&mut fixture, Duration::from_secs(119));
+        assert!(tasks(&fixture.state, N2).iter().any(|task| matches!(task, Task::Run { .. })));
+        time_passes(&mut fixture, Duration::from_secs(1));
+        assert_eq!(how(&fixture), [wanted]);
+        assert_eq!((tasks(&fixture.state, N2), fixture.state.next_due()), (vec![], None));
+        let (_, message) = failure(&fixture);
+        assert!(message.contains("longer than its time limit of 2m; it ends"), "{message}");
+    }
+}
+
+/// T9: with a limit and nothing else said it waits for an operator, whose retry has the whole time again.
+#[test]
+fn t9_a_time_limit_without_a_policy_waits() {
+    let mut fixture = fired(OnFailure::Wait, Some(60_000));
+    time_passes(&mut fixture, Duration::from_secs(61));
+    let running = fixture.state.manager.current.clone().expect("it waits");
+    assert!(running.is_stuck() && running.overran);
+    assert_eq!(fixture.state.next_due(), None);
+    let (event, action) = (running.event.id, crate::event::RecoverAction::Retry);
+    fixture.manage(ManagerCommand::Recover { event, action });
+    assert_eq!(fixture.state.next_due(), Some(Duration::from_secs(60)));
+    ends(&mut fixture, 0);
+    fixture.run_events();
+    assert_eq!(how(&fixture), ["completed"]);
+}
+
+/// T9, R7: a node dies while a program of the site runs: its groups are taken over at once. The program runs on
+/// meanwhile, and its event is finished afterwards.
+#[test]
+fn t9_a_death_waits_for_no_program_of_the_site() {
+    let mut fixture = fired(OnFailure::Wait, None);
+    fixture.node_down(N3, "silent");
+    fixture.lease_over(N3);
+    let next = fixture.state.manager.next().map(|event| event.trigger.clone());
+    assert_eq!(next, Some(Trigger::NodeDown { node: N3, stop: None }));
+    let event = fixture.state.manager.next().map(|event| event.id).unwrap();
+    fixture.manage(ManagerCommand::BeginVote { event });
+    assert_eq!(fixture.state.manager.aside.len(), 1);
+    assert!(fixture.state.manager.failed().next().is_none(), "what runs on has not failed");
+    let runs = |task: &Task| matches!(task, Task::Run { phase: 0, .. });
+    assert!(tasks(&fixture.state, N2).iter().any(runs), "its command is not killed");
+    for node in [N1, N2] {
+        fixture.manage(ManagerCommand::Approve { event, node });
+    }
+    // The answer comes while the other event is in progress.
+    ends(&mut fixture, 0);
+    assert_eq!(fixture.state.manager.aside[0].arrived.len(), 2);
+    fixture.run_events();
+    assert_eq!(how(&fixture), ["completed"]);
+    let order: Vec<&str> =
+        fixture.state.manager.recent.iter().map(|ended| ended.event.trigger.name()).collect();
+    assert_eq!(order[order.len() - 2..], ["node_down", "UE_FULL"]);
+    let said = fixture.records.iter().find(|record| record.message.contains("steps aside for"));
+    let why = "its commands run on: what failed does not wait for them";
+    assert_eq!(said.map(|record| record.cause.as_str()), Some(why));
+}
+
+/// T9: what is no failure waits for it, as one event is in progress at a time.
+#[test]
+fn t9_what_is_ordered_waits_its_turn() {
+    let mut fixture = fired(OnFailure::Wait, None);
+    fixture.manage(ManagerCommand::Stop { nodes: vec![N3], how: crate::event::StopMode::Takeover });
+    assert!(!fixture.state.manager.queue.is_empty());
+    assert_eq!(fixture.state.manager.next(), None);
+}
+
+/// T9: it hangs aside while another event is in progress, and its time is over then.
+#[test]
+fn t9_a_time_limit_holds_aside_too() {
+    let mut fixture = fired(OnFailure::Abort, Some(30_000));
+    fixture.node_down(N3, "silent");
+    fixture.lease_over(N3);
+    let event = fixture.state.manager.next().map(|event| event.id).unwrap();
+    fixture.manage(ManagerCommand::BeginVote { event });
+    time_passes(&mut fixture, Duration::from_secs(31));
+    assert!(tasks(&fixture.state, N2).iter().all(|task| matches!(task, Task::Approve { .. })));
+    fixture.run_events();
+    assert_eq!(how(&fixture), ["aborted: its time limit is over"]);
+}

@@ -1,0 +1,134 @@
+//! What programs printed on this node. On the socket alone: files that only root may read stay root's.
+
+use std::collections::BTreeMap;
+
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use vedette_core::state::Refusal;
+use vedette_node::transcript::{Label, file};
+
+use super::{Answer, Control, Problem, blocking};
+
+/// Most transcripts of one answer.
+const MOST: usize = 1_000;
+
+/// A transcript without its text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TranscriptDoc {
+    /// By which records mean it.
+    pub(crate) name: String,
+    pub(crate) kind: String,
+    pub(crate) what: String,
+    pub(crate) event: Option<u64>,
+    pub(crate) incident: Option<u64>,
+    pub(crate) group: Option<String>,
+    pub(crate) resource: Option<String>,
+    pub(crate) began: String,
+    /// None while it runs, or if its agent was killed.
+    pub(crate) ended: Option<String>,
+    pub(crate) how: Option<String>,
+    pub(crate) printed_bytes: u64,
+    /// In the middle, as the whole was too long.
+    pub(crate) left_out_bytes: u64,
+    /// Why something else is missing.
+    pub(crate) missing: Option<String>,
+}
+
+/// A transcript.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TranscriptText {
+    #[serde(flatten)]
+    pub(crate) about: TranscriptDoc,
+    pub(crate) text: String,
+}
+
+/// The transcripts of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TranscriptsDoc {
+    /// Whose they are: what other nodes ran is on them.
+    pub(crate) node: String,
+    pub(crate) transcripts: Vec<TranscriptDoc>,
+    /// Names of those that records say are on other nodes, by node. Only who asks looks for them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) elsewhere: BTreeMap<String, Vec<String>>,
+}
+
+impl From<&Label> for TranscriptDoc {
+    fn from(label: &Label) -> Self {
+        let heading = label.heading.clone();
+        Self {
+            name: label.name(),
+            kind: heading.kind.name().into(),
+            what: heading.what,
+            event: heading.event,
+            incident: heading.incident,
+            group: heading.group,
+            resource: heading.resource,
+            began: label.began.to_string(),
+            ended: label.ended.map(|at| at.to_string()),
+            how: label.how.clone(),
+            printed_bytes: label.printed,
+            left_out_bytes: label.left_out(),
+            missing: label.missing.clone(),
+        }
+    }
+}
+
+/// Which are asked for.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Which {
+    event: Option<u64>,
+    incident: Option<u64>,
+    group: Option<String>,
+    resource: Option<String>,
+    kind: Option<String>,
+    limit: Option<usize>,
+}
+
+impl Which {
+    fn fits(&self, label: &Label) -> bool {
+        let heading = &label.heading;
+        self.event.is_none_or(|event| heading.event == Some(event))
+            && self.incident.is_none_or(|incident| heading.incident == Some(incident))
+            && self.group.as_ref().is_none_or(|group| heading.group.as_ref() == Some(group))
+            && self.resource.as_ref().is_none_or(|it| heading.resource.as_ref() == Some(it))
+            && self.kind.as_ref().is_none_or(|kind| heading.kind.name() == kind)
+    }
+}
+
+/// The newest that fit, oldest first.
+pub(super) async fn list(
+    State(control): State<Control>,
+    Query(which): Query<Which>,
+) -> Answer<TranscriptsDoc> {
+    let folder = control.transcripts.folder().to_owned();
+    let node = control.transcripts.node().to_owned();
+    let labels = blocking(move || file::list(&folder)).await?;
+    let mut transcripts: Vec<TranscriptDoc> =
+        labels.iter().filter(|label| which.fits(label)).map(TranscriptDoc::from).collect();
+    let surplus = transcripts.len().saturating_sub(which.limit.unwrap_or(MOST).min(MOST));
+    transcripts.drain(..surplus);
+    Ok(axum::Json(TranscriptsDoc { node, transcripts, elsewhere: BTreeMap::new() }))
+}
+
+pub(super) async fn show(
+    State(control): State<Control>,
+    Path(number): Path<u64>,
+) -> Answer<TranscriptText> {
+    let folder = control.transcripts.folder().to_owned();
+    let found = blocking(move || Ok::<_, std::convert::Infallible>(file::read(&folder, number)));
+    let (label, bytes) = found.await?.map_err(|error| {
+        let (node, advice) =
+            (control.transcripts.node(), "See which there are: vedette transcript list.");
+        match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                let what = format!("{node} has no transcript {number}, or not any more");
+                Problem(StatusCode::NOT_FOUND, Refusal::new("no_transcript", what, advice))
+            }
+            _ => Problem::internal(error),
+        }
+    })?;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    Ok(axum::Json(TranscriptText { about: TranscriptDoc::from(&label), text }))
+}
