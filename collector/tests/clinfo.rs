@@ -402,7 +402,10 @@ fn a7_a_deleted_node_says_so() {
     (view.local.quorate, view.local.stage) = (false, "running");
     let (level, sentence) = verdict(&view);
     assert!(sentence.starts_with("this node was deleted from prod"), "{sentence}");
-    assert!(sentence.contains("vedette node add NODE on a member, vedette join TOKEN here"), "{sentence}");
+    assert!(
+        sentence.contains("vedette node add NODE on a member, vedette join TOKEN here"),
+        "{sentence}"
+    );
     assert_eq!(level, Level::Failed);
 }
 
