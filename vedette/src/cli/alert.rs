@@ -327,7 +327,7 @@ pub(crate) fn test_screen(test: &AlertTestDoc, style: Style) -> String {
             text.push_str(&format!("  … and {} bytes more\n", run.output_dropped));
         }
         if let Some(name) = &run.transcript {
-            text.push_str(&format!("  all of it: vedette transcript show {}\n", clean(name)));
+            text.push_str(&format!("  more of it: vedette transcript show {}\n", clean(name)));
         }
     }
     text

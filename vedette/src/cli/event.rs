@@ -282,7 +282,7 @@ pub(crate) fn running(event: &RunningDoc, now: &str, style: Style) -> String {
                 text.push_str(&format!("  ({more} more bytes do not stand here)\n"));
             }
             if let Some(name) = &command.transcript {
-                text.push_str(&format!("  all of it: vedette transcript show {}\n", clean(name)));
+                text.push_str(&format!("  more of it: vedette transcript show {}\n", clean(name)));
             }
         }
     }
