@@ -212,8 +212,17 @@ fn o7_examples_that_show_something_do() {
         let shows = words.iter().take(2).any(|word| SHOWS.contains(word));
         let plain = !example.contains(['|', '>', '$', ';', '#', '\'']);
         // What does not end by itself, and what names versions, files and incidents of somebody's cluster.
-        let not_here =
-            ["follow", "export", "--watch", "--version 3", "412", "snapshot", "--file", "--from"];
+        let not_here = [
+            "follow",
+            "export",
+            "--watch",
+            "--version 3",
+            "412",
+            "snapshot",
+            "--file",
+            "--from",
+            "n2/",
+        ];
         if !shows || !plain || not_here.iter().any(|it| example.contains(it)) {
             continue;
         }

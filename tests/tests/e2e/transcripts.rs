@@ -123,8 +123,13 @@ fn j10_t9_a_script_that_fails_leaves_its_transcript() {
     let own = look::get(&lab, "n1", "/api/v1/nodes/n2").expect("n2").json();
     let address = own["interfaces"][0]["address"].as_str().expect("an address").to_owned();
     let foreign = format!("{}.77", address.rsplit_once('.').expect("IPv4").0);
-    std::fs::write(&file, present.replace(&format!("\"{address}\""), &format!("\"{foreign}\"")))
-        .expect("written");
+    let edited = present.replace(&format!("\"{address}\""), &format!("\"{foreign}\""));
+    // A document that says nothing of addresses leaves them as they are.
+    let network = own["interfaces"][0]["network"].as_str().expect("a network");
+    let said_there = edited != present;
+    let more = format!("\n[nodes.n2.addresses]\n{network} = \"{foreign}\"\n");
+    let edited = if said_there { edited } else { edited + &more };
+    std::fs::write(&file, edited).expect("written");
     let said = refused(&lab, "n1", &["config", "apply", &file, "--yes"]);
     assert!(said.contains(&format!("{foreign} is not on this machine")), "{said}");
 
