@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -13,10 +14,13 @@ use vedette_core::config::{self, Checked, Config};
 use vedette_core::state::{ClusterState, Outcome};
 
 use super::aside;
-use super::client::{Client, Noted, parse};
+use super::client::{BEGINS_ANEW, Client, Noted, parse};
 use super::fail::{Failure, Result};
 use super::text::{Style, clean, fit, now};
 use super::{Global, Output};
+
+/// Time between two looks at a state that is followed.
+pub(crate) const LOOK: Duration = Duration::from_millis(100);
 
 /// What every command is given.
 #[derive(Debug)]
@@ -158,6 +162,21 @@ impl Context {
     /// The replicated state, as the daemon of this node has it.
     pub(crate) fn state(&self) -> Result<ClusterState> {
         self.client()?.read("/control/v1/state")
+    }
+
+    /// The replicated state, for whoever follows it: an agent that begins anew meanwhile is asked again, for as
+    /// long as that may take since it answered last, which was at `seen`.
+    pub(crate) fn state_again(&self, seen: &mut Instant) -> Result<ClusterState> {
+        loop {
+            match self.state() {
+                Ok(state) => {
+                    *seen = Instant::now();
+                    return Ok(state);
+                }
+                Err(_) if seen.elapsed() < BEGINS_ANEW => std::thread::sleep(LOOK),
+                Err(failure) => return Err(failure),
+            }
+        }
     }
 
     /// What the daemon of this node says of itself.

@@ -15,8 +15,7 @@ use vedette_core::state::ClusterState;
 
 use super::aside::Progress;
 use super::ask;
-use super::client::BEGINS_ANEW;
-use super::context::Context;
+use super::context::{Context, LOOK};
 use super::fail::{Failure, Result};
 use super::text::{clean, length};
 
@@ -41,9 +40,6 @@ pub(crate) enum Goal {
     Off,
 }
 
-/// Time between two looks at the state.
-const LOOK: Duration = Duration::from_millis(100);
-
 /// How long a group has to stand still without an event before that is the outcome: what goes wrong is often
 /// followed by another event a moment later.
 const SETTLED: Duration = Duration::from_millis(1_500);
@@ -64,16 +60,8 @@ pub(crate) fn outcome(
     let mut since: Option<(Failure, Instant)> = None;
     let mut seen = Instant::now();
     loop {
-        let state = match context.state() {
-            Ok(state) => state,
-            // The order is in the log; an agent that begins anew in the middle of an answer is back soon.
-            Err(_) if seen.elapsed() < BEGINS_ANEW => {
-                std::thread::sleep(LOOK);
-                continue;
-            }
-            Err(failure) => return Err(failure),
-        };
-        seen = Instant::now();
+        // What was ordered is in the log, and so is the answer.
+        let state = context.state_again(&mut seen)?;
         // This node may not have the order yet.
         if state.revision >= index {
             let group = state.groups.get(name).ok_or_else(|| gone(name))?;

@@ -14,13 +14,9 @@ use vedette_core::id::NodeNumber;
 use vedette_core::state::ClusterState;
 
 use super::super::aside;
-use super::super::client::BEGINS_ANEW;
-use super::super::context::Context;
+use super::super::context::{Context, LOOK};
 use super::super::fail::{Failure, Result};
 use super::super::text::{clean, length};
-
-/// Time between two looks at the state.
-const LOOK: Duration = Duration::from_millis(100);
 
 /// How it ended.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -100,16 +96,8 @@ pub(crate) fn verify(
     let mut told = BTreeSet::new();
     let mut seen = Instant::now();
     loop {
-        let state = match context.state() {
-            Ok(state) => state,
-            // What was asked is in the log, and so is the answer.
-            Err(_) if seen.elapsed() < BEGINS_ANEW => {
-                std::thread::sleep(LOOK);
-                continue;
-            }
-            Err(failure) => return Err(failure),
-        };
-        seen = Instant::now();
+        // What was ordered is in the log, and so is the answer.
+        let state = context.state_again(&mut seen)?;
         if let Some(ending) = ended(&state, id) {
             tell(&state, &mut told, &ending.nodes);
             return Ok(ending);
