@@ -121,25 +121,25 @@ pub struct Hooks {
     pub retries: u32,
     /// Runs after.
     pub post: Vec<String>,
-    /// What becomes of a user-defined event of which a command failed.
+    /// The fate of a user-defined event of which a command failed.
     #[serde(default)]
     pub on_failure: OnFailure,
-    /// How long a user-defined event may run altogether; as long as its commands may, if none.
+    /// Limit of a user-defined event as a whole; without one, its commands' own limits alone count.
     #[serde(default)]
     pub time_limit_ms: Option<u64>,
 }
 
-/// What becomes of a user-defined event of which a command failed: what an operator would be asked, answered
+/// The fate of a user-defined event of which a command failed: what an operator would be asked, answered
 /// beforehand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnFailure {
-    /// It waits for an operator, and steps aside for other events.
+    /// The event waits for an operator, and steps aside for other events.
     #[default]
     Wait,
-    /// It goes on as if the command had succeeded.
+    /// The event goes on as if the command had succeeded.
     Skip,
-    /// It ends.
+    /// The event ends as failed.
     Abort,
 }
 

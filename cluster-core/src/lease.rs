@@ -125,7 +125,7 @@ impl Contact {
 
 /// Whether this node's agent is director, and since when that is unconfirmed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Granter {
+pub struct Tenure {
     confirmed: Option<Confirmation>,
 }
 
@@ -138,7 +138,7 @@ pub struct Confirmation {
     pub at: Instant,
 }
 
-impl Granter {
+impl Tenure {
     /// How old a confirmation may be. A majority that confirmed a leader withholds its votes from
     /// others for the longest election timeout, so within this time there is no second director.
     pub const fn bound(timing: &Timing) -> Duration {
@@ -264,23 +264,23 @@ mod tests {
 
     #[test]
     fn a_confirmation_that_is_too_old_is_none() {
-        let mut granter = Granter::default();
-        assert_eq!(granter.term(at(100), &TIMING), 0);
-        granter.set(Some(Confirmation { term: 4, at: at(100) }));
-        assert_eq!(granter.term(at(400), &TIMING), 4);
-        assert_eq!(granter.term(at(401), &TIMING), 0);
-        granter.set(None);
-        assert_eq!(granter.term(at(101), &TIMING), 0);
+        let mut tenure = Tenure::default();
+        assert_eq!(tenure.term(at(100), &TIMING), 0);
+        tenure.set(Some(Confirmation { term: 4, at: at(100) }));
+        assert_eq!(tenure.term(at(400), &TIMING), 4);
+        assert_eq!(tenure.term(at(401), &TIMING), 0);
+        tenure.set(None);
+        assert_eq!(tenure.term(at(101), &TIMING), 0);
     }
 
     /// A cluster of one node needs nobody else.
     #[test]
     fn a_director_is_in_touch_with_itself() {
-        let (mut granter, mut contact) = (Granter::default(), Contact::default());
-        granter.hear_self(at(100), &TIMING, &mut contact);
+        let (mut tenure, mut contact) = (Tenure::default(), Contact::default());
+        tenure.hear_self(at(100), &TIMING, &mut contact);
         assert!(!contact.lasts(at(100)));
-        granter.set(Some(Confirmation { term: 1, at: at(100) }));
-        granter.hear_self(at(120), &TIMING, &mut contact);
+        tenure.set(Some(Confirmation { term: 1, at: at(100) }));
+        tenure.hear_self(at(120), &TIMING, &mut contact);
         assert!(contact.lasts(at(899)));
         assert!(!contact.lasts(at(900)));
     }

@@ -37,7 +37,7 @@ use self::leases::Attesting;
 use self::link::Link;
 pub use self::reject::{Reject, Rejected};
 use crate::id::{NetworkNumber, NodeNumber, Session, StorageId};
-use crate::lease::{Confirmation, Contact, Granter, Lease};
+use crate::lease::{Confirmation, Contact, Lease, Tenure};
 use crate::model::{AgentStatus, Priority, Timing};
 use crate::observation::{OwnInterface, PeerView, Report};
 use crate::takeover::telling_silence;
@@ -144,7 +144,7 @@ struct Own {
     log_stalled: bool,
     /// What the wall clock showed, and when.
     wall: Option<(Instant, u64)>,
-    granter: Granter,
+    tenure: Tenure,
 }
 
 impl Own {
@@ -205,7 +205,7 @@ impl Topology {
             position: 0,
             log_stalled: false,
             wall: None,
-            granter: Granter::default(),
+            tenure: Tenure::default(),
         };
         let mut topology = Self {
             config,
@@ -551,7 +551,7 @@ impl Topology {
         // dies; and a director everybody, so that it is known to be there. Answers are not answered: two would
         // never stop.
         let grants = beat.flags.asks && self.votes(self.config.me);
-        let directs = self.own.granter.term(now, &timing) > 0 && beat.director_term == 0;
+        let directs = self.own.tenure.term(now, &timing) > 0 && beat.director_term == 0;
         if was_inbound && (grants || directs) && self.spoken_to(now, at) {
             let echo = self.links[at].echo(now);
             self.put(now, at, echo, false, out);
@@ -572,12 +572,12 @@ impl Topology {
             self.report_soon();
         }
         let stalled = std::mem::replace(&mut self.own.log_stalled, log_stalled) != log_stalled;
-        let term = self.own.granter.term(now, &self.config.timing);
-        self.own.granter.set(director);
+        let term = self.own.tenure.term(now, &self.config.timing);
+        self.own.tenure.set(director);
         (self.own.agent, self.own.continuity) = (status, continuity);
         self.news |= stalled || before != (status, continuity);
         // A new director is known to be there at once.
-        let elected = self.own.granter.term(now, &self.config.timing) > term;
+        let elected = self.own.tenure.term(now, &self.config.timing) > term;
         if before.0 != status || stalled || elected {
             self.beat_all(now, out);
         }
@@ -666,7 +666,7 @@ impl Topology {
     /// Ends a step: the lease, then one wish to report if anything changed.
     fn settle(&mut self, now: Instant, out: &mut Vec<Output>) {
         let timing = self.config.timing;
-        self.own.granter.hear_self(now, &timing, &mut self.contact);
+        self.own.tenure.hear_self(now, &timing, &mut self.contact);
         if let Some(accepted) = self.accepted_by_majority(now) {
             self.lease.grant(now, accepted, Duration::from_millis(timing.lease_ms));
         }
@@ -772,7 +772,7 @@ impl Topology {
             session: self.config.session,
             seq: link.take_seq(),
             sent_us: now.as_micros(),
-            director_term: self.own.granter.term(now, &self.config.timing),
+            director_term: self.own.tenure.term(now, &self.config.timing),
             epoch: self.own.epoch,
             wall_us: self.own.wall_us(now),
             position: self.own.position,
