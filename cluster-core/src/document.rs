@@ -183,7 +183,10 @@ pub fn examine(state: &ClusterState) -> Vec<Finding> {
     // A deletion leaves the rules as their author wrote them.
     let text = state.rules.in_force().text;
     for missing in rules::missing_nodes("rules", &text, &state.node_names()).0 {
-        let advice = format!("{} Correct the rules: vedette rules load.", missing.advice);
+        let advice = format!(
+            "{} Correct what `vedette rules show` prints, in a file, and put that in force: vedette rules load FILE",
+            missing.advice
+        );
         found.push(Finding::warning(format!("rules, {}", missing.key), missing.what, advice));
     }
     found

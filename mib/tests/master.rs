@@ -345,7 +345,7 @@ fn a_cursor_of_another_journal_begins_with_this_run() {
         until("the rest of the history is told from 3 on", || {
             (subagent.counters().cursor == world.head()).then_some(())
         });
-        assert!(receiver.received().iter().any(|line| line.contains("vedetteNodeStatusChange")));
+        receiver.wait_for(&["vedetteNodeStatusChange"]);
     }
 }
 

@@ -155,7 +155,7 @@ mod tests {
 
     fn config(address: &str) -> Config {
         let text = format!(
-            "[node]\nname = \"n1\"\n[cluster]\nname = \"demo\"\n[[network]]\nname = \"neta\"\naddress = \"{address}\"\n"
+            "[node]\nname = \"n1\"\n[cluster]\nname = \"demo\"\none_machine = true\n[[network]]\nname = \"neta\"\naddress = \"{address}\"\n"
         );
         config::parse("vedette.toml", &text, "n1").expect("a configuration").config
     }
