@@ -2,7 +2,8 @@
 //!
 //! `guard DIR` runs a guard with its state in `DIR`. The agent, which is this program again, reads
 //! its orders from `DIR/configure.json`, says RUNNING twice a second, and appends what it is told
-//! to `DIR/notices.jsonl` and its process id to `DIR/agents`. `DIR/exit` holds the status with
+//! to `DIR/notices.jsonl` and its process id to `DIR/agents`. The reaper, the same program, is `guard reaper DIR`
+//! and writes its own to `DIR/reapers`. `DIR/exit` holds the status with
 //! which it shall exit at once; `DIR/hang` makes it say nothing after its first order.
 //!
 //! With `DIR/granted` it is director and only voter of a cluster of one, which grants itself the lease; without, another node votes.
@@ -25,9 +26,10 @@ use vedette_node::guard::{self, EXIT_CONFIGURATION, ExitReason, GuardConfig, cli
 type Failure = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args_os().skip(1);
-    let directory = PathBuf::from(arguments.next().unwrap_or_default());
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    let directory = PathBuf::from(arguments.last().cloned().unwrap_or_default());
     let result = match std::env::var_os(SOCKET_VARIABLE) {
+        _ if arguments.len() == 2 => reaper(&directory),
         Some(socket) => agent(&directory, Path::new(&socket)),
         None => guard(&directory),
     };
@@ -37,12 +39,19 @@ fn main() -> ExitCode {
     })
 }
 
+fn reaper(directory: &Path) -> Result<ExitCode, Failure> {
+    append(directory.join("reapers"), &std::process::id().to_string())?;
+    guard::reaper::run(directory)?;
+    Ok(ExitCode::SUCCESS)
+}
+
 fn guard(directory: &Path) -> Result<ExitCode, Failure> {
     let me = std::env::current_exe()?;
     let reason = guard::run(GuardConfig {
         state_dir: directory.into(),
         socket: directory.join("guard.sock"),
         agent: vec![me.into(), directory.into()],
+        reaper: vec!["reaper".into(), directory.into()],
         version: env!("CARGO_PKG_VERSION").into(),
         watchdog: directory.join("watchdog").exists().then(|| directory.join("watchdog")),
     })?;

@@ -10,6 +10,7 @@
 //!   heartbeat     topology, sockets; real-time              heart, nets
 //!   keeper        holds nothing without a lease             keeper, lease, gate, watchdog
 //!   clerk         writes down what is held                  clerk
+//!   reaper        a process: lets go if all others cannot   reaper
 //!   control       orders and notices over the socket        control, protocol, client
 //!   probe         asks a third party when in doubt (H4)     probe
 //! ```
@@ -34,6 +35,7 @@ mod lease_watch;
 mod nets;
 mod probe;
 pub mod protocol;
+pub mod reaper;
 mod sys;
 mod watchdog;
 
@@ -57,13 +59,20 @@ use self::child::{Agent, BackOff};
 use self::control::{Inside, Presence};
 use self::gate::Gate;
 use self::heart::{Command, Heart};
-use self::keeper::Inheritance;
+use self::keeper::{Inheritance, Keeper, Task};
 use self::lease::LeaseCell;
 use self::protocol::Notice;
+use self::reaper::Board;
 use crate::hold::{self, Held};
 
 /// An agent that found its configuration to be wrong exits so (`EX_CONFIG`); it is not restarted.
 pub const EXIT_CONFIGURATION: i32 = 78;
+
+/// Its lock, in the state directory.
+const LOCK: &str = "guard.lock";
+
+/// How long the reaper of a guard that died may take to let go of what that one held.
+const REAPED_WITHIN: Duration = Duration::from_secs(3);
 
 /// How long an agent may take to end when asked: it hands over what runs here first, which it bounds
 /// itself. One that hangs is silent, and is not waited for that long.
@@ -89,6 +98,8 @@ pub struct GuardConfig {
     pub socket: PathBuf,
     /// The agent's program and arguments.
     pub agent: Vec<OsString>,
+    /// What this program is to be given to run [`reaper::run`].
+    pub reaper: Vec<OsString>,
     /// The version that is shown.
     pub version: String,
     /// The machine's watchdog, such as `/dev/watchdog`, if it is to be used.
@@ -165,11 +176,14 @@ pub fn run(config: GuardConfig) -> Result<ExitReason, GuardError> {
     let session = Session(rand::random());
     let (targets, to_probe) = std::sync::mpsc::channel();
     let doubts = probe::Doubts::default();
-    let lease = Arc::new(LeaseCell::new().map_err(system("no event descriptor"))?);
+    let board = Arc::new(Board::new().map_err(system("no memory can be shared"))?);
+    let lease = LeaseCell::new(Arc::clone(&board)).map_err(system("no event descriptor"))?;
+    let lease = Arc::new(lease);
     let (heart, beating) = heart::start(session, targets, doubts.clone(), Arc::clone(&lease))
         .map_err(system("the heartbeat cannot be started"))?;
     let clerk = clerk::start(file).map_err(system("the clerk cannot be started"))?;
-    let keeper = keeper::start(lease, heart.clone(), clerk.clone(), inheritance)
+    let shared = Arc::clone(&board);
+    let keeper = keeper::start(lease, shared, heart.clone(), clerk.clone(), inheritance)
         .map_err(system("the keeper cannot be started"))?;
     let presence = Arc::new(Presence::new().map_err(system("no event descriptor"))?);
     let welcome = Notice::Welcome { session, version: config.version.clone() };
@@ -178,7 +192,8 @@ pub fn run(config: GuardConfig) -> Result<ExitReason, GuardError> {
     let inside = Inside { heart: heart.clone(), keeper: keeper.clone(), clerk };
     let seen = Arc::clone(&presence);
     thread("control", move || control::serve(&listener, &inside, &seen, &welcome))?;
-    let supervisor = Supervisor::new(&config, heart.clone(), presence, signals);
+    let inside = (heart.clone(), keeper.clone(), board);
+    let supervisor = Supervisor::new(&config, inside, presence, signals);
     let reason = supervisor.run();
     keeper.end();
     if reason == ExitReason::Left {
@@ -242,19 +257,33 @@ fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), GuardE
 }
 
 fn lock(state_dir: &Path) -> Result<Flock<File>, GuardError> {
-    let path = state_dir.join("guard.lock");
+    let path = state_dir.join(LOCK);
     let wrong =
         |source| GuardError::Path { what: "the guard cannot lock", path: path.clone(), source };
     let mut options = OpenOptions::new();
-    let file = options.create(true).truncate(false).write(true).open(&path).map_err(wrong)?;
-    let mut lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => lock,
-        Err((_, nix::Error::EWOULDBLOCK)) => return Err(GuardError::Locked(state_dir.into())),
-        Err((_, error)) => return Err(wrong(error.into())),
+    options.create(true).truncate(false).write(true);
+    let until = Instant::now() + REAPED_WITHIN;
+    let mut lock = loop {
+        let file = options.open(&path).map_err(wrong)?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => break lock,
+            // Where nobody lives whom it names, a reaper has it for a moment.
+            Err((_, nix::Error::EWOULDBLOCK)) if !is_named(&path) && Instant::now() < until => {
+                std::thread::sleep(FAREWELL);
+            }
+            Err((_, nix::Error::EWOULDBLOCK)) => return Err(GuardError::Locked(state_dir.into())),
+            Err((_, error)) => return Err(wrong(error.into())),
+        }
     };
     lock.set_len(0).map_err(wrong)?;
     writeln!(lock, "{}", std::process::id()).map_err(wrong)?;
     Ok(lock)
+}
+
+/// Whether the process that a lock file names lives.
+fn is_named(path: &Path) -> bool {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.trim().parse::<u32>().is_ok_and(|it| Path::new("/proc").join(it.to_string()).exists())
 }
 
 fn signals() -> io::Result<SignalFd> {
@@ -266,10 +295,13 @@ fn signals() -> io::Result<SignalFd> {
     Ok(SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
 }
 
-/// Keeps an agent running.
+/// Keeps an agent and a reaper running.
 struct Supervisor<'a> {
     config: &'a GuardConfig,
     heart: Heart,
+    keeper: Keeper,
+    board: Arc<Board>,
+    reaper: reaper::Watched,
     presence: Arc<Presence>,
     signals: SignalFd,
     agent: Option<Agent>,
@@ -285,7 +317,7 @@ struct Supervisor<'a> {
 impl<'a> Supervisor<'a> {
     fn new(
         config: &'a GuardConfig,
-        heart: Heart,
+        (heart, keeper, board): (Heart, Keeper, Arc<Board>),
         presence: Arc<Presence>,
         signals: SignalFd,
     ) -> Self {
@@ -293,6 +325,9 @@ impl<'a> Supervisor<'a> {
         Self {
             config,
             heart,
+            keeper,
+            board,
+            reaper: reaper::Watched::new(config.reaper.clone()),
             presence,
             signals,
             agent: None,
@@ -307,6 +342,7 @@ impl<'a> Supervisor<'a> {
 
     fn run(mut self) -> ExitReason {
         loop {
+            self.see_to_the_reaper();
             if self.agent.is_none() && Instant::now() >= self.start_at {
                 self.start();
             }
@@ -339,9 +375,18 @@ impl<'a> Supervisor<'a> {
         self.silent = 0;
     }
 
+    fn see_to_the_reaper(&mut self) {
+        let before = self.reaper.fault().cloned();
+        self.reaper.look(&self.board);
+        if self.reaper.fault() != before.as_ref() {
+            self.keeper.tell(Task::Reaper(self.reaper.fault().cloned()));
+        }
+    }
+
     fn time_left(&self) -> Duration {
         let start = self.agent.is_none().then_some(self.start_at);
-        let due = [Some(self.next_tick), start, self.kill_at].into_iter().flatten().min();
+        let due = [Some(self.next_tick), start, self.kill_at, self.reaper.start_at()];
+        let due = due.into_iter().flatten().min();
         due.map_or(TICK, |due| due.saturating_duration_since(Instant::now()))
     }
 

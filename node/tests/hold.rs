@@ -5,11 +5,12 @@ mod example;
 mod hold_support;
 
 use hold_support::{Cable, Group, Guarded, SERVICE, SERVICE6, is_running, wait_for};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use vedette_core::takeover::Backing;
 use vedette_node::hold::HeldProgram;
 
-/// The lease is over and nobody can act: the guard and its agent are stopped. The kernel does it,
+/// The lease is over and nobody can act: the guard, its agent and its reaper are stopped. The kernel does it,
 /// while the address is still on the device; when the guard is back it lets go before anything else.
 #[test]
 fn a_stopped_guard_serves_no_longer_than_its_lease() {
@@ -176,7 +177,7 @@ fn a_guard_lets_go_of_what_a_killed_one_held() {
     let stubborn = group.run_stubborn();
     guard.acquire_with(&[SERVICE], &[group.directory()], 1);
     let epoch = guard.last_holding().epoch;
-    // Both at once, so that neither can clear up after the other.
+    // All at once, so that none can clear up after the others.
     guard.kill_all();
     assert!(cable.has(SERVICE) && stubborn.iter().all(|p| is_running(*p)));
     guard.remove("hold.json");
@@ -185,6 +186,79 @@ fn a_guard_lets_go_of_what_a_killed_one_held() {
     assert!(!cable.has(SERVICE) && !group.directory().exists(), "gone before the first word");
     assert!(holding.epoch > epoch && holding.held.is_empty());
     assert_eq!(cable.tables(), 0, "the gate of the first guard is gone as well");
+}
+
+/// F2: guard and agent are stopped together. What is held ends with the lease all the same, and a guard that goes on
+/// begins anew.
+#[test]
+fn f2_a_stopped_pair_outlives_its_lease_and_its_processes_do_not() {
+    let cable = Cable::new();
+    let guard = Guarded::start(&cable, &["granted", "watch"]);
+    guard.reaper();
+    let group = Group::new();
+    let stubborn = group.run_stubborn();
+    guard.acquire_with(&[SERVICE], &[group.directory()], 1);
+    guard.stop_both();
+    wait_for("the end of what is held", || {
+        let gone = !cable.has(SERVICE) && !group.directory().exists();
+        (gone && stubborn.iter().all(|process| !is_running(*process))).then_some(())
+    });
+    assert_eq!(guard.released_epoch(), None, "the guard is stopped: it was not the guard");
+    guard.go_on();
+    wait_for("a new epoch", || guard.released_epoch());
+}
+
+/// F2: guard and agent are killed together, and nobody starts them again.
+#[test]
+fn f2_a_killed_pair_leaves_nothing_running() {
+    let cable = Cable::new();
+    let mut guard = Guarded::start(&cable, &["granted"]);
+    let reaper = guard.reaper();
+    let group = Group::new();
+    let stubborn = group.run_stubborn();
+    guard.acquire_with(&[SERVICE], &[group.directory()], 1);
+    guard.kill_both();
+    wait_for("the end of what was held", || {
+        let gone = !cable.has(SERVICE) && !group.directory().exists();
+        (gone && stubborn.iter().all(|process| !is_running(*process))).then_some(())
+    });
+    wait_for("the end of the reaper", || (!is_running(reaper)).then_some(()));
+}
+
+/// A reaper that is stopped or killed is replaced, and the agent is told meanwhile.
+#[test]
+fn a_reaper_that_is_stopped_or_killed_is_replaced() {
+    let cable = Cable::new();
+    let guard = Guarded::start(&cable, &["granted"]);
+    for signal in [Signal::SIGSTOP, Signal::SIGKILL] {
+        let first = guard.reaper();
+        let told = guard.notices_of_this_run().len();
+        guard.signal_reaper(signal);
+        wait_for("another reaper", || (guard.reaper() != first).then_some(()));
+        assert!(!is_running(first));
+        let since = || guard.notices_of_this_run().split_off(told);
+        wait_for("a fault", || since().iter().any(|it| it.reaper.is_some()).then_some(()));
+        wait_for("no fault", || since().last()?.reaper.is_none().then_some(()));
+    }
+}
+
+/// A reaper that was stopped when its guard died, and goes on when another guard holds the same: it lets go of
+/// nothing.
+#[test]
+fn a_reaper_of_an_earlier_guard_does_no_harm() {
+    let cable = Cable::new();
+    let mut guard = Guarded::start(&cable, &["granted"]);
+    let late = guard.reaper();
+    guard.acquire(&[SERVICE]);
+    guard.signal_reaper(Signal::SIGSTOP);
+    guard.kill_both();
+    guard.remove("hold.json");
+    let guard = guard.start_again(&cable);
+    wait_for("a guard", || guard.notices_of_this_run().first().cloned());
+    guard.acquire_with(&[SERVICE], &[], 2);
+    kill(Pid::from_raw(late), Signal::SIGCONT).expect("a stopped reaper");
+    wait_for("its end", || (!is_running(late)).then_some(()));
+    assert!(cable.has(SERVICE));
 }
 
 /// The guard is stopped, the agent is not: it sees to the release itself.

@@ -179,8 +179,7 @@ impl Lab {
         let mut file = LabFile::of(&self.sandbox);
         for node in &mut file.nodes {
             node.guard_pid = self.plan.guard_of(&node.name);
-            node.agent_pid =
-                node.guard_pid.and_then(|pid| sandbox::children_of(pid).into_iter().next());
+            node.agent_pid = node.guard_pid.and_then(sandbox::agent_of);
         }
         if self.plan.has_helper("prometheus") {
             file.prometheus = Some(format!("http://{}", self.sandbox.prometheus));

@@ -110,6 +110,7 @@ pub(crate) fn guard_main(config: Config, arguments: Vec<OsString>) -> Result<()>
         state_dir: ground.dir.path().to_owned(),
         socket,
         agent,
+        reaper: crate::reaper::words(ground.dir.path().to_owned(), ground.config.log),
         version: VERSION.into(),
         watchdog: ground.config.watchdog.clone(),
     };

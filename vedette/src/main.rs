@@ -4,9 +4,13 @@ mod cli;
 mod daemon;
 mod demo;
 mod logging;
+mod reaper;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    cli::main()
+    match reaper::is_asked_for() {
+        Some(asked) => reaper::main(&asked),
+        None => cli::main(),
+    }
 }

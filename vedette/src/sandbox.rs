@@ -15,7 +15,9 @@ use std::path::{Path, PathBuf};
 
 pub use files::{LabFile, LabNode, LabSnmp, write_mibs};
 pub use form::{FormError, add_node, form, start_daemon, start_snmpd, wait_for_status};
-pub use processes::{Launcher, children_of, find_program, guard_of, is_alive, log_to, terminate};
+pub use processes::{
+    Launcher, agent_of, children_of, find_program, guard_of, is_alive, log_to, reaper_of, terminate,
+};
 
 /// A network of a sandbox.
 #[derive(Clone, Debug)]

@@ -31,6 +31,7 @@ use super::gate::{Gate, table_name};
 use super::heart::{Command, Heart};
 use super::lease::{LeaseCell, LeaseNow};
 use super::protocol::{Configure, Hold, Holding, Notice};
+use super::reaper::Board;
 use super::sys;
 use super::watchdog::Watchdog;
 use crate::hold::{self, Held, Programs};
@@ -64,6 +65,8 @@ pub(super) enum Task {
     Listener(SyncSender<Notice>),
     /// The agent is gone.
     Gone,
+    /// Why there is no reaper, or that there is one.
+    Reaper(Option<String>),
     /// Let go of everything; the guard ends.
     End(Sender<()>),
 }
@@ -109,13 +112,14 @@ pub(super) struct Inheritance {
 /// Starts the thread.
 pub(super) fn start(
     cell: Arc<LeaseCell>,
+    board: Arc<Board>,
     heart: Heart,
     clerk: Clerk,
     inheritance: Inheritance,
 ) -> io::Result<Keeper> {
     let (sender, tasks) = channel();
     let keeper = Keeper { tasks: sender, cell: Arc::clone(&cell) };
-    let keeping = Keeping::new(cell, heart, clerk, tasks, inheritance);
+    let keeping = Keeping::new(cell, board, (heart, clerk), tasks, inheritance);
     clerk_knows(&keeping, keeper.clone());
     std::thread::Builder::new()
         .name("keeper".into())
@@ -131,6 +135,7 @@ fn clerk_knows(keeping: &Keeping, keeper: Keeper) {
 /// What belongs to the thread.
 struct Keeping {
     cell: Arc<LeaseCell>,
+    board: Arc<Board>,
     heart: Heart,
     clerk: Clerk,
     tasks: Receiver<Task>,
@@ -147,8 +152,10 @@ struct Keeping {
     dog: Option<Dog>,
     /// Why the watchdog that is configured could not be opened.
     no_dog: Option<String>,
+    /// Why there is no reaper.
+    no_reaper: Option<String>,
     /// What the agent was told last of what stands behind a release.
-    said: (Backing, Option<String>),
+    said: (Backing, Option<String>, Option<String>),
     known: Vec<IpAddr>,
     held: Held,
     /// What has to be let go of before anything else.
@@ -182,8 +189,8 @@ struct Dog {
 impl Keeping {
     fn new(
         cell: Arc<LeaseCell>,
-        heart: Heart,
-        clerk: Clerk,
+        board: Arc<Board>,
+        (heart, clerk): (Heart, Clerk),
         tasks: Receiver<Task>,
         inheritance: Inheritance,
     ) -> Self {
@@ -194,6 +201,7 @@ impl Keeping {
         };
         Self {
             cell,
+            board,
             heart,
             clerk,
             tasks,
@@ -206,7 +214,8 @@ impl Keeping {
             complained: false,
             dog,
             no_dog,
-            said: (Backing::None, None),
+            no_reaper: None,
+            said: (Backing::None, None, None),
             known: Vec::new(),
             held: Held::default(),
             pending: inheritance.pending,
@@ -228,6 +237,7 @@ impl Keeping {
             tracing::debug!(%error, "the keeper runs without real-time priority");
         }
         self.set_released(false);
+        self.post();
         loop {
             let mut fds = [sys::readable(&self.cell.waker)];
             sys::wait(&mut fds, self.time_left());
@@ -295,6 +305,7 @@ impl Keeping {
             );
         }
         self.pending.add(&held);
+        self.board.begin();
         self.cell.want(false);
         self.set_released(self.released);
         self.let_go();
@@ -325,6 +336,7 @@ impl Keeping {
             return;
         }
         (self.pending, self.again_at) = (Held::default(), 0);
+        self.post();
         (self.programs, self.said_failed) = (Programs::default(), false);
         self.epoch += 1;
         self.clerk.tell(Note::Keep { epoch: self.epoch });
@@ -358,12 +370,17 @@ impl Keeping {
                 self.answer(0, None);
             }
             Task::Gone => self.listener = None,
+            Task::Reaper(fault) => {
+                self.no_reaper = fault;
+                self.answer(0, None);
+            }
             Task::End(_) => {}
         }
     }
 
     fn configure(&mut self, table: String, timing: Timing) {
         self.timing = timing;
+        self.board.set_release_max(timing.release_max_ms);
         if self.table.as_ref() != Some(&table) {
             self.take_gate_away();
             self.clerk.tell(Note::Gate(table.clone()));
@@ -372,13 +389,16 @@ impl Keeping {
                 .is_ok();
             self.table = Some(table);
         }
-        if self.said != (self.backing(), self.watchdog_fault()) {
+        if self.said != (self.backing(), self.watchdog_fault(), self.no_reaper.clone()) {
             self.answer(0, None);
         }
     }
 
     fn hold(&mut self, order: Hold) {
-        let refused = self.why_not(&order);
+        let mut refused = self.why_not(&order);
+        if refused.is_none() {
+            refused = self.board.post(&order.held).err().map(|error| error.to_string());
+        }
         if refused.is_none() {
             let more = !order.held.is_within(&self.held);
             let addresses = order.held.addresses.iter().map(|held| held.address);
@@ -390,6 +410,16 @@ impl Keeping {
             self.set_released(self.released && !more);
         }
         self.answer(order.sequence, refused);
+    }
+
+    /// Tells the reaper what there is to let go of. It could not be told only of more than there was before, and
+    /// that was refused.
+    fn post(&self) {
+        let mut all = self.held.clone();
+        all.add(&self.pending);
+        if let Err(error) = self.board.post(&all) {
+            tracing::error!(%error, "the reaper does not know what this node holds");
+        }
     }
 
     /// Why an order cannot be followed, if it cannot.
@@ -571,6 +601,8 @@ impl Keeping {
             // The watchdog is not closed: it ends what the guard could not.
             return;
         }
+        (self.held, self.pending) = (Held::default(), Held::default());
+        self.post();
         self.take_gate_away();
         self.clerk.tell(Note::Ended);
         if let Some(dog) = self.dog.take() {
@@ -580,7 +612,9 @@ impl Keeping {
 
     fn answer(&mut self, sequence: u64, refused: Option<String>) {
         let (backing, watchdog) = (self.backing(), self.watchdog_fault());
-        let before = std::mem::replace(&mut self.said, (backing, watchdog.clone()));
+        let reaper = self.no_reaper.clone();
+        let said = (backing, watchdog.clone(), reaper.clone());
+        let before = std::mem::replace(&mut self.said, said);
         if let Some(why) = watchdog.as_ref().filter(|why| before.1.as_ref() != Some(why)) {
             self.warn(format!("the watchdog stands behind nothing: {why}"));
         }
@@ -591,6 +625,7 @@ impl Keeping {
             held: self.held.clone(),
             backing,
             watchdog,
+            reaper,
             lease_until_us: if self.leased { self.cell.get().until_us } else { 0 },
             last_release_us: self.last_release_us,
         };

@@ -4,8 +4,10 @@
 //! who sees a new end also sees that the old one had passed, if it had.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use super::reaper::Board;
 use super::sys::Waker;
 
 /// What the heartbeat writes and the keeper reads.
@@ -19,6 +21,8 @@ pub(super) struct LeaseCell {
     wanted: AtomicBool,
     /// Wakes the keeper.
     pub(super) waker: Waker,
+    /// The end of the lease, for the reaper.
+    board: Arc<Board>,
 }
 
 /// The lease at a moment.
@@ -31,8 +35,9 @@ pub(super) struct LeaseNow {
 }
 
 impl LeaseCell {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(super) fn new(board: Arc<Board>) -> io::Result<Self> {
         Ok(Self {
+            board,
             until_us: AtomicU64::new(0),
             lapses: AtomicU64::new(0),
             turns: AtomicU64::new(0),
@@ -44,6 +49,7 @@ impl LeaseCell {
     /// The heartbeat turned, and the lease is this.
     pub(super) fn set(&self, lease: LeaseNow) {
         self.turns.fetch_add(1, Ordering::Relaxed);
+        self.board.set_lease(lease.until_us);
         let lapsed = self.lapses.swap(lease.lapses, Ordering::Release) != lease.lapses;
         let granted = self.until_us.swap(lease.until_us, Ordering::Release) != lease.until_us;
         if lapsed || (granted && self.wanted.load(Ordering::Relaxed)) {

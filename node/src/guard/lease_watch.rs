@@ -266,6 +266,7 @@ mod tests {
             },
             backing: Backing::None,
             watchdog: None,
+            reaper: None,
             lease_until_us: boot_time_us() + lease.as_micros() as u64,
             last_release_us: None,
         }

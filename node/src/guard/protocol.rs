@@ -88,6 +88,9 @@ pub struct Holding {
     /// Why the watchdog that is configured stands behind nothing, if it does not.
     #[serde(default)]
     pub watchdog: Option<String>,
+    /// Why no third process would let go if guard and agent were stopped, if none would.
+    #[serde(default)]
+    pub reaper: Option<String>,
     /// Until when the lease lasts unless it is granted again, in microseconds of `CLOCK_BOOTTIME`;
     /// 0 if there is none.
     pub lease_until_us: u64,

@@ -2,11 +2,16 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::ptr::NonNull;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::sys::signal::Signal;
 
 /// Low among the real-time priorities: above all normal work, below the kernel's own threads.
@@ -124,4 +129,68 @@ pub(super) fn end_with_parent(command: &mut Command) {
     };
     // SAFETY: `prepare` makes three system calls and allocates nothing.
     unsafe { command.pre_exec(prepare) };
+}
+
+/// The child is nobody's: it goes on when its parent ends, and no key at a terminal reaches it.
+pub(super) fn outlive_parent(command: &mut Command) {
+    let prepare = || {
+        nix::sys::signal::SigSet::empty().thread_set_mask()?;
+        nix::unistd::setsid()?;
+        Ok(())
+    };
+    // SAFETY: `prepare` makes two system calls and allocates nothing.
+    unsafe { command.pre_exec(prepare) };
+}
+
+/// Memory that several processes see: words that are read and written as a whole.
+#[derive(Debug)]
+pub(super) struct Shared {
+    words: NonNull<AtomicU64>,
+    count: usize,
+}
+
+// SAFETY: it is memory of words that any thread may read and write; nothing in it belongs to a thread.
+unsafe impl Send for Shared {}
+// SAFETY: as above; all access is by atomic words.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    /// New memory, all zero, and the file by which others map it.
+    pub(super) fn new(count: usize) -> io::Result<(Self, OwnedFd)> {
+        let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+        let file = memfd_create(c"vedette", flags)?;
+        nix::unistd::ftruncate(&file, (count * size_of::<AtomicU64>()) as i64)?;
+        let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+        fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
+        Ok((Self::map(&file, count)?, file))
+    }
+
+    /// Maps what another process made.
+    ///
+    /// # Errors
+    /// If there is less of it.
+    pub(super) fn map(file: &impl AsFd, count: usize) -> io::Result<Self> {
+        let bytes = count * size_of::<AtomicU64>();
+        if nix::sys::stat::fstat(file)?.st_size < bytes as i64 {
+            return Err(io::Error::other("it is shorter than a board"));
+        }
+        let length = bytes.try_into().map_err(io::Error::other)?;
+        let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a new mapping at an address that the kernel chooses; the file is long enough.
+        let start = unsafe { mmap(None, length, access, MapFlags::MAP_SHARED, file, 0)? };
+        Ok(Self { words: start.cast(), count })
+    }
+
+    /// The words.
+    pub(super) fn words(&self) -> &[AtomicU64] {
+        // SAFETY: the mapping is that long, begins at a page, and lives as long as `self`.
+        unsafe { std::slice::from_raw_parts(self.words.as_ptr(), self.count) }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // SAFETY: it was mapped by `map`, and nothing borrowed from `self` is left.
+        let _ = unsafe { munmap(self.words.cast(), self.count * size_of::<AtomicU64>()) };
+    }
 }

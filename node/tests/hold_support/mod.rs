@@ -474,14 +474,33 @@ impl Guarded {
         kill(Pid::from_raw(self.own_id()), signal).expect("a running guard");
     }
 
+    /// The reaper that was started last.
+    pub(crate) fn reaper(&self) -> i32 {
+        wait_for("a reaper", || {
+            let text = std::fs::read_to_string(self.directory.path().join("reapers")).ok()?;
+            text.lines().last().and_then(|line| line.parse().ok())
+        })
+    }
+
+    pub(crate) fn signal_reaper(&self, signal: Signal) {
+        kill(Pid::from_raw(self.reaper()), signal).expect("a running reaper");
+    }
+
     /// Stops the guard and its agent.
-    pub(crate) fn stop_all(&self) {
+    pub(crate) fn stop_both(&self) {
         self.signal(Signal::SIGSTOP);
         kill(Pid::from_raw(self.agent()), Signal::SIGSTOP).expect("a running agent");
     }
 
+    /// Stops all processes of the node: the reaper first, so that it never acts.
+    pub(crate) fn stop_all(&self) {
+        self.signal_reaper(Signal::SIGSTOP);
+        self.stop_both();
+    }
+
     /// Lets them go on.
     pub(crate) fn go_on(&self) {
+        self.signal_reaper(Signal::SIGCONT);
         kill(Pid::from_raw(self.agent()), Signal::SIGCONT).expect("a stopped agent");
         self.signal(Signal::SIGCONT);
     }
@@ -492,11 +511,18 @@ impl Guarded {
     }
 
     /// The agent first: it would let go, and the guard would start another.
-    pub(crate) fn kill_all(&mut self) {
+    pub(crate) fn kill_both(&mut self) {
         let agent = self.agent();
         self.signal(Signal::SIGSTOP);
         kill(Pid::from_raw(agent), Signal::SIGKILL).expect("a running agent");
         self.kill_guard();
+    }
+
+    /// Without anybody who would let go.
+    pub(crate) fn kill_all(&mut self) {
+        self.signal(Signal::SIGSTOP);
+        self.signal_reaper(Signal::SIGKILL);
+        self.kill_both();
     }
 
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
@@ -506,7 +532,12 @@ impl Guarded {
 
 impl Drop for Guarded {
     fn drop(&mut self) {
-        // An agent that is stopped would not see its guard's end.
+        // Neither a reaper nor an agent that is stopped would see its guard's end.
+        if let Ok(reapers) = std::fs::read_to_string(self.directory.path().join("reapers")) {
+            let last = reapers.lines().last().and_then(|line| line.parse().ok());
+            let ours = last.filter(|id| is_child_of(*id, self.own_id()));
+            ours.map(|id| kill(Pid::from_raw(id), Signal::SIGCONT));
+        }
         if let Ok(agents) = std::fs::read_to_string(self.directory.path().join("agents")) {
             let last = agents.lines().last().and_then(|line| line.parse().ok());
             let ours = last.filter(|id| is_child_of(*id, self.own_id()));

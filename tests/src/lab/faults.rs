@@ -25,7 +25,7 @@ pub enum Victim {
     Both,
     /// Every process of every resource: what is in control groups of the node's groups.
     Applications,
-    /// Guard, agent and applications.
+    /// Guard, agent, reaper and applications.
     Everything,
     /// Everything on the node, and its cables.
     Power,
@@ -93,13 +93,14 @@ impl Lab {
             .plan
             .guard_of(name)
             .ok_or_else(|| LabError(format!("No daemon runs on {name}.")))?;
-        let agents = sandbox::children_of(guard);
+        let agent = sandbox::agent_of(guard);
+        let reaper = sandbox::reaper_of(guard).filter(|_| victim == Victim::Everything);
         if matches!(victim, Victim::Guard | Victim::Both | Victim::Everything | Victim::Power) {
             signal(guard, which)?;
         }
         if matches!(victim, Victim::Agent | Victim::Both | Victim::Everything | Victim::Power) {
-            for agent in agents {
-                signal(agent, which)?;
+            for process in agent.into_iter().chain(reaper) {
+                signal(process, which)?;
             }
         }
         if matches!(victim, Victim::Applications | Victim::Everything) {

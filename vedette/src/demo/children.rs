@@ -144,7 +144,6 @@ pub(super) fn fill_pids(file: &mut LabFile) {
             continue;
         }
         node.guard_pid = guard.or_else(|| sandbox::guard_of(&node.state_dir));
-        node.agent_pid =
-            node.guard_pid.and_then(|guard| sandbox::children_of(guard).first().copied());
+        node.agent_pid = node.guard_pid.and_then(sandbox::agent_of);
     }
 }

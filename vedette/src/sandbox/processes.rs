@@ -78,6 +78,22 @@ pub fn children_of(pid: u32) -> Vec<u32> {
         .collect()
 }
 
+/// The agent of a guard.
+pub fn agent_of(guard: u32) -> Option<u32> {
+    children_of(guard).into_iter().find(|child| is_started_as("agent", *child))
+}
+
+/// The reaper of a guard.
+pub fn reaper_of(guard: u32) -> Option<u32> {
+    children_of(guard).into_iter().find(|child| is_started_as("reaper", *child))
+}
+
+/// Whether a word is among those of a process.
+fn is_started_as(word: &str, pid: u32) -> bool {
+    let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    words.split(|byte| *byte == 0).skip(1).any(|it| it == word.as_bytes())
+}
+
 /// State letter and parent of a process.
 fn stat(pid: u32) -> Option<(char, u32)> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

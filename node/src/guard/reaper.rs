@@ -1,0 +1,384 @@
+//! The reaper: a third process, so that two that are stopped are not enough for two owners (finding F2).
+//!
+//! What ends a lease for processes is the guard, and the agent if its guard is silent. Whoever stops both (a
+//! debugger, a `SIGSTOP` that was meant for something else, a bug that both share) would leave the processes of
+//! groups running after the lease, on this node and soon on the next one. The reaper waits for the end of the lease
+//! and lets go of what the guard held; it does nothing else, speaks to nobody, opens no file while it waits, and
+//! has its memory locked.
+//!
+//! It learns the lease's end and what is held from memory that it shares with the guard ([`Board`]), so a guard that
+//! is stopped in the middle has said everything already. Whatever is held is held under a lease that ends later
+//! than the one before, so looking again at each end is often enough. It begins when half of the time of a release is
+//! over: guard and agent have let go by then, normally. Release programs it leaves to a guard that has begun.
+//!
+//! When the guard is gone, however that came, the reaper lets go at once, and ends. It does so under the guard's own
+//! lock: where another guard runs already, what is held is that one's.
+//!
+//! It lives outside the control group of the service, which a service manager empties when the guard dies.
+
+mod board;
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, PipeWriter, Read};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{Flock, FlockArg};
+
+pub(super) use self::board::Board;
+use super::child::BackOff;
+use super::{LOCK, sys};
+use crate::cgroup::mount_point;
+use crate::hold::{self, Held, Programs};
+
+/// The longest time between two looks of a reaper that has nothing to wait for.
+const LOOK: Duration = Duration::from_millis(100);
+/// Between two attempts to let go of what does not go.
+const AGAIN: Duration = Duration::from_millis(100);
+/// Between two looks at release programs that run.
+const PROGRAMS: Duration = Duration::from_millis(10);
+/// Attempts when the guard is gone; the reaper ends then, whatever is left.
+const LAST_ATTEMPTS: usize = 10;
+/// A reaper that has not looked for so long is taken for hung.
+const SILENT: Duration = Duration::from_secs(3);
+/// Longest time for a release where the guard never said how long one may take.
+const RELEASE_MAX: Duration = Duration::from_secs(2);
+
+/// What is to be done at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// Nothing before so long.
+    Wait(Duration),
+    /// Let go of everything.
+    LetGo,
+}
+
+/// What the reaper goes by, in microseconds of `CLOCK_BOOTTIME`.
+#[derive(Clone, Copy, Debug)]
+struct Moment {
+    now: u64,
+    lease: u64,
+    release_max: Duration,
+    /// Something is held that it has not let go of yet.
+    holds: bool,
+}
+
+impl Moment {
+    fn step(self) -> Step {
+        // Guard and agent come first.
+        let due = self.lease + self.release_max.as_micros() as u64 / 2;
+        match due.checked_sub(self.now).filter(|left| *left > 0) {
+            Some(left) => Step::Wait(Duration::from_micros(left)),
+            None if self.holds => Step::LetGo,
+            None => Step::Wait(LOOK),
+        }
+    }
+}
+
+/// Runs the reaper, in a process of its own that [`Watched::start`] made, until its guard is gone.
+///
+/// # Errors
+/// If it was not started by a guard of this build.
+pub fn run(state_dir: &Path) -> io::Result<()> {
+    let board = Board::of(io::stdout().as_fd())?;
+    // Nothing that anybody prints may reach the board.
+    nix::unistd::dup2_stdout(io::stderr())?;
+    let named = nix::sys::prctl::set_name(c"vedette-reaper");
+    for outcome in [named.map_err(Into::into), leave_service(), sys::lock_memory()] {
+        if let Err(error) = outcome {
+            tracing::debug!(%error, "the reaper is less sheltered than it could be");
+        }
+    }
+    if let Err(error) = sys::nearly_real_time() {
+        tracing::debug!(%error, "the reaper runs without real-time priority");
+    }
+    let mut reaper = Reaper { board, done: 0, programs: Programs::default() };
+    reaper.watch();
+    reaper.inherit(state_dir);
+    Ok(())
+}
+
+/// A control group of its own for the reapers of this machine.
+fn leave_service() -> io::Result<()> {
+    let mount = mount_point().ok_or_else(|| io::Error::other("there are no control groups"))?;
+    let place = mount.join("vedette-reapers");
+    std::fs::create_dir_all(&place)?;
+    std::fs::write(place.join("cgroup.procs"), "0")
+}
+
+struct Reaper {
+    board: Board,
+    /// The version of what is held that was let go of.
+    done: u64,
+    programs: Programs,
+}
+
+impl Reaper {
+    /// Lets go at each end of the lease, until the guard is gone.
+    fn watch(&mut self) {
+        loop {
+            let now = sys::boot_time_us();
+            self.board.look(now);
+            let (version, held) = self.held();
+            let moment = Moment {
+                now,
+                lease: self.board.lease(),
+                release_max: self.release_max(),
+                holds: version != self.done && !held.is_empty(),
+            };
+            let wait = match moment.step() {
+                Step::Wait(wait) => wait,
+                Step::LetGo => self.let_go(version, &held),
+            };
+            if guard_is_gone(wait) {
+                return;
+            }
+        }
+    }
+
+    fn held(&self) -> (u64, Held) {
+        self.board.read().unwrap_or_else(|error| {
+            tracing::error!(%error, "what the guard holds cannot be read");
+            (0, Held::default())
+        })
+    }
+
+    fn release_max(&self) -> Duration {
+        match self.board.release_max() {
+            0 => RELEASE_MAX,
+            time_ms => Duration::from_millis(time_ms),
+        }
+    }
+
+    /// Tries once; answers when to look again.
+    fn let_go(&mut self, version: u64, held: &Held) -> Duration {
+        let outcome = hold::release(held, self.release_max());
+        let mut failed = outcome.failed;
+        if !self.board.is_begun(version) {
+            let programs = self.programs.look(&held.programs);
+            if failed.is_empty() && programs.running {
+                return PROGRAMS;
+            }
+            failed.extend(programs.failed);
+        }
+        if !failed.is_empty() {
+            tracing::error!("not everything could be let go of: {}", failed.join("; "));
+            return AGAIN;
+        }
+        (self.done, self.programs) = (version, Programs::default());
+        if !self.board.is_begun(version) {
+            tracing::error!("guard and agent are silent and the lease is over: all was let go of");
+        }
+        LOOK
+    }
+
+    /// The guard is gone: lets go of what it held, unless there is another one.
+    fn inherit(&mut self, state_dir: &Path) {
+        let (version, held) = self.held();
+        if held.is_empty() || version == self.done {
+            return;
+        }
+        let Some(_lock) = lock(state_dir) else { return };
+        tracing::error!("the guard is gone: everything that this node holds is let go of");
+        for _ in 0..LAST_ATTEMPTS {
+            let outcome = hold::release_all(&held, self.release_max());
+            if outcome.is_complete() {
+                return;
+            }
+            tracing::error!("not everything could be let go of: {}", outcome.failed.join("; "));
+            std::thread::sleep(AGAIN);
+        }
+    }
+}
+
+/// The guard's lock, unless another guard has it already.
+fn lock(state_dir: &Path) -> Option<Flock<File>> {
+    let file = File::open(state_dir.join(LOCK)).ok()?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).ok()
+}
+
+/// Waits; answers whether the other end of the pipe, which the guard holds, is gone.
+fn guard_is_gone(wait: Duration) -> bool {
+    let stdin = io::stdin();
+    let mut fds = [sys::readable(&stdin)];
+    sys::wait(&mut fds, Some(wait));
+    fds[0].revents != 0 && matches!(stdin.lock().read(&mut [0; 8]), Ok(0) | Err(_))
+}
+
+/// A reaper as its guard sees it.
+#[derive(Debug)]
+pub(super) struct Watched {
+    command: Vec<OsString>,
+    running: Option<Running>,
+    back_off: BackOff,
+    start_at: Instant,
+    fault: Option<String>,
+}
+
+#[derive(Debug)]
+struct Running {
+    child: Child,
+    born: Instant,
+    /// Its other end closes with the guard, however that ends.
+    _alive: PipeWriter,
+}
+
+impl Watched {
+    /// One that is not started yet: the arguments of this program that make it a reaper.
+    pub(super) fn new(command: Vec<OsString>) -> Self {
+        let (running, back_off, fault) = (None, BackOff::default(), None);
+        Self { command, running, back_off, start_at: Instant::now(), fault }
+    }
+
+    /// Starts it if it does not run, and ends it if it hangs. To be called when a child ended and now and then.
+    pub(super) fn look(&mut self, board: &Board) {
+        if let Some((status, life)) = self.ended() {
+            let pause = self.back_off.pause(life);
+            self.start_at = Instant::now() + pause;
+            tracing::warn!(%status, ?life, ?pause, "the reaper ended; it is started again");
+            self.fault = Some(format!("it ended ({status})"));
+        }
+        if self.running.is_none() && Instant::now() >= self.start_at {
+            match self.start(board) {
+                Ok(running) => self.running = Some(running),
+                Err(error) => {
+                    tracing::error!(%error, "the reaper cannot be started");
+                    self.fault = Some(format!("it cannot be started: {error}"));
+                    self.start_at = Instant::now() + self.back_off.pause(Duration::ZERO);
+                }
+            }
+        }
+        self.judge(board);
+    }
+
+    /// Whether it looks: who does not is ended, and started again.
+    fn judge(&mut self, board: &Board) {
+        let Some(running) = &mut self.running else { return };
+        let silent_us = sys::boot_time_us().saturating_sub(board.looked());
+        let looks = Duration::from_micros(silent_us) < SILENT;
+        if looks && running.born.elapsed() >= LOOK {
+            self.fault = None;
+        } else if !looks && running.born.elapsed() >= SILENT {
+            tracing::warn!("the reaper is silent; it is killed");
+            self.fault = Some("it is silent".into());
+            let _ = running.child.kill();
+        }
+    }
+
+    fn ended(&mut self) -> Option<(ExitStatus, Duration)> {
+        let running = self.running.as_mut()?;
+        let status = running.child.try_wait().ok().flatten()?;
+        let life = running.born.elapsed();
+        self.running = None;
+        Some((status, life))
+    }
+
+    fn start(&self, board: &Board) -> io::Result<Running> {
+        let (theirs, alive) = io::pipe()?;
+        // The program that runs, though another one may be in its place by now: they share memory.
+        let mut command = Command::new("/proc/self/exe");
+        std::os::unix::process::CommandExt::arg0(&mut command, "vedette");
+        command.args(&self.command).stdin(theirs);
+        command.stdout(Stdio::from(board.file().try_clone_to_owned()?));
+        sys::outlive_parent(&mut command);
+        Ok(Running { child: command.spawn()?, born: Instant::now(), _alive: alive })
+    }
+
+    /// When it is to be looked at next, besides every second.
+    pub(super) fn start_at(&self) -> Option<Instant> {
+        self.running.is_none().then_some(self.start_at)
+    }
+
+    /// Why there is none, if there is none.
+    pub(super) fn fault(&self) -> Option<&String> {
+        self.fault.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn moment(now: u64, lease: u64, holds: bool) -> Moment {
+        Moment { now, lease, release_max: Duration::from_micros(300), holds }
+    }
+
+    #[test]
+    fn guard_and_agent_come_first() {
+        let wait = |time| Step::Wait(Duration::from_micros(time));
+        assert_eq!(moment(900, 1_000, true).step(), wait(250));
+        assert_eq!(moment(1_149, 1_000, true).step(), wait(1));
+        assert_eq!(moment(1_150, 1_000, true).step(), Step::LetGo);
+        // A lease that was granted meanwhile.
+        assert_eq!(moment(1_150, 1_800, true).step(), wait(800));
+    }
+
+    /// Whatever is acquired is acquired under a lease that ends later: the end of this one is early enough.
+    #[test]
+    fn nothing_held_is_looked_at_again_in_time() {
+        assert_eq!(moment(900, 1_000, false).step(), Step::Wait(Duration::from_micros(250)));
+        assert_eq!(moment(9_000, 1_000, false).step(), Step::Wait(LOOK));
+        assert_eq!(moment(9_000, 0, false).step(), Step::Wait(LOOK));
+    }
+
+    /// What an earlier guard left behind is held without any lease.
+    #[test]
+    fn what_is_held_without_a_lease_is_let_go_of() {
+        assert_eq!(moment(9_000, 0, true).step(), Step::LetGo);
+    }
+
+    fn reaper() -> Reaper {
+        Reaper { board: Board::new().unwrap(), done: 0, programs: Programs::default() }
+    }
+
+    fn with_program(program: &[&str]) -> Held {
+        let program = crate::hold::HeldProgram {
+            program: program.iter().map(|it| (*it).to_owned()).collect(),
+            environment: Default::default(),
+            user: None,
+            place: None,
+            within_ms: 10_000,
+            transcripts: None,
+        };
+        Held { programs: [program].into(), ..Held::default() }
+    }
+
+    #[test]
+    fn release_programs_run_if_the_guard_has_not_begun() {
+        let folder = tempfile::tempdir().unwrap();
+        let mark = folder.path().join("mark");
+        let held = with_program(&["/usr/bin/touch", mark.to_str().unwrap()]);
+        let mut reaper = reaper();
+        reaper.board.post(&held).unwrap();
+        reaper.board.begin();
+        let (version, held) = reaper.held();
+        reaper.let_go(version, &held);
+        assert!(reaper.done == version && !mark.exists(), "the guard has begun");
+        reaper.board.post(&held).unwrap();
+        let (version, held) = reaper.held();
+        while reaper.done != version {
+            std::thread::sleep(reaper.let_go(version, &held));
+        }
+        assert!(mark.exists());
+    }
+
+    /// Where another guard has the lock, what is held is its.
+    #[test]
+    fn nothing_is_inherited_where_another_guard_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let mark = folder.path().join("mark");
+        let held = with_program(&["/usr/bin/touch", mark.to_str().unwrap()]);
+        let mut reaper = reaper();
+        reaper.board.post(&held).unwrap();
+        let file = File::create(folder.path().join(LOCK)).unwrap();
+        let other = Flock::lock(file, FlockArg::LockExclusiveNonblock).unwrap();
+        reaper.inherit(folder.path());
+        assert!(!mark.exists());
+        drop(other);
+        reaper.inherit(folder.path());
+        assert!(mark.exists());
+    }
+}
