@@ -274,6 +274,9 @@ pub enum ManagerCommand {
         /// Why the watchdog that is configured for it stands behind nothing, if it does not.
         #[serde(default)]
         watchdog: Option<String>,
+        /// Why nobody ends its processes if its guard and its agent are stopped, if nobody does.
+        #[serde(default)]
+        reaper: Option<String>,
         /// The epoch of its guard.
         epoch: u64,
         /// The set of voters that its guard goes by ([`crate::lease::VoterSet::since`]): nothing that it acquires in this

@@ -521,6 +521,9 @@ pub struct Member {
     /// Why the watchdog that is configured for it stands behind nothing, if it does not.
     #[serde(default)]
     pub watchdog: Option<String>,
+    /// Why nobody ends its processes if its guard and its agent are stopped, if nobody does.
+    #[serde(default)]
+    pub reaper: Option<String>,
     /// The run of its agent that reported last.
     pub session: Session,
     /// The epoch of its guard: what a node holds, it holds in one epoch. Another one means that

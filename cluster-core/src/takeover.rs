@@ -6,8 +6,9 @@
 //! as `lease × (1 + drift)`, the lease was over at its end: one at that moment would stand on a majority
 //! that accepted something sent within the stretch, and two majorities share a voter. `release_max` later nothing of the node is
 //! active any more, if the kernel or a watchdog stands behind the release ([`Backing`]). The kernel does for addresses
-//! alone; processes and file systems are taken away by guard or agent, so they outlive the lease if both are
-//! stopped together (finding F2). That is said where a configuration is verified, and `strict` waits for more.
+//! alone. Processes are ended by guard, agent and a third process that does nothing else, the reaper. File systems and
+//! volume groups are taken away by the agent, so they outlive the lease if it is stopped with its guard
+//! (finding F2). That is said where a configuration is verified, and `strict` waits for more.
 //!
 //! A node that is still heard can say it itself. Its guard counts *epochs*: a new one begins when
 //! everything of the one before was let go of, and every beat carries it. An instance belongs to the
@@ -35,13 +36,14 @@ status! {
 }
 
 impl Backing {
-    /// Whether it ends such a resource with the lease though guard and agent of the node are both stopped: the
-    /// kernel's filter drops the traffic of addresses, and knows nothing of processes and file systems.
-    pub const fn covers(self, kind: &ResourceKind) -> bool {
-        match self {
-            Self::None => false,
-            Self::Kernel => matches!(kind, ResourceKind::Address { .. }),
-            Self::Watchdog => true,
+    /// Whether such a resource ends with the lease though guard and agent of the node are both stopped: the
+    /// kernel's filter drops the traffic of addresses, a reaper ends processes, and nothing of either unmounts.
+    pub const fn covers(self, kind: &ResourceKind, reaper: bool) -> bool {
+        use ResourceKind::{Address, Application, FileSystem, Ocf, Systemd, VolumeGroup};
+        match (self, kind) {
+            (Self::None, _) | (Self::Kernel, FileSystem { .. } | VolumeGroup { .. }) => false,
+            (Self::Watchdog, _) | (Self::Kernel, Address { .. }) => true,
+            (Self::Kernel, Application { .. } | Ocf { .. } | Systemd { .. }) => reaper,
         }
     }
 }
@@ -123,11 +125,18 @@ pub const fn let_go_after(timing: &Timing) -> Duration {
 mod tests {
     use super::*;
 
-    /// F2: guard and agent end the control group of a unit, the kernel alone does not.
+    /// F2: guard, agent and reaper end the control group of a unit, the kernel alone does not.
     #[test]
     fn f2_a_unit_is_covered_by_what_ends_processes() {
         let unit = ResourceKind::Systemd { unit: "web.service".into() };
-        assert!(!Backing::None.covers(&unit) && !Backing::Kernel.covers(&unit));
-        assert!(Backing::Watchdog.covers(&unit));
+        assert!(!Backing::None.covers(&unit, true) && !Backing::Kernel.covers(&unit, false));
+        assert!(Backing::Kernel.covers(&unit, true) && Backing::Watchdog.covers(&unit, false));
+    }
+
+    /// F2: nothing that is left when guard and agent are stopped can unmount.
+    #[test]
+    fn f2_data_is_covered_by_a_watchdog_alone() {
+        let data = ResourceKind::VolumeGroup { name: "data".into() };
+        assert!(!Backing::Kernel.covers(&data, true) && Backing::Watchdog.covers(&data, false));
     }
 }

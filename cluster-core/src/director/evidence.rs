@@ -141,7 +141,7 @@ impl Director {
         !options.fence_always && backed && self.left_to_processes(node).is_empty()
     }
 
-    /// What a node has and nothing ends but its own guard and agent, if that is asked for.
+    /// What a node has and nothing ends if its guard and its agent are stopped, if that is asked for.
     fn left_to_processes(&self, node: NodeNumber) -> Vec<&str> {
         let definition = &self.state.definition;
         if !definition.manager.strict {
@@ -154,7 +154,9 @@ impl Director {
         };
         let groups = definition.groups.iter().filter(|group| held(&group.name));
         let resources = groups.flat_map(|group| &group.resources);
-        let left = resources.filter(|resource| !backing.covers(&resource.kind));
+        let member = self.state.manager.members.get(&node);
+        let reaper = member.is_some_and(|member| member.reaper.is_none());
+        let left = resources.filter(|resource| !backing.covers(&resource.kind, reaper));
         left.map(|resource| resource.name.as_str()).collect()
     }
 

@@ -1,10 +1,10 @@
 //! Single points of failure (spec H47): what would take a service away by failing alone, each with
 //! what removes it. They are no errors: a cluster of two nodes and one switch is a choice.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::definition::Standby;
-use crate::group::{Policy, ResourceKind};
+use crate::group::{GroupDef, Policy, ResourceKind};
 use crate::id::{NetworkNumber, NodeNumber};
 use crate::model::InterfaceStatus;
 use crate::state::{ClusterState, StandbyStatus};
@@ -19,6 +19,7 @@ pub fn single_points(document: &Document, state: &ClusterState) -> Vec<Finding> 
     networks(document, &mut found);
     groups(document, state, &mut found);
     adapters(document, state, &mut found);
+    reapers(state, &mut found);
     watchdogs(state, &mut found);
     release(document, state, &mut found);
     processes(document, state, &mut found);
@@ -158,38 +159,57 @@ fn release(document: &Document, state: &ClusterState, found: &mut Vec<Finding>) 
 }
 
 /// Resources that outlive a lease if guard and agent of their node are stopped together: the kernel covers
-/// addresses only (finding F2).
+/// addresses, and a reaper processes (finding F2).
 fn processes(document: &Document, state: &ClusterState, found: &mut Vec<Finding>) {
     let definition = &document.definition;
     if definition.manager.trust_guard {
         return;
     }
     for group in &definition.groups {
-        let kernel_alone = |node: &&NodeNumber| {
-            let member = state.manager.members.get(node);
-            member.is_some_and(|member| member.backing == Backing::Kernel)
-                && !definition.fencing.contains_key(node)
-        };
-        let nodes: Vec<String> =
-            group.nodes.iter().filter(kernel_alone).map(|node| state.node_name(*node)).collect();
-        let uncovered = group.resources.iter().filter(|it| !Backing::Kernel.covers(&it.kind));
-        let resources: Vec<String> =
-            uncovered.map(|it| format!("{} ({})", it.name, it.kind.name())).collect();
-        if nodes.is_empty() || resources.is_empty() {
-            continue;
+        let mut left: BTreeMap<Vec<String>, Vec<String>> = BTreeMap::new();
+        for node in group.nodes.iter().filter(|node| !definition.fencing.contains_key(node)) {
+            let resources = outliving(group, *node, state);
+            if !resources.is_empty() {
+                left.entry(resources).or_default().push(state.node_name(*node));
+            }
         }
         let then = if definition.manager.strict {
             "a takeover waits for an operator"
         } else {
             "another node starts it beside"
         };
-        let what = format!(
-            "if guard and agent of {} are stopped together, nothing takes {} away, and {then}",
-            nodes.join(" or "),
-            resources.join(", ")
-        );
-        let advice = "Give these nodes a watchdog ([guard] watchdog) or [fencing.NODE]; with [manager] \
-            strict = true no takeover happens without one of them.";
-        found.push(Finding::warning(format!("groups.{}", group.name), what, advice));
+        for (resources, nodes) in left {
+            let what = format!(
+                "if guard and agent of {} are stopped together, nothing takes {} away, and {then}",
+                nodes.join(" or "),
+                resources.join(", ")
+            );
+            let advice = "Give these nodes a watchdog ([guard] watchdog) or [fencing.NODE]; with [manager] \
+                strict = true no takeover happens without one of them.";
+            found.push(Finding::warning(format!("groups.{}", group.name), what, advice));
+        }
+    }
+}
+
+/// What of a group nothing takes away on a node whose guard and agent are stopped, where the kernel alone stands
+/// behind its release.
+fn outliving(group: &GroupDef, node: NodeNumber, state: &ClusterState) -> Vec<String> {
+    let member = state.manager.members.get(&node);
+    let Some(member) = member.filter(|member| member.backing == Backing::Kernel) else {
+        return Vec::new();
+    };
+    let reaper = member.reaper.is_none();
+    let uncovered = group.resources.iter().filter(|it| !member.backing.covers(&it.kind, reaper));
+    uncovered.map(|it| format!("{} ({})", it.name, it.kind.name())).collect()
+}
+
+/// Nodes on which two processes that are stopped are enough for two owners.
+fn reapers(state: &ClusterState, found: &mut Vec<Finding>) {
+    for (node, member) in &state.manager.members {
+        let Some(why) = &member.reaper else { continue };
+        let what = format!("{} has no reaper: {why}", state.node_name(*node));
+        let advice = "The log of its guard says more; the guard tries again by itself. Until it has one, processes \
+            there end with the lease by guard or agent only.";
+        found.push(Finding::warning("reaper", what, advice));
     }
 }

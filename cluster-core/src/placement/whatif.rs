@@ -108,6 +108,7 @@ fn enlist(manager: &mut Manager, node: NodeNumber) {
         absent: false,
         backing: Backing::None,
         watchdog: None,
+        reaper: None,
         session: Session::default(),
         epoch: 0,
         voters: 0,

@@ -41,9 +41,18 @@ impl ClusterState {
         command: &ManagerCommand,
     ) -> Result<bool, Refusal> {
         match command {
-            ManagerCommand::Present { node, session, backing, watchdog, epoch, voters, log } => {
+            ManagerCommand::Present {
+                node,
+                session,
+                backing,
+                watchdog,
+                reaper,
+                epoch,
+                voters,
+                log,
+            } => {
                 let now = (*session, *backing, *epoch, *voters, *log);
-                Ok(self.present(entry, *node, now, watchdog))
+                Ok(self.present(entry, *node, now, (watchdog, reaper)))
             }
             ManagerCommand::Queue { trigger, cause } => self.queue_seen(entry, trigger, cause),
             ManagerCommand::Rearm { rule, instance, value } => {
@@ -99,7 +108,7 @@ impl ClusterState {
         entry: &mut Entry<'_>,
         node: NodeNumber,
         now: (Session, Backing, u64, u64, LogTiming),
-        watchdog: &Option<String>,
+        (watchdog, reaper): (&Option<String>, &Option<String>),
     ) -> bool {
         if !self.nodes.contains_key(&node) {
             return false;
@@ -108,7 +117,7 @@ impl ClusterState {
         let known = self.manager.members.get(&node);
         let (session, backing, epoch, voters, log) = now;
         let said = |it: &Member| (it.session, it.backing, it.epoch, it.voters, it.log) == now;
-        if known.is_some_and(|it| said(it) && it.watchdog == *watchdog) {
+        if known.is_some_and(|it| said(it) && it.watchdog == *watchdog && it.reaper == *reaper) {
             return false;
         }
         let renewed = known.is_some_and(|known| known.log != log);
@@ -132,6 +141,7 @@ impl ClusterState {
             absent: false,
             backing,
             watchdog: None,
+            reaper: None,
             session,
             epoch,
             voters,
@@ -139,6 +149,7 @@ impl ClusterState {
         });
         (member.session, member.backing, member.epoch, member.voters, member.log) = now;
         member.watchdog.clone_from(watchdog);
+        member.reaper.clone_from(reaper);
         let begins = member.state == ManagerState::Unknown && member.stopped.is_none();
         if begins && !member.joined && self.is_there(node) {
             self.set_states(entry, vec![(node, ManagerState::Init)]);

@@ -78,6 +78,9 @@ pub struct MemberDoc {
     /// Why the watchdog that is configured for it stands behind nothing; `null` if it does, if none is
     /// configured, or where that is not known.
     pub watchdog: Option<String>,
+    /// Why nobody ends its processes if its guard and its agent are stopped together; `null` if a third process
+    /// does, or where that is not known.
+    pub reaper: Option<String>,
 }
 
 /// The event in progress.
@@ -371,6 +374,7 @@ impl MemberDoc {
             maintenance: if_known(view, || member.is_some_and(|member| member.maintenance)),
             backing: if_known(view, || member.map_or(Backing::None, |member| member.backing)),
             watchdog: known.and_then(|member| member.watchdog.clone()),
+            reaper: known.and_then(|member| member.reaper.clone()),
         }
     }
 

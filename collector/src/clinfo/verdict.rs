@@ -257,6 +257,7 @@ fn problems(seen: Seen<'_>) -> Vec<String> {
         found.extend(node_problem(node, seen.now));
         found.extend(interface_problems(state, node, seen.now));
         found.extend(watchdog_problem(state, node));
+        found.extend(reaper_problem(state, node));
     }
     found.extend(standby_problems(state, seen.now));
     for network in state.networks.values().filter(|net| net.status == NetworkStatus::Down) {
@@ -362,6 +363,13 @@ fn watchdog_problem(state: &ClusterState, node: &Node) -> Option<(u8, String)> {
     let member = state.manager.members.get(&node.number)?;
     let why = member.watchdog.as_ref().filter(|_| node.host == HostStatus::Up)?;
     Some((6, format!("the watchdog of {} stands behind nothing: {why}", node.name)))
+}
+
+/// A node on which two processes that are stopped are enough for two owners.
+fn reaper_problem(state: &ClusterState, node: &Node) -> Option<(u8, String)> {
+    let member = state.manager.members.get(&node.number)?;
+    let why = member.reaper.as_ref().filter(|_| node.host == HostStatus::Up)?;
+    Some((6, format!("{} has no reaper: {why}", node.name)))
 }
 
 /// `since 12:04:01Z`, with the date if that was not today.

@@ -605,9 +605,17 @@ impl World {
         if said || known.is_some_and(|m| (m.session, m.epoch, m.voters, m.log) == now) {
             return;
         }
-        let (node, watchdog) = (me, None);
-        let present =
-            ManagerCommand::Present { node, session, backing, watchdog, epoch, voters, log };
+        let (node, watchdog, reaper) = (me, None, None);
+        let present = ManagerCommand::Present {
+            node,
+            session,
+            backing,
+            watchdog,
+            reaper,
+            epoch,
+            voters,
+            log,
+        };
         let id = self.say(index, Command::Manager(present));
         if let Some(agent) = self.machines[index].agent.as_mut() {
             agent.desk.present = Some(id);

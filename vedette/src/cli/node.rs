@@ -227,6 +227,9 @@ pub(crate) fn screen(node: &NodeDoc, now: &str, style: Style) -> String {
     if let Some(why) = &node.manager.watchdog {
         fact("  watchdog", Cell::toned(format!("of no use: {}", clean(why)), Tone::Warn));
     }
+    if let Some(why) = &node.manager.reaper {
+        fact("  reaper", Cell::toned(format!("none: {}", clean(why)), Tone::Warn));
+    }
     fact(
         "role",
         if node.director { format!("{}, director", node.role) } else { node.role.to_string() }

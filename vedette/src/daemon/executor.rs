@@ -113,6 +113,8 @@ pub(crate) struct GuardFacts {
     pub(crate) backing: Backing,
     /// Why the watchdog that is configured does not, if it does not.
     pub(crate) watchdog: Option<String>,
+    /// Why there is no reaper, if there is none.
+    pub(crate) reaper: Option<String>,
     /// What is held is held in one epoch; with the next, everything before it was let go.
     pub(crate) epoch: u64,
     /// The set of voters that its lease stands on.
@@ -247,6 +249,7 @@ impl Executor {
         let facts = GuardFacts {
             backing: holding.backing,
             watchdog: holding.watchdog.clone(),
+            reaper: holding.reaper.clone(),
             epoch: holding.epoch,
             voters: self.0.voters.load(Ordering::Relaxed),
         };

@@ -217,7 +217,7 @@ impl Runner {
             guards.borrow_and_update();
             let_go.borrow_and_update();
             if let Some(facts) = self.to_present(&view) {
-                let GuardFacts { backing, watchdog, epoch, voters } = facts.clone();
+                let GuardFacts { backing, watchdog, reaper, epoch, voters } = facts.clone();
                 let (node, session) = (self.me, self.session);
                 let log = self.log_timing;
                 let present = ManagerCommand::Present {
@@ -225,6 +225,7 @@ impl Runner {
                     session,
                     backing,
                     watchdog,
+                    reaper,
                     epoch,
                     voters,
                     log,
@@ -254,7 +255,7 @@ impl Runner {
         state.manager.members.get(&self.me).is_some_and(|known| {
             let said = (known.session, known.backing, known.epoch, known.voters, known.log);
             said == (self.session, facts.backing, facts.epoch, facts.voters, self.log_timing)
-                && known.watchdog == facts.watchdog
+                && (&known.watchdog, &known.reaper) == (&facts.watchdog, &facts.reaper)
         })
     }
 }

@@ -80,6 +80,7 @@ fn member() -> Member {
         absent: false,
         backing: Backing::Kernel,
         watchdog: None,
+        reaper: None,
         session: Session(1),
         epoch: 1,
         voters: 0,

@@ -57,6 +57,14 @@ fn f2_what_outlives_a_lease_if_nothing_runs() {
         "{with_kernel:#?}"
     );
     assert!(!with_kernel.iter().any(|it| it.contains("(address)")), "{with_kernel:#?}");
+    // Processes are ended by a reaper, where there is one.
+    assert!(!with_kernel.iter().any(|it| it.contains("(application)")), "{with_kernel:#?}");
+    let member = fixture.state.manager.members.get_mut(&NodeNumber(2)).expect("n2");
+    member.reaper = Some("it cannot be started".into());
+    let without = told(&fixture.state);
+    assert!(without.iter().any(|it| it.contains("(application)")), "{without:#?}");
+    let all = single_points(&Document::of(&fixture.state), &fixture.state);
+    assert!(all.iter().any(|it| it.what == "n2 has no reaper: it cannot be started"), "{all:#?}");
     fixture.state.definition.manager.strict = true;
     assert!(told(&fixture.state)[0].contains("a takeover waits for an operator"));
     for member in fixture.state.manager.members.values_mut() {

@@ -449,13 +449,14 @@ fn what_befell_nodes_before_the_director_took_office_is_one_incident() {
 fn speaks_anew(fixture: &mut Fixture, node: NodeNumber) {
     let member = &fixture.state.manager.members[&node];
     let (session, epoch) = (Session(member.session.0 + 1), member.epoch + 1);
-    let (backing, log, watchdog) = (member.backing, member.log, None);
+    let (backing, log, watchdog, reaper) = (member.backing, member.log, None, None);
     let voters = member.voters;
     fixture.manage(ManagerCommand::Present {
         node,
         session,
         backing,
         watchdog,
+        reaper,
         epoch,
         voters,
         log,

@@ -589,6 +589,7 @@ fn what_was_left_running_is_managed_again_before_it_is_released() {
         session,
         backing,
         watchdog: None,
+        reaper: None,
         epoch,
         voters: 0,
         log,

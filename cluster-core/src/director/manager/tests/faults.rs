@@ -40,6 +40,14 @@ fn who_is_strict_waits_for_what_processes_would_have_to_take_away() {
     let mut watched = with(&[&address, &volume], true);
     backing(&mut watched, DEAD, Backing::Watchdog);
     assert_eq!(told(watched), (true, Vec::new()));
+    // A reaper ends processes; without one, guard and agent alone would.
+    let unit = ResourceKind::Systemd { unit: "web.service".into() };
+    assert_eq!(told(with(&[&unit], true)), (true, Vec::new()));
+    let mut without = with(&[&unit], true);
+    if let Some(member) = without.manager.members.get_mut(&DEAD) {
+        member.reaper = Some("it is silent".into());
+    }
+    assert!(!told(without).0);
     let mut fenced = with(&[&volume], true);
     fence_agent(&mut fenced, DEAD);
     let mut world = world(fenced);
