@@ -9,6 +9,7 @@ mod changes;
 mod cuts;
 mod layouts;
 mod leases;
+mod pairs;
 mod pauses;
 mod released;
 mod tolerance;
