@@ -7,7 +7,7 @@
 //! that accepted something sent within the stretch, and two majorities share a voter. `release_max` later nothing of the node is
 //! active any more, if the kernel or a watchdog stands behind the release ([`Backing`]). The kernel does for addresses
 //! alone. Processes are ended by guard, agent and a third process that does nothing else, the reaper. File systems and
-//! volume groups are taken away by the agent, so they outlive the lease if it is stopped with its guard
+//! volume groups are taken away by the agent alone, so they outlive the lease if it stands still
 //! (finding F2). That is said where a configuration is verified, and `strict` waits for more.
 //!
 //! A node that is still heard can say it itself. Its guard counts *epochs*: a new one begins when
@@ -133,7 +133,7 @@ mod tests {
         assert!(Backing::Kernel.covers(&unit, true) && Backing::Watchdog.covers(&unit, false));
     }
 
-    /// F2: nothing that is left when guard and agent are stopped can unmount.
+    /// F2: nobody but the agent unmounts.
     #[test]
     fn f2_data_is_covered_by_a_watchdog_alone() {
         let data = ResourceKind::VolumeGroup { name: "data".into() };

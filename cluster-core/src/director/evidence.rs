@@ -141,7 +141,7 @@ impl Director {
         !options.fence_always && backed && self.left_to_processes(node).is_empty()
     }
 
-    /// What a node has and nothing ends if its guard and its agent are stopped, if that is asked for.
+    /// What a node has that may outlive its lease if its processes are stopped, if that is asked for.
     fn left_to_processes(&self, node: NodeNumber) -> Vec<&str> {
         let definition = &self.state.definition;
         if !definition.manager.strict {
@@ -284,7 +284,7 @@ impl Director {
             return Some(match self.left_to_processes(node).as_slice() {
                 [] => "nothing but its guard stands behind its release".into(),
                 left => format!(
-                    "the configuration is strict, and nothing but its guard and agent takes {} away there",
+                    "the configuration is strict, and only processes of that node take {} away there",
                     left.join(", ")
                 ),
             });

@@ -158,19 +158,21 @@ fn release(document: &Document, state: &ClusterState, found: &mut Vec<Finding>) 
     }
 }
 
-/// Resources that outlive a lease if guard and agent of their node are stopped together: the kernel covers
-/// addresses, and a reaper processes (finding F2).
+/// Resources that outlive a lease if processes of their node are stopped: the kernel covers addresses, and a reaper
+/// other processes (finding F2); nobody but the agent unmounts.
 fn processes(document: &Document, state: &ClusterState, found: &mut Vec<Finding>) {
     let definition = &document.definition;
     if definition.manager.trust_guard {
         return;
     }
     for group in &definition.groups {
-        let mut left: BTreeMap<Vec<String>, Vec<String>> = BTreeMap::new();
+        let mut left: BTreeMap<(bool, Vec<String>), Vec<String>> = BTreeMap::new();
         for node in group.nodes.iter().filter(|node| !definition.fencing.contains_key(node)) {
-            let resources = outliving(group, *node, state);
-            if !resources.is_empty() {
-                left.entry(resources).or_default().push(state.node_name(*node));
+            for data in [true, false] {
+                let resources = outliving(group, *node, state, data);
+                if !resources.is_empty() {
+                    left.entry((data, resources)).or_default().push(state.node_name(*node));
+                }
             }
         }
         let then = if definition.manager.strict {
@@ -178,12 +180,15 @@ fn processes(document: &Document, state: &ClusterState, found: &mut Vec<Finding>
         } else {
             "another node starts it beside"
         };
-        for (resources, nodes) in left {
-            let what = format!(
-                "if guard and agent of {} are stopped together, nothing takes {} away, and {then}",
-                nodes.join(" or "),
-                resources.join(", ")
-            );
+        for ((data, resources), nodes) in left {
+            let nodes = nodes.join(" or ");
+            let stopped = if data {
+                format!("the agent of {nodes} stands still when the lease ends")
+            } else {
+                format!("guard and agent of {nodes} are stopped together")
+            };
+            let resources = resources.join(", ");
+            let what = format!("if {stopped}, nothing takes {resources} away, and {then}");
             let advice = "Give these nodes a watchdog ([guard] watchdog) or [fencing.NODE]; with [manager] \
                 strict = true no takeover happens without one of them.";
             found.push(Finding::warning(format!("groups.{}", group.name), what, advice));
@@ -191,15 +196,19 @@ fn processes(document: &Document, state: &ClusterState, found: &mut Vec<Finding>
     }
 }
 
-/// What of a group nothing takes away on a node whose guard and agent are stopped, where the kernel alone stands
-/// behind its release.
-fn outliving(group: &GroupDef, node: NodeNumber, state: &ClusterState) -> Vec<String> {
+/// What of a group nothing takes away on a node whose processes are stopped, where the kernel alone stands behind its
+/// release: what holds data, or else what runs.
+fn outliving(group: &GroupDef, node: NodeNumber, state: &ClusterState, data: bool) -> Vec<String> {
     let member = state.manager.members.get(&node);
     let Some(member) = member.filter(|member| member.backing == Backing::Kernel) else {
         return Vec::new();
     };
     let reaper = member.reaper.is_none();
+    let holds_data = |kind: &ResourceKind| {
+        matches!(kind, ResourceKind::FileSystem { .. } | ResourceKind::VolumeGroup { .. })
+    };
     let uncovered = group.resources.iter().filter(|it| !member.backing.covers(&it.kind, reaper));
+    let uncovered = uncovered.filter(|it| holds_data(&it.kind) == data);
     uncovered.map(|it| format!("{} ({})", it.name, it.kind.name())).collect()
 }
 

@@ -44,13 +44,13 @@ fn f2_what_outlives_a_lease_if_nothing_runs() {
     let mut fixture = Fixture::with_groups();
     let told = |state: &ClusterState| -> Vec<String> {
         let found = single_points(&Document::of(state), state);
-        let all = found.iter().filter(|found| found.what.starts_with("if guard and agent"));
+        let all = found.iter().filter(|found| found.what.starts_with("if "));
         all.map(|found| found.to_string()).collect()
     };
     let with_kernel = told(&fixture.state);
     assert!(
         with_kernel.iter().any(|it| {
-            it.contains("groups.db: if guard and agent of n2 or n3 are stopped together")
+            it.contains("groups.db: if the agent of n2 or n3 stands still when the lease ends")
                 && it.contains("vg_db (volume_group)")
                 && it.contains("another node starts it beside")
         }),

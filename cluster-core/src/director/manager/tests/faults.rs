@@ -36,7 +36,7 @@ fn who_is_strict_waits_for_what_processes_would_have_to_take_away() {
     assert_eq!(told(with(&[&address], true)), (true, Vec::new()));
     let (evicted, why) = told(with(&[&address, &volume], true));
     assert!(!evicted && why.len() == 1, "{why:?}");
-    assert!(why[0].contains("nothing but its guard and agent takes volume_group away"), "{why:?}");
+    assert!(why[0].contains("only processes of that node take volume_group away"), "{why:?}");
     let mut watched = with(&[&address, &volume], true);
     backing(&mut watched, DEAD, Backing::Watchdog);
     assert_eq!(told(watched), (true, Vec::new()));
