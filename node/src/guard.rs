@@ -268,7 +268,7 @@ fn lock(state_dir: &Path) -> Result<Flock<File>, GuardError> {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => break lock,
             // Where nobody lives whom it names, a reaper has it for a moment.
-            Err((_, nix::Error::EWOULDBLOCK)) if !is_named(&path) && Instant::now() < until => {
+            Err((_, nix::Error::EWOULDBLOCK)) if !is_alive(&path) && Instant::now() < until => {
                 std::thread::sleep(FAREWELL);
             }
             Err((_, nix::Error::EWOULDBLOCK)) => return Err(GuardError::Locked(state_dir.into())),
@@ -280,10 +280,11 @@ fn lock(state_dir: &Path) -> Result<Flock<File>, GuardError> {
     Ok(lock)
 }
 
-/// Whether the process that a lock file names lives.
-fn is_named(path: &Path) -> bool {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    text.trim().parse::<u32>().is_ok_and(|it| Path::new("/proc").join(it.to_string()).exists())
+/// Whether the process that a lock file names lives; one that nobody has taken the status of does not.
+fn is_alive(lock: &Path) -> bool {
+    let stat = reaper::named(lock).map(|pid| std::fs::read_to_string(format!("/proc/{pid}/stat")));
+    let stat = stat.and_then(Result::ok).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
 fn signals() -> io::Result<SignalFd> {

@@ -44,6 +44,10 @@ const PROGRAMS: Duration = Duration::from_millis(10);
 const LAST_ATTEMPTS: usize = 10;
 /// A reaper that has not looked for so long is taken for hung.
 const SILENT: Duration = Duration::from_secs(3);
+/// How long the kernel may take to close what a dead guard had open.
+const CLOSED_WITHIN: Duration = Duration::from_secs(2);
+/// Between two attempts to have its lock.
+const CLOSED_PAUSE: Duration = Duration::from_millis(1);
 /// Longest time for a release where the guard never said how long one may take.
 const RELEASE_MAX: Duration = Duration::from_secs(2);
 
@@ -95,7 +99,8 @@ pub fn run(state_dir: &Path) -> io::Result<()> {
     if let Err(error) = sys::nearly_real_time() {
         tracing::debug!(%error, "the reaper runs without real-time priority");
     }
-    let mut reaper = Reaper { board, done: 0, programs: Programs::default() };
+    let guard = std::os::unix::process::parent_id();
+    let mut reaper = Reaper { board, guard, done: 0, programs: Programs::default() };
     reaper.watch();
     reaper.inherit(state_dir);
     Ok(())
@@ -111,6 +116,8 @@ fn leave_service() -> io::Result<()> {
 
 struct Reaper {
     board: Board,
+    /// The process id of its guard.
+    guard: u32,
     /// The version of what is held that was let go of.
     done: u64,
     programs: Programs,
@@ -181,7 +188,7 @@ impl Reaper {
         if held.is_empty() || version == self.done {
             return;
         }
-        let Some(_lock) = lock(state_dir) else { return };
+        let Some(_lock) = self.lock(state_dir) else { return };
         tracing::error!("the guard is gone: everything that this node holds is let go of");
         for _ in 0..LAST_ATTEMPTS {
             let outcome = hold::release_all(&held, self.release_max());
@@ -192,12 +199,28 @@ impl Reaper {
             std::thread::sleep(AGAIN);
         }
     }
+
+    /// The guard's lock, unless another guard has it already. The kernel closes what a dead process had open one
+    /// after the other, and the lock need not be the first.
+    fn lock(&self, state_dir: &Path) -> Option<Flock<File>> {
+        let path = state_dir.join(LOCK);
+        let until = Instant::now() + CLOSED_WITHIN;
+        loop {
+            let file = File::open(&path).ok()?;
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => return Some(lock),
+                Err(_) if named(&path) == Some(self.guard) && Instant::now() < until => {
+                    std::thread::sleep(CLOSED_PAUSE);
+                }
+                Err(_) => return None,
+            }
+        }
+    }
 }
 
-/// The guard's lock, unless another guard has it already.
-fn lock(state_dir: &Path) -> Option<Flock<File>> {
-    let file = File::open(state_dir.join(LOCK)).ok()?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).ok()
+/// The process that a lock file names.
+pub(super) fn named(lock: &Path) -> Option<u32> {
+    std::fs::read_to_string(lock).ok()?.trim().parse().ok()
 }
 
 /// Waits; answers whether the other end of the pipe, which the guard holds, is gone.
@@ -331,7 +354,8 @@ mod tests {
     }
 
     fn reaper() -> Reaper {
-        Reaper { board: Board::new().unwrap(), done: 0, programs: Programs::default() }
+        let (board, guard) = (Board::new().unwrap(), u32::MAX);
+        Reaper { board, guard, done: 0, programs: Programs::default() }
     }
 
     fn with_program(program: &[&str]) -> Held {
@@ -377,8 +401,15 @@ mod tests {
         let other = Flock::lock(file, FlockArg::LockExclusiveNonblock).unwrap();
         reaper.inherit(folder.path());
         assert!(!mark.exists());
-        drop(other);
-        reaper.inherit(folder.path());
+        // A guard that is just dying has it for a moment longer.
+        std::fs::write(folder.path().join(LOCK), "4294967295\n").unwrap();
+        std::thread::scope(|scope| {
+            let dying = scope.spawn(|| reaper.inherit(folder.path()));
+            while !dying.is_finished() && named(&folder.path().join(LOCK)).is_none() {
+                std::thread::yield_now();
+            }
+            drop(other);
+        });
         assert!(mark.exists());
     }
 }
