@@ -2,12 +2,13 @@
 
 CARGO ?= cargo
 
-.PHONY: demo test bench lint setup build help
+.PHONY: demo test bench soak lint setup build help
 
 help:
 	@echo "make demo   a three-node cluster on this machine, every surface live (Ctrl-C ends it)"
 	@echo "make test   everything: lint, unit, scenarios, simulation, real daemons (root for the lab)"
 	@echo "make bench  figures of ours beside the peers', one table each"
+	@echo "make soak   200 faults on real daemons: is a service ever alive on two nodes? (half an hour, root)"
 	@echo "make lint   formatting, clippy, shell scripts"
 	@echo "make setup  install what the others need (Debian, Ubuntu); does nothing when all is there"
 
@@ -33,3 +34,6 @@ test: setup lint build
 
 bench: setup
 	@scripts/bench
+
+soak: setup build
+	target/debug/vedette-soak --tries 200

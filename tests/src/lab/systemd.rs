@@ -82,11 +82,16 @@ impl Lab {
         Ok(fs::write(path, text)?)
     }
 
+    /// The top of a node's control groups, as the machine sees it.
+    pub fn group_root(&self, node: &str) -> PathBuf {
+        let group = group(&self.plan, node).map(|group| group.directory().to_owned());
+        group.unwrap_or_default()
+    }
+
     /// Where a unit of a node has its processes, as the machine sees it: `cgroup.events` there says whether
     /// any is alive.
     pub fn unit_group(&self, node: &str, unit: &str) -> PathBuf {
-        let group = group(&self.plan, node).map(|group| group.directory().to_owned());
-        group.unwrap_or_default().join("system.slice").join(unit)
+        self.group_root(node).join("system.slice").join(unit)
     }
 }
 
