@@ -124,6 +124,30 @@ fn r2_a_unit_is_never_alive_on_two_nodes() {
     give(&lab, "");
 }
 
+/// It outlives its agent: a new one finds it running, and nobody starts it again.
+#[test]
+fn r2_a_unit_outlives_its_agent() {
+    let lab = lab_with_systemd();
+    configure(&lab);
+    let owner = wait_online_on(&lab, "n1", "svc", &NODES);
+    let unit = ControlGroup::at(lab.unit_group(&owner, UNIT));
+    let before = unit.processes();
+    assert_eq!(before.len(), 1, "one process of it runs on {owner}");
+    let witness = Witness::start(&lab);
+    let first = lab.refresh().expect("written").node(&owner).and_then(|node| node.agent_pid);
+    lab.kill(&owner, Victim::Agent).expect("it runs");
+    lab.wait_for("another agent", PATIENCE, |lab| {
+        let now = lab.refresh().ok()?.node(&owner)?.agent_pid;
+        (now.is_some() && now != first).then_some(())
+    })
+    .unwrap_or_else(|error| panic!("{error}"));
+    crate::make_healthy(&lab);
+    wait_online_on(&lab, "n1", "svc", &[owner.as_str()]);
+    assert_eq!(unit.processes(), before, "it is the same process");
+    assert_eq!(witness.stop(), [vec![owner.as_str()]], "it ran all the time, and nowhere else");
+    give(&lab, "");
+}
+
 /// With its guard it ends, before another node has it, though nothing else of the node's ends.
 #[test]
 fn r2_a_unit_ends_with_its_guard() {

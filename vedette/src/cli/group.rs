@@ -346,7 +346,10 @@ pub(crate) fn notes(group: &GroupDoc, now: &str) -> Vec<String> {
     }
     if let Some(blocked) = &group.blocked {
         let place = blocked.node.as_ref().map(|node| format!(" on {node}")).unwrap_or_default();
-        notes.push(format!("blocked{place}: {}; {}", blocked.why, blocked.then));
+        // Who found it may have said already what to do.
+        let then = if blocked.why.ends_with(&blocked.then) { "" } else { &blocked.then };
+        let dash = if then.is_empty() { "" } else { "; " };
+        notes.push(format!("blocked{place}: {}{dash}{then}", blocked.why));
     }
     for instance in &group.instances {
         for resource in &instance.resources {
