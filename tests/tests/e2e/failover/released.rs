@@ -4,9 +4,9 @@
 use std::path::PathBuf;
 
 use serde_json::Value;
-use vedette_tests::lab::{Lab, Victim};
+use vedette_tests::lab::{Lab, Prober, Victim};
 
-use super::{PATIENCE, give, group, look, wait_online, wait_online_on};
+use super::{PATIENCE, address, give, group, look, wait_answer, wait_online, wait_online_on};
 use crate::lab;
 
 const NODES: [&str; 3] = ["n1", "n2", "n3"];
@@ -180,4 +180,57 @@ fn a_service_that_also_runs_elsewhere_is_told_and_stopped() {
     }
     let (nodes, state) = group(&lab, "n1", "svc").expect("the group");
     assert_eq!((nodes, state.as_str()), (vec![owner], "ONLINE"), "its owner was left alone");
+}
+
+/// Findings R7 (case 12): a group that cannot be released is one group that waits. Another one, whose node loses power
+/// meanwhile, is taken over.
+#[test]
+fn r7_one_stuck_group_is_one_stuck_group() {
+    let lab = lab();
+    let shop = format!(
+        "\n[groups.shop]\npolicy = \"rotating\"\nnodes = [\"n1\", \"n2\", \"n3\"]\n\n\
+         [[groups.shop.resources]]\nname = \"shop-ip\"\nkind = \"address\"\naddress = \"{}/24\"\n",
+        address(&lab, 0)
+    );
+    let service = Service::released(&lab, "exit 1", &shop);
+    let stuck = wait_online_on(&lab, "n1", "svc", &NODES);
+    let others: Vec<&str> = NODES.into_iter().filter(|node| *node != stuck).collect();
+    let moved = lab.vedette("n1", &["group", "move", "shop", "--to", others[0], "--yes"]);
+    assert!(moved.expect("run").status.success());
+    wait_online(&lab, "n1", "shop", others[0]);
+    let prober = Prober::start(&lab, 0, address(&lab, 0)).expect("a prober");
+    wait_answer(&prober, number(others[0]));
+
+    lab.vedette("n1", &["group", "move", "svc", "--to", others[0], "--yes", "--no-wait"])
+        .expect("run");
+    let is_stuck = |lab: &Lab| {
+        let (nodes, state) = group(lab, others[1], "svc")?;
+        (state == "ERROR" && nodes == [stuck.clone()]).then_some(())
+    };
+    lab.wait_for("the service to be stuck", PATIENCE, is_stuck)
+        .unwrap_or_else(|error| panic!("{error}: {:?}", group(&lab, "n1", "svc")));
+    lab.kill(others[0], Victim::Power).expect("it has power");
+    let there = lab.wait_for("another owner of the shop", PATIENCE, |lab| {
+        let (nodes, state) = group(lab, others[1], "shop")?;
+        (state == "ONLINE" && nodes[0] != others[0]).then(|| nodes[0].clone())
+    });
+    let there = there.unwrap_or_else(|error| panic!("{error}: {}", look::status(&lab, others[1])));
+    wait_answer(&prober, number(&there));
+    assert!(is_stuck(&lab).is_some(), "it still waits for an operator");
+    assert_eq!(service.alive(), [stuck.as_str()]);
+
+    // Somebody stops it by hand, and says so.
+    std::fs::remove_file(service.file(&stuck)).expect("it was there");
+    crate::make_healthy(&lab);
+    let freed = lab.wait_for("the service to go on", PATIENCE, |lab| {
+        lab.vedette(others[1], &["recover", "retry"]).ok()?;
+        let (_, state) = group(lab, others[1], "svc")?;
+        (state == "ONLINE").then_some(())
+    });
+    freed.unwrap_or_else(|error| panic!("{error}: {}", look::status(&lab, others[1])));
+    assert_eq!(prober.so_far().doubly_owned(), Vec::new(), "two nodes had the address");
+}
+
+fn number(name: &str) -> u16 {
+    name[1..].parse().expect("n and a number")
 }
