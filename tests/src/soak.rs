@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use crate::lab::{Lab, LabError, Result, UpOptions};
 
 pub use self::faults::Fault;
-use self::service::{GROUP, KINDS, install};
+use self::service::{GROUP, KINDS, install, install_unit};
 use self::witness::{Overlap, Witness};
 
 /// How long anything may take on a loaded machine.
@@ -105,7 +105,11 @@ fn settle(lab: &Lab) -> Result<String> {
     let file = lab.refresh()?;
     for node in file.nodes.iter().filter(|it| it.guard_pid.is_none() || it.agent_pid.is_none()) {
         lab.restart(&node.name)?;
+        // A machine that lost its power has forgotten it.
+        install_unit(lab, &node.name)?;
     }
+    // Whoever was asked in between could not start it.
+    lab.vedette("n1", &["group", "clear", GROUP])?;
     lab.wait_for("the group to be online and all nodes well", PATIENCE, |lab| {
         let group = lab.json("n1", &["group", "show", GROUP, "-o", "json"]).ok()?;
         let nodes = lab.json("n1", &["node", "list", "-o", "json"]).ok()?;

@@ -27,7 +27,7 @@ pub(super) const MISCHIEF: &str = "mischief";
 /// Installs unit and document.
 pub(super) fn install(lab: &Lab) -> Result<()> {
     for node in lab.names() {
-        lab.install_unit(&node, UNIT, UNIT_TEXT)?;
+        install_unit(lab, &node)?;
     }
     let text = document(lab);
     let file = lab.dir().join("soak.toml");
@@ -37,6 +37,11 @@ pub(super) fn install(lab: &Lab) -> Result<()> {
         return Err(LabError(String::from_utf8_lossy(&given.stderr).into_owned()));
     }
     Ok(())
+}
+
+/// Puts the unit on a node.
+pub(super) fn install_unit(lab: &Lab, node: &str) -> Result<()> {
+    lab.install_unit(node, UNIT, UNIT_TEXT)
 }
 
 fn document(lab: &Lab) -> String {
