@@ -335,16 +335,20 @@ impl Keeping {
             self.again_at = sys::boot_time_us() + AGAIN_US;
             return;
         }
+        let reaped = self.board.reaped();
         (self.pending, self.again_at) = (Held::default(), 0);
         self.post();
         (self.programs, self.said_failed) = (Programs::default(), false);
         self.epoch += 1;
         self.clerk.tell(Note::Keep { epoch: self.epoch });
-        let (ended_us, released_us) = (self.ended_us, sys::boot_time_us());
+        // If this process stood still, the reaper did it earlier.
+        let ended_us = self.ended_us;
+        let released_us = reaped.unwrap_or_else(sys::boot_time_us).max(ended_us);
         if ended_us > 0 {
             self.last_release_us = Some((ended_us, released_us));
         }
-        self.say(Notice::ReleasedAll { epoch: self.epoch, ended_us, released_us });
+        let reaper = reaped.is_some();
+        self.say(Notice::ReleasedAll { epoch: self.epoch, ended_us, released_us, reaper });
         self.set_released(true);
     }
 

@@ -250,7 +250,7 @@ mod tests {
     const RELEASE_MAX: Duration = Duration::from_millis(30);
 
     fn released_all(epoch: u64) -> Notice {
-        Notice::ReleasedAll { epoch, ended_us: 0, released_us: 0 }
+        Notice::ReleasedAll { epoch, ended_us: 0, released_us: 0, reaper: false }
     }
 
     /// A directory that is no control group any more stands for something held: letting go of it

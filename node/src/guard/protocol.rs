@@ -220,6 +220,9 @@ pub enum Notice {
         /// When the last of what was held was gone.
         #[serde(default)]
         released_us: u64,
+        /// The reaper had done it, as the guard stood still.
+        #[serde(default)]
+        reaper: bool,
     },
     /// Something does not go; it is tried again and again.
     ReleaseFailed {

@@ -177,6 +177,7 @@ impl Reaper {
         }
         (self.done, self.programs) = (version, Programs::default());
         if !self.board.is_begun(version) {
+            self.board.reap(version, sys::boot_time_us());
             tracing::error!("guard and agent are silent and the lease is over: all was let go of");
         }
         LOOK
@@ -381,12 +382,13 @@ mod tests {
         let (version, held) = reaper.held();
         reaper.let_go(version, &held);
         assert!(reaper.done == version && !mark.exists(), "the guard has begun");
+        assert_eq!(reaper.board.reaped(), None, "it was not the reaper");
         reaper.board.post(&held).unwrap();
         let (version, held) = reaper.held();
         while reaper.done != version {
             std::thread::sleep(reaper.let_go(version, &held));
         }
-        assert!(mark.exists());
+        assert!(mark.exists() && reaper.board.reaped().is_some());
     }
 
     /// Where another guard has the lock, what is held is its.

@@ -227,10 +227,15 @@ impl Executor {
 
     /// The guard let go of everything, and is in a new epoch; when the lease had ended and when it was
     /// done, on the clock that counts from the machine's start.
-    pub(crate) fn released_all(&self, epoch: u64, (ended_us, released_us): (u64, u64)) {
+    pub(crate) fn released_all(
+        &self,
+        epoch: u64,
+        (ended_us, released_us): (u64, u64),
+        reaper: bool,
+    ) {
         self.0.local.lease_ended(ended_us);
         lock(&self.0.cover).over();
-        self.0.tell_released(epoch, (ended_us, released_us));
+        self.0.tell_released(epoch, (ended_us, released_us), reaper);
         self.0.guard.send_modify(|facts| {
             if let Some(facts) = facts {
                 facts.epoch = epoch;

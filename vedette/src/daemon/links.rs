@@ -149,8 +149,8 @@ async fn listen(
                 reports.send_replace(Some(Arc::new(report)));
             }
             Notice::Holding(holding) => executor.holding(&holding),
-            Notice::ReleasedAll { epoch, ended_us, released_us } => {
-                executor.released_all(epoch, (ended_us, released_us));
+            Notice::ReleasedAll { epoch, ended_us, released_us, reaper } => {
+                executor.released_all(epoch, (ended_us, released_us), reaper);
             }
             Notice::ReleaseFailed { failed } => executor.release_failed(&failed),
             // What it grants is told with every report.

@@ -21,6 +21,8 @@ const RELEASE_MAX: usize = 2;
 const VERSION: usize = 3;
 const BEGUN: usize = 4;
 const LOOKED: usize = 5;
+const REAPED: usize = 6;
+const REAPED_AT: usize = 7;
 const HEAD: usize = 8;
 
 /// Words for one list; what is not used takes no memory.
@@ -96,6 +98,17 @@ impl Board {
     /// Whether the guard has begun to let go of a version.
     pub(super) fn is_begun(&self, version: u64) -> bool {
         self.word(BEGUN) == version
+    }
+
+    /// The reaper has let go of all of this version, at that moment.
+    pub(super) fn reap(&self, version: u64, now_us: u64) {
+        self.set(REAPED_AT, now_us);
+        self.set(REAPED, version);
+    }
+
+    /// When the reaper let go of all that stands here now, if it did.
+    pub(in crate::guard) fn reaped(&self) -> Option<u64> {
+        (self.word(REAPED) == self.version()).then(|| self.word(REAPED_AT)).filter(|at| *at > 0)
     }
 
     /// The reaper has looked.
@@ -188,7 +201,11 @@ mod tests {
         guard.begin();
         assert!(reaper.is_begun(3));
         reaper.look(5);
-        assert_eq!(guard.looked(), 5);
+        assert_eq!((guard.looked(), guard.reaped()), (5, None));
+        reaper.reap(3, 9);
+        assert_eq!(guard.reaped(), Some(9));
+        guard.post(&held(1)).unwrap();
+        assert_eq!(guard.reaped(), None, "of this list nothing was let go of");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use vedette_tests::lab::{Lab, Prober, Victim};
 
 use super::{PATIENCE, address, give, look, wait_answer, wait_online, wait_online_on};
@@ -74,12 +75,11 @@ fn prepare(lab: &Lab, pair: Pair) -> (String, String) {
     (owner, victim)
 }
 
-/// Codes of a node's own journal that it wrote down since.
-fn told_by_itself(lab: &Lab, node: &str, since: u64) -> Vec<String> {
+/// Records of a node's own journal that it wrote down since.
+fn told_by_itself(lab: &Lab, node: &str, since: u64) -> Vec<Value> {
     let records = look::get(lab, node, &format!("/api/v1/local/records?after={since}"));
     let records = records.map(|answer| answer.json()).unwrap_or_default();
-    let all = records["records"].as_array().cloned().unwrap_or_default();
-    all.iter().filter_map(|record| record["code"].as_str().map(str::to_owned)).collect()
+    records["records"].as_array().cloned().unwrap_or_default()
 }
 
 fn end_of_journal(lab: &Lab, node: &str) -> u64 {
@@ -132,11 +132,13 @@ fn f2_a_pair_that_stands_still_is_never_the_second_owner() {
                 owners.push(owner);
             }
         }
-        let codes = told_by_itself(&lab, &victim, before);
-        let tells = |code: &str| codes.iter().any(|it| it == code);
-        assert!(tells("NODE_LATE") && tells("QUORUM_LOST"), "{pair:?}, {seconds} s: {codes:?}");
+        let told = told_by_itself(&lab, &victim, before);
+        let tells = |code: &str| told.iter().any(|it| it["code"] == code);
+        assert!(tells("NODE_LATE") && tells("QUORUM_LOST"), "{pair:?}, {seconds} s: {told:#?}");
+        let fails = look::get(&lab, asked, "/api/v1/groups/web").expect("an answer").json();
+        assert_eq!(fails["fails"].as_array().map(Vec::len), Some(0), "nothing failed: {fails:#}");
         let let_go = pair == Pair::Director || tells("GROUP_RELEASED");
-        assert!(let_go, "{pair:?}, {seconds} s: {codes:?}");
+        assert!(let_go, "{pair:?}, {seconds} s: {told:#?}");
         assert_eq!(ran_on(&lab), owners, "{pair:?}, {seconds} s: where it ran, in order");
     }
     let owners: Vec<u16> = owners.iter().map(|name| number(name)).collect();

@@ -68,6 +68,11 @@ impl Shared {
         lock(&self.cover).may_end(group)
     }
 
+    /// Whether a group may have been let go of, though nobody has said so yet: this process may have stood still.
+    pub(super) fn is_in_doubt(&self, group: &str) -> bool {
+        self.may_end(group) && !self.has_lease()
+    }
+
     /// Groups that this node has, by the state or by what is held.
     pub(super) fn mine(&self, state: &ClusterState) -> BTreeSet<String> {
         let here = state.groups.iter().filter(|(_, group)| group.instances.contains_key(&self.me));

@@ -96,10 +96,14 @@ impl Shared {
     }
 
     /// Writes down each group that the guard let go of.
-    pub(super) fn tell_released(&self, epoch: u64, (ended_us, released_us): (u64, u64)) {
+    pub(super) fn tell_released(&self, epoch: u64, release: (u64, u64), reaper: bool) {
         self.tell_stuck(|stuck| stuck.guard = None);
-        let why = "its lease ended, and its guard released it";
-        self.tell_let_go(epoch, why, Some((ended_us, released_us)));
+        let why = if reaper {
+            "its lease ended while guard and agent stood still, and its reaper released it"
+        } else {
+            "its lease ended, and its guard released it"
+        };
+        self.tell_let_go(epoch, why, Some(release));
     }
 
     /// Writes down a group of this node that the guard let go of before this agent was there.

@@ -65,6 +65,10 @@ impl Worker {
                 }
                 let context = super::super::hands::Context { group: group.clone(), token, state };
                 let found = shared.hands.monitor(&context, &resource).await;
+                if found.is_err() && shared.is_in_doubt(&group) {
+                    // What is not there may have been let go of: that is no failure of the resource.
+                    continue;
+                }
                 return Look { token, resource, found };
             }
         }))
@@ -74,6 +78,10 @@ impl Worker {
     pub(super) async fn seen(&mut self, look: Look) -> bool {
         let Look { token, resource, found } = look;
         self.seen_last = Some(resource.name.clone());
+        if self.is_lost() {
+            // It may have been seen after it was let go of.
+            return true;
+        }
         let Some(held) = self.held.clone().filter(|held| held.token == token) else { return true };
         let (look, said) = match found {
             Ok(detail) => (tolerance::Look::Well, detail),
