@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use vedette_core::group::{ResourceDef, ResourceKind};
-use vedette_node::resource::{Context, Health, Resource, resource};
+use vedette_node::resource::{Context, Health, Reach, Resource, resource};
 
 use crate::support::{self, run};
 
@@ -137,6 +137,107 @@ async fn h25_what_is_mounted_elsewhere_or_not_there_is_refused() {
     assert_eq!(missing.why, "there is no device /dev/no-such-disk here");
 }
 
+/// A process that has a mount namespace of its own, with everything that was mounted when it was started.
+fn in_namespace(words: &[&str], directory: &Path) -> Holder {
+    use std::io::BufRead;
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "/bin/sh", "-c"]).args(words);
+    let mut child = command.current_dir(directory).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    std::io::BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "here\n");
+    Holder(child)
+}
+
+/// R10: a mount namespace keeps it: who uses nothing of it is not ended but named, by a release and by the start
+/// that finds it, and it is off when that process has ended.
+#[tokio::test]
+async fn r10_what_another_mount_namespace_keeps_is_not_released() {
+    let disk = Disk::new();
+    let (resource, context) = (disk.resource(&disk.point()), disk.context());
+    resource.start(&context).await.unwrap();
+    let mut keeper = in_namespace(&["echo here; exec sleep 1000"], Path::new("/"));
+    for _ in 0..2 {
+        let kept = resource.stop(&context).await.unwrap_err();
+        let who = format!("in the mount namespace of sleep ({})", keeper.0.id());
+        assert!(kept.why.ends_with(&format!("is still mounted {who}")), "{kept}");
+        let by_hand = format!("nsenter --target {} --mount umount ", keeper.0.id());
+        assert!(kept.advice.contains(&by_hand), "{kept}");
+        let refused = resource.start(&context).await.unwrap_err();
+        assert!(refused.why.ends_with(&format!("is mounted already {who}")), "{refused}");
+        assert_eq!(refused.reach, Reach::Node, "{refused}");
+    }
+    assert_eq!(keeper.0.try_wait().unwrap(), None, "nobody ended it");
+    keeper.0.kill().unwrap();
+    keeper.0.wait().unwrap();
+    assert_eq!(resource.stop(&context).await, Ok(String::new()));
+    resource.start(&context).await.unwrap();
+    resource.stop(&context).await.unwrap();
+}
+
+/// R10: who uses it there is asked to end, as one who uses it here.
+#[tokio::test]
+async fn r10_who_uses_it_in_another_mount_namespace_is_ended() {
+    use std::os::unix::process::ExitStatusExt;
+    let disk = Disk::new();
+    let (resource, context) = (disk.resource(&disk.point()), disk.context());
+    resource.start(&context).await.unwrap();
+    let text = format!("cd {}; echo here; exec sleep 1000", disk.point().display());
+    let mut user = in_namespace(&[&text], Path::new("/"));
+    let said = resource.stop(&context).await.unwrap();
+    assert_eq!(said, format!("sleep ({})", user.0.id()));
+    assert_eq!(user.0.wait().unwrap().signal(), Some(15));
+    resource.start(&context).await.unwrap();
+    resource.stop(&context).await.unwrap();
+}
+
+/// R10: what no process has, the device shows: here a namespace that a file keeps.
+#[tokio::test]
+async fn r10_a_device_that_is_in_use_unseen_is_not_released() {
+    let disk = Disk::new();
+    let (resource, context) = (disk.resource(&disk.point()), disk.context());
+    resource.start(&context).await.unwrap();
+    let keeper = in_namespace(&["echo here; exec sleep 1000"], Path::new("/"));
+    let open = std::fs::File::open(format!("/proc/{}/ns/mnt", keeper.0.id())).unwrap();
+    drop(keeper);
+    let kept = resource.stop(&context).await.unwrap_err();
+    assert!(kept.why.contains("is still in use, by nobody who is seen from here"), "{kept}");
+    assert!(kept.advice.contains("kept by a file"), "{kept}");
+    drop(open);
+    assert_eq!(resource.stop(&context).await, Ok(String::new()));
+}
+
+/// R10: mounted at a second place of this namespace it is not off, either.
+#[tokio::test]
+async fn r10_a_second_mount_keeps_it() {
+    let disk = Disk::new();
+    let (resource, context) = (disk.resource(&disk.point()), disk.context());
+    resource.start(&context).await.unwrap();
+    let other = disk.directory.path().join("other");
+    std::fs::create_dir(&other).unwrap();
+    run(&format!("mount --bind {} {}", disk.point().display(), other.display()));
+    let kept = resource.stop(&context).await.unwrap_err();
+    assert!(kept.why.ends_with(&format!("is still mounted at {}", other.display())), "{kept}");
+    run(&format!("umount {}", other.display()));
+    assert_eq!(resource.stop(&context).await, Ok(String::new()));
+}
+
+/// R10: that it could not be checked, as when the device is in use, is no damage.
+#[tokio::test]
+async fn r10_a_device_that_cannot_be_checked_is_not_called_damaged() {
+    let disk = Disk::new();
+    let mut options = std::fs::OpenOptions::new();
+    let options = std::os::unix::fs::OpenOptionsExt::custom_flags(options.read(true), libc::O_EXCL);
+    let claimed = options.open(&disk.device).unwrap();
+    let (resource, context) = (disk.resource(&disk.point()), disk.context());
+    let failed = resource.start(&context).await.unwrap_err();
+    assert!(failed.why.contains("could not be checked: exit status 8"), "{failed}");
+    assert_eq!(failed.reach, Reach::Node, "{failed}");
+    drop(claimed);
+    resource.start(&context).await.unwrap();
+    resource.stop(&context).await.unwrap();
+}
+
 /// What the kernel does after a disk error.
 #[tokio::test]
 async fn h25_a_file_system_that_became_read_only_has_failed() {
@@ -161,6 +262,7 @@ async fn h25_damage_that_cannot_be_repaired_alone_is_a_failure() {
     std::io::Write::write_all(&mut file, &zeros).unwrap();
     file.sync_all().unwrap();
     let damaged = disk.resource(&disk.point()).start(&disk.context()).await.unwrap_err();
-    assert!(damaged.why.contains("is damaged"), "{damaged}");
+    assert!(damaged.why.contains("is damaged: exit status 4"), "{damaged}");
+    assert_eq!(damaged.reach, Reach::Cluster, "{damaged}");
     assert!(!damaged.output.is_empty());
 }

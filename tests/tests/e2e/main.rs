@@ -9,6 +9,7 @@ mod administration;
 mod alone;
 mod around;
 mod browser;
+mod disks;
 mod failover;
 mod full_disk;
 mod left_running;
