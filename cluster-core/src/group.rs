@@ -223,6 +223,9 @@ pub enum ResourceKind {
         agent: String,
         /// Its parameters.
         parameters: BTreeMap<String, String>,
+        /// Takes away what no control group holds of it, when the lease ends.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        release: Option<Release>,
     },
     /// A service that systemd starts. Its processes live in the unit's own control group, which the guard
     /// ends with the lease.
@@ -251,7 +254,7 @@ impl ResourceKind {
     /// The program that takes it away without the agent, if it needs one.
     pub const fn release(&self) -> Option<&Release> {
         match self {
-            Self::Application { release, .. } => release.as_ref(),
+            Self::Application { release, .. } | Self::Ocf { release, .. } => release.as_ref(),
             _ => None,
         }
     }

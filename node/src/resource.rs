@@ -248,13 +248,19 @@ pub trait Resource: Send + Sync {
 /// What the guard runs when the lease ends, if the resource says so.
 pub fn release_program(context: &Context, def: &ResourceDef) -> Option<HeldProgram> {
     let release = def.kind.release()?;
-    let user = match &def.kind {
-        ResourceKind::Application { user, .. } => user.clone(),
-        _ => None,
-    };
+    let (mut environment, mut user) = (context.variables(&def.name), None);
+    match &def.kind {
+        ResourceKind::Application { user: whose, .. } => user.clone_from(whose),
+        // The program may be the agent itself, called to stop.
+        ResourceKind::Ocf { .. } => {
+            let within = Duration::from_millis(release.within_ms);
+            environment.extend(ocf::variables(def, "stop", within));
+        }
+        _ => {}
+    }
     Some(HeldProgram {
         program: release.program.clone(),
-        environment: context.variables(&def.name),
+        environment,
         user,
         place: context.beside("release", &def.name),
         within_ms: release.within_ms,
@@ -287,8 +293,9 @@ pub fn resource(def: &ResourceDef) -> Box<dyn Resource> {
         }
         ResourceKind::VolumeGroup { name } => Box::new(volume_group::VolumeGroup { common, name }),
         ResourceKind::Systemd { unit } => Box::new(systemd::Unit { common, unit }),
-        ResourceKind::Ocf { provider, agent, parameters } => {
-            Box::new(ocf::Ocf { common, provider, agent, parameters })
+        ResourceKind::Ocf { provider, agent, parameters, release } => {
+            let release = release.map(|release| release.program).unwrap_or_default();
+            Box::new(ocf::Ocf { common, provider, agent, parameters, release })
         }
     }
 }

@@ -316,6 +316,7 @@ fn ocf(table: &mut Table<'_, '_>, notes: &mut Notes<'_>) -> Option<ResourceKind>
     const ADVICE: &str = "Write it as it is installed: agent = \"ocf:heartbeat:Dummy\".";
     let agent = table.need(notes, "agent", ADVICE);
     let parameters = table.values(notes, "parameters");
+    let release = release(table, notes);
     let agent = agent?;
     if let Some(unit) = agent.strip_prefix("systemd:") {
         let advice = format!("Write kind = \"systemd\" and unit = \"{unit}.service\".");
@@ -336,5 +337,5 @@ fn ocf(table: &mut Table<'_, '_>, notes: &mut Notes<'_>) -> Option<ResourceKind>
         notes.error(&table.key("agent"), what, ADVICE);
         return None;
     }
-    Some(ResourceKind::Ocf { provider: provider.into(), agent: kind.into(), parameters })
+    Some(ResourceKind::Ocf { provider: provider.into(), agent: kind.into(), parameters, release })
 }

@@ -290,17 +290,21 @@ impl Text {
                 if let Some(user) = user {
                     self.text("user", user);
                 }
-                if let Some(release) = release {
-                    self.command("release", &release.program);
-                    if release.within_ms != Release::USUAL_MS {
-                        self.time("release_max", release.within_ms);
-                    }
-                }
+                self.release(release.as_ref());
             }
             ResourceKind::Systemd { unit } => self.text("unit", unit),
-            ResourceKind::Ocf { provider, agent, .. } => {
+            ResourceKind::Ocf { provider, agent, release, .. } => {
                 self.text("agent", &format!("ocf:{provider}:{agent}"));
+                self.release(release.as_ref());
             }
+        }
+    }
+
+    fn release(&mut self, release: Option<&Release>) {
+        let Some(release) = release else { return };
+        self.command("release", &release.program);
+        if release.within_ms != Release::USUAL_MS {
+            self.time("release_max", release.within_ms);
         }
     }
 }

@@ -289,6 +289,18 @@ fn h35_resources_that_cannot_be() {
             "kind = \"application\"\nstart = \"/x\"\nstop = \"/x\"\nrelease = \"/x\"\nrelease_max = \"2m\"",
             ["would wait 120 s for the release program of x", "at most 60s"],
         ),
+        (
+            "kind = \"ocf\"\nagent = \"ocf:heartbeat:Dummy\"\nrelease = \"x\"",
+            ["x.release: \"x\" is no absolute path", "whole path"],
+        ),
+        (
+            "kind = \"ocf\"\nagent = \"ocf:heartbeat:Dummy\"\nrelease = \"/x\"\nrelease_max = \"2m\"",
+            ["would wait 120 s for the release program of x", "at most 60s"],
+        ),
+        (
+            "kind = \"ocf\"\nagent = \"ocf:heartbeat:Dummy\"\nrelease_max = \"1s\"",
+            ["no release program whose time", "release = "],
+        ),
         ("kind = \"volume_group\"", ["volume_group is missing", "datavg"]),
         ("kind = \"volume_group\"\nvolume_group = \"-x\"", ["cannot stand here", "'-'"]),
         (
@@ -549,10 +561,8 @@ fn kind() -> impl Strategy<Value = ResourceKind> {
             }
         ),
         any_text().prop_map(|unit| ResourceKind::Systemd { unit }),
-        (word(), word(), values()).prop_map(|(provider, agent, parameters)| ResourceKind::Ocf {
-            provider,
-            agent,
-            parameters,
+        (word(), word(), values(), release()).prop_map(|(provider, agent, parameters, release)| {
+            ResourceKind::Ocf { provider, agent, parameters, release }
         }),
     ]
 }

@@ -21,7 +21,7 @@ use crate::process::{self, PATH, Program, User};
 const MOST_OUTPUT: u64 = 1 << 20;
 
 /// What is to be said of a start that left nothing where the guard could end it.
-const OUTSIDE: &str =
+pub(super) const OUTSIDE: &str =
     "none of its processes is in its control group: the end of the lease does not end it";
 
 /// See [`vedette_core::group::ResourceKind::Application`].
@@ -187,7 +187,7 @@ impl Application {
 }
 
 /// Why a program cannot be run, if it cannot.
-fn missing(program: &str) -> Option<String> {
+pub(super) fn missing(program: &str) -> Option<String> {
     let found = if program.contains('/') {
         process::find_in("/", program)
     } else {

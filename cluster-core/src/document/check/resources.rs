@@ -125,7 +125,7 @@ fn kind(group: &GroupDef, resource: &ResourceDef, found: &mut Vec<Finding>) {
             }
         }
         ResourceKind::Systemd { unit } => units::name(&at("unit"), unit, found),
-        ResourceKind::Ocf { provider, agent, parameters } => {
+        ResourceKind::Ocf { provider, agent, parameters, release: _ } => {
             for part in [provider, agent] {
                 ocf_name(&at("agent"), part, found);
             }
