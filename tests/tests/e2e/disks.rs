@@ -41,7 +41,9 @@ impl<'a> Disk<'a> {
 
 impl Drop for Disk<'_> {
     fn drop(&mut self) {
-        give(self.lab, "");
+        if !std::thread::panicking() {
+            give(self.lab, "");
+        }
         let _ = Command::new("losetup").args(["-d", &self.device]).status();
     }
 }
@@ -143,5 +145,5 @@ fn stuck(lab: &Lab, failed: bool) -> Vec<String> {
         record["code"] == "RELEASE_FAILED"
             && record["message"].as_str().is_some_and(|it| it.starts_with(wanted))
     };
-    told.as_array().into_iter().flatten().filter(is).map(Value::to_string).collect()
+    told["records"].as_array().into_iter().flatten().filter(is).map(Value::to_string).collect()
 }
