@@ -22,7 +22,7 @@ use vedette_core::group::{ResourceDef, ResourceKind};
 use vedette_core::id::{NetworkNumber, NodeNumber};
 use vedette_core::model::RunOutcome;
 
-use crate::cgroup::ControlGroup;
+use crate::cgroup::{ControlGroup, of_engine};
 use crate::guard::client::LeaseWatch;
 use crate::hold::HeldProgram;
 
@@ -268,6 +268,13 @@ pub fn release_program(context: &Context, def: &ResourceDef) -> Option<HeldProgr
     })
 }
 
+/// Whether processes of it are seen on this machine without asking anybody, in the control group that its engine
+/// fills.
+pub fn is_seen(def: &ResourceDef) -> bool {
+    let groups = def.kind.control_group().map(of_engine).unwrap_or_default();
+    groups.iter().any(ControlGroup::is_populated)
+}
+
 /// The resource that a definition describes.
 pub fn resource(def: &ResourceDef) -> Box<dyn Resource> {
     let common = Common::of(def);
@@ -277,9 +284,16 @@ pub fn resource(def: &ResourceDef) -> Box<dyn Resource> {
             let place = (address, prefix, network);
             Box::new(address::ServiceAddress::new(name, place, mode, on_conflict))
         }
-        ResourceKind::Application { start, stop, monitor, user, release } => {
-            let release = release.map(|release| release.program).unwrap_or_default();
-            Box::new(application::Application { common, start, stop, monitor, user, release })
+        ResourceKind::Application { start, stop, monitor, user, control_group, release } => {
+            Box::new(application::Application {
+                common,
+                start,
+                stop,
+                monitor,
+                user,
+                engine: control_group,
+                release: release.map(|release| release.program).unwrap_or_default(),
+            })
         }
         ResourceKind::FileSystem { device, mount_point, fs_type, options, check } => {
             Box::new(file_system::FileSystem {

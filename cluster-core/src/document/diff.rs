@@ -295,7 +295,7 @@ fn kind_facts(kind: &ResourceKind, document: &Document) -> Vec<(&'static str, St
             ("check", check.to_string()),
         ],
         ResourceKind::VolumeGroup { name } => vec![("volume_group", name.clone())],
-        ResourceKind::Application { start, stop, monitor, user, release } => {
+        ResourceKind::Application { start, stop, monitor, user, control_group, release } => {
             let own = [
                 ("start", start.join(" ")),
                 ("stop", stop.join(" ")),
@@ -304,6 +304,7 @@ fn kind_facts(kind: &ResourceKind, document: &Document) -> Vec<(&'static str, St
                     if monitor.is_empty() { "its processes".into() } else { monitor.join(" ") },
                 ),
                 ("user", user.clone().unwrap_or_else(|| "root".into())),
+                ("control_group", control_group.clone().unwrap_or_else(|| "none".into())),
             ];
             own.into_iter().chain(released(release.as_ref())).collect()
         }

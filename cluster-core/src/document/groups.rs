@@ -281,6 +281,7 @@ fn volume_group(table: &mut Table<'_, '_>, notes: &mut Notes<'_>) -> Option<Reso
 /// That start and stop are there is checked where their words are.
 fn application(table: &mut Table<'_, '_>, notes: &mut Notes<'_>) -> Option<ResourceKind> {
     let user = table.text(notes, "user");
+    let control_group = table.text(notes, "control_group");
     let start = table.command(notes, "start");
     let stop = table.command(notes, "stop");
     let monitor = table.command(notes, "monitor").unwrap_or_default();
@@ -292,6 +293,7 @@ fn application(table: &mut Table<'_, '_>, notes: &mut Notes<'_>) -> Option<Resou
         stop: stop.unwrap_or_default(),
         monitor,
         user,
+        control_group,
         release,
     })
 }

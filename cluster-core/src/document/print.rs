@@ -283,12 +283,15 @@ impl Text {
                 self.value("check", check);
             }
             ResourceKind::VolumeGroup { name } => self.text("volume_group", name),
-            ResourceKind::Application { start, stop, monitor, user, release } => {
+            ResourceKind::Application { start, stop, monitor, user, control_group, release } => {
                 self.command("start", start);
                 self.command("stop", stop);
                 self.command("monitor", monitor);
                 if let Some(user) = user {
                     self.text("user", user);
+                }
+                if let Some(control_group) = control_group {
+                    self.text("control_group", control_group);
                 }
                 self.release(release.as_ref());
             }

@@ -96,6 +96,7 @@ mod tests {
             }]),
             groups: BTreeSet::from(["/sys/fs/cgroup/vedette/web".into()]),
             units: BTreeSet::from(["web.service".into()]),
+            engines: BTreeSet::from(["web.slice".into()]),
             programs: BTreeSet::new(),
         };
         file.update(|kept| (kept.epoch, kept.held) = (7, held.clone())).unwrap();

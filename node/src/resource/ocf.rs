@@ -83,13 +83,13 @@ impl Ocf {
         if !outcome.succeeded() {
             return Err(self.failed("start", &outcome));
         }
-        off::note_start(context, &self.common);
+        off::note_start(context, &self.common, None);
         Ok(String::new())
     }
 
     async fn take_down(&self, context: &Context) -> Result<Detail, Failure> {
         make_state_directory();
-        let stopping = Stopping::begin(context, &self.common);
+        let stopping = Stopping::begin(context, &self.common, None);
         let outcome = self.act_in(stopping.place()?, context, "stop", self.common.stop).await;
         if !outcome.succeeded() {
             return Err(self.failed("stop", &outcome));

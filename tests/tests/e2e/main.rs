@@ -10,6 +10,7 @@ mod alone;
 mod around;
 mod browser;
 mod disks;
+mod engines;
 mod failover;
 mod full_disk;
 mod left_running;
