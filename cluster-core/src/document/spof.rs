@@ -157,6 +157,13 @@ fn release(document: &Document, state: &ClusterState, found: &mut Vec<Finding>) 
     }
 }
 
+/// Those of them that a lease does not end: a finding for each group that outlives one on some node.
+pub fn outliving(document: &Document, state: &ClusterState) -> Vec<Finding> {
+    let mut found = Vec::new();
+    processes(document, state, &mut found);
+    found
+}
+
 /// Resources that outlive a lease if guard and agent of their node are stopped together: the kernel covers
 /// addresses only (finding F2).
 fn processes(document: &Document, state: &ClusterState, found: &mut Vec<Finding>) {
