@@ -33,6 +33,9 @@ use mounts::Mount;
 /// Between two attempts to unmount.
 const AGAIN: Duration = Duration::from_millis(50);
 
+/// Between two looks at all namespaces and processes of the machine.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
 /// The longest that processes are waited for before they are killed.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -167,7 +170,7 @@ impl FileSystem {
                 return Err(self.kept(&kept, &holders));
             }
             asked.signal_new(&holders, signal);
-            sleep(AGAIN).await;
+            sleep(LOOK_AGAIN).await;
         }
         Ok(())
     }
