@@ -87,9 +87,7 @@ impl<'a> Stopping<'a> {
             Some(group) => ended(group).await?,
             None => false,
         };
-        for group in &self.engine {
-            killed |= emptied(group).await?;
-        }
+        killed |= emptied(&self.engine).await?;
         let shown = match ask {
             Some(ask) => Some(self.ask(ask).await),
             None => None,
@@ -167,13 +165,33 @@ async fn ended(group: &ControlGroup) -> Result<bool, Failure> {
     seen_empty(group, left, group.end(END).await)
 }
 
-/// Kills what an engine runs, and says whether anything was.
-async fn emptied(group: &ControlGroup) -> Result<bool, Failure> {
-    if group.has_this_process() {
+/// Kills what an engine runs until that stays away, and says whether anything was there.
+async fn emptied(groups: &[ControlGroup]) -> Result<bool, Failure> {
+    if let Some(group) = groups.iter().find(|group| group.has_this_process()) {
         return Err(of_ours(group));
     }
-    let left = group.is_populated();
-    seen_empty(group, left, group.empty(END).await)
+    let (mut left, until) = (false, Instant::now() + END);
+    while !groups.is_empty() {
+        for group in groups {
+            left |= seen_empty(group, group.is_populated(), group.empty(END).await)?;
+        }
+        sleep(ASK_AGAIN).await;
+        match groups.iter().find(|group| group.is_populated()) {
+            None => break,
+            Some(group) if Instant::now() >= until => return Err(comes_back(group)),
+            Some(_) => {}
+        }
+    }
+    Ok(left)
+}
+
+fn comes_back(group: &ControlGroup) -> Failure {
+    let why = format!(
+        "what runs in the control group {} comes back as often as it is killed",
+        group.directory().display()
+    );
+    let advice = "Tell the engine not to restart it (docker update --restart=no NAME): the cluster does that.";
+    Failure::new(why, advice).reaching(Reach::Node)
 }
 
 /// A control group in which the daemon itself lives.

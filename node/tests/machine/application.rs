@@ -1,6 +1,9 @@
 //! Application servers (spec H25): what they leave behind is found and ended.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 
 use vedette_core::group::{Release, ResourceDef, ResourceKind};
 use vedette_node::cgroup::{self, ControlGroup};
@@ -357,4 +360,55 @@ async fn r2_a_start_that_leaves_its_control_group_empty_has_failed() {
     assert!(failed.why.contains(&format!("nothing is in the control group {path}")), "{failed}");
     assert!(failed.advice.contains(&format!("--cgroup-parent={path}")), "{failed}");
     application.stop(&context).await.unwrap();
+}
+
+/// An engine that starts again whatever is killed, at once.
+struct Stubborn {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Stubborn {
+    fn start(place: &Path) -> Self {
+        std::fs::create_dir_all(place).unwrap();
+        let (stop, place) = (Arc::new(AtomicBool::new(false)), place.to_owned());
+        let halt = stop.clone();
+        let thread = std::thread::spawn(move || {
+            while !halt.load(Ordering::Relaxed) {
+                let mut command = std::process::Command::new("sleep");
+                let mut child = command.arg("1000").spawn().unwrap();
+                std::fs::write(place.join("cgroup.procs"), child.id().to_string()).unwrap();
+                while child.try_wait().unwrap().is_none() {
+                    if halt.load(Ordering::Relaxed) {
+                        child.kill().unwrap();
+                    }
+                    std::thread::yield_now();
+                }
+            }
+        });
+        Self { stop, thread }
+    }
+
+    fn end(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap();
+    }
+}
+
+/// An engine that does so is not off, and the failure says what to tell it.
+#[tokio::test]
+async fn r2_what_an_engine_restarts_is_not_off() {
+    let site = Site::new("engine-restarts");
+    let place = site.group.directory().join("box");
+    let path = place.strip_prefix(cgroup::mount_point().unwrap()).unwrap();
+    let engine = Stubborn::start(&place);
+    let (application, context) = (site.filled("true", "true", "", path.to_str()), site.context());
+    application.start(&context).await.unwrap();
+    let back = application.stop(&context).await.unwrap_err();
+    assert!(back.why.contains("comes back as often as it is killed"), "{back}");
+    assert!(back.advice.contains("--restart=no"), "{back}");
+    assert_eq!(back.reach, Reach::Node);
+    engine.end();
+    application.stop(&context).await.unwrap();
+    assert_eq!(application.monitor(&context).await, Ok(Health::NotRunning));
 }
