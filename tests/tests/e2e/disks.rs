@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::Value;
 use vedette_tests::lab::Lab;
 
-use crate::failover::{give, group, wait_online};
+use crate::failover::{give, group, retry, wait_online, wait_online_on};
 use crate::{PATIENCE, lab_with_systemd, look};
 
 /// A disk that every node sees, with a file system; it is gone at the end.
@@ -96,7 +96,7 @@ fn r10_a_mount_namespace_that_keeps_a_file_system_stops_a_move() {
     let lab = lab_with_systemd();
     let disk = Disk::new(&lab);
     disk.configure("\"n1\", \"n2\"");
-    let owner = crate::failover::wait_online_on(&lab, "n1", "data", &["n1", "n2"]);
+    let owner = wait_online_on(&lab, "n1", "data", &["n1", "n2"]);
     let to = if owner == "n1" { "n2" } else { "n1" };
     let keeper = Keeper::start(&lab, &owner);
     lab.vedette("n3", &["group", "move", "data", "--to", to, "--yes", "--no-wait"]).expect("run");
@@ -111,8 +111,7 @@ fn r10_a_mount_namespace_that_keeps_a_file_system_stops_a_move() {
     assert!(why.contains("nsenter --target"), "{why}");
 
     drop(keeper);
-    let retried = lab.vedette("n3", &["recover", "retry"]).expect("run");
-    assert!(retried.status.success(), "{}", String::from_utf8_lossy(&retried.stderr));
+    retry(&lab, "n3");
     wait_online(&lab, "n3", "data", to);
 }
 
