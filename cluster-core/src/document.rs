@@ -23,6 +23,7 @@
 mod check;
 mod diff;
 mod groups;
+mod notes;
 mod print;
 mod read;
 mod reader;
@@ -42,9 +43,10 @@ use crate::rules;
 use crate::state::ClusterState;
 
 pub use diff::{Difference, diff};
+pub use notes::notes;
 pub use print::{print, print_document};
 pub use reader::written as duration_text;
-pub use spof::single_points;
+pub use spof::{outliving, single_points};
 
 /// The longest text of a document, in bytes; kept versions are part of every snapshot.
 pub const LONGEST: usize = 256 * 1_024;

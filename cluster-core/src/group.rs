@@ -211,6 +211,10 @@ pub enum ResourceKind {
         monitor: Vec<String>,
         /// The user as whom they run; root if none.
         user: Option<String>,
+        /// A control group below cgroup2 in which an engine (of containers) runs what the start program asks it
+        /// for, such as `vedette-web.slice`. All in it is the resource's, and the guard ends it with the lease.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        control_group: Option<String>,
         /// Takes away what no control group holds of it, when the lease ends.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         release: Option<Release>,
@@ -223,6 +227,9 @@ pub enum ResourceKind {
         agent: String,
         /// Its parameters.
         parameters: BTreeMap<String, String>,
+        /// Takes away what no control group holds of it, when the lease ends.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        release: Option<Release>,
     },
     /// A service that systemd starts. Its processes live in the unit's own control group, which the guard
     /// ends with the lease.
@@ -247,11 +254,29 @@ impl Release {
     pub const USUAL_MS: u64 = 5_000;
 }
 
+/// Where systemd puts a slice of that name, if not at the top: `a-b.slice` lies in `a.slice`. Engines that leave
+/// their control groups to systemd do as it does.
+pub fn nested_slice(path: &str) -> Option<String> {
+    let stem = path.strip_suffix(".slice").filter(|stem| stem.contains('-'))?;
+    let dashes = stem.match_indices('-').map(|(at, _)| at).filter(|at| *at > 0);
+    let parts: Vec<String> = dashes.map(|at| format!("{}.slice", &stem[..at])).collect();
+    let is_plain = !path.contains('/') && !parts.is_empty();
+    is_plain.then(|| format!("{}/{path}", parts.join("/")))
+}
+
 impl ResourceKind {
     /// The program that takes it away without the agent, if it needs one.
     pub const fn release(&self) -> Option<&Release> {
         match self {
-            Self::Application { release, .. } => release.as_ref(),
+            Self::Application { release, .. } | Self::Ocf { release, .. } => release.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The control group that an engine fills for it, below cgroup2.
+    pub fn control_group(&self) -> Option<&str> {
+        match self {
+            Self::Application { control_group, .. } => control_group.as_deref(),
             _ => None,
         }
     }

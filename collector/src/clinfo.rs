@@ -113,6 +113,10 @@ pub struct StatusDoc {
     /// Everything that is in maintenance, one sentence each: nothing is moved or restarted there; `null`
     /// where that is not known.
     pub maintenance: Option<Vec<String>>,
+    /// What whoever looks should know though nothing is wrong, such as what would outlive a lease, one sentence
+    /// each; `null` where that is not known. It changes neither the verdict nor its level.
+    #[serde(default)]
+    pub notes: Option<Vec<String>>,
     /// The cluster manager: the event in progress and what waits.
     pub manager: ManagerDoc,
     /// Every resource group.
@@ -143,6 +147,7 @@ impl StatusDoc {
             nodes: NodeDoc::all(seen.view),
             networks: NetworkDoc::all(seen.view),
             maintenance: known::if_known(seen.view, || manager::maintenance(&seen.view.state)),
+            notes: known::if_known(seen.view, || vedette_core::document::notes(&seen.view.state)),
             manager: ManagerDoc::new(seen),
             groups: GroupDoc::all(seen.view),
             fired: monitor::fired(seen.view),

@@ -107,6 +107,7 @@ pub const FAMILIES: &[Family] = &[
     groups::TOLERATED_TOTAL,
     groups::GOES_BACK,
     groups::FLAPPING,
+    groups::CONFLICTS,
     networks::NETWORK,
     networks::NETWORK_CODE,
     networks::GROUP,

@@ -126,7 +126,7 @@ async fn announce(surface: &Surface, publisher: &Publisher, announced: &mut u64,
         }
         for record in page {
             *announced = record.seq;
-            surface.counters.announced(record.severity);
+            surface.counters.announced(&record);
             publisher.publish(record_frame(&record));
         }
     }

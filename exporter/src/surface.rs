@@ -138,6 +138,8 @@ pub struct Counters {
     pub watchers_resynced: AtomicU64,
     /// Events announced, by severity.
     pub(crate) events: [AtomicU64; Severity::ALL.len()],
+    /// Address conflicts announced, by resource.
+    conflicts: Mutex<BTreeMap<String, u64>>,
     requests: Mutex<BTreeMap<(String, u16), u64>>,
 }
 
@@ -159,8 +161,18 @@ impl Counters {
     }
 
     /// An event was announced.
-    pub(crate) fn announced(&self, severity: Severity) {
-        let place = Severity::ALL.iter().position(|each| *each == severity).unwrap_or(0);
+    pub(crate) fn announced(&self, record: &Record) {
+        let place = Severity::ALL.iter().position(|each| *each == record.severity).unwrap_or(0);
         self.events[place].fetch_add(1, Ordering::Relaxed);
+        if record.code == Code::AddressConflict {
+            let mut conflicts = self.conflicts.lock().unwrap_or_else(PoisonError::into_inner);
+            *conflicts.entry(record.subject_name.clone()).or_default() += 1;
+        }
+    }
+
+    /// Address conflicts of a resource so far.
+    pub(crate) fn conflicts(&self, resource: &str) -> u64 {
+        let conflicts = self.conflicts.lock().unwrap_or_else(PoisonError::into_inner);
+        conflicts.get(resource).copied().unwrap_or(0)
     }
 }

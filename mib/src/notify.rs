@@ -43,6 +43,9 @@ const WATCH_FAILED: u32 = 15;
 const WATCH_RESTORED: u32 = 16;
 const GROUP_MULTIPLE_ACTIVE: u32 = 24;
 const GROUP_SINGLE_ACTIVE: u32 = 25;
+const GROUP_FLAPS: u32 = 26;
+const GROUP_STEADY: u32 = 27;
+const ADDRESS_CONFLICT: u32 = 28;
 
 /// Where the objects are that only notifications carry.
 const OBJECTS: &[u32] = &[1, 20];
@@ -301,21 +304,27 @@ fn step(record: &Record, view: &View) -> Option<Change> {
                 step: true,
             }
         }
-        (Code::MultipleActive, Subject::Group(number)) => {
-            let begins = record.severity == Severity::Error;
+        (Code::MultipleActive | Code::GroupFlapping, Subject::Group(number)) => {
             let name = cell(group::ENTRY, group::GROUP_NAME, &[u32::from(number)]);
-            Change {
-                named: vec![(name, Value::text(&record.subject_name, NAME))],
-                ..happened(if begins { GROUP_MULTIPLE_ACTIVE } else { GROUP_SINGLE_ACTIVE })
-            }
+            let which = match (record.code, record.severity) {
+                (Code::GroupFlapping, Severity::Error) => GROUP_FLAPS,
+                (Code::GroupFlapping, _) => GROUP_STEADY,
+                (_, Severity::Error) => GROUP_MULTIPLE_ACTIVE,
+                _ => GROUP_SINGLE_ACTIVE,
+            };
+            let named = vec![(name, Value::text(&record.subject_name, NAME))];
+            Change { named, ..happened(which) }
         }
-        (Code::ResourceFailed, Subject::Resource(group, number)) => {
+        (Code::ResourceFailed | Code::AddressConflict, Subject::Resource(group, number)) => {
             let node = record.node.unwrap_or(view.local.node);
             let index = resource::index(group, number, node);
             let name = Value::text(&record.subject_name, NAME);
             Change {
                 named: vec![(cell(resource::ENTRY, resource::RESOURCE_NAME, &index), name)],
-                ..happened(RESOURCE_FAILED)
+                ..happened(match record.code {
+                    Code::AddressConflict => ADDRESS_CONFLICT,
+                    _ => RESOURCE_FAILED,
+                })
             }
         }
         (Code::EventFailed, _) => happened(EVENT_FAILED),

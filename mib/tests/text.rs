@@ -286,6 +286,10 @@ fn steps() -> Vec<Arc<Record>> {
         let seen = step(Code::MultipleActive, Subject::Group(1), "web", "", "");
         Arc::new(Record { severity, ..Record::clone(&seen) })
     };
+    let flapping = |severity, from: &str, to: &str| {
+        let told = step(Code::GroupFlapping, Subject::Group(1), "web", from, to);
+        Arc::new(Record { severity, node: None, ..Record::clone(&told) })
+    };
     vec![
         step(Code::Group, Subject::Group(1), "web", "ACQUIRING", "ONLINE"),
         step(Code::ResourceFailed, Subject::Resource(1, 4), "web_app", "", ""),
@@ -294,7 +298,36 @@ fn steps() -> Vec<Arc<Record>> {
         step(Code::TakeoverWaits, Subject::Node(NodeNumber(3)), "n3", "", ""),
         sighting(Severity::Error),
         sighting(Severity::Notice),
+        flapping(Severity::Error, "steady", "flapping"),
+        flapping(Severity::Notice, "flapping", "steady"),
+        step(Code::AddressConflict, Subject::Resource(1, 2), "web_ip", "", ""),
     ]
+}
+
+/// Both ends of a group's flapping are told apart, and a conflict names the resource and the node that asked.
+#[test]
+fn flapping_and_conflicts_have_notifications_of_their_own() {
+    let view = World::busy().view();
+    let told = |code| -> Vec<Vec<VarBind>> {
+        let records = steps().into_iter().filter(|record| record.code == code);
+        records.map(|record| notification(&record, &view).expect("a notification")).collect()
+    };
+    let which = |varbinds: &[VarBind]| varbinds[0].value.clone();
+    let value = |varbinds: &[VarBind], suffix: &[u32]| {
+        let name = Oid::in_module(suffix);
+        varbinds.iter().find(|varbind| varbind.name == name).map(|varbind| varbind.value.clone())
+    };
+    let is = |number| Value::ObjectId(Oid::in_module(&[0, number]));
+    let flapping = told(Code::GroupFlapping);
+    assert_eq!(flapping.iter().map(|it| which(it)).collect::<Vec<_>>(), [is(26), is(27)]);
+    for varbinds in &flapping {
+        assert_eq!(value(varbinds, &[1, 17, 1, 2, 1]), Some(Value::text("web", 64)));
+        assert_eq!(value(varbinds, &[1, 20, 14, 0]), Some(Value::text("", 64)), "of no node");
+    }
+    let conflict = &told(Code::AddressConflict)[0];
+    assert_eq!(which(conflict), is(28));
+    assert_eq!(value(conflict, &[1, 19, 1, 2, 1, 2, 2]), Some(Value::text("web_ip", 64)));
+    assert_eq!(value(conflict, &[1, 20, 14, 0]), Some(Value::text("n2", 64)));
 }
 
 /// A group that is taken over says which, where, in which event and of which incident.

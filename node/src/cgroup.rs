@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
+use vedette_core::group::nested_slice;
 
 /// How often to look whether a group is empty: the kernel ends processes in their own time.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
@@ -67,6 +68,14 @@ pub fn of_unit(unit: &str) -> Vec<ControlGroup> {
     let mut found = Vec::new();
     find_unit(&mount.join(root_of_units(&first)), unit, &mut found);
     found
+}
+
+/// The control groups in which an engine may run what it was told to run in the one of that path below cgroup2.
+/// They need not be there.
+pub fn of_engine(path: &str) -> Vec<ControlGroup> {
+    let Some(mount) = mount_point() else { return Vec::new() };
+    let places = std::iter::once(path.to_owned()).chain(nested_slice(path));
+    places.map(|place| ControlGroup::at(mount.join(place))).collect()
 }
 
 /// Where systemd keeps its slices, by the control groups of the first process: not at the top if the machine
@@ -127,6 +136,14 @@ impl ControlGroup {
         events.lines().any(|line| line == "populated 1")
     }
 
+    /// Whether this process lives in it or below.
+    pub fn has_this_process(&self) -> bool {
+        let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let own = own.lines().find_map(|line| line.strip_prefix("0::/"));
+        let place = mount_point().zip(own).map(|(mount, own)| mount.join(own));
+        place.is_some_and(|place| place.starts_with(&self.0))
+    }
+
     /// Processes in it and below.
     pub fn processes(&self) -> Vec<i32> {
         let here = std::fs::read_to_string(self.0.join("cgroup.procs")).unwrap_or_default();
@@ -163,6 +180,15 @@ impl ControlGroup {
 
     /// Kills what is in it until nothing is, and removes it. Says whether it is empty in time.
     pub async fn end(&self, time: Duration) -> io::Result<bool> {
+        let empty = self.empty(time).await?;
+        if empty {
+            self.remove();
+        }
+        Ok(empty)
+    }
+
+    /// Kills what is in it until nothing is, and leaves it to whoever made it. Says whether it is empty in time.
+    pub async fn empty(&self, time: Duration) -> io::Result<bool> {
         let until = Instant::now() + time;
         while self.is_populated() {
             self.kill()?;
@@ -171,7 +197,6 @@ impl ControlGroup {
             }
             sleep(LOOK_EVERY).await;
         }
-        self.remove();
         Ok(true)
     }
 

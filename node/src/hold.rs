@@ -3,7 +3,7 @@
 //! A node may own service addresses and processes only while it has its lease
 //! ([`vedette_core::lease`]). When the lease is over nobody asks the agent, its scripts or its
 //! groups' order: [`release`] takes the addresses off and kills the control groups, those of systemd's
-//! units as well, within a time
+//! units and of engines as well, within a time
 //! that the rest of the cluster waits for (`release_max`). The guard does it, and so does the agent
 //! when its guard is gone or silent; twice is as good as once.
 //!
@@ -16,8 +16,8 @@
 mod addresses;
 mod file;
 mod groups;
+mod outside;
 mod programs;
-mod units;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -26,6 +26,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+
+use self::outside::Outside;
 
 pub use self::file::{File, Kept};
 pub use self::programs::{HeldProgram, Programs};
@@ -53,6 +55,9 @@ pub struct Held {
     /// Units of systemd whose processes end, each in the control group that systemd made for it.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub units: BTreeSet<String>,
+    /// Control groups that engines fill, as paths below cgroup2: what is in them ends, they themselves stay.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub engines: BTreeSet<String>,
     /// Programs that take away what is in no control group.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub programs: BTreeSet<HeldProgram>,
@@ -69,6 +74,7 @@ impl Held {
         self.addresses.is_subset(&other.addresses)
             && self.groups.is_subset(&other.groups)
             && self.units.is_subset(&other.units)
+            && self.engines.is_subset(&other.engines)
             && self.programs.is_subset(&other.programs)
     }
 
@@ -77,6 +83,7 @@ impl Held {
         self.addresses.extend(other.addresses.iter().cloned());
         self.groups.extend(other.groups.iter().cloned());
         self.units.extend(other.units.iter().cloned());
+        self.engines.extend(other.engines.iter().cloned());
         self.programs.extend(other.programs.iter().cloned());
     }
 }
@@ -119,20 +126,22 @@ pub fn release(held: &Held, within: Duration) -> Released {
         waiting.push("the service addresses");
         start(&sender, "the service addresses", move || addresses::remove(&addresses));
     }
-    let units: Vec<String> = held.units.iter().cloned().collect();
-    if !groups.is_empty() || !units.is_empty() {
+    let outside = held.units.iter().cloned().map(Outside::Unit);
+    let outside = outside.chain(held.engines.iter().cloned().map(Outside::Engine));
+    let outside: Vec<Outside> = outside.collect();
+    if !groups.is_empty() || !outside.is_empty() {
         waiting.push("the control groups");
-        start(&sender, "the control groups", move || end(&groups, &units, deadline));
+        start(&sender, "the control groups", move || end(&groups, &outside, deadline));
     }
     collect(&answers, waiting, deadline)
 }
 
-/// Ends control groups of ours and of systemd. A unit starts only where its group's directory is, so the units
-/// are looked at again when that is gone.
-fn end(groups: &[PathBuf], units: &[String], deadline: Instant) -> Vec<String> {
-    units::kill(units);
+/// Ends control groups of ours and of others. A unit starts only where its group's directory is, so those of
+/// others are looked at again when that is gone.
+fn end(groups: &[PathBuf], others: &[Outside], deadline: Instant) -> Vec<String> {
+    outside::kill(others);
     let mut failed = groups::kill(groups, deadline);
-    failed.extend(units::end(units, deadline));
+    failed.extend(outside::end(others, deadline));
     failed
 }
 
@@ -188,6 +197,7 @@ mod tests {
             }]),
             groups: BTreeSet::from([PathBuf::from("/sys/fs/cgroup/vedette-test-never-made")]),
             units: BTreeSet::from(["vedette-test-never-made.service".to_owned()]),
+            engines: BTreeSet::from(["vedette-test-never-made.slice".to_owned()]),
             programs: BTreeSet::new(),
         };
         assert_eq!(release(&held, Duration::from_secs(30)), Released::default());

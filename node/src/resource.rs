@@ -22,7 +22,7 @@ use vedette_core::group::{ResourceDef, ResourceKind};
 use vedette_core::id::{NetworkNumber, NodeNumber};
 use vedette_core::model::RunOutcome;
 
-use crate::cgroup::ControlGroup;
+use crate::cgroup::{ControlGroup, of_engine};
 use crate::guard::client::LeaseWatch;
 use crate::hold::HeldProgram;
 
@@ -248,18 +248,31 @@ pub trait Resource: Send + Sync {
 /// What the guard runs when the lease ends, if the resource says so.
 pub fn release_program(context: &Context, def: &ResourceDef) -> Option<HeldProgram> {
     let release = def.kind.release()?;
-    let user = match &def.kind {
-        ResourceKind::Application { user, .. } => user.clone(),
-        _ => None,
-    };
+    let (mut environment, mut user) = (context.variables(&def.name), None);
+    match &def.kind {
+        ResourceKind::Application { user: whose, .. } => user.clone_from(whose),
+        // The program may be the agent itself, called to stop.
+        ResourceKind::Ocf { .. } => {
+            let within = Duration::from_millis(release.within_ms);
+            environment.extend(ocf::variables(def, "stop", within));
+        }
+        _ => {}
+    }
     Some(HeldProgram {
         program: release.program.clone(),
-        environment: context.variables(&def.name),
+        environment,
         user,
         place: context.beside("release", &def.name),
         within_ms: release.within_ms,
         transcripts: context.transcripts.clone(),
     })
+}
+
+/// Whether processes of it are seen on this machine without asking anybody, in the control group that its engine
+/// fills.
+pub fn is_seen(def: &ResourceDef) -> bool {
+    let groups = def.kind.control_group().map(of_engine).unwrap_or_default();
+    groups.iter().any(ControlGroup::is_populated)
 }
 
 /// The resource that a definition describes.
@@ -271,9 +284,16 @@ pub fn resource(def: &ResourceDef) -> Box<dyn Resource> {
             let place = (address, prefix, network);
             Box::new(address::ServiceAddress::new(name, place, mode, on_conflict))
         }
-        ResourceKind::Application { start, stop, monitor, user, release } => {
-            let release = release.map(|release| release.program).unwrap_or_default();
-            Box::new(application::Application { common, start, stop, monitor, user, release })
+        ResourceKind::Application { start, stop, monitor, user, control_group, release } => {
+            Box::new(application::Application {
+                common,
+                start,
+                stop,
+                monitor,
+                user,
+                engine: control_group,
+                release: release.map(|release| release.program).unwrap_or_default(),
+            })
         }
         ResourceKind::FileSystem { device, mount_point, fs_type, options, check } => {
             Box::new(file_system::FileSystem {
@@ -287,8 +307,9 @@ pub fn resource(def: &ResourceDef) -> Box<dyn Resource> {
         }
         ResourceKind::VolumeGroup { name } => Box::new(volume_group::VolumeGroup { common, name }),
         ResourceKind::Systemd { unit } => Box::new(systemd::Unit { common, unit }),
-        ResourceKind::Ocf { provider, agent, parameters } => {
-            Box::new(ocf::Ocf { common, provider, agent, parameters })
+        ResourceKind::Ocf { provider, agent, parameters, release } => {
+            let release = release.map(|release| release.program).unwrap_or_default();
+            Box::new(ocf::Ocf { common, provider, agent, parameters, release })
         }
     }
 }

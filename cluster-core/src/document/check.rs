@@ -5,6 +5,7 @@
 //! text adds lines. So the same checks examine what is in force (`vedette verify`).
 
 mod addresses;
+mod control_groups;
 mod resources;
 mod running;
 mod units;

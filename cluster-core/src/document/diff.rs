@@ -295,27 +295,31 @@ fn kind_facts(kind: &ResourceKind, document: &Document) -> Vec<(&'static str, St
             ("check", check.to_string()),
         ],
         ResourceKind::VolumeGroup { name } => vec![("volume_group", name.clone())],
-        ResourceKind::Application { start, stop, monitor, user, release } => vec![
-            ("start", start.join(" ")),
-            ("stop", stop.join(" ")),
-            (
-                "monitor",
-                if monitor.is_empty() { "its processes".into() } else { monitor.join(" ") },
-            ),
-            ("user", user.clone().unwrap_or_else(|| "root".into())),
-            ("release", release.as_ref().map_or_else(|| "none".into(), |it| it.program.join(" "))),
-            (
-                "release_max",
-                super::reader::written(
-                    release.as_ref().map_or(Release::USUAL_MS, |it| it.within_ms),
+        ResourceKind::Application { start, stop, monitor, user, control_group, release } => {
+            let own = [
+                ("start", start.join(" ")),
+                ("stop", stop.join(" ")),
+                (
+                    "monitor",
+                    if monitor.is_empty() { "its processes".into() } else { monitor.join(" ") },
                 ),
-            ),
-        ],
+                ("user", user.clone().unwrap_or_else(|| "root".into())),
+                ("control_group", control_group.clone().unwrap_or_else(|| "none".into())),
+            ];
+            own.into_iter().chain(released(release.as_ref())).collect()
+        }
         ResourceKind::Systemd { unit } => vec![("unit", unit.clone())],
-        ResourceKind::Ocf { provider, agent, .. } => {
-            vec![("agent", format!("ocf:{provider}:{agent}"))]
+        ResourceKind::Ocf { provider, agent, release, .. } => {
+            let own = ("agent", format!("ocf:{provider}:{agent}"));
+            [own].into_iter().chain(released(release.as_ref())).collect()
         }
     }
+}
+
+fn released(release: Option<&Release>) -> [(&'static str, String); 2] {
+    let program = release.map_or_else(|| "none".into(), |it| it.program.join(" "));
+    let within = release.map_or(Release::USUAL_MS, |it| it.within_ms);
+    [("release", program), ("release_max", super::reader::written(within))]
 }
 
 /// Standby adapters, programs around events, fencing, monitors, limits.

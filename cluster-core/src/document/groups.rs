@@ -281,6 +281,7 @@ fn volume_group(table: &mut Table<'_, '_>, notes: &mut Notes<'_>) -> Option<Reso
 /// That start and stop are there is checked where their words are.
 fn application(table: &mut Table<'_, '_>, notes: &mut Notes<'_>) -> Option<ResourceKind> {
     let user = table.text(notes, "user");
+    let control_group = table.text(notes, "control_group");
     let start = table.command(notes, "start");
     let stop = table.command(notes, "stop");
     let monitor = table.command(notes, "monitor").unwrap_or_default();
@@ -292,6 +293,7 @@ fn application(table: &mut Table<'_, '_>, notes: &mut Notes<'_>) -> Option<Resou
         stop: stop.unwrap_or_default(),
         monitor,
         user,
+        control_group,
         release,
     })
 }
@@ -316,6 +318,7 @@ fn ocf(table: &mut Table<'_, '_>, notes: &mut Notes<'_>) -> Option<ResourceKind>
     const ADVICE: &str = "Write it as it is installed: agent = \"ocf:heartbeat:Dummy\".";
     let agent = table.need(notes, "agent", ADVICE);
     let parameters = table.values(notes, "parameters");
+    let release = release(table, notes);
     let agent = agent?;
     if let Some(unit) = agent.strip_prefix("systemd:") {
         let advice = format!("Write kind = \"systemd\" and unit = \"{unit}.service\".");
@@ -336,5 +339,5 @@ fn ocf(table: &mut Table<'_, '_>, notes: &mut Notes<'_>) -> Option<ResourceKind>
         notes.error(&table.key("agent"), what, ADVICE);
         return None;
     }
-    Some(ResourceKind::Ocf { provider: provider.into(), agent: kind.into(), parameters })
+    Some(ResourceKind::Ocf { provider: provider.into(), agent: kind.into(), parameters, release })
 }

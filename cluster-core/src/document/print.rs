@@ -283,24 +283,31 @@ impl Text {
                 self.value("check", check);
             }
             ResourceKind::VolumeGroup { name } => self.text("volume_group", name),
-            ResourceKind::Application { start, stop, monitor, user, release } => {
+            ResourceKind::Application { start, stop, monitor, user, control_group, release } => {
                 self.command("start", start);
                 self.command("stop", stop);
                 self.command("monitor", monitor);
                 if let Some(user) = user {
                     self.text("user", user);
                 }
-                if let Some(release) = release {
-                    self.command("release", &release.program);
-                    if release.within_ms != Release::USUAL_MS {
-                        self.time("release_max", release.within_ms);
-                    }
+                if let Some(control_group) = control_group {
+                    self.text("control_group", control_group);
                 }
+                self.release(release.as_ref());
             }
             ResourceKind::Systemd { unit } => self.text("unit", unit),
-            ResourceKind::Ocf { provider, agent, .. } => {
+            ResourceKind::Ocf { provider, agent, release, .. } => {
                 self.text("agent", &format!("ocf:{provider}:{agent}"));
+                self.release(release.as_ref());
             }
+        }
+    }
+
+    fn release(&mut self, release: Option<&Release>) {
+        let Some(release) = release else { return };
+        self.command("release", &release.program);
+        if release.within_ms != Release::USUAL_MS {
+            self.time("release_max", release.within_ms);
         }
     }
 }

@@ -158,6 +158,13 @@ fn release(document: &Document, state: &ClusterState, found: &mut Vec<Finding>) 
     }
 }
 
+/// Those of them that a lease does not end: a finding for each group that outlives one on some node.
+pub fn outliving(document: &Document, state: &ClusterState) -> Vec<Finding> {
+    let mut found = Vec::new();
+    processes(document, state, &mut found);
+    found
+}
+
 /// Resources that outlive a lease if processes of their node are stopped: the kernel covers addresses, and a reaper
 /// other processes (finding F2); nobody but the agent unmounts.
 fn processes(document: &Document, state: &ClusterState, found: &mut Vec<Finding>) {
@@ -169,7 +176,7 @@ fn processes(document: &Document, state: &ClusterState, found: &mut Vec<Finding>
         let mut left: BTreeMap<(bool, Vec<String>), Vec<String>> = BTreeMap::new();
         for node in group.nodes.iter().filter(|node| !definition.fencing.contains_key(node)) {
             for data in [true, false] {
-                let resources = outliving(group, *node, state, data);
+                let resources = uncovered(group, *node, state, data);
                 if !resources.is_empty() {
                     left.entry((data, resources)).or_default().push(state.node_name(*node));
                 }
@@ -198,7 +205,7 @@ fn processes(document: &Document, state: &ClusterState, found: &mut Vec<Finding>
 
 /// What of a group nothing takes away on a node whose processes are stopped, where the kernel alone stands behind its
 /// release: what holds data, or else what runs.
-fn outliving(group: &GroupDef, node: NodeNumber, state: &ClusterState, data: bool) -> Vec<String> {
+fn uncovered(group: &GroupDef, node: NodeNumber, state: &ClusterState, data: bool) -> Vec<String> {
     let member = state.manager.members.get(&node);
     let Some(member) = member.filter(|member| member.backing == Backing::Kernel) else {
         return Vec::new();
@@ -207,9 +214,9 @@ fn outliving(group: &GroupDef, node: NodeNumber, state: &ClusterState, data: boo
     let holds_data = |kind: &ResourceKind| {
         matches!(kind, ResourceKind::FileSystem { .. } | ResourceKind::VolumeGroup { .. })
     };
-    let uncovered = group.resources.iter().filter(|it| !member.backing.covers(&it.kind, reaper));
-    let uncovered = uncovered.filter(|it| holds_data(&it.kind) == data);
-    uncovered.map(|it| format!("{} ({})", it.name, it.kind.name())).collect()
+    let left = group.resources.iter().filter(|it| !member.backing.covers(&it.kind, reaper));
+    let left = left.filter(|it| holds_data(&it.kind) == data);
+    left.map(|it| format!("{} ({})", it.name, it.kind.name())).collect()
 }
 
 /// Nodes on which two processes that are stopped are enough for two owners.

@@ -289,6 +289,46 @@ fn h35_resources_that_cannot_be() {
             "kind = \"application\"\nstart = \"/x\"\nstop = \"/x\"\nrelease = \"/x\"\nrelease_max = \"2m\"",
             ["would wait 120 s for the release program of x", "at most 60s"],
         ),
+        (
+            "kind = \"ocf\"\nagent = \"ocf:heartbeat:Dummy\"\nrelease = \"x\"",
+            ["x.release: \"x\" is no absolute path", "whole path"],
+        ),
+        (
+            "kind = \"ocf\"\nagent = \"ocf:heartbeat:Dummy\"\nrelease = \"/x\"\nrelease_max = \"2m\"",
+            ["would wait 120 s for the release program of x", "at most 60s"],
+        ),
+        (
+            "kind = \"ocf\"\nagent = \"ocf:heartbeat:Dummy\"\nrelease_max = \"1s\"",
+            ["no release program whose time", "release = "],
+        ),
+        (
+            "kind = \"application\"\nstart = \"/x\"\nstop = \"/x\"\ncontrol_group = \"/web\"",
+            ["x.control_group: \"/web\" is a whole path", "--cgroup-parent="],
+        ),
+        (
+            "kind = \"application\"\nstart = \"/x\"\nstop = \"/x\"\ncontrol_group = \"a/../b\"",
+            ["\"a/../b\" is no path of a control group", "below the mount point of cgroup2"],
+        ),
+        (
+            "kind = \"application\"\nstart = \"/x\"\nstop = \"/x\"\ncontrol_group = \"\"",
+            ["\"\" is no path of a control group", "below the mount point of cgroup2"],
+        ),
+        (
+            "kind = \"application\"\nstart = \"/x\"\nstop = \"/x\"\ncontrol_group = \"vedette/x\"",
+            ["vedette/x is the cluster's own", "Take it out"],
+        ),
+        (
+            "kind = \"application\"\nstart = \"/x\"\nstop = \"/x\"\ncontrol_group = \"system.slice\"",
+            ["with system.slice the end of a lease would end the machine", "one of its own"],
+        ),
+        (
+            "kind = \"application\"\nstart = \"/x\"\nstop = \"/x\"\ncontrol_group = \"a.slice/b.service\"",
+            ["a unit of systemd, which would start it again", "unit = \"b.service\""],
+        ),
+        (
+            "kind = \"systemd\"\nunit = \"web.service\"\ncontrol_group = \"web.slice\"",
+            ["control_group", "line"],
+        ),
         ("kind = \"volume_group\"", ["volume_group is missing", "datavg"]),
         ("kind = \"volume_group\"\nvolume_group = \"-x\"", ["cannot stand here", "'-'"]),
         (
@@ -320,6 +360,19 @@ fn h35_resources_that_cannot_be() {
         [groups.h.resources.y]\nkind = \"volume_group\"\nvolume_group = \"v\"",
     );
     refused(&disk, &["v is used by x and by y"]);
+    let engines = |one: &str, other: &str| {
+        let program = "kind = \"application\"\nstart = \"/x\"\nstop = \"/x\"\ncontrol_group = ";
+        with(&format!(
+            "{program}\"{one}\"\n[groups.h]\nnodes = [\"n3\"]\n[groups.h.resources.y]\n{program}\"{other}\""
+        ))
+    };
+    let beside = ["Give each a control group of its own"];
+    refused(
+        &engines("a.slice", "a.slice"),
+        &["line 15", "a.slice is used by x and by y", beside[0]],
+    );
+    refused(&engines("a-b.slice", "a.slice"), &["x and y would end together", beside[0]]);
+    refused(&engines("a", "a/b"), &["of a and a/b one is in the other", beside[0]]);
     let unit = with(
         "kind = \"systemd\"\nunit = \"web.service\"\n[groups.h]\nnodes = [\"n3\"]\n\
         [groups.h.resources.y]\nkind = \"systemd\"\nunit = \"web.service\"",
@@ -539,20 +592,13 @@ fn kind() -> impl Strategy<Value = ResourceKind> {
             }
         ),
         any_text().prop_map(|name| ResourceKind::VolumeGroup { name }),
-        (words(), words(), words(), prop::option::of(any_text()), release()).prop_map(
-            |(start, stop, monitor, user, release)| ResourceKind::Application {
-                start,
-                stop,
-                monitor,
-                user,
-                release,
-            }
-        ),
+        (words(), words(), words(), [(); 2].map(|()| prop::option::of(any_text())), release())
+            .prop_map(|(start, stop, monitor, [user, control_group], release)| {
+                ResourceKind::Application { start, stop, monitor, user, control_group, release }
+            }),
         any_text().prop_map(|unit| ResourceKind::Systemd { unit }),
-        (word(), word(), values()).prop_map(|(provider, agent, parameters)| ResourceKind::Ocf {
-            provider,
-            agent,
-            parameters,
+        (word(), word(), values(), release()).prop_map(|(provider, agent, parameters, release)| {
+            ResourceKind::Ocf { provider, agent, parameters, release }
         }),
     ]
 }

@@ -291,7 +291,8 @@ fn definition<'a>(name: &str, rest: &[&'a str]) -> Result<(GroupDef, Vec<&'a str
     }
     let start = vec![format!("/opt/{name}"), value("app=").unwrap_or("1").to_owned()];
     let (stop, monitor) = (vec!["/bin/true".to_owned()], Vec::new());
-    let kind = ResourceKind::Application { start, stop, monitor, user: None, release: None };
+    let (user, control_group, release) = (None, None, None);
+    let kind = ResourceKind::Application { start, stop, monitor, user, control_group, release };
     resources.push(ResourceDef::new(format!("{name}-app"), kind));
     let fallback = !options.contains(&"no-fallback");
     Ok((

@@ -247,6 +247,9 @@ pub struct ResourceDoc {
     pub what: String,
     /// The address, if it is one.
     pub address: Option<String>,
+    /// The control group that an engine fills for it, below cgroup2, if there is one.
+    #[schema(example = "web.slice")]
+    pub control_group: Option<String>,
 }
 
 /// Where a group is: the question of `cl_getgroupnodestates` in one answer.
@@ -490,6 +493,7 @@ fn resources(state: &ClusterState, def: Option<&GroupDef>, group: &Group) -> Vec
         kind: resource.kind.name().into(),
         what: what(state, &resource.kind),
         address: address(resource).map(|address| address.to_string()),
+        control_group: resource.kind.control_group().map(str::to_owned),
     };
     def.into_iter().flat_map(|def| &def.resources).map(doc).collect()
 }
@@ -504,7 +508,10 @@ fn what(state: &ClusterState, kind: &ResourceKind) -> String {
             format!("{device} at {mount_point}")
         }
         ResourceKind::VolumeGroup { name } => name.clone(),
-        ResourceKind::Application { start, .. } => start.join(" "),
+        ResourceKind::Application { start, control_group: None, .. } => start.join(" "),
+        ResourceKind::Application { start, control_group: Some(path), .. } => {
+            format!("{} in {path}", start.join(" "))
+        }
         ResourceKind::Systemd { unit } => unit.clone(),
         ResourceKind::Ocf { provider, agent, .. } => format!("ocf:{provider}:{agent}"),
     }

@@ -4,7 +4,7 @@
 //! group. Forty groups of four resources on three nodes are 2,880 series on each node's page; a
 //! resource's name comes from the configuration, so nothing grows by itself.
 
-use vedette_core::group::{Group, GroupDef, GroupState, ResourceState, Tolerated};
+use vedette_core::group::{Group, GroupDef, GroupState, ResourceKind, ResourceState, Tolerated};
 use vedette_core::id::NodeNumber;
 use vedette_core::state::ClusterState;
 
@@ -217,6 +217,25 @@ pub(super) const FLAPPING: Family = Family::gauge(
         each(scrape, rows, |rows, labels, _, group| {
             rows.flag_if_known(labels, known(scrape, group.flapping.is_some()));
         });
+    },
+);
+
+pub(super) const CONFLICTS: Family = Family::counter(
+    "vedette_address_conflicts_total",
+    "How many times the answering process announced that a machine outside the cluster answers for a service \
+     address, by the address's resource.",
+    |scrape, rows| {
+        let state = &scrape.view.state;
+        for group in &state.definition.groups {
+            for resource in &group.resources {
+                if let ResourceKind::Address { .. } = resource.kind {
+                    let (cluster, name) = (state.name.as_str(), resource.name.as_str());
+                    let labels =
+                        [("cluster", cluster), ("group", group.name.as_str()), ("resource", name)];
+                    rows.add(&labels, scrape.surface.counters.conflicts(name) as f64);
+                }
+            }
+        }
     },
 );
 

@@ -331,6 +331,7 @@ mod tests {
             }]),
             groups: BTreeSet::from(["/sys/fs/cgroup/vedette/web".into()]),
             units: BTreeSet::from(["web.service".into()]),
+            engines: BTreeSet::from(["web.slice".into()]),
             programs: BTreeSet::new(),
         };
         Order::Hold(Box::new(Hold { sequence: 1, epoch: 2, known: [address].into(), held }))

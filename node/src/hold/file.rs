@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -65,7 +66,10 @@ impl File {
 
     fn write(&self, kept: &Kept) -> io::Result<()> {
         let next = self.path.with_extension("json.new");
-        let mut file = fs::File::create(&next)?;
+        // Environments of release programs may have passwords in them.
+        let mut options = fs::OpenOptions::new();
+        let options = options.create(true).truncate(true).write(true).mode(0o600);
+        let mut file = options.open(&next)?;
         file.write_all(&serde_json::to_vec(kept)?)?;
         file.sync_all()?;
         fs::rename(&next, &self.path)?;
@@ -77,6 +81,8 @@ impl File {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+
+    use std::os::unix::fs::PermissionsExt;
 
     use proptest::prelude::*;
 
@@ -96,11 +102,14 @@ mod tests {
             }]),
             groups: BTreeSet::from(["/sys/fs/cgroup/vedette/web".into()]),
             units: BTreeSet::from(["web.service".into()]),
+            engines: BTreeSet::from(["web.slice".into()]),
             programs: BTreeSet::new(),
         };
         file.update(|kept| (kept.epoch, kept.held) = (7, held.clone())).unwrap();
         let again = File::open(directory.path()).unwrap();
         assert_eq!((again.kept().epoch, &again.kept().held), (7, &held));
+        let mode = fs::metadata(directory.path().join(NAME)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "nobody else reads it");
     }
 
     /// A disk that is full changes nothing, and says so.

@@ -2,7 +2,8 @@
 //!
 //! The start program ends when the application runs; what it leaves behind lives in a control group
 //! of its own, whatever it does to its session and parents, so what the stop program forgot is ended. What
-//! it has others run (systemd, a container engine) lives elsewhere; [`super::off`] asks the monitor.
+//! it has others run (systemd, a container engine) lives elsewhere: in a control group that the engine is told and
+//! the document names, which the guard ends; or nobody knows where, and [`super::off`] asks the monitor.
 //!
 //! What the application prints goes to a file, because it outlives the agent, and a pipe would not.
 //! The file is emptied when it has grown.
@@ -13,15 +14,24 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use vedette_core::document::Finding;
 
+use tokio::time::{Instant, sleep};
+
 use super::off::{self, Started, Stopping};
 use super::{Common, Context, Detail, Failure, Health, Reach, Resource, error, file_name, warning};
+use crate::cgroup::{ControlGroup, of_engine};
 use crate::process::{self, PATH, Program, User};
 
 /// The longest that what the application printed may become.
 const MOST_OUTPUT: u64 = 1 << 20;
 
+/// How long an engine may take to have the first process where it was told to, after the start program ended.
+const FILLED: Duration = Duration::from_secs(5);
+
+/// Between two looks at it.
+const AGAIN: Duration = Duration::from_millis(20);
+
 /// What is to be said of a start that left nothing where the guard could end it.
-const OUTSIDE: &str =
+pub(super) const OUTSIDE: &str =
     "none of its processes is in its control group: the end of the lease does not end it";
 
 /// See [`vedette_core::group::ResourceKind::Application`].
@@ -32,6 +42,8 @@ pub(super) struct Application {
     pub(super) stop: Vec<String>,
     pub(super) monitor: Vec<String>,
     pub(super) user: Option<String>,
+    /// The control group in which an engine runs what it is asked for, below cgroup2.
+    pub(super) engine: Option<String>,
     /// Takes away what is outside, without the agent; may be none.
     pub(super) release: Vec<String>,
 }
@@ -40,6 +52,9 @@ impl Application {
     async fn bring_up(&self, context: &Context) -> Result<Detail, Failure> {
         if self.look(context).await == Ok(Health::Running) {
             return Ok("runs already".into());
+        }
+        if let Some(group) = self.engines().iter().find(|group| group.has_this_process()) {
+            return Err(off::of_ours(group));
         }
         let group = context.place(&self.common.name)?;
         let argv = self.start.iter().map(String::as_str);
@@ -50,19 +65,49 @@ impl Application {
             let advice = "Try the start program by hand; it has to end with status 0.";
             return Err(Failure::of_run("the start program failed", &outcome, advice));
         }
-        let lives = group.is_none_or(|group| group.is_populated());
+        self.see_filled().await?;
+        let lives = group.is_none_or(|group| group.is_populated()) || self.is_filled();
         if self.monitor.is_empty() && !lives {
             let why = "the start program ended well, but none of its processes is alive";
             return Err(Failure::new(why, "See what it printed.").with(outcome.output));
         }
-        Ok(match off::note_start(context, &self.common) {
+        Ok(match off::note_start(context, &self.common, self.engine.as_deref()) {
             Some(Started::Outside) if self.release.is_empty() => OUTSIDE.into(),
             _ => String::new(),
         })
     }
 
+    /// The control groups that an engine fills for it.
+    fn engines(&self) -> Vec<ControlGroup> {
+        self.engine.as_deref().map(of_engine).unwrap_or_default()
+    }
+
+    fn is_filled(&self) -> bool {
+        self.engines().iter().any(ControlGroup::is_populated)
+    }
+
+    /// Waits until the engine has put something where it was told to: elsewhere nothing would end it with the lease.
+    async fn see_filled(&self) -> Result<(), Failure> {
+        let Some(path) = &self.engine else { return Ok(()) };
+        let until = Instant::now() + FILLED;
+        while !self.is_filled() {
+            if Instant::now() >= until {
+                let why = format!(
+                    "the start program ended well, but nothing is in the control group {path}, so the end of the \
+                     lease would not end it"
+                );
+                let advice = format!(
+                    "Have the engine run it there (docker run --cgroup-parent={path}), or correct control_group."
+                );
+                return Err(Failure::new(why, advice).reaching(Reach::Node));
+            }
+            sleep(AGAIN).await;
+        }
+        Ok(())
+    }
+
     async fn take_down(&self, context: &Context) -> Result<Detail, Failure> {
-        let stopping = Stopping::begin(context, &self.common);
+        let stopping = Stopping::begin(context, &self.common, self.engine.as_deref());
         let said = self.run_stop(context, &stopping).await;
         let asked = !self.monitor.is_empty();
         stopping.see(said, asked.then_some(|| self.look(context))).await
@@ -86,7 +131,7 @@ impl Application {
     async fn look(&self, context: &Context) -> Result<Health, Failure> {
         self.empty_log(context);
         let group = context.control_group(&self.common.name);
-        let lives = group.is_some_and(|group| group.is_populated());
+        let lives = group.is_some_and(|group| group.is_populated()) || self.is_filled();
         if self.monitor.is_empty() {
             return Ok(if lives { Health::Running } else { Health::NotRunning });
         }
@@ -171,10 +216,19 @@ impl Application {
         if let Err(failure) = self.user() {
             found.push(error(name, failure.why, failure.advice));
         }
+        if let Some(group) = self.engines().iter().find(|group| group.has_this_process()) {
+            let failure = off::of_ours(group);
+            found.push(error(name, failure.why, failure.advice));
+        }
+        if self.engine.is_some() && context.cgroup.is_none() {
+            let what = "without cgroup2 nothing would end what the engine runs with the lease";
+            found.push(error(name, what, "Mount cgroup2."));
+        }
         let outside = off::started(context, &self.common) == Some(Started::Outside);
         if outside && self.release.is_empty() {
-            let advice = "Have the start program run it itself instead of asking a container engine, or name a \
-                          program that takes it away: release = [\"/path/prog\"].";
+            let advice = "Have the start program run it itself; or name the control group in which the engine that \
+                          it asks runs it (control_group), or a program that takes it away: \
+                          release = [\"/path/prog\"].";
             found.push(warning(name, OUTSIDE, advice));
         }
         if context.cgroup.is_none() {
@@ -187,7 +241,7 @@ impl Application {
 }
 
 /// Why a program cannot be run, if it cannot.
-fn missing(program: &str) -> Option<String> {
+pub(super) fn missing(program: &str) -> Option<String> {
     let found = if program.contains('/') {
         process::find_in("/", program)
     } else {

@@ -5,7 +5,9 @@
 //! refused; that it is not mounted on another machine is what instances and tokens are for.
 //!
 //! Who keeps a file system busy is asked to end (SIGTERM), then ended (SIGKILL): a group that moves
-//! does not wait for a forgotten shell.
+//! does not wait for a forgotten shell. It is off when its device is free on the whole machine
+//! ([`elsewhere`]): who uses it in another mount namespace is ended likewise; who uses nothing of it, and lives in
+//! a namespace that has it, is none of ours and is named to the operator.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -20,20 +22,30 @@ use vedette_core::model::RunOutcome;
 use super::{Common, Context, Detail, Failure, Health, Reach, Resource, error, warning};
 use crate::process::{self, PATH, Program};
 
+mod elsewhere;
 mod holders;
 mod mounts;
 
+use elsewhere::{Kept, Sought};
 use holders::Holders;
 use mounts::Mount;
 
 /// Between two attempts to unmount.
 const AGAIN: Duration = Duration::from_millis(50);
 
+/// Between two looks at all namespaces and processes of the machine.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
 /// The longest that processes are waited for before they are killed.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// `fsck`: bits above these mean that errors are left, or that it could not run.
-const FSCK_WELL: i32 = 1;
+/// Exit statuses of `fsck`: a bit each.
+mod fsck {
+    /// Errors were there, and are corrected.
+    pub(super) const CORRECTED: i32 = 1;
+    /// Errors are left. The others say that it could not be checked: 8 that the device was in use, say.
+    pub(super) const LEFT: i32 = 4;
+}
 
 /// See [`vedette_core::group::ResourceKind::FileSystem`].
 #[derive(Clone, Debug)]
@@ -59,7 +71,7 @@ impl FileSystem {
         if self.mounted()?.is_some() {
             return Ok(detail());
         }
-        self.refuse_elsewhere()?;
+        self.refuse_elsewhere().await?;
         self.refuse_missing()?;
         std::fs::create_dir_all(&self.mount_point).map_err(|error| {
             let why = format!("{} cannot be made: {error}", self.mount_point.display());
@@ -81,12 +93,24 @@ impl FileSystem {
     async fn fsck(&self, context: &Context) -> Result<(), Failure> {
         let argv = ["fsck", "-t", &self.fs_type, "-p", &self.device];
         let outcome = self.run(context, &argv, self.common.start).await;
-        match outcome.exit {
-            Some(status) if status & !FSCK_WELL == 0 && !outcome.timed_out => Ok(()),
-            _ => {
+        match outcome.exit.filter(|_| !outcome.timed_out) {
+            Some(status) if status & !fsck::CORRECTED == 0 => Ok(()),
+            Some(status) if status & fsck::LEFT != 0 => {
                 let advice = format!("Check it by hand (fsck {}).", self.device);
                 Err(Failure::of_run(&format!("{} is damaged", self.device), &outcome, advice)
                     .reaching(Reach::Cluster))
+            }
+            _ => {
+                let advice = format!(
+                    "See who uses the device (lsblk, fuser {0}), and try it by hand: fsck -n {0}.",
+                    self.device
+                );
+                Err(Failure::of_run(
+                    &format!("{} could not be checked", self.device),
+                    &outcome,
+                    advice,
+                )
+                .reaching(Reach::Node))
             }
         }
     }
@@ -109,8 +133,9 @@ impl FileSystem {
     async fn take_down(&self, context: &Context) -> Result<Detail, Failure> {
         let began = Instant::now();
         let (soft, end) = (began + PATIENCE.min(self.common.stop / 2), began + self.common.stop);
-        let mut asked = Holders::default();
-        while self.mounted()?.is_some() {
+        let (mut asked, mut sought) = (Holders::default(), Sought::on(&self.device));
+        while let Some(mount) = self.mounted()? {
+            sought.iter_mut().for_each(|sought| sought.seen(&mount));
             let outcome = self.umount(context, end).await;
             if outcome.succeeded() {
                 continue;
@@ -123,7 +148,41 @@ impl FileSystem {
             asked.signal_new(&holders, signal);
             sleep(AGAIN).await;
         }
+        if let Some(sought) = sought {
+            self.see_free(&sought, (soft, end), &mut asked).await?;
+        }
         Ok(asked.words())
+    }
+
+    /// Ends who uses the device somewhere else, until nobody has it.
+    async fn see_free(
+        &self,
+        sought: &Sought,
+        (soft, end): (Instant, Instant),
+        asked: &mut Holders,
+    ) -> Result<(), Failure> {
+        let left = || end.saturating_duration_since(Instant::now()).max(AGAIN);
+        while let Some(kept) = elsewhere::keeps(sought, left()).await {
+            let signal = if Instant::now() < soft { libc::SIGTERM } else { libc::SIGKILL };
+            let holders = holders::of_devices(sought.numbers()).await;
+            // Who does not use it is not ended, so there is nothing to wait for.
+            if Instant::now() >= if holders.is_empty() { soft } else { end } {
+                return Err(self.kept(&kept, &holders));
+            }
+            asked.signal_new(&holders, signal);
+            sleep(LOOK_AGAIN).await;
+        }
+        Ok(())
+    }
+
+    fn kept(&self, kept: &Kept, holders: &Holders) -> Failure {
+        let users = match holders.words().as_str() {
+            "" => String::new(),
+            words => format!(", and used by {words}"),
+        };
+        let (point, device) = (self.mount_point.display(), &self.device);
+        let why = format!("{point} is unmounted, but {device} {}{users}", kept.words());
+        Failure::new(why, kept.advice()).reaching(Reach::Node)
     }
 
     async fn umount(&self, context: &Context, end: Instant) -> RunOutcome {
@@ -195,14 +254,22 @@ impl FileSystem {
         Err(Failure::new(why, advice).reaching(Reach::Node))
     }
 
-    fn refuse_elsewhere(&self) -> Result<(), Failure> {
+    async fn refuse_elsewhere(&self) -> Result<(), Failure> {
         let all = mounts::all().unwrap_or_default();
-        let Some(mount) = all.iter().find(|mount| mount.is_of_block(&self.device)) else {
-            return Ok(());
+        if let Some(mount) = all.iter().find(|mount| mount.is_of_block(&self.device)) {
+            let why = format!("{} is mounted at {} already", self.device, mount.point.display());
+            let advice = format!("Unmount it there (umount {}).", mount.point.display());
+            return Err(Failure::new(why, advice).reaching(Reach::Node));
+        }
+        let others = match Sought::on(&self.device) {
+            Some(sought) => elsewhere::others(&sought).await,
+            None => Vec::new(),
         };
-        let why = format!("{} is mounted at {} already", self.device, mount.point.display());
-        let advice = format!("Unmount it there (umount {}).", mount.point.display());
-        Err(Failure::new(why, advice).reaching(Reach::Node))
+        if others.is_empty() {
+            return Ok(());
+        }
+        let why = format!("{} is mounted already {}", self.device, elsewhere::words(&others));
+        Err(Failure::new(why, elsewhere::advice(&others)).reaching(Reach::Node))
     }
 
     fn refuse_missing(&self) -> Result<(), Failure> {

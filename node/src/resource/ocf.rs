@@ -11,10 +11,13 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use vedette_core::document::Finding;
+use vedette_core::group::{ResourceDef, ResourceKind};
 use vedette_core::model::RunOutcome;
 
-use super::off::{self, Stopping};
-use super::{Common, Context, Detail, Failure, Health, Reach, Resource, error, warning};
+use super::off::{self, Started, Stopping};
+use super::{
+    Common, Context, Detail, Failure, Health, Reach, Resource, application, error, warning,
+};
 use crate::process::{self, Program};
 
 pub mod metadata;
@@ -54,6 +57,21 @@ pub(super) struct Ocf {
     pub(super) provider: String,
     pub(super) agent: String,
     pub(super) parameters: BTreeMap<String, String>,
+    /// Takes away what is outside, without the agent; may be none.
+    pub(super) release: Vec<String>,
+}
+
+/// What an agent is given in its environment for an action; nothing for another kind.
+pub(super) fn variables(
+    def: &ResourceDef,
+    action: &str,
+    time: Duration,
+) -> BTreeMap<String, String> {
+    let ResourceKind::Ocf { provider, agent, parameters, .. } = def.kind.clone() else {
+        return BTreeMap::new();
+    };
+    let common = Common::of(def);
+    Ocf { common, provider, agent, parameters, release: Vec::new() }.environment(action, time)
 }
 
 impl Ocf {
@@ -65,13 +83,13 @@ impl Ocf {
         if !outcome.succeeded() {
             return Err(self.failed("start", &outcome));
         }
-        off::note_start(context, &self.common);
+        off::note_start(context, &self.common, None);
         Ok(String::new())
     }
 
     async fn take_down(&self, context: &Context) -> Result<Detail, Failure> {
         make_state_directory();
-        let stopping = Stopping::begin(context, &self.common);
+        let stopping = Stopping::begin(context, &self.common, None);
         let outcome = self.act_in(stopping.place()?, context, "stop", self.common.stop).await;
         if !outcome.succeeded() {
             return Err(self.failed("stop", &outcome));
@@ -178,17 +196,20 @@ impl Ocf {
         if !plain(&self.provider) || !plain(&self.agent) {
             return vec![error(name, format!("{title} is no agent"), "Write ocf:provider:type.")];
         }
+        let mut found = self.outside(context);
         if !self.path().exists() {
             let what = format!("the agent {title} is not installed here");
-            return vec![error(name, what, self.install())];
+            found.push(error(name, what, self.install()));
+            return found;
         }
         let outcome = self.act(context, "meta-data", DESCRIBE).await;
         if !outcome.succeeded() {
             let what = format!("the agent {title} does not describe itself: {}", outcome.summary());
-            return vec![error(name, what, "Try its action meta-data by hand.")];
+            found.push(error(name, what, "Try its action meta-data by hand."));
+            return found;
         }
         let described = MetaData::parse(&outcome.output);
-        let mut found = self.parameters_against(&described);
+        found.extend(self.parameters_against(&described));
         if described.actions.contains("promote") {
             let what =
                 format!("{title} can be promoted, which is not supported: it runs unpromoted");
@@ -196,6 +217,26 @@ impl Ocf {
         }
         if described.actions.contains("validate-all") {
             found.extend(self.validated(context).await);
+        }
+        found
+    }
+
+    /// About what takes away what lives in no control group.
+    fn outside(&self, context: &Context) -> Vec<Finding> {
+        let name = &self.common.name;
+        let missing = self.release.first().and_then(|program| application::missing(program));
+        let mut found: Vec<_> = missing
+            .map(|why| format!("release: {why}"))
+            .map(|why| error(name, why, "Install it on every node of the group."))
+            .into_iter()
+            .collect();
+        if self.release.is_empty() && off::started(context, &self.common) == Some(Started::Outside)
+        {
+            let advice = format!(
+                "Name a program that takes it away, such as the agent itself: release = [\"{}\", \"stop\"].",
+                self.path().display()
+            );
+            found.push(warning(name, application::OUTSIDE, advice));
         }
         found
     }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::{Common, Context, Detail, Failure, Health, Reach, file_name};
-use crate::cgroup::ControlGroup;
+use crate::cgroup::{ControlGroup, of_engine};
 
 /// How long killed processes may take to go. One that hangs in the kernel takes longer.
 const END: Duration = Duration::from_secs(5);
@@ -30,22 +30,26 @@ pub(super) struct Stopping<'a> {
     until: Instant,
     /// Its control group, where there are any.
     group: Option<ControlGroup>,
+    /// Those that an engine fills for it.
+    engine: Vec<ControlGroup>,
     /// Its processes live, or lived at its last start, in its control group.
     inside: bool,
 }
 
 impl<'a> Stopping<'a> {
     /// Looks at where its processes are, before anything is stopped.
-    pub(super) fn begin(context: &'a Context, common: &'a Common) -> Self {
+    pub(super) fn begin(context: &'a Context, common: &'a Common, engine: Option<&str>) -> Self {
         let group = context.control_group(&common.name);
-        let lives = group.as_ref().is_some_and(ControlGroup::is_populated);
+        let engine = engine.map(of_engine).unwrap_or_default();
+        let lives = group.iter().chain(&engine).any(ControlGroup::is_populated);
         let inside = lives || started(context, common) == Some(Started::Inside);
-        Self { context, common, until: Instant::now() + common.stop, group, inside }
+        Self { context, common, until: Instant::now() + common.stop, group, engine, inside }
     }
 
-    /// Whether none of its processes is in its control group, where there are control groups.
+    /// Whether none of its processes is in its control groups, where there are control groups.
     pub(super) fn is_empty(&self) -> bool {
-        self.group.as_ref().is_some_and(|group| !group.is_populated())
+        self.group.is_some()
+            && !self.group.iter().chain(&self.engine).any(ControlGroup::is_populated)
     }
 
     /// The place for the stop program.
@@ -79,10 +83,11 @@ impl<'a> Stopping<'a> {
             // The one above it goes too, unless another stop program is in it.
             place.directory().parent().map(ControlGroup::at).iter().for_each(ControlGroup::remove);
         }
-        let killed = match &self.group {
+        let mut killed = match &self.group {
             Some(group) => ended(group).await?,
             None => false,
         };
+        killed |= emptied(&self.engine).await?;
         let shown = match ask {
             Some(ask) => Some(self.ask(ask).await),
             None => None,
@@ -154,10 +159,57 @@ fn nobody_knows(said: Result<(), Failure>, silent: &Failure) -> Failure {
     Failure::new(why, advice).with(silent.output.clone()).reaching(Reach::Node)
 }
 
-/// Kills what is in a control group, and says whether anything was.
+/// Kills what is in a control group of ours, which goes with it, and says whether anything was.
 async fn ended(group: &ControlGroup) -> Result<bool, Failure> {
     let left = group.is_populated();
-    match group.end(END).await {
+    seen_empty(group, left, group.end(END).await)
+}
+
+/// Kills what an engine runs until that stays away, and says whether anything was there.
+async fn emptied(groups: &[ControlGroup]) -> Result<bool, Failure> {
+    if let Some(group) = groups.iter().find(|group| group.has_this_process()) {
+        return Err(of_ours(group));
+    }
+    let (mut left, until) = (false, Instant::now() + END);
+    while !groups.is_empty() {
+        for group in groups {
+            left |= seen_empty(group, group.is_populated(), group.empty(END).await)?;
+        }
+        sleep(ASK_AGAIN).await;
+        match groups.iter().find(|group| group.is_populated()) {
+            None => break,
+            Some(group) if Instant::now() >= until => return Err(comes_back(group)),
+            Some(_) => {}
+        }
+    }
+    Ok(left)
+}
+
+fn comes_back(group: &ControlGroup) -> Failure {
+    let why = format!(
+        "what runs in the control group {} comes back as often as it is killed",
+        group.directory().display()
+    );
+    let advice = "Tell the engine not to restart it (docker update --restart=no NAME): the cluster does that.";
+    Failure::new(why, advice).reaching(Reach::Node)
+}
+
+/// A control group in which the daemon itself lives.
+pub(super) fn of_ours(group: &ControlGroup) -> Failure {
+    let why = format!(
+        "{} cannot be ended: this node's own daemon lives in it",
+        group.directory().display()
+    );
+    let advice = "Give the resource a control group of its own (control_group).";
+    Failure::new(why, advice).reaching(Reach::Cluster)
+}
+
+fn seen_empty(
+    group: &ControlGroup,
+    left: bool,
+    ended: std::io::Result<bool>,
+) -> Result<bool, Failure> {
+    match ended {
         Ok(true) => Ok(left),
         Ok(false) => {
             let left: Vec<_> = group.processes().iter().map(i32::to_string).collect();
@@ -204,9 +256,15 @@ pub(super) fn started(context: &Context, common: &Common) -> Option<Started> {
 }
 
 /// Notes where its processes are now that it was started.
-pub(super) fn note_start(context: &Context, common: &Common) -> Option<Started> {
+pub(super) fn note_start(
+    context: &Context,
+    common: &Common,
+    engine: Option<&str>,
+) -> Option<Started> {
     let group = context.control_group(&common.name)?;
-    let started = if group.is_populated() { Started::Inside } else { Started::Outside };
+    let engine = engine.map(of_engine).unwrap_or_default();
+    let lives = engine.iter().chain([&group]).any(ControlGroup::is_populated);
+    let started = if lives { Started::Inside } else { Started::Outside };
     // Without the note a stop asks for more evidence, never for less.
     if let Err(error) = std::fs::write(note(context, common), started.word()) {
         tracing::warn!(%error, resource = common.name, "where it runs cannot be noted");

@@ -1,11 +1,16 @@
 //! Application servers (spec H25): what they leave behind is found and ended.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 
 use vedette_core::group::{Release, ResourceDef, ResourceKind};
-use vedette_node::resource::{Context, Health, Reach, Resource, resource};
+use vedette_node::cgroup::{self, ControlGroup};
+use vedette_node::hold::{Held, Released, release_all};
+use vedette_node::resource::{Context, Health, Reach, Resource, is_seen, resource};
 
-use crate::support::{self, TestGroup, gone, program, read_pid, wait_for};
+use crate::support::{self, LONG, TestGroup, gone, program, read_pid, wait_for};
 
 struct Site {
     directory: tempfile::TempDir,
@@ -31,6 +36,17 @@ impl Site {
 
     /// An application of three programs; an empty text is no program.
     fn application(&self, start: &str, stop: &str, monitor: &str) -> Box<dyn Resource> {
+        self.filled(start, stop, monitor, None)
+    }
+
+    /// One that an engine runs in a control group of that path.
+    fn filled(
+        &self,
+        start: &str,
+        stop: &str,
+        monitor: &str,
+        engine: Option<&str>,
+    ) -> Box<dyn Resource> {
         let argv = |name: &str, text: &str| match text {
             "" => Vec::new(),
             text => vec![program(&self.path().join(name), &format!("#!/bin/sh\n{text}\n"))],
@@ -40,6 +56,7 @@ impl Site {
             stop: argv("stop", stop),
             monitor: argv("monitor", monitor),
             user: None,
+            control_group: engine.map(str::to_owned),
             release: None,
         };
         let def = ResourceDef::new("server", kind);
@@ -236,6 +253,7 @@ async fn h35_verify_says_what_is_missing() {
         stop: Vec::new(),
         monitor: vec!["true".into()],
         user: Some("no-such-user".into()),
+        control_group: None,
         release: Some(Release { program: vec!["/no/such/release".into()], within_ms: 1_000 }),
     };
     let application = resource(&ResourceDef::new("server", kind));
@@ -263,4 +281,134 @@ async fn h25_nothing_is_started_where_the_guard_took_the_place_away() {
     let failure = application.start(&context).await.unwrap_err();
     assert!(failure.why.contains("lease is over"), "{failure}");
     assert!(!site.path().join("pid").exists(), "it was started");
+}
+
+/// An engine outside everything of the cluster's: it moves what it starts into the control group that it was told.
+fn engine(place: &Path, file: &str) -> String {
+    let place = place.display();
+    format!(
+        "setsid sh -c 'mkdir -p {place}/one; echo 0 > {place}/one/cgroup.procs; echo $$ > {file}; \
+         trap \"\" TERM; while :; do sleep 1; done' &"
+    )
+}
+
+/// What an engine runs is the resource's: it runs while the control group has somebody, is off only when nobody is
+/// in it, whatever its engine and its stop program say, and the guard ends it. The directory is the engine's.
+#[tokio::test]
+async fn r2_what_an_engine_runs_ends_with_its_control_group() {
+    let site = Site::new("engine");
+    let place = site.group.directory().join("box");
+    let path = place.strip_prefix(cgroup::mount_point().unwrap()).unwrap();
+    let path = path.to_str().unwrap().to_owned();
+    let start = engine(&place, &site.file("pid"));
+    let (context, stop) = (site.context(), "echo no engine; exit 1");
+    let application = site.filled(&start, stop, "", Some(&path));
+    let held = Held { engines: [path.clone()].into(), ..Held::default() };
+    assert_eq!(application.monitor(&context).await, Ok(Health::NotRunning));
+    for release in [false, true] {
+        assert_eq!(application.start(&context).await, Ok(String::new()));
+        assert_eq!(application.monitor(&context).await, Ok(Health::Running));
+        let process = read_pid(Path::new(&site.file("pid"))).await;
+        assert!(ControlGroup::at(place.join("one")).processes().contains(&process));
+        if release {
+            assert_eq!(release_all(&held, LONG), Released::default());
+        } else {
+            let said = application.stop(&context).await.unwrap();
+            let killed = "its processes were killed, as the stop program failed: exit status 1";
+            assert!(said.starts_with(killed), "{said}");
+        }
+        assert_eq!(application.monitor(&context).await, Ok(Health::NotRunning));
+        wait_for("its end", || gone(process)).await;
+        assert!(place.join("one").is_dir(), "the directory is the engine's");
+        std::fs::remove_file(site.file("pid")).unwrap();
+    }
+}
+
+/// It runs where its monitor cannot tell, as when the engine is down; and nobody takes it for stopped.
+#[tokio::test]
+async fn r2_a_control_group_says_more_than_an_engine_that_is_down() {
+    let site = Site::new("engine-down");
+    let place = site.group.directory().join("box");
+    let path = place.strip_prefix(cgroup::mount_point().unwrap()).unwrap();
+    let start = engine(&place, &site.file("pid"));
+    let down = format!("test -e {}", site.file("engine-is-up"));
+    let application = site.filled(&start, &down, &down, path.to_str());
+    let context = site.context();
+    application.start(&context).await.unwrap();
+    let silent = application.monitor(&context).await.unwrap_err();
+    assert!(silent.why.starts_with("the monitor says that it does not work"), "{silent}");
+    let def = |path: &str| {
+        let (start, stop, monitor) = (Vec::new(), Vec::new(), Vec::new());
+        let (user, control_group, release) = (None, Some(path.to_owned()), None);
+        let kind = ResourceKind::Application { start, stop, monitor, user, control_group, release };
+        ResourceDef::new("server", kind)
+    };
+    assert!(is_seen(&def(path.to_str().unwrap())) && !is_seen(&def("vedette-test-none")));
+    application.stop(&context).await.unwrap();
+    assert_eq!(application.monitor(&context).await, Ok(Health::NotRunning));
+    assert!(!is_seen(&def(path.to_str().unwrap())));
+}
+
+/// An engine that was not told the control group, or told another one: nothing would end it with the lease.
+#[tokio::test]
+async fn r2_a_start_that_leaves_its_control_group_empty_has_failed() {
+    let site = Site::new("engine-elsewhere");
+    let path = format!("vedette-test-{}-nowhere", std::process::id());
+    let application = site.filled(&site.daemon(), "", "", Some(&path));
+    let context = site.context();
+    let failed = application.start(&context).await.unwrap_err();
+    assert!(failed.why.contains(&format!("nothing is in the control group {path}")), "{failed}");
+    assert!(failed.advice.contains(&format!("--cgroup-parent={path}")), "{failed}");
+    application.stop(&context).await.unwrap();
+}
+
+/// An engine that starts again whatever is killed, at once.
+struct Stubborn {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Stubborn {
+    fn start(place: &Path) -> Self {
+        std::fs::create_dir_all(place).unwrap();
+        let (stop, place) = (Arc::new(AtomicBool::new(false)), place.to_owned());
+        let halt = stop.clone();
+        let thread = std::thread::spawn(move || {
+            while !halt.load(Ordering::Relaxed) {
+                let mut command = std::process::Command::new("sleep");
+                let mut child = command.arg("1000").spawn().unwrap();
+                std::fs::write(place.join("cgroup.procs"), child.id().to_string()).unwrap();
+                while child.try_wait().unwrap().is_none() {
+                    if halt.load(Ordering::Relaxed) {
+                        child.kill().unwrap();
+                    }
+                    std::thread::yield_now();
+                }
+            }
+        });
+        Self { stop, thread }
+    }
+
+    fn end(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap();
+    }
+}
+
+/// An engine that does so is not off, and the failure says what to tell it.
+#[tokio::test]
+async fn r2_what_an_engine_restarts_is_not_off() {
+    let site = Site::new("engine-restarts");
+    let place = site.group.directory().join("box");
+    let path = place.strip_prefix(cgroup::mount_point().unwrap()).unwrap();
+    let engine = Stubborn::start(&place);
+    let (application, context) = (site.filled("true", "true", "", path.to_str()), site.context());
+    application.start(&context).await.unwrap();
+    let back = application.stop(&context).await.unwrap_err();
+    assert!(back.why.contains("comes back as often as it is killed"), "{back}");
+    assert!(back.advice.contains("--restart=no"), "{back}");
+    assert_eq!(back.reach, Reach::Node);
+    engine.end();
+    application.stop(&context).await.unwrap();
+    assert_eq!(application.monitor(&context).await, Ok(Health::NotRunning));
 }

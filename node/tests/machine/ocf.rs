@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use vedette_core::group::{ResourceDef, ResourceKind};
+use vedette_core::group::{Release, ResourceDef, ResourceKind};
+use vedette_node::hold::{Held, Released, release_all};
 use vedette_node::resource::ocf::metadata::MetaData;
-use vedette_node::resource::{Health, Reach, Resource, resource};
+use vedette_node::resource::{Health, Reach, Resource, release_program, resource};
 
-use crate::support::{self, TestGroup, block_on, in_network, run};
+use crate::support::{self, LONG, TestGroup, block_on, in_network, run};
 
 const AGENTS: &str = "/usr/lib/ocf/resource.d/heartbeat";
 
@@ -21,6 +22,7 @@ fn ocf(agent: &str, parameters: &[(&str, &str)]) -> Box<dyn Resource> {
         provider: "heartbeat".into(),
         agent: agent.into(),
         parameters: parameters.iter().map(own).collect::<BTreeMap<_, _>>(),
+        release: None,
     };
     resource(&ResourceDef::new("thing", kind))
 }
@@ -115,4 +117,44 @@ fn installed_agents_describe_what_is_needed() {
             assert!(!described.parameters.is_empty(), "{agent}");
         }
     });
+}
+
+/// R2: what an agent has others run lives in no control group; its release program may be the agent itself, which
+/// gets its parameters, and the guard runs it without the agent of the node.
+#[test]
+fn r2_an_agent_may_be_its_own_release_program() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().join("state-of-dummy");
+    let group = TestGroup::new("ocf-release");
+    let context = group.place(support::context(directory.path()));
+    let agent = format!("{AGENTS}/Dummy");
+    let kind = ResourceKind::Ocf {
+        provider: "heartbeat".into(),
+        agent: "Dummy".into(),
+        parameters: [("state".to_owned(), state.to_str().unwrap().to_owned())].into(),
+        release: Some(Release { program: vec![agent, "stop".into()], within_ms: 5_000 }),
+    };
+    let def = ResourceDef::new("thing", kind);
+    let (dummy, program) = (resource(&def), release_program(&context, &def).expect("it has one"));
+    block_on(async { dummy.start(&context).await }).unwrap();
+    assert!(state.exists());
+    let held = Held { programs: [program].into(), ..Held::default() };
+    assert_eq!(release_all(&held, LONG), Released::default());
+    assert!(!state.exists(), "the guard's program took it away");
+    assert_eq!(block_on(async { dummy.monitor(&context).await }), Ok(Health::NotRunning));
+}
+
+#[tokio::test]
+async fn what_cannot_release_is_found_before_it_is_needed() {
+    let directory = tempfile::tempdir().unwrap();
+    let context = support::context(directory.path());
+    let kind = ResourceKind::Ocf {
+        provider: "heartbeat".into(),
+        agent: "Dummy".into(),
+        parameters: BTreeMap::new(),
+        release: Some(Release { program: vec!["/no/such/program".into()], within_ms: 5_000 }),
+    };
+    let found = resource(&ResourceDef::new("thing", kind)).verify(&context).await;
+    assert!(found[0].error, "{found:?}");
+    assert_eq!(found[0].what, "release: /no/such/program is not here, or is not executable");
 }

@@ -60,6 +60,28 @@ pub(crate) fn in_network<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send
     });
 }
 
+/// Set in there.
+const INSIDE_MOUNTS: &str = "VEDETTE_TEST_INSIDE_MOUNTS";
+
+/// Runs a test with mounts of its own, which no process of another test has: it begins anew in there, as a process
+/// of its own. `test` is its whole name.
+pub(crate) fn in_mounts<F: Future<Output = ()>>(test: &str, body: impl FnOnce() -> F) {
+    if std::env::var_os(INSIDE_MOUNTS).is_some() {
+        return block_on(body());
+    }
+    let itself = std::env::current_exe().unwrap();
+    let output = Command::new("unshare")
+        .args(["--mount", "--propagation", "private"])
+        .arg(itself)
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(INSIDE_MOUNTS, "yes")
+        .output()
+        .expect("apt-get install util-linux");
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{test}, in mounts of its own:\n{said}");
+    assert!(said.contains("1 passed"), "there is no test {test}:\n{said}");
+}
+
 /// Runs a command line (split at blanks) and wants success.
 pub(crate) fn run(line: &str) -> String {
     let words: Vec<&str> = line.split(' ').collect();

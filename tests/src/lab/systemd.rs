@@ -82,16 +82,16 @@ impl Lab {
         Ok(fs::write(path, text)?)
     }
 
-    /// The top of a node's control groups, as the machine sees it.
-    pub fn group_root(&self, node: &str) -> PathBuf {
+    /// A control group of a node, by its path on that node, as the machine sees it.
+    pub fn control_group(&self, node: &str, path: &str) -> PathBuf {
         let group = group(&self.plan, node).map(|group| group.directory().to_owned());
-        group.unwrap_or_default()
+        group.unwrap_or_default().join(path)
     }
 
     /// Where a unit of a node has its processes, as the machine sees it: `cgroup.events` there says whether
     /// any is alive.
     pub fn unit_group(&self, node: &str, unit: &str) -> PathBuf {
-        self.group_root(node).join("system.slice").join(unit)
+        self.control_group(node, "system.slice").join(unit)
     }
 }
 

@@ -83,8 +83,7 @@ pub(super) fn address(lab: &Lab) -> std::net::Ipv4Addr {
 /// What the control groups of this cluster begin with: one node has some.
 fn cluster(lab: &Lab) -> Result<String> {
     let names = lab.names().into_iter();
-    let all =
-        names.filter_map(|node| std::fs::read_dir(lab.group_root(&node).join("vedette")).ok());
+    let all = names.filter_map(|node| std::fs::read_dir(lab.control_group(&node, "vedette")).ok());
     let folders = all.flatten().flatten().filter(|it| it.path().is_dir());
     let name = folders.into_iter().find_map(|entry| entry.file_name().into_string().ok());
     let name = name.ok_or_else(|| LabError("No node has control groups of ours.".into()))?;
@@ -93,7 +92,7 @@ fn cluster(lab: &Lab) -> Result<String> {
 
 /// Where the processes of each kind are on a node, if they are.
 pub(super) fn places(lab: &Lab, node: &str) -> Result<Vec<(&'static str, ControlGroup)>> {
-    let root = lab.group_root(node);
+    let root = lab.control_group(node, "");
     let ours =
         root.join("vedette").join(format!("{}-{}", cluster(lab)?, node.trim_start_matches('n')));
     let at = |path: PathBuf| ControlGroup::at(path);

@@ -58,6 +58,14 @@ fn a_foreign_machine_that_has_the_address_is_told_and_keeps_it() {
     }
     let status = look::status(&lab, "n3");
     assert!(status.contains(&hardware), "{status}");
+    let message = told[0]["message"].as_str().unwrap_or_default();
+    let everywhere = lab.wait_for("a notification, and a count", PATIENCE, |lab| {
+        let page = look::get(lab, "n3", "/metrics")?.body;
+        let counts = |line: &&str| line.starts_with("vedette_address_conflicts_total{");
+        let count = page.lines().find(counts)?.split(' ').next_back()?.parse::<f64>().ok()?;
+        (look::traps(lab).contains(message) && count >= 3.0).then_some(())
+    });
+    everywhere.unwrap_or_else(|error| panic!("{error}: {}", look::traps(&lab)));
 
     drop(stray);
     let cleared = lab.vedette("n1", &["group", "clear", "web"]).expect("run");

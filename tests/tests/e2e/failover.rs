@@ -84,6 +84,19 @@ pub(crate) fn wait_online_on(lab: &Lab, asked: &str, name: &str, on: &[&str]) ->
     })
 }
 
+/// Runs again what failed of an event, as soon as that waits for an operator.
+pub(crate) fn retry(lab: &Lab, asked: &str) {
+    let failed = lab.wait_for("an event to wait for an operator", PATIENCE, |lab| {
+        let manager = look::get(lab, asked, "/api/v1/manager")?.json();
+        let aside = manager["set_aside"].as_array().into_iter().flatten();
+        let mut all = aside.chain([&manager["in_progress"]]);
+        all.any(|event| event["stage"] == "error").then_some(())
+    });
+    failed.unwrap_or_else(|error| panic!("{error}:\n{}", look::status(lab, asked)));
+    let retried = lab.vedette(asked, &["recover", "retry"]).expect("run");
+    assert!(retried.status.success(), "{}", String::from_utf8_lossy(&retried.stderr));
+}
+
 /// A group `web` that may be on any node; answers its owner, and a prober that hears it.
 fn rotating(lab: &Lab) -> (String, Prober) {
     apply(lab, &[("web", "rotating", &["n1", "n2", "n3"])]);

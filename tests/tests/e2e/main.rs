@@ -9,6 +9,8 @@ mod administration;
 mod alone;
 mod around;
 mod browser;
+mod disks;
+mod engines;
 mod failover;
 mod full_disk;
 mod left_running;

@@ -20,18 +20,22 @@ const UNIT: &str = "svc.service";
 const STUBBORN: &str = "[Unit]\nDefaultDependencies=no\nStartLimitIntervalSec=0\n\
                         [Service]\nExecStart=/bin/sleep infinity\nRestart=always\nRestartSec=0\n";
 
-/// Nodes where the unit was alive at one moment, each time that it changed.
-type Seen = Vec<Vec<&'static str>>;
+/// Nodes where it was alive at one moment, each time that it changed.
+pub(crate) type Seen = Vec<Vec<&'static str>>;
 
-/// Looks all the time where the unit is alive.
-struct Witness {
+/// Looks all the time where it is alive.
+pub(crate) struct Witness {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Seen>,
 }
 
 impl Witness {
-    fn start(lab: &Lab) -> Self {
-        let groups = NODES.map(|node| (node, lab.unit_group(node, UNIT)));
+    fn of_unit(lab: &Lab) -> Self {
+        Self::start(NODES.map(|node| (node, lab.unit_group(node, UNIT))))
+    }
+
+    /// These are the control groups in which it lives.
+    pub(crate) fn start(groups: [(&'static str, PathBuf); 3]) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let halt = stop.clone();
         let thread = std::thread::spawn(move || {
@@ -49,7 +53,7 @@ impl Witness {
     }
 
     /// All that was seen, in its order.
-    fn stop(self) -> Seen {
+    pub(crate) fn stop(self) -> Seen {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().expect("it looked to the end")
     }
@@ -62,14 +66,14 @@ fn alive(groups: &[(&'static str, PathBuf); 3]) -> Vec<&'static str> {
 
 /// It was alive on those two, in this order, and on two at no moment; on a busy machine it may have gone on
 /// from there.
-fn assert_one_at_a_time(seen: &Seen, [first, then]: [&str; 2]) {
+pub(crate) fn assert_one_at_a_time(seen: &Seen, [first, then]: [&str; 2]) {
     let twice: Vec<_> = seen.iter().filter(|alive| alive.len() > 1).collect();
     assert!(twice.is_empty(), "alive on two nodes: {twice:?} in {seen:?}");
     assert_eq!(seen.first(), Some(&vec![first]), "{seen:?}");
     assert!(seen.iter().any(|alive| alive == &[then]), "{seen:?}");
 }
 
-fn number(node: &str) -> u16 {
+pub(crate) fn number(node: &str) -> u16 {
     node.trim_start_matches('n').parse().expect("n1, n2, …")
 }
 
@@ -99,7 +103,7 @@ fn r2_a_unit_is_never_alive_on_two_nodes() {
     let owner = wait_online_on(&lab, "n1", "svc", &NODES);
     let prober = Prober::start(&lab, 0, address(&lab, 0)).expect("a prober");
     wait_answer(&prober, number(&owner));
-    let witness = Witness::start(&lab);
+    let witness = Witness::of_unit(&lab);
 
     let asked = NODES.into_iter().find(|node| *node != owner).expect("another node");
     lab.pause(&owner, Victim::Agent).expect("it runs");
@@ -133,7 +137,7 @@ fn r2_a_unit_outlives_its_agent() {
     let unit = ControlGroup::at(lab.unit_group(&owner, UNIT));
     let before = unit.processes();
     assert_eq!(before.len(), 1, "one process of it runs on {owner}");
-    let witness = Witness::start(&lab);
+    let witness = Witness::of_unit(&lab);
     let first = lab.refresh().expect("written").node(&owner).and_then(|node| node.agent_pid);
     lab.kill(&owner, Victim::Agent).expect("it runs");
     lab.wait_for("another agent", PATIENCE, |lab| {
@@ -154,7 +158,7 @@ fn r2_a_unit_ends_with_its_guard() {
     let lab = lab_with_systemd();
     configure(&lab);
     let owner = wait_online_on(&lab, "n1", "svc", &NODES);
-    let witness = Witness::start(&lab);
+    let witness = Witness::of_unit(&lab);
     lab.wait_for("the unit to be seen", PATIENCE, |lab| {
         ControlGroup::at(lab.unit_group(&owner, UNIT)).is_populated().then_some(())
     })

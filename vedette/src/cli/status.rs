@@ -239,6 +239,9 @@ fn facts(status: &StatusDoc, style: Style) -> String {
     if !status.waiting_for.is_empty() {
         fact("waits for", clean(&status.waiting_for));
     }
+    for note in status.notes.iter().flatten() {
+        fact("note", clean(note));
+    }
     if status.local.agentx == Some(false) {
         fact("snmp", "not connected to the master agent".into());
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::group::{GroupDef, Policy, ResourceDef, ResourceKind};
 
 use super::super::reader::written;
-use super::{Document, Finding, key, program, units};
+use super::{Document, Finding, control_groups, key, program, units};
 
 /// Most restarts in place before a group moves; more would hide a failure for hours.
 const MOST_RESTARTS: u32 = 100;
@@ -23,6 +23,7 @@ pub(super) fn check(document: &Document, found: &mut Vec<Finding>) {
         order(group, found);
     }
     shared(document, found);
+    control_groups::shared(document, found);
 }
 
 fn times(group: &GroupDef, resource: &ResourceDef, found: &mut Vec<Finding>) {
@@ -114,9 +115,12 @@ fn kind(group: &GroupDef, resource: &ResourceDef, found: &mut Vec<Finding>) {
             }
         }
         ResourceKind::VolumeGroup { name } => word(&at("volume_group"), name, false, found),
-        ResourceKind::Application { start, stop, monitor, user, release: _ } => {
+        ResourceKind::Application { start, stop, monitor, user, control_group, release: _ } => {
             application(group, resource, start, stop, found);
-            units::asked_for(&at("start"), start, found);
+            match control_group {
+                Some(path) => control_groups::path(&at("control_group"), path, found),
+                None => units::asked_for(&at("start"), start, found),
+            }
             for (name, command) in [("start", start), ("stop", stop), ("monitor", monitor)] {
                 program(&at(name), command, found);
             }
@@ -125,7 +129,7 @@ fn kind(group: &GroupDef, resource: &ResourceDef, found: &mut Vec<Finding>) {
             }
         }
         ResourceKind::Systemd { unit } => units::name(&at("unit"), unit, found),
-        ResourceKind::Ocf { provider, agent, parameters } => {
+        ResourceKind::Ocf { provider, agent, parameters, release: _ } => {
             for part in [provider, agent] {
                 ocf_name(&at("agent"), part, found);
             }

@@ -30,6 +30,11 @@ impl Holders {
         }
     }
 
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.found.is_empty()
+    }
+
     /// `vi (17), less (18)`, or nothing.
     pub(super) fn words(&self) -> String {
         let one = |(pid, name): (&i32, &String)| format!("{name} ({pid})");
@@ -43,11 +48,21 @@ pub(super) async fn of(point: &Path) -> Holders {
     tokio::task::spawn_blocking(move || find(&point)).await.unwrap_or_default()
 }
 
+/// Who uses files with one of these device numbers, wherever they are mounted.
+pub(super) async fn of_devices(devices: Vec<u64>) -> Holders {
+    tokio::task::spawn_blocking(move || find_all(&devices)).await.unwrap_or_default()
+}
+
 fn find(point: &Path) -> Holders {
     let Ok(device) = std::fs::metadata(point).map(|meta| meta.dev()) else {
         return Holders::default();
     };
-    let found = processes().filter(|pid| uses(*pid, device)).map(|pid| (pid, name_of(pid)));
+    find_all(&[device])
+}
+
+fn find_all(devices: &[u64]) -> Holders {
+    let uses = |pid: &i32| devices.iter().any(|device| uses(*pid, *device));
+    let found = processes().filter(uses).map(|pid| (pid, name_of(pid)));
     Holders { found: found.collect(), sent: BTreeMap::new() }
 }
 
@@ -66,7 +81,8 @@ fn maps(path: &str, device: u64) -> bool {
     String::from_utf8_lossy(&text).lines().any(|line| line.split(' ').nth(3) == Some(&numbers))
 }
 
-fn name_of(pid: i32) -> String {
+/// What a process calls itself.
+pub(super) fn name_of(pid: i32) -> String {
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     name.trim_end().to_owned()
 }

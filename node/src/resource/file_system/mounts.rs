@@ -1,7 +1,7 @@
 //! The kernel's list of mounts, `/proc/self/mountinfo`.
 
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::cgroup::unescaped;
 
@@ -11,16 +11,20 @@ pub(super) struct Mount {
     pub(super) point: PathBuf,
     /// What was given to `mount`.
     pub(super) source: String,
-    /// Major and minor number.
-    device: (u32, u32),
+    /// Major and minor number of what its files are on.
+    pub(super) device: (u32, u32),
     options: String,
     system_options: String,
 }
 
 /// All of them, in the order in which they were mounted.
 pub(super) fn all() -> std::io::Result<Vec<Mount>> {
-    let text = std::fs::read_to_string("/proc/self/mountinfo")?;
-    Ok(text.lines().filter_map(Mount::parse).collect())
+    Ok(in_list(&std::fs::read("/proc/self/mountinfo")?))
+}
+
+/// Those of a list, whatever bytes the names of the others have.
+pub(super) fn in_list(list: &[u8]) -> Vec<Mount> {
+    String::from_utf8_lossy(list).lines().filter_map(Mount::parse).collect()
 }
 
 /// Whether a type can be mounted, as far as that can be told.
@@ -65,15 +69,19 @@ impl Mount {
     }
 }
 
-/// The numbers of a block device, by its path or by `UUID=…` and the like.
-fn block(device: &str) -> Option<(u32, u32)> {
-    let path = match device.split_once('=') {
+/// The path of a device that is named so, or by `UUID=…` and the like.
+pub(super) fn path_of(device: &str) -> Option<PathBuf> {
+    match device.split_once('=') {
         Some((kind, value)) => {
-            PathBuf::from(format!("/dev/disk/by-{}/{value}", kind.to_ascii_lowercase()))
+            Some(PathBuf::from(format!("/dev/disk/by-{}/{value}", kind.to_ascii_lowercase())))
         }
-        None => PathBuf::from(device),
-    };
-    let found = std::fs::metadata(Path::new(&path)).ok()?;
+        None => Some(PathBuf::from(device)).filter(|path| path.is_absolute()),
+    }
+}
+
+/// The numbers of a block device.
+pub(super) fn block(device: &str) -> Option<(u32, u32)> {
+    let found = std::fs::metadata(path_of(device)?).ok()?;
     let number = found.rdev();
     found.file_type().is_block_device().then(|| (libc::major(number), libc::minor(number)))
 }

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use serde_json::Value;
 use vedette_tests::lab::{Lab, Prober, Victim};
 
-use super::{PATIENCE, address, give, group, look, wait_answer, wait_online, wait_online_on};
+use super::{
+    PATIENCE, address, give, group, look, retry, wait_answer, wait_online, wait_online_on,
+};
 use crate::lab;
 
 const NODES: [&str; 3] = ["n1", "n2", "n3"];
@@ -100,8 +102,7 @@ fn a_service_that_does_not_stop_is_not_started_elsewhere() {
 
     // Somebody stops it by hand, and says so.
     std::fs::remove_file(service.file(&owner)).expect("it was there");
-    let retried = lab.vedette("n1", &["recover", "retry"]).expect("run");
-    assert!(retried.status.success(), "{}", String::from_utf8_lossy(&retried.stderr));
+    retry(&lab, "n1");
     wait_online(&lab, "n1", "svc", to);
     service.wait_alive_on(&[to]);
 }

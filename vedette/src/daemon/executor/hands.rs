@@ -141,12 +141,13 @@ impl Hands {
         Err(Failure { why: format!("{how}; {words}"), ..failure })
     }
 
-    /// Whether a resource of a group runs here, whoever has the group: one that does not answer does not.
+    /// Whether a resource of a group runs here, whoever has the group: one that does not answer does not, unless
+    /// the control group that its engine fills shows it.
     pub(super) async fn runs(&self, group: &str, state: &ClusterState, def: &ResourceDef) -> bool {
         let (context, made) = (self.context(group, 0, state), resource(def));
         let limit = super::millis(def.monitor_timeout_ms) + GRACE;
         let health = tokio::time::timeout(limit, made.monitor(&context)).await;
-        matches!(health, Ok(Ok(Health::Running)))
+        matches!(health, Ok(Ok(Health::Running))) || resource::is_seen(def)
     }
 
     /// Tells neighbours where an address is.
@@ -187,6 +188,7 @@ impl Hands {
             for resource in &held.resources {
                 all.addresses.extend(self.held_address(&context, &resource.kind));
                 all.programs.extend(resource::release_program(&context, resource));
+                all.engines.extend(resource.kind.control_group().map(str::to_owned));
                 if let ResourceKind::Systemd { unit } = &resource.kind {
                     all.units.insert(unit.clone());
                 }

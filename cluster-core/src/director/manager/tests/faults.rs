@@ -100,7 +100,8 @@ fn a_release_program_is_waited_for() {
         let release = Some(Release { program: vec!["/release".into()], within_ms: 5_000 });
         let program = || vec!["/app".to_owned()];
         let (start, stop, monitor) = (program(), program(), Vec::new());
-        let kind = ResourceKind::Application { start, stop, monitor, user: None, release };
+        let (user, control_group) = (None, None);
+        let kind = ResourceKind::Application { start, stop, monitor, user, control_group, release };
         let resources = vec![ResourceDef::new("app", kind)];
         let with = GroupDef {
             name: name.clone(),

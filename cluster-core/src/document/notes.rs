@@ -1,0 +1,75 @@
+//! What whoever looks at the cluster should know though nothing is wrong: what would outlive a lease.
+//!
+//! `vedette verify` has a finding for each group; here is one sentence for all of them, out of the same findings.
+
+use crate::state::ClusterState;
+
+use super::{Document, Finding, outliving};
+
+/// Groups that are named beside the first.
+const NAMED: usize = 3;
+
+/// One sentence each, in its order; none where there is nothing to know.
+pub fn notes(state: &ClusterState) -> Vec<String> {
+    let found = outliving(&Document::of(state), state);
+    let Some((first, others)) = found.split_first() else { return Vec::new() };
+    let mut others: Vec<&str> = others.iter().map(group).collect();
+    // A group may have two: of what runs, and of its data.
+    others.dedup();
+    others.retain(|other| *other != group(first));
+    let likewise = match others.len() {
+        0 => String::new(),
+        1..=NAMED => format!("; likewise {}", others.join(", ")),
+        many => {
+            format!("; likewise {} and {} more", others[..NAMED].join(", "), many - NAMED)
+        }
+    };
+    vec![format!("{}: {}{likewise}. vedette verify has all of it", group(first), first.what)]
+}
+
+/// The group that a finding is about.
+fn group(finding: &Finding) -> &str {
+    finding.key.strip_prefix("groups.").unwrap_or(&finding.key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::Fixture;
+    use crate::takeover::Backing;
+
+    /// F2: as long as something would outlive a lease it is said, in the words of the findings, and no longer.
+    #[test]
+    fn f2_what_outlives_a_lease_is_said_in_one_sentence() {
+        let mut fixture = Fixture::with_groups();
+        let mut back = |backing: Backing, strict: bool| {
+            let manager = &mut fixture.state.manager;
+            manager.members.values_mut().for_each(|member| member.backing = backing);
+            fixture.state.definition.manager.strict = strict;
+            (notes(&fixture.state), outliving(&Document::of(&fixture.state), &fixture.state))
+        };
+        for strict in [false, true] {
+            let (said, found) = back(Backing::Kernel, strict);
+            let [first, others @ ..] = found.as_slice() else { panic!("{found:?}") };
+            assert_eq!(said.len(), 1);
+            let begin = format!("{}: {}", group(first), first.what);
+            assert!(said[0].starts_with(&begin), "{said:?}");
+            assert!(others.iter().all(|other| said[0].contains(group(other))), "{said:?}");
+            assert!(said[0].ends_with(". vedette verify has all of it"), "{said:?}");
+        }
+        assert_eq!(back(Backing::Watchdog, false).0, [""; 0]);
+    }
+
+    #[test]
+    fn many_groups_are_counted() {
+        let mut fixture = Fixture::with_groups();
+        let model = fixture.state.definition.group("db").expect("one with data").clone();
+        for number in 0..9 {
+            let name = format!("more{number}");
+            fixture.state.definition.groups.push(crate::group::GroupDef { name, ..model.clone() });
+        }
+        let all = outliving(&Document::of(&fixture.state), &fixture.state).len();
+        let said = notes(&fixture.state);
+        assert!(said[0].contains(&format!(" and {} more. ", all - 1 - NAMED)), "{said:?}");
+    }
+}

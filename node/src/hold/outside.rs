@@ -1,0 +1,109 @@
+//! Ends what lives in control groups that others made: units of systemd, and what engines run where a resource
+//! told them to, without systemd and without the engine.
+//!
+//! Killing such a control group needs neither its manager nor a program, so it works while both hang. That a unit
+//! stays down is prepared when it is started: [`crate::resource`] takes it into a group by a drop-in
+//! that lets systemd start it only where the group's own directory is, and never by itself. An engine is to be told
+//! not to restart what it runs.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+
+use crate::cgroup::{ControlGroup, of_engine, of_unit};
+
+/// Between two looks whether what was killed has ended.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// So long nothing of them was seen: a start that systemd or an engine had decided on a moment before has come to
+/// its first process by then.
+const SETTLED: Duration = Duration::from_millis(10);
+
+/// The same for engines, which no condition keeps from a start that they were asked for a moment before.
+const ENGINE_SETTLED: Duration = Duration::from_millis(100);
+
+/// Whose processes they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Outside {
+    /// A unit, by its name.
+    Unit(String),
+    /// What an engine runs in the control group of that path below cgroup2.
+    Engine(String),
+}
+
+impl Outside {
+    /// What can be killed: a wrong path in the file can do no harm, and never ends who reads it.
+    fn groups(&self) -> Vec<ControlGroup> {
+        let is_one = |group: &ControlGroup| {
+            statfs(group.directory()).is_ok_and(|it| it.filesystem_type() == CGROUP2_SUPER_MAGIC)
+        };
+        match self {
+            Self::Unit(unit) => of_unit(unit),
+            Self::Engine(path) => {
+                let all = of_engine(path).into_iter();
+                all.filter(|group| is_one(group) && !group.has_this_process()).collect()
+            }
+        }
+    }
+
+    fn is_alive(&self) -> bool {
+        match self {
+            Self::Unit(unit) => of_unit(unit).iter().any(ControlGroup::is_populated),
+            Self::Engine(path) => of_engine(path).iter().any(ControlGroup::is_populated),
+        }
+    }
+
+    fn sentence(&self) -> String {
+        match self {
+            Self::Unit(unit) => format!("processes of the unit {unit} do not end"),
+            Self::Engine(path) => format!("processes in the control group {path} do not end"),
+        }
+    }
+}
+
+/// Kills what they run at this moment.
+pub(super) fn kill(all: &[Outside]) {
+    for group in all.iter().flat_map(Outside::groups) {
+        // What fails is seen by `end`.
+        let _ = group.kill();
+    }
+}
+
+/// Kills until nothing of them is alive. Answers a sentence for each that is left.
+pub(super) fn end(all: &[Outside], deadline: Instant) -> Vec<String> {
+    let has_engine = all.iter().any(|it| matches!(it, Outside::Engine(_)));
+    let settled = if has_engine { ENGINE_SETTLED } else { SETTLED };
+    let mut quiet_since = Instant::now();
+    while !all.is_empty() {
+        let alive: Vec<&Outside> = all.iter().filter(|it| it.is_alive()).collect();
+        let now = Instant::now();
+        if now >= deadline {
+            return alive.into_iter().map(Outside::sentence).collect();
+        }
+        if !alive.is_empty() {
+            kill(all);
+            quiet_since = Instant::now();
+        } else if now - quiet_since >= settled {
+            break;
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Vec::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A path that leads to this very process is not killed, and is not said to be empty either.
+    #[test]
+    fn who_kills_is_not_killed() {
+        let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+        let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+        let engine = Outside::Engine(own.to_owned());
+        assert_eq!(engine.groups(), []);
+        kill(std::slice::from_ref(&engine));
+        let left = end(std::slice::from_ref(&engine), Instant::now());
+        assert_eq!(left.len(), usize::from(engine.is_alive()), "{left:?}");
+    }
+}

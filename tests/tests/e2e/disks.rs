@@ -1,0 +1,148 @@
+//! File systems of groups (finding R10), on nodes with mounts and processes of their own: somebody keeps one
+//! mounted where its group cannot unmount it.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use vedette_tests::lab::Lab;
+
+use crate::failover::{give, group, retry, wait_online, wait_online_on};
+use crate::{PATIENCE, lab_with_systemd, look};
+
+/// A disk that every node sees, with a file system; it is gone at the end.
+struct Disk<'a> {
+    lab: &'a Lab,
+    device: String,
+}
+
+impl<'a> Disk<'a> {
+    fn new(lab: &'a Lab) -> Self {
+        let image = lab.dir().join("shared-disk");
+        std::fs::File::create(&image).and_then(|file| file.set_len(8 << 20)).expect("room");
+        let image = image.display().to_string();
+        run("mkfs.ext4", &["-q", "-F", &image]);
+        let device = run("losetup", &["--find", "--show", &image]).trim().to_owned();
+        Self { lab, device }
+    }
+
+    /// Puts a group in force that has it, on these nodes.
+    fn configure(&self, nodes: &str) {
+        let text = format!(
+            "[groups.data]\npolicy = \"rotating\"\nnodes = [{nodes}]\n\n[[groups.data.resources]]\n\
+             name = \"disk\"\nkind = \"file_system\"\ndevice = \"{}\"\nmount_point = \"{}\"\n\
+             fs_type = \"ext4\"\nstop_timeout = \"2s\"\n",
+            self.device,
+            self.lab.dir().join("shared").display(),
+        );
+        give(self.lab, &text);
+    }
+}
+
+impl Drop for Disk<'_> {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            give(self.lab, "");
+        }
+        let _ = Command::new("losetup").args(["-d", &self.device]).status();
+    }
+}
+
+fn run(program: &str, words: &[&str]) -> String {
+    let output = Command::new(program).args(words).output();
+    let output = output.unwrap_or_else(|error| {
+        panic!("{program}: {error}. Install it: apt-get install mount e2fsprogs")
+    });
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// A process on a node with a mount namespace of its own, in which everything stays mounted.
+struct Keeper {
+    child: Child,
+    /// As the node numbers it.
+    words: String,
+}
+
+impl Keeper {
+    fn start(lab: &Lab, node: &str) -> Self {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sleep", "1000"]);
+        command.current_dir("/").stdout(Stdio::null());
+        let child = lab.spawn(node, command).expect("it has power");
+        let there = format!("/proc/{}", child.id());
+        let words = lab.wait_for("the process to be there", PATIENCE, |_| {
+            let status = std::fs::read_to_string(format!("{there}/status")).ok()?;
+            let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+            let name = std::fs::read_to_string(Path::new(&there).join("comm")).ok()?;
+            let number = numbers.split_ascii_whitespace().last()?;
+            (name.trim() == "sleep").then(|| format!("in the mount namespace of sleep ({number})"))
+        });
+        Self { child, words: words.unwrap_or_else(|error| panic!("{error}")) }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A group that is to move stays where its file system is kept, and says by whom; when that process has ended, the
+/// move goes on.
+#[test]
+fn r10_a_mount_namespace_that_keeps_a_file_system_stops_a_move() {
+    let lab = lab_with_systemd();
+    let disk = Disk::new(&lab);
+    disk.configure("\"n1\", \"n2\"");
+    let owner = wait_online_on(&lab, "n1", "data", &["n1", "n2"]);
+    let to = if owner == "n1" { "n2" } else { "n1" };
+    let keeper = Keeper::start(&lab, &owner);
+    lab.vedette("n3", &["group", "move", "data", "--to", to, "--yes", "--no-wait"]).expect("run");
+    let blocked = lab.wait_for("the group to need an operator", PATIENCE, |lab| {
+        let (nodes, state) = group(lab, "n3", "data")?;
+        (state == "ERROR" && nodes == [owner.clone()]).then_some(())
+    });
+    blocked.unwrap_or_else(|error| panic!("{error}: {:?}", group(&lab, "n3", "data")));
+    let shown = look::get(&lab, "n3", "/api/v1/groups/data").expect("an answer").json();
+    let why = shown["blocked"]["why"].as_str().unwrap_or_default().to_owned();
+    assert!(why.contains(&format!("is still mounted {}", keeper.words)), "{why}");
+    assert!(why.contains("nsenter --target"), "{why}");
+
+    drop(keeper);
+    retry(&lab, "n3");
+    wait_online(&lab, "n3", "data", to);
+}
+
+/// A node that lost its lease tells who keeps the file system for as long as that is so, and goes on by itself.
+#[test]
+fn r10_a_release_goes_on_when_the_mount_namespace_is_gone() {
+    let lab = lab_with_systemd();
+    let disk = Disk::new(&lab);
+    disk.configure("\"n1\"");
+    wait_online(&lab, "n2", "data", "n1");
+    let keeper = Keeper::start(&lab, "n1");
+    lab.cut("n1", None, None).expect("a cut");
+    let told = lab.wait_for("its own word of it", PATIENCE, |lab| stuck(lab, true).pop());
+    let told = told.unwrap_or_else(|error| panic!("{error}:\n{}", look::status(&lab, "n1")));
+    assert!(told.contains(&keeper.words), "{told}");
+
+    drop(keeper);
+    let over = lab.wait_for("the end of it", PATIENCE, |lab| stuck(lab, false).pop());
+    over.unwrap_or_else(|error| panic!("{error}:\n{}", look::status(&lab, "n1")));
+    lab.heal().expect("healed");
+    crate::make_healthy(&lab);
+    wait_online(&lab, "n2", "data", "n1");
+}
+
+/// What n1 tells by itself of a release of the group that failed, or that one succeeded after all.
+fn stuck(lab: &Lab, failed: bool) -> Vec<String> {
+    let told = lab.json("n1", &["history", "local", "-o", "json"]).unwrap_or_default();
+    let wanted = if failed { "n1 could not release data" } else { "n1 released data" };
+    let is = |record: &&Value| {
+        record["code"] == "RELEASE_FAILED"
+            && record["message"].as_str().is_some_and(|it| it.starts_with(wanted))
+    };
+    told["records"].as_array().into_iter().flatten().filter(is).map(Value::to_string).collect()
+}
