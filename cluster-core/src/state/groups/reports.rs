@@ -67,7 +67,12 @@ impl ClusterState {
         (instance.state, instance.since) = (to, at);
         match to {
             GroupState::Online => self.came_online(entry, name, node),
-            GroupState::Error => self.not_released(entry, name, node),
+            GroupState::Error => {
+                if let Some(group) = self.groups.get_mut(name) {
+                    group.unreleased.insert(node);
+                }
+                self.not_released(entry, name, node);
+            }
             _ => {}
         }
         true
@@ -99,6 +104,7 @@ impl ClusterState {
             group.last = Some(node);
         }
         group.second_chance = true;
+        group.unreleased.remove(&node);
         if group.failovers > before {
             self.failed_over(entry, name);
         }
