@@ -256,12 +256,16 @@ fn r7_what_could_not_be_stopped_does_not_end_with_a_lease() {
     let web = &fixture.state.groups["web"];
     assert_eq!((web.owner(), web.state()), (Some(N1), GroupState::Error));
     assert!(web.unreleased.contains(&N1));
+    let mut confirmed = fixture.clone();
+    confirmed.group(GroupCommand::ConfirmOff { node: N1 });
     // When its node is back, it tries again, and its word is enough; so is an operator's.
+    assert_eq!(tasks(&fixture.state, N1), []);
+    if let Some(node) = fixture.state.nodes.get_mut(&N1) {
+        node.host = HostStatus::Up;
+    }
     assert!(
         matches!(&tasks(&fixture.state, N1)[..], [Task::CleanUp { group, .. }] if group == "web")
     );
-    let mut confirmed = fixture.clone();
-    confirmed.group(GroupCommand::ConfirmOff { node: N1 });
     released(&mut fixture, "web", N1, false);
     for mut fixture in [fixture, confirmed] {
         fixture.run_events();
