@@ -368,6 +368,10 @@ pub struct Group {
     /// Where something of it was seen to run although the group is not there.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub also: BTreeMap<NodeNumber, Sighting>,
+    /// Nodes that said that they could not stop what they have of it. No lease ends what its node could not,
+    /// so only their own later word, fencing or an operator is evidence that it is over.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub unreleased: BTreeSet<NodeNumber>,
     /// Why nothing is done with it until an operator says so.
     pub blocked: Option<Blocked>,
     /// Nothing is moved and nothing restarted.
@@ -580,6 +584,12 @@ impl Group {
         .into_iter()
         .find(|state| has(*state))
         .unwrap_or(GroupState::Offline)
+    }
+
+    /// Whether what a node has of it ends with that node's lease.
+    pub fn ends_with_lease(&self, node: NodeNumber) -> bool {
+        let covered = self.instances.get(&node).is_some_and(Instance::is_covered);
+        covered && !self.unreleased.contains(&node)
     }
 
     /// The only node that has it; of a concurrent group the first.

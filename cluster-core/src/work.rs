@@ -90,11 +90,14 @@ fn of_event(running: &Running, me: NodeNumber) -> Option<Task> {
 }
 
 /// What is here without leave: in motion although no event plans that, or something that the
-/// cluster lost sight of while this node was away.
+/// cluster lost sight of while this node was away. Who said that it could not stop it tries again when it
+/// is back.
 fn clean_ups(state: &ClusterState, me: NodeNumber) -> impl Iterator<Item = Task> {
     state.groups.iter().filter_map(move |(name, group)| {
         let instance = group.instances.get(&me)?;
-        let unseen = instance.state == GroupState::Unknown && !instance.is_left();
+        let back = state.nodes.get(&me).is_some_and(|node| node.host == HostStatus::Up);
+        let open = back || !group.unreleased.contains(&me);
+        let unseen = instance.state == GroupState::Unknown && !instance.is_left() && open;
         let here = unseen || state.is_stray(name, me);
         here.then(|| Task::CleanUp { group: name.clone(), token: instance.token })
     })
@@ -304,6 +307,38 @@ mod tests {
         assert!(with(&[N1, N2]).manager.current.is_some_and(|running| running.plans("web", N1)));
         assert!(!cleans(&with(&[N1, N2])), "its own command does it");
         assert!(cleans(&with(&[N2])), "nobody else would");
+    }
+
+    /// Seed 2242 of the simulation: a release failed, the failure was cleared and its event skipped. In the next phase
+    /// the other node waited for a release that no command of its did any more, and with it everything else.
+    #[test]
+    fn what_no_command_of_its_event_releases_any_more_is_cleaned_up() {
+        let at = |arrived: &[NodeNumber]| {
+            let state = moving(|state| {
+                web(state, GroupState::Releasing);
+                let running = state.manager.current.as_mut().expect("an event in progress");
+                running.arrived = arrived.iter().copied().collect();
+                running.plan.moves[0].release = vec![N1];
+            });
+            tasks(&state, N1).iter().any(|task| matches!(task, Task::CleanUp { .. }))
+        };
+        assert!(!at(&[]), "its command may do it");
+        assert!(at(&[N1]), "it is at the barrier");
+    }
+
+    /// Seed 3659 of the simulation: a node that could not stop a group, and was away then, did not try again when it
+    /// was back, because for its runner that task was done.
+    #[test]
+    fn what_could_not_be_stopped_is_tried_again_by_who_is_back() {
+        let at = |host| {
+            let state = moving(|state| {
+                web(state, GroupState::Unknown);
+                state.groups.get_mut("web").expect("it").unreleased.insert(N1);
+                state.nodes.get_mut(&N1).expect("n1").host = host;
+            });
+            tasks(&state, N1).iter().any(|task| matches!(task, Task::CleanUp { .. }))
+        };
+        assert!(!at(HostStatus::Down) && at(HostStatus::Up));
     }
 
     #[test]

@@ -12,6 +12,11 @@
 //! the invariants are checked ([`checks`]); after a phase of faults all of them are removed, and
 //! the cluster must heal within a bound.
 //!
+//! What is alive on a machine is one thing and what is believed of it another: `kernel` has the processes of
+//! each resource, with stop programs that lie and hang, processes that escape their control groups, services
+//! that are started by hand; `twice` says that nothing runs on two nodes, and which exceptions there are;
+//! `delay` says how long one stuck group may hold up another.
+//!
 //! Whether the harness would notice is shown by [`Bug`]: mistakes that one could make, put in on
 //! purpose, each of which must be found.
 
@@ -20,12 +25,17 @@ mod chaos;
 mod checks;
 mod conduct;
 mod consensus;
+mod delay;
+mod duties;
 mod guards;
 mod journals;
+mod kernel;
 mod log;
 mod node;
 mod rng;
 pub mod story;
+mod tidy;
+mod twice;
 mod wires;
 mod works;
 mod world;
@@ -80,11 +90,25 @@ pub enum Bug {
     SilenceOfOne,
     /// A node takes its own vote for that of a majority.
     OwnVoteSuffices,
+    /// A stop is over when its program says so; nobody asks whether the resource is off.
+    StopBelieved,
+    /// Nobody looks for what runs where it should not.
+    NoSightings,
+    /// What outlives a lease is left to itself: no stop program is run.
+    StopNotRun,
+    /// A lease is evidence for everything, though the configuration is strict.
+    StrictIgnored,
+    /// What maintenance left running is taken over as if its lease were over.
+    LeftTakenOver,
+    /// There is no third process that acts when guard and agent are stopped.
+    ReaperAbsent,
+    /// An event that failed does not step aside for others.
+    FailedNotAside,
 }
 
 impl Bug {
     /// Every one.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 29] = [
         Self::ReplayAccepted,
         Self::OneDirectionSuffices,
         Self::SuspectBelieved,
@@ -107,5 +131,12 @@ impl Bug {
         Self::EvidenceForged,
         Self::SilenceOfOne,
         Self::OwnVoteSuffices,
+        Self::StopBelieved,
+        Self::NoSightings,
+        Self::StopNotRun,
+        Self::StrictIgnored,
+        Self::LeftTakenOver,
+        Self::ReaperAbsent,
+        Self::FailedNotAside,
     ];
 }

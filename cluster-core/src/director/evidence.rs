@@ -99,7 +99,19 @@ fn before(at: Instant, by: Duration) -> Instant {
 impl Director {
     /// Nodes that are away while something of a group may be active there that ends with their lease.
     pub(super) fn holders_away(&self) -> Vec<NodeNumber> {
-        self.away(self.holders(|_, _, instance| instance.is_covered()))
+        self.away(self.holders(|group, node, _| self.ends_with_lease(group, node)))
+    }
+
+    fn ends_with_lease(&self, group: &str, node: NodeNumber) -> bool {
+        self.state.groups.get(group).is_some_and(|group| group.ends_with_lease(node))
+    }
+
+    /// Nodes that are away and said before that they could not stop what they have.
+    fn unreleased_away(&self) -> Vec<NodeNumber> {
+        let unreleased = |name: &str, node| {
+            self.state.groups.get(name).is_some_and(|group| group.unreleased.contains(&node))
+        };
+        self.away(self.holders(|group, node, _| unreleased(group, node)))
     }
 
     /// Nodes that are away while something is active there that maintenance left without a lease, and the
@@ -264,6 +276,10 @@ impl Director {
         }
         for node in self.uncovered_away() {
             let why = "maintenance left something running there, which no lease ends";
+            dues.extend(self.fence_or_wait(now, office, node, why));
+        }
+        for node in self.unreleased_away() {
+            let why = "it could not stop what it has, and no lease ends that";
             dues.extend(self.fence_or_wait(now, office, node, why));
         }
         for node in self.holders(|_, _, instance| instance.state == GroupState::Error) {

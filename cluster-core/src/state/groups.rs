@@ -111,6 +111,7 @@ impl ClusterState {
     fn end_instance(&mut self, name: &str, node: NodeNumber) {
         let Some(group) = self.groups.get_mut(name) else { return };
         group.instances.remove(&node);
+        group.unreleased.remove(&node);
         if group.instances.is_empty() {
             group.retired = None;
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use vedette_core::command::{Change, Command, Proposal};
+use vedette_core::command::{Change, Command, ManagerCommand, Proposal};
 use vedette_core::director::{self, Director};
 use vedette_core::id::{CommandId, NodeNumber, Session};
 use vedette_core::model::{AgentStatus, HostStatus, LinkStatus, RunOutcome};
@@ -13,6 +13,7 @@ use vedette_core::record::Code;
 use vedette_core::state::{Applied, ClusterState};
 
 use super::Bug;
+use super::duties::Duties;
 use super::node::Agent;
 use super::works::Desk;
 use super::world::{Event, MS, World, number_of};
@@ -42,6 +43,7 @@ impl World {
             running: BTreeSet::new(),
             unsaid: BTreeMap::new(),
             desk: Desk::default(),
+            duties: Duties::default(),
             log: machine.state.settings.timing.log(),
         });
         self.tell_guard(node);
@@ -170,6 +172,11 @@ impl World {
             }
             (Some(Bug::ClaimNeverRenewed), Command::ClaimAlert { seq, .. })
                 if self.reference.alerts.get(&seq).is_some_and(|alert| alert.claim.is_some()) =>
+            {
+                None
+            }
+            (Some(Bug::FailedNotAside), Command::Manager(ManagerCommand::BeginVote { .. }))
+                if self.reference.manager.current.is_some() =>
             {
                 None
             }

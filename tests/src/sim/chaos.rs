@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use vedette_core::command::{Command, GroupCommand, ManagerCommand};
+use vedette_core::command::{Command, GroupCommand, ManagerCommand, Scope};
 use vedette_core::event::StopMode;
 use vedette_core::model::{Settings, Severity, Timing};
 
 use super::Bug;
+use super::kernel::{Monitor, Mood, Place, Stop};
 use super::rng::Rng;
 use super::wires::Fault;
 use super::world::{Event, MS, Setup, Trouble, Violation, World, number_of};
@@ -30,6 +31,17 @@ const BRISK: Timing = Timing {
 /// Timers with a lease that outlasts detection: a node may be DOWN and hold its lease still.
 const LASTING: Timing = Timing { lease_ms: LONGEST_LEASE_MS, ..Timing::DEFAULT };
 
+/// The number of an operator's command that is part of a trial.
+const TRIAL: u64 = 1_000;
+
+/// Groups, their resources, and what those are beside what the seed says.
+const RESOURCES: [(&str, &str, &str); 4] = [
+    ("web", "web-app", "application"),
+    ("db", "db-disk", "file_system"),
+    ("db", "db-app", "application"),
+    ("batch", "batch-app", "application"),
+];
+
 /// The longest lease of all timers here.
 pub(super) const LONGEST_LEASE_MS: u64 = 1_400;
 
@@ -50,6 +62,14 @@ pub struct Figures {
     pub elections: u64,
     /// Faults.
     pub faults: u64,
+    /// Lives that were there by an exception when another one began (see `twice`).
+    pub excused: u64,
+    /// Times that a reaper ended what guard and agent had not.
+    pub reaped: u64,
+    /// Stops after which something was not seen to be off.
+    pub stuck: u64,
+    /// Sightings of what ran where it should not.
+    pub sighted: u64,
     /// Longest healing, in microseconds.
     pub longest_healing_us: u64,
     /// Runs by number of nodes.
@@ -66,6 +86,10 @@ impl Figures {
         self.records += other.records;
         self.elections += other.elections;
         self.faults += other.faults;
+        self.excused += other.excused;
+        self.reaped += other.reaped;
+        self.stuck += other.stuck;
+        self.sighted += other.sighted;
         self.longest_healing_us = self.longest_healing_us.max(other.longest_healing_us);
         for (nodes, runs) in &other.by_nodes {
             *self.by_nodes.entry(*nodes).or_default() += runs;
@@ -118,6 +142,10 @@ fn play(rng: &mut Rng, setup: &Setup, world: &mut World) -> Result<Figures, Viol
         records: world.reference.seq,
         elections: world.log.term,
         faults,
+        excused: world.counts.excused,
+        reaped: world.counts.reaped,
+        stuck: world.counts.stuck,
+        sighted: world.counts.sighted,
         longest_healing_us: healing,
         by_nodes: BTreeMap::from([(setup.nodes, 1)]),
     })
@@ -149,6 +177,7 @@ fn setup(rng: &mut Rng, seed: u64, bug: Option<Bug>) -> Setup {
         _ => 8,
     };
     let networks = if rng.percent(10) { 3 } else { 2 };
+    let places = places(rng);
     let settings = Settings {
         seed_count: rng.range(1, nodes as u64 + 1) as u16,
         voters: if rng.percent(30) { 5 } else { 3 },
@@ -163,9 +192,26 @@ fn setup(rng: &mut Rng, seed: u64, bug: Option<Bug>) -> Setup {
         delay: (rng.range(50, 500), rng.range(1, 6_000)),
         settings,
         ping: false,
-        document: rng.percent(85).then(|| document(rng, nodes)),
+        document: rng.percent(85).then(|| document(rng, nodes, &places)),
+        places,
         bug,
     }
+}
+
+/// Where the processes of resources live: mostly where they can be ended with the lease.
+fn places(rng: &mut Rng) -> BTreeMap<String, Place> {
+    let odd = rng.percent(40);
+    let each = RESOURCES.iter().map(|(_, resource, _)| {
+        let place = match rng.range(0, 100) {
+            // A mount ends with no process.
+            _ if resource.ends_with("disk") => Place::Outside,
+            0..40 if odd => Place::Outside,
+            40..65 if odd => Place::Program,
+            _ => Place::Inside,
+        };
+        ((*resource).to_owned(), place)
+    });
+    each.collect()
 }
 
 /// Puts faults, their ends, and what operators do into the world's future.
@@ -181,12 +227,70 @@ fn storm(rng: &mut Rng, world: &mut World, setup: &Setup, span: u64) -> u64 {
             world.schedule(at + lasts, Event::Trouble(end));
         }
     }
+    let trials = trials(rng, world, setup, span);
     let asked = rng.range(0, 4);
     for number in 0..asked {
         let at = BEGIN + rng.range(0, span);
         operator(rng, world, number, at);
     }
-    faults + asked
+    faults + trials + asked
+}
+
+/// What takes several things at once: a stop that does not work where a group is to leave, a death while a command of
+/// the site does not end or a release is stuck, a machine of which all three processes that let go are stopped.
+fn trials(rng: &mut Rng, world: &mut World, setup: &Setup, span: u64) -> u64 {
+    if setup.document.is_none() || !rng.percent(30) {
+        return 0;
+    }
+    let at = BEGIN + rng.range(0, span / 2);
+    let lasts = rng.range(2_000, 6_000) * MS;
+    let node = rng.below(setup.nodes);
+    let mut put = |after: u64, trouble| world.schedule(at + after, Event::Trouble(trouble));
+    put(lasts, Trouble::Mood(node, Mood::default()));
+    match rng.below(4) {
+        0 => {
+            let stop = if rng.percent(70) { Stop::Lies } else { Stop::Hangs };
+            put(0, Trouble::Mood(node, Mood { stop, ..Mood::default() }));
+            leaves(rng, world, node, at);
+        }
+        1 => {
+            put(0, Trouble::Mood(node, Mood { stop: Stop::Lies, ..Mood::default() }));
+            let other = (node + 1) % setup.nodes;
+            put(1_500 * MS, Trouble::PowerOff(other));
+            put(lasts.max(4_500 * MS), Trouble::PowerOn(other));
+            leaves(rng, world, node, at);
+        }
+        2 => {
+            put(0, Trouble::SiteEvent(node, Mood { site_hangs: true, ..Mood::default() }));
+            let other = (node + 1) % setup.nodes;
+            put(300 * MS, Trouble::PowerOff(other));
+            put(lasts.max(4_500 * MS), Trouble::PowerOn(other));
+        }
+        _ if rng.percent(40) => {
+            put(0, Trouble::PauseAllThree(node, true));
+            put(lasts, Trouble::PauseAllThree(node, false));
+        }
+        _ => {
+            put(0, Trouble::PauseAll(node, true));
+            put(lasts, Trouble::PauseAll(node, false));
+        }
+    }
+    1
+}
+
+/// An operator moves one of the groups that a node has then, or stops its manager.
+fn leaves(rng: &mut Rng, world: &mut World, node: usize, at: u64) {
+    let group = ["web", "db"][rng.below(2)].to_owned();
+    let command = if rng.percent(60) {
+        Command::Group(GroupCommand::Move { group, to: None, until: None })
+    } else {
+        let nodes = vec![number_of(node)];
+        Command::Manager(ManagerCommand::Stop { nodes, how: StopMode::Takeover })
+    };
+    let number = TRIAL;
+    let proposal = world.proposal(0, "root@n1", command);
+    world.checks.expect_operator(proposal.id, number);
+    world.schedule(at + 200 * MS, Event::Operator { number, proposal: Box::new(proposal) });
 }
 
 fn operator(rng: &mut Rng, world: &mut World, number: u64, at: u64) {
@@ -208,7 +312,7 @@ fn order(rng: &mut Rng, nodes: usize) -> Command {
     let node = number_of(rng.below(nodes));
     let group = || ["web", "db", "batch"][0..3].to_vec();
     let group = group()[rng.below(3)].to_owned();
-    match rng.below(9) {
+    match rng.below(13) {
         0 | 1 => Command::Group(GroupCommand::Move {
             group,
             to: rng.percent(60).then_some(node),
@@ -223,6 +327,15 @@ fn order(rng: &mut Rng, nodes: usize) -> Command {
         }
         6 => Command::Manager(ManagerCommand::Start { nodes: vec![node] }),
         7 => Command::SetTiming([BRISK, BRISK, LASTING, Timing::DEFAULT][rng.below(4)]),
+        8..11 => {
+            let scope = match rng.below(4) {
+                0 => Scope::Cluster,
+                1 => Scope::Group(group),
+                _ => Scope::Node(node),
+            };
+            Command::Manager(ManagerCommand::Maintenance { scope, on: rng.percent(75) })
+        }
+        11 => Command::Group(GroupCommand::ConfirmOff { node }),
         _ => Command::Group(GroupCommand::Clear { group, node: None }),
     }
 }
@@ -231,7 +344,7 @@ fn trouble(rng: &mut Rng, setup: &Setup) -> (Trouble, Vec<Trouble>) {
     let node = rng.below(setup.nodes);
     let network = rng.below(setup.networks);
     let fine = Fault::default();
-    match rng.range(0, 100) {
+    match rng.range(0, 116) {
         0 => (Trouble::Blackout(true), vec![Trouble::Blackout(false)]),
         1..14 => {
             let torn = Trouble::Tear(node, rng.below(12).saturating_sub(8));
@@ -244,6 +357,15 @@ fn trouble(rng: &mut Rng, setup: &Setup) -> (Trouble, Vec<Trouble>) {
         30..38 => (Trouble::PauseGuard(node, true), vec![Trouble::PauseGuard(node, false)]),
         38..42 => (Trouble::PauseAgent(node, true), vec![Trouble::PauseAgent(node, false)]),
         42..45 => (Trouble::PauseAll(node, true), vec![Trouble::PauseAll(node, false)]),
+        100..102 => (Trouble::PauseReaper(node, true), vec![Trouble::PauseReaper(node, false)]),
+        102 => (Trouble::PauseAllThree(node, true), vec![Trouble::PauseAllThree(node, false)]),
+        103..109 => (Trouble::Mood(node, mood(rng)), vec![Trouble::Mood(node, Mood::default())]),
+        109..113 => (Trouble::ByHand(node, ["web", "db"][rng.below(2)]), Vec::new()),
+        113..116 => {
+            let hangs = Mood { site_hangs: true, ..Mood::default() };
+            let begins = Trouble::SiteEvent(node, hangs);
+            (begins, vec![Trouble::Mood(node, Mood::default())])
+        }
         45 => (Trouble::Clumsy(node, true), vec![Trouble::Clumsy(node, false)]),
         46..49 => (Trouble::Wipe(node), vec![Trouble::PowerOn(node)]),
         49..52 => {
@@ -283,6 +405,15 @@ fn trouble(rng: &mut Rng, setup: &Setup) -> (Trouble, Vec<Trouble>) {
     }
 }
 
+/// How programs of resources misbehave.
+fn mood(rng: &mut Rng) -> Mood {
+    let stop = [Stop::Lies, Stop::Lies, Stop::Hangs, Stop::Works][rng.below(4)];
+    let monitor =
+        [Monitor::Honest, Monitor::Honest, Monitor::SaysOn, Monitor::SaysOff, Monitor::Hangs];
+    let monitor = monitor[rng.below(5)];
+    Mood { stop, monitor, program_fails: rng.percent(50), site_hangs: false }
+}
+
 fn wire_fault(rng: &mut Rng) -> Fault {
     let fine = Fault::default();
     match rng.range(0, 10) {
@@ -294,20 +425,40 @@ fn wire_fault(rng: &mut Rng) -> Fault {
 }
 
 /// Three groups, one of each policy, on nodes in some order.
-fn document(rng: &mut Rng, nodes: usize) -> String {
-    let mut text = String::new();
+fn document(rng: &mut Rng, nodes: usize, places: &BTreeMap<String, Place>) -> String {
+    let strict = rng.percent(20);
+    let mut text = format!("[manager]\nprobe_interval = \"1s\"\nstrict = {strict}\n");
+    let disks = rng.percent(20);
     for (name, policy) in [("web", "cascading"), ("db", "rotating"), ("batch", "concurrent")] {
         let mut order: Vec<usize> = (1..=nodes).collect();
         for place in (1..nodes).rev() {
             order.swap(place, rng.below(place + 1));
         }
         let names: Vec<String> = order.iter().map(|node| format!("\"n{node}\"")).collect();
+        let multiple = ["stop_extra", "stop_extra", "block", "stop_all"][rng.below(4)];
         text +=
             &format!("[groups.{name}]\npolicy = \"{policy}\"\nnodes = [{}]\n", names.join(", "));
-        text += &format!(
-            "[[groups.{name}.resources]]\nname = \"{name}-app\"\nkind = \"application\"\n"
-        );
-        text += "start = [\"/bin/true\"]\nstop = [\"/bin/true\"]\n";
+        text += &format!("multiple_active = \"{multiple}\"\n");
+        let own = RESOURCES
+            .iter()
+            .filter(|(group, _, kind)| *group == name && (disks || *kind == "application"));
+        for (_, resource, kind) in own {
+            text += &format!("[[groups.{name}.resources]]\nname = \"{resource}\"\n");
+            text += &resource_text(kind, places.get(*resource).copied().unwrap_or_default());
+        }
+    }
+    text
+}
+
+fn resource_text(kind: &str, place: Place) -> String {
+    if kind == "file_system" {
+        let mount = "device = \"/dev/sda1\"\nmount_point = \"/srv/db\"\nfs_type = \"ext4\"\n";
+        return format!("kind = \"file_system\"\n{mount}");
+    }
+    let mut text = String::from("kind = \"application\"\nstart = [\"/bin/true\"]\n");
+    text += "stop = [\"/bin/true\"]\nmonitor = [\"/bin/true\"]\n";
+    if place == Place::Program {
+        text += "release = [\"/bin/true\"]\nrelease_max = \"1s\"\n";
     }
     text
 }

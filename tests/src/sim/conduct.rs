@@ -142,6 +142,7 @@ impl World {
     /// What was started of a group is stopped again, because one of its resources is stuck.
     pub(super) fn give_up(&mut self, node: usize, group: &str, resource: &str) {
         let Some(token) = self.token_in(node, group, &[GroupState::Acquiring]) else { return };
+        self.stop_lives(node, group);
         self.turn_off(node, group);
         let why = format!("{resource} cannot be started: exit status 1");
         self.say_over(node, group, token, &why, true);

@@ -1,10 +1,12 @@
 //! How proposals become entries, how entries reach the nodes, and who leads.
 
+use std::sync::Arc;
+
 use vedette_core::command::{Command, GroupCommand, Proposal};
 use vedette_core::director;
 use vedette_core::id::{CommandId, NodeNumber};
 use vedette_core::model::HostStatus;
-use vedette_core::state::{Applied, Outcome};
+use vedette_core::state::{Applied, ClusterState, Outcome};
 use vedette_core::takeover::LetGo;
 
 use super::Bug;
@@ -36,6 +38,11 @@ impl World {
             }
             None => self.schedule(300 * MS, Event::Lost { node, id: proposal.id }),
         }
+    }
+
+    /// Whether what a leader proposes is committed.
+    pub(super) fn commits(&self, leader: usize) -> bool {
+        self.has_majority(leader, &self.log.voters)
     }
 
     /// Whether a node reaches a majority of voters, itself included.
@@ -84,7 +91,9 @@ impl World {
         let Some(entry) = self.read_entry(index) else {
             return Applied { outcome: Outcome::Applied { index: 0 }, records: Vec::new() };
         };
+        let before = self.before(&entry);
         let applied = self.reference.apply(index as u64, &entry);
+        self.note_ends(&entry, before);
         self.check_committed(&entry, &applied);
         self.note_records(&applied);
         if let Some(history) = &mut self.history {
@@ -118,16 +127,28 @@ impl World {
         self.take_away_too_soon(by);
     }
 
+    /// The state as a director sees it who does not look at what the configuration demands.
+    fn as_directed(&self, state: Arc<ClusterState>) -> Arc<ClusterState> {
+        if self.bug != Some(Bug::StrictIgnored) {
+            return state;
+        }
+        let mut state = ClusterState::clone(&state);
+        state.definition.manager.strict = false;
+        Arc::new(state)
+    }
+
     /// What a director without patience, or without evidence, would propose.
     fn take_away_too_soon(&mut self, by: usize) {
         let wanted = |host: HostStatus| match self.bug {
-            Some(Bug::TakeoverAtOnce) => host == HostStatus::Down,
+            Some(Bug::TakeoverAtOnce | Bug::LeftTakenOver) => host == HostStatus::Down,
             Some(Bug::EvidenceForged) => host != HostStatus::Unknown,
             _ => false,
         };
         let state = &self.reference;
+        let covered = self.bug != Some(Bug::LeftTakenOver);
         let holds = |node: &NodeNumber| {
-            state.groups.values().any(|group| group.instances.contains_key(node))
+            let mut held = state.groups.values().filter_map(|group| group.instances.get(node));
+            held.any(|instance| covered || !instance.is_covered())
         };
         let node = state.nodes.values().find(|n| wanted(n.host) && holds(&n.number));
         let Some(node) = node.map(|node| node.number) else { return };
@@ -142,7 +163,7 @@ impl World {
 
     fn tell_director_state(&mut self, node: usize) {
         let state = self.machines[node].shared_state();
-        self.director_step(node, Some(director::Input::State(state)));
+        self.director_step(node, Some(director::Input::State(self.as_directed(state))));
     }
 
     fn catch_up(&mut self, node: usize, upto: usize) {
@@ -200,6 +221,8 @@ impl World {
             None => {}
         }
         self.check_now();
+        self.check_strays();
+        self.check_delays();
     }
 
     fn look_at_leader(&mut self, leader: usize, term: u64) {

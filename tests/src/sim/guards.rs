@@ -50,7 +50,7 @@ impl World {
             continuity: false,
         });
         // What an earlier guard left behind is released before anything is said.
-        self.machines[node].works.clear();
+        self.let_go_at_start(node);
         self.tell_interfaces(node);
         self.wake_guard(node);
         let start = self.rng.range(50, 400) * MS;
@@ -60,6 +60,7 @@ impl World {
     pub(super) fn power_off(&mut self, node: usize) {
         self.drop_agent(node);
         let machine = &mut self.machines[node];
+        machine.kernel.die();
         machine.works.clear();
         machine.guard = None;
         if machine.gone_since == u64::MAX {
@@ -68,16 +69,24 @@ impl World {
     }
 
     /// The guard dies alone: its agent sees it, releases and ends; the service manager starts it
-    /// again. If the agent is stopped or dies at the same moment, only the kernel acts.
+    /// again. If the agent is stopped or dies at the same moment, the kernel and the reaper act.
     pub(super) fn kill_guard(&mut self, node: usize, both: bool) {
         if self.machines[node].guard.is_none() {
             return;
         }
         let acts = self.machines[node].serves() && !both;
         self.drop_agent(node);
+        let reaps =
+            !self.machines[node].kernel.reaper_paused && self.bug != Some(Bug::ReaperAbsent);
+        if acts || reaps {
+            let groups = self.covered(node);
+            self.end_lives(node, &groups);
+        }
         let machine = &mut self.machines[node];
         if acts {
-            machine.works.clear();
+            let left = &machine.kernel.left;
+            machine.works.on.retain(|group, _| left.contains(group));
+            machine.works.gate = 0;
         }
         machine.guard = None;
         if machine.gone_since == u64::MAX {
@@ -157,7 +166,7 @@ impl World {
         act: impl FnOnce(&mut Topology, Instant, &mut Vec<Output>),
     ) {
         let clock = self.machines[node].clock(self.now);
-        let said = (self.said_epoch(node), !self.machines[node].works.on.is_empty());
+        let said = (self.said_epoch(node), self.holds(node));
         let Some(guard) = self.machines[node].guard.as_mut() else { return };
         let mut out = Vec::new();
         // Wall clocks are wrong by a minute a node, and run as the machine's own clock does.
@@ -172,9 +181,8 @@ impl World {
         // A lease that ended begins a new epoch, whether anything was held or not.
         let lapses = guard.topology.lease_lapses();
         let lapsed = std::mem::replace(&mut guard.lapses, lapses) != lapses;
-        let works = &mut self.machines[node].works;
-        if lapsed && works.on.is_empty() {
-            works.epoch += 1;
+        if lapsed && !self.holds(node) {
+            self.machines[node].works.epoch += 1;
         }
         let mut report = false;
         for output in out {
@@ -195,7 +203,7 @@ impl World {
     /// What its guard knows of a node's epoch.
     fn said_epoch(&self, node: usize) -> u64 {
         let works = &self.machines[node].works;
-        let early = self.bug == Some(Bug::EpochTooEarly) && !works.on.is_empty();
+        let early = self.bug == Some(Bug::EpochTooEarly) && self.holds(node);
         works.epoch + u64::from(early)
     }
 

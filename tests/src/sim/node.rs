@@ -12,7 +12,9 @@ use vedette_core::time::Instant;
 use vedette_core::topology::{self, Topology};
 use vedette_core::wire::Beat;
 
+use super::duties::Duties;
 use super::journals::Journal;
+use super::kernel::Kernel;
 use super::works::{Desk, Works};
 use super::world::Event;
 
@@ -61,6 +63,8 @@ pub(super) struct Agent {
     pub(super) unsaid: BTreeMap<CommandId, (u64, Proposal)>,
     /// What it does for the cluster manager.
     pub(super) desk: Desk,
+    /// What it does by itself about what runs on its machine.
+    pub(super) duties: Duties,
     /// The timers that its log was opened with.
     pub(super) log: LogTiming,
 }
@@ -80,6 +84,8 @@ pub(super) struct Machine {
     pub(super) drift: i64,
     /// Groups that are active here.
     pub(super) works: Works,
+    /// What is alive here.
+    pub(super) kernel: Kernel,
     /// On disk: what it wrote down of itself.
     pub(super) journal: Journal,
     /// Offset of its wall clock, in microseconds.

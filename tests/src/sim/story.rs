@@ -49,7 +49,7 @@
 //! config show|diff|history     plan if n1 is down|up|stops
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use vedette_core::command::Proposal;
@@ -190,6 +190,7 @@ impl Stage {
             settings: Settings { seed_count, voters, ..Settings::default() },
             ping: words.contains(&"ping"),
             document: None,
+            places: BTreeMap::new(),
             bug: None,
         };
         Ok(Self::of(setup))

@@ -10,11 +10,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use vedette_core::command::{Command, GroupCommand, ManagerCommand, Proposal};
-use vedette_core::event::{CommandOutcome, Stage};
-use vedette_core::group::{GroupState, Policy, ResourceState};
+use vedette_core::event::CommandOutcome;
+use vedette_core::group::{GroupState, Instance, Policy, ResourceState};
 use vedette_core::id::{CommandId, Session};
 use vedette_core::model::AgentStatus;
-use vedette_core::takeover::Backing;
 use vedette_core::work::{self, Task, Way};
 
 use super::Bug;
@@ -23,6 +22,10 @@ use super::world::{Event, MS, World, index_of};
 
 /// How long an acquisition waits for its turn.
 const TURN: u64 = 20_000 * MS;
+/// How long a stop program may take.
+const STOP_TIMEOUT: u64 = 1_000 * MS;
+/// The command of the events of the site.
+pub(super) const SITE: &str = "site_command";
 /// Between two looks of an acquisition that waits.
 const LOOK: u64 = 15 * MS;
 
@@ -70,6 +73,8 @@ struct Job {
     task: Task,
     steps: Vec<Step>,
     began: u64,
+    /// Since when a stop program runs that does not end.
+    stopping: Option<u64>,
     failed: bool,
     /// Everything was done and said; it stays until the state has no such task any more.
     done: bool,
@@ -85,6 +90,8 @@ enum Step {
     Online(String),
     Stop(String, String),
     Script,
+    /// A command of the site that may hang.
+    SiteHangs,
     Say,
 }
 
@@ -92,6 +99,7 @@ impl World {
     /// A node holds something, or its lease was renewed: until when does the kernel let it pass?
     pub(super) fn renew_gate(&mut self, node: usize) {
         let now = self.now;
+        let holds = !self.covered(node).is_empty();
         let machine = &mut self.machines[node];
         let Some(guard) = machine.guard.as_ref().filter(|guard| !guard.paused) else { return };
         let until = guard.topology.lease_until();
@@ -99,7 +107,7 @@ impl World {
         let unbounded = self.bug == Some(Bug::LeaseIgnored);
         let works = &mut machine.works;
         // What lapsed is released first, however soon the next lease came.
-        if works.gate <= now && !works.on.is_empty() && !unbounded {
+        if works.gate <= now && holds && !unbounded {
             works.lapsed = true;
         }
         // Whoever looks at no epoch goes on with what it held before.
@@ -121,8 +129,11 @@ impl World {
     /// Somebody has to look when the gate closes.
     fn watch_gate(&mut self, node: usize) {
         let now = self.now;
+        if self.covered(node).is_empty() {
+            return;
+        }
         let works = &mut self.machines[node].works;
-        if works.watched || works.on.is_empty() || works.gate == u64::MAX {
+        if works.watched || works.gate == u64::MAX {
             return;
         }
         works.watched = true;
@@ -130,17 +141,20 @@ impl World {
         self.schedule(after, Event::GateCloses { node });
     }
 
-    /// The lease is over unless it was renewed: guard and agent, whoever is awake, release.
+    /// The lease is over unless it was renewed: guard and agent, whoever is awake, release; if they have not after
+    /// half of the time that they have, the reaper ends what it can.
     pub(super) fn gate_closes(&mut self, node: usize) {
         let now = self.now;
+        let covers = !self.covered(node).is_empty();
         let works = &mut self.machines[node].works;
         works.watched = false;
-        if works.on.is_empty() || works.gate > now {
+        if !covers || works.gate > now {
             self.watch_gate(node);
             return;
         }
         works.lapsed = true;
         let most = self.reference.settings.timing.release_max_ms * MS;
+        self.schedule(most / 2, Event::Reap { node });
         let takes = self.rng.range(1, most);
         self.schedule(takes, Event::Lapsed { node });
     }
@@ -149,20 +163,23 @@ impl World {
     pub(super) fn lapsed(&mut self, node: usize) {
         let machine = &self.machines[node];
         let guard = machine.guard.as_ref().is_some_and(|guard| !guard.paused);
-        if !machine.works.lapsed || machine.works.on.is_empty() {
-            return;
-        }
-        if guard || machine.serves() {
+        if machine.works.lapsed && (guard || machine.serves()) {
             self.release_all(node);
         }
     }
 
-    /// Everything off at once, by whoever notices.
+    /// Everything that the lease covers is off at once, by whoever notices. What release programs have to take away
+    /// keeps the next epoch waiting; what nobody here reaches is left to the agent.
     pub(super) fn release_all(&mut self, node: usize) {
-        let works = &mut self.machines[node].works;
-        works.on.clear();
-        works.lapsed = false;
-        works.epoch += 1;
+        let (now, groups) = (self.now, self.covered(node));
+        let rest = self.end_lives(node, &groups);
+        let machine = &mut self.machines[node];
+        machine.works.on.retain(|group, _| !groups.contains(group));
+        machine.works.lapsed = false;
+        machine.works.epoch += u64::from(machine.kernel.releasing.is_empty());
+        if let Some(agent) = machine.agent.as_mut() {
+            agent.duties.owe(rest, now);
+        }
         self.note(|| format!("n{} releases everything", node + 1));
         self.look_after_groups(node);
     }
@@ -171,19 +188,24 @@ impl World {
     fn turn_on(&mut self, node: usize, group: &str, token: u64) -> bool {
         let epoch = self.machines[node].works.epoch;
         self.renew_gate(node);
-        let works = &mut self.machines[node].works;
-        if works.epoch != epoch || works.gate <= self.now {
+        let machine = &mut self.machines[node];
+        let works = &mut machine.works;
+        if works.epoch != epoch || works.gate <= self.now || !machine.kernel.releasing.is_empty() {
             return false;
         }
         works.on.insert(group.to_owned(), token);
+        machine.kernel.left.remove(group);
         self.note(|| format!("n{}: {group} is on (token {token})", node + 1));
         self.watch_gate(node);
         self.check_owners();
+        self.begin_lives(node, group, token);
         true
     }
 
     pub(super) fn turn_off(&mut self, node: usize, group: &str) {
-        if self.machines[node].works.on.remove(group).is_some() {
+        let machine = &mut self.machines[node];
+        machine.kernel.left.remove(group);
+        if machine.works.on.remove(group).is_some() {
             self.note(|| format!("n{}: {group} is off", node + 1));
         }
     }
@@ -202,8 +224,9 @@ impl World {
         for group in exclusive {
             let owners: Vec<usize> = (0..self.machines.len())
                 .filter(|node| {
-                    let works = &self.machines[*node].works;
-                    works.on.contains_key(&group) && works.gate > now
+                    let machine = &self.machines[*node];
+                    let passes = machine.works.gate > now || machine.kernel.left.contains(&group);
+                    machine.works.on.contains_key(&group) && passes
                 })
                 .collect();
             if let [first, second, ..] = owners[..] {
@@ -231,7 +254,8 @@ impl World {
             let Some(agent) = self.machines[node].agent.as_mut() else { return };
             agent.desk.last += 1;
             let job = agent.desk.last;
-            agent.desk.jobs.insert(job, Job { task, steps, began, failed: false, done: false });
+            let (stopping, failed, done) = (None, false, false);
+            agent.desk.jobs.insert(job, Job { task, steps, began, stopping, failed, done });
             let after = self.rng.range(1, 20) * MS;
             self.schedule(after, Event::Work { node, session, job });
         }
@@ -241,11 +265,14 @@ impl World {
         let machine = &self.machines[node];
         let mut steps = Vec::new();
         match task {
-            Task::Run { commands, .. } if !commands.is_empty() => {
+            Task::Run { event, commands, .. } if !commands.is_empty() => {
                 let completes = commands.iter().all(|(_, line)| line.contains("complete"));
-                let current = machine.state.manager.current.as_ref();
-                if let (Some(running), false) = (current, completes) {
+                let running = machine.state.manager.begun().find(|it| it.event.id == *event);
+                if let (Some(running), false) = (running, completes) {
                     let me = machine.number;
+                    if commands.iter().any(|(_, line)| line == SITE) {
+                        steps.push(Step::SiteHangs);
+                    }
                     let (releases, acquires) = commands_do(commands);
                     if releases {
                         steps.extend(running.plan.releases(me).map(|g| Step::Release(g.into())));
@@ -335,7 +362,16 @@ impl World {
                 (!self.hangs(node, commands, job.began)).then_some(false)
             }
             Step::Release(_) if self.conduct.in_detail && self.has_unsaid_groups(node) => None,
-            Step::Release(group) => self.do_release(node, &group),
+            Step::Release(group) => {
+                let stopped = self.do_release(node, &group, job.stopping);
+                let now = self.now;
+                let agent = self.machines[node].agent.as_mut();
+                if let Some(job) = agent.and_then(|agent| agent.desk.jobs.get_mut(&id)) {
+                    job.stopping = stopped.is_none().then(|| job.stopping.unwrap_or(now));
+                }
+                stopped
+            }
+            Step::SiteHangs => (!self.machines[node].kernel.mood.site_hangs).then_some(false),
             Step::Acquire(group) => self.do_acquire(node, &group, job.began),
             // A script ends when what it did is in the log.
             Step::Say if self.has_unsaid_groups(node) => None,
@@ -385,8 +421,17 @@ impl World {
         unsaid.any(|(_, proposal)| matches!(proposal.command, Command::Group(_)))
     }
 
-    /// Off, and said so.
-    fn do_release(&mut self, node: usize, group: &str) -> Option<bool> {
+    /// Off, and said so; or seen not to be off, and said so. `None` while a stop program may still end.
+    fn do_release(&mut self, node: usize, group: &str, began: Option<u64>) -> Option<bool> {
+        let waits = began.is_none_or(|began| self.now - began < STOP_TIMEOUT);
+        if self.stop_hangs(node, group) && waits {
+            return None;
+        }
+        if let Some(resource) = self.stop_lives(node, group) {
+            self.stuck_no_more(node, group);
+            self.say_stuck(node, group, &resource);
+            return Some(true);
+        }
         self.turn_off(node, group);
         let machine = &self.machines[node];
         let me = machine.number;
@@ -418,10 +463,16 @@ impl World {
         let known = machine.state.manager.members.get(&me);
         let fresh = known.is_some_and(|member| member.epoch == machine.works.epoch)
             || self.bug == Some(Bug::EpochIgnored);
+        let taken_up =
+            instance.is_some_and(Instance::is_taken_up) && machine.state.is_left_alone(group, me);
         let lease = machine.works.gate > now || machine.works.on.is_empty();
         let guarded = self.machines[node].guard.as_ref().is_some_and(|guard| !guard.paused);
         if !fresh || !lease || !guarded || !self.holds_lease(node) {
             return if now - began > TURN { Some(false) } else { None };
+        }
+        if taken_up && !self.conduct.in_detail {
+            self.look_over(node, group, token);
+            return Some(false);
         }
         if !self.turn_on(node, group, token) {
             return None;
@@ -440,12 +491,16 @@ impl World {
             return None;
         }
         let token = instance.token;
+        if let Some(resource) = self.stop_lives(node, group) {
+            self.say_stuck(node, group, &resource);
+            return Some(true);
+        }
         self.turn_off(node, group);
         self.say_released(node, group, token, true);
         Some(false)
     }
 
-    fn holds_lease(&self, node: usize) -> bool {
+    pub(super) fn holds_lease(&self, node: usize) -> bool {
         let machine = &self.machines[node];
         let clock = machine.clock(self.now);
         let until = machine.guard.as_ref().and_then(|guard| guard.topology.lease_until());
@@ -473,7 +528,7 @@ impl World {
         );
     }
 
-    fn say_online(&mut self, node: usize, group: &str, token: u64) {
+    pub(super) fn say_online(&mut self, node: usize, group: &str, token: u64) {
         let me = self.machines[node].number;
         let definition = self.machines[node].state.definition.group(group);
         let resources = definition.map(|group| {
@@ -512,7 +567,7 @@ impl World {
                 Command::Manager(ManagerCommand::Approve { event: *event, node: me })
             }
             Task::Run { event, phase, attempt, commands } => {
-                let outcomes = self.outcomes(node, commands, job);
+                let outcomes = self.outcomes(node, *event, commands, job);
                 Command::Manager(ManagerCommand::Ran {
                     event: *event,
                     phase: *phase,
@@ -550,17 +605,14 @@ impl World {
     fn outcomes(
         &mut self,
         node: usize,
+        event: u64,
         commands: &[(usize, String)],
         job: &Job,
     ) -> Vec<CommandOutcome> {
         let clumsy = self.machines[node].works.clumsy;
         let each = commands.iter();
         each.map(|(index, command)| {
-            let program = self.machines[node].state.manager.current.as_ref();
-            let expected = program
-                .and_then(|running| running.program.phases.get(running.phase))
-                .and_then(|phase| phase.get(*index))
-                .and_then(|line| line.expected);
+            let expected = self.expected(node, event, *index);
             if self.conduct.in_detail {
                 return self.told_outcome(node, (*index, command), expected, job.failed);
             }
@@ -577,8 +629,19 @@ impl World {
         .collect()
     }
 
+    /// The status with which a command of an event is to end, if that is said.
+    fn expected(&self, node: usize, event: u64, index: usize) -> Option<i32> {
+        let mut begun = self.machines[node].state.manager.begun();
+        let running = begun.find(|running| running.event.id == event)?;
+        running.program.phases.get(running.phase)?.get(index)?.expected
+    }
+
     /// What an agent looks after ten times a second: its manager is known, what is off is said.
     pub(super) fn look_after_groups(&mut self, node: usize) {
+        if !self.machines[node].serves() {
+            return;
+        }
+        self.do_duties(node);
         self.say_present(node);
         self.say_ended(node);
         self.look_for_work(node);
@@ -593,8 +656,11 @@ impl World {
         if agent.status != AgentStatus::Running {
             return;
         }
-        let unbacked = self.conduct.unbacked.contains(&index);
-        let backing = if unbacked { Backing::None } else { Backing::Kernel };
+        // Something of an earlier epoch is held still.
+        if !agent.duties.is_clean() {
+            return;
+        }
+        let backing = self.backing_of(index);
         let (me, session) = (machine.number, agent.session);
         let known = machine.state.manager.members.get(&me);
         let epoch = machine.works.epoch;
@@ -636,7 +702,10 @@ impl World {
             .iter()
             .filter_map(|(name, group)| Some((name.clone(), group.instances.get(&me)?)))
             .filter(|(name, instance)| {
-                instance.state != GroupState::Acquiring && !machine.works.on.contains_key(name)
+                instance.state != GroupState::Acquiring
+                    && !instance.is_left()
+                    && !machine.works.on.contains_key(name)
+                    && !machine.kernel.runs(name)
             })
             .map(|(name, instance)| (name, instance.token))
             .filter(|key| !agent.desk.ended.contains(key))
@@ -673,58 +742,6 @@ impl World {
             restarted,
         };
         self.say(node, Command::Group(command));
-    }
-
-    /// The operator looks twice a second and does what is left to do.
-    pub(super) fn tidy(&mut self) {
-        self.schedule(500 * MS, Event::TidyUp);
-        if let (Some(command), Some((by, term))) = (self.tidy_up(), self.log.leader) {
-            let proposal = Box::new(self.proposal(by, "root@n1", command));
-            self.schedule(5 * MS, Event::Commit { by, term, proposal, tries: 0 });
-        }
-    }
-
-    /// What an operator does once the storm is over, until everything is well.
-    pub(super) fn tidy_up(&mut self) -> Option<Command> {
-        let state = &self.reference;
-        let manager = &state.manager;
-        if let Some(running) = manager.current.as_ref().filter(|r| r.stage == Stage::Error) {
-            let actions = vedette_core::event::RecoverAction::ALL;
-            let action = actions[self.rng.below(actions.len())];
-            let event = running.event.id;
-            return Some(Command::Manager(ManagerCommand::Recover { event, action }));
-        }
-        if manager.members.values().any(|member| member.stopped.is_some()) {
-            return Some(Command::Manager(ManagerCommand::Start { nodes: Vec::new() }));
-        }
-        let (name, group) = state.groups.iter().find(|(_, group)| {
-            group.wanted_offline || group.blocked.is_some() || !group.avoid.is_empty()
-        })?;
-        let group_name = name.clone();
-        Some(Command::Group(if group.blocked.is_some() || !group.avoid.is_empty() {
-            GroupCommand::Clear { group: group_name, node: None }
-        } else {
-            GroupCommand::Online { group: group_name }
-        }))
-    }
-
-    /// What is not well with events and groups.
-    pub(super) fn group_ailment(&self) -> Option<String> {
-        let state = &self.reference;
-        if let Some(running) = &state.manager.current {
-            let name = running.event.trigger.name();
-            return Some(format!("{name} runs, {:?} in phase {}", running.stage, running.phase));
-        }
-        if let Some(event) = state.manager.queue.first() {
-            return Some(format!("{} waits", event.trigger.name()));
-        }
-        for node in state.nodes.keys() {
-            if !state.manager.members.get(node).is_some_and(|member| member.joined) {
-                return Some(format!("the manager of n{node} has not joined"));
-            }
-        }
-        let group = state.groups.iter().find(|(_, group)| group.state() != GroupState::Online)?;
-        Some(format!("{} is {}", group.0, group.1.state()))
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use vedette_core::command::{Command, NewNetwork, NewNode, Proposal};
+use vedette_core::command::{Command, ManagerCommand, NewNetwork, NewNode, Proposal};
 use vedette_core::id::{ClusterId, CommandId, Hash, NetworkNumber, NodeNumber, RaftId, StorageId};
 use vedette_core::model::{Priority, Settings};
 use vedette_core::observation::Report;
@@ -17,15 +17,19 @@ use vedette_core::wire::Beat;
 use super::Bug;
 use super::checks::Checks;
 use super::conduct::Conduct;
+use super::delay::Delays;
 use super::journals::Journal;
+use super::kernel::{Counts, Kernel, Mood, Place};
 use super::log::Log;
 use super::node::Machine;
 use super::rng::Rng;
 use super::wires::{Fault, Wires};
-use super::works::Works;
+use super::works::{SITE, Works};
 
 /// One millisecond in the world's unit.
 pub(super) const MS: u64 = 1_000;
+/// The rule of the site.
+const SITE_RULE: &str = "UE_FULL";
 /// So many events at one instant are a machine that wants to be woken for ever.
 const BUSY: u64 = 20_000;
 /// The wall clock at the beginning: 2026-01-01T00:00:00Z.
@@ -50,6 +54,8 @@ pub struct Setup {
     pub ping: bool,
     /// The configuration document; none for a cluster without groups.
     pub document: Option<String>,
+    /// Where the processes of resources live, if not in control groups.
+    pub places: BTreeMap<String, Place>,
     /// The mistake that is put in.
     pub bug: Option<Bug>,
 }
@@ -98,6 +104,10 @@ pub(super) enum Event {
     GateCloses { node: usize },
     /// What was held without a lease is off by now.
     Lapsed { node: usize },
+    /// Half of the time of a release has passed: the reaper looks.
+    Reap { node: usize },
+    /// Release programs end.
+    Programs { node: usize },
     /// An operator puts in order what the storm left.
     TidyUp,
     /// Somebody looks at who leads: twenty times a second.
@@ -127,6 +137,16 @@ pub(super) enum Trouble {
     Clumsy(usize, bool),
     /// A resource fails by itself.
     ResourceFails(usize),
+    /// The programs of a node's resources behave badly, or well again.
+    Mood(usize, Mood),
+    /// The reaper is stopped, or goes on.
+    PauseReaper(usize, bool),
+    /// Guard, agent and reaper alike.
+    PauseAllThree(usize, bool),
+    /// A rule of the site fires on a node, which then behaves so.
+    SiteEvent(usize, Mood),
+    /// Somebody starts a group past the cluster.
+    ByHand(usize, &'static str),
     Wipe(usize),
     Leave(usize),
     WallClock(usize, i64),
@@ -203,6 +223,12 @@ pub struct World {
     pub(super) answers: BTreeMap<u64, Outcome>,
     /// What a story says about scripts and resources.
     pub(super) conduct: Conduct,
+    /// Where the processes of resources live, if not in control groups.
+    pub(super) places: BTreeMap<String, Place>,
+    /// How often what happened, for figures.
+    pub(super) counts: Counts,
+    /// What waits behind events that failed.
+    pub(super) delays: Delays,
     /// Scripts that hang until their node is gone (stories), and how scripts end.
     pub(super) hanging_scripts: bool,
     pub(super) failing_scripts: BTreeSet<usize>,
@@ -233,6 +259,9 @@ impl World {
             trace: None,
             answers: BTreeMap::new(),
             conduct: Conduct::default(),
+            places: setup.places.clone(),
+            counts: Counts::default(),
+            delays: Delays::default(),
             hanging_scripts: false,
             failing_scripts: BTreeSet::new(),
             script_runs: Vec::new(),
@@ -259,6 +288,7 @@ impl World {
             offset: self.rng.range(0, 1 << 40),
             drift: self.rng.range(0, 10_001) as i64 - 5_000,
             works: Works::default(),
+            kernel: Kernel::default(),
             journal: Journal::default(),
             wall: 0,
             config: vedette_core::topology::Config {
@@ -313,8 +343,28 @@ impl World {
             };
             self.enter(Command::Config(propose));
         }
+        if setup.document.is_some() && !setup.places.is_empty() {
+            self.enter(site_rules());
+        }
         let committed = self.log.committed();
         self.log.stored.fill(committed);
+    }
+
+    /// A rule of the site fires on a node.
+    fn site_event(&mut self, node: usize, mood: Mood) {
+        self.set_mood(node, mood);
+        self.drawn += 1;
+        let number = self.machines[node].number;
+        let instance = format!("NodeNum={number};MountPoint=/{}", self.drawn);
+        let trigger = vedette_core::event::Trigger::User {
+            rule: SITE_RULE.into(),
+            node: number,
+            instance,
+            value: "99".into(),
+        };
+        let queue = ManagerCommand::Queue { trigger, cause: "it is full".into() };
+        let proposal = self.proposal(node, "agent", Command::Manager(queue));
+        self.submit(node, proposal);
     }
 
     fn enter(&mut self, command: Command) {
@@ -379,6 +429,8 @@ impl World {
             Event::Operator { number, proposal } => self.operator(number, *proposal),
             Event::GateCloses { node } => self.gate_closes(node),
             Event::Lapsed { node } => self.lapsed(node),
+            Event::Reap { node } => self.reap(node),
+            Event::Programs { node } => self.programs_end(node),
             Event::TidyUp => self.tidy(),
             Event::Commit { by, term, proposal, tries } => {
                 self.commit(by, term, *proposal, tries);
@@ -454,6 +506,15 @@ impl World {
             Trouble::KillGuard(node, both) => self.kill_guard(*node, *both),
             Trouble::Clumsy(node, clumsy) => self.machines[*node].works.clumsy = *clumsy,
             Trouble::ResourceFails(node) => self.resource_fails(*node),
+            Trouble::Mood(node, mood) => self.set_mood(*node, *mood),
+            Trouble::PauseReaper(node, paused) => self.pause_reaper(*node, *paused),
+            Trouble::PauseAllThree(node, paused) => {
+                self.pause_reaper(*node, *paused);
+                self.pause_agent(*node, *paused);
+                self.pause_guard(*node, *paused);
+            }
+            Trouble::SiteEvent(node, mood) => self.site_event(*node, *mood),
+            Trouble::ByHand(node, group) => self.start_by_hand(*node, group),
             Trouble::Wipe(node) => self.wipe(*node),
             Trouble::Leave(node) => self.leave(*node),
             Trouble::WallClock(node, by) => self.machines[*node].wall += by,
@@ -511,6 +572,8 @@ impl World {
             self.pause_guard(node, false);
             self.pause_agent(node, false);
             self.power_on(node);
+            self.pause_reaper(node, false);
+            self.set_mood(node, Mood::default());
             self.machines[node].works.clumsy = false;
         }
         self.schedule(500 * MS, Event::TidyUp);
@@ -527,6 +590,16 @@ pub(super) fn index_of(number: NodeNumber) -> usize {
 
 pub(super) fn network_of(index: usize) -> NetworkNumber {
     NetworkNumber(index as u8 + 1)
+}
+
+/// One rule of the site, with a program of one command on every node.
+fn site_rules() -> Command {
+    let path = "/site/full.rp";
+    let text = format!(
+        "{SITE_RULE}\n0\n{path}\n2\n0\nfs.used_percent\nNodeNum=*;MountPoint=*\nX>90\nX<80\n"
+    );
+    let programs = [(path.to_owned(), format!("all \"{SITE}\" X NULL\n"))].into();
+    Command::SaveRules { text, programs, comment: String::new(), based_on: 0 }
 }
 
 fn new_network(setup: &Setup, index: usize) -> NewNetwork {

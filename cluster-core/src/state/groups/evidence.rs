@@ -14,7 +14,8 @@ use crate::takeover::LetGo;
 use super::{ClusterState, Entry, Happening, Refusal};
 
 impl ClusterState {
-    /// All instances of a node end. The end of a lease says nothing of what was left running without one.
+    /// All instances of a node end. The end of a lease says nothing of what was left running without one, nor of
+    /// what the node said that it could not stop: what ends with a lease had ended by then.
     pub(in crate::state) fn evict(
         &mut self,
         entry: &mut Entry<'_>,
@@ -29,8 +30,8 @@ impl ClusterState {
             .groups
             .iter()
             .filter(|(_, group)| {
-                let instance = group.instances.get(&node);
-                instance.is_some_and(|instance| all || instance.is_covered())
+                let has = group.instances.contains_key(&node);
+                has && (all || group.ends_with_lease(node))
             })
             .map(|(name, _)| name.clone())
             .collect();

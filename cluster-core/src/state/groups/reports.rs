@@ -67,19 +67,28 @@ impl ClusterState {
         (instance.state, instance.since) = (to, at);
         match to {
             GroupState::Online => self.came_online(entry, name, node),
-            GroupState::Error => self.not_released(entry, name, node),
+            GroupState::Error => {
+                if let Some(group) = self.groups.get_mut(name) {
+                    group.unreleased.insert(node);
+                }
+                self.not_released(entry, name, node);
+            }
             _ => {}
         }
         true
     }
 
     /// Whether an instance is in motion although no event in which its node takes part plans that: it is to
-    /// be cleaned up. Nobody runs the commands of an event on a node that takes no part in it.
+    /// be cleaned up. Nobody runs the commands of an event on a node that takes no part in it, and who waits at a
+    /// barrier releases nothing in that phase any more.
     pub(crate) fn is_stray(&self, name: &str, node: NodeNumber) -> bool {
         let state = self.groups.get(name).and_then(|group| group.instances.get(&node));
         let moving = |state| matches!(state, GroupState::Acquiring | GroupState::Releasing);
         let its = |running: &&Running| running.participants.contains(&node);
-        let planned = || self.manager.begun().filter(its).any(|it| it.plans(name, node));
+        let releasing = state.is_some_and(|it| it.state == GroupState::Releasing);
+        let does =
+            |it: &Running| it.plans(name, node) && !(releasing && it.arrived.contains(&node));
+        let planned = || self.manager.begun().filter(its).any(does);
         state.is_some_and(|instance| moving(instance.state)) && !planned()
     }
 
@@ -99,6 +108,7 @@ impl ClusterState {
             group.last = Some(node);
         }
         group.second_chance = true;
+        group.unreleased.remove(&node);
         if group.failovers > before {
             self.failed_over(entry, name);
         }

@@ -240,6 +240,41 @@ fn a_failed_release_blocks_until_it_succeeds() {
     assert_eq!(fixture.state.groups["web"].state(), GroupState::Online);
 }
 
+/// Seed 86 of the simulation: what a node said that it could not stop was given to another one as soon as the first
+/// had lost its lease. It had lost it with that still running, so no lease says anything of it.
+#[test]
+fn r7_what_could_not_be_stopped_does_not_end_with_a_lease() {
+    let mut fixture = Fixture::with_groups();
+    fixture.group(GroupCommand::Move { group: "web".into(), to: None, until: None });
+    begin(&mut fixture);
+    progress(&mut fixture, "web", N1, GroupState::Error);
+    fixture.node_down(N1, "silent");
+    fixture.lease_over(N1);
+    let epoch = fixture.state.manager.members[&N1].epoch + 1;
+    fixture.group(GroupCommand::Evict { node: N1, evidence: LetGo::Epoch { epoch } });
+    fixture.run_events();
+    let web = &fixture.state.groups["web"];
+    assert_eq!((web.owner(), web.state()), (Some(N1), GroupState::Error));
+    assert!(web.unreleased.contains(&N1));
+    let mut confirmed = fixture.clone();
+    confirmed.group(GroupCommand::ConfirmOff { node: N1 });
+    // When its node is back, it tries again, and its word is enough; so is an operator's.
+    assert_eq!(tasks(&fixture.state, N1), []);
+    if let Some(node) = fixture.state.nodes.get_mut(&N1) {
+        node.host = HostStatus::Up;
+    }
+    assert!(
+        matches!(&tasks(&fixture.state, N1)[..], [Task::CleanUp { group, .. }] if group == "web")
+    );
+    released(&mut fixture, "web", N1, false);
+    for mut fixture in [fixture, confirmed] {
+        fixture.run_events();
+        let web = &fixture.state.groups["web"];
+        assert_eq!((web.state(), &web.blocked), (GroupState::Online, &None));
+        assert!(web.owner() != Some(N1) && web.unreleased.is_empty());
+    }
+}
+
 /// Where fencing is configured, a node that cannot release is fenced, and that is evidence.
 #[test]
 fn a_failed_release_is_fenced() {

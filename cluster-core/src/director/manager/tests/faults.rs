@@ -128,3 +128,30 @@ fn a_release_program_is_waited_for() {
         assert!((allowed..=allowed + 200).contains(&at), "evicted at {at}, allowed at {allowed}");
     }
 }
+
+/// R7: what a node said that it could not stop is not taken over when its lease is over, but fenced, or an operator is
+/// told that he is waited for.
+#[test]
+fn what_could_not_be_stopped_is_fenced_or_waited_for() {
+    let stuck = || {
+        let mut state = takeover();
+        for group in state.groups.values_mut() {
+            group.unreleased.insert(DEAD);
+        }
+        state
+    };
+    let mut waiting = world(stuck());
+    waiting.heard.insert(DEAD, 9_000);
+    let proposed = waiting.run(14_000);
+    let why = waits(&proposed);
+    assert!(why.len() == 1 && why[0].contains("it could not stop what it has"), "{why:?}");
+    let evicts = |(_, command): &(u64, Command)| {
+        matches!(command, Command::Group(GroupCommand::Evict { .. }))
+    };
+    assert!(!proposed.iter().any(evicts));
+    let mut fenced = stuck();
+    fence_agent(&mut fenced, DEAD);
+    let mut fenced = world(fenced);
+    fenced.heard.insert(DEAD, 9_000);
+    assert!(matches!(fences(&fenced.run(10_100))[..], [(_, 3, 1)]));
+}

@@ -1,0 +1,105 @@
+//! One stuck group is one stuck group: what an event that failed, or a command of the site that does not end, holds up.
+//!
+//! **Bound**: a group that nobody has, and that a node which is there could have, is in an event within twice the
+//! detection time, whatever other events failed or run a command of the site; looked at while a director has been in
+//! office for that long. Time in which an event is in progress that goes on does not count, as that one is bounded by
+//! itself. Not meant is a group whose own event failed (an operator was asked about that one), or whose last node's
+//! death is what failed.
+
+use std::collections::BTreeMap;
+
+use vedette_core::event::{Running, Stage, Trigger};
+use vedette_core::group::{Group, GroupDef, Policy};
+use vedette_core::model::{AgentStatus, HostStatus};
+
+use super::world::{World, index_of};
+
+/// Since when groups wait though only what failed, or hangs, is in the way.
+#[derive(Debug, Default)]
+pub(super) struct Delays(BTreeMap<String, u64>);
+
+/// Whether everybody who takes part in an event has answered and one of them failed, or a command of the site runs:
+/// nothing comes of waiting for it.
+fn stands_still(running: &Running) -> bool {
+    let answered = |node| running.arrived.contains(node) || running.failed.contains(node);
+    let site = matches!(running.event.trigger, Trigger::User { .. });
+    match running.stage {
+        Stage::Error => running.participants.iter().all(answered),
+        Stage::Running => site,
+        Stage::Voting => false,
+    }
+}
+
+impl World {
+    pub(super) fn check_delays(&mut self) {
+        if self.conduct.in_detail {
+            return;
+        }
+        let now = self.now;
+        let bound = 2 * self.reference.settings.timing.detect().as_micros() as u64;
+        let steady = self.log.leader.is_some_and(|(director, _)| {
+            let since = self.log.leader_since.max(self.machines[director].testifies_since());
+            since.checked_add(bound).is_some_and(|until| until <= now) && self.commits(director)
+        });
+        let current = self.reference.manager.current.as_ref();
+        let waiting: Vec<String> = if steady && current.is_none_or(stands_still) {
+            let groups = self.reference.definition.groups.iter();
+            groups.filter(|def| self.waits_in_vain(def)).map(|def| def.name.clone()).collect()
+        } else {
+            Vec::new()
+        };
+        let before = std::mem::take(&mut self.delays.0);
+        let since = |name: &String| before.get(name).copied().unwrap_or(now);
+        self.delays.0 = waiting.iter().map(|name| (name.clone(), since(name))).collect();
+        let late = self.delays.0.iter().find(|(_, since)| now - **since > bound);
+        if let Some((name, _)) = late {
+            let why = match current {
+                Some(running) => format!("behind {}", self.reference.event_label(&running.event)),
+                None => "behind nothing".into(),
+            };
+            let what = format!("{name} waits {why}, which stands still, for longer than the bound");
+            self.checks.fail(now, what);
+        }
+    }
+
+    /// Nobody has it, somebody could, and no event is about it.
+    fn waits_in_vain(&self, def: &GroupDef) -> bool {
+        let state = &self.reference;
+        let Some(group) = state.groups.get(&def.name) else { return false };
+        let wanted = group.instances.is_empty()
+            && !group.wanted_offline
+            && group.blocked.is_none()
+            && group.held_for.is_none()
+            && group.last.is_some();
+        // What maintenance of its last node would have left running waits for that node.
+        let member = group.last.and_then(|last| state.manager.members.get(&last));
+        let kept = member.is_some_and(|member| member.maintenance);
+        let about = |running: &Running| match &running.event.trigger {
+            Trigger::GroupMove { group } => *group == def.name,
+            Trigger::NodeDown { node, stop: None } => group.last == Some(*node),
+            _ => false,
+        };
+        let concerned =
+            state.manager.begun().any(|running| running.concerns(&def.name) || about(running));
+        wanted
+            && def.policy != Policy::Concurrent
+            && !concerned
+            && !state.manager.maintenance
+            && !group.maintenance
+            && !kept
+            && self.has_a_place(def, group)
+    }
+
+    fn has_a_place(&self, def: &GroupDef, group: &Group) -> bool {
+        let state = &self.reference;
+        def.nodes.iter().any(|node| {
+            let host = state.nodes.get(node);
+            let there = host
+                .is_some_and(|it| it.host == HostStatus::Up && it.agent == AgentStatus::Running);
+            let takes_part = state.manager.members.get(node).is_some_and(|it| {
+                it.joined && it.stopped.is_none() && !it.maintenance && !it.absent
+            });
+            there && takes_part && !group.avoid.contains(node) && self.holds_lease(index_of(*node))
+        })
+    }
+}
