@@ -120,7 +120,7 @@ impl World {
         let definition = &self.reference.definition;
         let backing = self.backing_of(node);
         let resources = definition.group(group).into_iter().flat_map(|def| &def.resources);
-        definition.manager.strict && resources.into_iter().any(|it| !backing.covers(&it.kind))
+        definition.manager.strict && resources.into_iter().any(|it| !backing.covers(&it.kind, true))
     }
 
     fn lives_of(
