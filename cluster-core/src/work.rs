@@ -225,7 +225,7 @@ fn in_vain(state: &ClusterState, running: &Running, name: &str, group: &Group) -
         return None;
     }
     group.instances.iter().find_map(|(node, instance)| {
-        let why = keeps(state, running, *node, instance)?;
+        let why = keeps(state, running, *node, instance).or_else(|| stays(state, group, *node))?;
         Some(format!("{} keeps {name}: {why}", state.node_name(*node)))
     })
 }
@@ -250,6 +250,17 @@ fn keeps(
         }
         _ => None,
     }
+}
+
+/// Why nothing takes a group from a node that is away: the director has said that the takeover waits, and that it does
+/// is not for something else of that node, which no lease ends.
+fn stays(state: &ClusterState, group: &Group, node: NodeNumber) -> Option<String> {
+    let away = state.nodes.get(&node).is_none_or(|known| known.host != HostStatus::Up);
+    let beyond =
+        |group: &Group| group.instances.contains_key(&node) && !group.ends_with_lease(node);
+    let meant = beyond(group) || !state.groups.values().any(beyond);
+    (away && meant && state.manager.waits.contains_key(&node))
+        .then(|| "nothing proves that it has let go of it".to_owned())
 }
 
 #[cfg(test)]
@@ -324,6 +335,33 @@ mod tests {
         };
         assert!(!at(&[]), "its command may do it");
         assert!(at(&[N1]), "it is at the barrier");
+    }
+
+    /// What could not be stopped stays where it is though its node is lost, so nobody waits for it, and what waits
+    /// behind that event goes on. What else that node had ends with its lease.
+    #[test]
+    fn r7_nobody_waits_for_a_takeover_that_waits_for_an_operator() {
+        let way_when = |unreleased: bool, waits: bool| {
+            let state = moving(|state| {
+                web(state, GroupState::Unknown);
+                state.nodes.get_mut(&N1).expect("n1").host = HostStatus::Down;
+                let db = state.groups["web"].clone();
+                state.groups.insert("db".into(), db);
+                let stuck = if unreleased { "web" } else { "" };
+                for (name, group) in &mut state.groups {
+                    group.unreleased.extend((name == stuck).then_some(N1));
+                }
+                state.manager.waits.extend(waits.then_some((N1, 1)));
+                let running = state.manager.current.as_mut().expect("an event in progress");
+                let mut other = running.plan.moves[0].clone();
+                other.group = "db".into();
+                running.plan.moves.push(other);
+            });
+            ["web", "db"].map(|group| matches!(way(&state, group, N2), Way::Elsewhere(_)))
+        };
+        assert_eq!(way_when(true, false), [false, false], "it may be fenced");
+        assert_eq!(way_when(true, true), [true, false]);
+        assert_eq!(way_when(false, true), [true, true], "its lease is no evidence of anything");
     }
 
     /// Seed 3659 of the simulation: a node that could not stop a group, and was away then, did not try again when it

@@ -3,7 +3,8 @@
 //! **Bound**: a group that nobody has, and that a node which is there could have, is in an event within twice the
 //! detection time, whatever other events failed or run a command of the site; looked at while a director has been in
 //! office for that long. Time in which an event is in progress that goes on does not count, as that one is bounded by
-//! itself. Not meant is a group whose own event failed (an operator was asked about that one), or whose last node's
+//! itself: it goes on as long as one of its participants answers within [`STALL`], which is longer than any stop, any
+//! lease and any release program of this world takes. Not meant is a group whose own event failed (an operator was asked about that one), or whose last node's
 //! death is what failed.
 
 use std::collections::BTreeMap;
@@ -12,11 +13,21 @@ use vedette_core::event::{Running, Stage, Trigger};
 use vedette_core::group::{Group, GroupDef, Policy};
 use vedette_core::model::{AgentStatus, HostStatus};
 
-use super::world::{World, index_of};
+use super::world::{MS, World, index_of};
+
+/// How long nobody answers in an event that goes on.
+const STALL: u64 = 4_500 * MS;
 
 /// Since when groups wait though only what failed, or hangs, is in the way.
 #[derive(Debug, Default)]
-pub(super) struct Delays(BTreeMap<String, u64>);
+pub(super) struct Delays {
+    since: BTreeMap<String, u64>,
+    /// The moment of the event in progress, and since when it has been that one.
+    moment: (Option<Moment>, u64),
+}
+
+/// Event, phase, attempt, and how many have answered.
+type Moment = (u64, usize, u32, usize);
 
 /// Whether everybody who takes part in an event has answered and one of them failed, or a command of the site runs:
 /// nothing comes of waiting for it.
@@ -42,16 +53,28 @@ impl World {
             since.checked_add(bound).is_some_and(|until| until <= now) && self.commits(director)
         });
         let current = self.reference.manager.current.as_ref();
-        let waiting: Vec<String> = if steady && current.is_none_or(stands_still) {
+        let moment = current
+            .map(|it| (it.event.id, it.phase, it.attempt, it.arrived.len() + it.failed.len()));
+        // Who is stopped answers when it goes on, or is given up by others.
+        let awake = current.is_none_or(|running| {
+            running.participants.iter().all(|node| self.machines[index_of(*node)].serves())
+        });
+        if self.delays.moment.0 != moment || !awake {
+            self.delays.moment = (moment, now);
+        }
+        let stalls =
+            |it: &Running| it.stage == Stage::Running && now - self.delays.moment.1 > STALL;
+        let idle = current.is_none_or(|running| stands_still(running) || stalls(running));
+        let waiting: Vec<String> = if steady && idle {
             let groups = self.reference.definition.groups.iter();
             groups.filter(|def| self.waits_in_vain(def)).map(|def| def.name.clone()).collect()
         } else {
             Vec::new()
         };
-        let before = std::mem::take(&mut self.delays.0);
+        let before = std::mem::take(&mut self.delays.since);
         let since = |name: &String| before.get(name).copied().unwrap_or(now);
-        self.delays.0 = waiting.iter().map(|name| (name.clone(), since(name))).collect();
-        let late = self.delays.0.iter().find(|(_, since)| now - **since > bound);
+        self.delays.since = waiting.iter().map(|name| (name.clone(), since(name))).collect();
+        let late = self.delays.since.iter().find(|(_, since)| now - **since > bound);
         if let Some((name, _)) = late {
             let why = match current {
                 Some(running) => format!("behind {}", self.reference.event_label(&running.event)),
