@@ -61,6 +61,7 @@ impl<'a> Service<'a> {
 /// Nothing of it is left for the tests that follow.
 impl Drop for Service<'_> {
     fn drop(&mut self) {
+        let _ = std::fs::remove_file(unwilling(self.0));
         for node in NODES {
             let _ = std::fs::remove_file(self.file(node));
         }
@@ -71,6 +72,17 @@ impl Drop for Service<'_> {
 /// What a stop program does that stops it.
 fn stops(lab: &Lab) -> String {
     format!("rm -f {}$VEDETTE_NODE", lab.dir().join("svc.").display())
+}
+
+/// While this file is there, what [`does_not_stop`] fails.
+fn unwilling(lab: &Lab) -> PathBuf {
+    lab.dir().join("svc-is-unwilling")
+}
+
+/// What a stop program does that fails for the length of a test, and stops nothing.
+fn does_not_stop(lab: &Lab) -> String {
+    std::fs::write(unwilling(lab), "").expect("written");
+    format!("test -e {} && exit 1; {}", unwilling(lab).display(), stops(lab))
 }
 
 /// Messages of the history with that code, the last first.
@@ -86,7 +98,7 @@ fn told(lab: &Lab, asked: &str, code: &str) -> Vec<String> {
 #[test]
 fn a_service_that_does_not_stop_is_not_started_elsewhere() {
     let lab = lab();
-    let service = Service::configured(&lab, "exit 1");
+    let service = Service::configured(&lab, &does_not_stop(&lab));
     let owner = wait_online_on(&lab, "n1", "svc", &NODES);
     let to = NODES.into_iter().find(|node| *node != owner).expect("another node");
     lab.vedette("n1", &["group", "move", "svc", "--to", to, "--yes", "--no-wait"]).expect("run");
@@ -193,7 +205,7 @@ fn r7_one_stuck_group_is_one_stuck_group() {
          [[groups.shop.resources]]\nname = \"shop-ip\"\nkind = \"address\"\naddress = \"{}/24\"\n",
         address(&lab, 0)
     );
-    let service = Service::released(&lab, "exit 1", &shop);
+    let service = Service::released(&lab, &does_not_stop(&lab), &shop);
     let stuck = wait_online_on(&lab, "n1", "svc", &NODES);
     let others: Vec<&str> = NODES.into_iter().filter(|node| *node != stuck).collect();
     let moved = lab.vedette("n1", &["group", "move", "shop", "--to", others[0], "--yes"]);
