@@ -104,7 +104,7 @@ impl fmt::Display for Fault {
 }
 
 /// Another node than that, as asked.
-fn other<'a>(lab: &'a Lab, than: &str) -> Result<String> {
+fn other(lab: &Lab, than: &str) -> Result<String> {
     let mut names = lab.names().into_iter().filter(|name| name != than);
     names.next().ok_or_else(|| LabError("There is only one node.".into()))
 }
