@@ -94,14 +94,17 @@ impl Lab {
             .guard_of(name)
             .ok_or_else(|| LabError(format!("No daemon runs on {name}.")))?;
         let agent = sandbox::agent_of(guard);
-        let reaper = sandbox::reaper_of(guard).filter(|_| victim == Victim::Everything);
+        // First, because it acts and ends when its guard is gone.
+        if let Some(reaper) = sandbox::reaper_of(guard).filter(|_| victim == Victim::Everything) {
+            signal(reaper, which)?;
+        }
         if matches!(victim, Victim::Guard | Victim::Both | Victim::Everything | Victim::Power) {
             signal(guard, which)?;
         }
-        if matches!(victim, Victim::Agent | Victim::Both | Victim::Everything | Victim::Power) {
-            for process in agent.into_iter().chain(reaper) {
-                signal(process, which)?;
-            }
+        let its =
+            matches!(victim, Victim::Agent | Victim::Both | Victim::Everything | Victim::Power);
+        if let Some(agent) = agent.filter(|_| its) {
+            signal(agent, which)?;
         }
         if matches!(victim, Victim::Applications | Victim::Everything) {
             let applications = self.applications(name)?;
