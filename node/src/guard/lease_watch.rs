@@ -55,6 +55,8 @@ struct State {
     watched: bool,
     /// This process stood still when the lease ended: whether it did end, the guard has to say.
     stood_still: bool,
+    /// How often the guard said something that a guard that is stopped does not say.
+    words: u64,
 }
 
 /// A lease as it was at a moment. What is granted later does not make it longer: who stood still between a
@@ -118,6 +120,12 @@ impl LeaseWatch {
     /// Takes what the guard says.
     pub(super) fn hear(&self, notice: &Notice) {
         let mut state = self.state();
+        state.words += u64::from(match notice {
+            Notice::Lease { until_us } => *until_us > boot_time_us(),
+            Notice::Holding(holding) => holding.lease_until_us > boot_time_us(),
+            Notice::ReleasedAll { .. } | Notice::ReleaseFailed { .. } => true,
+            _ => false,
+        });
         match notice {
             // What ended stays ended, even if the thread was not fast enough to act on it.
             Notice::Lease { until_us }
@@ -184,16 +192,23 @@ impl LeaseWatch {
 
     fn run(&self) {
         loop {
-            let (held, release_max) = self.wait_for_the_end();
+            let (held, release_max, words) = self.wait_for_the_end();
             let why = "the guard is silent and the lease is over";
             while !self.let_go(&held, release_max, why) {
                 std::thread::sleep(AGAIN);
+                // The rest is the guard's then; and what is held by now may be held again by right.
+                if self.state().words != words {
+                    tracing::warn!(
+                        "the guard speaks again, and sees to what could not be let go of"
+                    );
+                    break;
+                }
             }
         }
     }
 
     /// Waits until something is held without a lease, and takes it.
-    fn wait_for_the_end(&self) -> (Held, Duration) {
+    fn wait_for_the_end(&self) -> (Held, Duration, u64) {
         let mut state = self.state();
         loop {
             // The guard's own release comes first.
@@ -234,8 +249,8 @@ impl LeaseWatch {
         self.inner.bell.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner).0
     }
 
-    fn take(mut state: MutexGuard<'_, State>) -> (Held, Duration) {
-        (std::mem::take(&mut state.held), state.release_max)
+    fn take(mut state: MutexGuard<'_, State>) -> (Held, Duration, u64) {
+        (std::mem::take(&mut state.held), state.release_max, state.words)
     }
 }
 
@@ -355,6 +370,39 @@ mod tests {
         hold(&watch);
         let state = watch.wait_for_a_word(watch.state());
         assert!(!state.held.is_empty() && boot_time_us() >= state.until_us);
+    }
+
+    /// What does not go is tried again until the guard is there: by then what has the same name may be held by right.
+    #[test]
+    fn a_guard_that_speaks_again_sees_to_the_rest() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (log, script) = (folder.path().join("runs"), "echo x >> \"$0\"; exit 1");
+        let program = crate::hold::HeldProgram {
+            program: ["/bin/sh", "-c", script, &log.display().to_string()]
+                .map(str::to_owned)
+                .into(),
+            environment: Default::default(),
+            user: None,
+            place: None,
+            within_ms: 10_000,
+            transcripts: None,
+        };
+        let mut held = holding(Duration::from_millis(20));
+        held.held.programs.insert(program);
+        let watch = LeaseWatch::default();
+        assert!(watch.hold(&held, RELEASE_MAX));
+        let runs = || std::fs::read_to_string(&log).unwrap_or_default().lines().count();
+        let end = std::time::Instant::now() + Duration::from_secs(30);
+        while runs() < 2 {
+            assert!(std::time::Instant::now() < end, "waited in vain for it to be tried again");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        watch.hear(&Notice::ReleaseFailed { failed: vec!["it".into()] });
+        // Whoever still tried would never come to what is held next.
+        let next = holding(Duration::from_millis(200));
+        let releases = watch.releases();
+        assert!(watch.hold(&next, RELEASE_MAX));
+        wait_for_release(&releases);
     }
 
     #[test]

@@ -68,8 +68,17 @@ impl Application {
         self.see_filled().await?;
         let lives = group.is_none_or(|group| group.is_populated()) || self.is_filled();
         if self.monitor.is_empty() && !lives {
-            let why = "the start program ended well, but none of its processes is alive";
-            return Err(Failure::new(why, "See what it printed.").with(outcome.output));
+            // What it began may run where nobody looks; its stop program knows where.
+            let stopping = Stopping::begin(context, &self.common, self.engine.as_deref());
+            let stopped = match self.run_stop_program(context, &stopping).await {
+                Ok(()) => "it was stopped again",
+                Err(_) => "its stop program failed as well",
+            };
+            let why = format!(
+                "the start program ended well, but none of its processes is alive: {stopped}"
+            );
+            let advice = "See what it printed. What runs elsewhere, as a service of an engine does, needs a monitor.";
+            return Err(Failure::new(why, advice).with(outcome.output));
         }
         Ok(match off::note_start(context, &self.common, self.engine.as_deref()) {
             Some(Started::Outside) if self.release.is_empty() => OUTSIDE.into(),
@@ -115,7 +124,18 @@ impl Application {
 
     /// What was never started has nothing to be stopped.
     async fn run_stop(&self, context: &Context, stopping: &Stopping<'_>) -> Result<(), Failure> {
-        if self.stop.is_empty() || stopping.is_empty() && self.monitor.is_empty() {
+        if stopping.is_empty() && self.monitor.is_empty() {
+            return Ok(());
+        }
+        self.run_stop_program(context, stopping).await
+    }
+
+    async fn run_stop_program(
+        &self,
+        context: &Context,
+        stopping: &Stopping<'_>,
+    ) -> Result<(), Failure> {
+        if self.stop.is_empty() {
             return Ok(());
         }
         let argv = self.stop.iter().map(String::as_str);

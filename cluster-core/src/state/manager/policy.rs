@@ -101,9 +101,13 @@ impl ClusterState {
             (OnFailure::Skip | OnFailure::Abort, _) => (RecoverAction::Abort, "it is aborted"),
         };
         let message = format!("{}: {what}", self.event_label(&event));
+        let why = match overran {
+            true => format!("its time limit is over, and it had failed on {failed}"),
+            false => format!("it had failed on {failed}, and its on_failure says so"),
+        };
         let step = step_of(&event, Code::EventRecovered, Severity::Notice, message)
             .change("error", action)
-            .because(format!("it had failed on {failed}, and its on_failure says so"));
+            .because(why);
         self.record(entry, step);
         if action == RecoverAction::Abort {
             let how = if overran { "its time limit is over" } else { "a command failed" };
