@@ -97,6 +97,14 @@ impl World {
         // What maintenance of its last node would have left running waits for that node.
         let member = group.last.and_then(|last| state.manager.members.get(&last));
         let kept = member.is_some_and(|member| member.maintenance);
+        // A rotating group never moves to who comes later, so it waits for nodes that are about to join.
+        let starts = |node| {
+            let host = state.nodes.get(node).map(|it| it.host);
+            let up = matches!(host, Some(HostStatus::Up | HostStatus::Unknown));
+            let joined = state.manager.members.get(node);
+            up && joined.is_none_or(|it| !it.joined && it.stopped.is_none())
+        };
+        let starting = def.policy == Policy::Rotating && def.nodes.iter().any(starts);
         let about = |running: &Running| match &running.event.trigger {
             Trigger::GroupMove { group } => *group == def.name,
             Trigger::NodeDown { node, stop: None } => group.last == Some(*node),
@@ -110,6 +118,7 @@ impl World {
             && !state.manager.maintenance
             && !group.maintenance
             && !kept
+            && !starting
             && self.has_a_place(def, group)
     }
 

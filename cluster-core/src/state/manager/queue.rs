@@ -398,10 +398,18 @@ impl ClusterState {
 
     /// When nothing waits or runs: the first group that is not where it should be.
     pub(super) fn queue_astray(&mut self, entry: &mut Entry<'_>) {
-        let stopping = |member: &crate::event::Member| member.joined && member.stopped.is_some();
+        // Stops come first, but for one that failed and waits for an operator: that holds up nothing else.
+        let failed = |node: &NodeNumber| {
+            let stops = |it: &Running| matches!(it.event.trigger, Trigger::NodeDown { node: n, stop: Some(_) } if n == *node);
+            self.manager.failed().any(|it| it.is_stuck() && stops(it))
+        };
+        let stopping = |(node, member): (&NodeNumber, &crate::event::Member)| {
+            member.joined && member.stopped.is_some() && !failed(node)
+        };
         if !self.is_idle()
             || self.manager.maintenance
-            || self.manager.members.values().any(stopping)
+            || self.all_stop()
+            || self.manager.members.iter().any(stopping)
         {
             return;
         }

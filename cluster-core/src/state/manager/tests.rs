@@ -399,6 +399,22 @@ fn a_failed_event_steps_aside_for_a_death() {
     assert_eq!(fixture.state.substate, Substate::Stable);
 }
 
+/// Seed 8585 of the simulation: a node was to stop and could not, and a group that had lost its node elsewhere
+/// meanwhile was placed nowhere until an operator had dealt with that.
+#[test]
+fn a_stop_that_failed_holds_up_no_other_group() {
+    let mut fixture = Fixture::with_groups();
+    fixture.manage(ManagerCommand::Stop { nodes: vec![N1], how: StopMode::Takeover });
+    let stop = stuck(&mut fixture, N1);
+    let token = fixture.token("db", N2).expect("n2 has db");
+    let (group, why) = ("db".to_owned(), "its lease was over".to_owned());
+    fixture.group(GroupCommand::Released { group, node: N2, token, why, avoid: true });
+    fixture.run_events();
+    assert_eq!(owners(&fixture)["db"], "n3");
+    let current = fixture.state.manager.current.as_ref().map(|it| (it.event.id, it.stage));
+    assert_eq!(current, Some((stop, Stage::Error)), "it waits for its operator as before");
+}
+
 /// A node that dies is not waited for any more, and its failure is none that an operator must see.
 #[test]
 fn the_death_of_whoever_failed_lets_the_event_go_on() {
