@@ -12,7 +12,7 @@ use crate::failover::{address, apply, give, wait_answer, wait_online};
 use crate::{PATIENCE, lab, look};
 
 /// Time in which a member must be caught up once its daemon runs.
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = crate::PATIENCE;
 
 fn run(lab: &Lab, node: &str, arguments: &[&str]) {
     let output = lab.vedette(node, arguments).expect("run");
