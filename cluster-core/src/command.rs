@@ -19,7 +19,7 @@ use crate::model::{
     AgentStatus, HostStatus, InterfaceStatus, LinkStatus, LogTiming, NetworkStatus, Priority,
     RunOutcome, Settings, Severity, Timing,
 };
-use crate::takeover::{Backing, LetGo};
+use crate::takeover::{Backing, LetGo, Unreleased};
 use crate::time::WallTime;
 
 /// Name under which the agent of a node proposes what it says of that node.
@@ -277,6 +277,10 @@ pub enum ManagerCommand {
         /// Why nobody ends its processes if its guard and its agent are stopped, if nobody does.
         #[serde(default)]
         reaper: Option<String>,
+        /// What it could not let go of when its lease ended: what of it is still being stopped goes on as an
+        /// instance that is RELEASING, in the new epoch too.
+        #[serde(default, skip_serializing_if = "Unreleased::is_empty")]
+        unreleased: Unreleased,
         /// The epoch of its guard.
         epoch: u64,
         /// The set of voters that its guard goes by ([`crate::lease::VoterSet::since`]): nothing that it acquires in this

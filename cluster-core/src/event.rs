@@ -20,7 +20,7 @@ use crate::id::{NetworkNumber, NodeNumber, Session};
 use crate::model::{LogTiming, RunOutcome, Transcript, status};
 use crate::placement::Plan;
 use crate::rules::{NodeSet, Program, ProgramLine};
-use crate::takeover::Backing;
+use crate::takeover::{Backing, Unreleased};
 use crate::time::WallTime;
 
 /// How much of what a command printed stands in a record.
@@ -524,6 +524,9 @@ pub struct Member {
     /// Why nobody ends its processes if its guard and its agent are stopped, if nobody does.
     #[serde(default)]
     pub reaper: Option<String>,
+    /// What it could not let go of when its lease ended.
+    #[serde(default, skip_serializing_if = "Unreleased::is_empty")]
+    pub unreleased: Unreleased,
     /// The run of its agent that reported last.
     pub session: Session,
     /// The epoch of its guard: what a node holds, it holds in one epoch. Another one means that

@@ -15,6 +15,7 @@
 //! epoch that its node last presented ([`crate::event::Member::epoch`]); a later one in a beat, however
 //! old that beat is, shows that the instance is gone. A flag could not: it may be older than a grant.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -85,7 +86,9 @@ impl LetGo {
             Self::LeaseOver { silent_ms, backing } => {
                 let kept = match backing {
                     Backing::None => "its guard is trusted to have released",
-                    Backing::Kernel => "its kernel drops its addresses",
+                    Backing::Kernel => {
+                        "its guard ends what it has, and its kernel drops its addresses"
+                    }
                     Backing::Watchdog => "release kept by its watchdog",
                 };
                 format!("its lease is over: not heard for {silent_ms} ms, {kept}")
@@ -93,6 +96,34 @@ impl LetGo {
             Self::Epoch { .. } => "its guard let go of everything when its lease ended".into(),
             Self::Fenced { agent, by } => format!("fenced by {agent}, called by node {by}"),
             Self::Confirmed => "an administrator confirmed that it is off".into(),
+        }
+    }
+}
+
+/// What a node could not let go of when its lease ended, as it says itself: for that reason it is no place for
+/// what it could not stop, or for anything ([`crate::event::Member::unreleased`]).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unreleased {
+    /// Why its guard could not take away what it held; it holds nothing else before it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<String>,
+    /// Groups that are still being stopped there, and what keeps them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub groups: BTreeMap<String, String>,
+}
+
+impl Unreleased {
+    /// Whether everything was let go of.
+    pub fn is_empty(&self) -> bool {
+        self.guard.is_none() && self.groups.is_empty()
+    }
+
+    /// Why the node may not have a group, if it may not.
+    pub fn obstacle(&self, group: &str) -> Option<String> {
+        match (&self.guard, self.groups.get(group)) {
+            (Some(why), _) => Some(format!("could not release what it had: {why}")),
+            (None, Some(why)) => Some(format!("has not let go of it yet: {why}")),
+            (None, None) => None,
         }
     }
 }

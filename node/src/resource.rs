@@ -275,6 +275,19 @@ pub fn is_seen(def: &ResourceDef) -> bool {
     groups.iter().any(ControlGroup::is_populated)
 }
 
+/// Whether nothing but its agent takes a resource away here when a lease ends: data, and processes that no
+/// control group holds and for which no release program is named.
+pub fn is_left_to_agent(context: &Context, def: &ResourceDef) -> bool {
+    match &def.kind {
+        ResourceKind::FileSystem { .. } | ResourceKind::VolumeGroup { .. } => true,
+        ResourceKind::Application { .. } | ResourceKind::Ocf { .. } => {
+            let outside = off::started(context, &Common::of(def)) == Some(off::Started::Outside);
+            outside && def.kind.release().is_none()
+        }
+        ResourceKind::Address { .. } | ResourceKind::Systemd { .. } => false,
+    }
+}
+
 /// The resource that a definition describes.
 pub fn resource(def: &ResourceDef) -> Box<dyn Resource> {
     let common = Common::of(def);

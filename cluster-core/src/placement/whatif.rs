@@ -109,6 +109,7 @@ fn enlist(manager: &mut Manager, node: NodeNumber) {
         backing: Backing::None,
         watchdog: None,
         reaper: None,
+        unreleased: Default::default(),
         session: Session::default(),
         epoch: 0,
         voters: 0,

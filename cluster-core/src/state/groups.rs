@@ -25,6 +25,7 @@ mod sightings;
 #[cfg(test)]
 mod tests;
 mod timely;
+mod unreleased;
 
 use std::collections::BTreeMap;
 

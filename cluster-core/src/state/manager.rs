@@ -29,7 +29,7 @@ use crate::group::GroupState;
 use crate::id::{NodeNumber, Session};
 use crate::model::{HostStatus, LogTiming, Severity, Substate};
 use crate::record::{Code, Subject};
-use crate::takeover::{Backing, LetGo};
+use crate::takeover::{Backing, LetGo, Unreleased};
 
 use super::{ClusterState, Entry, Happening, Refusal};
 
@@ -47,12 +47,13 @@ impl ClusterState {
                 backing,
                 watchdog,
                 reaper,
+                unreleased,
                 epoch,
                 voters,
                 log,
             } => {
                 let now = (*session, *backing, *epoch, *voters, *log);
-                Ok(self.present(entry, *node, now, (watchdog, reaper)))
+                Ok(self.present(entry, *node, now, (watchdog, reaper, unreleased)))
             }
             ManagerCommand::Queue { trigger, cause } => self.queue_seen(entry, trigger, cause),
             ManagerCommand::Rearm { rule, instance, value } => {
@@ -102,13 +103,13 @@ impl ClusterState {
     }
 
     /// A node's manager says that it is there. A new epoch says that it holds nothing it was given
-    /// before.
+    /// before, but for what it names.
     fn present(
         &mut self,
         entry: &mut Entry<'_>,
         node: NodeNumber,
         now: (Session, Backing, u64, u64, LogTiming),
-        (watchdog, reaper): (&Option<String>, &Option<String>),
+        (watchdog, reaper, unreleased): (&Option<String>, &Option<String>, &Unreleased),
     ) -> bool {
         if !self.nodes.contains_key(&node) {
             return false;
@@ -117,11 +118,17 @@ impl ClusterState {
         let known = self.manager.members.get(&node);
         let (session, backing, epoch, voters, log) = now;
         let said = |it: &Member| (it.session, it.backing, it.epoch, it.voters, it.log) == now;
-        if known.is_some_and(|it| said(it) && it.watchdog == *watchdog && it.reaper == *reaper) {
+        let lacks = |it: &Member| {
+            it.watchdog == *watchdog && it.reaper == *reaper && it.unreleased == *unreleased
+        };
+        if known.is_some_and(|it| said(it) && lacks(it)) {
             return false;
         }
+        let freed = known.is_some_and(|it| !it.unreleased.is_empty() && unreleased.is_empty());
         let renewed = known.is_some_and(|known| known.log != log);
-        if known.is_none_or(|known| known.epoch != epoch) {
+        let anew = known.is_none_or(|known| known.epoch != epoch);
+        self.goes_on_releasing(entry, node, unreleased);
+        if anew {
             entry.begins = self.incident_of_return(entry, node).or(entry.begins);
             self.evict(entry, node, &LetGo::Released);
         }
@@ -142,6 +149,7 @@ impl ClusterState {
             backing,
             watchdog: None,
             reaper: None,
+            unreleased: Unreleased::default(),
             session,
             epoch,
             voters,
@@ -150,9 +158,13 @@ impl ClusterState {
         (member.session, member.backing, member.epoch, member.voters, member.log) = now;
         member.watchdog.clone_from(watchdog);
         member.reaper.clone_from(reaper);
+        member.unreleased.clone_from(unreleased);
         let begins = member.state == ManagerState::Unknown && member.stopped.is_none();
         if begins && !member.joined && self.is_there(node) {
             self.set_states(entry, vec![(node, ManagerState::Init)]);
+        }
+        if freed {
+            self.may_be_tried_again(node);
         }
         true
     }

@@ -256,6 +256,7 @@ fn member() -> Member {
         backing: Backing::Kernel,
         watchdog: None,
         reaper: None,
+        unreleased: Default::default(),
         session: Session(1),
         epoch: 1,
         voters: 0,

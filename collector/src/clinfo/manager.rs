@@ -1,6 +1,8 @@
 //! The cluster manager: which event runs, how far it is and on whom it waits; what waits behind it;
 //! and the manager of every node (spec H11 to H18).
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use vedette_core::event::{CommandOutcome, Ended, Event, ManagerState, Running, Stage, StopMode};
@@ -81,6 +83,18 @@ pub struct MemberDoc {
     /// Why nobody ends its processes if its guard and its agent are stopped together; `null` if a third process
     /// does, or where that is not known.
     pub reaper: Option<String>,
+    /// What it could not let go of when its lease ended; nothing of that is placed there meanwhile.
+    pub unreleased: UnreleasedDoc,
+}
+
+/// What a node could not let go of when its lease ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct UnreleasedDoc {
+    /// Why its guard could not take everything away: the node gets no group before it has; `null` if it
+    /// could, or where that is not known.
+    pub guard: Option<String>,
+    /// Groups that it is still stopping, and what keeps them: it does not get these before they are off.
+    pub groups: BTreeMap<String, String>,
 }
 
 /// The event in progress.
@@ -375,6 +389,10 @@ impl MemberDoc {
             backing: if_known(view, || member.map_or(Backing::None, |member| member.backing)),
             watchdog: known.and_then(|member| member.watchdog.clone()),
             reaper: known.and_then(|member| member.reaper.clone()),
+            unreleased: known.map_or_else(UnreleasedDoc::default, |member| UnreleasedDoc {
+                guard: member.unreleased.guard.clone(),
+                groups: member.unreleased.groups.clone(),
+            }),
         }
     }
 

@@ -7,7 +7,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use vedette_core::clock::{CLOCK_TOLERANCE_US, clock_trouble};
-use vedette_core::group::GroupState;
+use vedette_core::event::Member;
+use vedette_core::group::{Group, GroupState};
 use vedette_core::id::NodeNumber;
 use vedette_core::model::{
     AgentStatus, HostStatus, InterfaceStatus, NetworkStatus, Node, Role, Severity, Substate,
@@ -258,6 +259,7 @@ fn problems(seen: Seen<'_>) -> Vec<String> {
         found.extend(interface_problems(state, node, seen.now));
         found.extend(watchdog_problem(state, node));
         found.extend(reaper_problem(state, node));
+        found.extend(unreleased_problems(state, node));
     }
     found.extend(standby_problems(state, seen.now));
     for network in state.networks.values().filter(|net| net.status == NetworkStatus::Down) {
@@ -370,6 +372,27 @@ fn reaper_problem(state: &ClusterState, node: &Node) -> Option<(u8, String)> {
     let member = state.manager.members.get(&node.number)?;
     let why = member.reaper.as_ref().filter(|_| node.host == HostStatus::Up)?;
     Some((6, format!("{} has no reaper: {why}", node.name)))
+}
+
+/// A node that is no place for groups before it has let go of what it had.
+fn unreleased_problems(state: &ClusterState, node: &Node) -> Vec<(u8, String)> {
+    let up = |_: &&Member| node.host == HostStatus::Up;
+    let Some(member) = state.manager.members.get(&node.number).filter(up) else {
+        return Vec::new();
+    };
+    let name = &node.name;
+    let unreleased = &member.unreleased;
+    let guard = unreleased.guard.iter().map(|why| {
+        let what = format!("{name} could not release what it had, and gets no group before it has");
+        (2, format!("{what}: {why}"))
+    });
+    let gone = |group: &&String| {
+        let has = |it: &Group| it.instances.contains_key(&node.number);
+        state.groups.get(*group).is_some_and(|it| !has(it))
+    };
+    let groups = unreleased.groups.iter().filter(|(group, _)| gone(group));
+    let groups = groups.map(|(group, why)| (2, format!("{name} has not let go of {group}: {why}")));
+    guard.chain(groups).collect()
 }
 
 /// `since 12:04:01Z`, with the date if that was not today.

@@ -163,8 +163,8 @@ struct Keeping {
     again_at: u64,
     /// The release programs of what is pending.
     programs: Programs,
-    /// The agent was told that not everything could be let go of.
-    said_failed: bool,
+    /// Why not everything could be let go of at the first attempt; the agent was told.
+    unreleased: Option<String>,
     /// When the lease ended last.
     ended_us: u64,
     /// When the lease had ended, and when everything was released, the last time.
@@ -221,7 +221,7 @@ impl Keeping {
             pending: inheritance.pending,
             again_at: 0,
             programs: Programs::default(),
-            said_failed: false,
+            unreleased: None,
             ended_us: 0,
             last_release_us: None,
             ends: 0,
@@ -323,14 +323,14 @@ impl Keeping {
             return;
         }
         if !outcome.is_complete() {
-            if !self.said_failed {
-                self.said_failed = true;
+            if self.unreleased.is_none() {
+                let left = outcome.failed.join("; ");
                 self.warn(format!(
-                    "not everything could be let go of: {}. It is tried again and again; no group \
-                     is acquired before it succeeds",
-                    outcome.failed.join("; ")
+                    "not everything could be let go of: {left}. It is tried again and again; no group \
+                     is acquired before it succeeds"
                 ));
-                self.say(Notice::ReleaseFailed { failed: outcome.failed.clone() });
+                self.unreleased = Some(left);
+                self.answer(0, None);
             }
             self.again_at = sys::boot_time_us() + AGAIN_US;
             return;
@@ -338,7 +338,7 @@ impl Keeping {
         let reaped = self.board.reaped();
         (self.pending, self.again_at) = (Held::default(), 0);
         self.post();
-        (self.programs, self.said_failed) = (Programs::default(), false);
+        (self.programs, self.unreleased) = (Programs::default(), None);
         self.epoch += 1;
         self.clerk.tell(Note::Keep { epoch: self.epoch });
         // If this process stood still, the reaper did it earlier.
@@ -630,6 +630,7 @@ impl Keeping {
             backing,
             watchdog,
             reaper,
+            unreleased: self.unreleased.clone(),
             lease_until_us: if self.leased { self.cell.get().until_us } else { 0 },
             last_release_us: self.last_release_us,
         };

@@ -122,8 +122,10 @@ impl LeaseWatch {
         let mut state = self.state();
         state.words += u64::from(match notice {
             Notice::Lease { until_us } => *until_us > boot_time_us(),
-            Notice::Holding(holding) => holding.lease_until_us > boot_time_us(),
-            Notice::ReleasedAll { .. } | Notice::ReleaseFailed { .. } => true,
+            Notice::Holding(holding) => {
+                holding.lease_until_us > boot_time_us() || holding.unreleased.is_some()
+            }
+            Notice::ReleasedAll { .. } => true,
             _ => false,
         });
         match notice {
@@ -282,6 +284,7 @@ mod tests {
             backing: Backing::None,
             watchdog: None,
             reaper: None,
+            unreleased: None,
             lease_until_us: boot_time_us() + lease.as_micros() as u64,
             last_release_us: None,
         }
@@ -397,7 +400,8 @@ mod tests {
             assert!(std::time::Instant::now() < end, "waited in vain for it to be tried again");
             std::thread::sleep(Duration::from_millis(2));
         }
-        watch.hear(&Notice::ReleaseFailed { failed: vec!["it".into()] });
+        let unreleased = Some("it".into());
+        watch.hear(&Notice::Holding(Box::new(Holding { unreleased, ..holding(Duration::ZERO) })));
         // Whoever still tried would never come to what is held next.
         let next = holding(Duration::from_millis(200));
         let releases = watch.releases();

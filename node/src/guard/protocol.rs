@@ -91,6 +91,9 @@ pub struct Holding {
     /// Why no third process would let go if guard and agent were stopped, if none would.
     #[serde(default)]
     pub reaper: Option<String>,
+    /// Why what was held before is not let go of yet, if it is not: nothing else is held before it is.
+    #[serde(default)]
+    pub unreleased: Option<String>,
     /// Until when the lease lasts unless it is granted again, in microseconds of `CLOCK_BOOTTIME`;
     /// 0 if there is none.
     pub lease_until_us: u64,
@@ -223,11 +226,6 @@ pub enum Notice {
         /// The reaper had done it, as the guard stood still.
         #[serde(default)]
         reaper: bool,
-    },
-    /// Something does not go; it is tried again and again.
-    ReleaseFailed {
-        /// What and why, one text each.
-        failed: Vec<String>,
     },
     /// How many packets did not count so far, by kind; sent when it changed.
     Rejected(BTreeMap<String, u64>),

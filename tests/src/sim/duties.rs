@@ -17,6 +17,8 @@ use super::world::{MS, World};
 
 /// Between two attempts to stop what outlived a lease.
 const STOP_AGAIN: u64 = 3_000 * MS;
+/// How long the cluster waits to be told of a stop at the end of a lease.
+const PATIENCE: u64 = 1_000 * MS;
 /// The next look after one that found something, or expected to.
 const LOOK_AGAIN: u64 = 2_000 * MS;
 
@@ -28,8 +30,8 @@ type Found = BTreeMap<String, BTreeSet<String>>;
 pub(super) struct Duties {
     /// Groups that its lease ended and that are not seen to be off yet, and when they are stopped next.
     owed: BTreeMap<String, u64>,
-    /// Those of them that it had itself: no new epoch is presented before they are off.
-    held: BTreeSet<String>,
+    /// Those of them that it had itself, since when: they are named where a new epoch is presented.
+    held: BTreeMap<String, u64>,
     /// When it looked last, and what it saw.
     looked: Option<u64>,
     seen: Found,
@@ -45,14 +47,20 @@ impl Duties {
     /// The lease ended, and something of these groups is left.
     pub(super) fn owe(&mut self, groups: BTreeSet<String>, now: u64) {
         for group in groups {
-            self.held.insert(group.clone());
+            self.held.entry(group.clone()).or_insert(now);
             self.owed.entry(group).or_insert(now);
         }
     }
 
-    /// Whether its node may present a new epoch: nothing is held of an earlier one.
-    pub(super) fn is_clean(&self) -> bool {
-        self.held.is_empty()
+    /// What is held of an earlier epoch, with what keeps it; none while that may be over in a moment.
+    pub(super) fn unreleased(&self, now: u64) -> Option<BTreeMap<String, String>> {
+        let stuck = |name: &str| self.stuck.iter().any(|(group, _)| group == name);
+        let patient = |(name, since): (&String, &u64)| now - since < PATIENCE && !stuck(name);
+        if self.held.iter().any(patient) {
+            return None;
+        }
+        let why = |name: &String| (name.clone(), "it is still being stopped".to_owned());
+        Some(self.held.keys().map(why).collect())
     }
 }
 

@@ -125,6 +125,12 @@ pub(super) struct Counts {
 }
 
 impl Kernel {
+    /// What the guard says of release programs that have failed and are tried again.
+    pub(super) fn unreleased(&self) -> Option<String> {
+        let failed = |key: &Key| self.lives.get(key).is_some_and(|life| life.program_failed);
+        self.releasing.iter().any(failed).then(|| "a release program has failed".to_owned())
+    }
+
     /// Whether something of a group is alive.
     pub(super) fn runs(&self, group: &str) -> bool {
         self.lives.keys().any(|(of, _)| of == group)

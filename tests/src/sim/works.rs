@@ -10,10 +10,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use vedette_core::command::{Command, GroupCommand, ManagerCommand, Proposal};
-use vedette_core::event::CommandOutcome;
+use vedette_core::event::{CommandOutcome, Member};
 use vedette_core::group::{GroupState, Instance, Policy, ResourceState};
 use vedette_core::id::{CommandId, Session};
 use vedette_core::model::AgentStatus;
+use vedette_core::takeover::Unreleased;
 use vedette_core::work::{self, Task, Way};
 
 use super::Bug;
@@ -656,10 +657,8 @@ impl World {
         if agent.status != AgentStatus::Running {
             return;
         }
-        // Something of an earlier epoch is held still.
-        if !agent.duties.is_clean() {
-            return;
-        }
+        let Some(groups) = agent.duties.unreleased(self.now) else { return };
+        let unreleased = Unreleased { guard: machine.kernel.unreleased(), groups };
         let backing = self.backing_of(index);
         let (me, session) = (machine.number, agent.session);
         let known = machine.state.manager.members.get(&me);
@@ -668,7 +667,9 @@ impl World {
         let log = agent.log;
         let voters = machine.config.voters_since;
         let now = (session, epoch, voters, log);
-        if said || known.is_some_and(|m| (m.session, m.epoch, m.voters, m.log) == now) {
+        let same =
+            |m: &Member| (m.session, m.epoch, m.voters, m.log) == now && m.unreleased == unreleased;
+        if said || known.is_some_and(same) {
             return;
         }
         let (node, watchdog, reaper) = (me, None, None);
@@ -678,6 +679,7 @@ impl World {
             backing,
             watchdog,
             reaper,
+            unreleased,
             epoch,
             voters,
             log,

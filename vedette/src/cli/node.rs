@@ -230,6 +230,15 @@ pub(crate) fn screen(node: &NodeDoc, now: &str, style: Style) -> String {
     if let Some(why) = &node.manager.reaper {
         fact("  reaper", Cell::toned(format!("none: {}", clean(why)), Tone::Warn));
     }
+    let unreleased = &node.manager.unreleased;
+    if let Some(why) = &unreleased.guard {
+        let what = format!("what it had is not let go of, so it gets no group: {}", clean(why));
+        fact("  unreleased", Cell::toned(what, Tone::Bad));
+    }
+    for (group, why) in &unreleased.groups {
+        let what = format!("{group}: {}", clean(why));
+        fact("  unreleased", Cell::toned(what, Tone::Bad));
+    }
     fact(
         "role",
         if node.director { format!("{}, director", node.role) } else { node.role.to_string() }

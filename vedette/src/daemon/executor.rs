@@ -30,12 +30,13 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 use vedette_core::group::{GroupState, Instance, ResourceDef, ResourceKind};
 use vedette_core::id::{NetworkNumber, NodeNumber};
 use vedette_core::model::{AgentStatus, HostStatus, NetworkStatus};
 use vedette_core::observation::Report;
 use vedette_core::state::ClusterState;
-use vedette_core::takeover::Backing;
+use vedette_core::takeover::{Backing, Unreleased};
 use vedette_core::time::WallTime;
 use vedette_core::view::View;
 use vedette_core::work;
@@ -115,6 +116,8 @@ pub(crate) struct GuardFacts {
     pub(crate) watchdog: Option<String>,
     /// Why there is no reaper, if there is none.
     pub(crate) reaper: Option<String>,
+    /// What was not let go of when the lease ended.
+    pub(crate) unreleased: Unreleased,
     /// What is held is held in one epoch; with the next, everything before it was let go.
     pub(crate) epoch: u64,
     /// The set of voters that its lease stands on.
@@ -149,7 +152,9 @@ struct Shared {
     /// The set of voters that the guard said it goes by.
     voters: AtomicU64,
     /// What cannot be let go of.
-    stuck: Mutex<own::Stuck>,
+    stuck: Mutex<Unreleased>,
+    /// When the guard's present epoch began, as far as this agent knows.
+    epoch_began: Mutex<Option<Instant>>,
     /// The newest token of each group that was let go of here.
     over: Mutex<BTreeMap<String, u64>>,
     /// Counts what was let go of.
@@ -192,6 +197,7 @@ impl Executor {
             last_release: Mutex::default(),
             voters: AtomicU64::new(0),
             stuck: Mutex::default(),
+            epoch_began: Mutex::default(),
             over: Mutex::default(),
             let_go: watch::Sender::new(0),
             telling: tokio::sync::Mutex::default(),
@@ -236,17 +242,13 @@ impl Executor {
         self.0.local.lease_ended(ended_us);
         lock(&self.0.cover).over();
         self.0.tell_released(epoch, (ended_us, released_us), reaper);
+        *lock(&self.0.epoch_began) = Some(Instant::now());
         self.0.guard.send_modify(|facts| {
             if let Some(facts) = facts {
-                facts.epoch = epoch;
+                (facts.epoch, facts.unreleased) = (epoch, Unreleased::default());
             }
         });
         self.0.lease.send_modify(Lease::lose);
-    }
-
-    /// The guard could not take everything away when the lease ended.
-    pub(crate) fn release_failed(&self, failed: &[String]) {
-        self.0.tell_stuck(|stuck| stuck.guard = Some(failed.join("; ")));
     }
 
     /// The guard says what it holds: an answer, or what an agent that connects finds.
@@ -255,6 +257,7 @@ impl Executor {
             backing: holding.backing,
             watchdog: holding.watchdog.clone(),
             reaper: holding.reaper.clone(),
+            unreleased: Unreleased { guard: holding.unreleased.clone(), ..Default::default() },
             epoch: holding.epoch,
             voters: self.0.voters.load(Ordering::Relaxed),
         };
@@ -262,6 +265,8 @@ impl Executor {
             *lock(&self.0.last_release) = Some((holding.epoch, release));
             self.0.local.lease_ended(release.0);
         }
+        self.0.tell_stuck(|stuck| stuck.guard.clone_from(&holding.unreleased));
+        lock(&self.0.epoch_began).get_or_insert_with(Instant::now);
         self.0.guard.send_if_modified(|known| known.replace(facts.clone()) != Some(facts));
         let release_max = millis(self.0.state().settings.timing.release_max_ms);
         let taken = self.0.watch.get().is_some_and(|watch| watch.hold(holding, release_max));
@@ -271,14 +276,20 @@ impl Executor {
         }
     }
 
-    /// What may be said of this node's guard: nothing before it was heard, and nothing as long as
-    /// something is held that it gave up, because a new epoch says that nothing is.
+    /// What may be said of this node's guard: nothing before it was heard, and nothing for a moment while
+    /// something is held that it gave up, because a new epoch says that nothing is. What takes longer to stop,
+    /// or does not, is named, and holds up nothing else.
     pub(crate) fn guard(&self) -> Option<GuardFacts> {
         let facts = self.0.guard.borrow().clone()?;
-        let here =
-            |(group, held): (&String, &Held)| held.epoch == facts.epoch || !self.0.may_end(group);
-        let clean = lock(&self.0.held).iter().all(here);
-        clean.then_some(facts)
+        let groups = self.0.unreleased(&self.0.state(), facts.epoch)?;
+        let unreleased = Unreleased { groups, ..facts.unreleased };
+        Some(GuardFacts { unreleased, ..facts })
+    }
+
+    /// When there is more to say of it at the latest, whatever happens.
+    pub(crate) fn patience_ends(&self) -> Option<Instant> {
+        let began = (*lock(&self.0.epoch_began))?;
+        Some(began + own::PATIENCE).filter(|at| *at > Instant::now())
     }
 
     /// What the guard says, followed as it changes.

@@ -152,7 +152,6 @@ async fn listen(
             Notice::ReleasedAll { epoch, ended_us, released_us, reaper } => {
                 executor.released_all(epoch, (ended_us, released_us), reaper);
             }
-            Notice::ReleaseFailed { failed } => executor.release_failed(&failed),
             // What it grants is told with every report.
             Notice::Lease { .. } => {}
             Notice::Warning { text } => tracing::warn!("guard: {text}"),

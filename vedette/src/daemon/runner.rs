@@ -217,7 +217,8 @@ impl Runner {
             guards.borrow_and_update();
             let_go.borrow_and_update();
             if let Some(facts) = self.to_present(&view) {
-                let GuardFacts { backing, watchdog, reaper, epoch, voters } = facts.clone();
+                let GuardFacts { backing, watchdog, reaper, unreleased, epoch, voters } =
+                    facts.clone();
                 let (node, session) = (self.me, self.session);
                 let log = self.log_timing;
                 let present = ManagerCommand::Present {
@@ -226,6 +227,7 @@ impl Runner {
                     backing,
                     watchdog,
                     reaper,
+                    unreleased,
                     epoch,
                     voters,
                     log,
@@ -240,6 +242,7 @@ impl Runner {
                 changed = views.changed() => if changed.is_err() { return },
                 changed = guards.changed() => if changed.is_err() { return },
                 changed = let_go.changed() => if changed.is_err() { return },
+                () = wait_until(self.executor.patience_ends()) => {}
             }
         }
     }
@@ -256,6 +259,7 @@ impl Runner {
             let said = (known.session, known.backing, known.epoch, known.voters, known.log);
             said == (self.session, facts.backing, facts.epoch, facts.voters, self.log_timing)
                 && (&known.watchdog, &known.reaper) == (&facts.watchdog, &facts.reaper)
+                && known.unreleased == facts.unreleased
         })
     }
 }

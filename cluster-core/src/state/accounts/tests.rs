@@ -457,6 +457,7 @@ fn speaks_anew(fixture: &mut Fixture, node: NodeNumber) {
         backing,
         watchdog,
         reaper,
+        unreleased: Default::default(),
         epoch,
         voters,
         log,

@@ -141,7 +141,7 @@ impl ClusterState {
             && self.nodes.get(&node).is_some_and(|n| n.host == crate::model::HostStatus::Up)
     }
 
-    fn check_target(&self, name: &str, node: NodeNumber) -> Result<NodeNumber, Refusal> {
+    pub(super) fn check_target(&self, name: &str, node: NodeNumber) -> Result<NodeNumber, Refusal> {
         let (group, def) = self.check_orders(name)?;
         let Some(known) = self.nodes.get(&node) else { return Err(unknown_node(node)) };
         let place = &known.name;
@@ -151,6 +151,10 @@ impl ClusterState {
         } else if !self.can_run(node) {
             let what = format!("{place} takes no part now, so it cannot have group {name}");
             ("node_not_there", what, "See why: vedette node list.".into())
+        } else if let Some(why) = self.unreleased_on(name, node) {
+            let what = format!("{place} cannot have group {name}: it {why}");
+            let advice = format!("Mend that on {place}, which tries again by itself.");
+            ("node_not_released", what, advice)
         } else if group.avoid.contains(&node) {
             let what = format!("{place} could not run group {name} before and is avoided");
             ("node_avoided", what, format!("Repair that, then: vedette group clear {name}."))

@@ -606,6 +606,7 @@ fn what_was_left_running_is_managed_again_before_it_is_released() {
         backing,
         watchdog: None,
         reaper: None,
+        unreleased: Default::default(),
         epoch,
         voters: 0,
         log,

@@ -247,3 +247,111 @@ fn r7_one_stuck_group_is_one_stuck_group() {
 fn number(name: &str) -> u16 {
     name[1..].parse().expect("n and a number")
 }
+
+/// Another group, which can be anywhere.
+fn other(lab: &Lab) -> String {
+    let file = lab.dir().join("other.").display().to_string();
+    let program = |what: &str| format!("[\"/bin/sh\", \"-c\", \"{what} {file}$VEDETTE_NODE\"]");
+    format!(
+        "\n[groups.other]\npolicy = \"rotating\"\nnodes = [\"n1\", \"n2\", \"n3\"]\n\n\
+         [[groups.other.resources]]\nname = \"other-app\"\nkind = \"application\"\n\
+         start = {}\nstop = {}\nmonitor = {}\n",
+        program("touch"),
+        program("rm -f"),
+        program("test -e")
+    )
+}
+
+/// Moves the other group; whether the command succeeded, and what it said.
+fn move_other(lab: &Lab, asked: &str, to: &str) -> (bool, String) {
+    let args = ["group", "move", "other", "--to", to, "--yes"];
+    let done = lab.vedette(asked, &args).expect("run");
+    let said = format!(
+        "{}{}",
+        String::from_utf8_lossy(&done.stdout),
+        String::from_utf8_lossy(&done.stderr)
+    );
+    (done.status.success(), said)
+}
+
+/// Cuts the owner of the service off until another node has that, and heals the network.
+fn lose_lease(lab: &Lab, owner: &str, asked: &str) {
+    lab.cut(owner, None, None).expect("a cut");
+    let moved = lab.wait_for("another owner", PATIENCE, |lab| {
+        let (nodes, state) = group(lab, asked, "svc")?;
+        (state == "ONLINE" && nodes[0] != owner).then_some(())
+    });
+    moved.unwrap_or_else(|error| panic!("{error}: {}", look::status(lab, asked)));
+    lab.heal().expect("healed");
+}
+
+fn wait_said(lab: &Lab, asked: &str, what: &str) {
+    let said =
+        lab.wait_for(what, PATIENCE, |lab| look::status(lab, asked).contains(what).then_some(()));
+    said.unwrap_or_else(|error| panic!("{error}: {}", look::status(lab, asked)));
+}
+
+/// A node whose guard cannot finish a release is no place for groups, says so everywhere, and is one again when it could.
+#[test]
+fn r7_a_node_that_cannot_release_is_no_place_for_groups() {
+    let lab = lab();
+    let fails = format!("test -e {} && exit 1; exit 0", unwilling(&lab).display());
+    let release = format!("release = [\"/bin/sh\", \"-c\", \"{fails}\"]\nrelease_max = \"1s\"\n");
+    std::fs::write(unwilling(&lab), "").expect("written");
+    let service = Service::released(&lab, &stops(&lab), &(release + &other(&lab)));
+    let owner = wait_online_on(&lab, "n1", "svc", &NODES);
+    let asked = NODES.into_iter().find(|node| *node != owner).expect("another node");
+    lose_lease(&lab, &owner, asked);
+    let what = format!("{owner} could not release what it had, and gets no group before it has");
+    for node in NODES {
+        wait_said(&lab, node, &what);
+    }
+    let refused = lab.wait_for("the move to be refused", PATIENCE, |lab| {
+        // Before that it takes no part yet.
+        let (moved, said) = move_other(lab, asked, &owner);
+        assert!(!moved, "{said}");
+        said.contains("could not release what it had").then_some(())
+    });
+    refused.unwrap_or_else(|error| panic!("{error}: {:?}", move_other(&lab, asked, &owner)));
+    let on = wait_online_on(&lab, asked, "other", &NODES);
+    assert_ne!(on, owner);
+
+    std::fs::remove_file(unwilling(&lab)).expect("it was there");
+    let free = lab.wait_for("a node that is free", PATIENCE, |lab| {
+        (!look::status(lab, asked).contains(&what)).then_some(())
+    });
+    free.unwrap_or_else(|error| panic!("{error}: {}", look::status(&lab, asked)));
+    let (moved, said) = move_other(&lab, asked, &owner);
+    assert!(moved, "{said}");
+    wait_online(&lab, asked, "other", &owner);
+    drop(service);
+}
+
+/// What a node cannot stop after it lost its lease holds up nothing else there, and is told by every node.
+#[test]
+fn r7_what_outlives_a_lease_holds_up_no_other_group() {
+    let lab = lab();
+    let service = Service::released(&lab, &does_not_stop(&lab), &other(&lab));
+    let owner = wait_online_on(&lab, "n1", "svc", &NODES);
+    let asked = NODES.into_iter().find(|node| *node != owner).expect("another node");
+    lose_lease(&lab, &owner, asked);
+    for node in NODES {
+        wait_said(&lab, node, &format!("{owner} has not let go of svc"));
+        wait_said(&lab, node, &format!("also runs on {owner}"));
+    }
+    assert!(service.alive().contains(&owner.as_str()), "it could not be stopped");
+    let there = lab.wait_for("the other group to come", PATIENCE, |lab| {
+        move_other(lab, asked, &owner).0.then_some(())
+    });
+    there.unwrap_or_else(|error| panic!("{error}: {}", look::status(&lab, asked)));
+    wait_online(&lab, asked, "other", &owner);
+
+    std::fs::remove_file(unwilling(&lab)).expect("it was there");
+    let new = wait_online_on(&lab, asked, "svc", &NODES);
+    service.wait_alive_on(&[new.as_str()]);
+    let over = lab.wait_for("nothing left to tell", PATIENCE, |lab| {
+        let said = look::status(lab, asked);
+        (!said.contains("svc on") && !said.contains("let go of svc")).then_some(())
+    });
+    over.unwrap_or_else(|error| panic!("{error}: {}", look::status(&lab, asked)));
+}

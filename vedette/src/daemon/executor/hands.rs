@@ -197,6 +197,18 @@ impl Hands {
         all
     }
 
+    /// What of a group here neither guard nor kernel take away when the lease ends.
+    pub(super) fn left_to_agent(
+        &self,
+        group: &str,
+        state: &ClusterState,
+        held: &Held,
+    ) -> Vec<String> {
+        let context = self.context(group, held.token, state);
+        let left = held.resources.iter().filter(|def| resource::is_left_to_agent(&context, def));
+        left.map(|def| def.name.clone()).collect()
+    }
+
     /// Makes the place where everything that the group starts here will live. Before the guard holds
     /// it, and never after: see [`vedette_node::cgroup`].
     pub(super) fn make_place(&self, group: &str, state: &ClusterState) {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use vedette_core::group::GroupState;
 use vedette_core::id::NodeNumber;
@@ -10,6 +11,7 @@ use vedette_core::local::{Condition, Happened};
 use vedette_core::model::Severity;
 use vedette_core::record::{Code, Subject};
 use vedette_core::state::ClusterState;
+use vedette_core::takeover::Unreleased;
 use vedette_core::time::Instant;
 
 use super::{Shared, lock};
@@ -39,35 +41,34 @@ pub(super) async fn show(shared: Arc<Shared>) {
     }
 }
 
-/// What should be off and is not, with the reasons.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Stuck {
-    /// What the guard could not take away when the lease ended.
-    pub(super) guard: Option<String>,
-    /// Groups of which a resource does not stop.
-    pub(super) groups: BTreeMap<String, String>,
-}
+/// How long a stop at the end of a lease may take before the cluster is told that it goes on; most are over
+/// by then.
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
-impl Stuck {
-    fn conditions(&self, me: NodeNumber, node: &str, state: &ClusterState) -> Vec<Condition> {
-        let condition = |subject, name: &str, what: &str, cause: &String| Condition {
-            code: Code::ReleaseFailed,
-            subject,
-            subject_name: name.to_owned(),
-            raised: format!("{node} could not release {what}"),
-            cleared: format!("{node} released {what}"),
-            cause: cause.clone(),
-            severity: Severity::Error,
-            alert: true,
-        };
-        let guard =
-            self.guard.iter().map(|cause| condition(Subject::Node(me), node, "everything", cause));
-        let groups = self.groups.iter().filter_map(|(name, cause)| {
-            let number = state.groups.get(name)?.number;
-            Some(condition(Subject::Group(number), name, name, cause))
-        });
-        guard.chain(groups).collect()
-    }
+/// What should be off and is not, as conditions of this node.
+fn conditions(
+    stuck: &Unreleased,
+    me: NodeNumber,
+    node: &str,
+    state: &ClusterState,
+) -> Vec<Condition> {
+    let condition = |subject, name: &str, what: &str, cause: &String| Condition {
+        code: Code::ReleaseFailed,
+        subject,
+        subject_name: name.to_owned(),
+        raised: format!("{node} could not release {what}"),
+        cleared: format!("{node} released {what}"),
+        cause: cause.clone(),
+        severity: Severity::Error,
+        alert: true,
+    };
+    let guard = stuck.guard.iter();
+    let guard = guard.map(|cause| condition(Subject::Node(me), node, "everything", cause));
+    let groups = stuck.groups.iter().filter_map(|(name, cause)| {
+        let number = state.groups.get(name)?.number;
+        Some(condition(Subject::Group(number), name, name, cause))
+    });
+    guard.chain(groups).collect()
 }
 
 impl Shared {
@@ -75,16 +76,20 @@ impl Shared {
     /// earlier epoch of the guard is gone, whatever the state says.
     fn own_groups(&self, state: &ClusterState) -> BTreeMap<String, GroupState> {
         let epoch = self.guard.borrow().as_ref().map(|facts| facts.epoch);
-        let held = lock(&self.held).clone();
+        let (held, stuck) = (lock(&self.held).clone(), lock(&self.stuck).groups.clone());
         let mine = state.groups.iter().filter_map(|(name, group)| {
             let instance = group.instances.get(&self.me)?;
-            let here = held.get(name).is_some_and(|held| Some(held.epoch) == epoch);
+            let here = held.get(name).map(|held| Some(held.epoch) == epoch);
             let now = match instance.state {
                 GroupState::Unmanaged => GroupState::Unmanaged,
                 GroupState::Unknown if self.is_left_running(name, &held) => GroupState::Online,
                 known if self.is_left_running(name, &held) => known,
-                _ if !here => GroupState::Offline,
-                known => known,
+                known => match here {
+                    Some(true) => known,
+                    Some(false) if stuck.contains_key(name) => GroupState::Error,
+                    Some(false) => GroupState::Releasing,
+                    None => GroupState::Offline,
+                },
             };
             Some((name.clone(), now))
         });
@@ -116,7 +121,7 @@ impl Shared {
     }
 
     /// Changes what cannot be let go of, and tells it while it is so.
-    pub(super) fn tell_stuck(&self, change: impl FnOnce(&mut Stuck)) {
+    pub(super) fn tell_stuck(&self, change: impl FnOnce(&mut Unreleased)) {
         {
             let mut stuck = lock(&self.stuck);
             let before = stuck.clone();
@@ -126,13 +131,44 @@ impl Shared {
             }
         }
         self.show_stuck();
+        self.let_go.send_modify(|times| *times += 1);
+    }
+
+    /// Groups that the lease does not cover any more and that are not seen to be off, with what keeps them;
+    /// none while that may be over in a moment.
+    pub(super) fn unreleased(
+        &self,
+        state: &ClusterState,
+        epoch: u64,
+    ) -> Option<BTreeMap<String, String>> {
+        let mut groups = lock(&self.stuck).groups.clone();
+        let held = lock(&self.held).clone();
+        let earlier = held.iter().filter(|(name, it)| it.epoch != epoch && self.may_end(name));
+        let current = self.epoch(state).is_some();
+        // What an earlier agent of this node had when its guard gave it up.
+        let left = state.groups.iter().filter(|(name, group)| {
+            let instance = group.instances.get(&self.me).filter(|_| !current);
+            instance.is_some_and(|it| it.is_covered() && !self.is_over(name, it.token))
+                && !held.contains_key(*name)
+        });
+        let stopping: Vec<&String> =
+            earlier.map(|(name, _)| name).chain(left.map(|(name, _)| name)).collect();
+        let patient = lock(&self.epoch_began).is_none_or(|began| began.elapsed() < PATIENCE);
+        if patient && stopping.iter().any(|name| !groups.contains_key(*name)) {
+            return None;
+        }
+        for name in stopping {
+            groups.entry(name.clone()).or_insert_with(|| "it is still being stopped".into());
+        }
+        Some(groups)
     }
 
     /// Tells what cannot be let go of; what an earlier run told and is not so any more is over.
     pub(super) fn show_stuck(&self) {
         let stuck = lock(&self.stuck).clone();
         let node = self.state().node_name(self.me);
-        self.local.conditions(Code::ReleaseFailed, stuck.conditions(self.me, &node, &self.state()));
+        self.local
+            .conditions(Code::ReleaseFailed, conditions(&stuck, self.me, &node, &self.state()));
     }
 
     /// Writes down groups of earlier epochs than that one that this node let go of by itself: those that it
@@ -142,8 +178,8 @@ impl Shared {
         let at = release.map(|(_, released_us)| Instant::from_micros(released_us));
         let took = |(ended, released): (u64, u64)| released.saturating_sub(ended) / 1_000;
         let duration_ms = release.map(took);
-        let held = self.ends_with_the_lease().into_iter();
-        let held = held.map(|(name, held)| (name, (held.token, held.epoch)));
+        let known_here = self.ends_with_the_lease();
+        let held = known_here.iter().map(|(name, held)| (name.clone(), (held.token, held.epoch)));
         let mut gone = std::mem::take(&mut *lock(&self.dropped));
         gone.extend(held);
         let state = self.state();
@@ -159,12 +195,21 @@ impl Shared {
             if lock(&self.told).insert(name.clone(), *token) == Some(*token) {
                 continue;
             }
+            let left = known_here.get(name);
+            let left = left.map(|held| self.hands.left_to_agent(name, &state, held));
+            let (message, cause) = match left.filter(|left| !left.is_empty()) {
+                None => (format!("{node} released {name}"), why.to_owned()),
+                Some(left) => {
+                    let rest = format!("{why}; {} is stopped by its agent now", left.join(", "));
+                    (format!("{node} lets go of {name}"), rest)
+                }
+            };
             let happened = Happened {
                 code: Code::GroupReleased,
                 subject,
                 subject_name: name.clone(),
-                message: format!("{node} released {name}"),
-                cause: why.to_owned(),
+                message,
+                cause,
                 severity: Severity::Error,
                 duration_ms,
                 alert: true,

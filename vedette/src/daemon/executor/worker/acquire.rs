@@ -151,6 +151,10 @@ impl Worker {
             let lacks = if view.local.lease { "hears no director" } else { "has no lease" };
             return Way::Wait(format!("this node {lacks}"));
         }
+        let unreleased = self.shared.guard.borrow().as_ref().map(|it| it.unreleased.clone());
+        if let Some(why) = unreleased.and_then(|it| it.obstacle(group)) {
+            return Way::Elsewhere(format!("this node {why}"));
+        }
         let Some(epoch) = self.shared.epoch(state) else {
             return Way::Wait("the cluster does not know yet how this node's guard is".into());
         };

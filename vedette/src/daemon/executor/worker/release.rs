@@ -86,7 +86,8 @@ impl Worker {
         tracing::warn!(group = self.group, "letting go: {why}");
         while let Err(why) = self.stop(&held, &held.resources, &Lines(None)).await {
             self.shared.tell_stuck(|stuck| {
-                stuck.groups.insert(self.group.clone(), why.clone());
+                // The first reason stays: what is told again with each attempt is news to nobody.
+                stuck.groups.entry(self.group.clone()).or_insert_with(|| why.clone());
             });
             self.reporter.progress(held.token, Some(GroupState::Error), Vec::new());
             tokio::time::sleep(STOP_AGAIN).await;
@@ -117,7 +118,7 @@ impl Worker {
         }
         self.shared.tell_stuck(|stuck| match failed.as_slice() {
             [] => drop(stuck.groups.remove(&group)),
-            why => drop(stuck.groups.insert(group.clone(), why.join("; "))),
+            why => drop(stuck.groups.entry(group.clone()).or_insert_with(|| why.join("; "))),
         });
     }
 
