@@ -578,6 +578,9 @@ pub struct Manager {
     /// Nodes of which it was said that a takeover from them waits, with the incident.
     #[serde(default)]
     pub waits: BTreeMap<NodeNumber, u64>,
+    /// Why, with what goes on with it; an entry of a node that is not among those says nothing.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub waits_why: BTreeMap<NodeNumber, String>,
     /// Rules that have fired and were not armed again since, by name and instance (spec H31).
     #[serde(default)]
     pub fired: BTreeMap<String, BTreeMap<String, Firing>>,

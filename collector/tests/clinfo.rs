@@ -629,3 +629,20 @@ fn documents_survive_json() {
     assert_eq!(status.cluster.redundancy.quorum_remaining, Some(0));
     assert_eq!(status.events.last().map(|event| event.subject.name.as_str()), Some("n3"));
 }
+
+/// R7: what a takeover waits for, and what goes on with it, is where people look.
+#[test]
+fn r7_a_takeover_that_waits_says_what_goes_on_with_it() {
+    let mut fixture = Fixture::with_groups();
+    let node = fixture.state.groups["web"].owner().expect("an owner");
+    fixture.node_down(node, "silent");
+    let why = "it cannot be fenced; if it is certainly off: vedette node confirm-off n1";
+    fixture.group(GroupCommand::Waits { node, why: why.into() });
+    let view = fixture.view(NodeNumber(2));
+    let web = GroupDoc::find(&view, "web").expect("a group");
+    let waits = web.waits_for.expect("it waits");
+    assert_eq!(waits, format!("evidence that n1 has let go of it: {why}"));
+    fixture.lease_over(node);
+    let web = GroupDoc::find(&fixture.view(NodeNumber(2)), "web").expect("a group");
+    assert_eq!(web.waits_for, None);
+}

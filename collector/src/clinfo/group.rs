@@ -128,6 +128,9 @@ pub struct AlsoOnDoc {
     /// What is done about it: `stop_extra`, `block` or `stop_all`.
     #[schema(example = "stop_extra")]
     pub policy: String,
+    /// Why it is not stopped there yet, if that was tried and failed.
+    #[serde(default)]
+    pub failing: Option<String>,
 }
 
 /// What blocks a group.
@@ -366,6 +369,9 @@ pub(super) fn waits_for(state: &ClusterState, name: &str, group: &Group) -> Opti
         let id = running.event.id;
         return Some(format!("event {id} {what}, which failed and needs an operator"));
     }
+    if let Some(what) = waits_for_evidence(state, group) {
+        return Some(what);
+    }
     let nodes = &state.definition.group(name)?.nodes;
     let joined = |node: &NodeNumber| state.manager.members.get(node).is_some_and(|m| m.joined);
     if !group.instances.is_empty() || nodes.iter().any(joined) {
@@ -378,6 +384,18 @@ pub(super) fn waits_for(state: &ClusterState, name: &str, group: &Group) -> Opti
     })
 }
 
+/// A node that is not there and of which nothing proves that it has let go of a group.
+fn waits_for_evidence(state: &ClusterState, group: &Group) -> Option<String> {
+    let away = |node: &NodeNumber| {
+        let host = state.nodes.get(node).map(|known| known.host);
+        matches!(host, Some(HostStatus::Down | HostStatus::Disconnected))
+            && state.manager.waits.contains_key(node)
+    };
+    let node = group.instances.keys().copied().find(away)?;
+    let why = state.manager.waits_why.get(&node).map(|why| format!(": {why}")).unwrap_or_default();
+    Some(format!("evidence that {} has let go of it{why}", state.node_name(node)))
+}
+
 fn also_on(state: &ClusterState, name: &str, group: &Group) -> Vec<AlsoOnDoc> {
     let policy = state.multiple_active(name);
     let doc = |(node, seen): (&NodeNumber, &Sighting)| AlsoOnDoc {
@@ -386,6 +404,11 @@ fn also_on(state: &ClusterState, name: &str, group: &Group) -> Vec<AlsoOnDoc> {
         resources: seen.resources.iter().cloned().collect(),
         since: seen.since.to_string(),
         policy: policy.name().into(),
+        failing: state
+            .manager
+            .members
+            .get(node)
+            .and_then(|member| member.unreleased.groups.get(name).cloned()),
     };
     group.also.iter().map(doc).collect()
 }

@@ -329,9 +329,10 @@ pub(crate) fn notes(group: &GroupDoc, now: &str) -> Vec<String> {
         ));
     }
     for also in group.also_on.iter().flatten() {
-        let what = match also.policy.as_str() {
-            "block" => "stop it there by hand",
-            _ => "it is being stopped there",
+        let what = match (also.policy.as_str(), &also.failing) {
+            (_, Some(why)) => format!("it does not stop: {}", clean(why)),
+            ("block", None) => "stop it there by hand".into(),
+            _ => "it is being stopped there".into(),
         };
         let resources = also.resources.join(", ");
         notes

@@ -37,6 +37,7 @@ impl ClusterState {
             .collect();
         let asked = self.manager.fencing.remove(&node).is_some();
         self.manager.waits.remove(&node);
+        self.manager.waits_why.remove(&node);
         if ended.is_empty() {
             return asked;
         }
@@ -110,6 +111,7 @@ impl ClusterState {
         if self.manager.waits.insert(node, incident) == Some(incident) {
             return false;
         }
+        self.manager.waits_why.insert(node, why.to_owned());
         let held: Vec<&str> = self
             .groups
             .iter()

@@ -1,8 +1,8 @@
 //! What operators want of groups: moved, on, off, failures cleared. An order marks the group and
 //! queues an event; what comes of it is up to placement.
 
-use crate::event::Trigger;
-use crate::group::{Group, GroupDef, GroupState, Policy, Until};
+use crate::event::{RecoverAction, Running, Stage, Trigger};
+use crate::group::{Group, GroupDef, GroupState, Instance, Policy, Until};
 use crate::id::NodeNumber;
 use crate::model::Severity;
 use crate::record::{Code, Subject};
@@ -265,6 +265,11 @@ impl ClusterState {
             let what = format!("group {name} has no failures to be cleared");
             return Err(Refusal::met("nothing_to_do", what));
         }
+        // Nobody but the commands of its event releases it, so they are run again.
+        let failed = self.failed_release(name, concerns);
+        if let Some(event) = failed {
+            self.check_recovery(event, RecoverAction::Retry)?;
+        }
         let at = entry.proposal.at;
         if let Some(group) = self.groups.get_mut(name) {
             group.fails.retain(|fail| !concerns(fail.node));
@@ -283,7 +288,23 @@ impl ClusterState {
         let subject = Subject::Group(number);
         let happening = Happening::new(Code::FailuresCleared, Severity::Notice, subject, message);
         self.record(entry, happening);
+        if let Some(event) = failed {
+            self.recover(entry, event, RecoverAction::Retry)?;
+        }
         Ok(true)
+    }
+
+    /// The event that failed because a node that is meant could not release a group in it.
+    fn failed_release(&self, name: &str, meant: impl Fn(NodeNumber) -> bool) -> Option<u64> {
+        let group = self.groups.get(name)?;
+        let stuck = |running: &&Running| {
+            let of = |(node, instance): (&NodeNumber, &Instance)| {
+                let here = instance.state == GroupState::Error && meant(*node);
+                here && running.plans(name, *node) && running.failed.contains(node)
+            };
+            running.stage == Stage::Error && group.instances.iter().any(of)
+        };
+        self.manager.begun().find(stuck).map(|running| running.event.id)
     }
 }
 

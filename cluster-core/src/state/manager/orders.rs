@@ -15,7 +15,7 @@ use super::{ClusterState, Entry, Happening, Refusal, step_of};
 
 impl ClusterState {
     /// An operator continues a failed event.
-    pub(super) fn recover(
+    pub(in crate::state) fn recover(
         &mut self,
         entry: &mut Entry<'_>,
         event: u64,
@@ -63,7 +63,11 @@ impl ClusterState {
         self.manager.aside.sort_by_key(|it| it.event.id);
     }
 
-    fn check_recovery(&self, event: u64, action: RecoverAction) -> Result<(), Refusal> {
+    pub(in crate::state) fn check_recovery(
+        &self,
+        event: u64,
+        action: RecoverAction,
+    ) -> Result<(), Refusal> {
         let Some(running) = self.manager.begun().find(|it| it.event.id == event) else {
             return Err(self.no_such_event(event, action));
         };
