@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 pub use files::{LabFile, LabNode, LabSnmp, write_mibs};
 pub use form::{FormError, add_node, form, start_daemon, start_snmpd, wait_for_status};
 pub use processes::{
-    Launcher, agent_of, children_of, find_program, guard_of, is_alive, log_to, reaper_of, terminate,
+    Launcher, agent_of, children_of, find_program, guard_of, is_alive, log_to, reaper_of,
+    terminate, wait_for_end,
 };
 
 /// A network of a sandbox.

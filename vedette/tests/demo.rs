@@ -85,6 +85,15 @@ impl Demo {
         until("the end of the demo", DEADLINE, || self.child.try_wait().expect("a status")).code()
     }
 
+    /// Command lines of the processes that were started with something of its directory.
+    fn processes(&self) -> Vec<String> {
+        let own = self.dir.display().to_string();
+        let all = std::fs::read_dir("/proc").expect("processes").filter_map(Result::ok);
+        let line = |entry: std::fs::DirEntry| std::fs::read(entry.path().join("cmdline")).ok();
+        let lines = all.filter_map(line).map(|it| String::from_utf8_lossy(&it).replace('\0', " "));
+        lines.filter(|line| line.contains(&own)).collect()
+    }
+
     /// Everything that was started is gone, and so is the directory.
     fn assert_nothing_left(&self, before: &LabFile) {
         let pids = before.nodes.iter().flat_map(|node| [node.guard_pid, node.agent_pid]);
@@ -92,6 +101,9 @@ impl Demo {
             until("the end of a daemon", DEADLINE, || (!sandbox::is_alive(pid)).then_some(()));
         }
         until("the end of the directory", DEADLINE, || (!self.dir.exists()).then_some(()));
+        until("the end of what its groups ran", DEADLINE, || {
+            self.processes().is_empty().then_some(())
+        });
         for node in &before.nodes {
             let tcp = node.http.trim_start_matches("http://");
             until(tcp, DEADLINE, || TcpListener::bind(tcp).ok());

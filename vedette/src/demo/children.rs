@@ -18,6 +18,9 @@ const DONE: &[u8] = b"done";
 /// its last election.
 const PATIENCE: Duration = Duration::from_millis(700);
 
+/// How long what the groups of a dead node run may take to end.
+const REAPED: Duration = Duration::from_secs(3);
+
 /// Every process that the demo started.
 #[derive(Default)]
 pub(super) struct Children(Mutex<Vec<Child>>);
@@ -110,12 +113,19 @@ pub(super) fn clear_up_after(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Ends a process, and then its children: a guard that is killed leaves its agent behind.
+/// Ends a process, and then its children: a guard that is killed leaves its agent behind, and what its groups
+/// run to its reaper, which ends by itself when that is gone.
 fn end(pid: u32) {
-    let children = sandbox::children_of(pid);
+    let (children, reaper) = (sandbox::children_of(pid), sandbox::reaper_of(pid));
     sandbox::terminate(pid, PATIENCE);
     for child in children {
-        sandbox::terminate(child, Duration::ZERO);
+        if Some(child) != reaper {
+            sandbox::terminate(child, Duration::ZERO);
+        }
+    }
+    if let Some(reaper) = reaper {
+        sandbox::wait_for_end(reaper, REAPED);
+        sandbox::terminate(reaper, Duration::ZERO);
     }
 }
 

@@ -22,7 +22,7 @@ file="$(dirname "$0")/$2.$VEDETTE_NODE.pid"
 case "$1" in
 start)
     setsid "$0" run "$2" </dev/null >/dev/null 2>&1 &
-    until [ -s "$file" ]; do sleep 0.02; done
+    until [ -s "$file" ]; do [ -e "$0" ] || exit 1; sleep 0.02; done
     ;;
 run)
     echo $$ >"$file"

@@ -106,17 +106,20 @@ fn stat(pid: u32) -> Option<(char, u32)> {
 pub fn terminate(pid: u32, patience: Duration) {
     let Ok(raw) = i32::try_from(pid) else { return };
     let _ = kill(Pid::from_raw(raw), Signal::SIGTERM);
-    let deadline = Instant::now() + patience;
-    while is_alive(pid) && Instant::now() < deadline {
-        reap(raw);
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    wait_for_end(pid, patience);
     if is_alive(pid) {
         let _ = kill(Pid::from_raw(raw), Signal::SIGKILL);
     }
-    let deadline = Instant::now() + Duration::from_secs(5);
+    wait_for_end(pid, Duration::from_secs(5));
+}
+
+/// Waits until a process is gone, for a while.
+pub fn wait_for_end(pid: u32, patience: Duration) {
+    let deadline = Instant::now() + patience;
     while is_alive(pid) && Instant::now() < deadline {
-        reap(raw);
+        if let Ok(raw) = i32::try_from(pid) {
+            reap(raw);
+        }
         std::thread::sleep(Duration::from_millis(5));
     }
 }
