@@ -273,6 +273,11 @@ impl ResourceKind {
         }
     }
 
+    /// Whether two nodes that have it at a time destroy what is on it.
+    pub const fn is_data(&self) -> bool {
+        matches!(self, Self::FileSystem { .. } | Self::VolumeGroup { .. })
+    }
+
     /// The control group that an engine fills for it, below cgroup2.
     pub fn control_group(&self) -> Option<&str> {
         match self {

@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use crate::command::{Command, GroupCommand};
 use crate::event::Fencing;
-use crate::group::{GroupState, Instance};
+use crate::group::{GroupState, Instance, ResourceDef};
 use crate::id::{NodeNumber, StorageId};
 use crate::lease::VoterSet;
 use crate::model::{AgentStatus, HostStatus, Timing};
@@ -154,7 +154,7 @@ impl Director {
     }
 
     /// What a node has that may outlive its lease if its processes are stopped, if that is asked for.
-    fn left_to_processes(&self, node: NodeNumber) -> Vec<&str> {
+    fn left_to_processes(&self, node: NodeNumber) -> Vec<&ResourceDef> {
         let definition = &self.state.definition;
         if !definition.manager.strict {
             return Vec::new();
@@ -168,8 +168,7 @@ impl Director {
         let resources = groups.flat_map(|group| &group.resources);
         let member = self.state.manager.members.get(&node);
         let reaper = member.is_some_and(|member| member.reaper.is_none());
-        let left = resources.filter(|resource| !backing.covers(&resource.kind, reaper));
-        left.map(|resource| resource.name.as_str()).collect()
+        resources.filter(|resource| !backing.covers(&resource.kind, reaper)).collect()
     }
 
     /// Leases that are over, or will be if nothing is heard.
@@ -186,9 +185,10 @@ impl Director {
     }
 
     /// The epoch of which a node that cannot be reached was heard, if it is a later one than that of
-    /// what it holds.
+    /// what it holds. A guard speaks of what it takes away itself, which data is not.
     fn later_epoch(&self, node: NodeNumber) -> Option<u64> {
-        if self.state.definition.manager.fence_always {
+        let data = || self.left_to_processes(node).iter().any(|resource| resource.kind.is_data());
+        if self.state.definition.manager.fence_always || data() {
             return None;
         }
         let known = self.state.manager.members.get(&node)?.epoch;
@@ -299,10 +299,13 @@ impl Director {
         if !self.lease_suffices(node) {
             return Some(match self.left_to_processes(node).as_slice() {
                 [] => "nothing but its guard stands behind its release".into(),
-                left => format!(
-                    "the configuration is strict, and only processes of that node take {} away there",
-                    left.join(", ")
-                ),
+                left => {
+                    let names: Vec<&str> = left.iter().map(|it| it.name.as_str()).collect();
+                    format!(
+                        "the configuration is strict, and only processes of that node take {} away there",
+                        names.join(", ")
+                    )
+                }
             });
         }
         let patience = self.timing().detect() * 10;

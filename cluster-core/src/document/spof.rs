@@ -211,11 +211,8 @@ fn uncovered(group: &GroupDef, node: NodeNumber, state: &ClusterState, data: boo
         return Vec::new();
     };
     let reaper = member.reaper.is_none();
-    let holds_data = |kind: &ResourceKind| {
-        matches!(kind, ResourceKind::FileSystem { .. } | ResourceKind::VolumeGroup { .. })
-    };
     let left = group.resources.iter().filter(|it| !member.backing.covers(&it.kind, reaper));
-    let left = left.filter(|it| holds_data(&it.kind) == data);
+    let left = left.filter(|it| it.kind.is_data() == data);
     left.map(|it| format!("{} ({})", it.name, it.kind.name())).collect()
 }
 

@@ -5,6 +5,7 @@
 //! contradict is refused: a lease is not over while the host is up.
 
 use crate::event::Fencing;
+use crate::group::ResourceDef;
 use crate::id::NodeNumber;
 use crate::model::{HostStatus, RunOutcome, Severity};
 use crate::record::{Code, Subject};
@@ -41,17 +42,47 @@ impl ClusterState {
         if ended.is_empty() {
             return asked;
         }
-        let words = evidence.words();
+        let (processes, data) = self.not_covered(node, &ended, evidence);
+        let mut words = evidence.words();
+        if !processes.is_empty() || !data.is_empty() {
+            let beyond: Vec<&str> = processes.iter().chain(&data).map(String::as_str).collect();
+            let beyond = beyond.join(", ");
+            words = format!(
+                "{words}; nothing proves that {beyond} ended there if its processes stand still"
+            );
+        }
         for name in &ended {
             self.end_instance(name, node);
             self.unblock(name, node);
             entry.causes.insert(name.clone(), words.clone());
         }
         let message = format!("{} has let go of {}", self.node_name(node), ended.join(", "));
-        let happening = Happening::new(Code::LetGo, Severity::Notice, Subject::Node(node), message);
-        let happening = self.in_event(entry, happening.because(words), Some(node), None);
+        // Two nodes may run it at this moment, and nobody can know.
+        let alerts = !processes.is_empty();
+        let severity = if alerts { Severity::Warning } else { Severity::Notice };
+        let happening = Happening::new(Code::LetGo, severity, Subject::Node(node), message);
+        let happening = happening.because(words).alerting(alerts);
+        let happening = self.in_event(entry, happening, Some(node), None);
         self.record(entry, happening);
         true
+    }
+
+    /// Processes and data of groups for which the end of a lease is no proof, where it is the evidence: nothing but
+    /// processes of the node that may stand still ends them.
+    fn not_covered(
+        &self,
+        node: NodeNumber,
+        groups: &[String],
+        evidence: &LetGo,
+    ) -> (Vec<String>, Vec<String>) {
+        let LetGo::LeaseOver { backing, .. } = evidence else { return Default::default() };
+        let reaper = self.manager.members.get(&node).is_some_and(|it| it.reaper.is_none());
+        let defs = groups.iter().filter_map(|name| self.definition.group(name));
+        let resources = defs.flat_map(|def| &def.resources);
+        let left = resources.filter(|it| !backing.covers(&it.kind, reaper));
+        let (data, processes): (Vec<_>, Vec<_>) = left.partition(|it| it.kind.is_data());
+        let names = |all: Vec<&ResourceDef>| all.into_iter().map(|it| it.name.clone()).collect();
+        (names(processes), names(data))
     }
 
     /// Whether it still says what it said when it was proposed: meanwhile the node may have come back
@@ -225,5 +256,52 @@ impl ClusterState {
         let message = format!("{name} could not be fenced by {caller} with {agent}");
         self.fencing_record(entry, node, (Severity::Error, message, cause), true, took);
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::Fixture;
+    use crate::record::Record;
+
+    /// What the takeover from a node that lost its lease says, and whether it alerts.
+    fn taken_over(lost_reaper: bool, group: &str) -> Record {
+        let mut fixture = Fixture::with_groups();
+        let node = fixture.state.groups[group].owner().expect("an owner");
+        if lost_reaper {
+            let member = fixture.state.manager.members.get_mut(&node).expect("it");
+            member.reaper = Some("it cannot be started".into());
+        }
+        fixture.node_down(node, "silent");
+        fixture.lease_over(node);
+        fixture
+            .records
+            .iter()
+            .rfind(|it| it.code == Code::LetGo)
+            .expect("a record")
+            .as_ref()
+            .clone()
+    }
+
+    /// F2: where two processes that stand still are enough for two owners, the takeover itself says so, and alerts.
+    #[test]
+    fn f2_a_takeover_that_proves_less_alerts() {
+        let fine = taken_over(false, "web");
+        assert!(!fine.alert && !fine.cause.contains("nothing proves"), "{}", fine.cause);
+        let doubtful = taken_over(true, "web");
+        let what = "; nothing proves that worker, httpd ended there if its processes stand still";
+        assert!(doubtful.alert && doubtful.cause.ends_with(what), "{}", doubtful.cause);
+    }
+
+    /// Nobody but an agent unmounts, reaper or not; that is known beforehand (verify) and pages nobody.
+    #[test]
+    fn f2_a_takeover_of_data_says_what_it_stands_on() {
+        let data = taken_over(false, "db");
+        assert!(
+            !data.alert && data.cause.contains("; nothing proves that vg_db, db_data ended"),
+            "{}",
+            data.cause
+        );
     }
 }

@@ -37,6 +37,16 @@ fn who_is_strict_waits_for_what_processes_would_have_to_take_away() {
     let (evicted, why) = told(with(&[&address, &volume], true));
     assert!(!evicted && why.len() == 1, "{why:?}");
     assert!(why[0].contains("only processes of that node take volume_group away"), "{why:?}");
+    // Its guard says that it has let go, and does not mean the volume.
+    for (kind, believed) in [(&address, true), (&volume, false)] {
+        let mut world = world(with(&[kind], true));
+        world.epoch = 2;
+        let evidence = LetGo::Epoch { epoch: 2 };
+        let evict = GroupCommand::Evict { node: DEAD, evidence };
+        world.heard.insert(DEAD, 1_000);
+        let said = world.report().contains(&Command::Group(evict));
+        assert_eq!(said, believed, "{kind:?}");
+    }
     let mut watched = with(&[&address, &volume], true);
     backing(&mut watched, DEAD, Backing::Watchdog);
     assert_eq!(told(watched), (true, Vec::new()));
