@@ -1,7 +1,8 @@
 //! A long campaign on the lab: is a service ever alive on two nodes? (issue of the findings R1, R2, R10, F2)
 //!
 //! One group has a resource of each kind that can run beside its owner: an application in its control group, a unit
-//! of systemd, a service that only its own programs and its release program end, and an address. Faults of every
+//! of systemd, a service that only its own programs and its release program end, what an engine runs in a control
+//! group that it is told, an OCF agent's daemon, and an address. Faults of every
 //! kind hit its owner, one after the other. A thread looks on every node each millisecond what is alive there, and
 //! asks nobody; what it sees on two nodes at once is counted with its length.
 

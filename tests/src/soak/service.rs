@@ -10,7 +10,11 @@ use crate::lab::{Lab, LabError, Result};
 pub(super) const GROUP: &str = "all";
 
 /// What can be alive on a node.
-pub(super) const KINDS: [&str; 4] = ["application", "unit", "escaped service", "address"];
+pub(super) const KINDS: [&str; 6] =
+    ["application", "unit", "escaped service", "container", "OCF agent", ADDRESS];
+
+/// Seen by whom answers, not by processes.
+pub(super) const ADDRESS: &str = "address";
 
 const UNIT: &str = "soak.service";
 
@@ -20,6 +24,9 @@ const UNIT_TEXT: &str = "[Unit]\nDefaultDependencies=no\nStartLimitIntervalSec=0
 
 /// The control group of what escapes, as its node sees it.
 const ESCAPED: &str = "/sys/fs/cgroup/escaped";
+
+/// The control group that an engine is told, as a container engine is.
+const BOX: &str = "soak-box.slice";
 
 /// A file of this name in the lab's directory says how a stop of the escaped service is to go wrong.
 pub(super) const MISCHIEF: &str = "mischief";
@@ -57,6 +64,10 @@ fn document(lab: &Lab) -> String {
     let stop = format!(
         "case $(cat {mischief} 2>/dev/null) in fails) exit 1;; lies) exit 0;; hangs) sleep 600;; esac; {end}"
     );
+    let boxed = format!(
+        "mkdir -p /sys/fs/cgroup/{BOX}/one; \
+         (echo 0 > /sys/fs/cgroup/{BOX}/one/cgroup.procs; exec sleep infinity) &"
+    );
     let monitor = format!("grep -qs 'populated 1' {ESCAPED}/cgroup.events");
     format!(
         "[manager]\nprobe_interval = \"1s\"\n\n\
@@ -65,13 +76,19 @@ fn document(lab: &Lab) -> String {
          [[groups.{GROUP}.resources]]\nname = \"app\"\nkind = \"application\"\nstart = {}\nstop = [\"/bin/true\"]\n\n\
          [[groups.{GROUP}.resources]]\nname = \"unit\"\nkind = \"systemd\"\nunit = \"{UNIT}\"\nmonitor_interval = \"1s\"\n\n\
          [[groups.{GROUP}.resources]]\nname = \"escaped\"\nkind = \"application\"\nstart = {}\nstop = {}\n\
-         monitor = {}\nmonitor_interval = \"1s\"\nstop_timeout = \"2s\"\nrelease = {}\nrelease_max = \"2s\"\n",
+         monitor = {}\nmonitor_interval = \"1s\"\nstop_timeout = \"2s\"\nrelease = {}\nrelease_max = \"2s\"\n\n\
+         [[groups.{GROUP}.resources]]\nname = \"box\"\nkind = \"application\"\nstart = {}\nstop = [\"/bin/false\"]\n\
+         control_group = \"{BOX}\"\nmonitor_interval = \"1s\"\n\n\
+         [[groups.{GROUP}.resources]]\nname = \"ocf\"\nkind = \"ocf\"\nagent = \"ocf:heartbeat:anything\"\n\
+         monitor_interval = \"1s\"\nparameters = {{ binfile = \"/bin/sleep\", cmdline_options = \"100000\", \
+         pidfile = \"/run/soak-ocf.pid\" }}\n",
         address(lab),
         program("sleep infinity &"),
         program(&start),
         program(&stop),
         program(&monitor),
         program(&end),
+        program(&boxed),
     )
 }
 
@@ -100,5 +117,7 @@ pub(super) fn places(lab: &Lab, node: &str) -> Result<Vec<(&'static str, Control
         (KINDS[0], at(ours.join(GROUP).join("app"))),
         (KINDS[1], at(lab.unit_group(node, UNIT))),
         (KINDS[2], at(root.join("escaped"))),
+        (KINDS[3], at(root.join(BOX))),
+        (KINDS[4], at(ours.join(GROUP).join("ocf"))),
     ])
 }

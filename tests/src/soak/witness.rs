@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use vedette_node::cgroup::ControlGroup;
 
-use super::service::{KINDS, address, places};
+use super::service::{ADDRESS, KINDS, address, places};
 use crate::lab::{Lab, LabError, Prober, Result};
 
 /// Between two looks.
@@ -126,7 +126,7 @@ impl Seen {
             })
             .collect();
         if self.doubly_owned > 0 {
-            let (kind, length) = (KINDS[3], Duration::ZERO);
+            let (kind, length) = (ADDRESS, Duration::ZERO);
             all.push(Overlap { kind, nodes: Vec::new(), length });
         }
         all
@@ -136,7 +136,7 @@ impl Seen {
     pub(super) fn longest_gap(&self) -> Duration {
         let without = self
             .stretches()
-            .filter(|(change, _)| change.nodes.is_empty() && change.kind != KINDS[3]);
+            .filter(|(change, _)| change.nodes.is_empty() && change.kind != ADDRESS);
         without.map(|(_, length)| length).max().unwrap_or_default()
     }
 }
