@@ -28,13 +28,17 @@ pub enum Fault {
     KilledBoth,
     /// Guard and agent stand still for three seconds.
     StoppedBoth,
+    /// The same for a minute, which is longer than anything waits.
+    StoppedForAMinute,
+    /// A move, and guard and agent are killed while the stop program hangs.
+    KilledInStop,
     /// It loses power.
     Power,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::StopFails,
         Self::StopLies,
         Self::StopHangs,
@@ -44,6 +48,8 @@ impl Fault {
         Self::KilledGuard,
         Self::KilledBoth,
         Self::StoppedBoth,
+        Self::StoppedForAMinute,
+        Self::KilledInStop,
         Self::Power,
     ];
 
@@ -72,12 +78,9 @@ impl Fault {
                 lab.kill(owner, Victim::Both)?;
                 elsewhere(lab, owner)
             }
-            Self::StoppedBoth => {
-                lab.pause(owner, Victim::Both)?;
-                elsewhere(lab, owner)?;
-                std::thread::sleep(Duration::from_secs(2));
-                lab.resume(owner)
-            }
+            Self::StoppedBoth => stopped(lab, owner, Duration::from_secs(2)),
+            Self::StoppedForAMinute => stopped(lab, owner, Duration::from_secs(60)),
+            Self::KilledInStop => killed_in_stop(lab, owner),
             Self::Power => {
                 lab.kill(owner, Victim::Power)?;
                 elsewhere(lab, owner)
@@ -98,6 +101,8 @@ impl fmt::Display for Fault {
             Self::KilledGuard => "guard killed",
             Self::KilledBoth => "guard and agent killed",
             Self::StoppedBoth => "guard and agent stopped",
+            Self::StoppedForAMinute => "guard and agent stopped for 60 s",
+            Self::KilledInStop => "guard and agent killed in a stop",
             Self::Power => "power off",
         })
     }
@@ -109,15 +114,43 @@ fn other(lab: &Lab, than: &str) -> Result<String> {
     names.next().ok_or_else(|| LabError("There is only one node.".into()))
 }
 
+/// Guard and agent stand still until another node has the group, and for so long after that.
+fn stopped(lab: &Lab, owner: &str, length: Duration) -> Result<()> {
+    lab.pause(owner, Victim::Both)?;
+    elsewhere(lab, owner)?;
+    std::thread::sleep(length);
+    lab.resume(owner)
+}
+
+/// Begins a move with a stop program that goes wrong.
+fn begin_move(lab: &Lab, owner: &str, how: &str) -> Result<()> {
+    std::fs::write(lab.dir().join(MISCHIEF), how)?;
+    let to = other(lab, owner)?;
+    let moved = lab.vedette(owner, &["group", "move", GROUP, "--to", &to, "--yes", "--no-wait"])?;
+    match moved.status.success() {
+        true => Ok(()),
+        false => Err(LabError(String::from_utf8_lossy(&moved.stderr).into_owned())),
+    }
+}
+
+fn killed_in_stop(lab: &Lab, owner: &str) -> Result<()> {
+    begin_move(lab, owner, "hangs")?;
+    let stopping = lab.wait_for("the stop program to run", PATIENCE, |lab| {
+        let group = lab.json(owner, &["group", "show", GROUP, "-o", "json"]).ok()?;
+        let resources = group["resources"].as_array()?.clone();
+        let is = |it: &serde_json::Value| it["name"] == "escaped" && it["state"] == "STOPPING";
+        resources.iter().any(is).then_some(())
+    });
+    let killed = stopping.and_then(|()| lab.kill(owner, Victim::Both));
+    std::fs::remove_file(lab.dir().join(MISCHIEF))?;
+    killed?;
+    elsewhere(lab, owner)
+}
+
 /// Moves the group while the stop program does not do what it should; then puts that right.
 fn wrong_stop(lab: &Lab, owner: &str, how: &str) -> Result<()> {
     let mischief = lab.dir().join(MISCHIEF);
-    std::fs::write(&mischief, how)?;
-    let to = other(lab, owner)?;
-    let moved = lab.vedette(owner, &["group", "move", GROUP, "--to", &to, "--yes", "--no-wait"])?;
-    if !moved.status.success() {
-        return Err(LabError(String::from_utf8_lossy(&moved.stderr).into_owned()));
-    }
+    begin_move(lab, owner, how)?;
     let blocked = lab.wait_for("the group to be blocked", PATIENCE, |lab| {
         let group = lab.json(owner, &["group", "show", GROUP, "-o", "json"]).ok()?;
         (group["state"] == "ERROR").then_some(())
