@@ -88,6 +88,8 @@ enum Op {
     StopExtra { resources: BTreeSet<String>, done: oneshot::Sender<()> },
     /// Neighbours may have forgotten whose its addresses are.
     Announce,
+    /// An address of it is on an adapter without a link, and there is a better place.
+    Settle,
 }
 
 /// What is held here: its token, the guard's epoch, and the resources as they were started.
@@ -160,6 +162,8 @@ struct Shared {
     answered: watch::Sender<(u64, Option<String>)>,
     /// The event in which the adapters of a network were exchanged last.
     swapped: tokio::sync::Mutex<BTreeMap<NetworkNumber, u64>>,
+    /// Groups that were asked to move addresses to a better adapter, and have not come to it.
+    settling: Mutex<BTreeSet<String>>,
 }
 
 /// The way in.
@@ -197,6 +201,7 @@ impl Executor {
             telling: tokio::sync::Mutex::default(),
             answered: watch::Sender::default(),
             swapped: tokio::sync::Mutex::default(),
+            settling: Mutex::default(),
         }))
     }
 
@@ -209,7 +214,7 @@ impl Executor {
             tokio::spawn(cover::follow(self.0.clone()));
             tokio::spawn(units::follow(self.0.clone()));
             tokio::spawn(lease::follow(self.0.clone(), watch));
-            tokio::spawn(standby::watch(self.0.clone()));
+            tokio::spawn(standby::watch(self.clone()));
             tokio::spawn(sightings::watch(self.clone()));
             tokio::spawn(own::show(self.0.clone()));
         }

@@ -156,6 +156,27 @@ impl Hands {
         resource(def).announce(&context).await;
     }
 
+    /// Which of these addresses are on an adapter without a link, where another one has a link.
+    pub(super) async fn adrift(
+        &self,
+        state: &ClusterState,
+        addresses: Vec<ResourceDef>,
+    ) -> Vec<ResourceDef> {
+        let context = self.context("", 0, state);
+        // What cannot be seen is seen again in a moment.
+        resource::address::adrift(&context, addresses).await.unwrap_or_default()
+    }
+
+    /// Moves an address to the adapter of its network that has a link; what is to be said about it if it moved.
+    pub(super) async fn settle(
+        &self,
+        state: &ClusterState,
+        def: &ResourceDef,
+    ) -> Result<Option<String>, String> {
+        let context = self.context("", 0, state);
+        resource::address::settle(&context, def).await.map_err(|failure| failure.to_string())
+    }
+
     /// What stands in the way of running a resource here.
     pub(crate) async fn verify(
         &self,

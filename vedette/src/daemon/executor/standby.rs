@@ -5,19 +5,22 @@
 //! `join_standby` once it has lasted for two detection times. That long because of `swap_adapter`: the
 //! adapter that failed is the standby afterwards, and until the heartbeat is heard over the other one
 //! a failed standby would make its groups move for nothing.
+//!
+//! A service address, though, is left on no adapter without a link as long as the other one of its network has
+//! a link, whichever it got there by: its worker moves it at once, with or without the cluster.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use vedette_core::command::{AGENT, Command, ManagerCommand};
 use vedette_core::event::Trigger;
+use vedette_core::group::{ResourceDef, ResourceKind};
 use vedette_core::id::{NetworkNumber, NodeNumber};
 use vedette_core::state::ClusterState;
 
 use super::super::office::fresh_id;
-use super::Shared;
+use super::{Executor, Op, Shared, lock};
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_millis(250);
@@ -29,11 +32,17 @@ type Wrong = BTreeMap<NetworkNumber, Instant>;
 type Found = BTreeMap<NetworkNumber, Option<String>>;
 
 /// Looks again and again, as long as the process lives.
-pub(super) async fn watch(shared: Arc<Shared>) {
+pub(super) async fn watch(executor: Executor) {
+    let shared = executor.0.clone();
     let mut wrong = Wrong::new();
     loop {
         tokio::time::sleep(EVERY).await;
         let state = shared.state();
+        for group in adrift(&shared, &state).await {
+            if lock(&shared.settling).insert(group.clone()) {
+                executor.send(&group, Op::Settle).await;
+            }
+        }
         let joined = state.manager.members.get(&shared.me).is_some_and(|member| member.joined);
         if !joined || !shared.has_quorum() {
             wrong.clear();
@@ -46,6 +55,25 @@ pub(super) async fn watch(shared: Arc<Shared>) {
             propose(&shared, network, found[&network].as_deref()).await;
         }
     }
+}
+
+/// Groups held here with an address on an adapter that has no link, where another one has. Not in maintenance,
+/// nor what is left to itself.
+async fn adrift(shared: &Shared, state: &ClusterState) -> Vec<String> {
+    let standbys = shared.hands.standbys(state);
+    let held = lock(&shared.held).clone();
+    let is = |it: &ResourceDef| matches!(it.kind, ResourceKind::Address { network, .. } if standbys.contains_key(&network));
+    let mut found = Vec::new();
+    let looked_after = |group: &String| {
+        !standbys.is_empty() && shared.may_end(group) && !state.is_left_alone(group, shared.me)
+    };
+    for (group, held) in held.into_iter().filter(|(group, _)| looked_after(group)) {
+        let addresses: Vec<ResourceDef> = held.resources.into_iter().filter(is).collect();
+        if !addresses.is_empty() && !shared.hands.adrift(state, addresses).await.is_empty() {
+            found.push(group);
+        }
+    }
+    found
 }
 
 /// Why each of them would not do, if it would not.
