@@ -34,6 +34,7 @@ use vedette_core::group::{GroupState, Instance, ResourceDef, ResourceKind};
 use vedette_core::id::{NetworkNumber, NodeNumber};
 use vedette_core::model::{AgentStatus, HostStatus, NetworkStatus};
 use vedette_core::observation::Report;
+use vedette_core::record::Code;
 use vedette_core::state::ClusterState;
 use vedette_core::takeover::Backing;
 use vedette_core::time::WallTime;
@@ -263,6 +264,7 @@ impl Executor {
             epoch: holding.epoch,
             voters: self.0.voters.load(Ordering::Relaxed),
         };
+        self.0.local.condition(Code::ReaperLost, facts.reaper.clone());
         if let Some(release) = holding.last_release_us {
             *lock(&self.0.last_release) = Some((holding.epoch, release));
             self.0.local.lease_ended(release.0);
