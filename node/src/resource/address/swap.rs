@@ -36,18 +36,22 @@ pub async fn swap(
 }
 
 /// Which of these service addresses are on an adapter without a link although the other one of their network
-/// on this node has one.
+/// on this node has one; and whether the node's own address is on that adapter too, so that the heartbeat fails
+/// and a swap takes them along.
 pub async fn adrift(
     context: &Context,
     defs: Vec<ResourceDef>,
-) -> Result<Vec<ResourceDef>, Failure> {
+) -> Result<Vec<(ResourceDef, bool)>, Failure> {
     let context = context.clone();
     apart(move || {
         let here = Here::look()?;
-        let is = |def: &ResourceDef| {
-            ServiceAddress::of(def).is_some_and(|it| it.better(&context, &here).is_some())
+        let lost = |def: ResourceDef| {
+            let service = ServiceAddress::of(&def)?;
+            let (from, _) = service.better(&context, &here)?;
+            let own = context.interfaces.get(&service.network);
+            Some((def, own.is_some_and(|own| here.has(&from, *own))))
         };
-        Ok(defs.into_iter().filter(is).collect())
+        Ok(defs.into_iter().filter_map(lost).collect())
     })
     .await
 }

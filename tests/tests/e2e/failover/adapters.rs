@@ -155,6 +155,7 @@ fn a_service_address_is_never_left_on_an_adapter_without_a_link() {
     wait_answer(&prober, 1);
     wait_good(&lab, seq);
     assert_one_owner(prober, &[1, 2, 1]);
+    wait_event(&lab, seq, "fail_standby n1");
     lab.heal().expect("healed");
     wait_event(&lab, seq, "join_standby n1");
     give(&lab, "");

@@ -156,12 +156,13 @@ impl Hands {
         resource(def).announce(&context).await;
     }
 
-    /// Which of these addresses are on an adapter without a link, where another one has a link.
+    /// Which of these addresses are on an adapter without a link, where another one has a link; and whether a swap
+    /// will take them along.
     pub(super) async fn adrift(
         &self,
         state: &ClusterState,
         addresses: Vec<ResourceDef>,
-    ) -> Vec<ResourceDef> {
+    ) -> Vec<(ResourceDef, bool)> {
         let context = self.context("", 0, state);
         // What cannot be seen is seen again in a moment.
         resource::address::adrift(&context, addresses).await.unwrap_or_default()
