@@ -241,7 +241,11 @@ impl ServiceAddress {
             Ok(here) => here,
             Err(failure) => return vec![error(&self.name, failure.why, failure.advice)],
         };
-        let mut found: Vec<_> = [self.refuse_own(context), self.target(context, &here).map(drop)]
+        let own = match context.interfaces.get(&self.network) {
+            Some(own) if here.holder(*own).is_none() => Err(no_device(*own)),
+            _ => self.target(context, &here).map(drop),
+        };
+        let mut found: Vec<_> = [self.refuse_own(context), own]
             .into_iter()
             .filter_map(Result::err)
             .map(|failure| error(&self.name, failure.why, failure.advice))

@@ -178,14 +178,16 @@ impl Hands {
         resource::address::settle(&context, def).await.map_err(|failure| failure.to_string())
     }
 
-    /// What stands in the way of running a resource here.
+    /// What stands in the way of running a resource here; `devices_come` if one that is started before it may
+    /// bring devices that are not there now.
     pub(crate) async fn verify(
         &self,
         group: &str,
         state: &ClusterState,
         def: &ResourceDef,
+        devices_come: bool,
     ) -> Vec<vedette_core::document::Finding> {
-        let context = self.context(group, 0, state);
+        let context = resource::Context { devices_come, ..self.context(group, 0, state) };
         resource(def).verify(&context).await
     }
 
@@ -289,6 +291,7 @@ impl Hands {
                 ("VERBOSE_LOGGING".to_owned(), verbosity(state).to_owned()),
             ]),
             printed: resource::Printed::default(),
+            devices_come: false,
             transcripts: Some(self.transcripts.folder().to_owned()),
         }
     }
