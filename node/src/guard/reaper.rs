@@ -4,7 +4,7 @@
 //! debugger, a `SIGSTOP` that was meant for something else, a bug that both share) would leave the processes of
 //! groups running after the lease, on this node and soon on the next one. The reaper waits for the end of the lease
 //! and lets go of what the guard held; it does nothing else, speaks to nobody, opens no file while it waits, and
-//! has its memory locked.
+//! has the memory locked that it uses ([`memory`]).
 //!
 //! It learns the lease's end and what is held from memory that it shares with the guard ([`Board`]), so a guard that
 //! is stopped in the middle has said everything already. Whatever is held is held under a lease that ends later
@@ -21,6 +21,7 @@ mod board;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, PipeWriter, Read};
+use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -30,9 +31,9 @@ use nix::fcntl::{Flock, FlockArg};
 
 pub(super) use self::board::Board;
 use super::child::BackOff;
-use super::{LOCK, sys};
+use super::{LOCK, memory, sys};
 use crate::cgroup::mount_point;
-use crate::hold::{self, Held, Programs};
+use crate::hold::{self, Held, HeldAddress, Programs};
 
 /// The longest time between two looks of a reaper that has nothing to wait for.
 const LOOK: Duration = Duration::from_millis(100);
@@ -93,7 +94,8 @@ pub fn run(state_dir: &Path) -> io::Result<()> {
     // Nothing that anybody prints may reach the board.
     nix::unistd::dup2_stdout(io::stderr())?;
     let named = nix::sys::prctl::set_name(c"vedette-reaper");
-    for outcome in [named.map_err(Into::into), leave_service(), sys::lock_memory()] {
+    let locked = memory::lock_what_is_used(|| rehearse(&board));
+    for outcome in [named.map_err(Into::into), leave_service(), locked] {
         if let Err(error) = outcome {
             tracing::debug!(%error, "the reaper is less sheltered than it could be");
         }
@@ -106,6 +108,22 @@ pub fn run(state_dir: &Path) -> io::Result<()> {
     reaper.watch();
     reaper.inherit(state_dir);
     Ok(())
+}
+
+/// Does what a release does, with what nobody has, so that the way is known and in memory.
+fn rehearse(board: &Board) {
+    let nobodys =
+        HeldAddress { address: Ipv4Addr::UNSPECIFIED.into(), prefix: 32, device: String::new() };
+    let held = Held {
+        addresses: [nobodys].into(),
+        groups: ["/sys/fs/cgroup/vedette-reapers/nobody".into()].into(),
+        units: ["vedette-nobody.service".to_owned()].into(),
+        engines: ["vedette-nobody.slice".to_owned()].into(),
+        programs: Default::default(),
+    };
+    let released = hold::release(&held, RELEASE_MAX);
+    let looked = (board.read().is_ok(), board.lease(), sys::boot_time_us());
+    tracing::debug!(?released, ?looked, "the way to a release was rehearsed");
 }
 
 /// A control group of its own for the reapers of this machine.
