@@ -614,6 +614,9 @@ pub enum ConfigCommand {
         node: NodeNumber,
         /// What speaks against it on that machine, a sentence each.
         findings: Vec<String>,
+        /// What is worth knowing and stands in nobody's way.
+        #[serde(default)]
+        warnings: Vec<String>,
     },
     /// The proposal is withdrawn: by an operator, or by the director because a node gives no
     /// answer.

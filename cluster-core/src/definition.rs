@@ -221,6 +221,9 @@ pub struct PendingDocument {
     pub asked: BTreeSet<NodeNumber>,
     /// What each found; empty: nothing against it.
     pub findings: BTreeMap<NodeNumber, Vec<String>>,
+    /// What each warned of, if anything.
+    #[serde(default)]
+    pub warnings: BTreeMap<NodeNumber, Vec<String>>,
     /// It is examined only and will not take effect.
     #[serde(default)]
     pub dry_run: bool,
@@ -242,6 +245,9 @@ pub struct Verdict {
     pub asked: BTreeSet<NodeNumber>,
     /// What each found; who went away meanwhile is not in here.
     pub findings: BTreeMap<NodeNumber, Vec<String>>,
+    /// What each warned of, if anything.
+    #[serde(default)]
+    pub warnings: BTreeMap<NodeNumber, Vec<String>>,
     /// What speaks against it without looking at a machine, or why it was withdrawn.
     pub against: Vec<String>,
     /// When.

@@ -183,7 +183,7 @@ impl Code {
     pub const fn is_local(self) -> bool {
         let number = self.number();
         (number >= Self::QuorumLost.number() && number <= Self::Dropped.number())
-            || number == Self::NoDirector.number()
+            || number >= Self::NoDirector.number()
     }
 
     /// Codes of conditions that are raised and cleared, in the order in which surfaces show them.
@@ -191,6 +191,7 @@ impl Code {
         Self::QuorumLost,
         Self::NoDirector,
         Self::ReleaseFailed,
+        Self::ReaperLost,
         Self::LogStalled,
         Self::LogBehind,
         Self::LogLost,

@@ -141,7 +141,7 @@ codes! {
     AddressConflict = 78 "ADDRESS_CONFLICT",
     /// A group fails over again and again, or is steady again.
     GroupFlapping = 79 "GROUP_FLAPPING",
-    /// A node lost its quorum ([`crate::local`], as are all codes up to `DROPPED`, and `NO_DIRECTOR`).
+    /// A node lost its quorum ([`crate::local`], as are all codes up to `DROPPED`, and from `NO_DIRECTOR` on).
     QuorumLost = 80 "QUORUM_LOST",
     /// A node is part of a quorum again.
     QuorumRegained = 81 "QUORUM_REGAINED",
@@ -183,6 +183,8 @@ codes! {
     QuorumAbsent = 99 "QUORUM_ABSENT",
     /// A node has a quorum and hears no director: nothing can be moved or taken over.
     NoDirector = 100 "NO_DIRECTOR",
+    /// A node has no reaper, or has one again.
+    ReaperLost = 101 "REAPER_LOST",
 }
 
 /// What a record is about.

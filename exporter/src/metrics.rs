@@ -68,6 +68,7 @@ pub const FAMILIES: &[Family] = &[
     nodes::DIRECTOR,
     nodes::JEOPARDY,
     nodes::VOTER,
+    nodes::REAPER,
     manager::STATE,
     manager::STATE_CODE,
     manager::JOINED,

@@ -32,6 +32,7 @@ mod heart;
 mod keeper;
 mod lease;
 mod lease_watch;
+mod memory;
 mod nets;
 mod probe;
 pub mod protocol;

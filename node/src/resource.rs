@@ -69,6 +69,8 @@ pub struct Context {
     pub environment: BTreeMap<String, String>,
     /// What a look printed that found nothing running.
     pub printed: Printed,
+    /// For verifying: what is started before it may bring devices that are not there now.
+    pub devices_come: bool,
     /// The folder of transcripts, for programs that the guard runs.
     pub transcripts: Option<PathBuf>,
 }

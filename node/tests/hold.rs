@@ -230,7 +230,11 @@ fn f2_a_killed_pair_leaves_nothing_running() {
 fn a_reaper_that_is_stopped_or_killed_is_replaced() {
     let cable = Cable::new();
     let guard = Guarded::start(&cable, &["granted"]);
-    for signal in [Signal::SIGSTOP, Signal::SIGKILL] {
+    let reasons = [
+        (Signal::SIGSTOP, "it did not answer for 3 s, and is replaced"),
+        (Signal::SIGKILL, "it ended (signal: 9 (SIGKILL))"),
+    ];
+    for (signal, reason) in reasons {
         let first = guard.reaper();
         let told = guard.notices_of_this_run().len();
         guard.signal_reaper(signal);
@@ -239,6 +243,8 @@ fn a_reaper_that_is_stopped_or_killed_is_replaced() {
         let since = || guard.notices_of_this_run().split_off(told);
         wait_for("a fault", || since().iter().any(|it| it.reaper.is_some()).then_some(()));
         wait_for("no fault", || since().last()?.reaper.is_none().then_some(()));
+        let faults: Vec<String> = since().into_iter().filter_map(|it| it.reaper).collect();
+        assert!(faults.iter().all(|fault| fault == reason), "{faults:?}");
     }
 }
 

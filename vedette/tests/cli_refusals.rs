@@ -199,6 +199,18 @@ fn rules_one_line_short_are_refused() {
 }
 
 #[test]
+fn an_empty_file_is_taken_for_neither_kind() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for text in ["", "\n\n", "# a comment\n  # another\n"] {
+        let file = write(dir.path(), "empty.toml", text);
+        let (exit, error) = refused(&["config", "check", &file]);
+        assert_eq!(exit, 2, "{error}");
+        assert!(error.contains("empty.toml is empty"), "{error}");
+        assert!(error.contains("[[network]]") && error.contains("[groups.NAME]"), "{error}");
+    }
+}
+
+#[test]
 fn a_missing_configuration_is_named() {
     let (exit, error) = refused(&["--config", "/nonexistent/v.toml", "config", "check"]);
     assert_eq!(exit, 2);

@@ -57,6 +57,12 @@ fn group(
         MultipleActive::ALL.iter().map(|way| (way.name(), *way)).collect();
     let multiple_active =
         table.choice(notes, "multiple_active", &ways).unwrap_or(MultipleActive::StopExtra);
+    if policy == Policy::Concurrent && table.has("multiple_active") {
+        let what =
+            format!("{name} runs on several nodes at once, so nothing of it is one too many");
+        let advice = "Leave it out, or make the group cascading or rotating.";
+        notes.error(&table.key("multiple_active"), what, advice);
+    }
     let resources = resources(&mut table, names, addresses, notes);
     table.finish(notes);
     GroupDef {

@@ -221,7 +221,9 @@ impl Text {
         if let Some(window) = group.fallback_window {
             self.text("fallback_window", &window.to_string());
         }
-        if group.multiple_active != MultipleActive::StopExtra {
+        // What an earlier release took for a concurrent group means nothing.
+        let exclusive = group.policy != Policy::Concurrent;
+        if exclusive && group.multiple_active != MultipleActive::StopExtra {
             self.text("multiple_active", group.multiple_active.name());
         }
         for resource in &group.resources {

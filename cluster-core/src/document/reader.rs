@@ -173,7 +173,15 @@ impl<'t, 'i> Table<'t, 'i> {
     /// A time with its unit, in milliseconds.
     pub(super) fn duration(&mut self, notes: &mut Notes<'_>, key: &'static str) -> Option<u64> {
         const KIND: &str = "a time with its unit in quotes, such as \"500ms\", \"10s\" or \"5m\"";
-        self.read(notes, key, KIND, |value| duration(value.as_str()?))
+        let text = self.read(notes, key, KIND, text)?;
+        match duration(&text) {
+            Ok(ms) => Some(ms),
+            Err(wrong) => {
+                let (what, advice) = wrong.words(&text, KIND);
+                notes.error(&self.key(key), what, advice);
+                None
+            }
+        }
     }
 
     /// One of a few words.
@@ -375,19 +383,58 @@ fn scalar(value: &DeValue<'_>) -> Option<String> {
 }
 
 /// A time with its unit, in milliseconds; `0` needs none.
-fn duration(text: &str) -> Option<u64> {
+fn duration(text: &str) -> Result<u64, NoTime> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().ok()?;
-    let factor = match unit.trim_start() {
-        "" if number == 0 => 1,
+    if number.is_empty() {
+        return Err(NoTime::Number);
+    }
+    let is_zero = number.bytes().all(|digit| digit == b'0');
+    let factor = match unit.trim() {
+        "" if is_zero => 1,
+        "" => return Err(NoTime::NoUnit),
         "ms" => 1,
         "s" => 1_000,
         "m" | "min" => 60_000,
         "h" => 3_600_000,
-        _ => return None,
+        unit if unit.starts_with(['.', ',']) => return Err(NoTime::Number),
+        unit => return Err(NoTime::Unit(unit.to_owned())),
     };
-    number.checked_mul(factor).filter(|ms| *ms <= LONGEST_MS)
+    let ms = number.parse().ok().and_then(|number: u64| number.checked_mul(factor));
+    ms.filter(|ms| *ms <= LONGEST_MS).ok_or(NoTime::TooLong)
+}
+
+/// Why a text is no time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum NoTime {
+    /// It begins with no whole number.
+    Number,
+    /// The number has no unit.
+    NoUnit,
+    /// The unit is none.
+    Unit(String),
+    /// It is longer than any time may be.
+    TooLong,
+}
+
+impl NoTime {
+    /// What is wrong with it, and what to do.
+    fn words(&self, text: &str, kind: &str) -> (String, String) {
+        const UNITS: &str = "ms, s, m (or min) and h";
+        let write = format!("Write {kind}.");
+        match self {
+            Self::Number => (format!("{text:?} does not begin with a whole number"), write),
+            Self::NoUnit => (format!("{text:?} has no unit; units are {UNITS}"), write),
+            Self::Unit(unit) => {
+                (format!("{unit:?} in {text:?} is no unit of time; units are {UNITS}"), write)
+            }
+            Self::TooLong => {
+                let longest = LONGEST_MS / 3_600_000;
+                let what = format!("{text:?} is too long: no time is longer than {longest}h");
+                (what, format!("Write a time of at most \"{longest}h\"."))
+            }
+        }
+    }
 }
 
 /// A time as [`duration`] reads it, in the largest unit that is exact.
@@ -414,13 +461,29 @@ mod tests {
             ("2 s", 2_000),
             ("1h", 3_600_000),
         ] {
-            assert_eq!(duration(text), Some(ms), "{text}");
+            assert_eq!(duration(text), Ok(ms), "{text}");
         }
-        for bad in ["", "10", "s", "-1s", "1.5s", "99999999h", "99999999999999999999s"] {
-            assert_eq!(duration(bad), None, "{bad}");
+        for (bad, why) in [
+            ("", NoTime::Number),
+            ("s", NoTime::Number),
+            ("-1s", NoTime::Number),
+            ("1.5s", NoTime::Number),
+            ("10", NoTime::NoUnit),
+            ("1d", NoTime::Unit("d".into())),
+            ("500h", NoTime::TooLong),
+            ("99999999h", NoTime::TooLong),
+            ("99999999999999999999s", NoTime::TooLong),
+        ] {
+            assert_eq!(duration(bad), Err(why), "{bad}");
         }
+        let words = |text| duration(text).unwrap_err().words(text, "a time").0;
+        assert_eq!(words("500h"), "\"500h\" is too long: no time is longer than 168h");
+        assert_eq!(
+            words("1d"),
+            "\"d\" in \"1d\" is no unit of time; units are ms, s, m (or min) and h"
+        );
         for ms in [0, 1, 999, 1_000, 61_000, 60_000, 300_000, 3_600_000] {
-            assert_eq!(duration(&written(ms)), Some(ms));
+            assert_eq!(duration(&written(ms)), Ok(ms));
         }
     }
 }

@@ -344,6 +344,10 @@ fn h35_resources_that_cannot_be() {
             ["too short", "100ms"],
         ),
         (
+            "kind = \"ocf\"\nagent = \"ocf:a:b\"\nrelease = \"/x\"\nrelease_max = \"500h\"",
+            ["\"500h\" is too long: no time is longer than 168h", "at most \"168h\""],
+        ),
+        (
             "kind = \"file_system\"\ndevice = \"/dev/x\"\nmount_point = \"/\"\nfs_type = \"ext4\"",
             ["no directory to mount on", "below /"],
         ),
@@ -406,6 +410,10 @@ fn h35_settings_nodes_and_the_rest() {
         ("[networks.neta]\nbeat_port = 1", &["cannot change while the cluster runs"]),
         ("[groups.g]\npolicy = \"rotating\"", &["has no node to run on"]),
         ("[groups.g]\nnodes = [\"n1\", \"n1\"]", &["twice in the list"]),
+        (
+            "[groups.g]\npolicy = \"concurrent\"\nnodes = [\"n1\"]\nmultiple_active = \"block\"",
+            &["multiple_active", "nothing of it is one too many"],
+        ),
         ("[fencing.n1]\nagent = \"fence x\"", &["not the name of a fence agent"]),
         ("[fencing.n1]\naction = \"off\"", &["agent is missing"]),
         ("[manager]\nfence_always = true", &["nobody can fence n1, n2, n3"]),
@@ -648,7 +656,11 @@ fn groups() -> impl Strategy<Value = Vec<GroupDef>> {
             fallback: back.0,
             fallback_delay_ms: back.1,
             fallback_window: back.2,
-            multiple_active,
+            // It means nothing of a group that runs on several nodes at once.
+            multiple_active: match policy {
+                Policy::Concurrent => MultipleActive::StopExtra,
+                _ => multiple_active,
+            },
             resources,
         },
     );

@@ -324,12 +324,7 @@ fn check_user_defined(rule: &Rule, tell: Tell<'_>) {
             "Use letters, digits, and . _ - %.".into(),
         );
     } else if variable::known(&rule.variable).is_none() {
-        tell(
-            Level::Warning,
-            5,
-            format!("no built-in monitor yields {}", rule.variable),
-            variable::advice(&rule.variable),
-        );
+        tell(Level::Warning, 5, without_monitor(&rule.variable), variable::advice(&rule.variable));
     }
     match variable::Pattern::parse(&rule.vector) {
         Err(error) => tell(Level::Error, 6, error.what, error.advice),
@@ -351,6 +346,11 @@ fn check_user_defined(rule: &Rule, tell: Tell<'_>) {
     if let Err(error) = check_predicate(rule, &rule.rearm) {
         tell(Level::Error, 8, in_words(&error), error.advice);
     }
+}
+
+/// What is said of a variable that no built-in monitor yields.
+pub fn without_monitor(variable: &str) -> String {
+    format!("no built-in monitor yields {variable}")
 }
 
 /// Elements that no instance of a built-in variable has, and nodes that nobody is.

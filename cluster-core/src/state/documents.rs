@@ -60,8 +60,8 @@ impl ClusterState {
                 self.ask(entry, text, "", &[]).dry_run = true;
                 Ok(true)
             }
-            ConfigCommand::Verified { proposal, node, findings } => {
-                Ok(self.verified(*proposal, *node, findings))
+            ConfigCommand::Verified { proposal, node, findings, warnings } => {
+                Ok(self.verified(*proposal, *node, findings, warnings))
             }
             ConfigCommand::Withdraw { proposal, why } => self.withdraw(entry, *proposal, why),
             ConfigCommand::RollBack { to } => {
@@ -170,9 +170,9 @@ impl ClusterState {
         let (author, at) = (entry.proposal.actor.clone(), entry.proposal.at);
         let version = DocumentVersion { text: text.into(), author, comment: comment.into(), at };
         let asked = self.nodes.keys().copied().filter(|node| self.can_verify(*node)).collect();
-        let (id, findings) = (entry.index, Default::default());
+        let (id, findings, warnings) = (entry.index, Default::default(), Default::default());
         let (dry_run, parts) = (false, parts.to_vec());
-        let pending = PendingDocument { id, version, asked, findings, dry_run, parts };
+        let pending = PendingDocument { id, version, asked, findings, warnings, dry_run, parts };
         self.documents.pending.insert(pending)
     }
 
@@ -189,7 +189,13 @@ impl ClusterState {
 
     /// What a node found. An answer about another proposal, or from somebody who was not asked,
     /// changes nothing.
-    fn verified(&mut self, proposal: u64, node: NodeNumber, findings: &[String]) -> bool {
+    fn verified(
+        &mut self,
+        proposal: u64,
+        node: NodeNumber,
+        findings: &[String],
+        warnings: &[String],
+    ) -> bool {
         let Some(pending) = self.documents.pending.as_mut().filter(|p| p.id == proposal) else {
             return false;
         };
@@ -197,7 +203,11 @@ impl ClusterState {
             return false;
         }
         let clean = |finding: &String| finding.chars().take(LONGEST_FINDING).collect();
-        pending.findings.insert(node, findings.iter().take(MOST_FINDINGS).map(clean).collect());
+        let kept = |all: &[String]| all.iter().take(MOST_FINDINGS).map(clean).collect();
+        pending.findings.insert(node, kept(findings));
+        if !warnings.is_empty() {
+            pending.warnings.insert(node, kept(warnings));
+        }
         true
     }
 
@@ -237,9 +247,10 @@ impl ClusterState {
         against: Vec<String>,
         version: Option<u32>,
     ) {
-        let PendingDocument { id, asked, findings, dry_run, .. } = pending;
+        let PendingDocument { id, asked, findings, warnings, dry_run, .. } = pending;
         let at = entry.proposal.at;
-        self.documents.last = Some(Verdict { id, version, dry_run, asked, findings, against, at });
+        let verdict = Verdict { id, version, dry_run, asked, findings, warnings, against, at };
+        self.documents.last = Some(verdict);
     }
 
     /// A document that everybody who is there has verified takes effect; one that somebody has

@@ -321,7 +321,7 @@ impl ClusterState {
                 .of_incident(incident),
         );
         if fails {
-            self.interface_failed(entry, number, network, cause);
+            self.swap_if_needed(entry, number, network, cause);
         }
         true
     }

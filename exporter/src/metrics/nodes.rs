@@ -70,6 +70,21 @@ pub(super) const VOTER: Family =
         each(scrape, rows, |rows, labels, node| rows.flag(labels, node.role == Role::Voter));
     });
 
+pub(super) const REAPER: Family = Family::gauge(
+    "vedette_node_reaper_up",
+    "Whether the guard of a node has its reaper, the third process that lets go when guard and agent \
+     cannot; NaN where that is not known.",
+    |scrape, rows| {
+        let state = &scrape.view.state;
+        each(scrape, rows, |rows, labels, node| {
+            let member = state.manager.members.get(&node.number);
+            let member = member.filter(|_| node.host == HostStatus::Up);
+            let up = member.map(|member| member.reaper.is_none());
+            rows.flag_if_known(labels, known(scrape, up).flatten());
+        });
+    },
+);
+
 /// Every node with its labels.
 fn each(scrape: &Scrape<'_>, rows: &mut Rows, add: impl Fn(&mut Rows, &[(&str, &str)], &Node)) {
     let state = &scrape.view.state;

@@ -4,7 +4,7 @@
 //! debugger, a `SIGSTOP` that was meant for something else, a bug that both share) would leave the processes of
 //! groups running after the lease, on this node and soon on the next one. The reaper waits for the end of the lease
 //! and lets go of what the guard held; it does nothing else, speaks to nobody, opens no file while it waits, and
-//! has its memory locked.
+//! has the memory locked that it uses ([`memory`]).
 //!
 //! It learns the lease's end and what is held from memory that it shares with the guard ([`Board`]), so a guard that
 //! is stopped in the middle has said everything already. Whatever is held is held under a lease that ends later
@@ -21,6 +21,7 @@ mod board;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, PipeWriter, Read};
+use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -30,9 +31,9 @@ use nix::fcntl::{Flock, FlockArg};
 
 pub(super) use self::board::Board;
 use super::child::BackOff;
-use super::{LOCK, sys};
+use super::{LOCK, memory, sys};
 use crate::cgroup::mount_point;
-use crate::hold::{self, Held, Programs};
+use crate::hold::{self, Held, HeldAddress, Programs};
 
 /// The longest time between two looks of a reaper that has nothing to wait for.
 const LOOK: Duration = Duration::from_millis(100);
@@ -44,6 +45,8 @@ const PROGRAMS: Duration = Duration::from_millis(10);
 const LAST_ATTEMPTS: usize = 10;
 /// A reaper that has not looked for so long is taken for hung.
 const SILENT: Duration = Duration::from_secs(3);
+/// The longest time between two looks of a guard that runs: whatever is longer, it was not run itself.
+const ASKED: Duration = Duration::from_millis(1_200);
 /// How long the kernel may take to close what a dead guard had open.
 const CLOSED_WITHIN: Duration = Duration::from_secs(2);
 /// Between two attempts to have its lock.
@@ -91,7 +94,8 @@ pub fn run(state_dir: &Path) -> io::Result<()> {
     // Nothing that anybody prints may reach the board.
     nix::unistd::dup2_stdout(io::stderr())?;
     let named = nix::sys::prctl::set_name(c"vedette-reaper");
-    for outcome in [named.map_err(Into::into), leave_service(), sys::lock_memory()] {
+    let locked = memory::lock_what_is_used(|| rehearse(&board));
+    for outcome in [named.map_err(Into::into), leave_service(), locked] {
         if let Err(error) = outcome {
             tracing::debug!(%error, "the reaper is less sheltered than it could be");
         }
@@ -104,6 +108,22 @@ pub fn run(state_dir: &Path) -> io::Result<()> {
     reaper.watch();
     reaper.inherit(state_dir);
     Ok(())
+}
+
+/// Does what a release does, with what nobody has, so that the way is known and in memory.
+fn rehearse(board: &Board) {
+    let nobodys =
+        HeldAddress { address: Ipv4Addr::UNSPECIFIED.into(), prefix: 32, device: String::new() };
+    let held = Held {
+        addresses: [nobodys].into(),
+        groups: ["/sys/fs/cgroup/vedette-reapers/nobody".into()].into(),
+        units: ["vedette-nobody.service".to_owned()].into(),
+        engines: ["vedette-nobody.slice".to_owned()].into(),
+        programs: Default::default(),
+    };
+    let released = hold::release(&held, RELEASE_MAX);
+    let looked = (board.read().is_ok(), board.lease(), sys::boot_time_us());
+    tracing::debug!(?released, ?looked, "the way to a release was rehearsed");
 }
 
 /// A control group of its own for the reapers of this machine.
@@ -246,8 +266,52 @@ pub(super) struct Watched {
 struct Running {
     child: Child,
     born: Instant,
+    silence: Silence,
     /// Its other end closes with the guard, however that ends.
     _alive: PipeWriter,
+}
+
+/// For how long a reaper has not looked at the board, in time in which its guard ran: one that stood still with
+/// its guard, as with the machine, is not to blame.
+#[derive(Clone, Copy, Debug)]
+struct Silence {
+    /// When it looked last, by the board.
+    looked: u64,
+    asked: Instant,
+    lasted: Duration,
+    /// It has looked since it was started.
+    alive: bool,
+}
+
+impl Silence {
+    fn new(looked: u64, now: Instant) -> Self {
+        Self { looked, asked: now, lasted: Duration::ZERO, alive: false }
+    }
+
+    /// Takes what the board says now; answers whether it is taken for hung.
+    fn take(&mut self, looked: u64, now: Instant) -> bool {
+        let passed = now.saturating_duration_since(std::mem::replace(&mut self.asked, now));
+        if std::mem::replace(&mut self.looked, looked) == looked {
+            self.lasted += passed.min(ASKED);
+        } else {
+            (self.lasted, self.alive) = (Duration::ZERO, true);
+        }
+        self.lasted >= SILENT
+    }
+
+    /// Whether what was said of an earlier one is over.
+    fn is_well(&self) -> bool {
+        self.alive && self.lasted < SILENT
+    }
+
+    fn is_hung(&self) -> bool {
+        self.lasted >= SILENT
+    }
+}
+
+/// Why there is none while one that hung is replaced.
+fn did_not_answer() -> String {
+    format!("it did not answer for {} s, and is replaced", SILENT.as_secs())
 }
 
 impl Watched {
@@ -259,11 +323,11 @@ impl Watched {
 
     /// Starts it if it does not run, and ends it if it hangs. To be called when a child ended and now and then.
     pub(super) fn look(&mut self, board: &Board) {
-        if let Some((status, life)) = self.ended() {
+        if let Some((status, life, hung)) = self.ended() {
             let pause = self.back_off.pause(life);
             self.start_at = Instant::now() + pause;
             tracing::warn!(%status, ?life, ?pause, "the reaper ended; it is started again");
-            self.fault = Some(format!("it ended ({status})"));
+            self.fault = Some(if hung { did_not_answer() } else { format!("it ended ({status})") });
         }
         if self.running.is_none() && Instant::now() >= self.start_at {
             match self.start(board) {
@@ -281,23 +345,22 @@ impl Watched {
     /// Whether it looks: who does not is ended, and started again.
     fn judge(&mut self, board: &Board) {
         let Some(running) = &mut self.running else { return };
-        let silent_us = sys::boot_time_us().saturating_sub(board.looked());
-        let looks = Duration::from_micros(silent_us) < SILENT;
-        if looks && running.born.elapsed() >= LOOK {
-            self.fault = None;
-        } else if !looks && running.born.elapsed() >= SILENT {
-            tracing::warn!("the reaper is silent; it is killed");
-            self.fault = Some("it is silent".into());
+        if running.silence.take(board.looked(), Instant::now()) {
+            tracing::warn!("the reaper does not answer; it is killed");
+            self.fault = Some(did_not_answer());
             let _ = running.child.kill();
+        } else if running.silence.is_well() {
+            self.fault = None;
         }
     }
 
-    fn ended(&mut self) -> Option<(ExitStatus, Duration)> {
+    /// How it ended, how long it had lived, and whether it was ended because it hung.
+    fn ended(&mut self) -> Option<(ExitStatus, Duration, bool)> {
         let running = self.running.as_mut()?;
         let status = running.child.try_wait().ok().flatten()?;
-        let life = running.born.elapsed();
+        let (life, hung) = (running.born.elapsed(), running.silence.is_hung());
         self.running = None;
-        Some((status, life))
+        Some((status, life, hung))
     }
 
     fn start(&self, board: &Board) -> io::Result<Running> {
@@ -308,7 +371,9 @@ impl Watched {
         command.args(&self.command).stdin(theirs);
         command.stdout(Stdio::from(board.file().try_clone_to_owned()?));
         sys::outlive_parent(&mut command);
-        Ok(Running { child: command.spawn()?, born: Instant::now(), _alive: alive })
+        let now = Instant::now();
+        let silence = Silence::new(board.looked(), now);
+        Ok(Running { child: command.spawn()?, born: now, silence, _alive: alive })
     }
 
     /// When it is to be looked at next, besides every second.
@@ -338,6 +403,24 @@ mod tests {
         assert_eq!(moment(1_150, 1_000, true).step(), Step::LetGo);
         // A lease that was granted meanwhile.
         assert_eq!(moment(1_150, 1_800, true).step(), wait(800));
+    }
+
+    /// Who stood still with its guard did not hang, and who hangs is told as that, not as one that was killed.
+    #[test]
+    fn a_reaper_hangs_only_while_its_guard_runs() {
+        let (began, mut looked) = (Instant::now(), 7);
+        let at = |ms| began + Duration::from_millis(ms);
+        let mut silence = Silence::new(looked, began);
+        assert!(!silence.take(looked, at(900)) && !silence.is_well(), "it has not looked yet");
+        looked += 1;
+        assert!(!silence.take(looked, at(1_000)) && silence.is_well());
+        assert!(!silence.take(looked, at(61_000)), "nobody ran for a minute");
+        looked += 1;
+        assert!(!silence.take(looked, at(62_000)));
+        for second in [63, 64] {
+            assert!(!silence.take(looked, at(second * 1_000)));
+        }
+        assert!(silence.take(looked, at(65_000)) && silence.is_hung() && !silence.is_well());
     }
 
     /// Whatever is acquired is acquired under a lease that ends later: the end of this one is early enough.

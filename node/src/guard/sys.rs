@@ -62,6 +62,40 @@ pub(super) fn lock_memory() -> io::Result<()> {
     checked(unsafe { libc::mlockall(flags) }).map(drop)
 }
 
+/// The same for what comes from now on.
+pub(super) fn lock_future() -> io::Result<()> {
+    // SAFETY: takes no pointers.
+    checked(unsafe { libc::mlockall(libc::MCL_FUTURE | libc::MCL_ONFAULT) }).map(drop)
+}
+
+/// The same for an area: what is there and what comes.
+pub(super) fn lock_on_fault(start: u64, end: u64) -> io::Result<()> {
+    let length = end.saturating_sub(start) as usize;
+    // SAFETY: an area that is not there is refused; locking changes no content.
+    let result = unsafe {
+        libc::mlock2(
+            start as usize as *const libc::c_void,
+            length,
+            libc::MLOCK_ONFAULT as libc::c_uint,
+        )
+    };
+    checked(result).map(drop)
+}
+
+/// Takes an area out of memory, which is the unchanged content of a file, read again when it is used.
+pub(super) fn forget(start: u64, end: u64) -> io::Result<()> {
+    let length = end.saturating_sub(start) as usize;
+    let at = start as usize as *mut libc::c_void;
+    // SAFETY: the caller names areas of files that nobody changed or may change: what comes back is the same.
+    checked(unsafe { libc::madvise(at, length, libc::MADV_DONTNEED) }).map(drop)
+}
+
+/// The size of a page of memory.
+pub(super) fn page_size() -> u64 {
+    let size = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten();
+    size.and_then(|size| u64::try_from(size).ok()).unwrap_or(4_096)
+}
+
 /// Wakes a thread that waits in [`wait`].
 #[derive(Debug)]
 pub(super) struct Waker(File);

@@ -132,6 +132,11 @@ impl Link {
         self.flags & libc::IFF_RUNNING as u32 != 0
     }
 
+    /// Whether something can be reached through it: switched on, and with a carrier.
+    pub fn carries(&self) -> bool {
+        self.is_up() && self.runs()
+    }
+
     /// The hardware address, if this speaks Ethernet.
     pub fn ethernet(&self) -> Option<[u8; 6]> {
         let is = self.kind == libc::ARPHRD_ETHER;

@@ -1,8 +1,9 @@
 //! Service addresses (spec H26, H27): brought to a device of this node and taken off it.
 //!
 //! The device is found, not configured: it is the one that has the node's own address on the
-//! network, or, for [`AddressMode::Swap`], the standby adapter's, if that has a link. So a node answers on
-//! its own address all the time, and a returning node cannot clash with whoever has the service now.
+//! network, or, for [`AddressMode::Swap`], the standby adapter's. So a node answers on its own address all
+//! the time, and a returning node cannot clash with whoever has the service now. An adapter without a link
+//! is passed over for the other one of the network, and left for it when its link goes ([`settle`]).
 //!
 //! Invariants:
 //!
@@ -16,10 +17,11 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::BoxFuture;
 use vedette_core::document::Finding;
-use vedette_core::group::{AddressMode, OnConflict};
+use vedette_core::group::{AddressMode, OnConflict, ResourceDef, ResourceKind};
 use vedette_core::id::NetworkNumber;
 
 use super::duplicate::Conflict;
@@ -29,7 +31,7 @@ use crate::netlink::{Link, Netlink, Route};
 
 mod swap;
 
-pub use swap::{standby_fault, swap};
+pub use swap::{adrift, settle, standby_fault, swap};
 
 /// A service address.
 #[derive(Clone, Debug)]
@@ -51,6 +53,17 @@ impl ServiceAddress {
         on_conflict: OnConflict,
     ) -> Self {
         Self { name, address, prefix, network, mode, on_conflict }
+    }
+
+    /// The resource of a definition, if that is of an address.
+    fn of(def: &ResourceDef) -> Option<Self> {
+        match def.kind {
+            ResourceKind::Address { address, prefix, network, mode, on_conflict } => {
+                let place = (address, prefix, network);
+                Some(Self::new(def.name.clone(), place, mode, on_conflict))
+            }
+            _ => None,
+        }
     }
 
     /// The device to which it will be brought; none if it is here already, or cannot be.
@@ -89,7 +102,10 @@ impl ServiceAddress {
         let mut here = Here::look()?;
         let target = self.target(context, &here)?;
         match here.holder(self.address) {
-            Some(link) if self.belongs(context, &here, link) => Ok(link.clone()),
+            Some(link) if self.belongs(context, &here, link) => {
+                let link = link.clone();
+                Ok(self.settle(context, &mut here)?.map_or(link, |(_, to)| to))
+            }
             Some(link) => Err(self.elsewhere(link)),
             None => {
                 here.netlink
@@ -132,24 +148,50 @@ impl ServiceAddress {
         }
     }
 
-    /// Where it goes. A standby adapter without a link is no place for it, unless nothing else is either.
+    /// Where it goes: an adapter without a link is no place for it as long as the network's other one here has
+    /// a link. If none has, it is kept ready on the one in use: no place is better.
     fn target(&self, context: &Context, here: &Here) -> Result<Link, Failure> {
-        let standby =
-            context.standbys.get(&self.network).filter(|_| self.mode == AddressMode::Swap);
-        let standby = standby.and_then(|address| here.holder(*address));
-        let standby = standby.filter(|link| link.is_up() && link.runs());
         let Some(own) = context.interfaces.get(&self.network) else {
             let why = format!("this node has no address on network {}", self.network);
             let advice = "Give it one, or take the node off the group's list.";
             return Err(Failure::new(why, advice).reaching(Reach::Node));
         };
-        let link = standby.or_else(|| here.holder(*own)).ok_or_else(|| no_device(*own))?;
+        let (in_use, standby) = (here.holder(*own), self.standby(context, here));
+        let preferred = match self.mode {
+            AddressMode::Swap => [standby, in_use],
+            AddressMode::Alias => [in_use, standby],
+        };
+        if let Some(link) = preferred.into_iter().flatten().find(|link| link.carries()) {
+            return Ok(link.clone());
+        }
+        let link = in_use.ok_or_else(|| no_device(*own))?;
         if !link.is_up() {
             let why = format!("{} is switched off", link.name);
             let advice = format!("Switch it on (ip link set {} up).", link.name);
             return Err(Failure::new(why, advice).reaching(Reach::Node));
         }
         Ok(link.clone())
+    }
+
+    fn standby<'a>(&self, context: &Context, here: &'a Here) -> Option<&'a Link> {
+        here.holder(*context.standbys.get(&self.network)?)
+    }
+
+    /// The device to which it is to go from the one that has it, because that one has no link.
+    fn better(&self, context: &Context, here: &Here) -> Option<(Link, Link)> {
+        let from = here.holder(self.address).filter(|link| !link.carries())?;
+        let to = self.target(context, here).ok().filter(Link::carries)?;
+        (self.belongs(context, here, from) && from.index != to.index).then(|| (from.clone(), to))
+    }
+
+    /// Moves it off an adapter without a link, if the other one has one.
+    fn settle(&self, context: &Context, here: &mut Here) -> Result<Option<(Link, Link)>, Failure> {
+        let Some((from, to)) = self.better(context, here) else { return Ok(None) };
+        let moving = [crate::netlink::Address::new(from.index, self.address, self.prefix)];
+        here.bring(&moving, (&from, &to)).map_err(|why| {
+            self.refused(&format!("could not be moved from {} to", from.name), &to, &why)
+        })?;
+        Ok(Some((from, to)))
     }
 
     /// Whether a device is one of those on which it may be.
@@ -199,7 +241,11 @@ impl ServiceAddress {
             Ok(here) => here,
             Err(failure) => return vec![error(&self.name, failure.why, failure.advice)],
         };
-        let mut found: Vec<_> = [self.refuse_own(context), self.target(context, &here).map(drop)]
+        let own = match context.interfaces.get(&self.network) {
+            Some(own) if here.holder(*own).is_none() => Err(no_device(*own)),
+            _ => self.target(context, &here).map(drop),
+        };
+        let mut found: Vec<_> = [self.refuse_own(context), own]
             .into_iter()
             .filter_map(Result::err)
             .map(|failure| error(&self.name, failure.why, failure.advice))
@@ -231,7 +277,7 @@ impl ServiceAddress {
         }
         let what = match standby.and_then(|address| here.holder(*address)) {
             None => format!("there is no standby adapter here on network {}", self.network),
-            Some(link) if !link.is_up() || !link.runs() => {
+            Some(link) if !link.carries() => {
                 format!("the standby adapter {} has no link", link.name)
             }
             Some(_) => return None,
@@ -260,9 +306,10 @@ impl Resource for ServiceAddress {
             let conflict = job.ask(&context).await?;
             let link = apart(move || job.bring(&context)).await?;
             tell(&link, address, lease);
+            let place = if link.carries() { "" } else { ", which has no link" };
             Ok(match conflict {
-                None => format!("on {}", link.name),
-                Some(it) => format!("on {}, taken from {}", link.name, it.hardware),
+                None => format!("on {}{place}", link.name),
+                Some(it) => format!("on {}{place}, taken from {}", link.name, it.hardware),
             })
         })
     }
@@ -320,8 +367,13 @@ fn no_device(own: IpAddr) -> Failure {
     Failure::new(why, advice).reaching(Reach::Node)
 }
 
-/// Devices and addresses as they are.
+/// One change at a time: what is put back of what the kernel took along is only right as long as nobody else
+/// takes it off meanwhile.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Devices and addresses as they are, and stay as far as this process is concerned.
 struct Here {
+    _turn: MutexGuard<'static, ()>,
     netlink: Netlink,
     links: Vec<Link>,
     addresses: Vec<crate::netlink::Address>,
@@ -329,11 +381,12 @@ struct Here {
 
 impl Here {
     fn look() -> Result<Self, Failure> {
-        let look = || {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let look = move || {
             let mut netlink = Netlink::open()?;
             let links = netlink.links()?;
             let addresses = netlink.addresses()?;
-            Ok(Self { netlink, links, addresses })
+            Ok(Self { _turn: turn, netlink, links, addresses })
         };
         look().map_err(|error: io::Error| {
             let why = format!("the kernel does not tell addresses and devices: {error}");

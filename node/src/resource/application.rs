@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use vedette_core::document::Finding;
+use vedette_core::model::RunOutcome;
 
 use tokio::time::{Instant, sleep};
 
@@ -165,11 +166,29 @@ impl Application {
                 context.printed.note(&outcome.output);
                 Ok(Health::NotRunning)
             }
-            _ => {
-                let advice = "Its processes are there, but it does not work.";
-                Err(Failure::of_run("the monitor says that it does not work", &outcome, advice))
-            }
+            _ => Err(self.unwell(&outcome, lives)),
         }
+    }
+
+    /// What a monitor means that did not say that it works. One that said nothing has not said otherwise either.
+    fn unwell(&self, outcome: &RunOutcome, lives: bool) -> Failure {
+        let there = match lives {
+            true => "its processes are there",
+            false => "none of its processes is in its control group",
+        };
+        let advice = format!("Whether it works is not known; {there}. Try the monitor by hand");
+        if outcome.timed_out {
+            let time = self.common.monitor.as_millis();
+            let why = format!("the monitor did not answer within {time} ms and was ended");
+            let advice = format!("{advice}, or give it more time (monitor_timeout).");
+            return Failure::new(why, advice).with(outcome.output.clone()).late();
+        }
+        if outcome.exit.is_none() {
+            let what = "the monitor said nothing";
+            return Failure::of_run(what, outcome, format!("{advice}."));
+        }
+        let advice = "Its processes are there, but it does not work.";
+        Failure::of_run("the monitor says that it does not work", outcome, advice)
     }
 
     fn plain<'a>(
@@ -216,7 +235,20 @@ impl Application {
         }
     }
 
-    fn findings(&self, context: &Context) -> Vec<Finding> {
+    /// Whether what runs of it now, or ran after its last start, is in no control group of its own: by what its
+    /// monitor says, and by what was seen then.
+    async fn is_outside(&self, context: &Context) -> bool {
+        let group = context.control_group(&self.common.name);
+        let lives = group.as_ref().is_some_and(ControlGroup::is_populated) || self.is_filled();
+        if lives || group.is_none() {
+            return false;
+        }
+        let asked = !self.monitor.is_empty() && missing(&self.monitor[0]).is_none();
+        let runs = asked && self.look(context).await == Ok(Health::Running);
+        runs || off::started(context, &self.common) == Some(Started::Outside)
+    }
+
+    async fn findings(&self, context: &Context) -> Vec<Finding> {
         let name = &self.common.name;
         let programs = [
             ("start", &self.start),
@@ -244,8 +276,7 @@ impl Application {
             let what = "without cgroup2 nothing would end what the engine runs with the lease";
             found.push(error(name, what, "Mount cgroup2."));
         }
-        let outside = off::started(context, &self.common) == Some(Started::Outside);
-        if outside && self.release.is_empty() {
+        if self.release.is_empty() && self.is_outside(context).await {
             let advice = "Have the start program run it itself; or name the control group in which the engine that \
                           it asks runs it (control_group), or a program that takes it away: \
                           release = [\"/path/prog\"].";
@@ -284,6 +315,6 @@ impl Resource for Application {
     }
 
     fn verify<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Vec<Finding>> {
-        Box::pin(async move { self.findings(context) })
+        Box::pin(self.findings(context))
     }
 }

@@ -289,7 +289,7 @@ impl FileSystem {
         process::run(program.dies_with_us()).await
     }
 
-    fn findings(&self, context: &Context) -> Vec<Finding> {
+    async fn findings(&self, context: &Context) -> Vec<Finding> {
         let name = &self.common.name;
         let path = context.environment.get("PATH").map_or(PATH, String::as_str);
         let needed = ["mount", "umount"].into_iter().chain(self.check.then_some("fsck"));
@@ -305,15 +305,72 @@ impl FileSystem {
         if let Err(failure) = self.mounted() {
             found.push(error(name, failure.why, failure.advice));
         }
-        if let Err(failure) = self.refuse_missing() {
-            found.push(warning(name, failure.why, failure.advice));
-        }
+        found.extend(self.device_missing(context).await);
+        found.extend(self.no_directory().map(|what| {
+            error(name, what, "Choose another mount point, or take away what is in its place.")
+        }));
         if !mounts::knows(&self.fs_type) {
-            let what =
-                format!("the kernel does not know {} now, nor is there a helper", self.fs_type);
-            found.push(warning(name, what, "A module may be loaded when it is mounted."));
+            let what = format!(
+                "this machine does not know file systems of the type {}: neither its kernel, nor a module, \
+                 nor a helper mount.{}",
+                self.fs_type, self.fs_type
+            );
+            let advice = "Correct fs_type, or install what mounts it on every node of the group.";
+            // In a container the modules of the host are not seen.
+            found.push(match mounts::modules_unknown() {
+                true => warning(name, what, advice),
+                false => error(name, what, advice),
+            });
         }
         found
+    }
+
+    /// A device that is not there and that nothing brings. A logical volume is looked for in its group, which need
+    /// not be active here.
+    async fn device_missing(&self, context: &Context) -> Option<Finding> {
+        let failure = self.refuse_missing().err()?;
+        let name = &self.common.name;
+        match self.volume(context).await {
+            Some(Volume::There) if context.devices_come => None,
+            Some(Volume::Missing(what)) => {
+                Some(error(name, what, "Correct the device, or make it with lvcreate."))
+            }
+            _ if context.devices_come => Some(warning(name, failure.why, failure.advice)),
+            _ => Some(error(name, failure.why, failure.advice)),
+        }
+    }
+
+    /// What LVM2 knows of the device, if its name is that of a logical volume in a volume group of this machine.
+    async fn volume(&self, context: &Context) -> Option<Volume> {
+        let (group, volume) = volume_of(&self.device)?;
+        let asked = async |what: &[&str]| {
+            let outcome = self.run(context, what, self.common.monitor).await;
+            outcome.exit.filter(|_| !outcome.timed_out)
+        };
+        let is_group = asked(&["vgs", "--noheadings", "-o", "vg_name", &group]).await == Some(0);
+        if !is_group {
+            return None;
+        }
+        let whole = format!("{group}/{volume}");
+        match asked(&["lvs", "--noheadings", "-o", "lv_name", &whole]).await? {
+            0 => Some(Volume::There),
+            _ => {
+                let what = format!("volume group {group} has no logical volume {volume}");
+                Some(Volume::Missing(what))
+            }
+        }
+    }
+
+    /// Why the mount point could not be made where it is not there, or is none.
+    fn no_directory(&self) -> Option<String> {
+        let there = self.mount_point.ancestors().find(|path| path.exists())?;
+        (!there.is_dir()).then(|| {
+            format!(
+                "{} cannot be mounted on: {} is no directory",
+                self.mount_point.display(),
+                there.display()
+            )
+        })
     }
 }
 
@@ -336,6 +393,47 @@ impl Resource for FileSystem {
     }
 
     fn verify<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Vec<Finding>> {
-        Box::pin(async move { self.findings(context) })
+        Box::pin(self.findings(context))
+    }
+}
+
+/// A logical volume as LVM2 knows it.
+enum Volume {
+    There,
+    /// Why not.
+    Missing(String),
+}
+
+/// Volume group and logical volume of a device's name: `/dev/GROUP/VOLUME` or `/dev/mapper/GROUP-VOLUME`, where
+/// a `-` in either is written twice.
+fn volume_of(device: &str) -> Option<(String, String)> {
+    const MARK: &str = "\u{0}";
+    let (group, volume) = match device.strip_prefix("/dev/mapper/") {
+        Some(mapped) => {
+            let marked = mapped.replace("--", MARK);
+            let (group, volume) = marked.split_once('-')?;
+            (group.replace(MARK, "-"), volume.replace(MARK, "-"))
+        }
+        None => {
+            let (group, volume) = device.strip_prefix("/dev/")?.split_once('/')?;
+            (group.to_owned(), volume.to_owned())
+        }
+    };
+    let plain = |name: &str| !name.is_empty() && !name.starts_with('-') && !name.contains('/');
+    (plain(&group) && plain(&volume)).then_some((group, volume))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logical_volumes_are_told_by_their_names() {
+        let of = |device| volume_of(device).map(|(group, volume)| format!("{group} {volume}"));
+        assert_eq!(of("/dev/datavg/web"), Some("datavg web".into()));
+        assert_eq!(of("/dev/mapper/data--vg-web--a"), Some("data-vg web-a".into()));
+        for other in ["/dev/sda1", "/dev/disk/by-id/x", "LABEL=web", "/srv/disk.img", "/dev/vg/"] {
+            assert_eq!(of(other), None, "{other}");
+        }
     }
 }

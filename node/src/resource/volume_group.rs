@@ -265,7 +265,11 @@ impl VolumeGroup {
             Ok(None) => Some(self.not_here()),
             Err(failure) => Some(failure),
         };
-        let not = there.map(|failure| warning(&self.common.name, failure.why, failure.advice));
+        let name = &self.common.name;
+        let not = there.map(|failure| match context.devices_come {
+            true => warning(name, failure.why, failure.advice),
+            false => error(name, failure.why, failure.advice),
+        });
         not.into_iter().chain(self.starts_by_itself(context).await).collect()
     }
 

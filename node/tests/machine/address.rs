@@ -7,8 +7,9 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use vedette_core::group::{AddressMode, OnConflict, ResourceDef, ResourceKind};
 use vedette_node::guard::client::LeaseWatch;
 use vedette_node::netlink::Netlink;
+use vedette_node::resource::address::{adrift, settle, swap};
 use vedette_node::resource::announce::announced;
-use vedette_node::resource::{Context, Health, Reach, Resource, address::swap, resource};
+use vedette_node::resource::{Context, Health, Reach, Resource, resource};
 
 use crate::support::{self, NETWORK, in_network, run, wait_for};
 
@@ -47,9 +48,13 @@ fn with_policy(
     mode: AddressMode,
     on_conflict: OnConflict,
 ) -> Box<dyn Resource> {
+    resource(&def(address, prefix, mode, on_conflict))
+}
+
+fn def(address: &str, prefix: u8, mode: AddressMode, on_conflict: OnConflict) -> ResourceDef {
     let kind =
         ResourceKind::Address { address: ip(address), prefix, network: NETWORK, mode, on_conflict };
-    resource(&ResourceDef::new("address", kind))
+    ResourceDef::new("address", kind)
 }
 
 fn alias(address: &str, prefix: u8) -> Box<dyn Resource> {
@@ -137,6 +142,61 @@ fn r4_an_adapter_without_a_link_is_not_chosen() {
     });
 }
 
+/// Findings R4: an address leaves the adapter that has no link for the other one, in either mode and
+/// whichever of the two has the node's own address; where no adapter has a link it stays.
+#[test]
+fn r4_an_address_leaves_an_adapter_without_a_link() {
+    in_network(|| async {
+        cables();
+        let context = context();
+        for mode in [AddressMode::Alias, AddressMode::Swap] {
+            let service = service(SERVICE, 24, mode);
+            let def = def(SERVICE, 24, mode, OnConflict::Fail);
+            let lost = async || adrift(&context, vec![def.clone()]).await.unwrap();
+            let placed = service.start(&context).await.unwrap();
+            let (first, other) = if placed == "on a0" { ("a", "b") } else { ("b", "a") };
+            assert!(lost().await.is_empty());
+            run(&format!("ip link set {first}1 down"));
+            has_link(&format!("{first}0"), false).await;
+            assert_eq!(lost().await, [(def.clone(), first == "a")], "the own address is on a0");
+            let said = settle(&context, &def).await.unwrap();
+            assert_eq!(said, Some(format!("on {other}0, because {first}0 has no link")));
+            assert_eq!(devices(SERVICE), [format!("{other}0")]);
+            assert_eq!((devices(OWN), devices(STANDBY)), (vec!["a0".into()], vec!["b0".into()]));
+            assert_eq!(settle(&context, &def).await.unwrap(), None, "it is where it should be");
+
+            run(&format!("ip link set {other}1 down"));
+            has_link(&format!("{other}0"), false).await;
+            assert!(lost().await.is_empty(), "no place is better");
+            run(&format!("ip link set {first}1 up"));
+            has_link(&format!("{first}0"), true).await;
+            assert_eq!(service.start(&context).await, Ok(format!("on {first}0")), "asked again");
+            assert_eq!(devices(SERVICE), [format!("{first}0")]);
+            service.stop(&context).await.unwrap();
+            assert_eq!(settle(&context, &def).await.unwrap(), None, "what is off stays off");
+            run(&format!("ip link set {other}1 up"));
+            has_link(&format!("{other}0"), true).await;
+        }
+    });
+}
+
+/// Findings R4: after a restart of the machine, which finds the adapter of its own address without a link, an
+/// address goes to the standby adapter; to that of its own only if neither has one, and says so.
+#[test]
+fn r4_a_dead_adapter_in_use_is_not_chosen() {
+    in_network(|| async {
+        cables();
+        let (service, context) = (alias(SERVICE, 24), context());
+        run("ip link set a1 down");
+        has_link("a0", false).await;
+        assert_eq!(service.start(&context).await, Ok("on b0".into()));
+        service.stop(&context).await.unwrap();
+        run("ip link set b1 down");
+        has_link("b0", false).await;
+        assert_eq!(service.start(&context).await, Ok("on a0, which has no link".into()));
+    });
+}
+
 #[test]
 fn h26_what_is_not_ours_is_refused() {
     in_network(|| async {
@@ -155,6 +215,7 @@ fn h26_what_is_not_ours_is_refused() {
         context.others.push(ip("192.0.2.2"));
         assert!(alias("192.0.2.2", 24).start(&context).await.is_err());
         context.interfaces.insert(NETWORK, ip("192.0.2.99"));
+        context.standbys.clear();
         let none = alias("192.0.2.12", 24).start(&context).await.unwrap_err();
         assert!(none.why.contains("192.0.2.99 is on none of its devices"), "{none}");
         assert_eq!(devices("192.0.2.12"), [""; 0]);

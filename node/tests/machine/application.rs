@@ -212,8 +212,14 @@ async fn h25_a_silent_monitor_is_no_answer_for_what_lives_elsewhere() {
     let service = site.outside("exit 0", &hangs);
     service.start(&context).await.unwrap();
     std::fs::remove_file(site.file("answers")).unwrap();
+    let hangs_now = service.monitor(&context).await.unwrap_err();
+    assert!(hangs_now.why.starts_with("the monitor did not answer within "), "{hangs_now}");
+    assert!(hangs_now.why.ends_with(" ms and was ended"), "{hangs_now}");
+    let unknown = "Whether it works is not known; none of its processes is in its control group.";
+    assert!(hangs_now.late && hangs_now.advice.starts_with(unknown), "{hangs_now}");
     let failure = service.stop(&context).await.unwrap_err();
     assert!(failure.why.starts_with("nobody can tell whether it still runs"), "{failure}");
+    assert!(!failure.why.contains("says"), "a monitor that hangs says nothing: {failure}");
     assert!(failure.advice.contains("mend its monitor"), "{failure}");
 
     // What lived in its control group is known to be gone.
@@ -269,6 +275,28 @@ async fn h35_verify_says_what_is_missing() {
     );
     let failed = application.start(&site.context()).await.unwrap_err();
     assert_eq!(failed.reach, Reach::Node);
+}
+
+/// What runs now outside its control group is told, whoever started it: the end of the lease would not end it.
+#[tokio::test]
+async fn h35_verify_tells_of_what_runs_outside() {
+    let site = Site::new("outside");
+    let context = site.context();
+    let service = site.outside("exit 0", &site.runs());
+    assert!(service.verify(&context).await.is_empty(), "it does not run");
+    std::fs::write(site.service(), "").unwrap();
+    let found = service.verify(&context).await;
+    assert!(found.len() == 1 && !found[0].error, "{found:?}");
+    assert!(found[0].what.contains("none of its processes is in its control group"), "{found:?}");
+    assert!(found[0].advice.contains("control_group"), "{found:?}");
+    std::fs::remove_file(site.service()).unwrap();
+    let pid = format!("test -e {}", site.file("pid"));
+    let daemon = site.application(&site.daemon(), "", &pid);
+    daemon.start(&context).await.unwrap();
+    read_pid(&site.path().join("pid")).await;
+    let found = daemon.verify(&context).await;
+    let outside = found.iter().any(|finding| finding.what.contains("control group"));
+    assert!(!outside, "what lives in it is ended with it: {found:?}");
 }
 
 /// A start that comes after the guard took the group's place away finds none: nothing runs without a

@@ -76,6 +76,44 @@ fn h25_a_file_system_comes_and_goes_and_may_be_asked_again() {
     });
 }
 
+/// H35: what verify accepts starts: device, type and mount point are looked for.
+#[tokio::test]
+async fn h35_a_file_system_that_cannot_be_mounted_is_an_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let context = support::context(directory.path());
+    let found = async |device: &str, point: &Path, fs_type: &str, context: &Context| {
+        let kind = ResourceKind::FileSystem {
+            device: device.into(),
+            mount_point: point.to_str().unwrap().into(),
+            fs_type: fs_type.into(),
+            options: String::new(),
+            check: false,
+        };
+        let found = resource(&ResourceDef::new("disk", kind)).verify(context).await;
+        found.into_iter().map(|it| (it.error, it.what)).collect::<Vec<_>>()
+    };
+    let good = directory.path().join("made/point");
+    assert_eq!(found("/dev/null", &good, "ext4", &context).await, []);
+    let missing = "there is no device /dev/no-such-disk here".to_owned();
+    assert_eq!(
+        found("/dev/no-such-disk", &good, "ext4", &context).await,
+        [(true, missing.clone())]
+    );
+    let comes = Context { devices_come: true, ..context.clone() };
+    assert_eq!(found("/dev/no-such-disk", &good, "ext4", &comes).await, [(false, missing)]);
+    let unknown = found("/dev/null", &good, "ext5", &context).await;
+    assert!(unknown.len() == 1 && unknown[0].1.contains("of the type ext5"), "{unknown:?}");
+    // Where there are no modules to be seen, a machine cannot say more than that.
+    let kernel = nix::sys::utsname::uname().unwrap();
+    let modules = Path::new("/lib/modules").join(kernel.release()).is_dir();
+    assert_eq!(unknown[0].0, modules);
+    let blocked = found("/dev/null", &file.join("point"), "ext4", &context).await;
+    assert!(blocked.len() == 1 && blocked[0].0, "{blocked:?}");
+    assert!(blocked[0].1.ends_with("file is no directory"), "{blocked:?}");
+}
+
 struct Holder(Child);
 
 impl Drop for Holder {

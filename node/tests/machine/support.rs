@@ -153,6 +153,7 @@ pub(crate) fn context(directory: &Path) -> Context {
         lease: None,
         environment: BTreeMap::new(),
         printed: Default::default(),
+        devices_come: false,
         transcripts: None,
     }
 }

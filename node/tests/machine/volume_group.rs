@@ -73,6 +73,11 @@ async fn h25_a_volume_group_that_is_not_here_is_said_so() {
     assert!(missing.why.contains("no volume group no-such-group on the disks"), "{missing}");
     assert_eq!(group.stop(&context).await, Ok("is not here".into()));
     assert_eq!(group.monitor(&context).await, Ok(Health::NotRunning));
+    let found = group.verify(&context).await;
+    assert!(found.len() == 1 && found[0].error && found[0].what == missing.why, "{found:?}");
+    let after_iscsi = Context { devices_come: true, ..context };
+    let found = group.verify(&after_iscsi).await;
+    assert!(found.len() == 1 && !found[0].error, "what comes before it may bring it: {found:?}");
 }
 
 /// Stand-ins that write down how they were called. Two volumes, active if a file is there.

@@ -79,6 +79,17 @@ impl Lab {
         self.signal_victim(name, victim, Signal::SIGSTOP)
     }
 
+    /// Stops a node's reaper alone.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn pause_reaper(&self, name: &str) -> Result<()> {
+        self.node(name)?;
+        let reaper = self.plan.guard_of(name).and_then(sandbox::reaper_of);
+        let reaper = reaper.ok_or_else(|| LabError(format!("No reaper runs on {name}.")))?;
+        signal(reaper, Signal::SIGSTOP)
+    }
+
     /// Lets paused processes go on.
     ///
     /// # Errors

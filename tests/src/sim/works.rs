@@ -585,6 +585,7 @@ impl World {
                     proposal: *proposal,
                     node: me,
                     findings: self.conduct.findings.get(&node).cloned().unwrap_or_default(),
+                    warnings: Vec::new(),
                 })
             }
             Task::Fence { node: whom, attempt } => {

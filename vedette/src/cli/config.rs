@@ -1,7 +1,7 @@
 //! `vedette config`: this node's file, and the settings that the cluster shares (spec H3, A13, V10).
 //! What concerns the cluster's configuration document is in [`super::document`].
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -156,11 +156,28 @@ pub(crate) fn run(context: &Context, command: ConfigCommand) -> Result<u8> {
     }
 }
 
+/// Which of the two kinds a file is that says nothing, nobody can tell.
+fn refuse_empty(file: &Path) -> Result<()> {
+    let says = |line: &str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
+    let text = std::fs::read_to_string(file);
+    if text.is_err() || text.is_ok_and(|text| text.trim_start_matches('\u{feff}').lines().any(says))
+    {
+        return Ok(());
+    }
+    Err(Failure::failed(
+        format!("{} is empty: there is nothing in it but blank lines and comments", file.display()),
+        "A node's own file holds [cluster], [node] and a [[network]] for each network \
+         (vedette init --help shows one); a cluster's document holds sections such as \
+         [groups.NAME] (vedette config show --document prints the one in force).",
+    ))
+}
+
 fn check(context: &Context, arguments: &CheckArgs) -> Result<u8> {
     let file = arguments.file.as_deref().unwrap_or(context.config_file());
     if let Some(text) = document::document_in(file) {
         return document::check(context, &file.display().to_string(), &text);
     }
+    refuse_empty(file)?;
     let Checked { warnings, .. } = context.checked(file)?;
     if context.json() {
         let found: Vec<Value> = warnings

@@ -354,7 +354,8 @@ pub(crate) fn apply(context: &Context, arguments: &ApplyArgs) -> Result<u8> {
         let ending = verify(context, ConfigCommand::Examine { text }, arguments.patience.timeout)?;
         ending.accepted()?;
         let document = json!({ "dry_run": true, "changes": difference_document(&difference),
-                               "findings": findings_document(&found), "nodes": ending.nodes });
+                               "findings": findings_document(&found), "nodes": ending.nodes,
+                               "warnings": ending.warnings });
         return context.render(&document, |_| {
             let changes = difference_screen(&difference, context.style);
             format!("{changes}Every node has verified it; nothing was changed.\n")

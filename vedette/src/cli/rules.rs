@@ -12,7 +12,9 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use vedette_core::command::Command;
+use vedette_core::document;
 use vedette_core::rules::{Rule, RuleSet, RuleStore, built_in, missing_nodes};
+use vedette_core::state::ClusterState;
 use vedette_core::variable;
 
 use super::aside;
@@ -20,7 +22,11 @@ use super::ask::Confirm;
 use super::context::Context;
 use super::fail::{Failure, Result};
 use super::text::{Cell, Style, Table, clean, clock};
+use check::Monitors;
 use files::Files;
+
+/// The longest document that is read.
+const MOST_DOCUMENT: u64 = 1 << 20;
 
 /// `vedette rules`
 #[derive(Debug, Subcommand)]
@@ -61,11 +67,15 @@ pub(crate) struct FileArgs {
     after_help = "Exit status 0 if the rules can be loaded, even with warnings, and 2 if not.\n\n\
     Examples:\n  \
     vedette rules check ./rules\n  \
-    vedette rules check ./rules --programs ./programs"
+    vedette rules check ./rules --programs ./programs\n  \
+    vedette rules check ./rules --document ./cluster.toml"
 )]
 pub(crate) struct CheckArgs {
     #[command(flatten)]
     files: FileArgs,
+    /// The cluster's document whose [monitors] count [default: the one in force]
+    #[arg(long, value_name = "FILE")]
+    document: Option<PathBuf>,
 }
 
 /// `vedette rules show`
@@ -131,7 +141,7 @@ pub(crate) struct RollbackArgs {
 /// Carries out a command on the rules.
 pub(crate) fn run(context: &Context, command: RulesCommand) -> Result<u8> {
     match command {
-        RulesCommand::Check(arguments) => check(context, &arguments.files),
+        RulesCommand::Check(arguments) => check(context, &arguments),
         RulesCommand::Show(arguments) => show(context, &arguments),
         RulesCommand::Load(arguments) => load(context, &arguments),
         RulesCommand::Diff(arguments) => diff(context, &arguments),
@@ -145,11 +155,24 @@ pub(crate) fn run(context: &Context, command: RulesCommand) -> Result<u8> {
     }
 }
 
-fn check(context: &Context, arguments: &FileArgs) -> Result<u8> {
-    let files = Files::read(&arguments.file, arguments.programs.as_deref())?;
-    let mut findings = check::findings(&files);
+fn check(context: &Context, arguments: &CheckArgs) -> Result<u8> {
+    let FileArgs { file, programs } = &arguments.files;
+    let files = Files::read(file, programs.as_deref())?;
+    let state = context.state().ok();
+    let monitors = match (&arguments.document, &state) {
+        (Some(document), state) => {
+            let text = super::edit::read_at_most(document, MOST_DOCUMENT)?;
+            let unknown = ClusterState::default();
+            // Nodes that it names may not be known here; what it says of monitors is read all the same.
+            let (document, _) = document::read(&text, state.as_ref().unwrap_or(&unknown));
+            Monitors::of(&document.definition)
+        }
+        (None, Some(state)) => Monitors::of(&state.definition),
+        (None, None) => Monitors::Unknown,
+    };
+    let mut findings = check::findings(&files, &monitors);
     // Who the nodes are is known where a daemon runs; loading asks the cluster anyway.
-    if let Ok(state) = context.state() {
+    if let Some(state) = state {
         let missing = missing_nodes(&files.name, &files.set.text, &state.node_names());
         findings.0.extend(missing.0);
     }
@@ -254,9 +277,11 @@ fn condition(rule: &Rule) -> Table {
 
 fn load(context: &Context, arguments: &LoadArgs) -> Result<u8> {
     let files = Files::read(&arguments.files.file, arguments.files.programs.as_deref())?;
-    let findings = check::findings(&files);
-    check::verdict(&files, &findings)?;
-    let store = context.state()?.rules;
+    // What is wrong with the file itself is said without a daemon, too.
+    check::verdict(&files, &check::findings(&files, &Monitors::Unknown))?;
+    let state = context.state()?;
+    let findings = check::findings(&files, &Monitors::of(&state.definition));
+    let store = state.rules;
     let changes = difference::between(&store.in_force(), &files.set);
     if changes.is_empty() {
         let active = store.active;

@@ -66,6 +66,7 @@ impl Verified {
     fn document(&self) -> Value {
         json!({ "ok": self.findings.iter().all(|finding| !finding.error) && self.ending.findings() == 0,
                 "findings": findings_document(&self.findings), "nodes": self.ending.nodes,
+                "warnings": self.ending.warnings,
                 "absent": self.absent, "against": self.ending.against,
                 "single_points_of_failure": findings_document(&self.single_points) })
     }
@@ -84,6 +85,7 @@ impl Verified {
         let mut text = table.render(style, 0);
         for (title, part) in [
             ("Findings on machines", self.ending.screen()),
+            ("Warnings of machines", self.ending.warned()),
             ("Findings in the configuration", findings_text(&self.findings, style)),
             ("Single points of failure", findings_text(&self.single_points, style)),
         ] {

@@ -35,6 +35,7 @@ use vedette_core::group::{GroupState, Instance, ResourceDef, ResourceKind};
 use vedette_core::id::{NetworkNumber, NodeNumber};
 use vedette_core::model::{AgentStatus, HostStatus, NetworkStatus};
 use vedette_core::observation::Report;
+use vedette_core::record::Code;
 use vedette_core::state::ClusterState;
 use vedette_core::takeover::{Backing, Unreleased};
 use vedette_core::time::WallTime;
@@ -89,6 +90,8 @@ enum Op {
     StopExtra { resources: BTreeSet<String>, done: oneshot::Sender<()> },
     /// Neighbours may have forgotten whose its addresses are.
     Announce,
+    /// An address of it is on an adapter without a link, and there is a better place.
+    Settle,
 }
 
 /// What is held here: its token, the guard's epoch, and the resources as they were started.
@@ -165,6 +168,8 @@ struct Shared {
     answered: watch::Sender<(u64, Option<String>)>,
     /// The event in which the adapters of a network were exchanged last.
     swapped: tokio::sync::Mutex<BTreeMap<NetworkNumber, u64>>,
+    /// Groups that were asked to move addresses to a better adapter, and have not come to it.
+    settling: Mutex<BTreeSet<String>>,
 }
 
 /// The way in.
@@ -203,6 +208,7 @@ impl Executor {
             telling: tokio::sync::Mutex::default(),
             answered: watch::Sender::default(),
             swapped: tokio::sync::Mutex::default(),
+            settling: Mutex::default(),
         }))
     }
 
@@ -215,7 +221,7 @@ impl Executor {
             tokio::spawn(cover::follow(self.0.clone()));
             tokio::spawn(units::follow(self.0.clone()));
             tokio::spawn(lease::follow(self.0.clone(), watch));
-            tokio::spawn(standby::watch(self.0.clone()));
+            tokio::spawn(standby::watch(self.clone()));
             tokio::spawn(sightings::watch(self.clone()));
             tokio::spawn(own::show(self.0.clone()));
         }
@@ -261,6 +267,7 @@ impl Executor {
             epoch: holding.epoch,
             voters: self.0.voters.load(Ordering::Relaxed),
         };
+        self.0.local.condition(Code::ReaperLost, facts.reaper.clone());
         if let Some(release) = holding.last_release_us {
             *lock(&self.0.last_release) = Some((holding.epoch, release));
             self.0.local.lease_ended(release.0);

@@ -350,6 +350,7 @@ fn own_condition(code: Code, subject: Subject, name: &str, cause: String) -> Con
         Code::ReleaseFailed => {
             ("could not release everything", "released everything", Severity::Error, true)
         }
+        Code::ReaperLost => ("has no reaper", "has a reaper again", Severity::Warning, true),
         Code::LogStalled => ("can commit nothing", "can commit again", Severity::Error, true),
         Code::LogBehind => {
             ("is behind the cluster's log", "has caught up", Severity::Warning, true)

@@ -162,8 +162,9 @@ impl Runner {
             Task::CleanUp { group, token } => return self.executor.clean_up(group, token).await,
             Task::Renew => return self.renew().await,
             Task::Verify { proposal } => {
-                let findings = verify::pending(&self.hands, &state).await;
-                Command::Config(ConfigCommand::Verified { proposal, node, findings })
+                let verify::Found { findings, warnings } =
+                    verify::pending(&self.hands, &state).await;
+                Command::Config(ConfigCommand::Verified { proposal, node, findings, warnings })
             }
             Task::Fence { node: whom, attempt } => {
                 let outcome = fence::call(&state, whom).await;

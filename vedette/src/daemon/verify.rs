@@ -7,23 +7,42 @@ use std::sync::Arc;
 
 use vedette_core::definition::Definition;
 use vedette_core::document::{self, Document, Finding};
+use vedette_core::group::{ResourceDef, ResourceKind};
 use vedette_core::id::NodeNumber;
 use vedette_core::state::ClusterState;
 
 use super::executor::Hands;
 use super::surroundings;
 
-/// What speaks against the pending document on this machine; nothing if none is pending.
-pub(crate) async fn pending(hands: &Hands, state: &Arc<ClusterState>) -> Vec<String> {
-    let Some(pending) = &state.documents.pending else { return Vec::new() };
+/// What was found on this machine, a sentence each.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// What speaks against the document.
+    pub(crate) findings: Vec<String>,
+    /// What is worth knowing.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Found {
+    fn take(&mut self, finding: &Finding) {
+        let list = if finding.error { &mut self.findings } else { &mut self.warnings };
+        list.push(sentence(finding));
+    }
+}
+
+/// What there is to be said of the pending document on this machine; nothing if none is pending.
+pub(crate) async fn pending(hands: &Hands, state: &Arc<ClusterState>) -> Found {
+    let Some(pending) = &state.documents.pending else { return Found::default() };
     let (document, findings) = document::read(&pending.version.text, state);
     if findings.iter().any(|finding| finding.error) {
         // `apply` has refused such a document already, unless the state moved on since.
-        return findings.iter().filter(|finding| finding.error).map(sentence).collect();
+        let mut found = Found::default();
+        findings.iter().filter(|finding| finding.error).for_each(|finding| found.take(finding));
+        return found;
     }
-    let mut against = machine(hands, &document.definition, state, hands.me).await;
-    against.extend(addresses(&document, state, hands.me, pending.dry_run));
-    against
+    let mut found = machine(hands, &document.definition, state, pending.dry_run).await;
+    found.findings.extend(addresses(&document, state, hands.me, pending.dry_run));
+    found
 }
 
 /// Own addresses that are not on this machine. One that is in force already stands in nobody's way but that of
@@ -54,26 +73,33 @@ fn addresses(document: &Document, state: &ClusterState, me: NodeNumber, all: boo
         .collect()
 }
 
-/// What speaks against a definition on this machine, a sentence each.
-pub(crate) async fn machine(
-    hands: &Hands,
-    definition: &Definition,
-    state: &ClusterState,
-    me: NodeNumber,
-) -> Vec<String> {
-    let mut findings = Vec::new();
+/// What there is to be said of a definition on this machine. A resource that is in force as it is stands in the
+/// way of `verify` alone (`all`): what it lacks may be what is being repaired.
+async fn machine(hands: &Hands, definition: &Definition, state: &ClusterState, all: bool) -> Found {
+    let (me, mut found) = (hands.me, Found::default());
     for group in definition.groups.iter().filter(|group| group.nodes.contains(&me)) {
-        for resource in &group.resources {
-            let found = hands.verify(&group.name, state, resource).await;
-            findings.extend(found.iter().filter(|finding| finding.error).map(sentence));
+        let present = state.definition.group(&group.name).filter(|it| it.nodes.contains(&me));
+        for (place, resource) in group.resources.iter().enumerate() {
+            let is_in_force = present.is_some_and(|present| present.resources.contains(resource));
+            let makes = group.resources[..place].iter().any(makes_devices);
+            for mut finding in hands.verify(&group.name, state, resource, makes).await {
+                finding.error &= all || !is_in_force;
+                found.take(&finding);
+            }
         }
     }
+    let findings = &mut found.findings;
     findings.extend(programs(definition));
     for (node, fencing) in definition.fencing.iter().filter(|(node, _)| **node != me) {
-        let found = vedette_node::fence::verify(fencing, &state.node_name(*node));
-        findings.extend(found.iter().filter(|finding| finding.error).map(sentence));
+        let of_fencing = vedette_node::fence::verify(fencing, &state.node_name(*node));
+        findings.extend(of_fencing.iter().filter(|finding| finding.error).map(sentence));
     }
-    findings
+    found
+}
+
+/// Whether a resource may bring devices that are not there before it is started: volumes, disks over a network.
+fn makes_devices(resource: &ResourceDef) -> bool {
+    !matches!(resource.kind, ResourceKind::Address { .. } | ResourceKind::FileSystem { .. })
 }
 
 /// Programs around events and of monitors that are not on this machine.

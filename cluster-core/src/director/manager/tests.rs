@@ -726,8 +726,15 @@ fn a_document_that_is_not_verified_is_withdrawn() {
     let findings = BTreeMap::from([(ME, Vec::new())]);
     let dry_run = false;
     let parts = Vec::new();
-    state.documents.pending =
-        Some(PendingDocument { id: 5, version, asked, findings, dry_run, parts });
+    state.documents.pending = Some(PendingDocument {
+        id: 5,
+        version,
+        asked,
+        findings,
+        warnings: Default::default(),
+        dry_run,
+        parts,
+    });
     let mut world = world(state);
     assert_eq!(world.run(39_999), []);
     let why = "no answer from n2 in 30 s".to_owned();

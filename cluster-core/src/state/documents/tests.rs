@@ -24,7 +24,12 @@ fn propose(fixture: &mut Fixture, text: &str) -> u64 {
 fn answer(fixture: &mut Fixture, proposal: u64, node: u16, findings: &[&str]) {
     let findings = findings.iter().map(ToString::to_string).collect();
     let node = NodeNumber(node);
-    fixture.apply(Command::Config(ConfigCommand::Verified { proposal, node, findings }));
+    fixture.apply(Command::Config(ConfigCommand::Verified {
+        proposal,
+        node,
+        findings,
+        warnings: Vec::new(),
+    }));
 }
 
 fn in_force(fixture: &mut Fixture, text: &str) {

@@ -2,7 +2,9 @@
 //! it is about something that is over, and changes nothing.
 
 use crate::event::{Motive, Running, Stage, Trigger};
-use crate::group::{FailCount, GroupState, Instance, Policy, ResourceState, Tolerated};
+use crate::group::{
+    FailCount, GroupState, Instance, Policy, ResourceKind, ResourceState, Tolerated,
+};
 use crate::id::NodeNumber;
 use crate::model::Severity;
 use crate::record::{Code, Record, Subject};
@@ -112,6 +114,7 @@ impl ClusterState {
         if group.failovers > before {
             self.failed_over(entry, name);
         }
+        self.swap_what_failed(entry, node);
     }
 
     /// A group that cannot be released: its node is fenced if that is configured; if not, an
@@ -177,6 +180,9 @@ impl ClusterState {
         if status.state == to {
             let changed = status.detail != detail;
             status.detail = detail.into();
+            if changed && to == ResourceState::Online && self.is_address(which.0, resource) {
+                self.resource_moved(entry, which, resource, detail);
+            }
             return changed;
         }
         let from = std::mem::replace(&mut status.state, to);
@@ -197,6 +203,33 @@ impl ClusterState {
         let happening = self.in_event(entry, happening, Some(node), Some(took));
         self.record(entry, happening);
         true
+    }
+
+    fn is_address(&self, group: &str, resource: &str) -> bool {
+        let resources = self.definition.group(group).map(|def| def.resources.as_slice());
+        let mut named = resources.unwrap_or_default().iter().filter(|it| it.name == resource);
+        named.any(|it| matches!(it.kind, ResourceKind::Address { .. }))
+    }
+
+    /// A service address works on, and was moved to another adapter of its node.
+    fn resource_moved(
+        &mut self,
+        entry: &mut Entry<'_>,
+        which: Which<'_>,
+        resource: &str,
+        detail: &str,
+    ) {
+        let (name, node, _) = which;
+        let subject = self.resource_subject(name, resource);
+        let place = self.node_name(node);
+        let message =
+            format!("resource {resource} is still ONLINE on {place}, over another adapter");
+        let online = ResourceState::Online;
+        let happening = Happening::new(Code::Resource, Severity::Informational, subject, message)
+            .change(online, online)
+            .because(detail);
+        let happening = self.in_event(entry, happening, Some(node), None);
+        self.record(entry, happening);
     }
 
     pub(super) fn resource_subject(&self, group: &str, resource: &str) -> Subject {

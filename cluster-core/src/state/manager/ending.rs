@@ -232,6 +232,7 @@ impl ClusterState {
                 if joined {
                     self.home_is_back(entry, *node);
                     self.hold_no_longer(*node);
+                    self.swap_what_failed(entry, *node);
                 }
                 return;
             }

@@ -9,9 +9,9 @@ use crate::event::{
 };
 use crate::group::{GroupState, ResourceKind};
 use crate::id::{NetworkNumber, NodeNumber};
-use crate::model::{AgentStatus, HostStatus, NetworkStatus, Severity};
+use crate::model::{AgentStatus, HostStatus, InterfaceStatus, NetworkStatus, Severity};
 use crate::placement;
-use crate::record::Code;
+use crate::record::{Code, Subject};
 
 use super::{ClusterState, Entry, Refusal, step_of};
 
@@ -68,6 +68,9 @@ impl ClusterState {
             changed = self.manager.set_standby(standby, down.then_some(fault));
         }
         let queued = self.enqueue(entry, trigger.clone(), cause, None);
+        if let Trigger::JoinStandby { node, network } = *trigger {
+            self.swap_if_needed(entry, node, network, cause);
+        }
         if user {
             self.mark_fired(entry, trigger, queued);
         }
@@ -367,8 +370,9 @@ impl ClusterState {
         self.enqueue(entry, trigger, cause, None);
     }
 
-    /// An interface failed: what it serves goes to the standby adapter, if there is one that works.
-    pub(in crate::state) fn interface_failed(
+    /// What an interface that is DOWN serves goes to the standby adapter, if there is one that works: when the
+    /// interface fails, when the standby works again, and when a group comes to be served there.
+    pub(in crate::state) fn swap_if_needed(
         &mut self,
         entry: &mut Entry<'_>,
         node: NodeNumber,
@@ -381,9 +385,23 @@ impl ClusterState {
         };
         let usable = self.definition.standbys.iter().any(standby)
             && self.manager.standby_fault(node, network).is_none();
-        if joined && usable && self.serves(node, network) {
+        let own = self.nodes.get(&node).and_then(|node| node.interfaces.get(&network));
+        let failed = own.is_some_and(|it| it.status == InterfaceStatus::Down && !it.with_network);
+        if joined && usable && failed && self.serves(node, network) {
             let incident = self.nodes.get(&node).and_then(|node| node.incident);
             self.enqueue(entry, Trigger::SwapAdapter { node, network }, cause, incident);
+        }
+    }
+
+    /// The same on every network of a node: its adapter may have failed before it served anything.
+    pub(in crate::state) fn swap_what_failed(&mut self, entry: &mut Entry<'_>, node: NodeNumber) {
+        let Some(known) = self.nodes.get(&node) else { return };
+        let networks: Vec<NetworkNumber> = known.interfaces.keys().copied().collect();
+        for network in networks {
+            let interface = self.subject_name(&Subject::Interface(node, network));
+            let why =
+                format!("interface {interface} was DOWN before a group came to be served there");
+            self.swap_if_needed(entry, node, network, &why);
         }
     }
 

@@ -8,9 +8,10 @@
 use std::io;
 use std::net::IpAddr;
 
+use vedette_core::group::ResourceDef;
 use vedette_core::id::NetworkNumber;
 
-use super::{Here, apart, no_device, tell};
+use super::{Here, ServiceAddress, apart, no_device, tell};
 use crate::netlink::{Address, Link};
 use crate::resource::{Context, Detail, Failure, Reach};
 
@@ -32,6 +33,39 @@ pub async fn swap(
     moved.iter().for_each(|address| tell(&to, *address, context.lease.clone()));
     let words: Vec<_> = moved.iter().map(IpAddr::to_string).collect();
     Ok(format!("{} on {}", words.join(", "), to.name))
+}
+
+/// Which of these service addresses are on an adapter without a link although the other one of their network
+/// on this node has one; and whether the node's own address is on that adapter too, so that the heartbeat fails
+/// and a swap takes them along.
+pub async fn adrift(
+    context: &Context,
+    defs: Vec<ResourceDef>,
+) -> Result<Vec<(ResourceDef, bool)>, Failure> {
+    let context = context.clone();
+    apart(move || {
+        let here = Here::look()?;
+        let lost = |def: ResourceDef| {
+            let service = ServiceAddress::of(&def)?;
+            let (from, _) = service.better(&context, &here)?;
+            let own = context.interfaces.get(&service.network);
+            Some((def, own.is_some_and(|own| here.has(&from, *own))))
+        };
+        Ok(defs.into_iter().filter_map(lost).collect())
+    })
+    .await
+}
+
+/// Moves a service address that is [`adrift`] to the adapter that has a link, and tells neighbours. Says
+/// what was done, if anything was.
+pub async fn settle(context: &Context, def: &ResourceDef) -> Result<Option<Detail>, Failure> {
+    let Some(service) = ServiceAddress::of(def) else { return Ok(None) };
+    let (address, lease, within) = (service.address, context.lease.clone(), context.clone());
+    let moved = apart(move || service.settle(&within, &mut Here::look()?)).await?;
+    Ok(moved.map(|(from, to)| {
+        tell(&to, address, lease);
+        format!("on {}, because {} has no link", to.name, from.name)
+    }))
 }
 
 /// Why the adapter that has this address could not take over, if it could not.
@@ -74,7 +108,7 @@ fn refuse_useless(from: &Link, to: &Link) -> Result<(), Failure> {
         let why = format!("the standby's address is on {} as well, so there is no other", to.name);
         return refused(why, "Put it on the standby adapter.");
     }
-    if !to.is_up() || !to.runs() {
+    if !to.carries() {
         let why = format!("the standby adapter {} has no link either", to.name);
         return refused(why, "Look after its cable and switch.");
     }
@@ -84,6 +118,18 @@ fn refuse_useless(from: &Link, to: &Link) -> Result<(), Failure> {
 impl Here {
     /// First everything is on the new device, then it goes off the old one, so that nothing is
     /// nowhere in between.
+    pub(super) fn bring(
+        &mut self,
+        moving: &[Address],
+        (from, to): (&Link, &Link),
+    ) -> io::Result<()> {
+        for address in moving {
+            self.netlink.add_address(to.index, address.address, address.prefix)?;
+            self.addresses.push(Address { device: to.index, ..*address });
+        }
+        moving.iter().try_for_each(|address| self.remove(from, address.address))
+    }
+
     fn exchange(
         &mut self,
         from: &Link,
@@ -92,13 +138,7 @@ impl Here {
         standby: IpAddr,
     ) -> io::Result<()> {
         let routes = self.netlink.routes()?;
-        for address in moving {
-            self.netlink.add_address(to.index, address.address, address.prefix)?;
-            self.addresses.push(Address { device: to.index, ..*address });
-        }
-        for address in moving {
-            self.remove(from, address.address)?;
-        }
+        self.bring(moving, (from, to))?;
         let prefix = self.prefix(to, standby).unwrap_or_default();
         self.remove(to, standby)?;
         self.netlink.add_address(from.index, standby, prefix)?;

@@ -32,7 +32,30 @@ pub(super) fn knows(fs_type: &str) -> bool {
     let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
     let in_kernel = known.lines().any(|line| line.split('\t').next_back() == Some(fs_type));
     let helper = format!("mount.{fs_type}");
-    in_kernel || crate::process::find_in(crate::process::PATH, &helper).is_some()
+    in_kernel
+        || fs_type == "auto"
+        || crate::process::find_in(crate::process::PATH, &helper).is_some()
+        || has_module(fs_type)
+}
+
+/// Whether there are no modules to be seen here for the kernel that runs, so that nobody can tell.
+pub(super) fn modules_unknown() -> bool {
+    !modules().is_some_and(|folder| folder.is_dir())
+}
+
+fn modules() -> Option<PathBuf> {
+    let kernel = nix::sys::utsname::uname().ok()?;
+    Some(PathBuf::from("/lib/modules").join(kernel.release()))
+}
+
+/// Whether the kernel would load a module when such a file system is mounted: by its name, or by an alias.
+fn has_module(fs_type: &str) -> bool {
+    let Some(folder) = modules() else { return false };
+    let lines = |file: &str| std::fs::read_to_string(folder.join(file)).unwrap_or_default();
+    let (named, alias) = (format!("/{fs_type}.ko"), format!("alias fs-{fs_type} "));
+    let is_of = |line: &str| line.split(':').next().is_some_and(|path| path.contains(&named));
+    ["modules.dep", "modules.builtin"].iter().any(|file| lines(file).lines().any(is_of))
+        || lines("modules.alias").lines().any(|line| line.starts_with(&alias))
 }
 
 impl Mount {

@@ -153,3 +153,26 @@ fn an_application_that_stands_still_is_restarted_and_then_moves() {
     super::assert_one_owner(prober, &[number(&owner), number(&new)]);
     lab.resume(&owner).expect("resumed");
 }
+
+/// A reaper that stands still is replaced, and its loss is on record with the true reason and its end, although
+/// it lasted seconds.
+#[test]
+fn a_reaper_that_stands_still_is_replaced_and_told() {
+    let lab = lab();
+    let seq = look::seq(&lab, "n1");
+    lab.pause_reaper("n2").expect("stopped");
+    let told = |lab: &Lab| {
+        let records = look::records_after(lab, "n1", seq);
+        let lost = |record: &&serde_json::Value| record["code"] == "REAPER_LOST";
+        let text = |it: &serde_json::Value, key: &str| it[key].as_str().unwrap_or("").to_owned();
+        let said = records.iter().filter(lost).map(|it| (text(it, "message"), text(it, "cause")));
+        let said: Vec<(String, String)> = said.collect();
+        (said.len() == 2).then_some(said)
+    };
+    let said = lab
+        .wait_for("the loss of the reaper and its end to be on record", PATIENCE, told)
+        .unwrap_or_else(|error| panic!("{error}:\n{}", look::status(&lab, "n1")));
+    assert_eq!(said[0].0, "n2 has no reaper");
+    assert!(said[0].1.contains("it did not answer for 3 s, and is replaced"), "{said:?}");
+    assert_eq!(said[1].0, "n2 has a reaper again");
+}

@@ -27,6 +27,9 @@ pub(crate) struct Ending {
     pub(crate) version: Option<u32>,
     /// What each node found, by its name.
     pub(crate) nodes: BTreeMap<String, Vec<String>>,
+    /// What each node warns of, by its name.
+    #[serde(default)]
+    pub(crate) warnings: BTreeMap<String, Vec<String>>,
     /// Nodes that went away before they answered.
     pub(crate) gone: Vec<String>,
     /// What speaks against it besides.
@@ -45,17 +48,17 @@ impl Ending {
         for line in &self.against {
             text.push_str(&format!("{}\n", clean(line)));
         }
-        for (node, findings) in &self.nodes {
-            for finding in findings {
-                text.push_str(&format!("{node}: {}\n", clean(finding)));
-            }
-        }
-        text
+        text + &by_node(&self.nodes)
+    }
+
+    /// Every warning, by node.
+    pub(crate) fn warned(&self) -> String {
+        by_node(&self.warnings)
     }
 
     /// What a program is told of it: what each node found, and what was found before any was asked.
     pub(crate) fn more(&self, found: &[Finding]) -> Value {
-        json!({ "nodes": self.nodes, "findings": super::findings_document(found) })
+        json!({ "nodes": self.nodes, "warnings": self.warnings, "findings": super::findings_document(found) })
     }
 
     /// Everything that was found, for a program.
@@ -85,6 +88,13 @@ impl Ending {
     }
 }
 
+fn by_node(all: &BTreeMap<String, Vec<String>>) -> String {
+    let of = |(node, found): (&String, &Vec<String>)| -> String {
+        found.iter().map(|one| format!("{node}: {}\n", clean(one))).collect()
+    };
+    all.iter().map(of).collect()
+}
+
 /// Proposes a document and waits until it is in force, refused or examined.
 pub(crate) fn verify(
     context: &Context,
@@ -100,6 +110,9 @@ pub(crate) fn verify(
         let state = context.state_again(&mut seen)?;
         if let Some(ending) = ended(&state, id) {
             tell(&state, &mut told, &ending.nodes);
+            for warning in ending.warned().lines() {
+                aside::note(&format!("warning of {warning}"));
+            }
             return Ok(ending);
         }
         let pending = state.documents.pending.as_ref().filter(|pending| pending.id == id);
@@ -150,6 +163,7 @@ fn ended(state: &ClusterState, id: u64) -> Option<Ending> {
         id,
         version: verdict.version,
         nodes: named(state, &verdict.findings),
+        warnings: named(state, &verdict.warnings),
         gone: gone.map(|node| state.node_name(*node)).collect(),
         against: verdict.against.clone(),
     })

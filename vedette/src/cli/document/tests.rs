@@ -24,7 +24,12 @@ fn applied() -> ClusterState {
         let proposal = fixture.state.documents.pending.as_ref().unwrap().id;
         for node in [1, 2, 3].map(NodeNumber) {
             let findings = Vec::new();
-            fixture.apply(Command::Config(ConfigCommand::Verified { proposal, node, findings }));
+            fixture.apply(Command::Config(ConfigCommand::Verified {
+                proposal,
+                node,
+                findings,
+                warnings: Vec::new(),
+            }));
         }
     }
     fixture.state
@@ -89,6 +94,7 @@ fn ending() -> Ending {
             ("n1".to_owned(), Vec::new()),
             ("n2".to_owned(), vec!["web-ip: no interface here is on 10.91.0.0/16".to_owned()]),
         ]),
+        warnings: BTreeMap::from([("n1".to_owned(), vec!["web: it runs outside".to_owned()])]),
         gone: vec!["n3".into()],
         against: Vec::new(),
     }
@@ -100,7 +106,9 @@ fn h35_findings_of_nodes_refuse_a_document() {
     let failure = ending().accepted().unwrap_err();
     assert_eq!(failure.exit, REFUSED);
     assert!(failure.what.contains("n2: web-ip: no interface here"), "{failure}");
-    assert!(Ending { nodes: BTreeMap::new(), ..ending() }.accepted().is_ok());
+    let fine = Ending { nodes: BTreeMap::new(), ..ending() };
+    assert!(fine.accepted().is_ok(), "a warning stands in nobody's way");
+    assert_eq!(fine.warned(), "n1: web: it runs outside\n");
 }
 
 /// H35, H47: each node, then what was found, then what could fail alone.

@@ -1,8 +1,12 @@
 //! `vedette rules check`: what the core finds, what only this machine can tell, and the very lines.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 use vedette_core::config::{Finding, Findings, Level};
+use vedette_core::definition::Definition;
 use vedette_core::predicate::Predicate;
+use vedette_core::rules::file::{self, without_monitor};
 use vedette_core::rules::{Program, has_errors, program};
 use vedette_node::events;
 
@@ -10,9 +14,57 @@ use super::super::fail::{Failure, Result};
 use super::super::text::clean;
 use super::files::Files;
 
+/// Variables that monitors of the site yield, as far as that can be known here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Monitors {
+    /// Those of `[monitors]` of a document.
+    Known(BTreeSet<String>),
+    /// No document is given, and no daemon says what is in force.
+    Unknown,
+}
+
+impl Monitors {
+    /// Those of a definition.
+    pub(super) fn of(definition: &Definition) -> Self {
+        Self::Known(definition.monitors.iter().map(|it| it.variable.clone()).collect())
+    }
+
+    /// What is left of a finding about a variable that no built-in monitor yields.
+    fn judge(&self, mut finding: Finding, variable: &str) -> Option<Finding> {
+        match self {
+            Self::Known(all) if all.contains(variable) => return None,
+            Self::Known(_) => {
+                finding.what =
+                    format!("neither a built-in monitor nor [monitors] yields {variable}");
+            }
+            Self::Unknown => {
+                finding.what = format!(
+                    "no built-in monitor yields {variable}, and whether one of the cluster does cannot be known \
+                     here: no daemon answers"
+                );
+                finding.advice =
+                    format!("Name the cluster's document (--document FILE). {}", finding.advice);
+            }
+        }
+        Some(finding)
+    }
+}
+
 /// Everything that was found.
-pub(super) fn findings(files: &Files) -> Findings {
+pub(super) fn findings(files: &Files, monitors: &Monitors) -> Findings {
     let mut findings = files.set.check(&files.name);
+    let rules = file::parse("", &files.set.text).0;
+    let variables: BTreeSet<&str> = rules.iter().map(|rule| rule.variable.as_str()).collect();
+    let found = std::mem::take(&mut findings.0).into_iter();
+    findings.0 = found
+        .filter_map(|finding| {
+            let about = variables.iter().find(|it| finding.what == without_monitor(it));
+            match about {
+                Some(variable) => monitors.judge(finding, variable),
+                None => Some(finding),
+            }
+        })
+        .collect();
     for finding in &mut findings.0 {
         if let Some(place) = files.places.get(&finding.file) {
             finding.file.clone_from(place);

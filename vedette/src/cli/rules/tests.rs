@@ -125,7 +125,7 @@ fn findings_show_their_lines() {
     let path = "/usr/sbin/cluster/local/rwho.rp".to_owned();
     files.set.programs =
         BTreeMap::from([(path, "every \"x\" 0 NULL\nall \"/no/x 0 NULL\n".into())]);
-    let findings = check::findings(&files);
+    let findings = check::findings(&files, &Monitors::Unknown);
     let failure = check::verdict(&files, &findings).unwrap_err();
     compare("rules_check.txt", &format!("{failure}\n"));
     assert_eq!(check::document(&findings)["ok"], false);
@@ -134,11 +134,28 @@ fn findings_show_their_lines() {
 /// H15: the document's files can be loaded; what this node lacks is a warning.
 #[test]
 fn what_this_node_lacks_is_a_warning() {
-    let findings = check::findings(&files());
+    let findings = check::findings(&files(), &Monitors::Unknown);
     let text = check::verdict(&files(), &findings).unwrap();
     assert!(text.starts_with("rules.hacmprd can be loaded, but:\n"), "{text}");
     assert!(text.contains("/usr/sbin/cluster/local/rwho_restart does not exist on this node"));
     assert_eq!(check::document(&findings)["ok"], true);
+}
+
+/// A variable of the cluster's own monitors is known; where nobody can say which those are, that is said.
+#[test]
+fn variables_of_configured_monitors_are_known() {
+    let mut files = files();
+    files.set.text = files.set.text.replace("IBM.PSSP.Prog.xpcount", "site.queue");
+    let about = |monitors: &Monitors| -> Vec<String> {
+        let found = check::findings(&files, monitors).0;
+        found.into_iter().map(|it| it.what).filter(|what| what.contains("yields")).collect()
+    };
+    let known = |names: &[&str]| Monitors::Known(names.iter().map(|it| (*it).into()).collect());
+    assert_eq!(about(&known(&["site.queue"])), [""; 0]);
+    let other = about(&known(&["site.other"]));
+    assert_eq!(other, ["neither a built-in monitor nor [monitors] yields site.queue"]);
+    let nobody = about(&Monitors::Unknown);
+    assert!(nobody.len() == 1 && nobody[0].contains("cannot be known here"), "{nobody:?}");
 }
 
 /// H15: a program that no rule names is said, not loaded in silence.
@@ -149,7 +166,7 @@ fn programs_that_no_rule_names_are_told() {
     std::fs::write(dir.path().join("notes.txt"), "nothing").unwrap();
     let files = Files::read(&example("rules.hacmprd"), Some(dir.path())).unwrap();
     assert!(files.set.programs.is_empty());
-    let found = check::findings(&files).to_string();
+    let found = check::findings(&files, &Monitors::Unknown).to_string();
     assert!(found.contains("lost.rp: warning: no rule names a recovery program of this file name"));
     assert!(found.contains("rwho.rp is neither loaded nor built in"), "{found}");
     let missing = Files::read(&dir.path().join("none"), None).err().unwrap();

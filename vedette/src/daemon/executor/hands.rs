@@ -156,14 +156,38 @@ impl Hands {
         resource(def).announce(&context).await;
     }
 
-    /// What stands in the way of running a resource here.
+    /// Which of these addresses are on an adapter without a link, where another one has a link; and whether a swap
+    /// will take them along.
+    pub(super) async fn adrift(
+        &self,
+        state: &ClusterState,
+        addresses: Vec<ResourceDef>,
+    ) -> Vec<(ResourceDef, bool)> {
+        let context = self.context("", 0, state);
+        // What cannot be seen is seen again in a moment.
+        resource::address::adrift(&context, addresses).await.unwrap_or_default()
+    }
+
+    /// Moves an address to the adapter of its network that has a link; what is to be said about it if it moved.
+    pub(super) async fn settle(
+        &self,
+        state: &ClusterState,
+        def: &ResourceDef,
+    ) -> Result<Option<String>, String> {
+        let context = self.context("", 0, state);
+        resource::address::settle(&context, def).await.map_err(|failure| failure.to_string())
+    }
+
+    /// What stands in the way of running a resource here; `devices_come` if one that is started before it may
+    /// bring devices that are not there now.
     pub(crate) async fn verify(
         &self,
         group: &str,
         state: &ClusterState,
         def: &ResourceDef,
+        devices_come: bool,
     ) -> Vec<vedette_core::document::Finding> {
-        let context = self.context(group, 0, state);
+        let context = resource::Context { devices_come, ..self.context(group, 0, state) };
         resource(def).verify(&context).await
     }
 
@@ -279,6 +303,7 @@ impl Hands {
                 ("VERBOSE_LOGGING".to_owned(), verbosity(state).to_owned()),
             ]),
             printed: resource::Printed::default(),
+            devices_come: false,
             transcripts: Some(self.transcripts.folder().to_owned()),
         }
     }

@@ -5,22 +5,32 @@
 //! `join_standby` once it has lasted for two detection times. That long because of `swap_adapter`: the
 //! adapter that failed is the standby afterwards, and until the heartbeat is heard over the other one
 //! a failed standby would make its groups move for nothing.
+//!
+//! A service address, though, is left on no adapter without a link as long as the other one of its network has
+//! a link, whichever it got there by: its worker moves it, with or without the cluster; at once, unless a swap is
+//! to be expected, which takes the node's own address along.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use vedette_core::command::{AGENT, Command, ManagerCommand};
 use vedette_core::event::Trigger;
+use vedette_core::group::{ResourceDef, ResourceKind};
 use vedette_core::id::{NetworkNumber, NodeNumber};
 use vedette_core::state::ClusterState;
 
 use super::super::office::fresh_id;
-use super::Shared;
+use super::{Executor, Op, Shared, lock};
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_millis(250);
+
+/// Detection times that a swap has to take an address along with the node's own.
+const PATIENCE_FOR_A_SWAP: u32 = 4;
+
+/// Groups with an address on an adapter without a link, since when.
+type Lost = BTreeMap<String, Instant>;
 
 /// Networks whose standby adapter is not what the cluster knows of it, since when.
 type Wrong = BTreeMap<NetworkNumber, Instant>;
@@ -29,11 +39,19 @@ type Wrong = BTreeMap<NetworkNumber, Instant>;
 type Found = BTreeMap<NetworkNumber, Option<String>>;
 
 /// Looks again and again, as long as the process lives.
-pub(super) async fn watch(shared: Arc<Shared>) {
-    let mut wrong = Wrong::new();
+pub(super) async fn watch(executor: Executor) {
+    let shared = executor.0.clone();
+    let (mut wrong, mut lost) = (Wrong::new(), Lost::new());
     loop {
         tokio::time::sleep(EVERY).await;
         let state = shared.state();
+        let found = adrift(&shared, &state).await;
+        let patience = state.settings.timing.detect() * PATIENCE_FOR_A_SWAP;
+        for group in due(&mut lost, found, Instant::now(), patience) {
+            if lock(&shared.settling).insert(group.clone()) {
+                executor.send(&group, Op::Settle).await;
+            }
+        }
         let joined = state.manager.members.get(&shared.me).is_some_and(|member| member.joined);
         if !joined || !shared.has_quorum() {
             wrong.clear();
@@ -46,6 +64,44 @@ pub(super) async fn watch(shared: Arc<Shared>) {
             propose(&shared, network, found[&network].as_deref()).await;
         }
     }
+}
+
+/// Groups held here with an address on an adapter that has no link, where another one has, and whether a swap takes
+/// all of those along. Not in maintenance, nor what is left to itself.
+async fn adrift(shared: &Shared, state: &ClusterState) -> BTreeMap<String, bool> {
+    let standbys = shared.hands.standbys(state);
+    let held = lock(&shared.held).clone();
+    let is = |it: &ResourceDef| matches!(it.kind, ResourceKind::Address { network, .. } if standbys.contains_key(&network));
+    let mut found = BTreeMap::new();
+    let looked_after = |group: &String| {
+        !standbys.is_empty() && shared.may_end(group) && !state.is_left_alone(group, shared.me)
+    };
+    for (group, held) in held.into_iter().filter(|(group, _)| looked_after(group)) {
+        let addresses: Vec<ResourceDef> = held.resources.into_iter().filter(is).collect();
+        if addresses.is_empty() {
+            continue;
+        }
+        let lost = shared.hands.adrift(state, addresses).await;
+        if !lost.is_empty() {
+            found.insert(group, lost.iter().all(|(_, with_swap)| *with_swap));
+        }
+    }
+    found
+}
+
+/// Those that are to be moved now: at once, but where a swap is expected only if none comes.
+fn due(
+    lost: &mut Lost,
+    found: BTreeMap<String, bool>,
+    now: Instant,
+    patience: Duration,
+) -> Vec<String> {
+    lost.retain(|group, _| found.contains_key(group));
+    let is_due = |(group, with_swap): (String, bool)| {
+        let since = *lost.entry(group.clone()).or_insert(now);
+        (!with_swap || now - since >= patience).then_some(group)
+    };
+    found.into_iter().filter_map(is_due).collect()
 }
 
 /// Why each of them would not do, if it would not.
@@ -97,6 +153,21 @@ mod tests {
     use vedette_core::time::WallTime;
 
     use super::*;
+
+    /// What a swap would take along has time for that; everything else has none.
+    #[test]
+    fn an_address_waits_for_a_swap_and_for_nothing_else() {
+        let (mut lost, began, patience) = (Lost::new(), Instant::now(), Duration::from_secs(4));
+        let mut at = |seconds, found: &[(&str, bool)]| {
+            let found = found.iter().map(|(group, swap)| ((*group).to_owned(), *swap)).collect();
+            due(&mut lost, found, began + Duration::from_secs(seconds), patience)
+        };
+        assert_eq!(at(0, &[("db", false), ("web", true)]), ["db"]);
+        assert_eq!(at(3, &[("web", true)]), [""; 0]);
+        assert_eq!(at(4, &[("web", true)]), ["web"]);
+        assert_eq!(at(5, &[]), [""; 0]);
+        assert_eq!(at(6, &[("web", true)]), [""; 0], "another time");
+    }
 
     /// A moment is no news, and what is known already is none.
     #[test]

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
-use vedette_core::group::ResourceDef;
+use vedette_core::group::{ResourceDef, ResourceState};
 use vedette_core::tolerance::Looks;
 
 use super::answer::{Said, Stop, Verb};
@@ -88,6 +88,10 @@ impl Worker {
             tokio::select! {
                 op = ops.recv() => {
                     let Some(op) = op else { return };
+                    if let Op::Settle = op {
+                        self.settle().await;
+                        continue;
+                    }
                     looks.clear();
                     self.operate(op).await;
                     looks = self.looks();
@@ -123,6 +127,7 @@ impl Worker {
                 let _ = done.send(());
             }
             Op::Announce => self.announce().await,
+            Op::Settle => {}
         }
     }
 
@@ -177,6 +182,24 @@ impl Worker {
         let Some(held) = &self.held else { return };
         for resource in &held.resources {
             self.shared.hands.announce(&self.shared.state(), resource).await;
+        }
+    }
+
+    /// Moves addresses off an adapter without a link. What is watched is watched meanwhile.
+    async fn settle(&self) {
+        super::lock(&self.shared.settling).remove(&self.group);
+        let Some(held) = &self.held else { return };
+        let state = self.shared.state();
+        for resource in held.resources.iter().filter(|_| self.shared.has_lease()) {
+            let (group, name) = (&self.group, &resource.name);
+            match self.shared.hands.settle(&state, resource).await {
+                Ok(None) => {}
+                Ok(Some(detail)) => {
+                    tracing::warn!(group, resource = name, "its address is {detail}");
+                    self.reporter.resource(held.token, name, ResourceState::Online, &detail);
+                }
+                Err(why) => tracing::error!(group, resource = name, "its address stays: {why}"),
+            }
         }
     }
 
