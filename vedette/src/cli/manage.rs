@@ -177,7 +177,8 @@ pub(crate) struct RetryArgs {
 /// `vedette recover skip|abort`
 #[derive(Debug, Args)]
 pub(crate) struct RecoverArgs {
-    /// The event; refused if it is not one that failed [default: the one that failed]
+    /// The event; refused if it is not one that failed, or to be aborted and user-defined [default: the one
+    /// that failed]
     #[arg(long, value_name = "ID")]
     event: Option<u64>,
     #[command(flatten)]
@@ -367,7 +368,7 @@ pub(crate) fn maintenance(context: &Context, arguments: &MaintenanceArgs) -> Res
     context.done(&format!("{what} is {word}."), &done)
 }
 
-/// Carries out a command on a failed event.
+/// Carries out a command on an event that does not go on by itself.
 pub(crate) fn recover(context: &Context, command: RecoverCommand) -> Result<u8> {
     let (action, event, confirm) = match command {
         RecoverCommand::Show(_) => return show_failed(context),
@@ -375,6 +376,16 @@ pub(crate) fn recover(context: &Context, command: RecoverCommand) -> Result<u8> 
         RecoverCommand::Skip(it) => (RecoverAction::Skip, it.event, Some(it.confirm)),
         RecoverCommand::Abort(it) => (RecoverAction::Abort, it.event, Some(it.confirm)),
     };
+    go_on(context, action, event, confirm)
+}
+
+/// Has an event retried, skipped or aborted; the one that failed if none is named.
+pub(super) fn go_on(
+    context: &Context,
+    action: RecoverAction,
+    event: Option<u64>,
+    confirm: Option<Confirm>,
+) -> Result<u8> {
     let state = context.state()?;
     let failed: Vec<u64> = state.manager.failed().map(|running| running.event.id).collect();
     let event = match (event, failed.as_slice()) {
@@ -395,11 +406,16 @@ pub(crate) fn recover(context: &Context, command: RecoverCommand) -> Result<u8> 
             "Event {event} will go on as if the failed commands had succeeded. Do by hand first \
              what they should have done."
         ),
+        RecoverAction::Abort if !failed.contains(&event) => format!(
+            "Event {event} will end where it stands, with its commands: what was not done is left undone."
+        ),
         RecoverAction::Abort => format!(
             "Event {event} will end as failed, where it stands: what was not done is left undone."
         ),
     };
-    if let Some(confirm) = confirm.filter(|_| failed.contains(&event)) {
+    let takes_effect =
+        failed.contains(&event) || (action == RecoverAction::Abort && state.has_user_event(event));
+    if let Some(confirm) = confirm.filter(|_| takes_effect) {
         confirm.ask(&plan, "Do it?")?;
     }
     let done = context.order(&Command::Manager(ManagerCommand::Recover { event, action }))?;

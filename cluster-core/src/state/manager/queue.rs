@@ -200,8 +200,13 @@ impl ClusterState {
             entry,
             step_of(&event, Code::EventSuperseded, Severity::Informational, message).because(why),
         );
+        self.end_unbegun(entry, event, "superseded");
+    }
+
+    /// An event that never began is over.
+    pub(super) fn end_unbegun(&mut self, entry: &Entry<'_>, event: Event, how: &str) {
         let at = entry.proposal.at;
-        self.remember(Ended { event, how: "superseded".into(), began: at, ended: at });
+        self.remember(Ended { event, how: how.into(), began: at, ended: at });
     }
 
     pub(super) fn remember(&mut self, ended: Ended) {
@@ -299,7 +304,7 @@ impl ClusterState {
             .filter_map(|(node, member)| Some((*node, member.stopped?)))
             .collect();
         if self.all_stop() {
-            if self.manager.current.as_ref().is_some_and(|running| !running.is_stuck()) {
+            if !self.manager.is_open() {
                 return;
             }
             let groups = self.groups_to_stop();
