@@ -169,8 +169,8 @@ pub struct FailCountDoc {
     pub restarts_left: u32,
     /// When it failed last.
     pub last: String,
-    /// When they are forgotten if there is no other one; `null`: when an operator clears them, because they
-    /// are why the group avoids the node.
+    /// When they are forgotten if there is no other one; `null` if the resource is configured no more. That the
+    /// group avoids the node ends when an operator clears it.
     #[serde(default)]
     #[schema(example = "2026-11-22T13:04:01.020Z")]
     pub ends: Option<String>,

@@ -4,6 +4,7 @@
 
 use vedette_core::event::{Running, Stage};
 use vedette_core::group::{Group, GroupState, ResourceState};
+use vedette_core::id::NodeNumber;
 use vedette_core::state::ClusterState;
 use vedette_core::time::WallTime;
 
@@ -18,6 +19,7 @@ pub(super) fn problems(state: &ClusterState, now: WallTime) -> Vec<(u8, String)>
     found.extend(state.groups.iter().flat_map(|(name, group)| twice(state, name, group, now)));
     found.extend(state.manager.begun().filter_map(|running| of_event(state, running, now)));
     found.extend(failures(state));
+    found.extend(avoided(state));
     found.extend(stopped(state));
     found.extend(blind(state));
     found.extend(maintenance(state).into_iter().map(|sentence| (8, sentence)));
@@ -167,6 +169,19 @@ fn of_event(state: &ClusterState, running: &Running, now: WallTime) -> Option<(u
         }
         _ => None,
     }
+}
+
+/// Nodes that would not get a group back though its failures there are forgotten.
+fn avoided(state: &ClusterState) -> impl Iterator<Item = (u8, String)> {
+    state.groups.iter().flat_map(move |(name, group)| {
+        let told = |node: &NodeNumber| group.fails.iter().any(|fail| fail.node == *node);
+        let why = group.avoid_why.iter();
+        let why = why.filter(move |(node, _)| group.avoid.contains(node) && !told(node));
+        why.map(move |(node, why)| {
+            let (node, why) = (state.node_name(*node), why.trim_end_matches('.'));
+            (7, format!("group {name} avoids {node} ({why}); vedette group clear {name}"))
+        })
+    })
 }
 
 /// Resources that failed and were brought back: served, but somebody should look.
