@@ -62,6 +62,11 @@ pub struct GroupDoc {
     pub maintenance: Option<bool>,
     /// Whether an operator wants it to be off; `null` where that is not known.
     pub wanted_offline: Option<bool>,
+    /// Why its policy had it stopped and keeps it off until an operator brings it online; `null` if that is not so,
+    /// or where it is not known.
+    #[serde(default)]
+    #[schema(example = "it also ran on n3, and multiple_active is stop_all")]
+    pub stopped_for: Option<String>,
     /// An operator moved it to this node; `null` if nobody did, or where that is not known.
     pub preferred: Option<String>,
     /// When that ends: a time, or `home` for the return of its home, its first node; `null`: once the group is
@@ -320,7 +325,8 @@ impl GroupDoc {
                 at: planned.at.to_string(),
             }),
             maintenance: knows.then_some(group.maintenance || state.manager.maintenance),
-            wanted_offline: knows.then_some(group.wanted_offline),
+            wanted_offline: knows.then_some(group.is_wanted_off()),
+            stopped_for: group.stopped_for.clone().filter(|_| knows),
             preferred: place(group.preferred),
             preferred_until: preferred_until(group).filter(|_| knows),
             held_for: place(group.held_for),

@@ -218,7 +218,9 @@ impl ClusterState {
             return false;
         }
         let (name, node, _) = which;
-        entry.causes.insert(name.clone(), format!("{} let go of it: {why}", self.node_name(node)));
+        let stopped = self.groups.get(name).and_then(|group| group.stopped_for.as_deref());
+        let cause = format!("{} let go of it: {}", self.node_name(node), stopped.unwrap_or(why));
+        entry.causes.insert(name.clone(), cause);
         if avoid {
             self.avoid(entry, name, node, why);
         }

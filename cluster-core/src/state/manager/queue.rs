@@ -155,6 +155,7 @@ impl ClusterState {
             return Motive::Configuration;
         };
         match group.owner() {
+            _ if group.stopped_for.is_some() => Motive::Failure,
             Some(owner) if group.state() == GroupState::Online => {
                 if !def.nodes.contains(&owner) {
                     Motive::Configuration

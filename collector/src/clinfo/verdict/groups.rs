@@ -37,9 +37,21 @@ fn of_group(
     let on = group.owner().map(|node| format!(" on {}", state.node_name(node)));
     let on = on.unwrap_or_default();
     match (is, &group.blocked) {
+        (GroupState::Online, Some(blocked)) => {
+            let (why, then) = (&blocked.why, "nothing is done with it until that is over");
+            Some((0, format!("group {name} is ONLINE{on} and blocked {since} ({why}): {then}")))
+        }
         (_, Some(blocked)) => Some((0, format!("group {name} is ERROR {since} ({})", blocked.why))),
         (GroupState::Error, None) => Some((0, format!("group {name} is ERROR{on} {since}"))),
-        (GroupState::Offline, None) if group.wanted_offline => None,
+        (GroupState::Offline, None) if group.is_wanted_off() => None,
+        (GroupState::Offline, None) if is_kept_off(group) => {
+            let why = group.stopped_for.as_deref().unwrap_or_default();
+            let then = format!("vedette group online {name}");
+            Some((
+                0,
+                format!("group {name} is OFFLINE {since} ({why}); once that is mended: {then}"),
+            ))
+        }
         (GroupState::Offline, None) => match group.held_for {
             Some(node) => {
                 let node = state.node_name(node);
@@ -82,6 +94,11 @@ fn failing(state: &ClusterState, name: &str, group: &Group, now: WallTime) -> Op
     let left = if state.is_left_alone(name, *node) { ", and maintenance leaves it so" } else { "" };
     let node = state.node_name(*node);
     Some((1, format!("{resource} of group {name} is FAILED on {node} {since}{why}{left}")))
+}
+
+/// Whether its policy had the group stopped, and keeps it off until an operator says something.
+pub(super) fn is_kept_off(group: &Group) -> bool {
+    group.stopped_for.is_some() && group.state() == GroupState::Offline
 }
 
 /// Whether the node that has the group said that it leaves.

@@ -370,6 +370,79 @@ fn a_group_that_flaps_is_one_alert() {
     assert!(failure_alerts(&mut fixture), "a failure is news again");
 }
 
+/// An operator moves `web` to and fro, as he may in the middle of anything.
+fn is_moved(fixture: &mut Fixture, to: NodeNumber) {
+    fixture.apply(order(to, None));
+    fixture.run_events();
+    assert_eq!(owner(fixture, "web"), Some(to));
+}
+
+/// F10: what an operator orders, and what follows from it or from a return, is no failover, whatever else is the
+/// matter meanwhile.
+#[test]
+fn what_is_planned_does_not_flap() {
+    let mut fixture = Fixture::with_groups();
+    for _ in 0..3 {
+        is_moved(&mut fixture, N2);
+        is_moved(&mut fixture, N1);
+    }
+    // A node dies while the order waits, so the group is released in an event that is about a failure.
+    for (from, to) in [(N1, N2), (N2, N1), (N1, N2), (N2, N1)] {
+        fixture.node_down(N3, "silent");
+        fixture.apply(order(to, None));
+        let token = fixture.token("web", from).unwrap();
+        let event = fixture.state.manager.next().map(|event| event.id).unwrap();
+        fixture.manage(crate::command::ManagerCommand::BeginVote { event });
+        let state = Some(crate::group::GroupState::Releasing);
+        let (group, resources) = ("web".to_owned(), Vec::new());
+        fixture.group(GroupCommand::Progress { group, node: from, token, state, resources });
+        fixture.lease_over(N3);
+        fixture.run_events();
+        assert_eq!(owner(&fixture, "web"), Some(to));
+        fixture.returns(N3);
+        fixture.run_events();
+    }
+    // Nobody runs any event that is about the group: it is released all the same.
+    let (wish, token) = (fixture.state.groups["web"].preferred, fixture.token("web", N1));
+    fixture.state.groups.get_mut("web").unwrap().preferred = Some(N3);
+    let (group, resources) = ("web".to_owned(), Vec::new());
+    let (node, token) = (N1, token.unwrap());
+    let state = Some(crate::group::GroupState::Releasing);
+    fixture.group(GroupCommand::Progress { group, node, token, state, resources });
+    fixture.run_events();
+    fixture.state.groups.get_mut("web").unwrap().preferred = wish;
+    let how = crate::event::StopMode::Takeover;
+    for node in [N1, N2, N3] {
+        fixture.manage(crate::command::ManagerCommand::Stop { nodes: vec![node], how });
+        fixture.run_events();
+        fixture.manage(crate::command::ManagerCommand::Start { nodes: vec![node] });
+        fixture.run_events();
+    }
+    let web = &fixture.state.groups["web"];
+    assert_eq!((web.failovers, web.flapping), (0, None));
+    assert!(web.moves >= 10, "{} moves", web.moves);
+}
+
+/// F10: an operator who has seen to it ends it, with the record that clears the alert.
+#[test]
+fn an_operator_ends_flapping() {
+    let mut fixture = Fixture::with_groups();
+    for _ in 0..3 {
+        fails_over(&mut fixture);
+    }
+    assert!(fixture.state.groups["web"].flapping.is_some());
+    let (group, node) = ("web".to_owned(), None);
+    fixture.group(GroupCommand::Clear { group, node });
+    let web = &fixture.state.groups["web"];
+    assert_eq!((web.flapping, web.failed_over_ms.len()), (None, 0));
+    let end = fixture.records.iter().rfind(|r| r.code == Code::GroupFlapping).unwrap();
+    assert_eq!((end.alert, end.message.as_str()), (true, "group web is steady again"));
+    assert_eq!(end.cause, "an operator cleared its failures");
+    assert!(failure_alerts(&mut fixture), "a failure is news again");
+    fails_over(&mut fixture);
+    assert_eq!(fixture.state.groups["web"].flapping, None, "they count anew");
+}
+
 /// Failovers that are far apart, moves and returns are none of it; nor is any where it is switched off.
 #[test]
 fn what_is_far_apart_does_not_flap() {
