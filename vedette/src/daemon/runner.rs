@@ -169,7 +169,7 @@ impl Runner {
                 Command::Config(ConfigCommand::Verified { proposal, node, findings })
             }
             Task::Fence { node: whom, attempt } => {
-                let outcome = fence::call(&state, whom).await;
+                let outcome = fence::call(&state, whom, &self.hands.transcripts).await;
                 Command::Group(GroupCommand::Fenced { node: whom, by: node, attempt, outcome })
             }
         };
