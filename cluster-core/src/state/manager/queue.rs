@@ -428,6 +428,7 @@ impl ClusterState {
             // A group that is out of service goes on with the incident in which it went.
             let out = self.groups.get(&group).filter(|it| it.state() != GroupState::Online);
             let incident = last.map(|last| last.event.incident).or(out.and_then(|it| it.outage));
+            let incident = incident.or(entry.begins);
             self.enqueue(entry, Trigger::GroupMove { group }, &why, incident);
         }
     }
