@@ -185,6 +185,11 @@ impl Trigger {
             ) => a == b,
             (T::NetworkUp(a) | T::NetworkDown(a), T::NetworkUp(b) | T::NetworkDown(b)) => a == b,
             (T::GroupMove { group: a }, T::GroupMove { group: b }) => a == b,
+            // Another value of the same instance is the same trouble.
+            (
+                T::User { rule: a, node: m, instance: i, .. },
+                T::User { rule: b, node: n, instance: j, .. },
+            ) => (a, m, i) == (b, n, j),
             (
                 T::ReconfigTopology { .. } | T::ReconfigResource { .. },
                 T::ReconfigTopology { .. } | T::ReconfigResource { .. },
@@ -344,10 +349,15 @@ impl Running {
         self.stage == Stage::Error && self.participants.iter().all(done)
     }
 
-    /// Whether it may go on aside while something that failed is dealt with: a user-defined event whose program
+    /// Whether it may go on aside while another event is in progress: a user-defined event whose program
     /// runs. It moves no groups, and its scripts know nothing of other events.
     pub fn may_run_aside(&self) -> bool {
         self.stage == Stage::Running && matches!(self.event.trigger, Trigger::User { .. })
+    }
+
+    /// Whether everybody who takes part waits at the barrier.
+    pub fn is_complete(&self) -> bool {
+        self.stage == Stage::Running && self.participants.is_subset(&self.arrived)
     }
 
     /// Gives it its time anew, as an operator has it tried again.
@@ -618,23 +628,28 @@ impl Manager {
         self.current.iter().chain(&self.aside)
     }
 
-    /// An event that began, to be changed.
-    pub(crate) fn begun_mut(&mut self, event: u64) -> Option<&mut Running> {
+    /// The same, to be changed.
+    pub(crate) fn all_begun_mut(&mut self) -> impl Iterator<Item = &mut Running> {
         let Self { current, aside, .. } = self;
-        current.iter_mut().chain(aside).find(|running| running.event.id == event)
+        current.iter_mut().chain(aside)
     }
 
-    /// The first event that may begin now: none is in progress, or one that can only wait for an operator,
-    /// and no event that began has to be over before it. What failed does not wait for a program of the site.
+    /// An event that began, to be changed.
+    pub(crate) fn begun_mut(&mut self, event: u64) -> Option<&mut Running> {
+        self.all_begun_mut().find(|running| running.event.id == event)
+    }
+
+    /// How many user-defined events may run side by side: a site's programs are not started without bound
+    /// because one of them hangs.
+    pub const SIDE_BY_SIDE: usize = 8;
+
+    /// The first event that may begin now: none is in progress, or one for which nobody waits, and no event that
+    /// began has to be over before it.
     pub fn next(&self) -> Option<&Event> {
-        let failures = match &self.current {
-            Some(running) if running.is_stuck() => false,
-            Some(running) if running.may_run_aside() => true,
-            Some(_) => return None,
-            None => false,
-        };
-        let urgent = |event: &&Event| !failures || event.motive == Some(Motive::Failure);
-        self.queue.iter().filter(urgent).find(|event| self.is_free(&event.trigger))
+        let full = self.begun().filter(|it| it.may_run_aside()).count() >= Self::SIDE_BY_SIDE;
+        let waits = |event: &Event| full && matches!(event.trigger, Trigger::User { .. });
+        let may = |event: &&Event| !waits(event) && self.is_free(&event.trigger);
+        self.queue.iter().filter(|_| self.is_open()).find(may)
     }
 
     /// Whether nobody waits for the event in progress: it is stuck, or may go on aside.

@@ -354,6 +354,10 @@ pub struct Group {
     pub instances: BTreeMap<NodeNumber, Instance>,
     /// An operator wants it to be off (spec A17: what was offline stays offline).
     pub wanted_offline: bool,
+    /// Why it is to be off if no operator wants that: its policy had it stopped, and it stays off until an operator
+    /// says something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped_for: Option<String>,
     /// An operator moved it here; it stays as long as that node is there, and that has not ended.
     pub preferred: Option<NodeNumber>,
     /// When that ends by itself; it also does when the group is on its home.
@@ -567,12 +571,27 @@ impl Group {
         self.also.get(&node).is_some_and(|seen| seen.resources.contains(resource))
     }
 
+    /// Whether an operator wants it to be off.
+    pub fn is_wanted_off(&self) -> bool {
+        self.wanted_offline && self.stopped_for.is_none()
+    }
+
+    /// Whether it is blocked because something of it also runs elsewhere, which takes it from nobody.
+    fn is_blocked_beside(&self) -> bool {
+        let beside = |node| self.also.contains_key(&node);
+        self.blocked.as_ref().is_some_and(|blocked| blocked.node.is_some_and(beside))
+    }
+
     /// The state of the group as a whole, for [`GroupDef::policy`] alike: the worst of its
-    /// instances, where ERROR is worse than being in motion, and that worse than ONLINE.
+    /// instances, where ERROR is worse than being in motion, and that worse than ONLINE. A group that is blocked
+    /// is in ERROR, unless it serves all the same.
     pub fn state(&self) -> GroupState {
-        if self.blocked.is_some() {
-            return GroupState::Error;
-        }
+        let state = self.state_of_instances();
+        let serves = state == GroupState::Online && self.is_blocked_beside();
+        if self.blocked.is_some() && !serves { GroupState::Error } else { state }
+    }
+
+    fn state_of_instances(&self) -> GroupState {
         let off = |instance: &Instance| instance.state == GroupState::Offline;
         if self.out_of_sight && self.instances.values().all(off) {
             return GroupState::Unknown;

@@ -43,11 +43,14 @@ pub struct Taken {
     pub samples: Vec<Sample>,
     /// Why something that was wanted is not among them, a sentence without its full stop.
     pub failure: Option<String>,
+    /// All that the program of a look that failed has printed, as far as a transcript takes it.
+    pub printed: String,
 }
 
 impl Taken {
-    fn failed(why: impl Into<String>) -> Self {
-        Self { samples: Vec::new(), failure: Some(why.into()) }
+    /// Nothing was seen, for a reason.
+    pub fn failed(why: impl Into<String>) -> Self {
+        Self { failure: Some(why.into()), ..Self::default() }
     }
 }
 

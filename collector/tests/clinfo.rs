@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vedette_collector::clinfo::{
-    AvailabilityDoc, Balance, GroupDoc, Level, LinkDoc, LocalDoc, LocationDoc, NetworkDoc, NoRoute,
-    NodeDoc, PortDoc, RedundancyDoc, RouteDoc, Seen, StatusDoc, Verdict,
+    AvailabilityDoc, Balance, GroupDoc, IncidentDoc, Level, LinkDoc, LocalDoc, LocationDoc,
+    NetworkDoc, NoRoute, NodeDoc, PortDoc, RedundancyDoc, RouteDoc, Seen, StatusDoc, Verdict,
 };
 use vedette_core::command::{Change, Command, GroupCommand, ManagerCommand, Scope};
 use vedette_core::event::StopMode;
 use vedette_core::fixture::{DOWN_AT, Fixture, LOST_AT, alone, busy_fixture, one_down};
-use vedette_core::group::{GroupState, ResourceState};
+use vedette_core::group::{GroupState, MultipleActive, ResourceState};
 use vedette_core::id::{NetworkNumber, NodeNumber};
 use vedette_core::model::{AgentStatus, HostStatus, InterfaceStatus, NetworkStatus, Severity};
 use vedette_core::observation::Report;
@@ -465,6 +465,53 @@ fn a_failed_event_holds_up_nobody() {
     assert!(sentence.starts_with("prod is degraded: event group_move db failed"), "{sentence}");
     let web = GroupDoc::find(&view, "web").expect("web");
     assert_eq!((web.state.name(), web.waits_for.as_deref()), ("ONLINE", None));
+}
+
+/// R2, R3: what is done about a service that also runs elsewhere is told as what it is: a group that its policy
+/// stopped is a problem until an operator says something, and one that is only blocked serves.
+#[test]
+fn what_a_policy_does_is_no_operators_wish() {
+    let seen = |policy| {
+        let mut fixture = Fixture::with_groups();
+        fixture.state.definition.groups[1].multiple_active = policy;
+        let (group, node) = ("db".to_owned(), NodeNumber(3));
+        let resources = ["postgres".to_owned()].into();
+        fixture.group(GroupCommand::Sighted { group, node, resources });
+        fixture.run_events();
+        fixture
+    };
+    let mut fixture = seen(MultipleActive::StopAll);
+    let why = "it also ran on n3, and multiple_active is stop_all";
+    let (level, sentence) = verdict(&fixture.view(NodeNumber(1)));
+    assert_eq!(level, Level::Failed, "{sentence}");
+    assert!(
+        sentence.starts_with("prod does not serve db: group db is OFFLINE since "),
+        "{sentence}"
+    );
+    assert!(sentence.contains(&format!("({why}); once that is mended: vedette group online db")));
+    let db = GroupDoc::find(&fixture.view(NodeNumber(1)), "db").expect("db");
+    assert_eq!((db.wanted_offline, db.stopped_for.as_deref()), (Some(false), Some(why)));
+    let of = fixture.records.iter().find(|it| it.code == Code::MultipleActive).unwrap().incident;
+    let mut records = fixture.records.iter().map(|it| (**it).clone()).collect::<Vec<_>>();
+    records.retain(|record| record.incident == of);
+    let incident = IncidentDoc::build(&records, |node| format!("n{node}")).expect("an incident");
+    assert_eq!(incident.title, "group db also runs on n3, besides n2");
+    assert_eq!((incident.outages.len(), incident.outages[0].planned), (1, false));
+    let blamed = |text: &String| text.contains("operator");
+    assert!(
+        !incident.steps.iter().any(|it| blamed(&it.what) || blamed(&it.cause)),
+        "{:#?}",
+        incident.steps
+    );
+    fixture.group(GroupCommand::Offline { group: "db".into() });
+    let (_, sentence) = verdict(&fixture.view(NodeNumber(1)));
+    assert!(!sentence.contains("db is OFFLINE"), "an operator leaves it off: {sentence}");
+
+    let view = seen(MultipleActive::Block).view(NodeNumber(1));
+    let (level, sentence) = verdict(&view);
+    assert_eq!(level, Level::Degraded, "{sentence}");
+    assert!(sentence.contains("group db is ONLINE on n2 and blocked since "), "{sentence}");
+    assert_eq!(Balance::Online.holds(&view, "db"), Some(Ok(())));
 }
 
 /// H21: its node looks healthy, and would take nothing over.

@@ -13,6 +13,7 @@ use vedette_core::document::Finding;
 use vedette_core::model::RunOutcome;
 
 use crate::process::{self, PATH, Program};
+use crate::transcript::Tape;
 
 /// What the names of agents begin with.
 const PREFIX: &str = "fence_";
@@ -21,15 +22,23 @@ const PREFIX: &str = "fence_";
 const NO_AGENTS: [&str; 2] = ["fence_ack_manual", "fence_kdump_send"];
 
 /// Fences a node: calls its agent with the configured action. Only [`RunOutcome::succeeded`] is
-/// evidence.
-pub async fn fence(def: &FenceDef, node: &str) -> RunOutcome {
-    ask(def, node, &def.action).await
+/// evidence. All that it prints goes into the transcript, which is ended.
+pub async fn fence(def: &FenceDef, node: &str, tape: Option<Tape>) -> RunOutcome {
+    let mut outcome = call(def, node, &def.action, tape.clone()).await;
+    if let Some(tape) = tape {
+        outcome.transcript = tape.end(&outcome.summary()).await;
+    }
+    outcome
 }
 
 /// Asks the agent for another action, such as `status` or `monitor`, which cut nobody off.
 pub async fn ask(def: &FenceDef, node: &str, action: &str) -> RunOutcome {
+    call(def, node, action, None).await
+}
+
+async fn call(def: &FenceDef, node: &str, action: &str, tape: Option<Tape>) -> RunOutcome {
     match program(def, node, action) {
-        Ok(program) => process::run(program).await,
+        Ok(program) => process::run(program.tape(tape)).await,
         Err(why) => process::not_started(why),
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Intuition: records and events keep the first lines of what a script printed, because they are in every node's
 //! memory. Why it failed often stands in the thousandth line. So each run of an event program, each resource
-//! program that failed, each release program and each run of the alert script has a file of its own below the
+//! program or monitor that failed, each call of a fence agent, each release program and each run of the alert script has a file of its own below the
 //! state directory, which root alone may read, and what is replicated names it: `n2/12` is the twelfth of n2.
 //!
 //! Invariants:
@@ -58,8 +58,10 @@ pub enum Kind {
     Event,
     /// Starting or stopping a resource.
     Resource,
-    /// A look at a resource.
+    /// A look at a resource, or of a monitor program of the site.
     Monitor,
+    /// A call of a fence agent.
+    Fence,
     /// A release program, run by the guard.
     Release,
     /// The alert script.
@@ -73,7 +75,8 @@ impl fmt::Display for Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 5] = [Self::Event, Self::Resource, Self::Monitor, Self::Release, Self::Alert];
+    const ALL: [Self; 6] =
+        [Self::Event, Self::Resource, Self::Monitor, Self::Fence, Self::Release, Self::Alert];
 
     /// Its spelling.
     pub const fn name(self) -> &'static str {
@@ -81,6 +84,7 @@ impl Kind {
             Self::Event => "event",
             Self::Resource => "resource",
             Self::Monitor => "monitor",
+            Self::Fence => "fence",
             Self::Release => "release",
             Self::Alert => "alert",
         }
@@ -96,7 +100,7 @@ impl Kind {
         match self {
             Self::Event => 32 << 20,
             Self::Resource => 16 << 20,
-            Self::Monitor | Self::Release | Self::Alert => 8 << 20,
+            Self::Monitor | Self::Fence | Self::Release | Self::Alert => 8 << 20,
         }
     }
 }

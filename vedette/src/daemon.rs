@@ -378,6 +378,7 @@ async fn agent(config: Config, level: LevelHandle) -> Result<()> {
         proposer: proposer.clone(),
         publisher: publisher.clone(),
         folder: hands.run.clone(),
+        transcripts: hands.transcripts.clone(),
     }));
     start_runner(&ground, &proposer, &publisher, &executor, hands, renew)?;
     let handing_over = leave::Leaving {

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::command::{Command, ConfigCommand, GroupCommand, ManagerCommand};
-use crate::event::{Member, Running, Stage};
+use crate::event::{Manager, Member, Running, Stage};
 use crate::id::NodeNumber;
 use crate::model::{AgentStatus, HostStatus, Node};
 use crate::state::{ClusterState, Timeline};
@@ -141,7 +141,7 @@ impl Watch {
 fn what_matters(state: &ClusterState) -> BTreeSet<Seen> {
     let manager = &state.manager;
     let mut seen = BTreeSet::from([Seen::Newest(manager.last_event)]);
-    if let Some(running) = &manager.current {
+    for running in attended(state) {
         seen.insert(Seen::Event(running.event.id));
         seen.insert(moment(running));
     }
@@ -157,6 +157,12 @@ fn what_matters(state: &ClusterState) -> BTreeSet<Seen> {
     };
     seen.extend(manager.fencing.iter().map(call));
     seen
+}
+
+/// Events whose commands run: the one in progress, and those that run on aside.
+fn attended(state: &ClusterState) -> impl Iterator<Item = &Running> {
+    let Manager { current, aside, .. } = &state.manager;
+    current.iter().chain(aside.iter().filter(|running| running.may_run_aside()))
 }
 
 fn moment(running: &Running) -> Seen {
@@ -191,7 +197,7 @@ impl Director {
 
     fn event_duties(&self) -> Vec<Due> {
         let mut dues: Vec<Due> = self.vote().into_iter().collect();
-        if let Some(running) = &self.state.manager.current {
+        for running in attended(&self.state) {
             dues.extend(self.given_up(running));
             dues.extend(self.too_long(running));
         }

@@ -170,10 +170,8 @@ impl<'a> Planner<'a> {
             _ if asked => left,
             _ => Vec::new(),
         };
-        if leaves.is_empty() {
-            return Verdict::Stay("an operator wants it off".into());
-        }
-        Verdict::release(leaves, "an operator wants it off".into())
+        let why = run.stopped_for.clone().unwrap_or_else(|| "an operator wants it off".into());
+        if leaves.is_empty() { Verdict::Stay(why) } else { Verdict::release(leaves, why) }
     }
 
     fn exclusive(&self, def: &GroupDef, run: &Group) -> Verdict {

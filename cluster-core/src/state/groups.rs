@@ -30,10 +30,11 @@ mod unreleased;
 use std::collections::BTreeMap;
 
 use crate::command::GroupCommand;
-use crate::event::{Motive, Trigger};
+use crate::event::{Event, Motive, Running, Trigger};
 use crate::group::{Blocked, Group, GroupState, Instance, Policy, ResourceState, ResourceStatus};
 use crate::id::NodeNumber;
 use crate::model::{HostStatus, Severity};
+use crate::placement;
 use crate::record::{Code, Record, Subject};
 use crate::time::WallTime;
 
@@ -333,14 +334,14 @@ impl ClusterState {
         let took = u64::try_from(at.0.saturating_sub(group.since.0)).unwrap_or(0) / 1_000;
         group.since = at;
         let (number, node, count) = (group.number, group.owner(), group.instances.len());
-        let last = group.last;
+        let (last, stopped) = (group.last, group.stopped_for.is_some());
         let place = match node {
             Some(node) if count == 1 => format!(" on {}", self.node_name(node)),
             _ => String::new(),
         };
         let severity = match to {
             GroupState::Error => Severity::Error,
-            GroupState::Offline if unplanned => Severity::Error,
+            GroupState::Offline if unplanned || stopped => Severity::Error,
             GroupState::Unknown | GroupState::Unmanaged => Severity::Warning,
             GroupState::Online | GroupState::Offline => Severity::Notice,
             GroupState::Acquiring | GroupState::Releasing => Severity::Informational,
@@ -372,14 +373,9 @@ impl ClusterState {
             None => entry.index,
         });
         happening.incident = known.or(unseen);
-        let motive = happening.event.and_then(|_| self.manager.current.as_ref()?.event.motive);
-        if let Some(group) = self.groups.get_mut(name) {
-            match (from, to) {
-                (_, GroupState::Unknown | GroupState::Error) => group.left = Some(Motive::Failure),
-                (GroupState::Online, GroupState::Releasing) => group.left = motive,
-                (GroupState::Online, _) => group.left = Some(Motive::Failure),
-                _ => {}
-            }
+        let left = self.left_for(name, (from, to));
+        if let Some(group) = self.groups.get_mut(name).filter(|_| left.is_some()) {
+            group.left = left;
         }
         if let Some(group) = self.groups.get_mut(name).filter(|_| lost || to == GroupState::Online)
         {
@@ -389,6 +385,47 @@ impl ClusterState {
             group.outage = happening.incident;
         }
         self.record(entry, happening);
+    }
+
+    /// On whose behalf a group goes out of service with this change of its state; `None` if it does not. What is
+    /// released while its node could go on with it is planned, whatever else the event in progress is about.
+    fn left_for(&self, name: &str, (from, to): (GroupState, GroupState)) -> Option<Motive> {
+        use GroupState as S;
+        match (from, to) {
+            (_, S::Unknown | S::Error) => Some(Motive::Failure),
+            (S::Online, S::Releasing) => Some(self.released_for(name)),
+            (S::Online, _) => Some(Motive::Failure),
+            // It was just being restarted in place, or taken to where an operator does not want it any more.
+            (S::Acquiring, S::Releasing) => {
+                Some(self.released_for(name)).filter(|motive| *motive == Motive::Operator)
+            }
+            _ => None,
+        }
+    }
+
+    fn released_for(&self, name: &str) -> Motive {
+        let Some(group) = self.groups.get(name) else { return Motive::Failure };
+        let Some(owner) = group.owner() else { return Motive::Failure };
+        let failed = group.avoid.contains(&owner) || placement::is_cut_off(self, name);
+        if failed || group.stopped_for.is_some() {
+            return Motive::Failure;
+        }
+        let stopped = |member: &crate::event::Member| member.stopped.is_some();
+        let ordered = group.wanted_offline
+            || group.preferred.is_some_and(|wish| wish != owner)
+            || self.manager.members.get(&owner).is_some_and(stopped);
+        if ordered {
+            return Motive::Operator;
+        }
+        let plans = |running: &&Running| running.plans(name, owner);
+        let event = self.manager.begun().find(plans).map(|running| &running.event);
+        match event.and_then(|event| event.motive) {
+            // Its node works, so what failed is something else.
+            Some(Motive::Failure) if event.is_some_and(|it| is_about_another(it, owner)) => {
+                Motive::Return
+            }
+            motive => motive.unwrap_or(Motive::Failure),
+        }
     }
 
     /// The incident of a node that has a group or had it last.
@@ -488,4 +525,9 @@ impl ClusterState {
         });
         name.map_or_else(|| format!("resource {resource}"), |(name, _)| name.clone())
     }
+}
+
+/// Whether an event is about the failure of another node.
+fn is_about_another(event: &Event, owner: NodeNumber) -> bool {
+    matches!(event.trigger, Trigger::NodeDown { node, stop: None } if node != owner)
 }

@@ -121,8 +121,8 @@ impl ClusterState {
         self.quorum_loss = Some(QuorumLoss { incident, from_ms, until_ms });
     }
 
-    /// The incident of groups that a node had alone, and of which it says that it has let go, though nobody
-    /// misses them.
+    /// The incident of groups that a node had, alone or beside others, and of which it says that it has let go,
+    /// though nobody misses them.
     pub(super) fn incident_of_return(
         &mut self,
         entry: &Entry<'_>,
@@ -151,11 +151,11 @@ impl ClusterState {
         known.unwrap_or(index)
     }
 
-    /// Whether a node had groups alone that nobody misses yet.
+    /// Whether a node had groups in service that nobody misses yet.
     fn loses_groups(&self, node: NodeNumber) -> bool {
         self.groups.values().any(|group| {
-            let alone = group.instances.len() == 1 && group.instances.contains_key(&node);
-            alone && group.state() == GroupState::Online && group.lost.is_none()
+            let had = group.instances.get(&node).is_some_and(|it| it.state == GroupState::Online);
+            had && group.lost.is_none()
         })
     }
 

@@ -62,6 +62,11 @@ pub struct GroupDoc {
     pub maintenance: Option<bool>,
     /// Whether an operator wants it to be off; `null` where that is not known.
     pub wanted_offline: Option<bool>,
+    /// Why its policy had it stopped and keeps it off until an operator brings it online; `null` if that is not so,
+    /// or where it is not known.
+    #[serde(default)]
+    #[schema(example = "it also ran on n3, and multiple_active is stop_all")]
+    pub stopped_for: Option<String>,
     /// An operator moved it to this node; `null` if nobody did, or where that is not known.
     pub preferred: Option<String>,
     /// When that ends: a time, or `home` for the return of its home, its first node; `null`: once the group is
@@ -172,8 +177,8 @@ pub struct FailCountDoc {
     pub restarts_left: u32,
     /// When it failed last.
     pub last: String,
-    /// When they are forgotten if there is no other one; `null`: when an operator clears them, because they
-    /// are why the group avoids the node.
+    /// When they are forgotten if there is no other one; `null` if the resource is configured no more. That the
+    /// group avoids the node ends when an operator clears it.
     #[serde(default)]
     #[schema(example = "2026-11-22T13:04:01.020Z")]
     pub ends: Option<String>,
@@ -323,7 +328,8 @@ impl GroupDoc {
                 at: planned.at.to_string(),
             }),
             maintenance: knows.then_some(group.maintenance || state.manager.maintenance),
-            wanted_offline: knows.then_some(group.wanted_offline),
+            wanted_offline: knows.then_some(group.is_wanted_off()),
+            stopped_for: group.stopped_for.clone().filter(|_| knows),
             preferred: place(group.preferred),
             preferred_until: preferred_until(group).filter(|_| knows),
             held_for: place(group.held_for),

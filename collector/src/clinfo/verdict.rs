@@ -194,6 +194,7 @@ fn does_not_serve(state: &ClusterState, problems: &[String]) -> Option<String> {
         group.state() == GroupState::Error
             || groups::is_held_up(state, name, group)
             || groups::is_left_to_nobody(state, group)
+            || groups::is_kept_off(group)
     });
     let (name, _) = broken.next()?;
     let others = match broken.count() {

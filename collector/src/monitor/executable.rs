@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use vedette_core::id::NodeNumber;
+use vedette_core::model::RunOutcome;
 use vedette_core::variable::{Instance, Value};
 use vedette_node::process::{self, Program};
 
@@ -43,27 +44,32 @@ impl Monitor for Executable {
                 ("VEDETTE_NODE_NUMBER", self.me.to_string()),
                 ("VEDETTE_VARIABLE", self.variable.clone()),
             ])
-            .keep(MOST_OUTPUT)
+            .keep_both_ends()
             .ends_all()
             .dies_with_us();
         let outcome = runtime.block_on(process::run(program));
-        if !outcome.succeeded() {
-            let first = outcome.output.lines().next().unwrap_or_default();
-            let first: String = first.chars().take(200).collect();
-            let printed = if first.is_empty() { first } else { format!(", and printed: {first}") };
-            return Taken::failed(format!("{}{printed}", outcome.summary()));
-        }
-        if outcome.output_dropped > 0 {
-            return Taken::failed(format!("it printed more than {MOST_OUTPUT} bytes"));
-        }
-        match parse(&outcome.output, self.me) {
-            Ok(values) => Taken { samples: self.samples(values, wanted), failure: None },
-            Err(why) => Taken::failed(why),
+        match self.read(&outcome) {
+            Ok(values) => Taken { samples: self.samples(values, wanted), ..Taken::default() },
+            Err(why) => Taken { printed: outcome.output, ..Taken::failed(why) },
         }
     }
 }
 
 impl Executable {
+    /// The values that a run has printed, if all of it can be taken.
+    fn read(&self, outcome: &RunOutcome) -> Result<BTreeMap<Instance, Value>, String> {
+        if !outcome.succeeded() {
+            let first = outcome.output.lines().next().unwrap_or_default();
+            let first: String = first.chars().take(200).collect();
+            let printed = if first.is_empty() { first } else { format!(", and printed: {first}") };
+            return Err(format!("{}{printed}", outcome.summary()));
+        }
+        if outcome.output_dropped > 0 || outcome.output.len() > MOST_OUTPUT {
+            return Err(format!("it printed more than {MOST_OUTPUT} bytes"));
+        }
+        parse(&outcome.output, self.me)
+    }
+
     fn samples(&self, values: BTreeMap<Instance, Value>, wanted: &[Wanted]) -> Vec<Sample> {
         let values = values.into_iter();
         values

@@ -24,7 +24,9 @@ impl Monitor for Memory {
             Err(why) => return Taken::failed(why),
         };
         match parse(&text) {
-            Some(values) => Taken { samples: of_node(self.me, wanted, &values), failure: None },
+            Some(values) => {
+                Taken { samples: of_node(self.me, wanted, &values), ..Taken::default() }
+            }
             None => Taken::failed("/proc/meminfo does not say how much memory there is"),
         }
     }

@@ -47,7 +47,7 @@ impl Processors {
 impl Monitor for Processors {
     fn look(&mut self, wanted: &[Wanted]) -> Taken {
         match self.values() {
-            Ok(values) => Taken { samples: of_node(self.me, wanted, &values), failure: None },
+            Ok(values) => Taken { samples: of_node(self.me, wanted, &values), ..Taken::default() },
             Err(why) => Taken::failed(why),
         }
     }

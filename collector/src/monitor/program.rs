@@ -170,7 +170,7 @@ impl Monitor for Programs {
         };
         let changed = self.count(&found, wanted);
         let kept = if changed { self.keep() } else { Ok(()) };
-        Taken { samples: self.samples(&found), failure: kept.err() }
+        Taken { samples: self.samples(&found), failure: kept.err(), ..Taken::default() }
     }
 }
 

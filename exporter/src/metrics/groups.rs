@@ -94,7 +94,7 @@ pub(super) const WANTED_OFFLINE: Family = Family::gauge(
     "Whether an operator wants a resource group to be off; NaN where that is not known.",
     |scrape, rows| {
         each(scrape, rows, |rows, labels, _, group| {
-            rows.flag_if_known(labels, known(scrape, group.wanted_offline));
+            rows.flag_if_known(labels, known(scrape, group.is_wanted_off()));
         });
     },
 );

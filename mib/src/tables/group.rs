@@ -55,7 +55,7 @@ pub(crate) const COLUMNS: &[Column<Groups>] = &[
         f.known(|| Value::truth(g.maintenance))
     }),
     column(11, "vedetteGroupWantedOffline", "TruthValue", |f, (.., g)| {
-        f.known(|| Value::truth(g.wanted_offline))
+        f.known(|| Value::truth(g.is_wanted_off()))
     }),
     column(12, "vedetteGroupBlocked", "TruthValue", |f, (.., g)| {
         f.known(|| Value::truth(g.blocked.is_some()))

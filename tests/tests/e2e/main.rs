@@ -13,6 +13,7 @@ mod disks;
 mod engines;
 mod failover;
 mod full_disk;
+mod hanging;
 mod left_running;
 mod log_tail;
 mod look;

@@ -11,13 +11,13 @@ use crate::{PATIENCE, lab, look};
 
 const RULE: &str = "UE_SITE_ALARM";
 
-fn script(path: &Path, text: &str) -> String {
+pub(crate) fn script(path: &Path, text: &str) -> String {
     std::fs::write(path, format!("#!/bin/sh\n{text}\n")).expect("written");
     std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).expect("made executable");
     path.display().to_string()
 }
 
-fn run(lab: &Lab, node: &str, arguments: &[&str]) -> String {
+pub(crate) fn run(lab: &Lab, node: &str, arguments: &[&str]) -> String {
     let output = lab.vedette(node, arguments).expect("run");
     let (said, failed) =
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));

@@ -8,26 +8,31 @@ use std::ops::ControlFlow;
 
 use clap::{Args, Subcommand};
 use vedette_collector::clinfo::{EventDoc, ManagerDoc, MonitorsDoc, RunningDoc};
-use vedette_core::event::Stage;
+use vedette_core::event::{RecoverAction, Stage};
 use vedette_core::model::Severity;
 use vedette_core::record::Code;
 use vedette_core::time::WallTime;
 
+use super::ask::Confirm;
 use super::client::Client;
 use super::context::Context;
 use super::fail::{Failure, Result};
+use super::manage;
 use super::status;
 use super::text::{Cell, Style, Table, Tone, age, block, clean, clock, millis, wrap};
 
 /// `vedette event`
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Examples:\n  \
-    vedette event list\n  vedette event list --follow\n  vedette event show\n  vedette event monitors")]
+    vedette event list\n  vedette event list --follow\n  vedette event show\n  \
+    vedette event abort 12\n  vedette event monitors")]
 pub(crate) enum EventCommand {
     /// List the last events, oldest first
     List(ListArgs),
     /// Show what the cluster manager does: the event in progress, those that wait, the last ones
     Show(ShowArgs),
+    /// End a user-defined event, with its commands, or one that failed
+    Abort(AbortArgs),
     /// Show what this node's resource monitors see, and which rules have fired on any node
     Monitors(MonitorsArgs),
 }
@@ -39,6 +44,22 @@ pub(crate) enum EventCommand {
     it.\n\nExamples:\n  vedette event monitors\n  vedette event monitors -o json"
 )]
 pub(crate) struct MonitorsArgs {}
+
+/// `vedette event abort`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A user-defined event is ended wherever it is: it waits, it is voted on, its commands run or have \
+    failed. What of its commands runs is ended, whatever they started; what was not done is left undone. Events of \
+    the cluster itself are ended only after they failed, as by: vedette recover abort.\n\n\
+    Examples:\n  vedette event abort 12\n  vedette event abort 12 --yes"
+)]
+pub(crate) struct AbortArgs {
+    /// The event; its id is in: vedette event show
+    #[arg(value_name = "ID")]
+    event: u64,
+    #[command(flatten)]
+    confirm: Confirm,
+}
 
 /// `vedette event show`
 #[derive(Debug, Args)]
@@ -149,6 +170,9 @@ pub(crate) fn run(context: &Context, command: EventCommand) -> Result<u8> {
             })?;
             return Ok(0);
         }
+        EventCommand::Abort(it) => {
+            return manage::go_on(context, RecoverAction::Abort, Some(it.event), Some(it.confirm));
+        }
         EventCommand::Monitors(_) => {
             context.show("/api/v1/monitors", |doc: &MonitorsDoc| {
                 monitors::screen(doc, &context.now(), context.style)
@@ -200,8 +224,8 @@ pub(crate) fn screen(manager: &ManagerDoc, now: &str, style: Style) -> String {
     };
     for event in manager.set_aside.iter().flatten() {
         let how = match event.stage {
-            Stage::Error => "failed and stepped aside: vedette recover show",
-            _ => "runs on aside, while what failed is dealt with",
+            Stage::Error => "failed and stepped aside: vedette recover show".to_owned(),
+            _ => format!("runs on aside; to end it: vedette event abort {}", event.id),
         };
         text.push_str(&format!("Event {} {} {how}.\n", event.id, clean(&event.what)));
     }

@@ -1,9 +1,11 @@
-//! Waiting for what becomes of an order about a group, and telling how far it is.
+//! Waiting for what becomes of an order about a group, or to managers (`managers`), and telling how far it is.
 //!
 //! An order is carried out by an event: it waits for its turn, its programs run, the group is released and
 //! acquired. The exit status of the command is that of its outcome: 0 if the group is where it was wanted, 1
 //! if it came to be elsewhere or waits for another event, 2 if it is nowhere or needs an operator, 3 if
 //! nobody waited long enough to know. Whoever is not waited for goes on all the same.
+
+pub(crate) mod managers;
 
 use std::time::{Duration, Instant};
 
@@ -51,9 +53,35 @@ const SETTLED: Duration = Duration::from_millis(1_500);
 pub(crate) fn outcome(
     context: &Context,
     name: &str,
-    mut goal: Goal,
+    goal: Goal,
     index: u64,
     limit: Duration,
+) -> Result<String> {
+    // Where it shall be is what was wished when it was first seen.
+    let mut wish = None;
+    let late = || format!("{} {} after {}; it goes on", clean(name), short_of(goal), length(limit));
+    let look = |state: &ClusterState| -> Result<Look> {
+        let group = state.groups.get(name).ok_or_else(|| gone(name))?;
+        let goal = if goal == Goal::On(None) {
+            *wish.get_or_insert(Goal::On(group.preferred))
+        } else {
+            goal
+        };
+        Ok((step(state, name, group), verdict(state, name, group, goal)))
+    };
+    follow(context, index, limit, &late, look)
+}
+
+/// What a look at the state shows: the step at hand, and the outcome, if there is one.
+type Look = (String, Option<Result<String>>);
+
+/// Looks until there is an outcome of what was taken at `index`, and tells how far it is.
+fn follow(
+    context: &Context,
+    index: u64,
+    limit: Duration,
+    late: &dyn Fn() -> String,
+    mut look: impl FnMut(&ClusterState) -> Result<Look>,
 ) -> Result<String> {
     let deadline = Instant::now() + limit;
     let mut progress = Progress::default();
@@ -64,12 +92,9 @@ pub(crate) fn outcome(
         let state = context.state_again(&mut seen)?;
         // This node may not have the order yet.
         if state.revision >= index {
-            let group = state.groups.get(name).ok_or_else(|| gone(name))?;
-            if goal == Goal::On(None) {
-                goal = Goal::On(group.preferred);
-            }
-            progress.at(&step(&state, name, group));
-            match verdict(&state, name, group, goal) {
+            let (step, verdict) = look(&state)?;
+            progress.at(&step);
+            match verdict {
                 Some(Ok(sentence)) => {
                     progress.end();
                     return Ok(sentence);
@@ -88,10 +113,7 @@ pub(crate) fn outcome(
         }
         if Instant::now() >= deadline {
             progress.end();
-            return Err(Failure::unknown(
-                format!("{} {} after {}; it goes on", clean(name), short_of(goal), length(limit)),
-                "See how far it is: vedette event show.",
-            ));
+            return Err(Failure::unknown(late(), "See how far it is: vedette event show."));
         }
         std::thread::sleep(LOOK);
     }

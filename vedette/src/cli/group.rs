@@ -368,6 +368,12 @@ pub(crate) fn notes(group: &GroupDoc, now: &str) -> Vec<String> {
     if let Some(node) = &group.held_for {
         notes.push(format!("waits for {node}, which was stopped without takeover"));
     }
+    if let Some(why) = &group.stopped_for {
+        notes.push(format!(
+            "stopped: {why}; once that is mended: vedette group online {}",
+            group.name
+        ));
+    }
     if group.wanted_offline == Some(true) {
         notes.push(format!("an operator wants it offline; vedette group online {}", group.name));
     }
@@ -626,7 +632,7 @@ fn shown_now(context: &Context) -> WallTime {
 fn offline(context: &Context, arguments: &OfflineArgs) -> Result<u8> {
     let name = clean(&arguments.group);
     let state = context.state()?;
-    if state.groups.get(&arguments.group).is_some_and(|group| !group.wanted_offline) {
+    if state.groups.get(&arguments.group).is_some_and(|group| !group.is_wanted_off()) {
         let plan = format!(
             "{name} will be released where it is, and stays off until somebody brings it online:\n\
              vedette group online {name}"

@@ -8,7 +8,6 @@ use serde_json::json;
 use vedette_collector::clinfo::{ManagerDoc, RunningDoc};
 use vedette_core::command::{Command, ManagerCommand, Scope};
 use vedette_core::event::{RecoverAction, Running, Stage, StopMode};
-use vedette_core::group::GroupState;
 use vedette_core::id::NodeNumber;
 use vedette_core::state::ClusterState;
 
@@ -17,6 +16,8 @@ use super::complete;
 use super::context::Context;
 use super::event;
 use super::fail::{FAILED, Failure, Result};
+use super::follow::Await;
+use super::follow::managers::Order;
 use super::node::find;
 use super::text::{clean, length};
 
@@ -25,11 +26,14 @@ use super::text::{clean, length};
 #[command(
     after_help = "The node stays a member of the cluster and keeps its vote; it runs no groups until \
     it is started again. To end the daemon itself: vedette leave.\n\n\
+    Exit status: 0 it is stopped, and what it had is where it is to be; 1 it waits; 2 something could not be \
+    released or taken over; 3 not done in time.\n\n\
     Examples:\n  \
     vedette stop\n  \
     vedette stop --node n2 --mode graceful\n  \
     vedette stop --all --mode forced --yes\n  \
-    vedette stop --node n2 --wait"
+    vedette stop --node n2 --timeout 10m\n  \
+    vedette stop --node n2 --no-wait --yes"
 )]
 pub(crate) struct StopArgs {
     #[command(flatten)]
@@ -45,8 +49,12 @@ pub(crate) struct StopArgs {
 
 /// `vedette start`
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  \
-    vedette start\n  vedette start --node n2 --wait\n  vedette start --all")]
+#[command(
+    after_help = "Exit status: 0 it takes part; 1 it waits, or is not there; 2 its join failed; 3 not done in \
+    time.\n\n\
+    Examples:\n  \
+    vedette start\n  vedette start --node n2 --timeout 10m\n  vedette start --all --no-wait"
+)]
 pub(crate) struct StartArgs {
     #[command(flatten)]
     whom: Whom,
@@ -69,10 +77,18 @@ struct Whom {
 /// How long.
 #[derive(Debug, Args)]
 struct Wait {
-    /// Wait until it is done, at most so long
-    #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "2m",
-          require_equals = true, value_parser = ask::duration)]
+    #[command(flatten)]
+    outcome: Await,
+    /// What scripts wrote before it was the rule: wait, at most so long
+    #[arg(long, hide = true, value_name = "TIME", num_args = 0..=1, default_missing_value = "2m",
+          require_equals = true, value_parser = ask::duration, conflicts_with_all = ["no_wait", "timeout"])]
     wait: Option<Duration>,
+}
+
+impl Wait {
+    fn asked(&self) -> Await {
+        Await { timeout: self.wait.unwrap_or(self.outcome.timeout), ..self.outcome }
+    }
 }
 
 /// How a node's manager is stopped.
@@ -177,7 +193,8 @@ pub(crate) struct RetryArgs {
 /// `vedette recover skip|abort`
 #[derive(Debug, Args)]
 pub(crate) struct RecoverArgs {
-    /// The event; refused if it is not one that failed [default: the one that failed]
+    /// The event; refused if it is not one that failed, or to be aborted and user-defined [default: the one
+    /// that failed]
     #[arg(long, value_name = "ID")]
     event: Option<u64>,
     #[command(flatten)]
@@ -229,15 +246,16 @@ pub(crate) fn stop(context: &Context, arguments: &StopArgs) -> Result<u8> {
         let plan = format!("{who} will be stopped. Its groups ({}) {what}.{left}", clean(&here));
         arguments.confirm.ask(&plan, "Stop?")?;
     }
+    let order = Order::new(&state, &nodes, Some(how));
     let stop = ManagerCommand::Stop { nodes: nodes.clone(), how };
     let done = context.order(&Command::Manager(stop))?;
-    wait_until(context, &arguments.wait, |state| {
-        let none_here = how == StopMode::Forced || !releases(state, &nodes);
-        none_here && each(state, &nodes, |member| member.stopped.is_some() && !member.joined)
-    })?;
-    let word = if arguments.wait.wait.is_some() { "is stopped" } else { "stops" };
-    let held_up = held_up(context)?;
-    context.done(&format!("{who} {word}, {}.{held_up}", mode_word(arguments.mode)), &done)
+    let (wait, mode) = (arguments.wait.asked(), mode_word(arguments.mode));
+    if wait.no_wait {
+        return context.done(&format!("{who} stops, {mode}.{}", held_up(context)?), &done);
+    }
+    let now = order.outcome(context, done.index(), wait)?;
+    let now = if now.is_empty() { now } else { format!(" Now {now}.") };
+    context.done(&format!("{who} is stopped, {mode}.{now}"), &done)
 }
 
 fn mode_word(mode: Mode) -> &'static str {
@@ -253,13 +271,15 @@ pub(crate) fn start(context: &Context, arguments: &StartArgs) -> Result<u8> {
     let state = context.state()?;
     let nodes = nodes(context, &state, &arguments.whom)?;
     let who = names(&state, &nodes);
+    let order = Order::new(&state, &nodes, None);
     let start = ManagerCommand::Start { nodes: nodes.clone() };
     let done = context.order(&Command::Manager(start))?;
-    wait_until(context, &arguments.wait, |state| {
-        each(state, &nodes, |member| member.stopped.is_none() && member.joined)
-    })?;
-    let word = if arguments.wait.wait.is_some() { "is started" } else { "starts" };
-    context.done(&format!("{who} {word}.{}", held_up(context)?), &done)
+    let wait = arguments.wait.asked();
+    if wait.no_wait {
+        return context.done(&format!("{who} starts.{}", held_up(context)?), &done);
+    }
+    order.outcome(context, done.index(), wait)?;
+    context.done(&format!("{who} is started."), &done)
 }
 
 /// A sentence about the event that what was just ordered waits behind, if one has failed.
@@ -287,17 +307,6 @@ pub(crate) fn groups_on(state: &ClusterState, nodes: &[NodeNumber]) -> Vec<Strin
     groups.map(|(name, _)| name.clone()).collect()
 }
 
-/// Whether something on those nodes is still to be released: what is left running is not.
-fn releases(state: &ClusterState, nodes: &[NodeNumber]) -> bool {
-    state.groups.iter().any(|(name, group)| {
-        group.instances.iter().any(|(node, instance)| {
-            let concerned = nodes.is_empty() || nodes.contains(node);
-            let left = instance.state == GroupState::Unmanaged || state.is_left_alone(name, *node);
-            concerned && !left
-        })
-    })
-}
-
 /// Whether maintenance keeps something on those nodes.
 fn left_alone(state: &ClusterState, nodes: &[NodeNumber]) -> bool {
     let on = |node: &NodeNumber| nodes.is_empty() || nodes.contains(node);
@@ -316,12 +325,6 @@ fn each(
         return members.values().all(is);
     }
     nodes.iter().all(|node| members.get(node).is_none_or(&is))
-}
-
-/// Waits for what was asked to be done, if that was asked, too.
-fn wait_until(context: &Context, wait: &Wait, is: impl Fn(&ClusterState) -> bool) -> Result<()> {
-    let Some(limit) = wait.wait else { return Ok(()) };
-    wait_for(context, limit, is)
 }
 
 /// Waits until the state is so.
@@ -367,7 +370,7 @@ pub(crate) fn maintenance(context: &Context, arguments: &MaintenanceArgs) -> Res
     context.done(&format!("{what} is {word}."), &done)
 }
 
-/// Carries out a command on a failed event.
+/// Carries out a command on an event that does not go on by itself.
 pub(crate) fn recover(context: &Context, command: RecoverCommand) -> Result<u8> {
     let (action, event, confirm) = match command {
         RecoverCommand::Show(_) => return show_failed(context),
@@ -375,6 +378,16 @@ pub(crate) fn recover(context: &Context, command: RecoverCommand) -> Result<u8> 
         RecoverCommand::Skip(it) => (RecoverAction::Skip, it.event, Some(it.confirm)),
         RecoverCommand::Abort(it) => (RecoverAction::Abort, it.event, Some(it.confirm)),
     };
+    go_on(context, action, event, confirm)
+}
+
+/// Has an event retried, skipped or aborted; the one that failed if none is named.
+pub(super) fn go_on(
+    context: &Context,
+    action: RecoverAction,
+    event: Option<u64>,
+    confirm: Option<Confirm>,
+) -> Result<u8> {
     let state = context.state()?;
     let failed: Vec<u64> = state.manager.failed().map(|running| running.event.id).collect();
     let event = match (event, failed.as_slice()) {
@@ -395,11 +408,16 @@ pub(crate) fn recover(context: &Context, command: RecoverCommand) -> Result<u8> 
             "Event {event} will go on as if the failed commands had succeeded. Do by hand first \
              what they should have done."
         ),
+        RecoverAction::Abort if !failed.contains(&event) => format!(
+            "Event {event} will end where it stands, with its commands: what was not done is left undone."
+        ),
         RecoverAction::Abort => format!(
             "Event {event} will end as failed, where it stands: what was not done is left undone."
         ),
     };
-    if let Some(confirm) = confirm.filter(|_| failed.contains(&event)) {
+    let takes_effect =
+        failed.contains(&event) || (action == RecoverAction::Abort && state.has_user_event(event));
+    if let Some(confirm) = confirm.filter(|_| takes_effect) {
         confirm.ask(&plan, "Do it?")?;
     }
     let done = context.order(&Command::Manager(ManagerCommand::Recover { event, action }))?;

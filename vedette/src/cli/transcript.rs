@@ -24,7 +24,7 @@ const NAMED: &str = "vedette transcript show ";
     vedette transcript list --event 21\n  \
     vedette transcript show n2/12")]
 pub(crate) enum TranscriptCommand {
-    /// List what programs printed on this node: scripts of events, failed resources, alerts
+    /// List what programs printed on this node: scripts of events, failed resources and monitors, fence agents, alerts
     List(ListArgs),
     /// Show all that one run printed; of more than 1 MiB the beginning and the end
     Show(ShowArgs),
@@ -53,7 +53,7 @@ pub(crate) struct ListArgs {
     #[arg(long)]
     resource: Option<String>,
     /// Only of this kind
-    #[arg(long, value_parser = ["event", "resource", "monitor", "release", "alert"])]
+    #[arg(long, value_parser = ["event", "resource", "monitor", "fence", "release", "alert"])]
     kind: Option<String>,
     /// How many at most: the last ones
     #[arg(short = 'n', long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=1_000))]

@@ -31,6 +31,7 @@ use vedette_core::rules::Rule;
 use vedette_core::state::{ClusterState, Outcome};
 use vedette_core::variable::{Observed, Reading, Watchers};
 use vedette_core::view::{MonitorView, View};
+use vedette_node::transcript::Transcripts;
 
 use super::office::fresh_id;
 use super::proposer::{Proposer, wall_time};
@@ -47,6 +48,8 @@ pub(crate) struct Means {
     pub(crate) publisher: Arc<Publisher>,
     /// Where monitors may keep what they know while the machine runs.
     pub(crate) folder: PathBuf,
+    /// Where is kept what programs print.
+    pub(crate) transcripts: Transcripts,
 }
 
 /// What a monitor saw.
@@ -157,6 +160,7 @@ impl Watch {
             me: self.means.me,
             name: self.means.publisher.state().node_name(self.means.me),
             folder: self.means.folder.clone(),
+            transcripts: self.means.transcripts.clone(),
             looks: self.looks.clone(),
         };
         let task = tokio::spawn(monitor.run());
@@ -183,7 +187,7 @@ impl Watch {
 
     /// Takes in what a monitor saw, if it is still one of those that run.
     async fn take(&mut self, look: Look) {
-        let Look { name, taken: Taken { samples, failure } } = look;
+        let Look { name, taken: Taken { samples, failure, .. } } = look;
         if !self.running.contains_key(&name) {
             return;
         }

@@ -4,6 +4,7 @@
 //! it runs, and to end all that it forked, is [`vedette_node::process`]'s; which file a command line
 //! means is [`vedette_node::events`]'s.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use vedette_core::model::RunOutcome;
@@ -21,12 +22,15 @@ pub(crate) struct Job {
     pub(crate) tape: Option<Tape>,
     /// Lines of a trace are for the transcript alone.
     pub(crate) traces: bool,
+    /// The control group (its directory) in which it starts.
+    pub(crate) cgroup: Option<PathBuf>,
 }
 
 /// Runs it to its end; ends it if the future is dropped.
 pub(crate) async fn run(job: Job) -> RunOutcome {
-    let Job { argv, environment, limit, keep, tape, traces } = job;
+    let Job { argv, environment, limit, keep, tape, traces, cgroup } = job;
     let program = Program::new(argv, limit).environment(environment).keep(keep).tape(tape);
+    let program = program.cgroup(cgroup);
     process::run(program.leave_out(traces.then_some(is_trace))).await
 }
 

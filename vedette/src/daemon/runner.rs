@@ -12,6 +12,7 @@
 //! lost in the middle of a program, nobody's script is killed for that and started again.
 
 mod command;
+mod enclosure;
 mod environment;
 mod fence;
 mod leftover;
@@ -26,7 +27,7 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use vedette_core::command::{AGENT, Command, ConfigCommand, GroupCommand, ManagerCommand};
-use vedette_core::event::CommandOutcome;
+use vedette_core::event::{CommandOutcome, Trigger};
 use vedette_core::id::{NodeNumber, Session};
 use vedette_core::model::{AgentStatus, LogTiming};
 use vedette_core::state::{ClusterState, Outcome};
@@ -43,6 +44,7 @@ use super::proposer::Proposer;
 use super::publisher::Publisher;
 use super::{surroundings, verify};
 
+use enclosure::Enclosure;
 pub(crate) use environment::{Place, verbosity};
 
 /// The pause before an answer that found no majority is proposed again.
@@ -80,6 +82,7 @@ impl Runner {
         if let Ok(ended @ 1..) = ended {
             tracing::warn!(ended, "event scripts of an earlier agent still ran, and were ended");
         }
+        enclosure::tidy(self.hands.cgroup.as_deref());
         let mut views = self.publisher.views();
         let mut begun = Begun::new();
         // Since when nothing is known of now.
@@ -167,7 +170,7 @@ impl Runner {
                 Command::Config(ConfigCommand::Verified { proposal, node, findings, warnings })
             }
             Task::Fence { node: whom, attempt } => {
-                let outcome = fence::call(&state, whom).await;
+                let outcome = fence::call(&state, whom, &self.hands.transcripts).await;
                 Command::Group(GroupCommand::Fenced { node: whom, by: node, attempt, outcome })
             }
         };
@@ -185,6 +188,8 @@ impl Runner {
         let Some(running) = running else { return Vec::new() };
         let limit = state.definition.manager.command_timeout_ms;
         let limit = running.time_limit_ms.map_or(limit, |own| own.min(limit));
+        let enclosed = matches!(running.event.trigger, Trigger::User { .. });
+        let root = self.hands.cgroup.as_deref().filter(|_| enclosed);
         let runs = commands.into_iter().map(|(index, line)| {
             let environment = environment::of(state, running, self.me, index, &self.place);
             let expected = running.program.phases.get(running.phase).and_then(|p| p.get(index));
@@ -201,6 +206,7 @@ impl Runner {
                 hooks: state.definition.hooks.get(running.event.trigger.name()).cloned(),
                 limit: Duration::from_millis(limit),
                 scripts: self.events.clone(),
+                enclosure: Enclosure::new(root, (event, running.phase, running.attempt, index)),
                 tape: Some(self.hands.transcripts.tape(heading)),
                 traces: state.definition.manager.verbose,
             }

@@ -445,6 +445,75 @@ fn what_befell_nodes_before_the_director_took_office_is_one_incident() {
     }
 }
 
+/// All orders of things of which each node says its first before its second.
+fn interleaved(done: &mut Vec<usize>, all: &mut Vec<Vec<usize>>) {
+    if done.len() == 6 {
+        return all.push(done.clone());
+    }
+    for what in 0..6 {
+        let ready = what < 3 || done.contains(&(what - 3));
+        if ready && !done.contains(&what) {
+            done.push(what);
+            interleaved(done, all);
+            done.pop();
+        }
+    }
+}
+
+/// Two of three die, the third loses its quorum with them, and the two are back before anybody has called them DOWN:
+/// what each lets go of, and accounts for, is one incident, in whatever order they come, whether another director
+/// takes office or the last one goes on.
+#[test]
+fn who_is_back_before_being_missed_makes_one_incident() {
+    let mut all = Vec::new();
+    interleaved(&mut Vec::new(), &mut all);
+    assert_eq!(all.len(), 90);
+    let offices = [Some((N1, true)), Some((N2, true)), Some((N1, false)), None];
+    for (office, released) in offices.into_iter().flat_map(|it| [(it, false), (it, true)]) {
+        for order in &all {
+            let mut fixture = Fixture::with_groups();
+            let begun = fixture.records.len();
+            fixture.clock = fixture.clock.plus(std::time::Duration::from_secs(20));
+            if let Some((director, continuity)) = office {
+                fixture.apply(Command::Office { director, term: 9, continuity });
+            }
+            for what in order {
+                fixture.clock = fixture.clock.plus(std::time::Duration::from_millis(300));
+                let now = local(2, Code::QuorumRegained, Phase::Cleared, Some(17_000));
+                let back = AccountEntry { record: now, age_ms: Some(1_000) };
+                match what {
+                    0 if released => says_each_release(&mut fixture, N1),
+                    0 => speaks_anew(&mut fixture, N1),
+                    1 => speaks_anew(&mut fixture, N2),
+                    2 => speaks_anew(&mut fixture, N3),
+                    3 => drop(fixture.apply(by(N1, 3, 0, vec![lost(1, 18_000), back]))),
+                    4 => drop(fixture.apply(by(N2, 4, 0, vec![started(1, 18_400)]))),
+                    _ => drop(fixture.apply(by(N3, 5, 0, vec![started(1, 18_600)]))),
+                }
+            }
+            fixture.run_events();
+            let of = fixture.records[begun..].iter();
+            let incidents: BTreeSet<u64> =
+                of.clone().filter_map(|record| record.incident).collect();
+            let of = of.filter(|it| it.incident.is_some());
+            let told: Vec<String> =
+                of.map(|it| format!("{} {:?} {}", it.index, it.incident, it.message)).collect();
+            assert_eq!(incidents.len(), 1, "{office:?} {released} {order:?}: {told:#?}");
+        }
+    }
+}
+
+/// A node says of each group that it had that it let go of it by itself, and then that it has another epoch.
+fn says_each_release(fixture: &mut Fixture, node: NodeNumber) {
+    let names: Vec<String> = fixture.state.groups.keys().cloned().collect();
+    for group in names {
+        let Some(token) = fixture.token(&group, node) else { continue };
+        let why = "its lease was over".to_owned();
+        fixture.group(GroupCommand::Released { group, node, token, why, avoid: false });
+    }
+    speaks_anew(fixture, node);
+}
+
 /// A node says that it holds nothing it was given before.
 fn speaks_anew(fixture: &mut Fixture, node: NodeNumber) {
     let member = &fixture.state.manager.members[&node];

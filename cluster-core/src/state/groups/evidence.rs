@@ -240,7 +240,7 @@ impl ClusterState {
             self.fencing_record(
                 entry,
                 node,
-                (Severity::Warning, message, outcome.summary()),
+                (Severity::Warning, message, with_transcript(outcome.summary(), outcome)),
                 true,
                 took,
             );
@@ -253,9 +253,18 @@ impl ClusterState {
         }
         let printed: String = outcome.output.lines().take(3).collect::<Vec<_>>().join(" / ");
         let cause = if printed.is_empty() { why } else { format!("{why}: {printed}") };
+        let cause = with_transcript(cause, outcome);
         let message = format!("{name} could not be fenced by {caller} with {agent}");
         self.fencing_record(entry, node, (Severity::Error, message, cause), true, took);
         true
+    }
+}
+
+/// What is said of a run, and where all that it printed is kept.
+fn with_transcript(said: String, outcome: &RunOutcome) -> String {
+    match &outcome.transcript {
+        Some(transcript) => format!("{said}; {}", transcript.words()),
+        None => said,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Flapping: a group that fails over again and again is one trouble, and one alert.
 //!
 //! A group flaps from its nth failover within a window ([`ManagerOptions::flap_failovers`],
-//! [`ManagerOptions::flap_window_ms`]) until none came for that window. Its beginning and its end are on record,
+//! [`ManagerOptions::flap_window_ms`]) until none came for that window, or an operator clears it. Its beginning and its end are on record,
 //! with an alert each; in between, what happens to the group is on record as ever, and alerts nobody, but that it
 //! needs an operator.
 //!
@@ -64,13 +64,17 @@ impl ClusterState {
         let why =
             format!("no failover for {}", duration_text(self.definition.manager.flap_window_ms));
         for name in over {
-            let Some(group) = self.groups.get_mut(&name) else { continue };
-            group.flapping = None;
-            group.failed_over_ms.clear();
-            let (number, message) = (group.number, format!("group {name} is steady again"));
-            let change = ("flapping", "steady");
-            self.say_flapping(entry, number, Severity::Notice, message, why.clone(), change);
+            self.steady_again(entry, &name, why.clone());
         }
+    }
+
+    /// A group flaps no more, and its failovers count anew.
+    pub(super) fn steady_again(&mut self, entry: &mut Entry<'_>, name: &str, why: String) {
+        let Some(group) = self.groups.get_mut(name) else { return };
+        group.flapping = None;
+        group.failed_over_ms.clear();
+        let (number, message) = (group.number, format!("group {name} is steady again"));
+        self.say_flapping(entry, number, Severity::Notice, message, why, ("flapping", "steady"));
     }
 
     fn say_flapping(

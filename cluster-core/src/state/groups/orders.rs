@@ -194,6 +194,7 @@ impl ClusterState {
         }
         if let Some(group) = self.groups.get_mut(name) {
             (group.wanted_offline, group.held_for) = (false, None);
+            group.stopped_for = None;
         }
         self.ordered(entry, name, format!("group {name} is to be on"));
         self.queue_move(entry, name, "an operator wants it on");
@@ -207,13 +208,14 @@ impl ClusterState {
         name: &str,
     ) -> Result<bool, Refusal> {
         let (group, _) = self.check_orders(name)?;
-        if group.wanted_offline {
+        if group.is_wanted_off() {
             let what = format!("group {name} shall be off already, and is {}", group.state());
             return Err(Refusal::met("nothing_to_do", what));
         }
         let active = !group.instances.is_empty();
         if let Some(group) = self.groups.get_mut(name) {
             (group.wanted_offline, group.preferred, group.held_for) = (true, None, None);
+            group.stopped_for = None;
         }
         self.ordered(entry, name, format!("group {name} is to be off"));
         if active {
@@ -222,10 +224,14 @@ impl ClusterState {
         Ok(true)
     }
 
-    /// Something of it runs on more nodes than it should: it is off until an operator wants it on.
+    /// Its policy has it stopped: it is off until an operator wants it on, and no operator has wanted that.
     pub(super) fn stop_everywhere(&mut self, entry: &mut Entry<'_>, name: &str, cause: &str) {
         let Some(group) = self.groups.get_mut(name) else { return };
+        if group.is_wanted_off() {
+            return;
+        }
         (group.wanted_offline, group.preferred, group.held_for) = (true, None, None);
+        group.stopped_for = Some(cause.into());
         if !group.instances.is_empty() {
             self.queue_move(entry, name, cause);
         }
@@ -257,7 +263,9 @@ impl ClusterState {
             return Err(unknown_node(node));
         }
         let concerns = |other: NodeNumber| node.is_none_or(|node| node == other);
-        let any = group.fails.iter().any(|fail| concerns(fail.node))
+        let flaps = group.flapping.is_some() && node.is_none();
+        let any = flaps
+            || group.fails.iter().any(|fail| concerns(fail.node))
             || group.avoid.iter().any(|avoided| concerns(*avoided))
             || group.blocked.is_some()
             || group.instances.values().any(|i| i.state == GroupState::Error);
@@ -288,6 +296,9 @@ impl ClusterState {
         let subject = Subject::Group(number);
         let happening = Happening::new(Code::FailuresCleared, Severity::Notice, subject, message);
         self.record(entry, happening);
+        if flaps {
+            self.steady_again(entry, name, "an operator cleared its failures".into());
+        }
         if let Some(event) = failed {
             self.recover(entry, event, RecoverAction::Retry)?;
         }

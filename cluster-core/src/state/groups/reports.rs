@@ -251,7 +251,12 @@ impl ClusterState {
             return false;
         }
         let (name, node, _) = which;
-        entry.causes.insert(name.clone(), format!("{} let go of it: {why}", self.node_name(node)));
+        if self.leaves_beside(name, node) {
+            entry.begins = Some(self.incident_of_let_go(entry.index, node)).or(entry.begins);
+        }
+        let stopped = self.groups.get(name).and_then(|group| group.stopped_for.as_deref());
+        let cause = format!("{} let go of it: {}", self.node_name(node), stopped.unwrap_or(why));
+        entry.causes.insert(name.clone(), cause);
         if avoid {
             self.avoid(entry, name, node, why);
         }
@@ -262,6 +267,16 @@ impl ClusterState {
             self.plan_no_more(name, node);
         }
         true
+    }
+
+    /// Whether a node lets go by itself of what it has of a group that others serve as well, and nobody has missed it
+    /// yet: then nothing else says that this was a failure.
+    fn leaves_beside(&self, name: &str, node: NodeNumber) -> bool {
+        let Some(group) = self.groups.get(name) else { return false };
+        let serves = group.instances.get(&node).is_some_and(|it| it.state == GroupState::Online);
+        let missed = self.nodes.get(&node).is_some_and(|node| node.incident.is_some());
+        let planned = self.manager.begun().any(|running| running.plans(name, node));
+        serves && group.instances.len() > 1 && group.lost.is_none() && !missed && !planned
     }
 
     /// The event in progress brings a group to a node no more.

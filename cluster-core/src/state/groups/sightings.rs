@@ -36,7 +36,8 @@ impl ClusterState {
         }
         group.also.insert(node, Sighting { resources: resources.clone(), since });
         let words: Vec<&str> = resources.iter().map(String::as_str).collect();
-        let cause = format!("{} was seen to run there", words.join(", "));
+        let policy = self.multiple_active(name);
+        let cause = format!("{} was seen to run there; {}", words.join(", "), follows(policy));
         let place = self.node_name(node);
         let message = match self.groups.get(name).and_then(|group| group.owner()) {
             Some(owner) => {
@@ -44,14 +45,21 @@ impl ClusterState {
             }
             None => format!("group {name} runs on {place}, which does not have it"),
         };
+        let wanted = self.groups.get(name).is_some_and(|group| !group.wanted_offline);
+        if policy == MultipleActive::StopAll && wanted {
+            entry.begins = Some(entry.index);
+        }
         self.tell_sighting(entry, (name, node), Severity::Error, (&message, &cause));
-        match self.multiple_active(name) {
+        match policy {
             MultipleActive::StopExtra => {}
             MultipleActive::Block => {
                 let why = format!("it also runs on {place}");
                 self.block(entry, name, Some(node), &why);
             }
-            MultipleActive::StopAll => self.stop_everywhere(entry, name, &message),
+            MultipleActive::StopAll => {
+                let why = format!("it also ran on {place}, and multiple_active is stop_all");
+                self.stop_everywhere(entry, name, &why);
+            }
         }
         true
     }
@@ -101,6 +109,19 @@ impl ClusterState {
         let happening = happening.because(cause).alerting(true);
         let happening = self.in_event(entry, happening, Some(node), None);
         self.record(entry, happening);
+    }
+}
+
+/// What is done about it, in words.
+const fn follows(policy: MultipleActive) -> &'static str {
+    match policy {
+        MultipleActive::StopExtra => "it is stopped there, as multiple_active says stop_extra",
+        MultipleActive::Block => {
+            "until that is over nothing is done with the group, as multiple_active says block"
+        }
+        MultipleActive::StopAll => {
+            "the group is stopped everywhere, as multiple_active says stop_all"
+        }
     }
 }
 
@@ -167,6 +188,62 @@ mod tests {
         assert!(
             manager.queue.iter().map(|event| &event.trigger).chain(begun).any(|it| *it == asked)
         );
+    }
+
+    fn db(fixture: &Fixture) -> &crate::group::Group {
+        &fixture.state.groups["db"]
+    }
+
+    /// What stopped it is its policy, on every surface, until an operator says what shall be: on again, or off.
+    #[test]
+    fn stop_all_is_the_doing_of_the_policy() {
+        let mut fixture = fixture(MultipleActive::StopAll);
+        let told = fixture.records.len();
+        see(&mut fixture, &["db-server"]);
+        fixture.run_events();
+        assert_eq!(
+            (db(&fixture).state(), db(&fixture).is_wanted_off()),
+            (GroupState::Offline, false)
+        );
+        let why = "it also ran on n3, and multiple_active is stop_all";
+        assert_eq!(db(&fixture).stopped_for.as_deref(), Some(why));
+        let records = &fixture.records[told..];
+        let of = |code| records.iter().find(|it| it.code == code).expect("it is on record");
+        let begun = of(Code::MultipleActive);
+        assert!(begun.cause.ends_with("as multiple_active says stop_all"), "{}", begun.cause);
+        let queued = of(Code::EventQueued);
+        assert_eq!((queued.current.as_str(), queued.incident), ("failure", begun.incident));
+        let off = records.iter().rfind(|it| it.code == Code::Group).unwrap();
+        assert_eq!((off.severity, off.incident), (Severity::Error, begun.incident));
+        assert_eq!(off.cause, format!("n2 let go of it: {why}"));
+        for record in records {
+            let blamed = record.cause.contains("operator") || record.message.contains("operator");
+            assert!(!blamed, "{record}: {}", record.cause);
+        }
+        see(&mut fixture, &[]);
+        fixture.run_events();
+        assert_eq!(db(&fixture).state(), GroupState::Offline, "an operator is needed");
+        let mut off = fixture.state.clone();
+        std::mem::swap(&mut off, &mut fixture.state);
+        fixture.group(GroupCommand::Offline { group: "db".into() });
+        assert!(db(&fixture).is_wanted_off(), "an operator leaves it off");
+        fixture.state = off;
+        fixture.group(GroupCommand::Online { group: "db".into() });
+        fixture.run_events();
+        assert_eq!((db(&fixture).state(), &db(&fixture).stopped_for), (GroupState::Online, &None));
+    }
+
+    /// A group that is blocked because it runs elsewhere, too, serves as before; one that nobody has does not.
+    #[test]
+    fn what_is_blocked_for_it_serves_all_the_same() {
+        let mut fixture = fixture(MultipleActive::Block);
+        see(&mut fixture, &["db-server"]);
+        assert!(db(&fixture).blocked.is_some());
+        assert_eq!(db(&fixture).state(), GroupState::Online);
+        assert!(!fixture.records.iter().any(|it| it.code == Code::Group && it.current == "ERROR"));
+        fixture.node_down(NodeNumber(2), "silent");
+        fixture.lease_over(NodeNumber(2));
+        assert_eq!(db(&fixture).state(), GroupState::Error);
     }
 
     /// A node that got the group may run it; one that is deleted says nothing any more.

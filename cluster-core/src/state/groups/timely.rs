@@ -77,15 +77,14 @@ impl ClusterState {
         self.definition.group(group)?.resources.iter().find(|def| def.name == resource)
     }
 
-    /// When failures of a resource are forgotten, on the timeline. What made a group leave its node is
-    /// kept until an operator clears it, as is that the node is avoided: it is why.
+    /// When failures of a resource are forgotten, on the timeline, wherever its group is. That a node is avoided
+    /// is another thing: an operator clears that, and why is kept with it.
     pub(super) fn failure_due(&self, group: &str, fail: &FailCount) -> Option<u64> {
-        let avoided = self.groups.get(group).is_some_and(|it| it.avoid.contains(&fail.node));
-        let def = self.resource_def(group, &fail.resource).filter(|_| !avoided)?;
+        let def = self.resource_def(group, &fail.resource)?;
         Some(fail.last_ms.saturating_add(def.failure_window_ms))
     }
 
-    /// When failures of a resource are forgotten; none if an operator has to clear them.
+    /// When failures of a resource are forgotten; none if it is configured no more.
     pub fn failures_end(&self, group: &str, fail: &FailCount) -> Option<WallTime> {
         self.failure_due(group, fail)?;
         let def = self.resource_def(group, &fail.resource)?;

@@ -6,21 +6,27 @@
 use std::collections::BTreeSet;
 
 use crate::command::Scope;
-use crate::event::{RecoverAction, Stage, StopMode, Trigger};
+use crate::event::{Event, RecoverAction, Stage, StopMode, Trigger};
 use crate::id::NodeNumber;
 use crate::model::Severity;
 use crate::record::{Code, Subject};
 
 use super::{ClusterState, Entry, Happening, Refusal, step_of};
 
+/// How an event ended that an operator ended.
+const ABORTED: &str = "aborted";
+
 impl ClusterState {
-    /// An operator continues a failed event.
+    /// An operator continues a failed event, or ends a user-defined one.
     pub(in crate::state) fn recover(
         &mut self,
         entry: &mut Entry<'_>,
         event: u64,
         action: RecoverAction,
     ) -> Result<bool, Refusal> {
+        if action == RecoverAction::Abort && self.end_user_event(entry, event) {
+            return Ok(true);
+        }
         self.check_recovery(event, action)?;
         self.bring_back(event);
         let elapsed_ms = self.timeline.elapsed_ms();
@@ -47,20 +53,66 @@ impl ClusterState {
             .because(format!("it had failed on {}", self.names(&failed)));
         self.record(entry, step);
         if action == RecoverAction::Abort {
-            self.end_event(entry, "aborted");
+            self.end_event(entry, ABORTED);
         }
         Ok(true)
     }
 
-    /// An event that stepped aside is the one in progress again; the other one is stuck as well.
+    /// An event that stepped aside is the one in progress again; nobody waits for the other one either.
     fn bring_back(&mut self, event: u64) {
         let Some(place) = self.manager.aside.iter().position(|it| it.event.id == event) else {
             return;
         };
         let running = self.manager.aside.remove(place);
-        let other = self.manager.current.replace(running);
-        self.manager.aside.extend(other);
-        self.manager.aside.sort_by_key(|it| it.event.id);
+        self.set_aside_current();
+        self.manager.current = Some(running);
+    }
+
+    /// Whether a user-defined event of that id waits or is in progress, in any stage.
+    pub fn has_user_event(&self, id: u64) -> bool {
+        let is_it = |event: &Event| event.id == id && matches!(event.trigger, Trigger::User { .. });
+        self.manager.queue.iter().any(is_it)
+            || self.manager.begun().any(|running| is_it(&running.event))
+    }
+
+    /// A user-defined event is ended wherever it is, with its commands: it moves no groups, so nothing of it is
+    /// left half done that anybody else relies on. Answers whether it was one, and not over yet.
+    fn end_user_event(&mut self, entry: &mut Entry<'_>, id: u64) -> bool {
+        let is_it = |event: &Event| event.id == id && matches!(event.trigger, Trigger::User { .. });
+        if let Some(place) = self.manager.queue.iter().position(is_it) {
+            let event = self.manager.queue.remove(place);
+            self.say_ended(entry, &event, ("waiting", "it waited and had not begun".into()));
+            self.end_unbegun(entry, event, ABORTED);
+            return true;
+        }
+        let Some(running) = self.manager.begun().find(|running| is_it(&running.event)) else {
+            return false;
+        };
+        let event = running.event.clone();
+        let busy =
+            |node: &&NodeNumber| !running.arrived.contains(node) && !running.failed.contains(node);
+        let busy = self.names(running.participants.iter().filter(busy));
+        let said = match running.stage {
+            Stage::Voting => ("voting", "it had not begun".into()),
+            Stage::Running => {
+                ("running", format!("its commands still ran on {busy}, and are ended"))
+            }
+            Stage::Error => ("error", format!("it had failed on {}", self.names(&running.failed))),
+        };
+        self.say_ended(entry, &event, said);
+        let other = self.manager.current.take_if(|it| it.event.id != id);
+        self.bring_back(id);
+        self.end_event(entry, ABORTED);
+        self.manager.current = other;
+        true
+    }
+
+    fn say_ended(&mut self, entry: &mut Entry<'_>, event: &Event, (from, why): (&str, String)) {
+        let message = format!("{}: it is aborted", self.event_label(event));
+        let step = step_of(event, Code::EventRecovered, Severity::Notice, message)
+            .change(from, RecoverAction::Abort)
+            .because(why);
+        self.record(entry, step);
     }
 
     pub(in crate::state) fn check_recovery(
@@ -72,7 +124,7 @@ impl ClusterState {
             return Err(self.no_such_event(event, action));
         };
         let other = self.manager.current.as_ref().filter(|it| it.event.id != event);
-        if let Some(other) = other.filter(|it| !it.is_stuck()) {
+        if let Some(other) = other.filter(|_| !self.manager.is_open()) {
             return Err(Refusal::new(
                 "another_event_runs",
                 format!(
@@ -261,7 +313,7 @@ impl ClusterState {
         if let Some(member) = self.manager.members.get_mut(&node) {
             member.joined = false;
         }
-        if let Some(running) = &mut self.manager.current {
+        for running in self.manager.all_begun_mut() {
             running.participants.remove(&node);
         }
         let why = format!("the manager of {} was stopped by force", self.node_name(node));

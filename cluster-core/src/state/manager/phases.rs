@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::definition::OnFailure;
-use crate::event::{CommandOutcome, Event, Manager, Running, Stage, Step, Trigger};
+use crate::event::{CommandOutcome, Event, Running, Stage, Step, Trigger};
 use crate::id::NodeNumber;
 use crate::model::{RunOutcome, Severity};
 use crate::placement::Plan;
@@ -34,9 +34,8 @@ impl ClusterState {
     }
 
     /// An event that failed steps aside for another one: what needs an operator holds up nothing else, and
-    /// neither does a program of the site that runs. Of its
-    /// plan only what is blocked stays with it; other groups that are not where they should be are moved by
-    /// events of their own.
+    /// neither does a program of the site that runs. Of its plan only what is blocked stays with it; other groups
+    /// that are not where they should be are moved by events of their own.
     fn step_aside(&mut self, entry: &mut Entry<'_>, for_whom: &str) {
         let Some(mut running) = self.manager.current.take() else { return };
         let blocked = |group: &str| self.groups.get(group).is_some_and(|it| it.blocked.is_some());
@@ -44,7 +43,7 @@ impl ClusterState {
         let message = format!("{} steps aside for {for_whom}", self.event_label(&running.event));
         let step = step_of(&running.event, Code::EventPhase, Severity::Informational, message);
         let why = if running.may_run_aside() {
-            "its commands run on: what failed does not wait for them"
+            "its commands run on: nothing else waits for them"
         } else {
             "it failed and waits for an operator: vedette recover show"
         };
@@ -52,14 +51,18 @@ impl ClusterState {
         self.manager.aside.push(running);
     }
 
-    /// With nothing else to do, an event that stepped aside is in progress again. What a later event made
-    /// needless is over.
+    /// With nothing else to do, an event that stepped aside is in progress again: the first one that can go on,
+    /// which no other one that only waits holds up. What a later event made needless is over.
     pub(super) fn take_up_again(&mut self, entry: &mut Entry<'_>) {
-        while self.manager.current.is_none()
-            && self.manager.next().is_none()
-            && !self.manager.aside.is_empty()
-        {
-            self.manager.current = Some(self.manager.aside.remove(0));
+        while self.manager.next().is_none() && self.manager.is_open() {
+            let able = self.manager.aside.iter().position(|it| self.can_go_on(it));
+            let first = (!self.manager.aside.is_empty()).then_some(0);
+            let Some(place) = able.or(first.filter(|_| self.manager.current.is_none())) else {
+                return;
+            };
+            let running = self.manager.aside.remove(place);
+            self.set_aside_current();
+            self.manager.current = Some(running);
             match self.made_needless() {
                 Some(why) => self.end_event(entry, &format!("aborted: {why}")),
                 // Whoever failed may be gone, and the rest at the barrier.
@@ -70,6 +73,18 @@ impl ClusterState {
                 self.queue_astray(entry);
             }
         }
+    }
+
+    /// Whether an event that stepped aside goes on without anybody's answer.
+    fn can_go_on(&self, running: &Running) -> bool {
+        let settled = self.on_failure(&running.event.trigger) != OnFailure::Wait;
+        running.is_complete() || (running.is_stuck() && settled)
+    }
+
+    /// The event in progress makes room without a word: it is in progress again in a moment.
+    pub(super) fn set_aside_current(&mut self) {
+        self.manager.aside.extend(self.manager.current.take());
+        self.manager.aside.sort_by_key(|it| it.event.id);
     }
 
     /// The reason for which the event in progress, which had stepped aside, has no purpose any more.
@@ -140,8 +155,7 @@ impl ClusterState {
         self.forget_the_absent();
         let there: BTreeSet<NodeNumber> =
             self.manager.members.keys().copied().filter(|node| self.can_answer(*node)).collect();
-        let Manager { current, aside, .. } = &mut self.manager;
-        for running in current.iter_mut().chain(aside) {
+        for running in self.manager.all_begun_mut() {
             running.participants.retain(|node| there.contains(node));
             running.keep_participants();
         }
@@ -257,7 +271,7 @@ impl ClusterState {
     /// Goes to the next phase if everybody has arrived.
     fn pass_barrier(&mut self, entry: &mut Entry<'_>) -> bool {
         let Some(running) = &mut self.manager.current else { return false };
-        if running.stage != Stage::Running || !running.participants.is_subset(&running.arrived) {
+        if !running.is_complete() {
             return false;
         }
         running.keep_steps();
@@ -385,8 +399,8 @@ impl ClusterState {
         node: NodeNumber,
     ) -> bool {
         let name = self.node_name(node);
-        let Some(running) = &self.manager.current else { return false };
-        if running.stage == Stage::Voting {
+        let voting = |it: &&Running| it.event.id == moment.0 && it.stage == Stage::Voting;
+        if let Some(running) = self.manager.current.as_ref().filter(voting) {
             let event = running.event.clone();
             if !self.approve(moment.0, node) {
                 return false;
@@ -418,10 +432,8 @@ impl ClusterState {
     }
 
     pub(super) fn too_long(&mut self, entry: &mut Entry<'_>, event: u64) -> bool {
-        let Some(running) = &mut self.manager.current else { return false };
-        if running.event.id != event || running.too_long {
-            return false;
-        }
+        let running = self.manager.begun_mut(event).filter(|running| !running.too_long);
+        let Some(running) = running else { return false };
         running.too_long = true;
         let took = ms_between(running.began, entry.proposal.at);
         let failed: Vec<NodeNumber> = running.failed.iter().copied().collect();

@@ -158,6 +158,7 @@ impl ClusterState {
             return Motive::Configuration;
         };
         match group.owner() {
+            _ if group.stopped_for.is_some() => Motive::Failure,
             Some(owner) if group.state() == GroupState::Online => {
                 if !def.nodes.contains(&owner) {
                     Motive::Configuration
@@ -203,8 +204,13 @@ impl ClusterState {
             entry,
             step_of(&event, Code::EventSuperseded, Severity::Informational, message).because(why),
         );
+        self.end_unbegun(entry, event, "superseded");
+    }
+
+    /// An event that never began is over.
+    pub(super) fn end_unbegun(&mut self, entry: &Entry<'_>, event: Event, how: &str) {
         let at = entry.proposal.at;
-        self.remember(Ended { event, how: "superseded".into(), began: at, ended: at });
+        self.remember(Ended { event, how: how.into(), began: at, ended: at });
     }
 
     pub(super) fn remember(&mut self, ended: Ended) {
@@ -302,7 +308,7 @@ impl ClusterState {
             .filter_map(|(node, member)| Some((*node, member.stopped?)))
             .collect();
         if self.all_stop() {
-            if self.manager.current.as_ref().is_some_and(|running| !running.is_stuck()) {
+            if !self.manager.is_open() {
                 return;
             }
             let groups = self.groups_to_stop();
@@ -440,6 +446,7 @@ impl ClusterState {
             // A group that is out of service goes on with the incident in which it went.
             let out = self.groups.get(&group).filter(|it| it.state() != GroupState::Online);
             let incident = last.map(|last| last.event.incident).or(out.and_then(|it| it.outage));
+            let incident = incident.or(entry.begins);
             self.enqueue(entry, Trigger::GroupMove { group }, &why, incident);
         }
     }

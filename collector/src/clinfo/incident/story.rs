@@ -70,14 +70,14 @@ fn of_incident(id: u64, until: u64, placed: &[Placed<'_>]) -> Vec<Outage> {
 }
 
 /// The record that an incident is named after. A time in which nobody had a quorum is the greatest that can
-/// happen to a cluster. Else it is the first, unless that says only what became of a group: then it is what
-/// befell nodes, which they account for afterwards.
+/// happen to a cluster. Else it is the first, unless that says only what became of a group or what is to be done about
+/// it: then it is what befell nodes, which they account for afterwards.
 fn headline<'a>(first: &'a Record, records: &[Placed<'a>]) -> &'a Record {
     let absent = records.iter().find(|it| it.record.code == Code::QuorumAbsent);
     if let Some(absent) = absent {
         return absent.record;
     }
-    if !matches!(first.code, Code::Group | Code::LetGo) {
+    if !matches!(first.code, Code::Group | Code::LetGo | Code::EventQueued) {
         return first;
     }
     let befell = |it: &&Placed<'_>| match it.record.code {

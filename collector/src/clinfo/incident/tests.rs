@@ -58,6 +58,10 @@ fn an_incident_is_named_after_what_failed() {
     let named = |records: &[Record]| doc(records).title;
     let mut records = vec![group(0, 3, "ONLINE", "OFFLINE")];
     assert_eq!(named(&records), "web is OFFLINE");
+    // A group that others serve, too, is only acquired again.
+    records
+        .insert(0, Record { seq: 99, ..event(0, Code::EventQueued, "group_move batch is queued") });
+    assert_eq!(named(&records), "group_move batch is queued");
     records.push(told(100, Code::NodeStarted, "n1 has started"));
     assert_eq!(named(&records), "n1 has started");
     records.push(told(200, Code::QuorumLost, "n3 has no quorum"));

@@ -4,6 +4,7 @@
 
 use vedette_core::event::{Running, Stage};
 use vedette_core::group::{Group, GroupState, ResourceState};
+use vedette_core::id::NodeNumber;
 use vedette_core::state::ClusterState;
 use vedette_core::time::WallTime;
 
@@ -18,6 +19,7 @@ pub(super) fn problems(state: &ClusterState, now: WallTime) -> Vec<(u8, String)>
     found.extend(state.groups.iter().flat_map(|(name, group)| twice(state, name, group, now)));
     found.extend(state.manager.begun().filter_map(|running| of_event(state, running, now)));
     found.extend(failures(state));
+    found.extend(avoided(state));
     found.extend(stopped(state));
     found.extend(blind(state));
     found.extend(maintenance(state).into_iter().map(|sentence| (8, sentence)));
@@ -35,9 +37,21 @@ fn of_group(
     let on = group.owner().map(|node| format!(" on {}", state.node_name(node)));
     let on = on.unwrap_or_default();
     match (is, &group.blocked) {
+        (GroupState::Online, Some(blocked)) => {
+            let (why, then) = (&blocked.why, "nothing is done with it until that is over");
+            Some((0, format!("group {name} is ONLINE{on} and blocked {since} ({why}): {then}")))
+        }
         (_, Some(blocked)) => Some((0, format!("group {name} is ERROR {since} ({})", blocked.why))),
         (GroupState::Error, None) => Some((0, format!("group {name} is ERROR{on} {since}"))),
-        (GroupState::Offline, None) if group.wanted_offline => None,
+        (GroupState::Offline, None) if group.is_wanted_off() => None,
+        (GroupState::Offline, None) if is_kept_off(group) => {
+            let why = group.stopped_for.as_deref().unwrap_or_default();
+            let then = format!("vedette group online {name}");
+            Some((
+                0,
+                format!("group {name} is OFFLINE {since} ({why}); once that is mended: {then}"),
+            ))
+        }
         (GroupState::Offline, None) => match group.held_for {
             Some(node) => {
                 let node = state.node_name(node);
@@ -80,6 +94,11 @@ fn failing(state: &ClusterState, name: &str, group: &Group, now: WallTime) -> Op
     let left = if state.is_left_alone(name, *node) { ", and maintenance leaves it so" } else { "" };
     let node = state.node_name(*node);
     Some((1, format!("{resource} of group {name} is FAILED on {node} {since}{why}{left}")))
+}
+
+/// Whether its policy had the group stopped, and keeps it off until an operator says something.
+pub(super) fn is_kept_off(group: &Group) -> bool {
+    group.stopped_for.is_some() && group.state() == GroupState::Offline
 }
 
 /// Whether the node that has the group said that it leaves.
@@ -167,6 +186,19 @@ fn of_event(state: &ClusterState, running: &Running, now: WallTime) -> Option<(u
         }
         _ => None,
     }
+}
+
+/// Nodes that would not get a group back though its failures there are forgotten.
+fn avoided(state: &ClusterState) -> impl Iterator<Item = (u8, String)> {
+    state.groups.iter().flat_map(move |(name, group)| {
+        let told = |node: &NodeNumber| group.fails.iter().any(|fail| fail.node == *node);
+        let why = group.avoid_why.iter();
+        let why = why.filter(move |(node, _)| group.avoid.contains(node) && !told(node));
+        why.map(move |(node, why)| {
+            let (node, why) = (state.node_name(*node), why.trim_end_matches('.'));
+            (7, format!("group {name} avoids {node} ({why}); vedette group clear {name}"))
+        })
+    })
 }
 
 /// Resources that failed and were brought back: served, but somebody should look.

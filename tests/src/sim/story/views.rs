@@ -124,7 +124,8 @@ impl Stage {
         }
         for (said, what) in [
             (group.maintenance, "in maintenance".to_owned()),
-            (group.wanted_offline, "shall be off".into()),
+            (group.is_wanted_off(), "shall be off".into()),
+            (group.stopped_for.is_some(), "is kept off by its policy".into()),
             (
                 group.held_for.is_some(),
                 format!("waits for {}", names(&mut group.held_for.into_iter())),

@@ -16,6 +16,7 @@ use vedette_node::transcript::Tape;
 use vedette_node::{events, process};
 
 use super::super::program::{self, Job};
+use super::enclosure::Enclosure;
 use super::environment::Variables;
 
 /// How much output of a command is kept with its event.
@@ -35,6 +36,8 @@ pub(super) struct Step {
     pub(super) limit: Duration,
     /// The folder of the event scripts.
     pub(super) scripts: PathBuf,
+    /// Where its programs run, if they are to end together.
+    pub(super) enclosure: Enclosure,
     /// Where everything goes that its programs print.
     pub(super) tape: Option<Tape>,
     /// Its programs trace what they do.
@@ -92,6 +95,7 @@ impl Step {
         outcome.output = told.output;
         outcome.output_dropped = told.dropped;
         outcome.duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.enclosure.leave();
         CommandOutcome { index: self.index, command: self.line, expected, runs, outcome }
     }
 
@@ -149,8 +153,13 @@ impl Step {
         if let Some(tape) = tape.as_ref().filter(|_| self.hooks.is_some()) {
             tape.write(format!("[{part}: {}]\n", argv.join(" ")).as_bytes());
         }
-        let (limit, traces) = (self.limit, self.traces);
-        program::run(Job { argv, environment, limit, keep: KEPT, tape, traces }).await
+        let (limit, traces, cgroup) = (self.limit, self.traces, self.enclosure.place());
+        let job = Job { argv, environment, limit, keep: KEPT, tape, traces, cgroup };
+        let outcome = program::run(job).await;
+        if outcome.timed_out {
+            self.enclosure.empty().await;
+        }
+        outcome
     }
 }
 
@@ -175,6 +184,7 @@ mod tests {
             hooks: Some(hooks),
             limit: Duration::from_secs(20),
             scripts: folder.path().to_owned(),
+            enclosure: Enclosure::new(None, (1, 0, 0, 3)),
             tape: None,
             traces: false,
         };

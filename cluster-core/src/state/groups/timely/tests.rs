@@ -67,17 +67,58 @@ fn a_failure_long_after_the_last_is_the_first() {
     assert_eq!(fails(&mut fixture, N1, true), 1);
 }
 
-/// What made a group leave its node is why that node is avoided, and stays until an operator clears both.
+/// Failures are forgotten on a node that the group left, too, whoever moved it; that the node is avoided, and why,
+/// is cleared by an operator.
 #[test]
-fn failures_that_moved_a_group_are_kept() {
+fn failures_are_forgotten_wherever_the_group_is() {
     let mut fixture = Fixture::with_groups();
     fails(&mut fixture, N1, false);
     fixture.run_events();
-    time_passes(&mut fixture, 600 * MINUTE);
+    assert_eq!(owner(&fixture, "web"), Some(N2));
+    let fail = fixture.state.groups["web"].fails[0].clone();
+    assert_eq!(fixture.state.failures_end("web", &fail), Some(fail.last.plus(60 * MINUTE)));
+    fails(&mut fixture, N2, true);
+    fixture.apply(order(N3, None));
+    fixture.run_events();
+    assert_eq!((owner(&fixture, "web"), fixture.state.groups["web"].fails.len()), (Some(N3), 2));
+    time_passes(&mut fixture, 60 * MINUTE);
     let web = &fixture.state.groups["web"];
-    assert_eq!((web.owner(), web.fails[0].count), (Some(N2), 1));
-    assert_eq!(fixture.state.failures_end("web", &web.fails[0]), None);
-    assert_eq!(fixture.state.next_due(), None);
+    assert_eq!((&web.fails[..], fixture.state.next_due()), (&[][..], None));
+    assert!(web.avoid.contains(&N1));
+    assert_eq!(web.avoid_why[&N1], "httpd failed: it is gone");
+}
+
+/// Another director goes on where the last one was, and time in which the whole cluster was away counts.
+#[test]
+fn a_change_of_director_and_a_restart_forget_nothing_early_or_late() {
+    let minute = 60_000_000;
+    let mut fixture = Fixture::with_groups();
+    let start = fixture.clock;
+    let mut index = 1_000_u64;
+    let mut apply = |fixture: &mut Fixture, at: i64, run: u64, us: i64, command| {
+        index += 1;
+        let mut id = [8; 16];
+        id[8..].copy_from_slice(&index.to_be_bytes());
+        let at = start.plus(Duration::from_micros(u64::try_from(at).unwrap()));
+        let us = u64::try_from(us).unwrap();
+        let tick = Some(Tick { run: Session(run), us, ahead_us: None });
+        let (id, origin, actor) = (CommandId(id), N1, "director".to_owned());
+        let proposal = Proposal { id, at, origin, actor, command: Command::Group(command), tick };
+        let _applied = fixture.state.apply(index, &proposal);
+        fixture.state.groups["web"].fails.len()
+    };
+    let token = fixture.token("web", N1).unwrap();
+    let (group, resource, why) = ("web".to_owned(), "httpd".to_owned(), "it is gone".to_owned());
+    let failed = GroupCommand::Failed { group, node: N1, token, resource, why, restarted: true };
+    let due = || GroupCommand::Due;
+    apply(&mut fixture, 0, 1, 0, due());
+    assert_eq!(apply(&mut fixture, 0, 1, 0, failed), 1);
+    assert_eq!(apply(&mut fixture, 30 * minute, 1, 30 * minute, due()), 1);
+    // Another director, whose clock began later.
+    assert_eq!(apply(&mut fixture, 40 * minute, 2, 7 * minute, due()), 1);
+    assert_eq!(fixture.state.next_due(), Some(20 * MINUTE), "what passed before it counts");
+    // Nobody was there for an hour.
+    assert_eq!(apply(&mut fixture, 100 * minute, 3, 0, due()), 0);
 }
 
 /// A clock that is set forgets nothing: the timeline counts.
@@ -327,6 +368,79 @@ fn a_group_that_flaps_is_one_alert() {
     let end = fixture.records.iter().rfind(|r| r.code == Code::GroupFlapping).unwrap();
     assert!(end.alert && end.message == "group web is steady again", "{end}");
     assert!(failure_alerts(&mut fixture), "a failure is news again");
+}
+
+/// An operator moves `web` to and fro, as he may in the middle of anything.
+fn is_moved(fixture: &mut Fixture, to: NodeNumber) {
+    fixture.apply(order(to, None));
+    fixture.run_events();
+    assert_eq!(owner(fixture, "web"), Some(to));
+}
+
+/// F10: what an operator orders, and what follows from it or from a return, is no failover, whatever else is the
+/// matter meanwhile.
+#[test]
+fn what_is_planned_does_not_flap() {
+    let mut fixture = Fixture::with_groups();
+    for _ in 0..3 {
+        is_moved(&mut fixture, N2);
+        is_moved(&mut fixture, N1);
+    }
+    // A node dies while the order waits, so the group is released in an event that is about a failure.
+    for (from, to) in [(N1, N2), (N2, N1), (N1, N2), (N2, N1)] {
+        fixture.node_down(N3, "silent");
+        fixture.apply(order(to, None));
+        let token = fixture.token("web", from).unwrap();
+        let event = fixture.state.manager.next().map(|event| event.id).unwrap();
+        fixture.manage(crate::command::ManagerCommand::BeginVote { event });
+        let state = Some(crate::group::GroupState::Releasing);
+        let (group, resources) = ("web".to_owned(), Vec::new());
+        fixture.group(GroupCommand::Progress { group, node: from, token, state, resources });
+        fixture.lease_over(N3);
+        fixture.run_events();
+        assert_eq!(owner(&fixture, "web"), Some(to));
+        fixture.returns(N3);
+        fixture.run_events();
+    }
+    // Nobody runs any event that is about the group: it is released all the same.
+    let (wish, token) = (fixture.state.groups["web"].preferred, fixture.token("web", N1));
+    fixture.state.groups.get_mut("web").unwrap().preferred = Some(N3);
+    let (group, resources) = ("web".to_owned(), Vec::new());
+    let (node, token) = (N1, token.unwrap());
+    let state = Some(crate::group::GroupState::Releasing);
+    fixture.group(GroupCommand::Progress { group, node, token, state, resources });
+    fixture.run_events();
+    fixture.state.groups.get_mut("web").unwrap().preferred = wish;
+    let how = crate::event::StopMode::Takeover;
+    for node in [N1, N2, N3] {
+        fixture.manage(crate::command::ManagerCommand::Stop { nodes: vec![node], how });
+        fixture.run_events();
+        fixture.manage(crate::command::ManagerCommand::Start { nodes: vec![node] });
+        fixture.run_events();
+    }
+    let web = &fixture.state.groups["web"];
+    assert_eq!((web.failovers, web.flapping), (0, None));
+    assert!(web.moves >= 10, "{} moves", web.moves);
+}
+
+/// F10: an operator who has seen to it ends it, with the record that clears the alert.
+#[test]
+fn an_operator_ends_flapping() {
+    let mut fixture = Fixture::with_groups();
+    for _ in 0..3 {
+        fails_over(&mut fixture);
+    }
+    assert!(fixture.state.groups["web"].flapping.is_some());
+    let (group, node) = ("web".to_owned(), None);
+    fixture.group(GroupCommand::Clear { group, node });
+    let web = &fixture.state.groups["web"];
+    assert_eq!((web.flapping, web.failed_over_ms.len()), (None, 0));
+    let end = fixture.records.iter().rfind(|r| r.code == Code::GroupFlapping).unwrap();
+    assert_eq!((end.alert, end.message.as_str()), (true, "group web is steady again"));
+    assert_eq!(end.cause, "an operator cleared its failures");
+    assert!(failure_alerts(&mut fixture), "a failure is news again");
+    fails_over(&mut fixture);
+    assert_eq!(fixture.state.groups["web"].flapping, None, "they count anew");
 }
 
 /// Failovers that are far apart, moves and returns are none of it; nor is any where it is switched off.

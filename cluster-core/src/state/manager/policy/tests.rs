@@ -175,17 +175,163 @@ fn t9_a_death_waits_for_no_program_of_the_site() {
         fixture.state.manager.recent.iter().map(|ended| ended.event.trigger.name()).collect();
     assert_eq!(order[order.len() - 2..], ["node_down", "UE_FULL"]);
     let said = fixture.records.iter().find(|record| record.message.contains("steps aside for"));
-    let why = "its commands run on: what failed does not wait for them";
+    let why = "its commands run on: nothing else waits for them";
     assert_eq!(said.map(|record| record.cause.as_str()), Some(why));
 }
 
-/// T9: what is no failure waits for it, as one event is in progress at a time.
+/// Whether the command of the first phase is still to be run on n2.
+fn runs(fixture: &Fixture, event: u64) -> bool {
+    let its = |task: &Task| matches!(task, Task::Run { event: it, phase: 0, .. } if *it == event);
+    tasks(&fixture.state, N2).iter().any(its)
+}
+
+/// The event that began last.
+fn begun(fixture: &Fixture) -> u64 {
+    let manager = &fixture.state.manager;
+    manager.begun().map(|it| it.event.id).max().expect("an event that began")
+}
+
+/// Begins the next event and has everybody approve it.
+fn begin_next(fixture: &mut Fixture) -> u64 {
+    let event = fixture.state.manager.next().map(|event| event.id).expect("one may begin");
+    fixture.manage(ManagerCommand::BeginVote { event });
+    for node in [N1, N2, N3] {
+        fixture.manage(ManagerCommand::Approve { event, node });
+    }
+    event
+}
+
+/// A node does all that is asked of it but its command of one event.
+fn perform_but(fixture: &mut Fixture, node: NodeNumber, hangs: u64) {
+    for task in tasks(&fixture.state, node) {
+        if !matches!(task, Task::Run { event, .. } if event == hangs) {
+            fixture.perform(node, task);
+        }
+    }
+}
+
+/// The command of an event on n2 ends well.
+fn answers(fixture: &mut Fixture, event: u64) {
+    let outcomes = vec![succeeded(0, "/site/clean".into())];
+    let (phase, attempt, node) = (0, 0, N2);
+    fixture.manage(ManagerCommand::Ran { event, phase, attempt, node, outcomes });
+}
+
+fn fires_at(fixture: &mut Fixture, mount: &str) {
+    let trigger = Trigger::User {
+        rule: "UE_FULL".into(),
+        node: N2,
+        instance: format!("NodeNum=2;MountPoint={mount}"),
+        value: "95".into(),
+    };
+    fixture.manage(ManagerCommand::Queue { trigger, cause: "it is full".into() });
+}
+
+fn abort(fixture: &mut Fixture, event: u64) {
+    let action = crate::event::RecoverAction::Abort;
+    fixture.manage(ManagerCommand::Recover { event, action });
+}
+
+/// T9: an operator's orders wait for no program of the site, which runs on meanwhile.
 #[test]
-fn t9_what_is_ordered_waits_its_turn() {
+fn t9_what_is_ordered_goes_on_beside_it() {
     let mut fixture = fired(OnFailure::Wait, None);
+    let hangs = begun(&fixture);
+    let to = Some(N3);
+    for (order, owner) in [
+        (GroupCommand::Move { group: "db".into(), to, until: None }, to),
+        (GroupCommand::Offline { group: "db".into() }, None),
+        (GroupCommand::Online { group: "db".into() }, Some(N2)),
+    ] {
+        fixture.group(order);
+        let event = begin_next(&mut fixture);
+        assert!(runs(&fixture, hangs), "it is not killed");
+        while fixture.state.manager.begun().any(|it| it.event.id == event) {
+            for node in [N1, N2, N3] {
+                perform_but(&mut fixture, node, hangs);
+            }
+        }
+        assert!(runs(&fixture, hangs), "it is in progress again");
+        assert_eq!(fixture.state.groups["db"].owner(), owner);
+    }
+    assert!(how(&fixture).is_empty());
     fixture.manage(ManagerCommand::Stop { nodes: vec![N3], how: crate::event::StopMode::Takeover });
-    assert!(!fixture.state.manager.queue.is_empty());
-    assert_eq!(fixture.state.manager.next(), None);
+    let next = fixture.state.manager.next().map(|event| event.trigger.name().to_owned());
+    assert_eq!(next.as_deref(), Some("node_down"));
+}
+
+/// T9: one that hangs holds up no other, which comes to its end; the same trouble waits for it, and so does what
+/// would be too much at once.
+#[test]
+fn t9_user_events_go_on_beside_each_other() {
+    let mut fixture = fired(OnFailure::Wait, None);
+    let hangs = begun(&fixture);
+    fires_at(&mut fixture, "/var");
+    fires_at(&mut fixture, "/home");
+    let other = begin_next(&mut fixture);
+    begin_next(&mut fixture);
+    assert!(runs(&fixture, hangs) && runs(&fixture, other));
+    assert_eq!(fixture.state.manager.aside.len(), 2);
+    answers(&mut fixture, other);
+    let now = fixture.state.manager.current.as_ref().map(|it| (it.event.id, it.phase));
+    assert_eq!(now, Some((other, 1)), "who can go on does, though others hang");
+    let rule = "UE_FULL".into();
+    fixture.manage(ManagerCommand::Rearm {
+        rule,
+        instance: "NodeNum=2;MountPoint=/".into(),
+        value: "70".into(),
+    });
+    fires_at(&mut fixture, "/");
+    assert_eq!(fixture.state.manager.next(), None, "the first one about / is not over");
+    for mount in 0..20 {
+        fires_at(&mut fixture, &format!("/{mount}"));
+    }
+    while fixture.state.manager.next().is_some() {
+        begin_next(&mut fixture);
+    }
+    let manager = &fixture.state.manager;
+    assert_eq!(manager.begun().count(), crate::event::Manager::SIDE_BY_SIDE);
+    assert!(manager.queue.len() > 10);
+}
+
+/// T9: an operator ends one at once, wherever it is; its commands are nobody's task any more, and what else is in
+/// progress goes on.
+#[test]
+fn t9_an_operator_ends_one_at_once() {
+    let mut fixture = fired(OnFailure::Wait, None);
+    let hangs = begun(&fixture);
+    abort(&mut fixture, hangs);
+    assert_eq!((how(&fixture), tasks(&fixture.state, N2)), (vec!["aborted"], vec![]));
+    let said = fixture.records.iter().rfind(|it| it.code == Code::EventRecovered).unwrap();
+    assert_eq!(said.cause, "its commands still ran on n2, and are ended");
+    fires_at(&mut fixture, "/var");
+    let aside = begin_next(&mut fixture);
+    fires_at(&mut fixture, "/home");
+    fixture.group(GroupCommand::Move { group: "db".into(), to: Some(N3), until: None });
+    let ordered = begin_next(&mut fixture);
+    abort(&mut fixture, aside);
+    assert!(!runs(&fixture, aside));
+    assert_eq!(fixture.state.manager.current.as_ref().map(|it| it.event.id), Some(ordered));
+    let waits = fixture.state.manager.queue[0].id;
+    abort(&mut fixture, waits);
+    assert_eq!(how(&fixture), ["aborted"; 3]);
+    fixture.run_events();
+    assert_eq!(fixture.state.groups["db"].owner(), Some(N3));
+}
+
+/// T9, H19: one that hangs aside is told of, too.
+#[test]
+fn t9_what_hangs_aside_is_told() {
+    let mut fixture = fired(OnFailure::Wait, None);
+    let hangs = begun(&fixture);
+    fires_at(&mut fixture, "/var");
+    begin_next(&mut fixture);
+    fixture.manage(ManagerCommand::TooLong { event: hangs });
+    assert!(fixture.records.iter().any(|it| it.code == Code::EventTooLong && it.alert));
+    let (phase, attempt, node) = (0, 0, N2);
+    fixture.manage(ManagerCommand::Expire { event: hangs, phase, attempt, node });
+    let failed: Vec<u64> = fixture.state.manager.failed().map(|it| it.event.id).collect();
+    assert_eq!(failed, [hangs]);
 }
 
 /// T9: it hangs aside while another event is in progress, and its time is over then.
