@@ -438,7 +438,9 @@ fn document(rng: &mut Rng, nodes: usize, places: &BTreeMap<String, Place>) -> St
         let multiple = ["stop_extra", "stop_extra", "block", "stop_all"][rng.below(4)];
         text +=
             &format!("[groups.{name}]\npolicy = \"{policy}\"\nnodes = [{}]\n", names.join(", "));
-        text += &format!("multiple_active = \"{multiple}\"\n");
+        if policy != "concurrent" {
+            text += &format!("multiple_active = \"{multiple}\"\n");
+        }
         let own = RESOURCES
             .iter()
             .filter(|(group, _, kind)| *group == name && (disks || *kind == "application"));

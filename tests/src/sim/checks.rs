@@ -86,7 +86,7 @@ impl Checks {
 }
 
 impl World {
-    fn fail(&mut self, what: impl Into<String>) {
+    pub(super) fn fail(&mut self, what: impl Into<String>) {
         self.checks.fail(self.now, what);
     }
 
@@ -193,8 +193,9 @@ impl World {
         let until = self.log.seeded_until;
         let remembers = |machine: &super::node::Machine| {
             let there = machine.guard.as_ref().is_some_and(|guard| guard.started <= until);
-            // Who was there a moment ago may have said so before it went.
-            there || (machine.guard.is_none() && !self.long_ago(machine.gone_since, SURE))
+            // Who was there a moment ago may have said so before it went, and be back by now.
+            let gone = machine.guard.as_ref().map_or(machine.gone_since, |_| machine.was_gone);
+            there || (gone > 0 && !self.long_ago(gone, SURE))
         };
         if !self.machines.is_empty() && !self.machines.iter().any(remembers) {
             self.fail("the cluster was taken for a running one, though everybody was away");

@@ -30,7 +30,7 @@ impl World {
         let session = Session(self.drawn);
         let now = self.now;
         let machine = &mut self.machines[node];
-        machine.gone_since = u64::MAX;
+        machine.was_gone = std::mem::replace(&mut machine.gone_since, u64::MAX);
         machine.config.session = session;
         machine.config = machine.wanted_config(session);
         if self.bug == Some(Bug::OwnVoteSuffices) {

@@ -94,6 +94,8 @@ pub(super) struct Machine {
     pub(super) config: topology::Config,
     /// Since when the machine has been gone; `u64::MAX` while it runs.
     pub(super) gone_since: u64,
+    /// Since when it was away before it came the last time.
+    pub(super) was_gone: u64,
     /// Networks whose address cannot be used, and answers of ping targets.
     pub(super) unusable: BTreeSet<NetworkNumber>,
     pub(super) probes: BTreeMap<NetworkNumber, bool>,

@@ -301,6 +301,7 @@ impl World {
                 voters_since: 0,
             },
             gone_since: 0,
+            was_gone: 0,
             unusable: BTreeSet::new(),
             probes: BTreeMap::new(),
         };
@@ -342,6 +343,10 @@ impl World {
                 based_on: 0,
             };
             self.enter(Command::Config(propose));
+            let (_, findings) = vedette_core::document::read(text, &self.reference);
+            if let Some(error) = findings.iter().find(|finding| finding.error) {
+                self.fail(format!("there are no groups, as the document is refused: {error}"));
+            }
         }
         if setup.document.is_some() && !setup.places.is_empty() {
             self.enter(site_rules());
