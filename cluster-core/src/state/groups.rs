@@ -121,7 +121,9 @@ impl ClusterState {
 
     /// Lets nodes acquire what the event in progress plans for them, as soon as nobody else has it.
     pub(super) fn grant(&mut self, entry: &mut Entry<'_>) {
-        let Some(running) = &self.manager.current else { return };
+        let Some(running) = self.manager.current.as_ref().filter(|it| !it.is_stuck()) else {
+            return;
+        };
         let wanted: Vec<(String, NodeNumber)> = running
             .plan
             .moves

@@ -3,7 +3,7 @@
 
 use crate::event::{Motive, Running, Stage, Trigger};
 use crate::group::{
-    FailCount, GroupState, Instance, Policy, ResourceKind, ResourceState, Tolerated,
+    FailCount, GroupState, Instance, Policy, ResourceKind, ResourceState, ResourceStatus, Tolerated,
 };
 use crate::id::NodeNumber;
 use crate::model::Severity;
@@ -81,15 +81,24 @@ impl ClusterState {
     }
 
     /// Whether an instance is in motion although no event in which its node takes part plans that: it is to
-    /// be cleaned up. Nobody runs the commands of an event on a node that takes no part in it, and who waits at a
-    /// barrier releases nothing in that phase any more.
+    /// be cleaned up. Nobody runs the commands of an event on a node that takes no part in it; who waits at a
+    /// barrier releases nothing in that phase any more, nor does anybody what was skipped; and what was given to a
+    /// node in an event that is stuck since is acquired by nobody: it is free for another event.
     pub(crate) fn is_stray(&self, name: &str, node: NodeNumber) -> bool {
         let state = self.groups.get(name).and_then(|group| group.instances.get(&node));
         let moving = |state| matches!(state, GroupState::Acquiring | GroupState::Releasing);
         let its = |running: &&Running| running.participants.contains(&node);
         let releasing = state.is_some_and(|it| it.state == GroupState::Releasing);
-        let does =
-            |it: &Running| it.plans(name, node) && !(releasing && it.arrived.contains(&node));
+        let untouched = state.is_some_and(|it| {
+            let off = |(_, known): (_, &ResourceStatus)| known.state == ResourceState::Offline;
+            it.state == GroupState::Acquiring
+                && it.uncovered.is_none()
+                && it.resources.iter().all(off)
+        });
+        let over = |it: &Running| it.arrived.contains(&node) || it.skipped;
+        let does = |it: &Running| {
+            it.plans(name, node) && !(releasing && over(it)) && !(untouched && it.is_stuck())
+        };
         let planned = || self.manager.begun().filter(its).any(does);
         state.is_some_and(|instance| moving(instance.state)) && !planned()
     }
