@@ -144,7 +144,7 @@ fn still_runs(said: Result<(), Failure>) -> Failure {
         Err(failure) => (failure.why, failure.output),
     };
     let why = format!("{what}, but the monitor says that it still runs");
-    let advice = "Stop it by hand on this node, then say so: vedette recover retry.";
+    let advice = "Stop it by hand on this node. An event that failed for it goes on with: vedette recover retry.";
     Failure::new(why, advice).with(output).reaching(Reach::Node)
 }
 

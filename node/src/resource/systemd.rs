@@ -192,7 +192,7 @@ impl Unit {
             .map(|it| it.to_string())
             .collect();
         let advice = format!(
-            "Stop it by hand on this node, then say so: vedette recover retry. {}",
+            "Stop it by hand on this node. An event that failed for it goes on with: vedette recover retry. {}",
             self.look_at()
         );
         let why = match shown {

@@ -273,6 +273,16 @@ impl ClusterState {
             let what = format!("group {name} has no failures to be cleared");
             return Err(Refusal::met("nothing_to_do", what));
         }
+        // What blocks it is still there, and goes by itself with that.
+        let runs = group.blocked.as_ref().and_then(|it| it.node).filter(|it| concerns(*it));
+        if let Some(place) = runs.filter(|it| group.also.contains_key(it)) {
+            let place = self.node_name(place);
+            return Err(Refusal::new(
+                "also_runs",
+                format!("group {name} is blocked because it also runs on {place}"),
+                format!("Stop it on {place} by hand; the block ends when it is seen to be off."),
+            ));
+        }
         // Nobody but the commands of its event releases it, so they are run again.
         let failed = self.failed_release(name, concerns);
         if let Some(event) = failed {

@@ -152,6 +152,20 @@ mod tests {
         fixture
     }
 
+    /// Findings R3: an operator does not clear away what is still so.
+    #[test]
+    fn r3_what_also_runs_is_not_cleared() {
+        let mut fixture = Fixture::with_groups();
+        let def = fixture.state.definition.groups.iter_mut().find(|it| it.name == "db");
+        def.expect("it").multiple_active = MultipleActive::Block;
+        see(&mut fixture, &["db_data"]);
+        let clear = GroupCommand::Clear { group: "db".into(), node: None };
+        let refused = super::super::super::testing::refused(&mut fixture, Command::Group(clear));
+        assert_eq!(refused.code, "also_runs");
+        see(&mut fixture, &[]);
+        assert!(fixture.state.groups["db"].blocked.is_none(), "it ends by itself");
+    }
+
     #[test]
     fn a_sighting_is_told_when_it_begins_and_when_it_is_over() {
         let mut fixture = fixture(MultipleActive::StopExtra);

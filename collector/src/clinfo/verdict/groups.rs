@@ -32,7 +32,8 @@ fn of_group(
     group: &Group,
     now: WallTime,
 ) -> Option<(u8, String)> {
-    let since = since(group.since, now);
+    let from = group.blocked.as_ref().map_or(group.since, |blocked| blocked.since);
+    let since = since(from, now);
     let is = group.state();
     let on = group.owner().map(|node| format!(" on {}", state.node_name(node)));
     let on = on.unwrap_or_default();
