@@ -422,6 +422,18 @@ pub enum GroupCommand {
         /// Resources whose state changed: name, state, detail.
         resources: Vec<(String, ResourceState, String)>,
     },
+    /// A node has started resources of which nothing lives where the end of its lease ends it, and for which no
+    /// release program is named: nothing but their stop programs ends them.
+    Outside {
+        /// The group.
+        group: String,
+        /// Who.
+        node: NodeNumber,
+        /// The instance's token.
+        token: u64,
+        /// All of them that there are now.
+        resources: BTreeSet<String>,
+    },
     /// Nothing of the group is active any more on a node: the instance ends.
     Released {
         /// The group.

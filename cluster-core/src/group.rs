@@ -381,6 +381,9 @@ pub struct Group {
     /// so only their own later word, fencing or an operator is evidence that it is over.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub unreleased: BTreeSet<NodeNumber>,
+    /// Resources that run where the end of their node's lease does not end them, as it found when it started them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub outside: BTreeMap<NodeNumber, BTreeSet<String>>,
     /// Why nothing is done with it until an operator says so.
     pub blocked: Option<Blocked>,
     /// Nothing is moved and nothing restarted.
@@ -608,6 +611,11 @@ impl Group {
         .into_iter()
         .find(|state| has(*state))
         .unwrap_or(GroupState::Offline)
+    }
+
+    /// Whether a resource was seen to run where the end of its node's lease does not end it.
+    pub fn is_outside(&self, resource: &str, node: NodeNumber) -> bool {
+        self.outside.get(&node).is_some_and(|all| all.contains(resource))
     }
 
     /// Whether what a node has of it ends with that node's lease.

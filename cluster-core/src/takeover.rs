@@ -38,13 +38,16 @@ status! {
 
 impl Backing {
     /// Whether such a resource ends with the lease though guard and agent of the node are both stopped: the
-    /// kernel's filter drops the traffic of addresses, a reaper ends processes, and nothing of either unmounts.
-    pub const fn covers(self, kind: &ResourceKind, reaper: bool) -> bool {
+    /// kernel's filter drops the traffic of addresses, a reaper ends processes, and nothing of either unmounts. What a
+    /// release program takes away is taken away if that works, which nobody can know of a node that is silent.
+    pub fn covers(self, kind: &ResourceKind, reaper: bool) -> bool {
         use ResourceKind::{Address, Application, FileSystem, Ocf, Systemd, VolumeGroup};
         match (self, kind) {
             (Self::None, _) | (Self::Kernel, FileSystem { .. } | VolumeGroup { .. }) => false,
             (Self::Watchdog, _) | (Self::Kernel, Address { .. }) => true,
-            (Self::Kernel, Application { .. } | Ocf { .. } | Systemd { .. }) => reaper,
+            (Self::Kernel, Application { .. } | Ocf { .. } | Systemd { .. }) => {
+                reaper && kind.release().is_none()
+            }
         }
     }
 }

@@ -11,8 +11,32 @@ const NAMED: usize = 3;
 
 /// One sentence each, in its order; none where there is nothing to know.
 pub fn notes(state: &ClusterState) -> Vec<String> {
+    outlives(state).into_iter().chain(outside(state)).collect()
+}
+
+/// What runs now where the end of a lease does not end it.
+fn outside(state: &ClusterState) -> Option<String> {
+    let mut all = state.groups.iter().flat_map(|(name, group)| {
+        group.outside.iter().map(move |(node, resources)| {
+            let resources: Vec<&str> = resources.iter().map(String::as_str).collect();
+            format!("{} of {name} on {}", resources.join(", "), state.node_name(*node))
+        })
+    });
+    let first = all.next()?;
+    let more = match all.count() {
+        0 => String::new(),
+        more => format!(" (and {more} more)"),
+    };
+    Some(format!(
+        "nothing but its stop program ends {first}{more}: the end of the lease does not, so it may run on two \
+         nodes after a takeover. Name a release program or its control_group, or let it run in its own"
+    ))
+}
+
+/// What would outlive a lease if processes stood still.
+fn outlives(state: &ClusterState) -> Option<String> {
     let found = outliving(&Document::of(state), state);
-    let Some((first, others)) = found.split_first() else { return Vec::new() };
+    let (first, others) = found.split_first()?;
     let mut others: Vec<&str> = others.iter().map(group).collect();
     // A group may have two: of what runs, and of its data.
     others.dedup();
@@ -24,7 +48,7 @@ pub fn notes(state: &ClusterState) -> Vec<String> {
             format!("; likewise {} and {} more", others[..NAMED].join(", "), many - NAMED)
         }
     };
-    vec![format!("{}: {}{likewise}. vedette verify has all of it", group(first), first.what)]
+    Some(format!("{}: {}{likewise}. vedette verify has all of it", group(first), first.what))
 }
 
 /// The group that a finding is about.

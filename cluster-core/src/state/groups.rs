@@ -48,6 +48,9 @@ impl ClusterState {
         command: &GroupCommand,
     ) -> Result<bool, Refusal> {
         match command {
+            GroupCommand::Outside { group, node, token, resources } => {
+                Ok(self.lives_outside((group, *node, *token), resources))
+            }
             GroupCommand::Progress { group, node, token, state, resources } => {
                 Ok(self.progress(entry, (group, *node, *token), *state, resources))
             }
@@ -114,6 +117,7 @@ impl ClusterState {
         let Some(group) = self.groups.get_mut(name) else { return };
         group.instances.remove(&node);
         group.unreleased.remove(&node);
+        group.outside.remove(&node);
         if group.instances.is_empty() {
             group.retired = None;
         }

@@ -217,6 +217,7 @@ impl Executor {
         let _ = self.0.watch.set(watch.clone());
         let _ = self.0.hands.lease.set(watch.clone());
         if self.0.orders.set(orders).is_ok() {
+            self.0.remember_stuck();
             tokio::spawn(supervise(self.clone()));
             tokio::spawn(cover::follow(self.0.clone()));
             tokio::spawn(units::follow(self.0.clone()));

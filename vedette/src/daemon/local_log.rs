@@ -300,7 +300,7 @@ impl LocalLog {
     }
 
     /// The conditions of `code` that stand, as they were said last.
-    fn standing(&self, code: Code) -> Vec<Condition> {
+    pub(crate) fn standing(&self, code: Code) -> Vec<Condition> {
         let (now, watch) = (now(), self.watch());
         let standing = watch.standing(now).map(|(condition, _)| condition);
         standing.filter(|condition| condition.code == code).cloned().collect()

@@ -78,8 +78,13 @@ impl ClusterState {
         let LetGo::LeaseOver { backing, .. } = evidence else { return Default::default() };
         let reaper = self.manager.members.get(&node).is_some_and(|it| it.reaper.is_none());
         let defs = groups.iter().filter_map(|name| self.definition.group(name));
-        let resources = defs.flat_map(|def| &def.resources);
-        let left = resources.filter(|it| !backing.covers(&it.kind, reaper));
+        let outside = |group: &str, resource: &str| {
+            self.groups.get(group).is_some_and(|it| it.is_outside(resource, node))
+        };
+        let left = defs.flat_map(|def| {
+            let all = def.resources.iter();
+            all.filter(|it| !backing.covers(&it.kind, reaper) || outside(&def.name, &it.name))
+        });
         let (data, processes): (Vec<_>, Vec<_>) = left.partition(|it| it.kind.is_data());
         let names = |all: Vec<&ResourceDef>| all.into_iter().map(|it| it.name.clone()).collect();
         (names(processes), names(data))
@@ -271,6 +276,7 @@ fn with_transcript(said: String, outcome: &RunOutcome) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::GroupCommand;
     use crate::fixture::Fixture;
     use crate::record::Record;
 
@@ -312,5 +318,22 @@ mod tests {
             "{}",
             data.cause
         );
+    }
+
+    /// Findings case 02: what a node found to run where no lease ends it is not said to be over.
+    #[test]
+    fn f2_what_runs_outside_is_named_and_alerts() {
+        let mut fixture = Fixture::with_groups();
+        let node = fixture.state.groups["web"].owner().expect("an owner");
+        let token = fixture.token("web", node).expect("a token");
+        let (group, resources) = ("web".to_owned(), ["httpd".to_owned()].into());
+        fixture.group(GroupCommand::Outside { group, node, token, resources });
+        let notes = crate::document::notes(&fixture.state);
+        assert!(notes.iter().any(|it| it.contains("ends httpd of web on n1:")), "{notes:?}");
+        fixture.node_down(node, "silent");
+        fixture.lease_over(node);
+        let told = fixture.records.iter().rfind(|it| it.code == Code::LetGo).expect("a record");
+        assert!(told.alert && told.cause.contains("nothing proves that httpd ended"), "{told:?}");
+        assert!(fixture.state.groups["web"].outside.is_empty(), "it is over with the instance");
     }
 }

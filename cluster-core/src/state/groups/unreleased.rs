@@ -6,10 +6,13 @@
 //! ([`crate::placement`]). One stuck group is one stuck group: everything else of that node is over with the
 //! epoch, and is placed at once.
 
+use std::collections::BTreeSet;
+
 use crate::group::GroupState;
 use crate::id::NodeNumber;
 use crate::takeover::Unreleased;
 
+use super::reports::Which;
 use super::{ClusterState, Entry};
 
 impl ClusterState {
@@ -35,6 +38,23 @@ impl ClusterState {
                 entry.causes.insert(name.clone(), why);
             }
         }
+    }
+
+    /// A node says which of its resources no lease ends.
+    pub(super) fn lives_outside(
+        &mut self,
+        (name, node, token): Which<'_>,
+        resources: &BTreeSet<String>,
+    ) -> bool {
+        if self.instance_mut((name, node, token)).is_none() {
+            return false;
+        }
+        let Some(group) = self.groups.get_mut(name) else { return false };
+        let before = match resources.is_empty() {
+            true => group.outside.remove(&node),
+            false => group.outside.insert(node, resources.clone()),
+        };
+        before.unwrap_or_default() != *resources
     }
 
     /// What a node has to let go of before it may have a group.

@@ -150,6 +150,19 @@ impl Hands {
         matches!(health, Ok(Ok(Health::Running))) || resource::is_seen(def)
     }
 
+    /// Whether a resource is seen not to run here.
+    pub(super) async fn is_off(
+        &self,
+        group: &str,
+        state: &ClusterState,
+        def: &ResourceDef,
+    ) -> bool {
+        let (context, made) = (self.context(group, 0, state), resource(def));
+        let limit = super::millis(def.monitor_timeout_ms) + GRACE;
+        let health = tokio::time::timeout(limit, made.monitor(&context)).await;
+        matches!(health, Ok(Ok(Health::NotRunning))) && !resource::is_seen(def)
+    }
+
     /// Tells neighbours where an address is.
     pub(super) async fn announce(&self, state: &ClusterState, def: &ResourceDef) {
         let context = self.context("", 0, state);
@@ -231,6 +244,20 @@ impl Hands {
         let context = self.context(group, held.token, state);
         let left = held.resources.iter().filter(|def| resource::is_left_to_agent(&context, def));
         left.map(|def| def.name.clone()).collect()
+    }
+
+    /// Processes of a group here that neither guard nor reaper end when the lease does.
+    pub(super) fn outside(
+        &self,
+        group: &str,
+        state: &ClusterState,
+        held: &Held,
+    ) -> BTreeSet<String> {
+        let left = self.left_to_agent(group, state, held).into_iter();
+        let is_data = |name: &String| {
+            held.resources.iter().any(|def| def.name == *name && def.kind.is_data())
+        };
+        left.filter(|name| !is_data(name)).collect()
     }
 
     /// Makes the place where everything that the group starts here will live. Before the guard holds

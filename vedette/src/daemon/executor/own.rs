@@ -163,6 +163,37 @@ impl Shared {
         Some(groups)
     }
 
+    /// Takes over what an earlier agent of this node could not stop: it is over when it is seen to be off.
+    pub(super) fn remember_stuck(&self) {
+        let told = self.local.standing(Code::ReleaseFailed);
+        let told = told.into_iter().filter(|it| matches!(it.subject, Subject::Group(_)));
+        lock(&self.stuck).groups.extend(told.map(|it| (it.subject_name, it.cause)));
+    }
+
+    /// Whether a group could not be stopped here.
+    pub(super) fn is_stuck(&self) -> bool {
+        !lock(&self.stuck).groups.is_empty()
+    }
+
+    /// What is seen to be off was stopped by somebody, unless its worker is about to see to it.
+    pub(super) async fn look_at_stuck(&self) {
+        let state = self.state();
+        let stuck: Vec<String> = lock(&self.stuck).groups.keys().cloned().collect();
+        for name in stuck {
+            if self.token_held(&name).is_some() || self.instance(&state, &name).is_some() {
+                continue;
+            }
+            let resources = state.definition.group(&name).map(|def| def.resources.as_slice());
+            let mut off = true;
+            for def in resources.unwrap_or_default() {
+                off = off && self.hands.is_off(&name, &state, def).await;
+            }
+            if off {
+                self.tell_stuck(|stuck| drop(stuck.groups.remove(&name)));
+            }
+        }
+    }
+
     /// Tells what cannot be let go of; what an earlier run told and is not so any more is over.
     pub(super) fn show_stuck(&self) {
         let stuck = lock(&self.stuck).clone();

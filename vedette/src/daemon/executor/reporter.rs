@@ -3,6 +3,8 @@
 //! Reports of one instance that wait are put together, so that a group of ten resources that starts
 //! at once costs one entry of the log and not ten. None is lost: each is proposed until it is decided.
 
+use std::collections::BTreeSet;
+
 use tokio::sync::{mpsc, oneshot};
 use vedette_core::command::{Command, GroupCommand};
 use vedette_core::group::{GroupState, ResourceState};
@@ -47,6 +49,12 @@ impl Reporter {
     /// One resource changed its state.
     pub(super) fn resource(&self, token: u64, name: &str, state: ResourceState, detail: &str) {
         self.progress(token, None, vec![(name.to_owned(), state, detail.to_owned())]);
+    }
+
+    /// Of these resources nothing lives where the end of the lease ends it.
+    pub(super) fn outside(&self, token: u64, resources: BTreeSet<String>) {
+        let (group, node) = (self.group.clone(), self.me);
+        self.report(GroupCommand::Outside { group, node, token, resources });
     }
 
     /// Nothing of it is active here any more.

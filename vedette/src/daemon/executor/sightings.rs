@@ -56,6 +56,7 @@ pub(super) async fn watch(executor: Executor) {
             continue;
         }
         let found = look(&shared).await;
+        shared.look_at_stuck().await;
         shared.show_stuck();
         let state = shared.state();
         for (group, resources) in news(&before, &found, (shared.me, &state)) {
@@ -69,7 +70,7 @@ pub(super) async fn watch(executor: Executor) {
                 stopping.insert(group, tokio::spawn(stop));
             }
         }
-        open = !found.is_empty() || is_any_known(&state, shared.me);
+        open = !found.is_empty() || is_any_known(&state, shared.me) || shared.is_stuck();
         looked = Some(Instant::now());
         before = found;
     }

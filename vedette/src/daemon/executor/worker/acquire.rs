@@ -61,6 +61,7 @@ impl Worker {
             match self.begin(&held, lines).await {
                 Begun::Online => {
                     self.reporter.progress(token, Some(GroupState::Online), Vec::new());
+                    self.tell_outside(&held);
                     self.reported().await;
                     return Ok(format!("{} is online", self.group));
                 }
@@ -247,10 +248,21 @@ impl Worker {
         match self.start(&changed, &new, lines).await {
             Ok(()) => {
                 self.reporter.progress(changed.token, Some(GroupState::Online), Vec::new());
+                self.tell_outside(&changed);
                 self.reported().await;
                 Ok(format!("{group} is as it is configured now"))
             }
             Err(why) => Err(self.could_not(changed, why, lines).await),
+        }
+    }
+
+    /// Tells what of it no lease ends, if that is news.
+    fn tell_outside(&self, held: &Held) {
+        let (state, group) = (self.shared.state(), &self.group);
+        let outside = self.shared.hands.outside(group, &state, held);
+        let known = state.groups.get(group).and_then(|it| it.outside.get(&self.shared.me));
+        if known.cloned().unwrap_or_default() != outside {
+            self.reporter.outside(held.token, outside);
         }
     }
 
