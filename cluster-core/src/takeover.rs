@@ -64,6 +64,9 @@ pub enum LetGo {
         silent_ms: u64,
         /// What stands behind the release.
         backing: Backing,
+        /// How long release programs had besides, in milliseconds: what needs longer is not over yet.
+        #[serde(default = "ages")]
+        programs_ms: u64,
     },
     /// Its guard's beats are of a later epoch than what it holds.
     Epoch {
@@ -81,12 +84,17 @@ pub enum LetGo {
     Confirmed,
 }
 
+/// Entries of logs that did not tell it were made when all programs had had their time.
+const fn ages() -> u64 {
+    u64::MAX
+}
+
 impl LetGo {
     /// In words, for records.
     pub fn words(&self) -> String {
         match self {
             Self::Released => "it said that it has let go".into(),
-            Self::LeaseOver { silent_ms, backing } => {
+            Self::LeaseOver { silent_ms, backing, .. } => {
                 let kept = match backing {
                     Backing::None => "its guard is trusted to have released",
                     Backing::Kernel => {

@@ -34,7 +34,7 @@ use crate::group::{GroupState, Instance, ResourceDef};
 use crate::id::{NodeNumber, StorageId};
 use crate::lease::VoterSet;
 use crate::model::{AgentStatus, HostStatus, Timing};
-use crate::takeover::{Backing, LetGo, lease_lasts, let_go_after, programs_last};
+use crate::takeover::{Backing, LetGo, lease_lasts, let_go_after};
 use crate::time::Instant;
 
 use super::manager::{Due, Duty, Seen};
@@ -209,20 +209,18 @@ impl Director {
         }
         let heard = self.silent_since(now, office, node)?;
         let timing = self.caution.slowest(now, self.timing());
-        let at = heard + let_go_after(&timing) + self.programs_of(node);
-        let silent_ms = u64::try_from((now - heard).as_millis()).unwrap_or(u64::MAX);
-        let evidence = LetGo::LeaseOver { silent_ms, backing: self.backing(node) };
+        let programs = self.programs_of(node);
+        let at = heard + let_go_after(&timing) + programs;
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let (silent_ms, programs_ms) = (millis(now - heard), millis(programs));
+        let evidence = LetGo::LeaseOver { silent_ms, backing: self.backing(node), programs_ms };
         Some(evict(node, evidence, at))
     }
 
-    /// Time that a node's release may take beyond that of its guard: release programs of all that it has, as
-    /// it is defined and as it was when the node got it.
+    /// Time that a node's release may take beyond that of its guard, for what of it is over first.
     fn programs_of(&self, node: NodeNumber) -> Duration {
-        let here = self.state.groups.iter().filter(|(_, it)| it.instances.contains_key(&node));
-        let defined = here.flat_map(|(name, group)| {
-            self.state.definition.group(name).into_iter().chain(&group.retired)
-        });
-        defined.map(programs_last).max().unwrap_or_default()
+        let here = self.state.groups.iter().filter(|(_, it)| it.ends_with_lease(node));
+        here.map(|(name, _)| self.state.programs_of(name)).min().unwrap_or_default()
     }
 
     /// Since when a majority of the voters has accepted nothing of a node, if together they attest that for as long

@@ -4,13 +4,15 @@
 //! proposed by the director, which knows when it heard whom; here only what the state itself can
 //! contradict is refused: a lease is not over while the host is up.
 
+use std::time::Duration;
+
 use crate::event::Fencing;
 use crate::group::ResourceDef;
 use crate::id::NodeNumber;
 use crate::model::{HostStatus, RunOutcome, Severity};
 use crate::record::{Code, Subject};
 use crate::state::manager::orders::unknown_node;
-use crate::takeover::LetGo;
+use crate::takeover::{LetGo, programs_last};
 
 use super::{ClusterState, Entry, Happening, Refusal};
 
@@ -35,6 +37,7 @@ impl ClusterState {
                 has && (all || group.ends_with_lease(node))
             })
             .map(|(name, _)| name.clone())
+            .filter(|name| self.programs_ended(name, evidence))
             .collect();
         let asked = self.manager.fencing.remove(&node).is_some();
         self.manager.waits.remove(&node);
@@ -65,6 +68,19 @@ impl ClusterState {
         let happening = self.in_event(entry, happening, Some(node), None);
         self.record(entry, happening);
         true
+    }
+
+    /// Whether the release programs of a group had their time, where that counts.
+    fn programs_ended(&self, name: &str, evidence: &LetGo) -> bool {
+        let LetGo::LeaseOver { programs_ms, .. } = evidence else { return true };
+        self.programs_of(name) <= Duration::from_millis(*programs_ms)
+    }
+
+    /// Time that release programs of a group may take, as it is defined and as it was when its node got it.
+    pub(crate) fn programs_of(&self, name: &str) -> Duration {
+        let retired = self.groups.get(name).and_then(|group| group.retired.as_ref());
+        let defined = self.definition.group(name).into_iter().chain(retired);
+        defined.map(programs_last).max().unwrap_or_default()
     }
 
     /// Processes and data of groups for which the end of a lease is no proof, where it is the evidence: nothing but
@@ -278,7 +294,9 @@ mod tests {
     use super::*;
     use crate::command::GroupCommand;
     use crate::fixture::Fixture;
+    use crate::group::{Release, ResourceKind};
     use crate::record::Record;
+    use crate::takeover::Backing;
 
     /// What the takeover from a node that lost its lease says, and whether it alerts.
     fn taken_over(lost_reaper: bool, group: &str) -> Record {
@@ -335,5 +353,28 @@ mod tests {
         let told = fixture.records.iter().rfind(|it| it.code == Code::LetGo).expect("a record");
         assert!(told.alert && told.cause.contains("nothing proves that httpd ended"), "{told:?}");
         assert!(fixture.state.groups["web"].outside.is_empty(), "it is over with the instance");
+    }
+
+    /// What a release program has to take away waits for that; nothing else of the node does.
+    #[test]
+    fn r7_release_programs_hold_up_their_own_group() {
+        let mut fixture = Fixture::with_groups();
+        let node = fixture.state.groups["web"].owner().expect("an owner");
+        let release = Release { program: vec!["/bin/true".into()], within_ms: 8_000 };
+        let web = fixture.state.definition.groups.iter_mut().find(|it| it.name == "web");
+        for def in &mut web.expect("it").resources {
+            if let ResourceKind::Application { release: of, .. } = &mut def.kind {
+                *of = Some(release.clone());
+            }
+        }
+        fixture.node_down(node, "silent");
+        let mut over = |programs_ms| {
+            let evidence = LetGo::LeaseOver { silent_ms: 9, backing: Backing::Kernel, programs_ms };
+            fixture.group(GroupCommand::Evict { node, evidence });
+            let has = |group: &str| fixture.state.groups[group].instances.contains_key(&node);
+            (has("web"), has("batch"))
+        };
+        assert_eq!(over(7_999), (true, false));
+        assert_eq!(over(8_000), (false, false));
     }
 }

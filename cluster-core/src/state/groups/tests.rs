@@ -627,7 +627,7 @@ fn commands_of(act: Act, state: &ClusterState) -> Option<Command> {
         Act::Evidence(node, kind) => {
             let evidence = match kind {
                 0 => LetGo::Released,
-                1 => LetGo::LeaseOver { silent_ms: 1, backing: Backing::None },
+                1 => LetGo::LeaseOver { silent_ms: 1, backing: Backing::None, programs_ms: 0 },
                 2 => LetGo::Epoch { epoch: 2 },
                 3 => LetGo::Fenced { agent: "a".into(), by: N1 },
                 _ => LetGo::Confirmed,

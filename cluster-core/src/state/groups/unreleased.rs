@@ -78,7 +78,6 @@ mod tests {
     use crate::command::GroupCommand;
     use crate::fixture::Fixture;
     use crate::group::ResourceState;
-    use crate::takeover::LetGo;
 
     const N1: NodeNumber = NodeNumber(1);
 
@@ -105,9 +104,8 @@ mod tests {
         assert_eq!(state(&fixture, "web"), (Some(N1), GroupState::Releasing));
         assert_eq!(fixture.token("web", N1), web);
         assert!(!fixture.state.groups["batch"].instances.contains_key(&N1), "that is over");
-        let lost = LetGo::LeaseOver { silent_ms: 2_000, backing: crate::takeover::Backing::Kernel };
         fixture.node_down(N1, "it is silent");
-        fixture.group(GroupCommand::Evict { node: N1, evidence: lost });
+        fixture.lease_over(N1);
         assert_eq!(fixture.state.groups["web"].owner(), Some(N1), "no lease ends what it did not");
     }
 

@@ -46,7 +46,7 @@ fn the_evidence_says_how_long_and_what_stands_behind_it() {
         _ => None,
     });
     let (at, evidence) = evidence.expect("an eviction");
-    let LetGo::LeaseOver { silent_ms, backing: Backing::Kernel } = evidence else {
+    let LetGo::LeaseOver { silent_ms, backing: Backing::Kernel, .. } = evidence else {
         panic!("{evidence:?}")
     };
     assert!((1_109..=at - 9_000).contains(silent_ms), "{silent_ms}");
