@@ -346,6 +346,24 @@ fn r7_what_outlives_a_lease_holds_up_no_other_group() {
     there.unwrap_or_else(|error| panic!("{error}: {}", look::status(&lab, asked)));
     wait_online(&lab, asked, "other", &owner);
 
+    // An agent that starts anew has stopped nothing by that.
+    let before = agent(&lab, &owner);
+    lab.kill(&owner, Victim::Agent).expect("it runs");
+    let anew = lab.wait_for("another agent", PATIENCE, |lab| {
+        let now = agent(lab, &owner);
+        let runs = look::nodes(lab, &owner)
+            .iter()
+            .any(|it| it["name"] == owner.as_str() && it["agent_status"] == "RUNNING");
+        (now.is_some() && now != before && runs).then_some(())
+    });
+    anew.unwrap_or_else(|error| panic!("{error}: {}", look::status(&lab, asked)));
+    for node in NODES {
+        wait_said(&lab, node, &format!("{owner} has not let go of svc"));
+    }
+    let released = format!("{owner} released svc");
+    assert!(!told(&lab, asked, "RELEASE_FAILED").contains(&released));
+    assert!(service.alive().contains(&owner.as_str()), "it could not be stopped");
+
     std::fs::remove_file(unwilling(&lab)).expect("it was there");
     let new = wait_online_on(&lab, asked, "svc", &NODES);
     service.wait_alive_on(&[new.as_str()]);
@@ -354,4 +372,9 @@ fn r7_what_outlives_a_lease_holds_up_no_other_group() {
         (!said.contains("svc on") && !said.contains("let go of svc")).then_some(())
     });
     over.unwrap_or_else(|error| panic!("{error}: {}", look::status(&lab, asked)));
+    assert!(told(&lab, asked, "RELEASE_FAILED").contains(&released), "now it is");
+}
+
+fn agent(lab: &Lab, node: &str) -> Option<u32> {
+    lab.refresh().ok()?.node(node)?.agent_pid
 }
