@@ -277,7 +277,7 @@ pub enum ManagerCommand {
         /// Why nobody ends its processes if its guard and its agent are stopped, if nobody does.
         #[serde(default)]
         reaper: Option<String>,
-        /// What it could not let go of when its lease ended: what of it is still being stopped goes on as an
+        /// Rest of its last lease that it could not let go of: a group that is still being stopped goes on as an
         /// instance that is RELEASING, in the new epoch too.
         #[serde(default, skip_serializing_if = "Unreleased::is_empty")]
         unreleased: Unreleased,
@@ -427,7 +427,7 @@ pub enum GroupCommand {
     Outside {
         /// The group.
         group: String,
-        /// Who.
+        /// The node that has it.
         node: NodeNumber,
         /// The instance's token.
         token: u64,
@@ -626,7 +626,7 @@ pub enum ConfigCommand {
         node: NodeNumber,
         /// What speaks against it on that machine, a sentence each.
         findings: Vec<String>,
-        /// What is worth knowing and stands in nobody's way.
+        /// Warnings, which stand in nobody's way.
         #[serde(default)]
         warnings: Vec<String>,
     },

@@ -221,7 +221,7 @@ pub struct PendingDocument {
     pub asked: BTreeSet<NodeNumber>,
     /// What each found; empty: nothing against it.
     pub findings: BTreeMap<NodeNumber, Vec<String>>,
-    /// What each warned of, if anything.
+    /// Warnings of each that had some.
     #[serde(default)]
     pub warnings: BTreeMap<NodeNumber, Vec<String>>,
     /// It is examined only and will not take effect.
@@ -245,7 +245,7 @@ pub struct Verdict {
     pub asked: BTreeSet<NodeNumber>,
     /// What each found; who went away meanwhile is not in here.
     pub findings: BTreeMap<NodeNumber, Vec<String>>,
-    /// What each warned of, if anything.
+    /// Warnings of each that had some.
     #[serde(default)]
     pub warnings: BTreeMap<NodeNumber, Vec<String>>,
     /// What speaks against it without looking at a machine, or why it was withdrawn.

@@ -164,17 +164,8 @@ impl Director {
             let instance = self.state.groups.get(name).and_then(|group| group.instances.get(&node));
             instance.is_some_and(Instance::is_covered)
         };
-        let outside = |group: &str, resource: &str| {
-            self.state.groups.get(group).is_some_and(|it| it.is_outside(resource, node))
-        };
         let groups = definition.groups.iter().filter(|group| held(&group.name));
-        let member = self.state.manager.members.get(&node);
-        let reaper = member.is_some_and(|member| member.reaper.is_none());
-        let left = groups.flat_map(|group| {
-            let all = group.resources.iter();
-            all.filter(|it| !backing.covers(&it.kind, reaper) || outside(&group.name, &it.name))
-        });
-        left.collect()
+        groups.flat_map(|group| self.state.beyond_lease(&group.name, node, backing)).collect()
     }
 
     /// Leases that are over, or will be if nothing is heard.

@@ -14,7 +14,7 @@ pub fn notes(state: &ClusterState) -> Vec<String> {
     outlives(state).into_iter().chain(outside(state)).collect()
 }
 
-/// What runs now where the end of a lease does not end it.
+/// Resources that run now where the end of a lease does not end them.
 fn outside(state: &ClusterState) -> Option<String> {
     let mut all = state.groups.iter().flat_map(|(name, group)| {
         group.outside.iter().map(move |(node, resources)| {

@@ -94,7 +94,7 @@ impl<'a> Nodes<'a> {
         if self.in_maintenance(node) {
             return Some("is in maintenance".into());
         }
-        if let Some(why) = self.unreleased(&def.name, node) {
+        if let Some(why) = self.state.unreleased_on(&def.name, node) {
             return Some(why);
         }
         if run.avoid.contains(&node) {
@@ -119,7 +119,7 @@ impl<'a> Nodes<'a> {
                 && self.serves(**other)
                 && !self.in_maintenance(**other)
                 && !run.avoid.contains(other)
-                && self.unreleased(&def.name, **other).is_none()
+                && self.state.unreleased_on(&def.name, **other).is_none()
                 && self.deaf_on(def, **other).is_none()
         });
         other.map(|_| self.state.network_name(network))
@@ -194,11 +194,6 @@ impl<'a> Nodes<'a> {
         }
         let joined = member.is_some_and(|member| member.joined) || self.joining == Some(number);
         (!joined).then(|| "has not joined".into())
-    }
-
-    /// What a node has to let go of before it may have a group.
-    fn unreleased(&self, group: &str, node: NodeNumber) -> Option<String> {
-        self.state.manager.members.get(&node)?.unreleased.obstacle(group)
     }
 
     pub(super) fn in_maintenance(&self, node: NodeNumber) -> bool {

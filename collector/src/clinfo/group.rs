@@ -680,7 +680,7 @@ fn hindrance(state: &ClusterState, name: &str, group: &Group, node: NodeNumber) 
         Some(format!("the manager of {own} takes no part in events"))
     } else if member.is_some_and(|member| member.maintenance) {
         Some(format!("{own} is in maintenance"))
-    } else if let Some(why) = member.and_then(|member| member.unreleased.obstacle(name)) {
+    } else if let Some(why) = state.unreleased_on(name, node) {
         Some(format!("{own} {why}"))
     } else if group.avoid.contains(&node) {
         Some(format!("{own} is avoided by {name} because of failures there"))

@@ -57,8 +57,8 @@ impl ClusterState {
         before.unwrap_or_default() != *resources
     }
 
-    /// What a node has to let go of before it may have a group.
-    pub(super) fn unreleased_on(&self, name: &str, node: NodeNumber) -> Option<String> {
+    /// Why a node may not have a group before it has let go of something, in words that follow its name.
+    pub fn unreleased_on(&self, name: &str, node: NodeNumber) -> Option<String> {
         self.manager.members.get(&node)?.unreleased.obstacle(name)
     }
 

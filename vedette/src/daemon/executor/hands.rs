@@ -144,23 +144,24 @@ impl Hands {
     /// Whether a resource of a group runs here, whoever has the group: one that does not answer does not, unless
     /// the control group that its engine fills shows it.
     pub(super) async fn runs(&self, group: &str, state: &ClusterState, def: &ResourceDef) -> bool {
-        let (context, made) = (self.context(group, 0, state), resource(def));
-        let limit = super::millis(def.monitor_timeout_ms) + GRACE;
-        let health = tokio::time::timeout(limit, made.monitor(&context)).await;
-        matches!(health, Ok(Ok(Health::Running))) || resource::is_seen(def)
+        self.health(group, state, def).await == Some(Health::Running) || resource::is_seen(def)
     }
 
-    /// Whether a resource is seen not to run here.
+    /// Whether a resource is seen not to run here: one that does not answer is not.
     pub(super) async fn is_off(
         &self,
         group: &str,
         state: &ClusterState,
         def: &ResourceDef,
     ) -> bool {
+        self.health(group, state, def).await == Some(Health::NotRunning) && !resource::is_seen(def)
+    }
+
+    /// What the monitor of a resource says, if it says anything in time.
+    async fn health(&self, group: &str, state: &ClusterState, def: &ResourceDef) -> Option<Health> {
         let (context, made) = (self.context(group, 0, state), resource(def));
         let limit = super::millis(def.monitor_timeout_ms) + GRACE;
-        let health = tokio::time::timeout(limit, made.monitor(&context)).await;
-        matches!(health, Ok(Ok(Health::NotRunning))) && !resource::is_seen(def)
+        tokio::time::timeout(limit, made.monitor(&context)).await.ok()?.ok()
     }
 
     /// Tells neighbours where an address is.
