@@ -122,7 +122,8 @@ impl Memory {
     }
 
     /// Since when a quorum was lost of which nobody here saw the loss, because the agent did not run: the guard
-    /// saw the lease end at `ended_us`. A loss that is `known` is not told again, nor one that this run sees.
+    /// saw the lease end at `ended_us`, and reported after it. A loss that is `known` is not told again, nor one
+    /// that this run sees.
     fn missed(&mut self, quorate: bool, known: bool, ended_us: u64) -> Option<u64> {
         if !quorate && self.had_quorum {
             return None;
@@ -159,7 +160,9 @@ impl LocalLog {
         let now_us = boot_time_us();
         let known = local.conditions.iter().any(|it| it.code == Code::QuorumLost);
         let ended_us = self.0.lease_ended_us.load(Ordering::Relaxed);
-        let missed = memory.missed(local.lease, known, ended_us);
+        // The guard tells the end at once, and its report of it comes after that.
+        let knows = local.report.as_deref().is_some_and(|report| report.made_us >= ended_us);
+        let missed = if knows { memory.missed(local.lease, known, ended_us) } else { None };
         // The run before had one, and died before it could tell that it was lost.
         memory.had_quorum |= missed.is_some();
         let lost = without_quorum(local, state, memory);
@@ -568,6 +571,26 @@ mod tests {
         memory.had_quorum = true;
         assert_eq!(memory.missed(false, false, 9_000_000), None, "this run sees that one itself");
         assert_eq!(memory.missed(true, false, 9_000_000), Some(9_000_000), "unless it stood still");
+    }
+
+    /// A look between the word that the lease ended and the report that shows it.
+    #[test]
+    fn a_report_from_before_the_end_of_the_lease_says_nothing_of_it() {
+        let node = Node::new();
+        let mut view = Fixture::settled(3).view(N1);
+        let made_us = view.local.report.as_ref().expect("a report").made_us;
+        node.log.lease_ended(made_us + 1);
+        let mut memory = memory();
+        node.log.see(&view, &mut memory);
+        assert_eq!(node.told(), [], "it still says that there is a lease");
+        let mut report = Report::clone(view.local.report.as_deref().expect("a report"));
+        (report.made_us, report.lease) = (made_us + 2, false);
+        (view.local.lease, view.local.quorate) = (false, false);
+        view.local.report = Some(Arc::new(report));
+        node.log.see(&view, &mut memory);
+        assert_eq!(node.told(), [(Phase::Raised, "n1 has no quorum".to_owned())]);
+        let [(Code::QuorumLost, cause)] = &node.conditions()[..] else { panic!("one condition") };
+        assert!(!cause.contains("its agent did not run"), "{cause}");
     }
 
     #[test]
