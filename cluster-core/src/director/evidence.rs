@@ -22,7 +22,7 @@
 //! From silence nothing is concluded
 //! - that ended longer ago than detection takes: what the node has may be of after that;
 //! - where neither the kernel nor a watchdog stands behind the release, unless the operator trusts
-//!   guards; and, if the configuration is strict, where they do not for all that the node has. Then the node
+//!   guards; and, if the configuration is strict, for groups of which they do not for everything. Then the node
 //!   is fenced, or an operator has to say that it is off.
 
 use std::collections::BTreeSet;
@@ -30,11 +30,11 @@ use std::time::Duration;
 
 use crate::command::{Command, GroupCommand};
 use crate::event::Fencing;
-use crate::group::{GroupState, Instance, ResourceDef};
+use crate::group::{GroupState, Instance};
 use crate::id::{NodeNumber, StorageId};
 use crate::lease::VoterSet;
 use crate::model::{AgentStatus, HostStatus, Timing};
-use crate::takeover::{Backing, LetGo, lease_lasts, let_go_after};
+use crate::takeover::{LetGo, lease_lasts, let_go_after};
 use crate::time::Instant;
 
 use super::manager::{Due, Duty, Seen};
@@ -142,32 +142,6 @@ impl Director {
         found.into_iter().collect()
     }
 
-    fn backing(&self, node: NodeNumber) -> Backing {
-        self.state.manager.members.get(&node).map_or(Backing::None, |member| member.backing)
-    }
-
-    /// Whether the end of a node's lease is evidence enough.
-    fn lease_suffices(&self, node: NodeNumber) -> bool {
-        let options = &self.state.definition.manager;
-        let backed = options.trust_guard || self.backing(node) != Backing::None;
-        !options.fence_always && backed && self.left_to_processes(node).is_empty()
-    }
-
-    /// What a node has that may outlive its lease if its processes are stopped, if that is asked for.
-    fn left_to_processes(&self, node: NodeNumber) -> Vec<&ResourceDef> {
-        let definition = &self.state.definition;
-        if !definition.manager.strict {
-            return Vec::new();
-        }
-        let backing = self.backing(node);
-        let held = |name: &str| {
-            let instance = self.state.groups.get(name).and_then(|group| group.instances.get(&node));
-            instance.is_some_and(Instance::is_covered)
-        };
-        let groups = definition.groups.iter().filter(|group| held(&group.name));
-        groups.flat_map(|group| self.state.beyond_lease(&group.name, node, backing)).collect()
-    }
-
     /// Leases that are over, or will be if nothing is heard.
     pub(super) fn evictions(&self, now: Instant, office: Office) -> Vec<Due> {
         let away = self.holders_away().into_iter();
@@ -176,18 +150,33 @@ impl Director {
 
     fn eviction(&self, now: Instant, office: Office, node: NodeNumber) -> Option<Due> {
         match self.later_epoch(node) {
-            Some(epoch) => Some(evict(node, LetGo::Epoch { epoch }, now)),
+            Some(epoch) => {
+                let proven = self.ending(node).any(|name| self.state.epoch_proves(name, node));
+                proven.then(|| evict(node, LetGo::Epoch { epoch }, now))
+            }
             None => self.lease_over(now, office, node),
         }
     }
 
+    /// Groups of which a node has something that ends with its lease.
+    fn ending(&self, node: NodeNumber) -> impl Iterator<Item = &String> {
+        let all = self.state.groups.iter().filter(move |(_, it)| it.ends_with_lease(node));
+        all.map(|(name, _)| name)
+    }
+
+    /// Groups of those for which neither the end of its lease nor the epoch of which it was heard is evidence enough.
+    fn unproven(&self, node: NodeNumber) -> Vec<&String> {
+        let heard = self.later_epoch(node).is_some();
+        let proven = |name: &String| match heard {
+            true => self.state.epoch_proves(name, node),
+            false => self.state.lease_proves(name, node),
+        };
+        self.ending(node).filter(|name| !proven(name)).collect()
+    }
+
     /// The epoch of which a node that cannot be reached was heard, if it is a later one than that of
-    /// what it holds. A guard speaks of what it takes away itself, which data is not.
+    /// what it holds.
     fn later_epoch(&self, node: NodeNumber) -> Option<u64> {
-        let data = || self.left_to_processes(node).iter().any(|resource| resource.kind.is_data());
-        if self.state.definition.manager.fence_always || data() {
-            return None;
-        }
         let known = self.state.manager.members.get(&node)?.epoch;
         let views = self.arrivals.values().flat_map(|arrival| &arrival.report.peers);
         let heard = views.filter(|view| view.peer == node).map(|view| view.epoch).max()?;
@@ -195,23 +184,22 @@ impl Director {
     }
 
     fn lease_over(&self, now: Instant, office: Office, node: NodeNumber) -> Option<Due> {
-        if !self.lease_suffices(node) {
-            return None;
-        }
+        let programs = self.programs_of(node)?;
         let heard = self.silent_since(now, office, node)?;
         let timing = self.caution.slowest(now, self.timing());
-        let programs = self.programs_of(node);
         let at = heard + let_go_after(&timing) + programs;
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let (silent_ms, programs_ms) = (millis(now - heard), millis(programs));
-        let evidence = LetGo::LeaseOver { silent_ms, backing: self.backing(node), programs_ms };
+        let backing = self.state.backing(node);
+        let evidence = LetGo::LeaseOver { silent_ms, backing, programs_ms };
         Some(evict(node, evidence, at))
     }
 
-    /// Time that a node's release may take beyond that of its guard, for what of it is over first.
-    fn programs_of(&self, node: NodeNumber) -> Duration {
-        let here = self.state.groups.iter().filter(|(_, it)| it.ends_with_lease(node));
-        here.map(|(name, _)| self.state.programs_of(name)).min().unwrap_or_default()
+    /// Time that a node's release may take beyond that of its guard, for what of it is over first; none if the end of
+    /// its lease is evidence for nothing that it has.
+    fn programs_of(&self, node: NodeNumber) -> Option<Duration> {
+        let here = self.ending(node).filter(|name| self.state.lease_proves(name, node));
+        here.map(|name| self.state.programs_of(name)).min()
     }
 
     /// Since when a majority of the voters has accepted nothing of a node, if together they attest that for as long
@@ -263,9 +251,7 @@ impl Director {
             return dues;
         }
         for node in self.holders_away() {
-            if let Some(why) = self.lease_is_no_help(now, office, node)
-                && self.later_epoch(node).is_none()
-            {
+            if let Some(why) = self.lease_is_no_help(now, office, node) {
                 dues.extend(self.fence_or_wait(now, office, node, &why));
             }
         }
@@ -291,17 +277,25 @@ impl Director {
         if self.state.definition.manager.fence_always {
             return Some("the configuration demands that it is fenced".into());
         }
-        if !self.lease_suffices(node) {
-            return Some(match self.left_to_processes(node).as_slice() {
+        let unproven = self.unproven(node);
+        if !unproven.is_empty() {
+            let (backing, epoch) = (self.state.backing(node), self.later_epoch(node).is_some());
+            let left = unproven
+                .iter()
+                .flat_map(|name| self.state.left_to_processes(name, node, backing))
+                .filter(|it| !epoch || it.kind.is_data())
+                .map(|it| it.name.as_str())
+                .collect::<Vec<_>>();
+            return Some(match left.as_slice() {
                 [] => "nothing but its guard stands behind its release".into(),
-                left => {
-                    let names: Vec<&str> = left.iter().map(|it| it.name.as_str()).collect();
-                    format!(
-                        "the configuration is strict, and only processes of that node take {} away there",
-                        names.join(", ")
-                    )
-                }
+                left => format!(
+                    "the configuration is strict, and only processes of that node take {} away there",
+                    left.join(", ")
+                ),
             });
+        }
+        if self.later_epoch(node).is_some() {
+            return None;
         }
         let patience = self.timing().detect() * 10;
         let late = self.watch.since(&Seen::Away(node)).is_some_and(|at| now - at >= patience);

@@ -289,7 +289,7 @@ impl ClusterState {
             };
             let why = format!("{who} acquire it");
             self.block(entry, &name, None, &why);
-            let advice = format!("repair that, then: {}", self.way_out(&name));
+            let advice = self.advice(&name);
             entry.causes.insert(name, format!("{why}; {advice}"));
         }
     }

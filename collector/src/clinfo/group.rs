@@ -145,8 +145,12 @@ pub struct BlockedDoc {
     pub node: Option<String>,
     /// Why.
     pub why: String,
-    /// The command that goes on with it once that is repaired.
-    pub then: String,
+    /// What to do about it: one clause.
+    #[serde(default)]
+    #[schema(example = "stop it on n1 by hand, then: vedette group clear web")]
+    pub advice: String,
+    /// The command that goes on with it once that is repaired; `null` if it goes on by itself when that is seen.
+    pub then: Option<String>,
     /// Since when.
     pub since: String,
 }
@@ -339,6 +343,7 @@ impl GroupDoc {
             blocked: group.blocked.as_ref().map(|blocked| BlockedDoc {
                 node: blocked.node.map(node_name),
                 why: blocked.why.clone(),
+                advice: state.advice(name),
                 then: state.way_out(name),
                 since: blocked.since.to_string(),
             }),

@@ -226,7 +226,7 @@ fn verdict(state: &ClusterState, name: &str, group: &Group, goal: Goal) -> Optio
         (is, _) => {
             let blocked = group.blocked.as_ref().map(|it| format!(": {}", it.why));
             let advice = match (&blocked, is) {
-                (Some(_), _) => format!("Repair that, then: {}.", state.way_out(name)),
+                (Some(_), _) => state.advice_sentence(name),
                 (None, _) => format!("See why: vedette group show {said}."),
             };
             Some(Err(Failure::failed(

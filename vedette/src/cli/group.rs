@@ -348,9 +348,9 @@ pub(crate) fn notes(group: &GroupDoc, now: &str) -> Vec<String> {
     if let Some(blocked) = &group.blocked {
         let place = blocked.node.as_ref().map(|node| format!(" on {node}")).unwrap_or_default();
         // Who found it may have said already what to do.
-        let then = if blocked.why.ends_with(&blocked.then) { "" } else { &blocked.then };
-        let dash = if then.is_empty() { "" } else { "; " };
-        notes.push(format!("blocked{place}: {}{dash}{then}", blocked.why));
+        let said = blocked.then.as_ref().is_some_and(|then| blocked.why.ends_with(then));
+        let advice = if said { String::new() } else { format!("; {}", blocked.advice) };
+        notes.push(format!("blocked{place}: {}{advice}", blocked.why));
     }
     for instance in &group.instances {
         for resource in &instance.resources {

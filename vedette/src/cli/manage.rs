@@ -425,8 +425,34 @@ pub(super) fn go_on(
 }
 
 fn show_failed(context: &Context) -> Result<u8> {
-    let manager = context.show(MANAGER, |manager: &ManagerDoc| failed_screen(manager, context))?;
+    let besides = if context.json() { Vec::new() } else { stuck_besides(&context.state()?) };
+    let manager = context.show(MANAGER, |manager: &ManagerDoc| {
+        let besides: String = besides.iter().map(|it| format!("  {it}\n")).collect();
+        let heading = if besides.is_empty() { "" } else { "\nWhat waits for you besides:\n" };
+        format!("{}{heading}{besides}", failed_screen(manager, context))
+    })?;
     Ok(if failed_events(&manager).next().is_some() && !context.json() { FAILED } else { 0 })
+}
+
+/// What an operator is needed for though no command of an event failed there.
+fn stuck_besides(state: &ClusterState) -> Vec<String> {
+    let blocked = state.groups.iter().filter_map(|(name, group)| {
+        let why = &group.blocked.as_ref()?.why;
+        Some(clean(&format!("group {name} is blocked: {why}; {}", state.advice(name))))
+    });
+    let unreleased = state.manager.members.iter().flat_map(|(node, member)| {
+        let node = state.node_name(*node);
+        let show = format!("see vedette node show {node}");
+        let guard = member.unreleased.guard.iter().map({
+            let (node, show) = (node.clone(), show.clone());
+            move |why| clean(&format!("{node} could not release what it had: {why}; {show}"))
+        });
+        let one = move |(group, why): (&String, &String)| {
+            clean(&format!("{node} has not let go of {group}: {why}; {show}"))
+        };
+        guard.chain(member.unreleased.groups.iter().map(one)).collect::<Vec<_>>()
+    });
+    blocked.chain(unreleased).collect()
 }
 
 fn failed_events(manager: &ManagerDoc) -> impl Iterator<Item = &RunningDoc> {

@@ -17,8 +17,8 @@ use crate::takeover::{Backing, LetGo, programs_last};
 use super::{ClusterState, Entry, Happening, Refusal};
 
 impl ClusterState {
-    /// All instances of a node end. The end of a lease says nothing of what was left running without one, nor of
-    /// what the node said that it could not stop: what ends with a lease had ended by then.
+    /// All instances of a node end of which that is evidence. The end of a lease says nothing of what was left running
+    /// without one, nor of what the node said that it could not stop: what ends with a lease had ended by then.
     pub(in crate::state) fn evict(
         &mut self,
         entry: &mut Entry<'_>,
@@ -37,11 +37,18 @@ impl ClusterState {
                 has && (all || group.ends_with_lease(node))
             })
             .map(|(name, _)| name.clone())
+            .filter(|name| self.is_proven(name, node, evidence))
             .filter(|name| self.programs_ended(name, evidence))
             .collect();
-        let asked = self.manager.fencing.remove(&node).is_some();
-        self.manager.waits.remove(&node);
-        self.manager.waits_why.remove(&node);
+        // What strict leaves waiting still waits, and is what a fence agent is called for.
+        let more = self.groups.iter().any(|(name, group)| {
+            group.ends_with_lease(node) && !ended.contains(name) && !self.lease_proves(name, node)
+        });
+        let asked = !more && self.manager.fencing.remove(&node).is_some();
+        if !more {
+            self.manager.waits.remove(&node);
+            self.manager.waits_why.remove(&node);
+        }
         if ended.is_empty() {
             return asked;
         }
@@ -66,6 +73,47 @@ impl ClusterState {
         let happening = self.in_event(entry, happening, Some(node), None);
         self.record(entry, happening);
         true
+    }
+
+    /// Whether the end of a node's lease, which is over after so long a silence, is evidence enough for a group there.
+    pub(crate) fn lease_proves(&self, name: &str, node: NodeNumber) -> bool {
+        let (options, backing) = (&self.definition.manager, self.backing(node));
+        let backed = options.trust_guard || backing != Backing::None;
+        !options.fence_always && backed && self.left_to_processes(name, node, backing).is_empty()
+    }
+
+    /// Whether a later epoch of a node is: its guard speaks of what it takes away itself, which data is not.
+    pub(crate) fn epoch_proves(&self, name: &str, node: NodeNumber) -> bool {
+        let left = self.left_to_processes(name, node, self.backing(node));
+        !self.definition.manager.fence_always && !left.iter().any(|it| it.kind.is_data())
+    }
+
+    /// What of a group may outlive the lease of a node whose processes are stopped, if that is asked for.
+    pub(crate) fn left_to_processes(
+        &self,
+        name: &str,
+        node: NodeNumber,
+        backing: Backing,
+    ) -> Vec<&ResourceDef> {
+        if !self.definition.manager.strict {
+            return Vec::new();
+        }
+        self.beyond_lease(name, node, backing).collect()
+    }
+
+    fn is_proven(&self, name: &str, node: NodeNumber, evidence: &LetGo) -> bool {
+        match evidence {
+            LetGo::LeaseOver { backing, .. } => {
+                self.left_to_processes(name, node, *backing).is_empty()
+            }
+            LetGo::Epoch { .. } => self.epoch_proves(name, node),
+            LetGo::Released | LetGo::Fenced { .. } | LetGo::Confirmed => true,
+        }
+    }
+
+    /// What stands behind the release of a node.
+    pub(crate) fn backing(&self, node: NodeNumber) -> Backing {
+        self.manager.members.get(&node).map_or(Backing::None, |member| member.backing)
     }
 
     /// Whether the release programs of a group had their time, where that counts.
@@ -169,12 +217,14 @@ impl ClusterState {
             return false;
         }
         self.manager.waits_why.insert(node, why.to_owned());
-        let held: Vec<&str> = self
-            .groups
-            .iter()
-            .filter(|(_, group)| group.instances.contains_key(&node))
-            .map(|(name, _)| name.as_str())
-            .collect();
+        let has = |name: &&String| self.groups[*name].instances.contains_key(&node);
+        let all: Vec<&str> = self.groups.keys().filter(has).map(String::as_str).collect();
+        let over =
+            |name: &&str| self.groups[*name].ends_with_lease(node) && self.lease_proves(name, node);
+        let mut held: Vec<&str> = all.iter().copied().filter(|name| !over(name)).collect();
+        if held.is_empty() {
+            held = all;
+        }
         let message = format!(
             "takeover of {} from {} has to wait",
             if held.is_empty() { "groups".into() } else { held.join(", ") },
@@ -357,6 +407,36 @@ mod tests {
         let told = fixture.records.iter().rfind(|it| it.code == Code::LetGo).expect("a record");
         assert!(told.alert && told.cause.contains("nothing proves that httpd ended"), "{told:?}");
         assert!(fixture.state.groups["web"].outside.is_empty(), "it is over with the instance");
+    }
+
+    /// A strict configuration waits for the group whose release nothing proves, and for no other of its node.
+    #[test]
+    fn r7_strict_holds_up_its_own_group() {
+        let mut fixture = Fixture::with_groups();
+        fixture.state.definition.manager.strict = true;
+        let node = fixture.state.groups["web"].owner().expect("an owner");
+        fixture.group(GroupCommand::Outside {
+            group: "web".into(),
+            node,
+            token: fixture.token("web", node).expect("a token"),
+            resources: ["httpd".to_owned()].into(),
+        });
+        fixture.node_down(node, "silent");
+        let why = "only processes end httpd".to_owned();
+        fixture.group(GroupCommand::Waits { node, why: why.clone() });
+        let told = |fixture: &Fixture, code| {
+            let of = fixture.records.iter().rfind(|it| it.code == code);
+            of.map(|it| it.message.clone()).unwrap_or_default()
+        };
+        assert_eq!(told(&fixture, Code::TakeoverWaits), "takeover of web from n1 has to wait");
+        fixture.lease_over(node);
+        let has = |fixture: &Fixture, group: &str| {
+            fixture.state.groups[group].instances.contains_key(&node)
+        };
+        assert!(has(&fixture, "web") && !has(&fixture, "batch"), "batch alone is over");
+        assert_eq!(fixture.state.manager.waits_why.get(&node), Some(&why), "web still waits");
+        fixture.group(GroupCommand::ConfirmOff { node });
+        assert!(!has(&fixture, "web") && fixture.state.manager.waits_why.is_empty());
     }
 
     /// What a release program has to take away waits for that; nothing else of the node does.

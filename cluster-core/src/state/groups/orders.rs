@@ -24,7 +24,7 @@ impl ClusterState {
             return Err(Refusal::new(
                 "group_blocked",
                 format!("group {name} is blocked: {}", blocked.why),
-                format!("Repair that, then: {}.", self.way_out(name)),
+                self.advice_sentence(name),
             ));
         }
         Ok((group, def))

@@ -137,7 +137,7 @@ impl ClusterState {
             return;
         }
         self.block(entry, name, Some(node), &why);
-        let advice = format!("stop it there by hand, then: {}", self.way_out(name));
+        let advice = self.advice(name);
         entry.causes.insert(name.into(), format!("{why}; no other node starts it; {advice}"));
     }
 
@@ -161,18 +161,40 @@ impl ClusterState {
     }
 
     /// The command that goes on with a group once what blocks it is repaired: a release that belongs
-    /// to the event in progress is done again in that event, any other one by itself.
-    pub fn way_out(&self, name: &str) -> String {
-        let node = self.groups.get(name).and_then(|group| group.blocked.as_ref()?.node);
+    /// to an event is done again in that event, any other one by itself. None for what ends by itself when it is
+    /// seen to be repaired.
+    pub fn way_out(&self, name: &str) -> Option<String> {
+        let group = self.groups.get(name)?;
+        let node = group.blocked.as_ref().and_then(|blocked| blocked.node);
+        if node.is_some_and(|node| group.also.contains_key(&node)) {
+            return None;
+        }
         let mut begun = self.manager.begun().filter(|it| it.stage != Stage::Voting);
         let planned = node.and_then(|node| begun.find(|running| running.plans(name, node)));
-        match planned {
-            Some(running) if self.manager.failed().count() > 1 => {
-                format!("vedette recover retry --event {}", running.event.id)
-            }
-            Some(_) => "vedette recover retry".into(),
+        Some(match planned {
+            Some(running) => format!("vedette recover retry --event {}", running.event.id),
             None => format!("vedette group clear {name}"),
+        })
+    }
+
+    /// What an operator can do about what blocks a group: one clause.
+    pub fn advice(&self, name: &str) -> String {
+        let group = self.groups.get(name);
+        let node = group.and_then(|group| group.blocked.as_ref()?.node);
+        let place = node.map(|node| self.node_name(node));
+        match (place, self.way_out(name)) {
+            (Some(place), None) => format!("stop it on {place} by hand; that ends the block"),
+            (Some(place), Some(command)) => format!("stop it on {place} by hand, then: {command}"),
+            (None, command) => format!("repair that, then: {}", command.unwrap_or_default()),
         }
+    }
+
+    /// The same as a sentence of its own.
+    pub fn advice_sentence(&self, name: &str) -> String {
+        let clause = self.advice(name);
+        let mut letters = clause.chars();
+        let first = letters.next().map(char::to_uppercase).into_iter().flatten();
+        format!("{}{}.", first.collect::<String>(), letters.as_str())
     }
 
     fn resource_changed(

@@ -361,13 +361,14 @@ impl ClusterState {
         let said = if said.is_empty() { "it printed nothing".into() } else { said };
         let policy = self.on_failure(&event.trigger);
         let (advice, cause) = match self.stuck(event.id, node).as_slice() {
-            [] => (policy_words(policy).to_owned(), said),
+            [] => (policy_words(policy, event.id), said),
             stuck => {
                 let names: Vec<&str> = stuck.iter().map(|(group, _)| *group).collect();
                 let whys: Vec<&str> = stuck.iter().map(|(_, why)| *why).collect();
                 let advice = format!(
-                    "stop by hand on {name} what is left of {}, then: vedette recover retry",
-                    names.join(", ")
+                    "stop by hand on {name} what is left of {}, then: vedette recover retry --event {}",
+                    names.join(", "),
+                    event.id
                 );
                 let rest = "skip or abort leave it there, and no other node starts it";
                 (advice, format!("{}; {rest}", whys.join("; ")))

@@ -17,11 +17,11 @@ use crate::record::Code;
 use super::{ClusterState, Entry, step_of};
 
 /// What is said of a failure: what happens now, or what an operator can do.
-pub(super) const fn policy_words(policy: OnFailure) -> &'static str {
+pub(super) fn policy_words(policy: OnFailure, event: u64) -> String {
     match policy {
-        OnFailure::Wait => "vedette recover retry, skip or abort",
-        OnFailure::Skip => "the event goes on without it, as its on_failure says",
-        OnFailure::Abort => "the event ends, as its on_failure says",
+        OnFailure::Wait => format!("vedette recover retry, skip or abort --event {event}"),
+        OnFailure::Skip => "the event goes on without it, as its on_failure says".into(),
+        OnFailure::Abort => "the event ends, as its on_failure says".into(),
     }
 }
 
@@ -73,8 +73,8 @@ impl ClusterState {
         let event = running.event.clone();
         let policy = self.on_failure(&event.trigger);
         let advice = match policy {
-            OnFailure::Wait => policy_words(policy),
-            OnFailure::Skip | OnFailure::Abort => "it ends, as its on_failure says",
+            OnFailure::Wait => policy_words(policy, event.id),
+            OnFailure::Skip | OnFailure::Abort => "it ends, as its on_failure says".into(),
         };
         let (label, limit) = (self.event_label(&event), duration_text(limit));
         let message =

@@ -47,6 +47,15 @@ fn who_is_strict_waits_for_what_processes_would_have_to_take_away() {
         let said = world.report().contains(&Command::Group(evict));
         assert_eq!(said, believed, "{kind:?}");
     }
+    // Another group of that node waits for nothing, though this one does.
+    let mut two = with(&[&volume], true);
+    let (mut def, group) =
+        (two.definition.groups[0].clone(), two.groups[&format!("group{DEAD}")].clone());
+    (def.name, def.resources) = ("other".into(), vec![ResourceDef::new("ip", address.clone())]);
+    two.definition.groups.push(def);
+    two.groups.insert("other".into(), group);
+    let (evicted, why) = told(two);
+    assert!(evicted && why.len() == 1, "{why:?}");
     let mut watched = with(&[&address, &volume], true);
     backing(&mut watched, DEAD, Backing::Watchdog);
     assert_eq!(told(watched), (true, Vec::new()));
