@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{NetworkNumber, NodeNumber, Session};
 use crate::model::AgentStatus;
+use crate::takeover::Remains;
 
 /// What one node sees of one peer over one network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +47,9 @@ pub struct PeerView {
     /// nothing yet.
     #[serde(default)]
     pub epoch: u64,
+    /// Groups of earlier epochs of which something is still there, as the peer's guard says.
+    #[serde(default, skip_serializing_if = "Remains::is_none")]
+    pub remains: Remains,
     /// The peer's wall clock minus the own one, in microseconds; `None` while it is not heard, or
     /// was not measured lately.
     #[serde(default)]
@@ -86,6 +90,7 @@ impl PeerView {
             agent: AgentStatus::Unknown,
             leaving: false,
             epoch: 0,
+            remains: Remains(0),
             clock_offset_us: None,
             position: 0,
             log_stalled: false,

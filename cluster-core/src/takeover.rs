@@ -10,10 +10,13 @@
 //! volume groups are taken away by the agent alone, so they outlive the lease if it stands still
 //! (finding F2). That is said where a configuration is verified, and `strict` waits for more.
 //!
-//! A node that is still heard can say it itself. Its guard counts *epochs*: a new one begins when
-//! everything of the one before was let go of, and every beat carries it. An instance belongs to the
+//! A node that is still heard can say it itself. Its guard counts *epochs*: a new one begins when what guard and
+//! kernel take away of the one before is gone, and every beat carries it. An instance belongs to the
 //! epoch that its node last presented ([`crate::event::Member::epoch`]); a later one in a beat, however
 //! old that beat is, shows that the instance is gone. A flag could not: it may be older than a grant.
+//!
+//! What takes longer holds up its own group alone: data, which the agent takes away while the guard looks, and what
+//! release programs take away. Beats name those groups beside the epoch ([`Remains`]), until they are seen to be off.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -52,6 +55,49 @@ impl Backing {
     }
 }
 
+/// Groups of earlier epochs of which something is still on a node, as its guard sees it: one bit each, by number.
+/// Two groups may share a bit, and then wait for each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Remains(pub u64);
+
+impl Remains {
+    /// With the group of that number as well.
+    #[must_use]
+    pub fn with(self, group: u16) -> Self {
+        Self(self.0 | 1 << (group % 64))
+    }
+
+    /// Whether something of that group may be there.
+    pub fn has(self, group: u16) -> bool {
+        self.0 & 1 << (group % 64) != 0
+    }
+
+    /// Whether nothing is there.
+    pub const fn is_none(&self) -> bool {
+        self.0 == 0
+    }
+
+    /// What both say: within an epoch nothing is added.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+}
+
+/// What a guard says of what it holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Word {
+    /// Grows each time the lease ended and what it held was let go of.
+    pub epoch: u64,
+    /// Groups of earlier epochs of which something is still there.
+    pub remains: Remains,
+    /// What was held was let go of when the lease ended, and nothing was taken since.
+    pub released: bool,
+    /// It holds something by its lease, or lets go of it now.
+    pub holds: bool,
+}
+
 /// Why it is certain that a node has nothing active any more (architecture, invariant 4).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -72,6 +118,9 @@ pub enum LetGo {
     Epoch {
         /// The later one.
         epoch: u64,
+        /// Groups that are not over by it.
+        #[serde(default, skip_serializing_if = "Remains::is_none")]
+        remains: Remains,
     },
     /// A fence agent confirmed that it is off.
     Fenced {
@@ -104,7 +153,7 @@ impl LetGo {
                 };
                 format!("its lease is over: not heard for {silent_ms} ms, {kept}")
             }
-            Self::Epoch { .. } => "its guard let go of everything when its lease ended".into(),
+            Self::Epoch { .. } => "its guard let go of it when its lease ended".into(),
             Self::Fenced { agent, by } => format!("fenced by {agent}, called by node {by}"),
             Self::Confirmed => "an administrator confirmed that it is off".into(),
         }

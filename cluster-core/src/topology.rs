@@ -40,7 +40,7 @@ use crate::id::{NetworkNumber, NodeNumber, Session, StorageId};
 use crate::lease::{Confirmation, Contact, Lease, Tenure};
 use crate::model::{AgentStatus, Priority, Timing};
 use crate::observation::{OwnInterface, PeerView, Report};
-use crate::takeover::telling_silence;
+use crate::takeover::{Word, telling_silence};
 use crate::time::Instant;
 use crate::wire::{Beat, Echo, Flags, WireError};
 
@@ -110,14 +110,7 @@ pub enum Input {
     /// The state of an own interface.
     Interface(OwnInterface),
     /// What this guard says of what it holds.
-    Epoch {
-        /// Grows each time everything was let go of.
-        epoch: u64,
-        /// Everything was let go of when the lease ended, and nothing was taken since.
-        released: bool,
-        /// It holds something by its lease.
-        holds: bool,
-    },
+    Holds(Word),
     /// This node is leaving on purpose; say so now (spec A19).
     Leave,
 }
@@ -137,9 +130,7 @@ struct Own {
     agent: AgentStatus,
     continuity: bool,
     leaving: bool,
-    epoch: u64,
-    released: bool,
-    holds: bool,
+    word: Word,
     position: u64,
     log_stalled: bool,
     /// What the wall clock showed, and when.
@@ -199,9 +190,7 @@ impl Topology {
             agent: AgentStatus::Down,
             continuity: false,
             leaving: false,
-            epoch: 0,
-            released: false,
-            holds: false,
+            word: Word::default(),
             position: 0,
             log_stalled: false,
             wall: None,
@@ -273,12 +262,10 @@ impl Topology {
             }
             Input::Clock { wall_us } => self.own.wall = Some((now, wall_us)),
             Input::Interface(interface) => self.set_interface(interface),
-            Input::Epoch { epoch, released, holds } => {
-                self.own.holds = holds;
-                let before = (self.own.epoch, self.own.released);
-                (self.own.epoch, self.own.released) = (epoch, released);
-                self.news |= before != (epoch, released);
-                if before.0 != epoch {
+            Input::Holds(word) => {
+                let before = std::mem::replace(&mut self.own.word, word);
+                self.news |= (before.epoch, before.released) != (word.epoch, word.released);
+                if (before.epoch, before.remains) != (word.epoch, word.remains) {
                     self.beat_all(now, out);
                 }
             }
@@ -342,8 +329,8 @@ impl Topology {
             lease: self.lease.held(now),
             voters: self.config.voters_since,
             directed: self.contact.lasts(now),
-            epoch: self.own.epoch,
-            released: self.own.released,
+            epoch: self.own.word.epoch,
+            released: self.own.word.released,
             continuity: self.own.continuity,
             agent: self.own.agent,
             position: self.own.position,
@@ -390,6 +377,7 @@ impl Topology {
             agent: if heard { known.agent } else { AgentStatus::Unknown },
             leaving: known.leaving,
             epoch: known.epoch,
+            remains: known.remains,
             clock_offset_us: known.offset.get(now, self.own.wall_us(now)).filter(|_| heard),
             position: if heard { known.position } else { 0 },
             log_stalled: heard && known.log_stalled,
@@ -731,7 +719,7 @@ impl Topology {
 
     fn send(&mut self, now: Instant, at: usize, out: &mut Vec<Output>) {
         let echo = self.links[at].echo(now);
-        self.put(now, at, echo, self.own.holds, out);
+        self.put(now, at, echo, self.own.word.holds, out);
     }
 
     /// Answers a packet that could not prove itself, so that the next one can.
@@ -773,7 +761,8 @@ impl Topology {
             seq: link.take_seq(),
             sent_us: now.as_micros(),
             director_term: self.own.tenure.term(now, &self.config.timing),
-            epoch: self.own.epoch,
+            epoch: self.own.word.epoch,
+            remains: self.own.word.remains,
             wall_us: self.own.wall_us(now),
             position: self.own.position,
             echo,

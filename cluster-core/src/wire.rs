@@ -15,7 +15,8 @@
 //!  0 magic "VDB"   3 version   4 cluster tag   12 source  14 destination  16 network
 //! 17 agent status 18 flags    19 zero          20 session 28 sequence     36 sent (µs)
 //! 44 director term           52 epoch      60 wall clock (µs)             68 position
-//! 76 echo: session 84 sequence 92 sent (µs) 100 held (µs)                108 seal (16 bytes)
+//! 76 remains      84 echo: session            92 sequence 100 sent (µs) 108 held (µs)
+//! 116 seal (16 bytes)
 //! ```
 //!
 //! The wall clock and the position in the log ride along so that every node knows how far the clocks
@@ -32,15 +33,16 @@ use sha2::Sha256;
 
 use crate::id::{ClusterId, NetworkNumber, NodeNumber, Session, StorageId};
 use crate::model::AgentStatus;
+use crate::takeover::Remains;
 
 /// Bytes of a beat on the wire.
 pub const LEN: usize = SEALED + SEAL;
 
 /// The version of the layout; a packet of another one is refused as such.
-pub const VERSION: u8 = 5;
+pub const VERSION: u8 = 6;
 
 const MAGIC: [u8; 3] = *b"VDB";
-const SEALED: usize = 108;
+const SEALED: usize = 116;
 const SEAL: usize = 16;
 
 /// Sixty-four bits of the cluster's id: enough to tell clusters on one wire apart.
@@ -139,6 +141,8 @@ pub struct Beat {
     /// The sender's epoch: it grows each time the sender has let go of everything (see
     /// [`crate::takeover`]).
     pub epoch: u64,
+    /// Groups of earlier epochs of which something is still there.
+    pub remains: Remains,
     /// The sender's wall clock when it sent this, in microseconds since 1970; 0 if it did not say.
     pub wall_us: u64,
     /// Index of the last log entry that the sender's agent has applied; 0 if that is not known.
@@ -238,6 +242,7 @@ impl Codec {
             beat.epoch,
             beat.wall_us,
             beat.position,
+            beat.remains.0,
             beat.echo.session.0,
             beat.echo.seq,
             beat.echo.sent_us,
@@ -333,6 +338,7 @@ impl Reader<'_> {
             epoch: self.number(),
             wall_us: self.number(),
             position: self.number(),
+            remains: Remains(self.number()),
             echo: Echo {
                 session: Session(self.number()),
                 seq: self.number(),
@@ -375,6 +381,7 @@ mod tests {
             epoch: 8,
             wall_us: 1_709_210_096_789_000,
             position: 4_711,
+            remains: Remains::default().with(9),
             echo: Echo { session: Session(78), seq: 4, sent_us: 900_000, held_us: 50 },
         }
     }
@@ -385,7 +392,7 @@ mod tests {
             network in any::<u8>(),
             status in 0..AgentStatus::ALL.len(),
             bits in any::<u8>(),
-            n in any::<[u64; 11]>(),
+            n in any::<[u64; 12]>(),
         ) -> Beat {
             Beat {
                 source: NodeNumber(source),
@@ -394,7 +401,7 @@ mod tests {
                 agent: AgentStatus::ALL[status],
                 flags: Flags::from_bits(bits),
                 session: Session(n[0]), seq: n[1], sent_us: n[2], director_term: n[3], epoch: n[8],
-                wall_us: n[9], position: n[10],
+                wall_us: n[9], position: n[10], remains: Remains(n[11]),
                 echo: Echo { session: Session(n[4]), seq: n[5], sent_us: n[6], held_us: n[7] },
             }
         }
@@ -469,9 +476,9 @@ mod tests {
         let flags = Flags { log_stalled: true, ..Flags::default() };
         let packet = codec().encode(&Beat { flags, ..beat() }, &ENDS);
         let number = |at: usize| u64::from_be_bytes(packet[at..at + 8].try_into().unwrap());
-        assert_eq!((LEN, packet[3], packet[18]), (124, 5, 0x20));
+        assert_eq!((LEN, packet[3], packet[18]), (132, 6, 0x20));
         assert_eq!((number(52), number(60), number(68)), (8, 1_709_210_096_789_000, 4_711));
-        assert_eq!((number(76), number(100)), (78, 50));
+        assert_eq!((number(76), number(84), number(108)), (1 << 9, 78, 50));
     }
 
     #[test]

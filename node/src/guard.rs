@@ -212,7 +212,10 @@ fn inherit(config: &GuardConfig) -> Result<(hold::File, Inheritance), GuardError
     let mut file = hold::File::open(&config.state_dir)
         .map_err(|source| GuardError::Held { path: config.state_dir.clone(), source })?;
     let mut pending = file.kept().held.clone();
-    let outcome = hold::release_all(&pending, CLEAN_WITHIN);
+    let mut remaining = file.kept().remaining.clone();
+    remaining.programs.append(&mut pending.programs);
+    remaining.data.append(&mut pending.data);
+    let outcome = hold::release(&pending, CLEAN_WITHIN);
     if outcome.is_complete() {
         if !pending.is_empty() {
             tracing::warn!("what an earlier guard held when it ended was let go of");
@@ -225,11 +228,13 @@ fn inherit(config: &GuardConfig) -> Result<(hold::File, Inheritance), GuardError
     let wall = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
     let next = (file.kept().epoch + 1).max(wall.as_millis() as u64);
     let epoch = if pending.is_empty() { next } else { file.kept().epoch };
-    let held = pending.clone();
-    if let Err(error) = file.update(|kept| (kept.epoch, kept.held) = (epoch, held)) {
+    let (held, rest) = (pending.clone(), remaining.clone());
+    let kept =
+        |kept: &mut hold::Kept| (kept.epoch, kept.held, kept.remaining) = (epoch, held, rest);
+    if let Err(error) = file.update(kept) {
         tracing::error!(%error, "held.json in the state directory cannot be written. Make room");
     }
-    Ok((file, Inheritance { epoch, pending, watchdog: config.watchdog.clone() }))
+    Ok((file, Inheritance { epoch, pending, remaining, watchdog: config.watchdog.clone() }))
 }
 
 /// Removes the gate of an earlier guard: there is nothing behind it any more.

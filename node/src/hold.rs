@@ -14,10 +14,12 @@
 //!   one left behind, however that one ended.
 
 mod addresses;
+mod data;
 mod file;
 mod groups;
 mod outside;
 mod programs;
+mod remaining;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -29,8 +31,20 @@ use serde::{Deserialize, Serialize};
 
 use self::outside::Outside;
 
+pub use self::data::{Data, HeldData};
 pub use self::file::{File, Kept};
 pub use self::programs::{HeldProgram, Programs};
+pub use self::remaining::Remaining;
+
+/// A group of the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Of {
+    /// Its number.
+    pub number: u16,
+    /// Its name.
+    pub group: String,
+}
 
 /// A service address on this node.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -61,6 +75,9 @@ pub struct Held {
     /// Programs that take away what is in no control group.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub programs: BTreeSet<HeldProgram>,
+    /// File systems and volume groups, which the agent takes away.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub data: BTreeSet<HeldData>,
 }
 
 impl Held {
@@ -76,6 +93,7 @@ impl Held {
             && self.units.is_subset(&other.units)
             && self.engines.is_subset(&other.engines)
             && self.programs.is_subset(&other.programs)
+            && self.data.is_subset(&other.data)
     }
 
     /// Adds what another one has.
@@ -85,6 +103,7 @@ impl Held {
         self.units.extend(other.units.iter().cloned());
         self.engines.extend(other.engines.iter().cloned());
         self.programs.extend(other.programs.iter().cloned());
+        self.data.extend(other.data.iter().cloned());
     }
 }
 
@@ -104,8 +123,8 @@ impl Released {
 
 type Answers = (&'static str, Vec<String>);
 
-/// Lets go of everything in `held`, programs as well, and waits for all of it, for the programs as long as each
-/// may take.
+/// Lets go of everything in `held` but data, programs as well, and waits for all of it, for the programs as long as
+/// each may take.
 pub fn release_all(held: &Held, within: Duration) -> Released {
     let mut programs = Programs::default();
     programs.look(&held.programs);
@@ -114,7 +133,7 @@ pub fn release_all(held: &Held, within: Duration) -> Released {
     released
 }
 
-/// Lets go of everything in `held` but what [`Programs`] take away: addresses are removed and groups killed, side by side. To be
+/// Lets go of everything in `held` but what [`Remaining`] is about: addresses are removed and groups killed, side by side. To be
 /// called again with the same if the answer says that something is left.
 pub fn release(held: &Held, within: Duration) -> Released {
     let deadline = Instant::now() + within;
@@ -199,6 +218,7 @@ mod tests {
             units: BTreeSet::from(["vedette-test-never-made.service".to_owned()]),
             engines: BTreeSet::from(["vedette-test-never-made.slice".to_owned()]),
             programs: BTreeSet::new(),
+            data: BTreeSet::new(),
         };
         assert_eq!(release(&held, Duration::from_secs(30)), Released::default());
     }

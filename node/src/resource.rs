@@ -24,7 +24,7 @@ use vedette_core::model::RunOutcome;
 
 use crate::cgroup::{ControlGroup, of_engine};
 use crate::guard::client::LeaseWatch;
-use crate::hold::HeldProgram;
+use crate::hold::{Data, HeldData, HeldProgram, Of};
 
 pub mod address;
 pub mod announce;
@@ -247,8 +247,23 @@ pub trait Resource: Send + Sync {
     }
 }
 
+pub(crate) use self::file_system::kept as file_system_kept;
+pub(crate) use self::volume_group::kept as volume_group_kept;
+
+/// Data of a resource of that group, which the guard looks at when the lease has ended.
+pub fn held_data(of: &Of, def: &ResourceDef) -> Option<HeldData> {
+    let what = match &def.kind {
+        ResourceKind::FileSystem { device, mount_point, .. } => {
+            Data::FileSystem { device: device.clone(), mount_point: mount_point.into() }
+        }
+        ResourceKind::VolumeGroup { name } => Data::VolumeGroup { name: name.clone() },
+        _ => return None,
+    };
+    Some(HeldData { of: of.clone(), what })
+}
+
 /// What the guard runs when the lease ends, if the resource says so.
-pub fn release_program(context: &Context, def: &ResourceDef) -> Option<HeldProgram> {
+pub fn release_program(context: &Context, of: &Of, def: &ResourceDef) -> Option<HeldProgram> {
     let release = def.kind.release()?;
     let (mut environment, mut user) = (context.variables(&def.name), None);
     match &def.kind {
@@ -261,6 +276,7 @@ pub fn release_program(context: &Context, def: &ResourceDef) -> Option<HeldProgr
         _ => {}
     }
     Some(HeldProgram {
+        of: of.clone(),
         program: release.program.clone(),
         environment,
         user,

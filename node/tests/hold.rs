@@ -4,11 +4,13 @@
 mod example;
 mod hold_support;
 
-use hold_support::{Cable, Group, Guarded, SERVICE, SERVICE6, is_running, wait_for};
+use std::path::Path;
+
+use hold_support::{Cable, Group, Guarded, Mounted, SERVICE, SERVICE6, is_running, wait_for};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use vedette_core::takeover::Backing;
-use vedette_node::hold::HeldProgram;
+use vedette_node::hold::{Data, HeldData, HeldProgram, Of};
 
 /// The lease is over and nobody can act: the guard, its agent and its reaper are stopped. The kernel does it,
 /// while the address is still on the device; when the guard is back it lets go before anything else.
@@ -101,8 +103,13 @@ fn the_end_of_the_lease_ends_everything() {
     });
 }
 
-/// R2: what no control group holds is taken away by a program of the guard's. Until it succeeded nothing was let
-/// go of, however often it fails.
+/// The group that holds something in these tests.
+fn of(group: &str, number: u16) -> Of {
+    Of { number, group: group.into() }
+}
+
+/// R2: what no control group holds is taken away by a program of the guard's. Until it succeeded its group is named
+/// as not let go of, however often it fails; R7: another group waits for nothing.
 #[test]
 fn a_release_program_is_run_until_it_succeeds() {
     let cable = Cable::new();
@@ -115,6 +122,7 @@ fn a_release_program_is_run_until_it_succeeds() {
         file("able").display()
     );
     let program = HeldProgram {
+        of: of("web", 7),
         program: ["/bin/sh", "-c", &text].map(str::to_owned).to_vec(),
         environment: [].into(),
         user: None,
@@ -123,16 +131,62 @@ fn a_release_program_is_run_until_it_succeeds() {
         transcripts: None,
     };
     wait_for("a lease", || guard.reports().last().is_some_and(|r| r.lease).then_some(()));
-    guard.order_programs(&[program], 1);
+    guard.order_programs(std::slice::from_ref(&program), 1);
     assert_eq!(wait_for("an answer", || guard.answer(1)).refused, None);
     assert!(!file("runs").exists(), "it waits for the end of the lease");
     guard.remove("granted");
     let runs = || std::fs::read_to_string(file("runs")).unwrap_or_default().lines().count();
     wait_for("a second try", || (runs() > 1).then_some(()));
-    assert_eq!(guard.released_epoch(), None, "what failed is no evidence");
-    assert!(guard.reports().last().is_some_and(|r| !r.released), "and nothing is said");
+    wait_for("a new epoch for all others", || guard.released_epoch());
+    let stuck = || guard.last_holding().stuck.get("web").cloned();
+    let why = wait_for("its group to be named", stuck);
+    assert!(why.contains("failed: exit status 3"), "{why}");
+    guard.add("granted");
+    wait_for("another lease", || guard.reports().last().is_some_and(|r| r.lease).then_some(()));
+    guard.order_holding(&[SERVICE], std::slice::from_ref(&program), 2);
+    let answer = wait_for("an answer", || guard.answer(2));
+    assert_eq!(answer.refused, None, "another group is held");
+    assert_eq!((answer.held.addresses.len(), answer.held.programs.len()), (1, 0), "this one not");
     std::fs::write(file("able"), "").expect("written");
-    wait_for("a release", || guard.released_epoch());
+    wait_for("its release", || guard.last_holding().stuck.is_empty().then_some(()));
+    let runs = runs();
+    guard.order_holding(&[SERVICE], &[program], 3);
+    assert_eq!(wait_for("an answer", || guard.answer(3)).held.programs.len(), 1);
+    guard.remove("granted");
+    wait_for("a run in the end", || (self::lines(&file("runs")) > runs).then_some(()));
+}
+
+fn lines(path: &Path) -> usize {
+    std::fs::read_to_string(path).unwrap_or_default().lines().count()
+}
+
+/// R7, R10: a guard takes no data away, and says that it is there until it sees that it is not; nor does the next
+/// guard forget it.
+#[test]
+fn data_is_named_until_it_is_seen_to_be_gone() {
+    let cable = Cable::new();
+    let mut guard = Guarded::start(&cable, &["granted"]);
+    let mount = Mounted::new();
+    let what = Data::FileSystem { device: mount.device(), mount_point: mount.point() };
+    let data = HeldData { of: of("web", 7), what };
+    wait_for("a lease", || guard.reports().last().is_some_and(|r| r.lease).then_some(()));
+    guard.order_data(&data, 1);
+    assert_eq!(wait_for("an answer", || guard.answer(1)).refused, None);
+    guard.remove("granted");
+    wait_for("a new epoch", || guard.released_epoch());
+    let why = || guard.last_holding().stuck.get("web").cloned();
+    let seen = wait_for("its group to be named", why);
+    assert!(seen.contains("still mounted at"), "{seen}");
+    guard.kill_all();
+    let guard = guard.start_again(&cable);
+    let why = || guard.notices_of_this_run().pop()?.stuck.get("web").cloned();
+    wait_for("its group to be named by the next guard", why);
+    drop(mount);
+    let gone = || {
+        let now = guard.last_holding();
+        (now.stuck.is_empty() && !now.goes_on).then_some(())
+    };
+    wait_for("it to be seen that it is gone", gone);
 }
 
 /// The end of a lease begins an epoch though nothing was held: an agent that slept over it, with a

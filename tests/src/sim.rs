@@ -82,6 +82,8 @@ pub enum Bug {
     EpochIgnored,
     /// A guard says that it has let go before it has.
     EpochTooEarly,
+    /// A guard does not say which groups are not let go of.
+    RemainsUnsaid,
     /// A director takes a node's groups away as soon as it is DOWN.
     TakeoverAtOnce,
     /// A second node may have a group without anybody's evidence.
@@ -108,7 +110,7 @@ pub enum Bug {
 
 impl Bug {
     /// Every one.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::ReplayAccepted,
         Self::OneDirectionSuffices,
         Self::SuspectBelieved,
@@ -127,6 +129,7 @@ impl Bug {
         Self::LeaseIgnored,
         Self::EpochIgnored,
         Self::EpochTooEarly,
+        Self::RemainsUnsaid,
         Self::TakeoverAtOnce,
         Self::EvidenceForged,
         Self::SilenceOfOne,

@@ -16,8 +16,8 @@
 //! its socket it has not accepted, and what it accepts later grants nothing earlier. A node that is heard later holds a
 //! new lease, in a new epoch, in which it holds nothing of before.
 //!
-//! A node that is heard though it cannot be reached says itself that it has let go: by the epoch in
-//! its beats ([`crate::takeover`]), whoever heard them.
+//! A node that is heard though it cannot be reached says itself that it has let go, and of which groups it has not
+//! yet: by the epoch in its beats ([`crate::takeover`]), whoever heard them.
 //!
 //! From silence nothing is concluded
 //! - that ended longer ago than detection takes: what the node has may be of after that;
@@ -25,6 +25,7 @@
 //!   guards; and, if the configuration is strict, for groups of which they do not for everything. Then the node
 //!   is fenced, or an operator has to say that it is off.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ use crate::group::{GroupState, Instance};
 use crate::id::{NodeNumber, StorageId};
 use crate::lease::VoterSet;
 use crate::model::{AgentStatus, HostStatus, Timing};
-use crate::takeover::{LetGo, lease_lasts, let_go_after};
+use crate::takeover::{LetGo, Remains, lease_lasts, let_go_after};
 use crate::time::Instant;
 
 use super::manager::{Due, Duty, Seen};
@@ -150,9 +151,10 @@ impl Director {
 
     fn eviction(&self, now: Instant, office: Office, node: NodeNumber) -> Option<Due> {
         match self.later_epoch(node) {
-            Some(epoch) => {
-                let proven = self.ending(node).any(|name| self.state.epoch_proves(name, node));
-                proven.then(|| evict(node, LetGo::Epoch { epoch }, now))
+            Some((epoch, remains)) => {
+                let proves = |name: &String| self.state.epoch_proves(name, node, remains);
+                let proven = self.ending(node).any(proves);
+                proven.then(|| evict(node, LetGo::Epoch { epoch, remains }, now))
             }
             None => self.lease_over(now, office, node),
         }
@@ -164,23 +166,20 @@ impl Director {
         all.map(|(name, _)| name)
     }
 
-    /// Groups of those for which neither the end of its lease nor the epoch of which it was heard is evidence enough.
-    fn unproven(&self, node: NodeNumber) -> Vec<&String> {
-        let heard = self.later_epoch(node).is_some();
-        let proven = |name: &String| match heard {
-            true => self.state.epoch_proves(name, node),
-            false => self.state.lease_proves(name, node),
-        };
-        self.ending(node).filter(|name| !proven(name)).collect()
-    }
-
     /// The epoch of which a node that cannot be reached was heard, if it is a later one than that of
-    /// what it holds.
-    fn later_epoch(&self, node: NodeNumber) -> Option<u64> {
+    /// what it holds, and which groups are not over by it. Within an epoch nothing is added to those, so what
+    /// any of several says is gone is gone.
+    fn later_epoch(&self, node: NodeNumber) -> Option<(u64, Remains)> {
         let known = self.state.manager.members.get(&node)?.epoch;
         let views = self.arrivals.values().flat_map(|arrival| &arrival.report.peers);
-        let heard = views.filter(|view| view.peer == node).map(|view| view.epoch).max()?;
-        (heard > known).then_some(heard)
+        let views = views.filter(|view| view.peer == node);
+        let said = views.map(|view| (view.epoch, view.remains));
+        let newest = said.reduce(|one, other| match one.0.cmp(&other.0) {
+            Ordering::Less => other,
+            Ordering::Equal => (one.0, one.1.and(other.1)),
+            Ordering::Greater => one,
+        });
+        newest.filter(|(heard, _)| *heard > known)
     }
 
     fn lease_over(&self, now: Instant, office: Office, node: NodeNumber) -> Option<Due> {
@@ -277,29 +276,26 @@ impl Director {
         if self.state.definition.manager.fence_always {
             return Some("the configuration demands that it is fenced".into());
         }
-        let unproven = self.unproven(node);
-        if !unproven.is_empty() {
-            let (backing, epoch) = (self.state.backing(node), self.later_epoch(node).is_some());
-            let left = unproven
-                .iter()
-                .flat_map(|name| self.state.left_to_processes(name, node, backing))
-                .filter(|it| !epoch || it.kind.is_data())
-                .map(|it| it.name.as_str())
-                .collect::<Vec<_>>();
-            return Some(match left.as_slice() {
-                [] => "nothing but its guard stands behind its release".into(),
-                left => format!(
-                    "the configuration is strict, and only processes of that node take {} away there",
-                    left.join(", ")
-                ),
-            });
-        }
-        if self.later_epoch(node).is_some() {
-            return None;
+        let heard = self.later_epoch(node);
+        let left = match heard {
+            Some(_) => self.left_to_nobody(node),
+            None => self.left_to_processes(node),
+        };
+        if let Some(why) = left {
+            return Some(why);
         }
         let patience = self.timing().detect() * 10;
         let late = self.watch.since(&Seen::Away(node)).is_some_and(|at| now - at >= patience);
-        if !late || self.silent_since(now, office, node).is_some() {
+        if !late {
+            return None;
+        }
+        if let Some((_, remains)) = heard {
+            let stays = |name: &&String| self.state.groups[*name].is_among(remains);
+            let left: Vec<&str> = self.ending(node).filter(stays).map(String::as_str).collect();
+            return (!left.is_empty())
+                .then(|| format!("it says that it has not let go of {} yet", left.join(", ")));
+        }
+        if self.silent_since(now, office, node).is_some() {
             return None;
         }
         let lasts = lease_lasts(self.timing());
@@ -313,6 +309,35 @@ impl Director {
                 self.state.node_name(*voter)
             ),
             None => "too few voters say that they do not hear it".into(),
+        })
+    }
+
+    /// What of a silent node the end of its lease is no evidence for, if there is any.
+    fn left_to_processes(&self, node: NodeNumber) -> Option<String> {
+        let backing = self.state.backing(node);
+        let mut unproven =
+            self.ending(node).filter(|name| !self.state.lease_proves(name, node)).peekable();
+        unproven.peek()?;
+        let left = unproven.flat_map(|name| self.state.left_to_processes(name, node, backing));
+        let names: Vec<&str> = left.map(|it| it.name.as_str()).collect();
+        Some(match names.as_slice() {
+            [] => "nothing but its guard stands behind its release".into(),
+            left => format!(
+                "the configuration is strict, and only processes of that node take {} away there",
+                left.join(", ")
+            ),
+        })
+    }
+
+    /// What of a node that was heard no epoch is evidence for, if there is any.
+    fn left_to_nobody(&self, node: NodeNumber) -> Option<String> {
+        let left = self.ending(node).flat_map(|name| self.state.unseen_by_guard(name, node));
+        let names: Vec<&str> = left.collect();
+        (!names.is_empty()).then(|| {
+            format!(
+                "the configuration is strict, and its guard does not see whether {} ended there",
+                names.join(", ")
+            )
         })
     }
 
@@ -398,7 +423,7 @@ impl Director {
         let known = self.state.nodes.get(&node);
         let incident = known.and_then(|node| node.incident).unwrap_or_default();
         let name = self.state.node_name(node);
-        let why = format!("{why}; if it is certainly off: vedette node confirm-off {name}");
+        let why = format!("{why}; once it is certainly off: vedette node confirm-off {name}");
         let command = Command::Group(GroupCommand::Waits { node, why });
         Due { duty: Duty::Waits(node, incident), command, at: now }
     }

@@ -6,6 +6,7 @@ use super::Peer;
 use super::offset::Offset;
 use crate::id::Session;
 use crate::model::AgentStatus;
+use crate::takeover::Remains;
 use crate::time::Instant;
 use crate::wire::Beat;
 
@@ -17,6 +18,7 @@ pub(super) struct Known {
     pub(super) agent: AgentStatus,
     pub(super) leaving: bool,
     pub(super) epoch: u64,
+    pub(super) remains: Remains,
     pub(super) position: u64,
     pub(super) position_max: u64,
     pub(super) log_stalled: bool,
@@ -41,6 +43,7 @@ impl Known {
             agent: AgentStatus::Unknown,
             leaving: false,
             epoch: 0,
+            remains: Remains::default(),
             position: 0,
             position_max: 0,
             log_stalled: false,
@@ -80,7 +83,8 @@ impl Known {
         let before = self.said();
         (self.session, self.said_us) = (Some(beat.session), beat.sent_us);
         (self.agent, self.leaving) = (beat.agent, beat.flags.leaving);
-        (self.epoch, self.log_stalled) = (beat.epoch, beat.flags.log_stalled);
+        (self.epoch, self.remains) = (beat.epoch, beat.remains);
+        self.log_stalled = beat.flags.log_stalled;
         self.term = beat.director_term;
         self.position = beat.position;
         self.position_max = self.position_max.max(beat.position);
@@ -91,8 +95,8 @@ impl Known {
     }
 
     /// Everything of which a change is told at once.
-    const fn said(&self) -> (Option<Session>, AgentStatus, bool, u64, bool) {
-        (self.session, self.agent, self.leaving, self.epoch, self.log_stalled)
+    const fn said(&self) -> (Option<Session>, AgentStatus, bool, (u64, Remains), bool) {
+        (self.session, self.agent, self.leaving, (self.epoch, self.remains), self.log_stalled)
     }
 }
 

@@ -5,6 +5,7 @@ mod world;
 
 use self::world::{World, config};
 use super::*;
+use crate::takeover::Remains;
 
 const HIGH: &[Priority] = &[Priority::High, Priority::High];
 const HIGH_LOW: &[Priority] = &[Priority::High, Priority::Low];
@@ -123,13 +124,17 @@ fn a_paused_node_doubts_itself() {
     assert!(!world.report(1).self_suspect, "it was punctual for a while");
 }
 
+fn word(epoch: u64, released: bool, holds: bool) -> Word {
+    Word { epoch, released, holds, remains: Remains::default() }
+}
+
 /// The epoch of a guard, which says that it has let go, is known to its peers one packet later.
 #[test]
 fn a_new_epoch_is_visible_at_the_peers_at_once() {
     let mut world = World::new(3, HIGH);
     world.run(ms(2_050));
     let said = world.now();
-    world.input(1, Input::Epoch { epoch: 7, released: true, holds: false });
+    world.input(1, Input::Holds(word(7, true, false)));
     world.run(ms(1));
     for peer in [2, 3] {
         assert_eq!(world.peer(peer, 1).unwrap().epoch, 7);
@@ -137,10 +142,16 @@ fn a_new_epoch_is_visible_at_the_peers_at_once() {
         assert!(!world.reports_since(peer, said).is_empty(), "reported without being asked");
     }
     assert!(world.report(1).released);
-    world.input(1, Input::Epoch { epoch: 7, released: false, holds: true });
+    world.input(1, Input::Holds(word(7, false, true)));
     world.run(ms(1));
     assert!(!world.report(1).released);
     assert_eq!((world.report(1).epoch, world.peer(2, 1).unwrap().epoch), (7, 7));
+    // What is left of an earlier epoch is known as soon, and that it is gone.
+    for remains in [Remains::default().with(3), Remains::default()] {
+        world.input(1, Input::Holds(Word { remains, ..word(7, false, true) }));
+        world.run(ms(1));
+        assert_eq!(world.peer(2, 1).unwrap().remains, remains);
+    }
 }
 
 #[test]
@@ -503,7 +514,7 @@ fn a_holder_is_answered_at_once() {
         let end = world.nodes[&1].lease_until().expect("a lease");
         ms(800) - (end - world.clock(1))
     };
-    world.input(1, Input::Epoch { epoch: 1, released: false, holds: true });
+    world.input(1, Input::Holds(word(1, false, true)));
     let mut oldest = ms(0);
     for _ in 0..400 {
         world.run(ms(5));

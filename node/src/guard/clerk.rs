@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::keeper::{Keeper, Task};
 use super::protocol::Hold;
-use crate::hold::{File, Held};
+use crate::hold::{File, Held, Kept};
 
 /// What the clerk is told.
 #[derive(Debug)]
@@ -18,11 +18,15 @@ pub(super) enum Note {
     Keeper(Keeper),
     /// An order of the agent.
     Hold(Box<Hold>),
-    /// Everything was let go of, and an epoch began.
+    /// An epoch began.
     Keep {
         /// The epoch.
         epoch: u64,
+        /// What of those before was not seen to be gone.
+        remaining: Held,
     },
+    /// That changed.
+    Remaining(Held),
     /// The name of the kernel's tables.
     Gate(String),
     /// Everything was let go of, and the gate is gone.
@@ -59,11 +63,14 @@ fn run(mut file: File, notes: &Receiver<Note>) {
                 Ok(())
             }
             Note::Hold(order) => keeper.as_ref().map_or(Ok(()), |who| hold(&mut file, order, who)),
-            Note::Keep { epoch } => {
-                file.update(|kept| (kept.epoch, kept.held) = (epoch, Held::default()))
-            }
+            Note::Keep { epoch, remaining } => file.update(|kept| {
+                *kept = Kept { epoch, held: Held::default(), remaining, gate: kept.gate.take() };
+            }),
+            Note::Remaining(remaining) => file.update(|kept| kept.remaining = remaining),
             Note::Gate(name) => file.update(|kept| kept.gate = Some(name)),
-            Note::Ended => file.update(|kept| (kept.gate, kept.held) = (None, Held::default())),
+            Note::Ended => file.update(|kept| {
+                *kept = Kept { epoch: kept.epoch, ..Kept::default() };
+            }),
         };
         if let Err(error) = written {
             tracing::error!(

@@ -14,6 +14,7 @@ use std::time::Duration;
 use vedette_core::id::{NetworkNumber, NodeNumber, Session, StorageId};
 use vedette_core::lease::Confirmation;
 use vedette_core::model::AgentStatus;
+use vedette_core::takeover::Word;
 use vedette_core::time::Instant;
 use vedette_core::topology::{Config, Input, Output, Peer, Reject, Rejected, Topology};
 use vedette_core::wire::{Codec, Ends};
@@ -44,11 +45,7 @@ pub(super) enum Command {
     },
     Probed(NetworkNumber, Option<bool>),
     /// What the keeper says of what is held.
-    Epoch {
-        epoch: u64,
-        released: bool,
-        holds: bool,
-    },
+    Holds(Word),
     /// An agent is there and listens.
     Listener(SyncSender<Notice>),
     /// The agent is gone.
@@ -98,7 +95,7 @@ pub(super) fn start(
 struct Beating {
     lease: Arc<LeaseCell>,
     /// Of the keeper, whether everything was let go of since anything was taken, and whether anything is held.
-    epoch: (u64, bool, bool),
+    word: Word,
     session: Session,
     commands: Receiver<Command>,
     waker: Arc<Waker>,
@@ -166,7 +163,7 @@ impl Beating {
     ) -> Self {
         Self {
             lease,
-            epoch: (0, false, false),
+            word: Word::default(),
             session,
             commands,
             waker,
@@ -262,9 +259,9 @@ impl Beating {
                 self.counted = Rejected::default();
             }
             Command::Probed(network, answer) => self.set_probe(now, network, answer),
-            Command::Epoch { epoch, released, holds } => {
-                self.epoch = (epoch, released, holds);
-                self.step(now, Input::Epoch { epoch, released, holds });
+            Command::Holds(word) => {
+                self.word = word;
+                self.step(now, Input::Holds(word));
             }
             Command::Leave => self.step(now, Input::Leave),
             Command::Stop => {}
@@ -307,8 +304,7 @@ impl Beating {
                 self.cluster = Some(Cluster { configure, codec, storages, topology });
                 self.tell_clock();
                 self.step(now, self.own.clone());
-                let (epoch, released, holds) = self.epoch;
-                self.step(now, Input::Epoch { epoch, released, holds });
+                self.step(now, Input::Holds(self.word));
             }
         }
         for at in 0..self.nets.nets.len() {

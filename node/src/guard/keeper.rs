@@ -12,10 +12,12 @@
 //! Invariants:
 //! - Something is held only from a [`Notice::Holding`] that accepts it to the end of that lease; a
 //!   grant that comes after the end does not undo it.
-//! - A new epoch begins when everything of the one before was let go of, not earlier.
+//! - A new epoch begins when addresses and control groups of the one before are gone, not earlier. Release programs
+//!   and data take longer, and are named beside it until they are seen to be gone ([`Remaining`]): they hold up their
+//!   own group alone.
 //! - An order is answered after the [`File`](crate::hold::File) on disk names all of it.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -24,7 +26,7 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel};
 use std::time::Duration;
 
 use vedette_core::model::Timing;
-use vedette_core::takeover::Backing;
+use vedette_core::takeover::{Backing, Remains, Word};
 
 use super::clerk::{Clerk, Note};
 use super::gate::{Gate, table_name};
@@ -34,12 +36,12 @@ use super::protocol::{Configure, Hold, Holding, Notice};
 use super::reaper::Board;
 use super::sys;
 use super::watchdog::Watchdog;
-use crate::hold::{self, Held, Programs};
+use crate::hold::{self, Held, Remaining};
 
 /// Between two attempts to let go of what does not go.
 const AGAIN_US: u64 = 100_000;
-/// Between two looks at release programs that run.
-const PROGRAMS_US: u64 = 10_000;
+/// Between two looks at what remains of earlier epochs.
+const LOOK_US: u64 = 10_000;
 /// Between two attempts to tell an agent that does not listen.
 const UNSAID_US: u64 = 20_000;
 /// A call to the kernel that took longer opened the gate for too long, and is repeated.
@@ -105,6 +107,8 @@ pub(super) struct Inheritance {
     pub(super) epoch: u64,
     /// What an earlier guard left behind and could not be let go of yet.
     pub(super) pending: Held,
+    /// What it had not seen gone of earlier epochs.
+    pub(super) remaining: Held,
     /// The watchdog's path.
     pub(super) watchdog: Option<PathBuf>,
 }
@@ -161,8 +165,10 @@ struct Keeping {
     /// What has to be let go of before anything else.
     pending: Held,
     again_at: u64,
-    /// The release programs of what is pending.
-    programs: Programs,
+    /// What is let go of more slowly, and of which groups the agent was told.
+    remaining: Remaining,
+    told: Told,
+    look_at: u64,
     /// Why not everything could be let go of at the first attempt; the agent was told.
     unreleased: Option<String>,
     /// When the lease ended last.
@@ -176,6 +182,14 @@ struct Keeping {
     released: bool,
     /// The end of the lease that the gate and the agent know.
     spread_us: u64,
+}
+
+/// What the agent was told of what remains.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Told {
+    remains: Remains,
+    stuck: BTreeMap<String, String>,
+    goes_on: bool,
 }
 
 /// The watchdog, and when it was petted.
@@ -199,6 +213,8 @@ impl Keeping {
             Some(Ok(dog)) => (Some(dog), None),
             Some(Err(why)) => (None, Some(why)),
         };
+        let mut remaining = Remaining::default();
+        remaining.add(&inheritance.remaining);
         Self {
             cell,
             board,
@@ -220,7 +236,9 @@ impl Keeping {
             held: Held::default(),
             pending: inheritance.pending,
             again_at: 0,
-            programs: Programs::default(),
+            remaining,
+            told: Told::default(),
+            look_at: 0,
             unreleased: None,
             ended_us: 0,
             last_release_us: None,
@@ -261,10 +279,11 @@ impl Keeping {
     fn time_left(&self) -> Option<Duration> {
         let lease = (!self.held.is_empty()).then(|| self.cell.get().until_us);
         let again = (!self.pending.is_empty()).then_some(self.again_at);
+        let look = (!self.remaining.is_empty()).then_some(self.look_at);
         let dog = self.dog.as_ref().map(|dog| dog.due_us);
         let now = sys::boot_time_us();
         let unsaid = (!self.unsaid.is_empty()).then_some(now + UNSAID_US);
-        let due = [lease, again, dog, unsaid].into_iter().flatten().min()?;
+        let due = [lease, again, look, dog, unsaid].into_iter().flatten().min()?;
         // Rounded up: who wakes too early finds nothing to do.
         Some(Duration::from_micros(due.saturating_sub(now) + 1))
     }
@@ -280,6 +299,8 @@ impl Keeping {
             self.lease_ended();
         } else if !self.pending.is_empty() && now >= self.again_at {
             self.let_go();
+        } else if !self.remaining.is_empty() && now >= self.look_at {
+            self.look_at_the_rest();
         }
         if valid && !self.held.is_empty() {
             self.spread(lease);
@@ -304,24 +325,18 @@ impl Keeping {
                 "the lease is over: everything that this node holds is let go of"
             );
         }
-        self.pending.add(&held);
+        self.remaining.add(&held);
+        self.pending.add(&Held { programs: BTreeSet::new(), data: BTreeSet::new(), ..held });
         self.board.begin();
         self.cell.want(false);
         self.set_released(self.released);
         self.let_go();
     }
 
-    /// Tries to let go of what is pending; a new epoch begins if nothing is left.
+    /// Tries to let go of what is pending; a new epoch begins if nothing of that is left.
     fn let_go(&mut self) {
         let within = Duration::from_millis(self.timing.release_max_ms);
-        self.programs.look(&self.pending.programs);
-        let mut outcome = hold::release(&self.pending, within);
-        let programs = self.programs.look(&self.pending.programs);
-        outcome.failed.extend(programs.failed);
-        if outcome.is_complete() && programs.running {
-            self.again_at = sys::boot_time_us() + PROGRAMS_US;
-            return;
-        }
+        let outcome = hold::release(&self.pending, within);
         if !outcome.is_complete() {
             if self.unreleased.is_none() {
                 let left = outcome.failed.join("; ");
@@ -338,9 +353,11 @@ impl Keeping {
         let reaped = self.board.reaped();
         (self.pending, self.again_at) = (Held::default(), 0);
         self.post();
-        (self.programs, self.unreleased) = (Programs::default(), None);
+        self.unreleased = None;
         self.epoch += 1;
-        self.clerk.tell(Note::Keep { epoch: self.epoch });
+        // What was being mounted ended with its control group.
+        self.remaining.look();
+        self.clerk.tell(Note::Keep { epoch: self.epoch, remaining: self.remaining.held() });
         // If this process stood still, the reaper did it earlier.
         let ended_us = self.ended_us;
         let released_us = reaped.unwrap_or_else(sys::boot_time_us).max(ended_us);
@@ -348,14 +365,51 @@ impl Keeping {
             self.last_release_us = Some((ended_us, released_us));
         }
         let reaper = reaped.is_some();
-        self.say(Notice::ReleasedAll { epoch: self.epoch, ended_us, released_us, reaper });
+        let left = self.remaining.groups();
+        self.say(Notice::ReleasedAll { epoch: self.epoch, ended_us, released_us, reaper, left });
         self.set_released(true);
+        self.tell_the_rest();
+    }
+
+    /// Looks at what remains of earlier epochs.
+    fn look_at_the_rest(&mut self) {
+        let before = self.remaining.held();
+        self.remaining.look();
+        self.look_at = sys::boot_time_us() + LOOK_US;
+        let now = self.remaining.held();
+        // What is pending is in the file as what is held.
+        if now != before && self.pending.is_empty() {
+            self.clerk.tell(Note::Remaining(now));
+        }
+        self.tell_the_rest();
+    }
+
+    /// Tells others and the agent what remains, if that is news.
+    fn tell_the_rest(&mut self) {
+        let told = Told {
+            remains: self.remaining.remains(),
+            stuck: self.remaining.stuck(),
+            goes_on: self.remaining.goes_on(),
+        };
+        let before = std::mem::replace(&mut self.told, told);
+        if before.remains != self.told.remains {
+            self.set_released(self.released);
+        }
+        if (&before.stuck, before.goes_on) != (&self.told.stuck, self.told.goes_on) {
+            for (group, why) in &self.told.stuck {
+                if !before.stuck.contains_key(group) {
+                    tracing::warn!("{group} is not let go of yet: {why}");
+                }
+            }
+            self.answer(0, None);
+        }
     }
 
     fn set_released(&mut self, released: bool) {
         self.released = released;
         let (epoch, holds) = (self.epoch, !self.held.is_empty());
-        self.heart.tell(Command::Epoch { epoch, released, holds });
+        let remains = self.remaining.remains();
+        self.heart.tell(Command::Holds(Word { epoch, remains, released, holds }));
     }
 
     fn obey(&mut self, task: Task) {
@@ -398,7 +452,8 @@ impl Keeping {
         }
     }
 
-    fn hold(&mut self, order: Hold) {
+    fn hold(&mut self, mut order: Hold) {
+        self.remaining.strip(&mut order.held);
         let mut refused = self.why_not(&order);
         if refused.is_none() {
             refused = self.board.post(&order.held).err().map(|error| error.to_string());
@@ -541,9 +596,10 @@ impl Keeping {
         let lease = Duration::from_millis(timing.lease_ms);
         let release_max = Duration::from_millis(timing.release_max_ms);
         let firm = |dog: &Dog| dog.watchdog.is_firm(lease, release_max, timing.interval());
+        // A watchdog ends data as well, which the kernel's gate does not.
         match &self.dog {
-            _ if self.gate_stands() => Backing::Kernel,
             Some(dog) if firm(dog) => Backing::Watchdog,
+            _ if self.gate_stands() => Backing::Kernel,
             _ => Backing::None,
         }
     }
@@ -582,7 +638,9 @@ impl Keeping {
         let left = Duration::from_micros(lease.until_us.saturating_sub(now));
         let release_max = Duration::from_millis(self.timing.release_max_ms);
         let leased = dog.watchdog.may_be_petted(left, release_max, alone);
-        if beats && self.pending.is_empty() && (self.held.is_empty() || leased) {
+        // The first line has to hold, whatever remains.
+        let gone = self.pending.is_empty() && !(alone && self.remaining.is_overdue());
+        if beats && gone && (self.held.is_empty() || leased) {
             let _ = dog.watchdog.pet();
             dog.due_us = now + every.as_micros() as u64;
         }
@@ -595,7 +653,9 @@ impl Keeping {
         held.add(&self.pending);
         // Nobody waits for a node that leaves, so it may take its time.
         let within = Duration::from_millis(self.timing.release_max_ms).max(Duration::from_secs(2));
-        let outcome = hold::release_all(&held, within);
+        self.remaining.add(&held);
+        let mut outcome = hold::release(&held, within);
+        outcome.failed.extend(self.remaining.wait(within));
         if !outcome.is_complete() {
             let left = outcome.failed.join("; ");
             tracing::error!(%left, "the guard ends, and not everything could be let go of");
@@ -631,6 +691,8 @@ impl Keeping {
             watchdog,
             reaper,
             unreleased: self.unreleased.clone(),
+            stuck: self.told.stuck.clone(),
+            goes_on: self.told.goes_on,
             lease_until_us: if self.leased { self.cell.get().until_us } else { 0 },
             last_release_us: self.last_release_us,
         };

@@ -267,7 +267,7 @@ mod tests {
     const RELEASE_MAX: Duration = Duration::from_millis(30);
 
     fn released_all(epoch: u64) -> Notice {
-        Notice::ReleasedAll { epoch, ended_us: 0, released_us: 0, reaper: false }
+        Notice::ReleasedAll { epoch, ended_us: 0, released_us: 0, reaper: false, left: Vec::new() }
     }
 
     /// A directory that is no control group any more stands for something held: letting go of it
@@ -284,6 +284,8 @@ mod tests {
             backing: Backing::None,
             watchdog: None,
             reaper: None,
+            stuck: Default::default(),
+            goes_on: false,
             unreleased: None,
             lease_until_us: boot_time_us() + lease.as_micros() as u64,
             last_release_us: None,
@@ -381,6 +383,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let (log, script) = (folder.path().join("runs"), "echo x >> \"$0\"; exit 1");
         let program = crate::hold::HeldProgram {
+            of: Default::default(),
             program: ["/bin/sh", "-c", script, &log.display().to_string()]
                 .map(str::to_owned)
                 .into(),

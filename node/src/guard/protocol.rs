@@ -94,6 +94,12 @@ pub struct Holding {
     /// Why what was held before is not let go of yet, if it is not: nothing else is held before it is.
     #[serde(default)]
     pub unreleased: Option<String>,
+    /// Groups of earlier epochs that do not go, by what keeps them. Nothing else waits for that.
+    #[serde(default)]
+    pub stuck: BTreeMap<String, String>,
+    /// Something else of earlier epochs is still let go of, and may be gone in a moment.
+    #[serde(default)]
+    pub goes_on: bool,
     /// Until when the lease lasts unless it is granted again, in microseconds of `CLOCK_BOOTTIME`;
     /// 0 if there is none.
     pub lease_until_us: u64,
@@ -213,7 +219,7 @@ pub enum Notice {
         /// As in [`Holding`].
         until_us: u64,
     },
-    /// The lease ended and the guard let go of everything.
+    /// The lease ended and the guard let go of everything, but for what it names.
     ReleasedAll {
         /// The new epoch.
         epoch: u64,
@@ -226,6 +232,9 @@ pub enum Notice {
         /// The reaper had done it, as the guard stood still.
         #[serde(default)]
         reaper: bool,
+        /// Groups of which release programs or the agent still take something away.
+        #[serde(default)]
+        left: Vec<String>,
     },
     /// How many packets did not count so far, by kind; sent when it changed.
     Rejected(BTreeMap<String, u64>),
@@ -331,6 +340,7 @@ mod tests {
             units: BTreeSet::from(["web.service".into()]),
             engines: BTreeSet::from(["web.slice".into()]),
             programs: BTreeSet::new(),
+            data: BTreeSet::new(),
         };
         Order::Hold(Box::new(Hold { sequence: 1, epoch: 2, known: [address].into(), held }))
     }

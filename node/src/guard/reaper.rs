@@ -120,6 +120,7 @@ fn rehearse(board: &Board) {
         units: ["vedette-nobody.service".to_owned()].into(),
         engines: ["vedette-nobody.slice".to_owned()].into(),
         programs: Default::default(),
+        data: Default::default(),
     };
     let released = hold::release(&held, RELEASE_MAX);
     let looked = (board.read().is_ok(), board.lease(), sys::boot_time_us());
@@ -444,6 +445,7 @@ mod tests {
 
     fn with_program(program: &[&str]) -> Held {
         let program = crate::hold::HeldProgram {
+            of: Default::default(),
             program: program.iter().map(|it| (*it).to_owned()).collect(),
             environment: Default::default(),
             user: None,

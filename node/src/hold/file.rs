@@ -26,6 +26,9 @@ pub struct Kept {
     pub gate: Option<String>,
     /// What is held.
     pub held: Held,
+    /// What of earlier epochs was not let go of yet: release programs and data.
+    #[serde(default)]
+    pub remaining: Held,
 }
 
 /// The file, and what it says.
@@ -104,6 +107,7 @@ mod tests {
             units: BTreeSet::from(["web.service".into()]),
             engines: BTreeSet::from(["web.slice".into()]),
             programs: BTreeSet::new(),
+            data: BTreeSet::new(),
         };
         file.update(|kept| (kept.epoch, kept.held) = (7, held.clone())).unwrap();
         let again = File::open(directory.path()).unwrap();

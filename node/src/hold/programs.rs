@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::Of;
 use crate::cgroup::ControlGroup;
 use crate::process::{self, Ends, Program, User};
 use crate::transcript::{self, Heading, Kind};
@@ -31,6 +32,9 @@ const PAUSE: Duration = Duration::from_millis(5);
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HeldProgram {
+    /// Whose it is.
+    #[serde(default)]
+    pub of: Of,
     /// The program with its arguments; no shell reads them.
     pub program: Vec<String>,
     /// Its environment.
@@ -64,7 +68,8 @@ impl Looked {
 
 #[derive(Debug)]
 enum Run {
-    Running(Receiver<Result<(), String>>),
+    /// With why it failed before, if it did.
+    Running(Receiver<Result<(), String>>, Option<String>),
     Failed(String, Instant),
     Done,
 }
@@ -78,8 +83,8 @@ impl Programs {
     pub fn look(&mut self, wanted: &BTreeSet<HeldProgram>) -> Looked {
         let mut looked = Looked::default();
         for program in wanted {
-            let run = self.0.entry(program.clone()).or_insert_with(|| start(program));
-            if let Run::Running(answer) = run {
+            let run = self.0.entry(program.clone()).or_insert_with(|| start(program, None));
+            if let Run::Running(answer, _) = run {
                 match answer.try_recv() {
                     Ok(Ok(())) => *run = Run::Done,
                     Ok(Err(why)) => *run = Run::Failed(why, Instant::now()),
@@ -90,17 +95,36 @@ impl Programs {
                 }
             }
             match run {
-                Run::Running(_) => looked.running = true,
+                Run::Running(..) => looked.running = true,
                 Run::Done => {}
                 Run::Failed(why, at) => {
                     looked.failed.push(sentence(program, why));
                     if at.elapsed() >= AGAIN {
-                        *run = start(program);
+                        *run = start(program, Some(why.clone()));
                     }
                 }
             }
         }
         looked
+    }
+
+    /// Whether it succeeded.
+    pub(super) fn is_done(&self, program: &HeldProgram) -> bool {
+        matches!(self.0.get(program), Some(Run::Done))
+    }
+
+    /// What became of it before is of no interest: it is to run anew.
+    pub(super) fn forget(&mut self, program: &HeldProgram) {
+        self.0.remove(program);
+    }
+
+    /// Why it failed last, if it has not succeeded since.
+    pub(super) fn why(&self, program: &HeldProgram) -> Option<String> {
+        match self.0.get(program)? {
+            Run::Running(_, why) => why.as_ref().map(|why| sentence(program, why)),
+            Run::Failed(why, _) => Some(sentence(program, why)),
+            Run::Done => None,
+        }
     }
 
     /// Waits until each of them ended once; answers a sentence for each that failed.
@@ -121,7 +145,7 @@ fn sentence(program: &HeldProgram, why: &str) -> String {
 }
 
 /// On a thread of its own.
-fn start(program: &HeldProgram) -> Run {
+fn start(program: &HeldProgram, before: Option<String>) -> Run {
     let (sender, answer) = channel();
     let program = program.clone();
     let builder = std::thread::Builder::new().name("release program".into()).stack_size(256 << 10);
@@ -134,7 +158,7 @@ fn start(program: &HeldProgram) -> Run {
         keep(&program, &how, printed);
     };
     match builder.spawn(work) {
-        Ok(_) => Run::Running(answer),
+        Ok(_) => Run::Running(answer, before),
         Err(error) => Run::Failed(format!("it cannot be started: {error}"), Instant::now()),
     }
 }

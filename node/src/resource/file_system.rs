@@ -92,7 +92,7 @@ impl FileSystem {
 
     async fn fsck(&self, context: &Context) -> Result<(), Failure> {
         let argv = ["fsck", "-t", &self.fs_type, "-p", &self.device];
-        let outcome = self.run(context, &argv, self.common.start).await;
+        let outcome = self.run_inside(context, &argv).await?;
         match outcome.exit.filter(|_| !outcome.timed_out) {
             Some(status) if status & !fsck::CORRECTED == 0 => Ok(()),
             Some(status) if status & fsck::LEFT != 0 => {
@@ -122,7 +122,7 @@ impl FileSystem {
             argv.extend(["-o", &self.options]);
         }
         argv.extend([self.device.as_str(), &point]);
-        let outcome = self.run(context, &argv, self.common.start).await;
+        let outcome = self.run_inside(context, &argv).await?;
         if outcome.succeeded() {
             return Ok(());
         }
@@ -283,10 +283,21 @@ impl FileSystem {
     }
 
     async fn run(&self, context: &Context, argv: &[&str], time: Duration) -> RunOutcome {
+        process::run(self.program(context, argv, time)).await
+    }
+
+    /// In the group's control group, which ends with the lease: no mount appears after that.
+    async fn run_inside(&self, context: &Context, argv: &[&str]) -> Result<RunOutcome, Failure> {
+        let place = context.place(&self.common.name)?;
+        let place = place.map(|place| place.directory().to_owned());
+        Ok(process::run(self.program(context, argv, self.common.start).cgroup(place)).await)
+    }
+
+    fn program(&self, context: &Context, argv: &[&str], time: Duration) -> Program {
         let program = Program::new(argv.iter().copied(), time)
             .environment([("LC_ALL", "C")])
             .environment(context.variables(&self.common.name));
-        process::run(program.dies_with_us()).await
+        program.dies_with_us()
     }
 
     async fn findings(&self, context: &Context) -> Vec<Finding> {
@@ -372,6 +383,21 @@ impl FileSystem {
             )
         })
     }
+}
+
+/// What keeps a file system on this machine, as a clause; none if it is mounted nowhere and its device is free. Waits
+/// for the disk.
+pub(crate) fn kept(device: &str, mount_point: &Path) -> Option<String> {
+    let point = real(mount_point);
+    let all = match mounts::all() {
+        Ok(all) => all,
+        Err(error) => return Some(format!("the kernel's list of mounts cannot be read: {error}")),
+    };
+    if let Some(mount) = all.iter().rfind(|mount| mount.is_of(device) && mount.point == point) {
+        return Some(format!("{device} is still mounted at {}", mount.point.display()));
+    }
+    let kept = elsewhere::look(&Sought::on(device)?)?;
+    Some(format!("{device} {}", kept.words()))
 }
 
 /// As the kernel lists it: without links and without `/` at the end.

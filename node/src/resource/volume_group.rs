@@ -14,6 +14,7 @@ use vedette_core::document::Finding;
 use vedette_core::model::RunOutcome;
 
 use super::{Common, Context, Detail, Failure, Health, Reach, Resource, error, file_name, warning};
+use crate::cgroup::ControlGroup;
 use crate::process::{self, PATH, Program};
 
 /// `vgs` and `lvs` write a number for everything that could be meant; this one is "not found".
@@ -69,7 +70,7 @@ impl VolumeGroup {
         if changed {
             self.command(context, &["pvscan", "--cache"], time).await?;
         }
-        self.command(context, &["vgchange", "-ay", &self.name], time).await?;
+        self.activate(context, time).await?;
         if changed {
             self.command(context, &["vgchange", "--refresh", &self.name], time).await?;
         }
@@ -176,6 +177,18 @@ impl VolumeGroup {
         })
     }
 
+    /// What is being activated ends with the group's control group, so that nothing appears after the lease.
+    async fn activate(&self, context: &Context, time: Duration) -> Result<(), Failure> {
+        let place = context.place(&self.common.name)?;
+        let argv = ["vgchange", "-ay", &self.name];
+        let outcome = self.run_in(context, place, &argv, time).await;
+        if outcome.succeeded() {
+            return Ok(());
+        }
+        let what = format!("{} failed", argv.join(" "));
+        Err(Failure::of_run(&what, &outcome, "Try it by hand; the kernel's log may say more."))
+    }
+
     async fn command(
         &self,
         context: &Context,
@@ -191,9 +204,20 @@ impl VolumeGroup {
     }
 
     async fn run(&self, context: &Context, argv: &[&str], time: Duration) -> RunOutcome {
+        self.run_in(context, None, argv, time).await
+    }
+
+    async fn run_in(
+        &self,
+        context: &Context,
+        place: Option<ControlGroup>,
+        argv: &[&str],
+        time: Duration,
+    ) -> RunOutcome {
         let program = Program::new(argv.iter().copied(), time)
             .environment([("LC_ALL", "C")])
-            .environment(context.variables(&self.common.name));
+            .environment(context.variables(&self.common.name))
+            .cgroup(place.map(|place| place.directory().to_owned()));
         process::run(program.dies_with_us()).await
     }
 
@@ -313,9 +337,35 @@ impl Resource for VolumeGroup {
     }
 }
 
+/// What of a volume group is active on this machine, as a clause; none if nothing is. The kernel's device mapper is
+/// asked: LVM's own programs wait for disks and for each other.
+pub(crate) fn kept(name: &str) -> Option<String> {
+    let devices = std::fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    let mapped = devices.filter_map(|it| std::fs::read_to_string(it.path().join("dm/name")).ok());
+    let active: Vec<String> =
+        mapped.filter_map(|mapped| volume_in(name, mapped.trim_end()).map(str::to_owned)).collect();
+    (!active.is_empty())
+        .then(|| format!("volumes of {name} are still active: {}", active.join(", ")))
+}
+
+/// The volume's part of a name of the device mapper, if it is one of that group: `GROUP-VOLUME`, where a `-` in
+/// either is written twice.
+fn volume_in<'a>(group: &str, mapped: &'a str) -> Option<&'a str> {
+    let rest = mapped.strip_prefix(&group.replace('-', "--"))?.strip_prefix('-')?;
+    (!rest.is_empty() && !rest.starts_with('-')).then_some(rest)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn volumes_are_told_by_the_names_of_the_device_mapper() {
+        assert_eq!(volume_in("data", "data-web"), Some("web"));
+        assert_eq!(volume_in("data-vg", "data--vg-web--a"), Some("web--a"));
+        assert_eq!(volume_in("data", "data--vg-web"), None, "of the group data-vg");
+        assert_eq!(volume_in("data", "database-web"), None);
+    }
 
     #[test]
     fn an_answer_is_found_among_warnings() {

@@ -17,7 +17,7 @@ use vedette_core::id::{ClusterId, NodeNumber, StorageId};
 use vedette_core::model::Timing;
 use vedette_core::observation::Report;
 use vedette_node::guard::protocol::{Configure, Hold, Holding, Notice, Secret};
-use vedette_node::hold::{Held, HeldAddress, HeldProgram};
+use vedette_node::hold::{Held, HeldAddress, HeldData, HeldProgram};
 
 /// How long anything may take on a busy machine; nothing is measured with it.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -178,6 +178,37 @@ impl Client {
             }
         }
         false
+    }
+}
+
+/// A file system in memory; unmounted when dropped.
+pub(crate) struct Mounted {
+    point: tempfile::TempDir,
+    device: String,
+}
+
+impl Mounted {
+    pub(crate) fn new() -> Self {
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let device = format!("vedette-test-{}-{count}", std::process::id());
+        let point = tempfile::tempdir().expect("a directory");
+        let at = point.path().to_str().expect("plain").to_owned();
+        run("mount", &["-t", "tmpfs", &device, &at]);
+        Self { point, device }
+    }
+
+    pub(crate) fn device(&self) -> String {
+        self.device.clone()
+    }
+
+    pub(crate) fn point(&self) -> PathBuf {
+        self.point.path().to_owned()
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.point.path()).status();
     }
 }
 
@@ -395,6 +426,30 @@ impl Guarded {
     pub(crate) fn order_programs(&self, programs: &[HeldProgram], sequence: u64) {
         let programs = programs.iter().cloned().collect();
         let held = Held { programs, ..Held::default() };
+        self.give(&Hold { sequence, epoch: 0, known: [ip(SERVICE), ip(SERVICE6)].into(), held });
+    }
+
+    /// Orders to hold addresses, and what these programs take away.
+    pub(crate) fn order_holding(
+        &self,
+        addresses: &[&str],
+        programs: &[HeldProgram],
+        sequence: u64,
+    ) {
+        let held =
+            |address: &&str| HeldAddress { address: ip(address), prefix: 24, device: "e0".into() };
+        let (addresses, programs) = (addresses.iter().map(held), programs.iter().cloned());
+        let held = Held {
+            addresses: addresses.collect(),
+            programs: programs.collect(),
+            ..Held::default()
+        };
+        self.give(&Hold { sequence, epoch: 0, known: [ip(SERVICE), ip(SERVICE6)].into(), held });
+    }
+
+    /// Orders to hold that.
+    pub(crate) fn order_data(&self, data: &HeldData, sequence: u64) {
+        let held = Held { data: [data.clone()].into(), ..Held::default() };
         self.give(&Hold { sequence, epoch: 0, known: [ip(SERVICE), ip(SERVICE6)].into(), held });
     }
 

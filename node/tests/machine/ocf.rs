@@ -135,7 +135,8 @@ fn r2_an_agent_may_be_its_own_release_program() {
         release: Some(Release { program: vec![agent, "stop".into()], within_ms: 5_000 }),
     };
     let def = ResourceDef::new("thing", kind);
-    let (dummy, program) = (resource(&def), release_program(&context, &def).expect("it has one"));
+    let (dummy, program) =
+        (resource(&def), release_program(&context, &Default::default(), &def).expect("it has one"));
     block_on(async { dummy.start(&context).await }).unwrap();
     assert!(state.exists());
     let held = Held { programs: [program].into(), ..Held::default() };

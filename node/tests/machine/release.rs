@@ -11,6 +11,7 @@ use crate::support::{LONG, TestGroup, gone, read_pid};
 
 fn program(group: &TestGroup, text: &str, within_ms: u64) -> HeldProgram {
     HeldProgram {
+        of: Default::default(),
         program: ["/bin/sh", "-c", text].map(str::to_owned).to_vec(),
         environment: [("WHAT".to_owned(), "web".to_owned())].into(),
         user: None,

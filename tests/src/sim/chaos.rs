@@ -204,7 +204,7 @@ fn places(rng: &mut Rng) -> BTreeMap<String, Place> {
     let each = RESOURCES.iter().map(|(_, resource, _)| {
         let place = match rng.range(0, 100) {
             // A mount ends with no process.
-            _ if resource.ends_with("disk") => Place::Outside,
+            _ if resource.ends_with("disk") => Place::Data,
             0..40 if odd => Place::Outside,
             40..65 if odd => Place::Program,
             _ => Place::Inside,

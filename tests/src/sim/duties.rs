@@ -18,7 +18,7 @@ use super::world::{MS, World};
 /// Between two attempts to stop what outlived a lease.
 const STOP_AGAIN: u64 = 3_000 * MS;
 /// How long the cluster waits to be told of a stop at the end of a lease.
-const PATIENCE: u64 = 1_000 * MS;
+pub(super) const PATIENCE: u64 = 1_000 * MS;
 /// The next look after one that found something, or expected to.
 const LOOK_AGAIN: u64 = 2_000 * MS;
 

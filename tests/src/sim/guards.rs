@@ -6,6 +6,7 @@ use vedette_core::id::{NetworkNumber, Session};
 use vedette_core::lease::Confirmation;
 use vedette_core::model::AgentStatus;
 use vedette_core::observation::{OwnInterface, Report};
+use vedette_core::takeover::{Remains, Word};
 use vedette_core::time::Instant;
 use vedette_core::topology::{Input, Output, Topology};
 use vedette_core::wire::Beat;
@@ -44,8 +45,7 @@ impl World {
             wake: u64::MAX,
             steady_since: now,
             started: now,
-            epoch: 0,
-            holds: false,
+            word: Word::default(),
             lapses: 0,
             continuity: false,
         });
@@ -166,16 +166,15 @@ impl World {
         act: impl FnOnce(&mut Topology, Instant, &mut Vec<Output>),
     ) {
         let clock = self.machines[node].clock(self.now);
-        let said = (self.said_epoch(node), self.holds(node));
+        let said = self.word(node);
         let Some(guard) = self.machines[node].guard.as_mut() else { return };
         let mut out = Vec::new();
         // Wall clocks are wrong by a minute a node, and run as the machine's own clock does.
         let wall_us = WALL_US + clock.as_micros() + node as u64 * 60_000_000;
         guard.topology.handle(clock, Input::Clock { wall_us }, &mut out);
-        if (guard.epoch, guard.holds) != said {
-            let (epoch, holds) = said;
-            (guard.epoch, guard.holds) = said;
-            guard.topology.handle(clock, Input::Epoch { epoch, released: false, holds }, &mut out);
+        if guard.word != said {
+            guard.word = said;
+            guard.topology.handle(clock, Input::Holds(said), &mut out);
         }
         act(&mut guard.topology, clock, &mut out);
         // A lease that ended begins a new epoch, whether anything was held or not.
@@ -200,11 +199,14 @@ impl World {
         }
     }
 
-    /// What its guard knows of a node's epoch.
-    fn said_epoch(&self, node: usize) -> u64 {
+    /// What its guard says of what a node holds.
+    fn word(&self, node: usize) -> Word {
         let works = &self.machines[node].works;
-        let early = self.bug == Some(Bug::EpochTooEarly) && self.holds(node);
-        works.epoch + u64::from(early)
+        let holds = self.holds(node);
+        let early = self.bug == Some(Bug::EpochTooEarly) && holds;
+        let silent = self.bug == Some(Bug::RemainsUnsaid);
+        let remains = if silent { Remains::default() } else { self.remains(node) };
+        Word { epoch: works.epoch + u64::from(early), remains, released: false, holds }
     }
 
     fn wake_guard(&mut self, node: usize) {

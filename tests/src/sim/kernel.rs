@@ -19,7 +19,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use vedette_core::id::Session;
-use vedette_core::takeover::Backing;
+use vedette_core::takeover::{Backing, Remains};
 
 use super::Bug;
 use super::world::{Event, MS, World};
@@ -38,8 +38,10 @@ pub enum Place {
     /// In a control group of their own, or in that of their unit.
     #[default]
     Inside,
-    /// Elsewhere: a supervisor or container engine has them, or it is a mount. Only a stop takes them away.
+    /// Elsewhere: a supervisor or container engine has them. Only a stop takes them away.
     Outside,
+    /// It is a mount. Only a stop takes it away, and its guard sees when that is done.
+    Data,
     /// Elsewhere, and a release program takes them away without the agent.
     Program,
 }
@@ -102,8 +104,8 @@ pub(super) struct Life {
 #[derive(Debug, Default)]
 pub(super) struct Kernel {
     pub(super) lives: BTreeMap<Key, Life>,
-    /// What release programs have to take away before a new epoch begins.
-    pub(super) releasing: BTreeSet<Key>,
+    /// What release programs have to take away, and since when.
+    pub(super) releasing: BTreeMap<Key, u64>,
     /// A look at those programs is due.
     programs_due: bool,
     /// Groups that are in nobody's orders: maintenance or a forced stop left them running.
@@ -125,10 +127,15 @@ pub(super) struct Counts {
 }
 
 impl Kernel {
-    /// What the guard says of release programs that have failed and are tried again.
-    pub(super) fn unreleased(&self) -> Option<String> {
+    /// Groups of earlier epochs of which the guard still sees something, since when, and whether it has failed.
+    pub(super) fn remaining(&self) -> impl Iterator<Item = (&String, u64, bool)> {
         let failed = |key: &Key| self.lives.get(key).is_some_and(|life| life.program_failed);
-        self.releasing.iter().any(failed).then(|| "a release program has failed".to_owned())
+        let programs = self.releasing.iter().map(move |(key, since)| (&key.0, *since, failed(key)));
+        let data = self.lives.iter().filter_map(|(key, life)| {
+            let (since, _) = life.lapsed.filter(|_| life.place == Place::Data)?;
+            Some((&key.0, since, false))
+        });
+        programs.chain(data)
     }
 
     /// Whether something of a group is alive.
@@ -242,8 +249,8 @@ impl World {
             }
             match life.place {
                 Place::Inside => return false,
-                Place::Outside => life.lapsed = life.lapsed.or(Some((now, session))),
-                Place::Program => drop(kernel.releasing.insert(key.clone())),
+                Place::Outside | Place::Data => life.lapsed = life.lapsed.or(Some((now, session))),
+                Place::Program => drop(kernel.releasing.entry(key.clone()).or_insert(now)),
             }
             rest.insert(key.0.clone());
             true
@@ -270,7 +277,7 @@ impl World {
             return;
         }
         if kernel.mood.program_fails {
-            for key in &kernel.releasing {
+            for key in kernel.releasing.keys() {
                 if let Some(life) = kernel.lives.get_mut(key) {
                     life.program_failed = true;
                 }
@@ -279,8 +286,7 @@ impl World {
             return self.schedule(PROGRAM_AGAIN, Event::Programs { node });
         }
         let done = std::mem::take(&mut kernel.releasing);
-        kernel.lives.retain(|key, _| !done.contains(key));
-        machine.works.epoch += 1;
+        kernel.lives.retain(|key, _| !done.contains_key(key));
         self.note(|| {
             format!("n{}: release programs took away what no control group holds", node + 1)
         });
@@ -292,21 +298,24 @@ impl World {
         let groups = self.covered(node);
         self.end_lives(node, &groups);
         let machine = &mut self.machines[node];
-        let kernel = &mut machine.kernel;
-        if !kernel.mood.program_fails {
-            // Its first word waits for them.
-            let done = std::mem::take(&mut kernel.releasing);
-            kernel.lives.retain(|key, _| !done.contains(key));
-        }
+        let kernel = &machine.kernel;
         let works = &mut machine.works;
         works.on.retain(|group, _| kernel.left.contains(group));
         (works.lapsed, works.gate) = (false, 0);
-        works.epoch += u64::from(kernel.releasing.is_empty());
+        works.epoch += 1;
     }
 
-    /// Whether a guard has something to let go of when its lease ends, or lets go of it now.
+    /// Whether a guard has something to let go of when its lease ends.
     pub(super) fn holds(&self, node: usize) -> bool {
-        !self.machines[node].kernel.releasing.is_empty() || !self.covered(node).is_empty()
+        !self.covered(node).is_empty()
+    }
+
+    /// What a guard's beats say of groups that are not let go of.
+    pub(super) fn remains(&self, node: usize) -> Remains {
+        let number = |group: &String| self.reference.groups.get(group).map(|group| group.number);
+        let groups = self.machines[node].kernel.remaining();
+        let numbers = groups.filter_map(|(group, ..)| number(group));
+        numbers.fold(Remains::default(), Remains::with)
     }
 
     /// The reaper is stopped, or looks again.

@@ -8,6 +8,7 @@ use vedette_core::director::Director;
 use vedette_core::id::{CommandId, NetworkNumber, NodeNumber, Session};
 use vedette_core::model::{AgentStatus, HostStatus, LogTiming, Priority};
 use vedette_core::state::ClusterState;
+use vedette_core::takeover::Word;
 use vedette_core::time::Instant;
 use vedette_core::topology::{self, Topology};
 use vedette_core::wire::Beat;
@@ -32,10 +33,8 @@ pub(super) struct Guard {
     pub(super) steady_since: u64,
     /// When it was started.
     pub(super) started: u64,
-    /// The epoch that its beats carry.
-    pub(super) epoch: u64,
-    /// Whether its beats say that it holds something.
-    pub(super) holds: bool,
+    /// What its beats say of what it holds.
+    pub(super) word: Word,
     /// How many times its lease had ended before it was granted again.
     pub(super) lapses: u64,
     /// Whether its agent took part in the seeded cluster; outlives the agent.

@@ -9,7 +9,7 @@
 //!   the configuration does not ask for more. With `strict`, a lease is no evidence for what its backing does not
 //!   cover, and there is no exception;
 //! - *its release program failed*: a silent node's is trusted after its time (`takeover::programs_last`). A node that
-//!   is heard begins no new epoch before it succeeded, and there is no exception;
+//!   is heard names its group until it has succeeded, and there is no exception; the same goes for data;
 //! - *all three stopped*: guard, agent and reaper, and no `strict`.
 //!
 //! None of them holds for what maintenance or a forced stop left running, nor for what the cluster was told it
@@ -175,7 +175,7 @@ impl World {
             How::Silence | How::Epoch if beyond => false,
             How::Silence if strict => false,
             How::Silence => match life.place {
-                Place::Outside => true,
+                Place::Outside | Place::Data => true,
                 Place::Program => life.program_failed || self.nobody_acts(node),
                 Place::Inside => self.nobody_acts(node),
             },

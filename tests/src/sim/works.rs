@@ -19,6 +19,7 @@ use vedette_core::work::{self, Task, Way};
 
 use super::Bug;
 use super::conduct::ended;
+use super::duties::PATIENCE;
 use super::world::{Event, MS, World, index_of};
 
 /// How long an acquisition waits for its turn.
@@ -170,14 +171,14 @@ impl World {
     }
 
     /// Everything that the lease covers is off at once, by whoever notices. What release programs have to take away
-    /// keeps the next epoch waiting; what nobody here reaches is left to the agent.
+    /// is named beside the next epoch, as data is; what nobody here reaches is left to the agent.
     pub(super) fn release_all(&mut self, node: usize) {
         let (now, groups) = (self.now, self.covered(node));
         let rest = self.end_lives(node, &groups);
         let machine = &mut self.machines[node];
         machine.works.on.retain(|group, _| !groups.contains(group));
         machine.works.lapsed = false;
-        machine.works.epoch += u64::from(machine.kernel.releasing.is_empty());
+        machine.works.epoch += 1;
         if let Some(agent) = machine.agent.as_mut() {
             agent.duties.owe(rest, now);
         }
@@ -191,7 +192,8 @@ impl World {
         self.renew_gate(node);
         let machine = &mut self.machines[node];
         let works = &mut machine.works;
-        if works.epoch != epoch || works.gate <= self.now || !machine.kernel.releasing.is_empty() {
+        let remains = machine.kernel.remaining().any(|(of, ..)| of == group);
+        if works.epoch != epoch || works.gate <= self.now || remains {
             return false;
         }
         works.on.insert(group.to_owned(), token);
@@ -658,8 +660,14 @@ impl World {
         if agent.status != AgentStatus::Running {
             return;
         }
-        let Some(groups) = agent.duties.unreleased(self.now) else { return };
-        let unreleased = Unreleased { guard: machine.kernel.unreleased(), groups };
+        let Some(mut groups) = agent.duties.unreleased(self.now) else { return };
+        for (group, since, failed) in machine.kernel.remaining() {
+            if !failed && self.now - since < PATIENCE {
+                return;
+            }
+            groups.entry(group.clone()).or_insert_with(|| "its guard still sees it".to_owned());
+        }
+        let unreleased = Unreleased { guard: None, groups };
         let backing = self.backing_of(index);
         let (me, session) = (machine.number, agent.session);
         let known = machine.state.manager.members.get(&me);

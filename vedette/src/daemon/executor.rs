@@ -121,6 +121,8 @@ pub(crate) struct GuardFacts {
     pub(crate) reaper: Option<String>,
     /// What was not let go of when the lease ended.
     pub(crate) unreleased: Unreleased,
+    /// Something of earlier epochs is still let go of, and may be gone in a moment.
+    goes_on: bool,
     /// What is held is held in one epoch; with the next, everything before it was let go.
     pub(crate) epoch: u64,
     /// The set of voters that its lease stands on.
@@ -156,6 +158,8 @@ struct Shared {
     voters: AtomicU64,
     /// What cannot be let go of.
     stuck: Mutex<Unreleased>,
+    /// Groups of earlier epochs of which the guard sees something that does not go.
+    seen_stuck: Mutex<BTreeMap<String, String>>,
     /// When the guard's present epoch began, as far as this agent knows.
     epoch_began: Mutex<Option<Instant>>,
     /// The newest token of each group that was let go of here.
@@ -202,6 +206,7 @@ impl Executor {
             last_release: Mutex::default(),
             voters: AtomicU64::new(0),
             stuck: Mutex::default(),
+            seen_stuck: Mutex::default(),
             epoch_began: Mutex::default(),
             over: Mutex::default(),
             let_go: watch::Sender::new(0),
@@ -239,20 +244,23 @@ impl Executor {
     }
 
     /// The guard let go of everything, and is in a new epoch; when the lease had ended and when it was
-    /// done, on the clock that counts from the machine's start.
+    /// done, on the clock that counts from the machine's start. Of those groups something is `left`.
     pub(crate) fn released_all(
         &self,
         epoch: u64,
         (ended_us, released_us): (u64, u64),
         reaper: bool,
+        left: &[String],
     ) {
         self.0.local.lease_ended(ended_us);
         lock(&self.0.cover).over();
-        self.0.tell_released(epoch, (ended_us, released_us), reaper);
+        self.0.tell_released(epoch, (ended_us, released_us), reaper, left);
         *lock(&self.0.epoch_began) = Some(Instant::now());
         self.0.guard.send_modify(|facts| {
             if let Some(facts) = facts {
-                (facts.epoch, facts.unreleased) = (epoch, Unreleased::default());
+                (facts.epoch, facts.unreleased.guard) = (epoch, None);
+                // What does not go is named after that.
+                facts.goes_on = !left.is_empty();
             }
         });
         self.0.lease.send_modify(Lease::lose);
@@ -264,7 +272,11 @@ impl Executor {
             backing: holding.backing,
             watchdog: holding.watchdog.clone(),
             reaper: holding.reaper.clone(),
-            unreleased: Unreleased { guard: holding.unreleased.clone(), ..Default::default() },
+            unreleased: Unreleased {
+                guard: holding.unreleased.clone(),
+                groups: holding.stuck.clone(),
+            },
+            goes_on: holding.goes_on,
             epoch: holding.epoch,
             voters: self.0.voters.load(Ordering::Relaxed),
         };
@@ -274,6 +286,10 @@ impl Executor {
             self.0.local.lease_ended(release.0);
         }
         self.0.tell_stuck(|stuck| stuck.guard.clone_from(&holding.unreleased));
+        if std::mem::replace(&mut *lock(&self.0.seen_stuck), holding.stuck.clone()) != holding.stuck
+        {
+            self.0.show_stuck();
+        }
         lock(&self.0.epoch_began).get_or_insert_with(Instant::now);
         self.0.guard.send_if_modified(|known| known.replace(facts.clone()) != Some(facts));
         let release_max = millis(self.0.state().settings.timing.release_max_ms);
@@ -288,8 +304,11 @@ impl Executor {
     /// something is held that it gave up, because a new epoch says that nothing is. What takes longer to stop,
     /// or does not, is named, and holds up nothing else.
     pub(crate) fn guard(&self) -> Option<GuardFacts> {
-        let facts = self.0.guard.borrow().clone()?;
-        let groups = self.0.unreleased(&self.0.state(), facts.epoch)?;
+        let facts = self.0.guard.borrow().clone().filter(|facts| !facts.goes_on)?;
+        let mut groups = self.0.unreleased(&self.0.state(), facts.epoch)?;
+        for (group, why) in facts.unreleased.groups {
+            groups.entry(group).or_insert(why);
+        }
         let unreleased = Unreleased { groups, ..facts.unreleased };
         Some(GuardFacts { unreleased, ..facts })
     }

@@ -149,8 +149,8 @@ async fn listen(
                 reports.send_replace(Some(Arc::new(report)));
             }
             Notice::Holding(holding) => executor.holding(&holding),
-            Notice::ReleasedAll { epoch, ended_us, released_us, reaper } => {
-                executor.released_all(epoch, (ended_us, released_us), reaper);
+            Notice::ReleasedAll { epoch, ended_us, released_us, reaper, left } => {
+                executor.released_all(epoch, (ended_us, released_us), reaper, &left);
             }
             // What it grants is told with every report.
             Notice::Lease { .. } => {}

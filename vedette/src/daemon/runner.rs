@@ -224,7 +224,7 @@ impl Runner {
             guards.borrow_and_update();
             let_go.borrow_and_update();
             if let Some(facts) = self.to_present(&view) {
-                let GuardFacts { backing, watchdog, reaper, unreleased, epoch, voters } =
+                let GuardFacts { backing, watchdog, reaper, unreleased, epoch, voters, .. } =
                     facts.clone();
                 let (node, session) = (self.me, self.session);
                 let log = self.log_timing;

@@ -19,7 +19,7 @@ use crate::observation::{LinkView, PeerView, Report};
 use crate::placement::Plan;
 use crate::rules::Program;
 use crate::state::{ClusterState, Outcome};
-use crate::takeover::{Backing, LetGo, let_go_after};
+use crate::takeover::{Backing, LetGo, Remains, let_go_after};
 use crate::time::{Instant, WallTime};
 
 mod faults;
@@ -48,6 +48,8 @@ struct World {
     suspect: bool,
     /// The epoch in the beats of DEAD; what it holds is of the first.
     epoch: u64,
+    /// What of it is not over by that.
+    remains: Remains,
     reports: bool,
     answers: bool,
     /// What was proposed on entering office.
@@ -169,6 +171,7 @@ fn world(state: ClusterState) -> World {
         other_late: 0,
         suspect: false,
         epoch: 1,
+        remains: Remains::default(),
         reports: true,
         answers: true,
         first: Vec::new(),
@@ -208,7 +211,8 @@ impl World {
     /// What a guard heard DEAD say of itself, so many milliseconds ago.
     fn said(&self, silent: u64) -> PeerView {
         let (session, silent_us) = (Some(Session(3)), silent * 1_000);
-        PeerView { session, epoch: self.epoch, silent_us, ..PeerView::unheard(DEAD) }
+        let (epoch, remains) = (self.epoch, self.remains);
+        PeerView { session, epoch, remains, silent_us, ..PeerView::unheard(DEAD) }
     }
 
     /// Tells the director something, and answers what it proposes about managers and groups.
@@ -304,10 +308,35 @@ fn a_later_epoch_in_a_beat_is_evidence() {
         }
         world.epoch = epoch;
         let proposed = world.report();
-        let evidence = LetGo::Epoch { epoch };
+        let evidence = LetGo::Epoch { epoch, remains: Remains::default() };
         let evict = Command::Group(GroupCommand::Evict { node: DEAD, evidence });
         assert!(proposed.contains(&evict), "{proposed:?}");
     }
+}
+
+/// A node that is heard and cannot be reached, and has not let go of everything: what is left is waited for, then asked
+/// about, and never taken over.
+#[test]
+fn r7_what_remains_of_an_epoch_holds_up_its_own_group() {
+    let mut state = takeover();
+    set_host(&mut state, DEAD, HostStatus::Disconnected);
+    let mut other = state.groups[&format!("group{DEAD}")].clone();
+    let remains = Remains::default().with(other.number);
+    other.number += 1;
+    state.groups.insert("other".into(), other);
+    let mut world = world(state);
+    (world.epoch, world.remains) = (2, remains);
+    let mut proposed = Vec::new();
+    while world.now < 40_000 {
+        world.heard.insert(DEAD, world.now);
+        proposed.extend(world.run(world.now + 100));
+    }
+    let evidence = LetGo::Epoch { epoch: 2, remains };
+    let evict = Command::Group(GroupCommand::Evict { node: DEAD, evidence });
+    assert!(proposed.iter().any(|(_, command)| *command == evict), "the other one is over");
+    let why = waits(&proposed);
+    let what = format!("it says that it has not let go of group{DEAD} yet");
+    assert!(why.len() == 1 && why[0].starts_with(&what), "{why:?}");
 }
 
 #[test]
@@ -421,7 +450,7 @@ fn without_backing_and_fencing_the_takeover_waits() {
     let mut world = world(state);
     world.heard.insert(DEAD, 9_000);
     let proposed = world.run(20_000);
-    let why = "nothing but its guard stands behind its release, and it cannot be fenced; if it is \
+    let why = "nothing but its guard stands behind its release, and it cannot be fenced; once it is \
                certainly off: vedette node confirm-off n3";
     assert_eq!(waits(&proposed), [why]);
     assert_eq!(proposed.len(), 1, "{proposed:?}");

@@ -12,7 +12,7 @@ use crate::id::NodeNumber;
 use crate::model::{HostStatus, RunOutcome, Severity};
 use crate::record::{Code, Subject};
 use crate::state::manager::orders::unknown_node;
-use crate::takeover::{Backing, LetGo, programs_last};
+use crate::takeover::{Backing, LetGo, Remains, programs_last};
 
 use super::{ClusterState, Entry, Happening, Refusal};
 
@@ -82,10 +82,24 @@ impl ClusterState {
         !options.fence_always && backed && self.left_to_processes(name, node, backing).is_empty()
     }
 
-    /// Whether a later epoch of a node is: its guard speaks of what it takes away itself, which data is not.
-    pub(crate) fn epoch_proves(&self, name: &str, node: NodeNumber) -> bool {
-        let left = self.left_to_processes(name, node, self.backing(node));
-        !self.definition.manager.fence_always && !left.iter().any(|it| it.kind.is_data())
+    /// Whether a later epoch of a node is: its guard takes away or sees gone what is not named beside it, but for what
+    /// lives where no guard looks.
+    pub(crate) fn epoch_proves(&self, name: &str, node: NodeNumber, remains: Remains) -> bool {
+        let stays = self.groups.get(name).is_none_or(|group| group.is_among(remains));
+        let unseen = self.unseen_by_guard(name, node).next().is_some();
+        !self.definition.manager.fence_always && !stays && !unseen
+    }
+
+    /// Resources of a group that its node found to run where its guard sees nothing of them, if that is asked for.
+    pub(crate) fn unseen_by_guard(
+        &self,
+        name: &str,
+        node: NodeNumber,
+    ) -> impl Iterator<Item = &str> {
+        let asked = self.definition.manager.strict;
+        let group = self.groups.get(name).filter(|_| asked);
+        let outside = group.and_then(|group| group.outside.get(&node));
+        outside.into_iter().flatten().map(String::as_str)
     }
 
     /// What of a group may outlive the lease of a node whose processes are stopped, if that is asked for.
@@ -106,7 +120,7 @@ impl ClusterState {
             LetGo::LeaseOver { backing, .. } => {
                 self.left_to_processes(name, node, *backing).is_empty()
             }
-            LetGo::Epoch { .. } => self.epoch_proves(name, node),
+            LetGo::Epoch { remains, .. } => self.epoch_proves(name, node, *remains),
             LetGo::Released | LetGo::Fenced { .. } | LetGo::Confirmed => true,
         }
     }
@@ -164,7 +178,7 @@ impl ClusterState {
     fn is_evidence(&self, node: NodeNumber, evidence: &LetGo) -> bool {
         match evidence {
             LetGo::LeaseOver { .. } => !self.is_up(node),
-            LetGo::Epoch { epoch } => {
+            LetGo::Epoch { epoch, .. } => {
                 self.manager.members.get(&node).is_some_and(|member| member.epoch < *epoch)
             }
             LetGo::Released | LetGo::Fenced { .. } | LetGo::Confirmed => true,
@@ -437,6 +451,24 @@ mod tests {
         assert_eq!(fixture.state.manager.waits_why.get(&node), Some(&why), "web still waits");
         fixture.group(GroupCommand::ConfirmOff { node });
         assert!(!has(&fixture, "web") && fixture.state.manager.waits_why.is_empty());
+    }
+
+    /// What a guard says it has not let go of yet is not over by its epoch; everything else is.
+    #[test]
+    fn r7_an_epoch_says_what_remains() {
+        let mut fixture = Fixture::with_groups();
+        let node = fixture.state.groups["web"].owner().expect("an owner");
+        let remains = Remains::default().with(fixture.state.groups["web"].number);
+        fixture.node_down(node, "it cannot be reached");
+        let epoch = fixture.state.manager.members[&node].epoch + 1;
+        let mut heard = |remains| {
+            let evidence = LetGo::Epoch { epoch, remains };
+            fixture.group(GroupCommand::Evict { node, evidence });
+            let has = |group: &str| fixture.state.groups[group].instances.contains_key(&node);
+            (has("web"), has("batch"))
+        };
+        assert_eq!(heard(remains), (true, false));
+        assert_eq!(heard(Remains::default()), (false, false));
     }
 
     /// What a release program has to take away waits for that; nothing else of the node does.

@@ -82,7 +82,7 @@ mod tests {
     use crate::fixture::Fixture;
     use crate::model::{AgentStatus, HostStatus};
 
-    use crate::takeover::LetGo;
+    use crate::takeover::{LetGo, Remains};
 
     const N1: NodeNumber = NodeNumber(1);
 
@@ -128,7 +128,7 @@ mod tests {
             host(&mut fixture, HostStatus::Down);
             fixture.lease_over(N1);
             let member = fixture.state.manager.members[&N1].epoch;
-            let evidence = LetGo::Epoch { epoch: member + 1 };
+            let evidence = LetGo::Epoch { epoch: member + 1, remains: Remains::default() };
             fixture.group(GroupCommand::Evict { node: N1, evidence });
             assert_eq!(fixture.state.groups["web"].owner(), Some(N1));
             fixture.group(GroupCommand::ConfirmOff { node: N1 });

@@ -14,7 +14,7 @@ use crate::id::{CommandId, NetworkNumber, NodeNumber, Session};
 use crate::model::{AgentStatus, HostStatus, InterfaceStatus, NetworkStatus, Timing};
 use crate::record::Code;
 use crate::state::ClusterState;
-use crate::takeover::{Backing, LetGo};
+use crate::takeover::{Backing, LetGo, Remains};
 use crate::work::{self, Task, Way, tasks};
 
 use super::super::testing::refused;
@@ -251,7 +251,10 @@ fn r7_what_could_not_be_stopped_does_not_end_with_a_lease() {
     fixture.node_down(N1, "silent");
     fixture.lease_over(N1);
     let epoch = fixture.state.manager.members[&N1].epoch + 1;
-    fixture.group(GroupCommand::Evict { node: N1, evidence: LetGo::Epoch { epoch } });
+    fixture.group(GroupCommand::Evict {
+        node: N1,
+        evidence: LetGo::Epoch { epoch, remains: Remains::default() },
+    });
     fixture.run_events();
     let web = &fixture.state.groups["web"];
     assert_eq!((web.owner(), web.state()), (Some(N1), GroupState::Error));
@@ -334,10 +337,13 @@ fn only_a_later_epoch_is_evidence() {
     let holder = fixture.state.groups["web"].owner().unwrap();
     let known = fixture.state.manager.members[&holder].epoch;
     for epoch in [known - 1, known] {
-        fixture.group(GroupCommand::Evict { node: holder, evidence: LetGo::Epoch { epoch } });
+        fixture.group(GroupCommand::Evict {
+            node: holder,
+            evidence: LetGo::Epoch { epoch, remains: Remains::default() },
+        });
         assert_eq!(fixture.state.groups["web"].owner(), Some(holder), "{epoch}");
     }
-    let evidence = LetGo::Epoch { epoch: known + 1 };
+    let evidence = LetGo::Epoch { epoch: known + 1, remains: Remains::default() };
     fixture.group(GroupCommand::Evict { node: holder, evidence });
     assert_ne!(fixture.state.groups["web"].owner(), Some(holder));
 }
@@ -628,7 +634,7 @@ fn commands_of(act: Act, state: &ClusterState) -> Option<Command> {
             let evidence = match kind {
                 0 => LetGo::Released,
                 1 => LetGo::LeaseOver { silent_ms: 1, backing: Backing::None, programs_ms: 0 },
-                2 => LetGo::Epoch { epoch: 2 },
+                2 => LetGo::Epoch { epoch: 2, remains: Remains::default() },
                 3 => LetGo::Fenced { agent: "a".into(), by: N1 },
                 _ => LetGo::Confirmed,
             };

@@ -117,7 +117,8 @@ pub(super) async fn others(sought: &Sought) -> Vec<Namespace> {
     tokio::task::spawn_blocking(move || namespaces(&sought)).await.unwrap_or_default()
 }
 
-fn look(sought: &Sought) -> Option<Kept> {
+/// Looks at all namespaces and at the device, and waits for it.
+pub(super) fn look(sought: &Sought) -> Option<Kept> {
     let here = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
     if let Some(mount) = in_list(&here).into_iter().rfind(|mount| sought.is(mount)) {
         return Some(Kept::Here(mount.point));

@@ -222,10 +222,13 @@ impl Hands {
         let mut all = hold::Held::default();
         for (group, held) in held {
             let context = self.context(group, held.token, state);
+            let number = state.groups.get(group).map_or(0, |group| group.number);
+            let of = hold::Of { number, group: group.clone() };
             all.groups.extend(context.group_directory().map(|it| it.directory().to_owned()));
             for resource in &held.resources {
                 all.addresses.extend(self.held_address(&context, &resource.kind));
-                all.programs.extend(resource::release_program(&context, resource));
+                all.programs.extend(resource::release_program(&context, &of, resource));
+                all.data.extend(resource::held_data(&of, resource));
                 all.engines.extend(resource.kind.control_group().map(str::to_owned));
                 if let ResourceKind::Systemd { unit } = &resource.kind {
                     all.units.insert(unit.clone());

@@ -44,7 +44,7 @@ impl Lease {
 pub(super) async fn follow(shared: Arc<Shared>, watch: LeaseWatch) {
     let mut releases = watch.releases();
     while releases.changed().await.is_ok() {
-        shared.tell_let_go(u64::MAX, "its guard was silent, so its agent released it", None);
+        shared.tell_let_go(u64::MAX, "its guard was silent, so its agent released it", None, &[]);
         shared.lease.send_modify(Lease::lose);
     }
 }

@@ -101,14 +101,20 @@ impl Shared {
     }
 
     /// Writes down each group that the guard let go of.
-    pub(super) fn tell_released(&self, epoch: u64, release: (u64, u64), reaper: bool) {
+    pub(super) fn tell_released(
+        &self,
+        epoch: u64,
+        release: (u64, u64),
+        reaper: bool,
+        left: &[String],
+    ) {
         self.tell_stuck(|stuck| stuck.guard = None);
         let why = if reaper {
             "its lease ended while guard and agent stood still, and its reaper released it"
         } else {
             "its lease ended, and its guard released it"
         };
-        self.tell_let_go(epoch, why, Some(release));
+        self.tell_let_go(epoch, why, Some(release), left);
     }
 
     /// Writes down a group of this node that the guard let go of before this agent was there.
@@ -117,7 +123,7 @@ impl Shared {
         let Some((_, release)) = known.filter(|(of, _)| *of == epoch) else { return };
         lock(&self.dropped).insert(group.to_owned(), (token, epoch.saturating_sub(1)));
         let why = "its lease ended while its agent did not run, and its guard released it";
-        self.tell_let_go(epoch, why, Some(release));
+        self.tell_let_go(epoch, why, Some(release), &[]);
     }
 
     /// Changes what cannot be let go of, and tells it while it is so.
@@ -196,7 +202,10 @@ impl Shared {
 
     /// Tells what cannot be let go of; what an earlier run told and is not so any more is over.
     pub(super) fn show_stuck(&self) {
-        let stuck = lock(&self.stuck).clone();
+        let mut stuck = lock(&self.stuck).clone();
+        for (group, why) in lock(&self.seen_stuck).clone() {
+            stuck.groups.entry(group).or_insert(why);
+        }
         let node = self.state().node_name(self.me);
         self.local
             .conditions(Code::ReleaseFailed, conditions(&stuck, self.me, &node, &self.state()));
@@ -204,8 +213,14 @@ impl Shared {
 
     /// Writes down groups of earlier epochs than that one that this node let go of by itself: those that it
     /// is about to stop, and those with which it was done already. Each instance is told once. `release`: when
-    /// the lease had ended and when all was released, where the guard knows it.
-    pub(super) fn tell_let_go(&self, epoch: u64, why: &str, release: Option<(u64, u64)>) {
+    /// the lease had ended and when all was released, where the guard knows it. Of those groups something is `rest`.
+    pub(super) fn tell_let_go(
+        &self,
+        epoch: u64,
+        why: &str,
+        release: Option<(u64, u64)>,
+        rest: &[String],
+    ) {
         let at = release.map(|(_, released_us)| Instant::from_micros(released_us));
         let took = |(ended, released): (u64, u64)| released.saturating_sub(ended) / 1_000;
         let duration_ms = release.map(took);
@@ -229,6 +244,10 @@ impl Shared {
             let left = known_here.get(name);
             let left = left.map(|held| self.hands.left_to_agent(name, &state, held));
             let (message, cause) = match left.filter(|left| !left.is_empty()) {
+                None if rest.contains(name) => {
+                    let rest = format!("{why}; its release programs still run");
+                    (format!("{node} lets go of {name}"), rest)
+                }
                 None => (format!("{node} released {name}"), why.to_owned()),
                 Some(left) => {
                     let rest = format!("{why}; {} is stopped by its agent now", left.join(", "));

@@ -37,16 +37,28 @@ fn who_is_strict_waits_for_what_processes_would_have_to_take_away() {
     let (evicted, why) = told(with(&[&address, &volume], true));
     assert!(!evicted && why.len() == 1, "{why:?}");
     assert!(why[0].contains("only processes of that node take volume_group away"), "{why:?}");
-    // Its guard says that it has let go, and does not mean the volume.
-    for (kind, believed) in [(&address, true), (&volume, false)] {
-        let mut world = world(with(&[kind], true));
-        world.epoch = 2;
-        let evidence = LetGo::Epoch { epoch: 2 };
+    // Its guard says that it has let go, and of which groups it has not.
+    let number = takeover().groups[&format!("group{DEAD}")].number;
+    for (remains, believed) in
+        [(Remains::default(), true), (Remains::default().with(number), false)]
+    {
+        let mut world = world(with(&[&volume], true));
+        (world.epoch, world.remains) = (2, remains);
+        let evidence = LetGo::Epoch { epoch: 2, remains };
         let evict = GroupCommand::Evict { node: DEAD, evidence };
         world.heard.insert(DEAD, 1_000);
         let said = world.report().contains(&Command::Group(evict));
-        assert_eq!(said, believed, "{kind:?}");
+        assert_eq!(said, believed, "{remains:?}");
     }
+    // What lives where no guard looks is not meant.
+    let mut outside = with(&[&address], true);
+    let group = outside.groups.get_mut(&format!("group{DEAD}")).expect("it");
+    group.outside.insert(DEAD, ["engine".to_owned()].into());
+    let mut outside = world(outside);
+    outside.epoch = 2;
+    outside.heard.insert(DEAD, 1_000);
+    let why = waits(&outside.run(14_000));
+    assert!(why.len() == 1 && why[0].contains("does not see whether engine ended"), "{why:?}");
     // Another group of that node waits for nothing, though this one does.
     let mut two = with(&[&volume], true);
     let (mut def, group) =

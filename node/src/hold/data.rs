@@ -1,0 +1,128 @@
+//! Data that a node holds: file systems and volume groups, which nobody but the agent takes away.
+//!
+//! Whoever lets go of everything else looks whether they are gone: at the kernel's lists of mounts, in every mount
+//! namespace, at the device itself, and at what the device mapper has. A look may hang with its disk, so each is made
+//! on a thread of its own, one at a time.
+
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::Of;
+use crate::resource;
+
+/// Between two looks.
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// A disk that has not answered for so long is said not to.
+const SILENT: Duration = Duration::from_secs(1);
+
+/// A file system or a volume group.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeldData {
+    /// Whose it is.
+    pub of: Of,
+    /// What it is.
+    pub what: Data,
+}
+
+/// What can be written to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Data {
+    /// A file system, mounted or being mounted.
+    FileSystem {
+        /// What is given to `mount`.
+        device: String,
+        /// Where.
+        mount_point: PathBuf,
+    },
+    /// A volume group whose volumes are active.
+    VolumeGroup {
+        /// Its name.
+        name: String,
+    },
+}
+
+impl Data {
+    /// What keeps it here, as a clause; none if it is gone. May take as long as its disk takes.
+    pub fn kept(&self) -> Option<String> {
+        match self {
+            Self::FileSystem { device, mount_point } => {
+                resource::file_system_kept(device, mount_point)
+            }
+            Self::VolumeGroup { name } => resource::volume_group_kept(name),
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::FileSystem { mount_point, .. } => mount_point.display().to_string(),
+            Self::VolumeGroup { name } => format!("volume group {name}"),
+        }
+    }
+}
+
+/// What is seen of one of them, look by look.
+#[derive(Debug)]
+pub(super) struct Watched {
+    answer: Option<(Receiver<Option<String>>, Instant)>,
+    again: Instant,
+    why: String,
+}
+
+impl Watched {
+    pub(super) fn new(data: &Data) -> Self {
+        let why = format!("{} was not looked at yet", data.name());
+        Self { answer: None, again: Instant::now(), why }
+    }
+
+    /// Why it is there still.
+    pub(super) fn why(&self) -> &str {
+        &self.why
+    }
+
+    /// Looks, or takes what a look has found; answers whether it is gone.
+    pub(super) fn look(&mut self, data: &Data) -> bool {
+        let now = Instant::now();
+        let Some((answer, asked)) = &self.answer else {
+            if now >= self.again {
+                self.ask(data, now);
+            }
+            return false;
+        };
+        match answer.try_recv() {
+            Ok(None) => return true,
+            Ok(Some(why)) => {
+                (self.why, self.answer, self.again) = (why, None, now + AGAIN);
+            }
+            Err(TryRecvError::Disconnected) => {
+                let why = format!("the look at {} failed", data.name());
+                (self.why, self.answer, self.again) = (why, None, now + AGAIN);
+            }
+            Err(TryRecvError::Empty) if now - *asked >= SILENT => {
+                let what = "does not answer, so nobody can tell whether it is in use";
+                self.why = format!("{} {what}", data.name());
+            }
+            Err(TryRecvError::Empty) => {}
+        }
+        false
+    }
+
+    fn ask(&mut self, data: &Data, now: Instant) {
+        let (sender, answer) = channel();
+        let data = data.clone();
+        let look = move || drop(sender.send(data.kept()));
+        let builder = std::thread::Builder::new().name("look at data".into());
+        match builder.stack_size(256 << 10).spawn(look) {
+            Ok(_) => self.answer = Some((answer, now)),
+            Err(error) => {
+                self.why = format!("it cannot be looked at: {error}");
+                self.again = now + SILENT;
+            }
+        }
+    }
+}

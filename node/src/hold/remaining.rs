@@ -1,0 +1,143 @@
+//! What of earlier epochs a node has not let go of yet, by groups: what release programs take away, and data, which its
+//! agent takes away ([`Remains`]).
+//!
+//! Neither holds up a new epoch: that would hold up all other groups of the node. Beats name the groups until they
+//! are seen to be off.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use vedette_core::takeover::Remains;
+
+use super::data::Watched;
+use super::{Held, HeldData, HeldProgram, Of, Programs};
+
+/// What is over within that is not worth a word.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What remains, and what is done and seen about it.
+#[derive(Debug, Default)]
+pub struct Remaining {
+    programs: Programs,
+    begun: BTreeMap<HeldProgram, Instant>,
+    data: BTreeMap<HeldData, (Watched, Instant)>,
+}
+
+impl Remaining {
+    /// Takes over what of `held` takes longer than to kill it, and begins to let go of it.
+    pub fn add(&mut self, held: &Held) {
+        let now = Instant::now();
+        for program in &held.programs {
+            if !self.begun.contains_key(program) {
+                self.programs.forget(program);
+                self.begun.insert(program.clone(), now);
+            }
+        }
+        for data in &held.data {
+            let watched = || (Watched::new(&data.what), now);
+            self.data.entry(data.clone()).or_insert_with(watched);
+        }
+        self.look();
+    }
+
+    /// Runs what is to be run and looks at what is to be looked at; what is gone is forgotten.
+    pub fn look(&mut self) {
+        let wanted = self.begun.keys().cloned().collect();
+        self.programs.look(&wanted);
+        let programs = &self.programs;
+        self.begun.retain(|program, _| !programs.is_done(program));
+        self.data.retain(|data, (watched, _)| !watched.look(&data.what));
+    }
+
+    /// Whether nothing remains.
+    pub fn is_empty(&self) -> bool {
+        self.begun.is_empty() && self.data.is_empty()
+    }
+
+    /// As what is held, for whoever goes on with it.
+    pub fn held(&self) -> Held {
+        let (programs, data) = (self.begun.keys().cloned(), self.data.keys().cloned());
+        Held { programs: programs.collect(), data: data.collect(), ..Held::default() }
+    }
+
+    /// What `held` has of groups of which something remains is not taken anew.
+    pub fn strip(&self, held: &mut Held) {
+        let remains = self.remains();
+        held.programs.retain(|program| !remains.has(program.of.number));
+        held.data.retain(|data| !remains.has(data.of.number));
+    }
+
+    fn each(&self) -> impl Iterator<Item = (&Of, String, Instant, bool)> {
+        let programs = self.begun.iter().map(|(program, since)| {
+            let failed = self.programs.why(program);
+            let name = program.program.first().map(String::as_str).unwrap_or_default();
+            let runs = || format!("its release program {name} still runs");
+            (&program.of, failed.unwrap_or_else(runs), *since, failed_once(&self.programs, program))
+        });
+        let data = self
+            .data
+            .iter()
+            .map(|(data, (watched, since))| (&data.of, watched.why().to_owned(), *since, false));
+        programs.chain(data)
+    }
+
+    /// The groups, for beats.
+    pub fn remains(&self) -> Remains {
+        self.each().fold(Remains::default(), |all, (of, ..)| all.with(of.number))
+    }
+
+    /// Groups that do not go, by what keeps them.
+    pub fn stuck(&self) -> BTreeMap<String, String> {
+        let mut stuck: BTreeMap<String, String> = BTreeMap::new();
+        for (of, why, since, failed) in self.each() {
+            if !failed && since.elapsed() < PATIENCE {
+                continue;
+            }
+            let whys = stuck.entry(of.group.clone()).or_default();
+            if !whys.is_empty() {
+                whys.push_str("; ");
+            }
+            whys.push_str(&why);
+        }
+        stuck
+    }
+
+    /// Whether something remains that may be over in a moment.
+    pub fn goes_on(&self) -> bool {
+        self.each().any(|(_, _, since, failed)| !failed && since.elapsed() < PATIENCE)
+    }
+
+    /// Groups of which something remains.
+    pub fn groups(&self) -> Vec<String> {
+        let mut all: Vec<String> = self.each().map(|(of, ..)| of.group.clone()).collect();
+        all.sort();
+        all.dedup();
+        all
+    }
+
+    /// Whether something remains for longer than others wait for it: data at once, programs after their time.
+    pub fn is_overdue(&self) -> bool {
+        let late = |(program, since): (&HeldProgram, &Instant)| {
+            since.elapsed() > Duration::from_millis(program.within_ms)
+        };
+        !self.data.is_empty() || self.begun.iter().any(late)
+    }
+
+    /// Waits until nothing remains, for so long; answers what does.
+    pub fn wait(&mut self, within: Duration) -> Vec<String> {
+        let began = Instant::now();
+        let longest = self.begun.keys().map(|it| Duration::from_millis(it.within_ms)).max();
+        let within = within.max(longest.unwrap_or_default());
+        loop {
+            self.look();
+            if self.is_empty() || began.elapsed() >= within {
+                return self.each().map(|(of, why, ..)| format!("{}: {why}", of.group)).collect();
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+fn failed_once(programs: &Programs, program: &HeldProgram) -> bool {
+    programs.why(program).is_some()
+}
