@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
-use vedette_tests::lab::Lab;
+use vedette_tests::lab::{Direction, Lab};
 
 use crate::failover::{give, group, retry, wait_online, wait_online_on};
 use crate::{PATIENCE, lab_with_systemd, look};
@@ -134,6 +134,34 @@ fn r10_a_release_goes_on_when_the_mount_namespace_is_gone() {
     lab.heal().expect("healed");
     crate::make_healthy(&lab);
     wait_online(&lab, "n2", "data", "n1");
+}
+
+/// A node that hears nobody, though all hear it, and whose file system is kept: nobody mounts it while it is there, and
+/// everybody is told why. Its guard sees it go, and then it is taken over.
+#[test]
+fn r7_what_a_deaf_node_has_mounted_is_not_mounted_elsewhere() {
+    let lab = lab_with_systemd();
+    let disk = Disk::new(&lab);
+    disk.configure("\"n1\", \"n2\"");
+    let owner = wait_online_on(&lab, "n3", "data", &["n1", "n2"]);
+    let keeper = Keeper::start(&lab, &owner);
+    lab.cut(&owner, None, Some(Direction::In)).expect("a cut");
+    let why = "it says that it has not let go of data yet";
+    let waits = lab.wait_for("the reason", PATIENCE, |lab| {
+        let shown = look::get(lab, "n3", "/api/v1/groups/data")?.json();
+        assert_eq!(shown["instances"][0]["node"], owner.as_str(), "{shown:#}");
+        shown["waits_for"].as_str().is_some_and(|said| said.contains(why)).then_some(())
+    });
+    waits.unwrap_or_else(|error| panic!("{error}:\n{}", look::status(&lab, "n3")));
+
+    drop(keeper);
+    let moved = lab.wait_for("another owner", PATIENCE, |lab| {
+        let (nodes, state) = group(lab, "n3", "data")?;
+        (state == "ONLINE" && nodes[0] != owner).then_some(())
+    });
+    moved.unwrap_or_else(|error| panic!("{error}:\n{}", look::status(&lab, "n3")));
+    lab.heal().expect("healed");
+    crate::make_healthy(&lab);
 }
 
 /// What n1 tells by itself of a release of the group that failed, or that one succeeded after all.
