@@ -53,6 +53,19 @@ fn a_guard_that_holds_nothing_knows_what_stands_behind_it() {
     assert_eq!(cable.tables(), 0);
 }
 
+/// A cluster without a service address has nothing that a gate could keep out, and its guards stand as firm.
+#[test]
+fn a_guard_without_addresses_is_backed_as_any_other() {
+    let cable = Cable::new();
+    let guard = Guarded::start(&cable, &["granted"]);
+    let group = Group::new();
+    wait_for("a lease", || guard.reports().last().is_some_and(|r| r.lease).then_some(()));
+    guard.order_group_alone(group.directory(), 1);
+    let answer = wait_for("an answer", || guard.answer(1));
+    assert_eq!((answer.refused, answer.backing), (None, Backing::Kernel));
+    assert_eq!(cable.tables(), 0);
+}
+
 /// The gate is refreshed five times a second, and no packet is lost by it.
 #[test]
 fn no_packet_is_lost_while_the_lease_is_held() {

@@ -498,7 +498,8 @@ impl Keeping {
 
     /// Brings the gate in line with what is known and held.
     fn guard(&mut self) {
-        let wanted = !(self.known.is_empty() && self.held.is_empty());
+        // Without a service address in the cluster there is nothing to keep out.
+        let wanted = !self.known.is_empty();
         if !wanted && self.able {
             return self.take_gate_away();
         }

@@ -396,6 +396,11 @@ impl Guarded {
         self.order_knowing(&[SERVICE6], &[], &[], (sequence, 0));
     }
 
+    /// Orders to hold a control group, in a cluster without service addresses.
+    pub(crate) fn order_group_alone(&self, group: &Path, sequence: u64) {
+        self.order_knowing(&[], &[], &[group], (sequence, 0));
+    }
+
     fn order_knowing(
         &self,
         known: &[&str],
