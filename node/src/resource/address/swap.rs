@@ -68,10 +68,25 @@ pub async fn settle(context: &Context, def: &ResourceDef) -> Result<Option<Detai
     }))
 }
 
+/// A route over an adapter without a link is none. Otherwise the kernel goes on sending into the dead one of two
+/// adapters of a network, whenever its route happens to be the first.
+fn pass_over_dead_routes(device: &str) {
+    for family in ["ipv4", "ipv6"] {
+        let path = format!("/proc/sys/net/{family}/conf/{device}/ignore_routes_with_linkdown");
+        let off = std::fs::read_to_string(&path).is_ok_and(|value| value.trim() == "0");
+        if off && let Err(error) = std::fs::write(&path, "1") {
+            tracing::debug!(%error, path, "routes over a dead adapter are not passed over");
+        }
+    }
+}
+
 /// Why the adapter that has this address could not take over, if it could not.
 pub async fn standby_fault(address: IpAddr) -> Result<Option<String>, Failure> {
     apart(move || {
         let here = Here::look()?;
+        if let Some(link) = here.holder(address) {
+            pass_over_dead_routes(&link.name);
+        }
         Ok(match here.holder(address) {
             None => Some(format!("no device has {address}")),
             Some(link) if !link.is_up() => Some(format!("{} is switched off", link.name)),
