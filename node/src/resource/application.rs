@@ -160,6 +160,9 @@ impl Application {
         let argv = self.monitor.iter().map(String::as_str);
         let program = self.plain(context, argv, self.common.monitor)?;
         let outcome = process::run(program.dies_with_us()).await;
+        if outcome.succeeded() && context.cgroup.is_some() {
+            off::note_place(context, &self.common, lives);
+        }
         match (outcome.succeeded(), lives) {
             (true, _) => Ok(Health::Running),
             (false, false) if outcome.exit.is_some() => {

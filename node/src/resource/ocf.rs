@@ -104,7 +104,12 @@ impl Ocf {
         match outcome.exit.filter(|_| !outcome.timed_out) {
             Some(
                 status::SUCCESS | status::PROMOTED | status::DEGRADED | status::DEGRADED_PROMOTED,
-            ) => Ok(Health::Running),
+            ) => {
+                if let Some(group) = context.control_group(&self.common.name) {
+                    off::note_place(context, &self.common, group.is_populated());
+                }
+                Ok(Health::Running)
+            }
             Some(status::NOT_RUNNING) => {
                 context.printed.note(&outcome.output);
                 Ok(Health::NotRunning)

@@ -151,8 +151,7 @@ fn still_runs(said: Result<(), Failure>) -> Failure {
 fn nobody_knows(said: Result<(), Failure>, silent: &Failure) -> Failure {
     let what = said.err().map(|failure| format!("{}, and ", failure.why)).unwrap_or_default();
     let why = format!(
-        "{what}nobody can tell whether it still runs: its processes do not live in its control group, and \
-         {}",
+        "{what}nobody can tell whether it still runs: nothing of it is in its control group, and {}",
         silent.why
     );
     let advice = "See on this node that it is off, and mend its monitor: vedette recover retry.";
@@ -277,6 +276,20 @@ pub(super) fn note_start(
         tracing::warn!(%error, resource = common.name, "where it runs cannot be noted");
     }
     Some(started)
+}
+
+/// Notes it again where that has changed: what was started may leave its control group later.
+pub(super) fn note_place(context: &Context, common: &Common, lives: bool) {
+    let found = if lives { Started::Inside } else { Started::Outside };
+    if started(context, common).is_some_and(|noted| noted != found) {
+        if !lives {
+            tracing::warn!(
+                resource = common.name,
+                "none of its processes is in its control group any more"
+            );
+        }
+        let _ = std::fs::write(note(context, common), found.word());
+    }
 }
 
 fn forget(context: &Context, common: &Common) {

@@ -92,7 +92,9 @@ impl Worker {
         let resource = self.in_force(resource);
         let looks = self.looked.entry(resource.name.clone()).or_default();
         match looks.take(&resource, look) {
-            Verdict::Well | Verdict::Rising => {}
+            // It may have left its control group meanwhile.
+            Verdict::Well => self.tell_outside(&held),
+            Verdict::Rising => {}
             Verdict::Recovered => self.works_again(token, &resource.name, &said),
             Verdict::Tolerated { count, limit } => {
                 let (group, name) = (&self.group, &resource.name);
