@@ -541,11 +541,13 @@ pub enum GroupCommand {
         /// How it ended.
         outcome: RunOutcome,
     },
-    /// The takeover from a node has to wait, because nothing proves yet that it has let go. Makes
-    /// one alerting record for each node and incident. From the director.
+    /// The takeover of groups from a node has to wait, because nothing proves yet that it has let go. Makes
+    /// one alerting record for each group and incident. From the director.
     Waits {
         /// Which node.
         node: NodeNumber,
+        /// Which groups.
+        groups: BTreeSet<String>,
         /// Why, and what would help, in a sentence without full stop.
         why: String,
     },

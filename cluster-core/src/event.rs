@@ -371,6 +371,11 @@ impl Running {
         self.plan.moves.iter().any(|planned| planned.group == group)
     }
 
+    /// Whether a node runs no command of it any more: it has arrived at the end of the last phase.
+    pub fn is_done(&self, node: NodeNumber) -> bool {
+        self.phase + 1 >= self.program.phases.len() && self.arrived.contains(&node)
+    }
+
     /// The commands of a phase that `node` runs, with their places in it (spec H17). None for a
     /// node that takes no part.
     pub fn commands(&self, phase: usize, node: NodeNumber) -> Vec<(usize, &ProgramLine)> {
@@ -559,6 +564,15 @@ pub struct StandbyFault {
     pub cause: String,
 }
 
+/// Groups of a node that nobody takes over yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// The incident of the node.
+    pub incident: u64,
+    /// Why, with what goes on with it, by group.
+    pub groups: BTreeMap<String, String>,
+}
+
 /// The cluster manager: everything about events that nodes agree on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manager {
@@ -585,12 +599,9 @@ pub struct Manager {
     /// Standby adapters that are known not to work, by node and network.
     #[serde(default)]
     pub standbys_down: BTreeMap<NodeNumber, BTreeMap<NetworkNumber, StandbyFault>>,
-    /// Nodes of which it was said that a takeover from them waits, with the incident.
-    #[serde(default)]
-    pub waits: BTreeMap<NodeNumber, u64>,
-    /// Why, with what goes on with it; an entry of a node that is not among those says nothing.
+    /// Takeovers that wait for evidence, by the node that has the groups.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub waits_why: BTreeMap<NodeNumber, String>,
+    pub takeovers: BTreeMap<NodeNumber, Waiting>,
     /// Rules that have fired and were not armed again since, by name and instance (spec H31).
     #[serde(default)]
     pub fired: BTreeMap<String, BTreeMap<String, Firing>>,

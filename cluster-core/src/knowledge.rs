@@ -165,8 +165,7 @@ fn show_manager(shown: &mut ClusterState, me: NodeNumber, at: WallTime) {
     manager.current = None;
     manager.aside.clear();
     manager.fencing.clear();
-    manager.waits.clear();
-    manager.waits_why.clear();
+    manager.takeovers.clear();
     manager.fired.clear();
     manager.blind.retain(|node, _| *node == me);
     manager.standbys_down.retain(|node, _| *node == me);

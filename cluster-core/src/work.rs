@@ -225,7 +225,7 @@ fn in_vain(state: &ClusterState, running: &Running, name: &str, group: &Group) -
         return None;
     }
     group.instances.iter().find_map(|(node, instance)| {
-        let why = keeps(state, running, *node, instance).or_else(|| stays(state, group, *node))?;
+        let why = keeps(state, running, *node, instance).or_else(|| stays(state, name, *node))?;
         Some(format!("{} keeps {name}: {why}", state.node_name(*node)))
     })
 }
@@ -252,20 +252,17 @@ fn keeps(
     }
 }
 
-/// Why nothing takes a group from a node that is away: the director has said that the takeover waits, and that it does
-/// is not for something else of that node, which no lease ends.
-fn stays(state: &ClusterState, group: &Group, node: NodeNumber) -> Option<String> {
+/// Why nothing takes a group from a node that is away, if the director has said that its takeover waits.
+fn stays(state: &ClusterState, name: &str, node: NodeNumber) -> Option<String> {
     let away = state.nodes.get(&node).is_none_or(|known| known.host != HostStatus::Up);
-    let beyond =
-        |group: &Group| group.instances.contains_key(&node) && !group.ends_with_lease(node);
-    let meant = beyond(group) || !state.groups.values().any(beyond);
-    (away && meant && state.manager.waits.contains_key(&node))
+    (away && state.takeover_waits_for(name, node).is_some())
         .then(|| "nothing proves that it has let go of it".to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Waiting;
     use crate::fixture::Fixture;
 
     const N1: NodeNumber = NodeNumber(1);
@@ -337,21 +334,20 @@ mod tests {
         assert!(at(&[N1]), "it is at the barrier");
     }
 
-    /// What could not be stopped stays where it is though its node is lost, so nobody waits for it, and what waits
-    /// behind that event goes on. What else that node had ends with its lease.
+    /// What nothing proves to be over stays where it is though its node is lost, so nobody waits for it, and what waits
+    /// behind that event goes on. What else that node had ends with its lease, and is waited for.
     #[test]
     fn r7_nobody_waits_for_a_takeover_that_waits_for_an_operator() {
-        let way_when = |unreleased: bool, waits: bool| {
+        let way_when = |waits: &[&str]| {
             let state = moving(|state| {
                 web(state, GroupState::Unknown);
                 state.nodes.get_mut(&N1).expect("n1").host = HostStatus::Down;
                 let db = state.groups["web"].clone();
                 state.groups.insert("db".into(), db);
-                let stuck = if unreleased { "web" } else { "" };
-                for (name, group) in &mut state.groups {
-                    group.unreleased.extend((name == stuck).then_some(N1));
-                }
-                state.manager.waits.extend(waits.then_some((N1, 1)));
+                let why =
+                    |group: &&str| ((*group).to_owned(), "it is not seen to be off".to_owned());
+                let groups = waits.iter().map(why).collect();
+                state.manager.takeovers.insert(N1, Waiting { incident: 1, groups });
                 let running = state.manager.current.as_mut().expect("an event in progress");
                 let mut other = running.plan.moves[0].clone();
                 other.group = "db".into();
@@ -359,9 +355,9 @@ mod tests {
             });
             ["web", "db"].map(|group| matches!(way(&state, group, N2), Way::Elsewhere(_)))
         };
-        assert_eq!(way_when(true, false), [false, false], "it may be fenced");
-        assert_eq!(way_when(true, true), [true, false]);
-        assert_eq!(way_when(false, true), [true, true], "its lease is no evidence of anything");
+        assert_eq!(way_when(&[]), [false, false], "it may be fenced");
+        assert_eq!(way_when(&["web"]), [true, false]);
+        assert_eq!(way_when(&["web", "db"]), [true, true]);
     }
 
     /// Seed 3659 of the simulation: a node that could not stop a group, and was away then, did not try again when it

@@ -684,7 +684,11 @@ fn r7_a_takeover_that_waits_says_what_goes_on_with_it() {
     let node = fixture.state.groups["web"].owner().expect("an owner");
     fixture.node_down(node, "silent");
     let why = "it cannot be fenced; once it is certainly off: vedette node confirm-off n1";
-    fixture.group(GroupCommand::Waits { node, why: why.into() });
+    fixture.group(GroupCommand::Waits {
+        node,
+        groups: fixture.state.groups.keys().cloned().collect(),
+        why: why.into(),
+    });
     let view = fixture.view(NodeNumber(2));
     let web = GroupDoc::find(&view, "web").expect("a group");
     let waits = web.waits_for.expect("it waits");

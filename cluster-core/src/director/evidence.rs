@@ -22,11 +22,11 @@
 //! From silence nothing is concluded
 //! - that ended longer ago than detection takes: what the node has may be of after that;
 //! - where neither the kernel nor a watchdog stands behind the release, unless the operator trusts
-//!   guards; and, if the configuration is strict, for groups of which they do not for everything. Then the node
-//!   is fenced, or an operator has to say that it is off.
+//!   guards; nor for groups of which they do not for data, or, if the configuration is strict, for everything. Then the
+//!   node is fenced, or an operator has to say that it is off.
 
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::command::{Command, GroupCommand};
@@ -67,6 +67,15 @@ impl Stretch {
     }
 }
 
+/// Groups of a node that nobody may take over yet.
+struct Kept {
+    why: String,
+    groups: BTreeSet<String>,
+}
+
+/// Groups by the nodes that have them.
+type Holders = BTreeMap<NodeNumber, BTreeSet<String>>;
+
 /// Which timers were in force lately.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Caution {
@@ -99,7 +108,7 @@ fn before(at: Instant, by: Duration) -> Instant {
 
 impl Director {
     /// Nodes that are away while something of a group may be active there that ends with their lease.
-    pub(super) fn holders_away(&self) -> Vec<NodeNumber> {
+    pub(super) fn holders_away(&self) -> Holders {
         self.away(self.holders(|group, node, _| self.ends_with_lease(group, node)))
     }
 
@@ -108,7 +117,7 @@ impl Director {
     }
 
     /// Nodes that are away and said before that they could not stop what they have.
-    fn unreleased_away(&self) -> Vec<NodeNumber> {
+    fn unreleased_away(&self) -> Holders {
         let unreleased = |name: &str, node| {
             self.state.groups.get(name).is_some_and(|group| group.unreleased.contains(&node))
         };
@@ -117,35 +126,37 @@ impl Director {
 
     /// Nodes that are away while something is active there that maintenance left without a lease, and the
     /// maintenance is over. What a forced stop left running is the operator's.
-    fn uncovered_away(&self) -> Vec<NodeNumber> {
+    fn uncovered_away(&self) -> Holders {
         self.away(self.holders(|group, node, instance| {
             let left = instance.uncovered.is_some() && instance.state != GroupState::Unmanaged;
             left && !self.state.is_left_alone(group, node)
         }))
     }
 
-    fn away(&self, mut nodes: Vec<NodeNumber>) -> Vec<NodeNumber> {
-        nodes.retain(|node| {
+    fn away(&self, mut holders: Holders) -> Holders {
+        holders.retain(|node, _| {
             let host = self.state.nodes.get(node).map(|node| node.host);
             matches!(host, Some(HostStatus::Down | HostStatus::Disconnected))
         });
-        nodes
+        holders
     }
 
-    /// Nodes with an instance that is `wanted`.
-    fn holders(&self, wanted: impl Fn(&str, NodeNumber, &Instance) -> bool) -> Vec<NodeNumber> {
-        let groups = self.state.groups.iter();
-        let found: BTreeSet<NodeNumber> = groups
-            .flat_map(|(name, group)| group.instances.iter().map(move |(n, it)| (name, *n, it)))
-            .filter(|(name, node, instance)| wanted(name, *node, instance))
-            .map(|(_, node, _)| node)
-            .collect();
-        found.into_iter().collect()
+    /// Nodes with instances that are `wanted`.
+    fn holders(&self, wanted: impl Fn(&str, NodeNumber, &Instance) -> bool) -> Holders {
+        let mut holders = Holders::new();
+        for (name, group) in &self.state.groups {
+            for (node, instance) in &group.instances {
+                if wanted(name, *node, instance) {
+                    holders.entry(*node).or_default().insert(name.clone());
+                }
+            }
+        }
+        holders
     }
 
     /// Leases that are over, or will be if nothing is heard.
     pub(super) fn evictions(&self, now: Instant, office: Office) -> Vec<Due> {
-        let away = self.holders_away().into_iter();
+        let away = self.holders_away().into_keys();
         away.filter_map(|node| self.eviction(now, office, node)).collect()
     }
 
@@ -249,40 +260,43 @@ impl Director {
         if self.state.manager.maintenance {
             return dues;
         }
-        for node in self.holders_away() {
-            if let Some(why) = self.lease_is_no_help(now, office, node) {
-                dues.extend(self.fence_or_wait(now, office, node, &why));
+        for (node, _) in self.holders_away() {
+            if let Some(kept) = self.lease_is_no_help(now, office, node) {
+                dues.extend(self.fence_or_wait(now, office, node, &kept));
             }
         }
-        for node in self.uncovered_away() {
-            let why = "maintenance left something running there, which no lease ends";
-            dues.extend(self.fence_or_wait(now, office, node, why));
+        for (node, groups) in self.uncovered_away() {
+            let why = "maintenance left something running there, which no lease ends".into();
+            dues.extend(self.fence_or_wait(now, office, node, &Kept { why, groups }));
         }
-        for node in self.unreleased_away() {
-            let why = "it could not stop what it has, and no lease ends that";
-            dues.extend(self.fence_or_wait(now, office, node, why));
+        for (node, groups) in self.unreleased_away() {
+            let why = "it could not stop what it has, and no lease ends that".into();
+            dues.extend(self.fence_or_wait(now, office, node, &Kept { why, groups }));
         }
-        for node in self.holders(|_, _, instance| instance.state == GroupState::Error) {
+        for (node, groups) in self.holders(|_, _, instance| instance.state == GroupState::Error) {
             let there = self.state.nodes.get(&node).is_some_and(|n| n.host == HostStatus::Up);
             if there && self.can_be_fenced(node) {
-                dues.extend(self.fence_or_wait(now, office, node, "it cannot release a group"));
+                let why = "it cannot release a group".into();
+                dues.extend(self.fence_or_wait(now, office, node, &Kept { why, groups }));
             }
         }
         dues
     }
 
-    /// Why the end of a lease will not do, if it will not.
-    fn lease_is_no_help(&self, now: Instant, office: Office, node: NodeNumber) -> Option<String> {
+    /// Which groups of a node the end of its lease will not do for, and why, if there are any.
+    fn lease_is_no_help(&self, now: Instant, office: Office, node: NodeNumber) -> Option<Kept> {
+        let all = || self.ending(node).cloned().collect();
         if self.state.definition.manager.fence_always {
-            return Some("the configuration demands that it is fenced".into());
+            let why = "the configuration demands that it is fenced".into();
+            return Some(Kept { why, groups: all() });
         }
         let heard = self.later_epoch(node);
         let left = match heard {
             Some(_) => self.left_to_nobody(node),
             None => self.left_to_processes(node),
         };
-        if let Some(why) = left {
-            return Some(why);
+        if left.is_some() {
+            return left;
         }
         let patience = self.timing().detect() * 10;
         let late = self.watch.since(&Seen::Away(node)).is_some_and(|at| now - at >= patience);
@@ -291,9 +305,10 @@ impl Director {
         }
         if let Some((_, remains)) = heard {
             let stays = |name: &&String| self.state.groups[*name].is_among(remains);
-            let left: Vec<&str> = self.ending(node).filter(stays).map(String::as_str).collect();
-            return (!left.is_empty())
-                .then(|| format!("it says that it has not let go of {} yet", left.join(", ")));
+            let groups: BTreeSet<String> = self.ending(node).filter(stays).cloned().collect();
+            let names: Vec<&str> = groups.iter().map(String::as_str).collect();
+            let why = format!("it says that it has not let go of {} yet", names.join(", "));
+            return (!groups.is_empty()).then_some(Kept { why, groups });
         }
         if self.silent_since(now, office, node).is_some() {
             return None;
@@ -303,42 +318,48 @@ impl Director {
             let view = self.arrivals[*voter].report.peer(node);
             view.is_some_and(|view| Duration::from_micros(view.silent_us) < lasts)
         };
-        Some(match self.arrivals.keys().find(hears) {
+        let why = match self.arrivals.keys().find(hears) {
             Some(voter) => format!(
                 "it is still heard by {}, though it cannot be reached",
                 self.state.node_name(*voter)
             ),
             None => "too few voters say that they do not hear it".into(),
-        })
+        };
+        Some(Kept { why, groups: all() })
     }
 
     /// What of a silent node the end of its lease is no evidence for, if there is any.
-    fn left_to_processes(&self, node: NodeNumber) -> Option<String> {
+    fn left_to_processes(&self, node: NodeNumber) -> Option<Kept> {
         let backing = self.state.backing(node);
-        let mut unproven =
-            self.ending(node).filter(|name| !self.state.lease_proves(name, node)).peekable();
-        unproven.peek()?;
-        let left = unproven.flat_map(|name| self.state.left_to_processes(name, node, backing));
+        let unproven = self.ending(node).filter(|name| !self.state.lease_proves(name, node));
+        let groups: BTreeSet<String> = unproven.cloned().collect();
+        let left = |name| self.state.left_to_processes(name, node, backing);
+        let left = groups.iter().flat_map(|name: &String| left(name));
         let names: Vec<&str> = left.map(|it| it.name.as_str()).collect();
-        Some(match names.as_slice() {
-            [] => "nothing but its guard stands behind its release".into(),
-            left => format!(
-                "the configuration is strict, and only processes of that node take {} away there",
-                left.join(", ")
+        let left = names.join(", ");
+        let why = match self.state.definition.manager.strict {
+            _ if names.is_empty() => "nothing but its guard stands behind its release".into(),
+            true => format!(
+                "the configuration is strict, and only processes of that node take {left} away there"
             ),
-        })
+            false => format!(
+                "only the agent of that node takes {left} away there, and two nodes that write to it destroy it"
+            ),
+        };
+        (!groups.is_empty()).then_some(Kept { why, groups })
     }
 
     /// What of a node that was heard no epoch is evidence for, if there is any.
-    fn left_to_nobody(&self, node: NodeNumber) -> Option<String> {
-        let left = self.ending(node).flat_map(|name| self.state.unseen_by_guard(name, node));
+    fn left_to_nobody(&self, node: NodeNumber) -> Option<Kept> {
+        let unseen = |name: &&String| self.state.unseen_by_guard(name, node).next().is_some();
+        let groups: BTreeSet<String> = self.ending(node).filter(unseen).cloned().collect();
+        let left = groups.iter().flat_map(|name| self.state.unseen_by_guard(name, node));
         let names: Vec<&str> = left.collect();
-        (!names.is_empty()).then(|| {
-            format!(
-                "the configuration is strict, and its guard does not see whether {} ended there",
-                names.join(", ")
-            )
-        })
+        let why = format!(
+            "the configuration is strict, and its guard does not see whether {} ended there",
+            names.join(", ")
+        );
+        (!groups.is_empty()).then_some(Kept { why, groups })
     }
 
     fn can_be_fenced(&self, node: NodeNumber) -> bool {
@@ -347,17 +368,24 @@ impl Director {
         self.state.definition.fencing.contains_key(&node) && !maintained
     }
 
-    fn fence_or_wait(&self, now: Instant, office: Office, node: NodeNumber, why: &str) -> Vec<Due> {
+    fn fence_or_wait(
+        &self,
+        now: Instant,
+        office: Office,
+        node: NodeNumber,
+        kept: &Kept,
+    ) -> Vec<Due> {
+        let waits = |besides: &str| self.waits(now, node, kept, besides);
         if !self.can_be_fenced(node) {
-            return vec![self.waits(now, node, format!("{why}, and it cannot be fenced"))];
+            return vec![waits(", and it cannot be fenced")];
         }
         let asked = self.state.manager.fencing.get(&node);
         let mut dues = Vec::new();
         if let Some(failure) = asked.and_then(|asked| asked.failure.as_ref()) {
-            dues.push(self.waits(now, node, format!("{why}; fencing failed: {failure}")));
+            dues.push(waits(&format!("; fencing failed: {failure}")));
         }
         match self.caller(office, node, asked) {
-            None => dues.push(self.waits(now, node, format!("{why}; nobody can fence it"))),
+            None => dues.push(waits("; nobody can fence it")),
             Some(by) => dues.extend(self.fence(now, node, by, asked)),
         }
         dues
@@ -419,13 +447,14 @@ impl Director {
     }
 
     /// That a takeover waits is said once for each incident.
-    fn waits(&self, now: Instant, node: NodeNumber, why: String) -> Due {
+    fn waits(&self, now: Instant, node: NodeNumber, kept: &Kept, besides: &str) -> Due {
         let known = self.state.nodes.get(&node);
         let incident = known.and_then(|node| node.incident).unwrap_or_default();
-        let name = self.state.node_name(node);
-        let why = format!("{why}; once it is certainly off: vedette node confirm-off {name}");
-        let command = Command::Group(GroupCommand::Waits { node, why });
-        Due { duty: Duty::Waits(node, incident), command, at: now }
+        let (name, groups) = (self.state.node_name(node), kept.groups.clone());
+        let advice = format!("once it is certainly off: vedette node confirm-off {name}");
+        let why = format!("{}{besides}; {advice}", kept.why);
+        let duty = Duty::Waits(node, incident, groups.iter().cloned().collect());
+        Due { duty, command: Command::Group(GroupCommand::Waits { node, groups, why }), at: now }
     }
 }
 

@@ -76,8 +76,8 @@ pub(super) enum Duty {
     Evict(NodeNumber),
     /// Have a node fenced.
     Fence(NodeNumber, u32),
-    /// Say that a takeover waits: node and incident.
-    Waits(NodeNumber, u64),
+    /// Say that takeovers wait: node, incident and groups.
+    Waits(NodeNumber, u64, Vec<String>),
 }
 
 /// A duty, what to propose for it, and when.

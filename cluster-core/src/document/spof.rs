@@ -182,12 +182,21 @@ fn processes(document: &Document, state: &ClusterState, found: &mut Vec<Finding>
                 }
             }
         }
-        let then = if definition.manager.strict {
-            "a takeover waits for an operator"
-        } else {
-            "another node starts it beside"
-        };
         for ((data, resources), nodes) in left {
+            let (then, otherwise) = match (data, definition.manager.strict) {
+                (true, _) => (
+                    "a takeover waits for an operator",
+                    "with [manager] trust_guard = true it does not, and two nodes may write to it.",
+                ),
+                (false, true) => (
+                    "a takeover waits for an operator",
+                    "with [manager] strict = false it does not.",
+                ),
+                (false, false) => (
+                    "another node starts it beside",
+                    "with [manager] strict = true no takeover happens without one of them.",
+                ),
+            };
             let nodes = nodes.join(" or ");
             let stopped = if data {
                 format!("the agent of {nodes} stands still when the lease ends")
@@ -196,8 +205,9 @@ fn processes(document: &Document, state: &ClusterState, found: &mut Vec<Finding>
             };
             let resources = resources.join(", ");
             let what = format!("if {stopped}, nothing takes {resources} away, and {then}");
-            let advice = "Give these nodes a watchdog ([guard] watchdog) or [fencing.NODE]; with [manager] \
-                strict = true no takeover happens without one of them.";
+            let advice = format!(
+                "Give these nodes a watchdog ([guard] watchdog) or [fencing.NODE]; {otherwise}"
+            );
             found.push(Finding::warning(format!("groups.{}", group.name), what, advice));
         }
     }

@@ -79,7 +79,9 @@ impl ClusterState {
             GroupCommand::Fenced { node, by, attempt, outcome } => {
                 Ok(self.fenced(entry, *node, (*by, *attempt), outcome))
             }
-            GroupCommand::Waits { node, why } => Ok(self.takeover_waits(entry, *node, why)),
+            GroupCommand::Waits { node, groups, why } => {
+                Ok(self.takeover_waits(entry, *node, groups, why))
+            }
             GroupCommand::ConfirmOff { node } => self.confirm_off(entry, *node),
             GroupCommand::Move { group, to, until } => self.order_move(entry, group, *to, *until),
             GroupCommand::Online { group } => self.order_online(entry, group),
@@ -123,7 +125,8 @@ impl ClusterState {
         }
     }
 
-    /// Lets nodes acquire what the event in progress plans for them, as soon as nobody else has it.
+    /// Lets nodes acquire what the event in progress plans for them, as soon as nobody else has it. Whose commands of
+    /// it are over would not come to it any more; another event brings it there.
     pub(super) fn grant(&mut self, entry: &mut Entry<'_>) {
         let Some(running) = self.manager.current.as_ref().filter(|it| !it.is_stuck()) else {
             return;
@@ -133,7 +136,7 @@ impl ClusterState {
             .moves
             .iter()
             .flat_map(|planned| planned.acquire.iter().map(|node| (planned.group.clone(), *node)))
-            .filter(|(_, node)| running.participants.contains(node))
+            .filter(|(_, node)| running.participants.contains(node) && !running.is_done(*node))
             .collect();
         for (group, node) in wanted {
             if self.may_acquire(&group, node) {

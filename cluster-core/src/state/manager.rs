@@ -251,8 +251,7 @@ impl ClusterState {
         self.manager.members.remove(&node);
         self.manager.fencing.remove(&node);
         self.manager.fencing.retain(|_, fencing| fencing.by != node);
-        self.manager.waits.remove(&node);
-        self.manager.waits_why.remove(&node);
+        self.manager.takeovers.remove(&node);
         self.forget_watching(node);
         self.manager.standbys_down.remove(&node);
         self.supersede(entry, &format!("{name} was deleted"), |t| t.node() == Some(node));
@@ -284,8 +283,7 @@ impl ClusterState {
             self.supersede_one(entry, event, "the cluster was started anew".into());
         }
         self.manager.fencing.clear();
-        self.manager.waits.clear();
-        self.manager.waits_why.clear();
+        self.manager.takeovers.clear();
         // What had fired and was dealt with is no news; what nobody dealt with may fire again.
         for trigger in &given_up {
             self.rearm_given_up(entry, trigger);

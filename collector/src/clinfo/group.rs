@@ -380,7 +380,7 @@ pub(super) fn waits_for(state: &ClusterState, name: &str, group: &Group) -> Opti
         let id = running.event.id;
         return Some(format!("event {id} {what}, which failed and needs an operator"));
     }
-    if let Some(what) = waits_for_evidence(state, group) {
+    if let Some(what) = waits_for_evidence(state, name, group) {
         return Some(what);
     }
     let nodes = &state.definition.group(name)?.nodes;
@@ -396,15 +396,14 @@ pub(super) fn waits_for(state: &ClusterState, name: &str, group: &Group) -> Opti
 }
 
 /// A node that is not there and of which nothing proves that it has let go of a group.
-fn waits_for_evidence(state: &ClusterState, group: &Group) -> Option<String> {
+fn waits_for_evidence(state: &ClusterState, name: &str, group: &Group) -> Option<String> {
     let away = |node: &NodeNumber| {
         let host = state.nodes.get(node).map(|known| known.host);
         matches!(host, Some(HostStatus::Down | HostStatus::Disconnected))
-            && state.manager.waits.contains_key(node)
     };
-    let node = group.instances.keys().copied().find(away)?;
-    let why = state.manager.waits_why.get(&node).map(|why| format!(": {why}")).unwrap_or_default();
-    Some(format!("evidence that {} has let go of it{why}", state.node_name(node)))
+    let waits = |node| Some((node, state.takeover_waits_for(name, node)?));
+    let (node, why) = group.instances.keys().copied().filter(away).find_map(waits)?;
+    Some(format!("evidence that {} has let go of it: {why}", state.node_name(node)))
 }
 
 fn also_on(state: &ClusterState, name: &str, group: &Group) -> Vec<AlsoOnDoc> {

@@ -1,12 +1,10 @@
 //! How proposals become entries, how entries reach the nodes, and who leads.
 
-use std::sync::Arc;
-
 use vedette_core::command::{Command, GroupCommand, Proposal};
 use vedette_core::director;
 use vedette_core::id::{CommandId, NodeNumber};
 use vedette_core::model::HostStatus;
-use vedette_core::state::{Applied, ClusterState, Outcome};
+use vedette_core::state::{Applied, Outcome};
 use vedette_core::takeover::LetGo;
 
 use super::Bug;
@@ -127,16 +125,6 @@ impl World {
         self.take_away_too_soon(by);
     }
 
-    /// The state as a director sees it who does not look at what the configuration demands.
-    fn as_directed(&self, state: Arc<ClusterState>) -> Arc<ClusterState> {
-        if self.bug != Some(Bug::StrictIgnored) {
-            return state;
-        }
-        let mut state = ClusterState::clone(&state);
-        state.definition.manager.strict = false;
-        Arc::new(state)
-    }
-
     /// What a director without patience, or without evidence, would propose.
     fn take_away_too_soon(&mut self, by: usize) {
         let wanted = |host: HostStatus| match self.bug {
@@ -163,7 +151,7 @@ impl World {
 
     fn tell_director_state(&mut self, node: usize) {
         let state = self.machines[node].shared_state();
-        self.director_step(node, Some(director::Input::State(self.as_directed(state))));
+        self.director_step(node, Some(director::Input::State(state)));
     }
 
     fn catch_up(&mut self, node: usize, upto: usize) {

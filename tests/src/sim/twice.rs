@@ -6,8 +6,8 @@
 //! - *by hand*: it was started past the cluster. Nobody can prevent that; it is seen, told, and stopped by policy;
 //! - *confirmed*: an operator said that the node is off, and it was not;
 //! - *not covered*: nothing but a stop program takes it away (`config check` and `verify` say so), the lease ended, and
-//!   the configuration does not ask for more. With `strict`, a lease is no evidence for what its backing does not
-//!   cover, and there is no exception;
+//!   the configuration does not ask for more. With `strict`, and for data, a lease is no evidence for what its backing
+//!   does not cover, and there is no exception;
 //! - *its release program failed*: a silent node's is trusted after its time (`takeover::programs_last`). A node that
 //!   is heard names its group until it has succeeded, and there is no exception; the same goes for data;
 //! - *all three stopped*: guard, agent and reaper, and no `strict`.
@@ -20,7 +20,7 @@
 //! of the moment from which a stop program would do it, with and without a quorum.
 
 use vedette_core::command::{Command, GroupCommand, ManagerCommand, Proposal};
-use vedette_core::group::{GroupState, Instance, Policy};
+use vedette_core::group::{GroupState, Instance, Policy, ResourceKind};
 use vedette_core::model::AgentStatus;
 use vedette_core::takeover::LetGo;
 
@@ -115,12 +115,13 @@ impl World {
         }
     }
 
-    /// Whether the configuration wants more than a lease for a group of that node.
+    /// Whether more than a lease is wanted for a group of that node: for data always, for the rest if that was configured.
     fn is_strict_about(&self, node: usize, group: &str) -> bool {
         let definition = &self.reference.definition;
         let backing = self.backing_of(node);
         let resources = definition.group(group).into_iter().flat_map(|def| &def.resources);
-        definition.manager.strict && resources.into_iter().any(|it| !backing.covers(&it.kind, true))
+        let (strict, left) = (self.strict, |kind: &ResourceKind| !backing.covers(kind, true));
+        resources.into_iter().any(|it| left(&it.kind) && (strict || it.kind.is_data()))
     }
 
     fn lives_of(

@@ -225,6 +225,8 @@ pub struct World {
     pub(super) conduct: Conduct,
     /// Where the processes of resources live, if not in control groups.
     pub(super) places: BTreeMap<String, Place>,
+    /// The configuration asks for more than a lease.
+    pub(super) strict: bool,
     /// How often what happened, for figures.
     pub(super) counts: Counts,
     /// What waits behind events that failed.
@@ -260,6 +262,7 @@ impl World {
             answers: BTreeMap::new(),
             conduct: Conduct::default(),
             places: setup.places.clone(),
+            strict: setup.document.iter().any(|text| text.contains("strict = true")),
             counts: Counts::default(),
             delays: Delays::default(),
             hanging_scripts: false,
@@ -337,6 +340,10 @@ impl World {
         self.log.voters = (0..voters).collect();
         self.enter(Command::Voters { voters: (0..voters).map(number_of).collect() });
         if let Some(text) = &setup.document {
+            let text = &match self.bug {
+                Some(Bug::StrictIgnored) => text.replace("strict = true", "strict = false"),
+                _ => text.clone(),
+            };
             let propose = vedette_core::command::ConfigCommand::Propose {
                 text: text.clone(),
                 comment: "the first".into(),

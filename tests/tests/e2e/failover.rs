@@ -234,7 +234,7 @@ fn an_isolated_owner_lets_go_before_another_takes_over() {
     let seen = handover(&prober, &owner, &new);
     let truth = Truth {
         title: &format!("node {owner} is DISCONNECTED"),
-        ground: "let go of everything when its lease ended",
+        ground: "let go of it when its lease ended",
         group: "web",
         from: &owner,
         to: &new,

@@ -452,7 +452,12 @@ fn stuck_besides(state: &ClusterState) -> Vec<String> {
         };
         guard.chain(member.unreleased.groups.iter().map(one)).collect::<Vec<_>>()
     });
-    blocked.chain(unreleased).collect()
+    let takeovers = state.manager.takeovers.iter().flat_map(|(node, waiting)| {
+        let node = state.node_name(*node);
+        let groups = waiting.groups.iter();
+        groups.map(move |(group, why)| clean(&format!("takeover of {group} from {node}: {why}")))
+    });
+    blocked.chain(unreleased).chain(takeovers).collect()
 }
 
 fn failed_events(manager: &ManagerDoc) -> impl Iterator<Item = &RunningDoc> {

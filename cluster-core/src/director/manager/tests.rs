@@ -287,7 +287,7 @@ fn fences(proposed: &[(u64, Command)]) -> Vec<(u64, u16, u16)> {
 
 fn waits(proposed: &[(u64, Command)]) -> Vec<String> {
     let why = |(_, command): &(u64, Command)| match command {
-        Command::Group(GroupCommand::Waits { node: DEAD, why }) => Some(why.clone()),
+        Command::Group(GroupCommand::Waits { node: DEAD, why, .. }) => Some(why.clone()),
         _ => None,
     };
     proposed.iter().filter_map(why).collect()

@@ -4,9 +4,10 @@
 //! proposed by the director, which knows when it heard whom; here only what the state itself can
 //! contradict is refused: a lease is not over while the host is up.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::event::Fencing;
+use crate::event::{Fencing, Waiting};
 use crate::group::ResourceDef;
 use crate::id::NodeNumber;
 use crate::model::{HostStatus, RunOutcome, Severity};
@@ -40,15 +41,15 @@ impl ClusterState {
             .filter(|name| self.is_proven(name, node, evidence))
             .filter(|name| self.programs_ended(name, evidence))
             .collect();
-        // What strict leaves waiting still waits, and is what a fence agent is called for.
+        // What was not proven still waits, and is what a fence agent is called for.
         let more = self.groups.iter().any(|(name, group)| {
             group.ends_with_lease(node) && !ended.contains(name) && !self.lease_proves(name, node)
         });
         let asked = !more && self.manager.fencing.remove(&node).is_some();
-        if !more {
-            self.manager.waits.remove(&node);
-            self.manager.waits_why.remove(&node);
+        if let Some(waiting) = self.manager.takeovers.get_mut(&node) {
+            waiting.groups.retain(|name, _| more && !ended.contains(name));
         }
+        self.manager.takeovers.retain(|_, waiting| !waiting.groups.is_empty());
         if ended.is_empty() {
             return asked;
         }
@@ -102,17 +103,19 @@ impl ClusterState {
         outside.into_iter().flatten().map(String::as_str)
     }
 
-    /// What of a group may outlive the lease of a node whose processes are stopped, if that is asked for.
+    /// What of a group may outlive the lease of a node whose processes are stopped, where that is asked for: always
+    /// for data, which two nodes that write to it destroy, and for everything if the configuration is strict; never if
+    /// the operator trusts guards.
     pub(crate) fn left_to_processes(
         &self,
         name: &str,
         node: NodeNumber,
         backing: Backing,
     ) -> Vec<&ResourceDef> {
-        if !self.definition.manager.strict {
-            return Vec::new();
-        }
-        self.beyond_lease(name, node, backing).collect()
+        let options = &self.definition.manager;
+        let asked =
+            |it: &&ResourceDef| !options.trust_guard && (options.strict || it.kind.is_data());
+        self.beyond_lease(name, node, backing).filter(asked).collect()
     }
 
     fn is_proven(&self, name: &str, node: NodeNumber, evidence: &LetGo) -> bool {
@@ -123,6 +126,11 @@ impl ClusterState {
             LetGo::Epoch { remains, .. } => self.epoch_proves(name, node, *remains),
             LetGo::Released | LetGo::Fenced { .. } | LetGo::Confirmed => true,
         }
+    }
+
+    /// Why nobody takes a group from a node yet, if that is so.
+    pub fn takeover_waits_for(&self, name: &str, node: NodeNumber) -> Option<&str> {
+        self.manager.takeovers.get(&node)?.groups.get(name).map(String::as_str)
     }
 
     /// What stands behind the release of a node.
@@ -218,32 +226,35 @@ impl ClusterState {
         Ok(self.evict(entry, node, &LetGo::Confirmed))
     }
 
-    /// The director says why a takeover has to wait: once for each node and incident.
+    /// The director says why a takeover has to wait: once for each group and incident.
     pub(super) fn takeover_waits(
         &mut self,
         entry: &mut Entry<'_>,
         node: NodeNumber,
+        groups: &BTreeSet<String>,
         why: &str,
     ) -> bool {
         let Some(known) = self.nodes.get(&node) else { return false };
         let incident = known.incident.unwrap_or(0);
-        if self.manager.waits.insert(node, incident) == Some(incident) {
+        let has = |name: &&String| {
+            self.groups.get(*name).is_some_and(|group| group.instances.contains_key(&node))
+        };
+        let held: Vec<String> = groups.iter().filter(has).cloned().collect();
+        let waiting = self.manager.takeovers.entry(node).or_default();
+        if waiting.incident != incident {
+            *waiting = Waiting { incident, ..Waiting::default() };
+        }
+        let mut news = Vec::new();
+        for name in held {
+            if waiting.groups.insert(name.clone(), why.to_owned()).is_none() {
+                news.push(name);
+            }
+        }
+        self.manager.takeovers.retain(|_, waiting| !waiting.groups.is_empty());
+        if news.is_empty() {
             return false;
         }
-        self.manager.waits_why.insert(node, why.to_owned());
-        let has = |name: &&String| self.groups[*name].instances.contains_key(&node);
-        let all: Vec<&str> = self.groups.keys().filter(has).map(String::as_str).collect();
-        let over =
-            |name: &&str| self.groups[*name].ends_with_lease(node) && self.lease_proves(name, node);
-        let mut held: Vec<&str> = all.iter().copied().filter(|name| !over(name)).collect();
-        if held.is_empty() {
-            held = all;
-        }
-        let message = format!(
-            "takeover of {} from {} has to wait",
-            if held.is_empty() { "groups".into() } else { held.join(", ") },
-            known.name
-        );
+        let message = format!("takeover of {} from {} has to wait", news.join(", "), known.name);
         let happening =
             Happening::new(Code::TakeoverWaits, Severity::Error, Subject::Node(node), message);
         let happening =
@@ -395,10 +406,18 @@ mod tests {
         assert!(doubtful.alert && doubtful.cause.ends_with(what), "{}", doubtful.cause);
     }
 
-    /// Nobody but an agent unmounts, reaper or not; that is known beforehand (verify) and pages nobody.
+    /// Nobody but an agent unmounts, reaper or not. Data is taken over from a silent node where a watchdog ends that, or
+    /// where the operator trusts guards; he knows what it stands on, and it pages nobody.
     #[test]
     fn f2_a_takeover_of_data_says_what_it_stands_on() {
-        let data = taken_over(false, "db");
+        let mut fixture = Fixture::with_groups();
+        let node = fixture.state.groups["db"].owner().expect("an owner");
+        fixture.node_down(node, "silent");
+        fixture.lease_over(node);
+        assert_eq!(fixture.state.groups["db"].owner(), Some(node), "only an agent unmounts");
+        fixture.state.definition.manager.trust_guard = true;
+        fixture.lease_over(node);
+        let data = fixture.records.iter().rfind(|it| it.code == Code::LetGo).expect("a record");
         assert!(
             !data.alert && data.cause.contains("; nothing proves that vg_db, db_data ended"),
             "{}",
@@ -437,7 +456,8 @@ mod tests {
         });
         fixture.node_down(node, "silent");
         let why = "only processes end httpd".to_owned();
-        fixture.group(GroupCommand::Waits { node, why: why.clone() });
+        let groups = ["web".to_owned()].into();
+        fixture.group(GroupCommand::Waits { node, groups, why: why.clone() });
         let told = |fixture: &Fixture, code| {
             let of = fixture.records.iter().rfind(|it| it.code == code);
             of.map(|it| it.message.clone()).unwrap_or_default()
@@ -448,9 +468,12 @@ mod tests {
             fixture.state.groups[group].instances.contains_key(&node)
         };
         assert!(has(&fixture, "web") && !has(&fixture, "batch"), "batch alone is over");
-        assert_eq!(fixture.state.manager.waits_why.get(&node), Some(&why), "web still waits");
+        let waits = |fixture: &Fixture, group: &str| {
+            fixture.state.takeover_waits_for(group, node).map(str::to_owned)
+        };
+        assert_eq!((waits(&fixture, "web"), waits(&fixture, "batch")), (Some(why), None));
         fixture.group(GroupCommand::ConfirmOff { node });
-        assert!(!has(&fixture, "web") && fixture.state.manager.waits_why.is_empty());
+        assert!(!has(&fixture, "web") && fixture.state.manager.takeovers.is_empty());
     }
 
     /// What a guard says it has not let go of yet is not over by its epoch; everything else is.

@@ -78,9 +78,8 @@ impl ClusterState {
         }
         let message = format!("group {name} runs on {} no more", self.node_name(node));
         self.tell_sighting(entry, (name, node), Severity::Notice, (&message, why));
-        if self.multiple_active(name) == MultipleActive::Block {
-            self.unblock(name, node);
-        }
+        // Whatever is done about it by now: what blocked it is over.
+        self.unblock(name, node);
         true
     }
 

@@ -319,7 +319,8 @@ fn evidence_that_the_state_contradicts_is_refused() {
     fixture.node_down(N1, "silent");
     for _ in 0..2 {
         let why = "nothing stands behind its release".to_owned();
-        fixture.group(GroupCommand::Waits { node: N1, why });
+        let groups = ["web".to_owned()].into();
+        fixture.group(GroupCommand::Waits { node: N1, groups, why });
     }
     let waits = fixture.records.iter().filter(|r| r.code == Code::TakeoverWaits);
     assert_eq!(waits.count(), 1);
@@ -553,7 +554,10 @@ fn group_command() -> impl Strategy<Value = GroupCommand> {
         group().prop_map(|group| GroupCommand::Offline { group }),
         (group(), prop::option::of(node()))
             .prop_map(|(group, node)| GroupCommand::Clear { group, node }),
-        node().prop_map(|node| GroupCommand::Waits { node, why: "w".into() }),
+        node().prop_map(|node| {
+            let groups = ["web".to_owned()].into();
+            GroupCommand::Waits { node, groups, why: "w".into() }
+        }),
     ]
 }
 

@@ -14,7 +14,7 @@ use vedette_core::state::ClusterState;
 use vedette_core::takeover::Unreleased;
 use vedette_core::time::Instant;
 
-use super::{Shared, lock};
+use super::{Held, Shared, lock};
 
 /// Keeps the view's own groups up to date, and whether the state can be of now for this node.
 pub(super) async fn show(shared: Arc<Shared>) {
@@ -96,7 +96,7 @@ impl Shared {
         mine.collect()
     }
 
-    fn is_left_running(&self, group: &str, held: &BTreeMap<String, super::Held>) -> bool {
+    fn is_left_running(&self, group: &str, held: &BTreeMap<String, Held>) -> bool {
         held.contains_key(group) && !self.may_end(group)
     }
 
@@ -241,7 +241,10 @@ impl Shared {
             if lock(&self.told).insert(name.clone(), *token) == Some(*token) {
                 continue;
             }
-            let left = known_here.get(name);
+            // What an earlier agent held is known by its definition.
+            let defined = state.definition.group(name).map(|def| def.resources.clone());
+            let defined = defined.map(|resources| Held { token: *token, epoch: *of, resources });
+            let left = known_here.get(name).or(defined.as_ref());
             let left = left.map(|held| self.hands.left_to_agent(name, &state, held));
             let (message, cause) = match left.filter(|left| !left.is_empty()) {
                 None if rest.contains(name) => {

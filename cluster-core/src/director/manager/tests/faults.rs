@@ -4,7 +4,7 @@ use super::*;
 use crate::fixture::definition;
 use crate::group::{AddressMode, GroupDef, OnConflict, ResourceDef, ResourceKind};
 
-/// F2: if the configuration is strict, the end of a lease is evidence for what the kernel takes away; what only
+/// F2: if the configuration is strict, the end of a lease is evidence for what the kernel takes away; data, and what only
 /// processes would is fenced, or an operator has to say that it is off.
 #[test]
 fn who_is_strict_waits_for_what_processes_would_have_to_take_away() {
@@ -32,7 +32,14 @@ fn who_is_strict_waits_for_what_processes_would_have_to_take_away() {
         });
         (evicted, waits(&proposed))
     };
-    assert_eq!(told(with(&[&address, &volume], false)), (true, Vec::new()));
+    let (evicted, why) = told(with(&[&address, &volume], false));
+    assert!(!evicted && why.len() == 1, "{why:?}");
+    let what =
+        "only the agent of that node takes volume_group away there, and two nodes that write";
+    assert!(why[0].starts_with(what), "{why:?}");
+    let mut trusted = with(&[&address, &volume], false);
+    trusted.definition.manager.trust_guard = true;
+    assert_eq!(told(trusted), (true, Vec::new()));
     assert_eq!(told(with(&[&address], true)), (true, Vec::new()));
     let (evicted, why) = told(with(&[&address, &volume], true));
     assert!(!evicted && why.len() == 1, "{why:?}");

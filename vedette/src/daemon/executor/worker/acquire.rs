@@ -47,6 +47,7 @@ impl Worker {
         let limit = self.shared.state().definition.manager.command_timeout_ms;
         // A little less than the script has, so that it is told why instead of being killed.
         let deadline = Instant::now() + millis(limit - limit / 10);
+        self.undo(lines).await?;
         loop {
             let (token, epoch) = self.leave(deadline, lines).await?;
             let Some(wanted) = self.defined() else {
@@ -205,6 +206,21 @@ impl Worker {
         Ok(())
     }
 
+    /// What an attempt of before left here, and could not stop, is stopped first; then another node can have the group.
+    async fn undo(&mut self, lines: &Lines) -> Result<(), Stop> {
+        let (group, state) = (self.group.clone(), self.shared.state());
+        let instance = self.shared.instance(&state, &group);
+        let left = instance.filter(|it| {
+            matches!(it.state, GroupState::Error | GroupState::Releasing)
+                && !self.shared.is_over(&group, it.token)
+        });
+        let held = self.on_hand().filter(|held| left.is_some_and(|it| it.token == held.token));
+        let Some(held) = held else { return Ok(()) };
+        let why = "what was left of an attempt that failed".to_owned();
+        lines.tell(format!("{group}: stops {why}"));
+        Err(self.could_not(held, why, lines).await)
+    }
+
     /// What was started is stopped again, so that another node can have the group.
     async fn could_not(&mut self, held: Held, why: String, lines: &Lines) -> Stop {
         let group = self.group.clone();
@@ -257,7 +273,7 @@ impl Worker {
     }
 
     /// Tells what of it no lease ends, if that is news.
-    fn tell_outside(&self, held: &Held) {
+    pub(super) fn tell_outside(&self, held: &Held) {
         let (state, group) = (self.shared.state(), &self.group);
         let outside = self.shared.hands.outside(group, &state, held);
         let known = state.groups.get(group).and_then(|it| it.outside.get(&self.shared.me));

@@ -32,7 +32,7 @@ impl Worker {
     }
 
     /// What is held; if an earlier agent held it, as it is configured now.
-    fn on_hand(&self) -> Option<Held> {
+    pub(super) fn on_hand(&self) -> Option<Held> {
         if let Some(held) = &self.held {
             return Some(held.clone());
         }
