@@ -56,7 +56,7 @@ pub struct ManagerOptions {
     pub flap_window_ms: u64,
     /// `VERBOSE_LOGGING` is `high`, and scripts trace themselves.
     pub verbose: bool,
-    /// A lease that is over is evidence enough, even if nothing stands behind the guard's release.
+    /// A lease that is over is evidence enough, for data too, even if nothing stands behind the guard's release.
     pub trust_guard: bool,
     /// A node is fenced before its groups are taken over, even if its lease is over.
     pub fence_always: bool,
