@@ -215,7 +215,9 @@ fn inherit(config: &GuardConfig) -> Result<(hold::File, Inheritance), GuardError
     let mut remaining = file.kept().remaining.clone();
     remaining.programs.append(&mut pending.programs);
     remaining.data.append(&mut pending.data);
+    let found = pending.groups.iter().any(|group| group.exists());
     let outcome = hold::release(&pending, CLEAN_WITHIN);
+    let released_us = (found && outcome.is_complete()).then(sys::boot_time_us);
     if outcome.is_complete() {
         if !pending.is_empty() {
             tracing::warn!("what an earlier guard held when it ended was let go of");
@@ -234,7 +236,8 @@ fn inherit(config: &GuardConfig) -> Result<(hold::File, Inheritance), GuardError
     if let Err(error) = file.update(kept) {
         tracing::error!(%error, "held.json in the state directory cannot be written. Make room");
     }
-    Ok((file, Inheritance { epoch, pending, remaining, watchdog: config.watchdog.clone() }))
+    let watchdog = config.watchdog.clone();
+    Ok((file, Inheritance { epoch, pending, remaining, released_us, watchdog }))
 }
 
 /// Removes the gate of an earlier guard: there is nothing behind it any more.

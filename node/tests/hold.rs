@@ -253,6 +253,8 @@ fn a_guard_lets_go_of_what_a_killed_one_held() {
     assert!(!cable.has(SERVICE) && !group.directory().exists(), "gone before the first word");
     assert!(holding.epoch > epoch && holding.held.is_empty());
     assert_eq!(cable.tables(), 0, "the gate of the first guard is gone as well");
+    let found = holding.last_release_us.expect("it says that it found something");
+    assert!(found.0 == 0 && found.1 > 0, "and that nobody saw the lease end: {found:?}");
 }
 
 /// F2: guard and agent are stopped together. What is held ends with the lease all the same, and a guard that goes on

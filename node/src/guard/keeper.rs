@@ -109,6 +109,8 @@ pub(super) struct Inheritance {
     pub(super) pending: Held,
     /// What it had not seen gone of earlier epochs.
     pub(super) remaining: Held,
+    /// When what an earlier guard had left running was let go of, if anything was there.
+    pub(super) released_us: Option<u64>,
     /// The watchdog's path.
     pub(super) watchdog: Option<PathBuf>,
 }
@@ -241,7 +243,8 @@ impl Keeping {
             look_at: 0,
             unreleased: None,
             ended_us: 0,
-            last_release_us: None,
+            // When the lease had ended nobody knows: no guard was there.
+            last_release_us: inheritance.released_us.map(|released_us| (0, released_us)),
             ends: 0,
             leased: false,
             epoch: inheritance.epoch,

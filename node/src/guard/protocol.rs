@@ -104,7 +104,8 @@ pub struct Holding {
     /// 0 if there is none.
     pub lease_until_us: u64,
     /// When the lease ended last in this run of the guard, and when everything was released then, on the
-    /// same clock: an agent that starts was not there to be told.
+    /// same clock: an agent that starts was not there to be told. The end is 0 where no guard was there to see it, and
+    /// this one found at its start what was left running.
     #[serde(default)]
     pub last_release_us: Option<(u64, u64)>,
 }

@@ -68,14 +68,34 @@ pub async fn settle(context: &Context, def: &ResourceDef) -> Result<Option<Detai
     }))
 }
 
-/// A route over an adapter without a link is none. Otherwise the kernel goes on sending into the dead one of two
-/// adapters of a network, whenever its route happens to be the first.
-fn pass_over_dead_routes(device: &str) {
+/// Sees to it that the kernel passes over routes of a standby adapter that has no link: otherwise it goes on sending
+/// into the dead one of two adapters of a network, whenever that one's route happens to be the first. Not those of the
+/// adapter with the node's own address: that it is dead has to show. Each pair is own and standby address of a network.
+///
+/// # Errors
+/// If the kernel does not say what devices there are.
+pub async fn route_past_standbys(pairs: Vec<(IpAddr, IpAddr)>) -> Result<(), Failure> {
+    apart(move || {
+        let here = Here::look()?;
+        for (own, standby) in pairs {
+            for (address, pass_over) in [(own, false), (standby, true)] {
+                if let Some(link) = here.holder(address) {
+                    pass_over_dead_routes(&link.name, pass_over);
+                }
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
+fn pass_over_dead_routes(device: &str, pass_over: bool) {
+    let wanted = if pass_over { "1" } else { "0" };
     for family in ["ipv4", "ipv6"] {
         let path = format!("/proc/sys/net/{family}/conf/{device}/ignore_routes_with_linkdown");
-        let off = std::fs::read_to_string(&path).is_ok_and(|value| value.trim() == "0");
-        if off && let Err(error) = std::fs::write(&path, "1") {
-            tracing::debug!(%error, path, "routes over a dead adapter are not passed over");
+        let differs = std::fs::read_to_string(&path).is_ok_and(|value| value.trim() != wanted);
+        if differs && let Err(error) = std::fs::write(&path, wanted) {
+            tracing::debug!(%error, path, "routes over a dead adapter are as they were");
         }
     }
 }
@@ -84,9 +104,6 @@ fn pass_over_dead_routes(device: &str) {
 pub async fn standby_fault(address: IpAddr) -> Result<Option<String>, Failure> {
     apart(move || {
         let here = Here::look()?;
-        if let Some(link) = here.holder(address) {
-            pass_over_dead_routes(&link.name);
-        }
         Ok(match here.holder(address) {
             None => Some(format!("no device has {address}")),
             Some(link) if !link.is_up() => Some(format!("{} is switched off", link.name)),

@@ -122,7 +122,13 @@ impl Shared {
         let known = *lock(&self.last_release);
         let Some((_, release)) = known.filter(|(of, _)| *of == epoch) else { return };
         lock(&self.dropped).insert(group.to_owned(), (token, epoch.saturating_sub(1)));
-        let why = "its lease ended while its agent did not run, and its guard released it";
+        let why = match release {
+            (0, _) => {
+                "guard, agent and reaper had ended without releasing it, so it ran without a lease; the next guard \
+                 released it at its start"
+            }
+            _ => "its lease ended while its agent did not run, and its guard released it",
+        };
         self.tell_let_go(epoch, why, Some(release), &[]);
     }
 
@@ -223,7 +229,7 @@ impl Shared {
     ) {
         let at = release.map(|(_, released_us)| Instant::from_micros(released_us));
         let took = |(ended, released): (u64, u64)| released.saturating_sub(ended) / 1_000;
-        let duration_ms = release.map(took);
+        let duration_ms = release.filter(|(ended_us, _)| *ended_us > 0).map(took);
         let known_here = self.ends_with_the_lease();
         let held = known_here.iter().map(|(name, held)| (name.clone(), (held.token, held.epoch)));
         let mut gone = std::mem::take(&mut *lock(&self.dropped));

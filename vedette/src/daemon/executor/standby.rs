@@ -45,6 +45,7 @@ pub(super) async fn watch(executor: Executor) {
     loop {
         tokio::time::sleep(EVERY).await;
         let state = shared.state();
+        route_past(&shared, &state).await;
         let found = adrift(&shared, &state).await;
         let patience = state.settings.timing.detect() * PATIENCE_FOR_A_SWAP;
         for group in due(&mut lost, found, Instant::now(), patience) {
@@ -63,6 +64,19 @@ pub(super) async fn watch(executor: Executor) {
         for network in lasting(&mut wrong, &found, (me, &state), now, patience) {
             propose(&shared, network, found[&network].as_deref()).await;
         }
+    }
+}
+
+/// Has nothing sent into a dead standby adapter.
+async fn route_past(shared: &Shared, state: &ClusterState) {
+    let Some(own) = state.nodes.get(&shared.me) else { return };
+    let standbys = shared.hands.standbys(state).into_iter();
+    let pair = |(network, standby)| Some((own.interfaces.get(&network)?.address, standby));
+    let pairs: Vec<_> = standbys.filter_map(pair).collect();
+    if !pairs.is_empty()
+        && let Err(failure) = vedette_node::resource::address::route_past_standbys(pairs).await
+    {
+        tracing::debug!(%failure, "routes of standby adapters are as they were");
     }
 }
 
