@@ -159,9 +159,9 @@ pub fn way(state: &ClusterState, group: &str, me: NodeNumber) -> Way {
     let known = state.groups.get(group);
     if let Some(instance) = known.and_then(|known| known.instances.get(&me)) {
         return match instance.state {
-            GroupState::Releasing | GroupState::Error => {
-                Way::Closed(format!("{group} is {} on this node", instance.state))
-            }
+            // Its lease ended for a moment, say; that is over soon, or fails.
+            GroupState::Releasing => Way::Wait(format!("{group} is still being released here")),
+            GroupState::Error => Way::Closed(format!("{group} is ERROR on this node")),
             _ => Way::Open { token: instance.token },
         };
     }

@@ -169,9 +169,7 @@ pub fn outliving(document: &Document, state: &ClusterState) -> Vec<Finding> {
 /// other processes (finding F2); nobody but the agent unmounts.
 fn processes(document: &Document, state: &ClusterState, found: &mut Vec<Finding>) {
     let definition = &document.definition;
-    if definition.manager.trust_guard {
-        return;
-    }
+    let trusts = definition.manager.trust_guard;
     for group in &definition.groups {
         let mut left: BTreeMap<(bool, Vec<String>), Vec<String>> = BTreeMap::new();
         for node in group.nodes.iter().filter(|node| !definition.fencing.contains_key(node)) {
@@ -184,6 +182,10 @@ fn processes(document: &Document, state: &ClusterState, found: &mut Vec<Finding>
         }
         for ((data, resources), nodes) in left {
             let (then, otherwise) = match (data, definition.manager.strict) {
+                (true, _) if trusts => (
+                    "another node writes to it beside",
+                    "with [manager] trust_guard = false a takeover waits for an operator.",
+                ),
                 (true, _) => (
                     "a takeover waits for an operator",
                     "with [manager] trust_guard = true it does not, and two nodes may write to it.",

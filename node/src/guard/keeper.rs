@@ -456,7 +456,7 @@ impl Keeping {
     }
 
     fn hold(&mut self, mut order: Hold) {
-        self.remaining.strip(&mut order.held);
+        self.remaining.strip(&mut order.held, &order.anew);
         let mut refused = self.why_not(&order);
         if refused.is_none() {
             refused = self.board.post(&order.held).err().map(|error| error.to_string());
@@ -467,6 +467,10 @@ impl Keeping {
             let known: BTreeSet<_> = order.known.iter().copied().chain(addresses).collect();
             self.known = known.into_iter().collect();
             self.held = order.held;
+            if self.remaining.take_back(&order.anew) && self.pending.is_empty() {
+                self.clerk.tell(Note::Remaining(self.remaining.held()));
+                self.tell_the_rest();
+            }
             self.guard();
             self.cell.want(!self.held.is_empty());
             self.set_released(self.released && !more);

@@ -68,6 +68,10 @@ pub struct Hold {
     pub known: BTreeSet<IpAddr>,
     /// What is held now, or is about to be.
     pub held: Held,
+    /// Numbers of groups that this node has in this epoch: what remains of them, because they were left running, is
+    /// held again as it is.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub anew: BTreeSet<u16>,
 }
 
 /// What the guard says of what the node holds.
@@ -343,7 +347,8 @@ mod tests {
             programs: BTreeSet::new(),
             data: BTreeSet::new(),
         };
-        Order::Hold(Box::new(Hold { sequence: 1, epoch: 2, known: [address].into(), held }))
+        let (known, anew) = ([address].into(), [7].into());
+        Order::Hold(Box::new(Hold { sequence: 1, epoch: 2, known, held, anew }))
     }
 
     fn orders() -> Vec<Order> {

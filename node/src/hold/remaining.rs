@@ -4,7 +4,7 @@
 //! Neither holds up a new epoch: that would hold up all other groups of the node. Beats name the groups until they
 //! are seen to be off.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use vedette_core::takeover::Remains;
@@ -60,11 +60,20 @@ impl Remaining {
         Held { programs: programs.collect(), data: data.collect(), ..Held::default() }
     }
 
-    /// What `held` has of groups of which something remains is not taken anew.
-    pub fn strip(&self, held: &mut Held) {
+    /// What `held` has of groups of which something remains is not taken, but of those that are held `anew`.
+    pub fn strip(&self, held: &mut Held, anew: &BTreeSet<u16>) {
         let remains = self.remains();
-        held.programs.retain(|program| !remains.has(program.of.number));
-        held.data.retain(|data| !remains.has(data.of.number));
+        let stays = |of: &Of| remains.has(of.number) && !anew.contains(&of.number);
+        held.programs.retain(|program| !stays(&program.of));
+        held.data.retain(|data| !stays(&data.of));
+    }
+
+    /// Groups that are held again as they are; answers whether anything of them remained.
+    pub fn take_back(&mut self, anew: &BTreeSet<u16>) -> bool {
+        let before = (self.begun.len(), self.data.len());
+        self.begun.retain(|program, _| !anew.contains(&program.of.number));
+        self.data.retain(|data, _| !anew.contains(&data.of.number));
+        before != (self.begun.len(), self.data.len())
     }
 
     fn each(&self) -> impl Iterator<Item = (&Of, String, Instant, bool)> {

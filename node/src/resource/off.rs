@@ -144,7 +144,7 @@ fn still_runs(said: Result<(), Failure>) -> Failure {
         Err(failure) => (failure.why, failure.output),
     };
     let why = format!("{what}, but the monitor says that it still runs");
-    let advice = "Stop it by hand on this node. An event that failed for it goes on with: vedette recover retry.";
+    let advice = "Stop it by hand on this node.";
     Failure::new(why, advice).with(output).reaching(Reach::Node)
 }
 
@@ -154,7 +154,7 @@ fn nobody_knows(said: Result<(), Failure>, silent: &Failure) -> Failure {
         "{what}nobody can tell whether it still runs: nothing of it is in its control group, and {}",
         silent.why
     );
-    let advice = "See on this node that it is off, and mend its monitor: vedette recover retry.";
+    let advice = "See on this node that it is off, and mend its monitor.";
     Failure::new(why, advice).with(silent.output.clone()).reaching(Reach::Node)
 }
 

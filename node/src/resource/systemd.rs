@@ -191,10 +191,7 @@ impl Unit {
             .flat_map(ControlGroup::processes)
             .map(|it| it.to_string())
             .collect();
-        let advice = format!(
-            "Stop it by hand on this node. An event that failed for it goes on with: vedette recover retry. {}",
-            self.look_at()
-        );
+        let advice = format!("Stop it by hand on this node. {}", self.look_at());
         let why = match shown {
             _ if !left.is_empty() => {
                 format!(

@@ -423,6 +423,7 @@ impl Guarded {
             epoch,
             known: known.iter().map(|address| ip(address)).collect(),
             held: all(addresses.iter().map(held).collect()),
+            anew: Default::default(),
         };
         self.give(&hold);
     }
@@ -431,7 +432,13 @@ impl Guarded {
     pub(crate) fn order_programs(&self, programs: &[HeldProgram], sequence: u64) {
         let programs = programs.iter().cloned().collect();
         let held = Held { programs, ..Held::default() };
-        self.give(&Hold { sequence, epoch: 0, known: [ip(SERVICE), ip(SERVICE6)].into(), held });
+        self.give(&Hold {
+            sequence,
+            epoch: 0,
+            known: [ip(SERVICE), ip(SERVICE6)].into(),
+            held,
+            anew: Default::default(),
+        });
     }
 
     /// Orders to hold addresses, and what these programs take away.
@@ -449,13 +456,25 @@ impl Guarded {
             programs: programs.collect(),
             ..Held::default()
         };
-        self.give(&Hold { sequence, epoch: 0, known: [ip(SERVICE), ip(SERVICE6)].into(), held });
+        self.give(&Hold {
+            sequence,
+            epoch: 0,
+            known: [ip(SERVICE), ip(SERVICE6)].into(),
+            held,
+            anew: Default::default(),
+        });
     }
 
     /// Orders to hold that.
     pub(crate) fn order_data(&self, data: &HeldData, sequence: u64) {
         let held = Held { data: [data.clone()].into(), ..Held::default() };
-        self.give(&Hold { sequence, epoch: 0, known: [ip(SERVICE), ip(SERVICE6)].into(), held });
+        self.give(&Hold {
+            sequence,
+            epoch: 0,
+            known: [ip(SERVICE), ip(SERVICE6)].into(),
+            held,
+            anew: Default::default(),
+        });
     }
 
     fn give(&self, hold: &Hold) {

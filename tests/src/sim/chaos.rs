@@ -200,13 +200,13 @@ fn setup(rng: &mut Rng, seed: u64, bug: Option<Bug>) -> Setup {
 
 /// Where the processes of resources live: mostly where they can be ended with the lease.
 fn places(rng: &mut Rng) -> BTreeMap<String, Place> {
-    let odd = rng.percent(40);
+    let odd = rng.percent(60);
     let each = RESOURCES.iter().map(|(_, resource, _)| {
         let place = match rng.range(0, 100) {
             // A mount ends with no process.
             _ if resource.ends_with("disk") => Place::Data,
-            0..40 if odd => Place::Outside,
-            40..65 if odd => Place::Program,
+            0..30 if odd => Place::Outside,
+            30..70 if odd => Place::Program,
             _ => Place::Inside,
         };
         ((*resource).to_owned(), place)
@@ -426,7 +426,7 @@ fn wire_fault(rng: &mut Rng) -> Fault {
 
 /// Three groups, one of each policy, on nodes in some order.
 fn document(rng: &mut Rng, nodes: usize, places: &BTreeMap<String, Place>) -> String {
-    let strict = rng.percent(20);
+    let strict = rng.percent(45);
     let mut text = format!("[manager]\nprobe_interval = \"1s\"\nstrict = {strict}\n");
     let disks = rng.percent(20);
     for (name, policy) in [("web", "cascading"), ("db", "rotating"), ("batch", "concurrent")] {

@@ -192,7 +192,9 @@ impl World {
         self.renew_gate(node);
         let machine = &mut self.machines[node];
         let works = &mut machine.works;
-        let remains = machine.kernel.remaining().any(|(of, ..)| of == group);
+        // What was left running is held again as it is.
+        let left = machine.kernel.left.contains(group);
+        let remains = !left && machine.kernel.remaining().any(|(of, ..)| of == group);
         if works.epoch != epoch || works.gate <= self.now || remains {
             return false;
         }

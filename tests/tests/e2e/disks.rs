@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
-use vedette_tests::lab::{Direction, Lab};
+use vedette_tests::lab::{Direction, Lab, Victim};
 
 use crate::failover::{give, group, retry, wait_online, wait_online_on};
 use crate::{PATIENCE, lab_with_systemd, look};
@@ -162,6 +162,31 @@ fn r7_what_a_deaf_node_has_mounted_is_not_mounted_elsewhere() {
         (state == "ONLINE" && nodes[0] != owner).then_some(())
     });
     moved.unwrap_or_else(|error| panic!("{error}:\n{}", look::status(&lab, "n3")));
+    lab.heal().expect("healed");
+    crate::make_healthy(&lab);
+}
+
+/// An agent that is restarted while its node is cut off takes away what is still mounted, with no quorum: its guard
+/// names it.
+#[test]
+fn r7_an_agent_that_starts_without_a_quorum_unmounts() {
+    let lab = lab_with_systemd();
+    let disk = Disk::new(&lab);
+    disk.configure("\"n1\", \"n2\"");
+    let owner = wait_online_on(&lab, "n3", "data", &["n1", "n2"]);
+    lab.pause(&owner, Victim::Agent).expect("it runs");
+    lab.cut(&owner, None, Some(Direction::In)).expect("a cut");
+    let lost = lab.wait_for("the end of the lease", PATIENCE, |lab| {
+        (look::host(lab, "n3", &owner) != "UP").then_some(())
+    });
+    lost.unwrap_or_else(|error| panic!("{error}:\n{}", look::status(&lab, "n3")));
+    lab.kill(&owner, Victim::Agent).expect("it was there");
+    let moved = lab.wait_for("another owner", PATIENCE, |lab| {
+        let (nodes, state) = group(lab, "n3", "data")?;
+        (state == "ONLINE" && nodes[0] != owner).then_some(())
+    });
+    moved.unwrap_or_else(|error| panic!("{error}:\n{}", look::status(&lab, "n3")));
+    lab.resume(&owner).expect("it goes on");
     lab.heal().expect("healed");
     crate::make_healthy(&lab);
 }

@@ -468,7 +468,12 @@ impl Shared {
         for left in self.hands.all(&state, &left).addresses {
             known.remove(&left.address);
         }
-        (Hold { sequence, epoch, known, held }, covered.into_keys().collect())
+        let mine = lock(&self.held).clone();
+        let current = |group: &&String| mine.get(*group).is_some_and(|held| held.epoch == epoch);
+        let anew =
+            covered.keys().filter(current).filter_map(|it| Some(state.groups.get(it)?.number));
+        let anew = anew.collect();
+        (Hold { sequence, epoch, known, held, anew }, covered.into_keys().collect())
     }
 
     /// What is held and may be gone with the lease.
@@ -518,16 +523,28 @@ async fn supervise(executor: Executor) {
     let mut views = shared.publisher.views();
     let mut guard = shared.guard.subscribe();
     let mut reach = Reach::default();
+    // Once each: a worker may be busy with it for long.
+    let mut left = BTreeSet::new();
     loop {
         let view = views.borrow_and_update().clone();
         let facts = guard.borrow_and_update().clone();
-        if let Some(facts) = facts
+        if let Some(facts) = &facts
             && view.local.agent == AgentStatus::Running
             && view.local.quorate
         {
             prepare(&shared, &view.state);
             for (group, op) in differences(&shared, &view.state, facts.epoch) {
                 executor.send(&group, op).await;
+            }
+        } else if let Some(facts) =
+            facts.as_ref().filter(|_| view.local.report.is_some() && !view.local.lease)
+        {
+            for (group, token) in left_behind(&shared, &view.state, facts) {
+                if left.insert((group.clone(), token)) {
+                    shared.tell_missed(facts.epoch, &group, token);
+                    let why = "its lease was over".to_owned();
+                    executor.send(&group, Op::Drop { token, why }).await;
+                }
             }
         }
         if reach.grew(&view) {
@@ -564,6 +581,23 @@ fn prepare(shared: &Arc<Shared>, state: &Arc<ClusterState>) {
         }
     }
     shared.hands.probes.keep(&wanted);
+}
+
+/// What an earlier agent of this node had and no lease ended, while there is none: it is stopped at once, and no quorum
+/// is waited for. The guard names what it still sees, and the state what lives where no guard looks.
+fn left_behind(shared: &Shared, state: &ClusterState, facts: &GuardFacts) -> Vec<(String, u64)> {
+    let mut all = Vec::new();
+    for (name, group) in &state.groups {
+        let Some(instance) = group.instances.get(&shared.me) else { continue };
+        let named = facts.unreleased.groups.contains_key(name);
+        let left = named || group.outside.contains_key(&shared.me);
+        let token = instance.token;
+        let known = shared.token_held(name).is_some() || shared.is_over(name, token);
+        if left && !known && instance.is_covered() && !instance.is_left() {
+            all.push((name.clone(), token));
+        }
+    }
+    all
 }
 
 /// Where what is held and what the state says differ.

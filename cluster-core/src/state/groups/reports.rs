@@ -119,6 +119,7 @@ impl ClusterState {
             group.last = Some(node);
         }
         group.second_chance = true;
+        group.passed_over = group.passed_over.intersection(&group.avoid).copied().collect();
         group.unreleased.remove(&node);
         if group.failovers > before {
             self.failed_over(entry, name);

@@ -5,7 +5,7 @@
 //! back what was left running when it ended, a group that changed is released as it was.
 
 use crate::event::{Ended, Running, StopMode, Trigger};
-use crate::group::{Group, GroupState, Instance, Policy};
+use crate::group::{Group, GroupState, Instance, Policy, ResourceState, ResourceStatus};
 use crate::id::NodeNumber;
 use crate::model::Severity;
 use crate::placement::{self, Move, Plan};
@@ -144,15 +144,14 @@ impl ClusterState {
         self.record_groups(entry);
         let Some(mut running) = self.manager.current.take() else { return };
         running.keep_steps();
-        let aborted = how.starts_with("aborted");
+        let (aborted, fine) = (how.starts_with("aborted"), how.starts_with("completed"));
         if aborted {
             self.take_back_order(&running.event.trigger);
         }
-        self.settle_moves(entry, &running);
+        self.settle_moves(entry, &running, fine);
         self.settle_trigger(entry, &running, aborted);
         let at = entry.proposal.at;
         let took = ms_between(running.began, at);
-        let fine = how.starts_with("completed");
         let severity = if fine { Severity::Notice } else { Severity::Warning };
         let message = format!("{}: {how}", self.event_label(&running.event));
         let step = step_of(&running.event, Code::EventEnded, severity, message)
@@ -180,7 +179,7 @@ impl ClusterState {
     /// What was planned and not done: a node that did not acquire is avoided (what it has begun is
     /// cleaned up), a group that was not released is blocked. Without this the same would be planned
     /// again at once, and for ever.
-    fn settle_moves(&mut self, entry: &mut Entry<'_>, running: &Running) {
+    fn settle_moves(&mut self, entry: &mut Entry<'_>, running: &Running, fine: bool) {
         for planned in &running.plan.moves {
             for node in &planned.acquire {
                 if self.instance_state(&planned.group, *node) == Some(GroupState::Acquiring) {
@@ -188,6 +187,11 @@ impl ClusterState {
                     {
                         let why = "it was not taken up again in its event";
                         self.leave_running(entry, &planned.group, *node, why);
+                        continue;
+                    }
+                    let all_well = fine && !running.skipped;
+                    if all_well && self.is_first_pass(&planned.group, *node) {
+                        self.pass_over(entry, &planned.group, *node);
                         continue;
                     }
                     self.avoid(entry, &planned.group, *node, "it was not acquired in its event");
@@ -209,6 +213,24 @@ impl ClusterState {
                 }
             }
         }
+    }
+
+    /// Whether a node has not touched what it was given, for the first time: it came too late for its commands.
+    fn is_first_pass(&self, name: &str, node: NodeNumber) -> bool {
+        let passed = self.groups.get(name).is_some_and(|group| group.passed_over.contains(&node));
+        let off = |known: &ResourceStatus| known.state == ResourceState::Offline;
+        let untouched = |instance: &Instance| instance.resources.values().all(off);
+        !passed && self.instance(name, node).is_some_and(untouched)
+    }
+
+    /// It gives that back, and is blamed for nothing: another event may bring it there.
+    fn pass_over(&mut self, entry: &mut Entry<'_>, name: &str, node: NodeNumber) {
+        let Some(group) = self.groups.get_mut(name) else { return };
+        group.passed_over.insert(node);
+        if let Some(instance) = group.instances.get_mut(&node) {
+            (instance.state, instance.since) = (GroupState::Releasing, entry.proposal.at);
+        }
+        entry.causes.insert(name.to_owned(), "it came too late for its event".into());
     }
 
     fn instance(&self, group: &str, node: NodeNumber) -> Option<&Instance> {

@@ -154,6 +154,8 @@ impl Worker {
             return Way::Wait(format!("this node {lacks}"));
         }
         let unreleased = self.shared.guard.borrow().as_ref().map(|it| it.unreleased.clone());
+        // What was left running is not to be let go of.
+        let unreleased = unreleased.filter(|_| !self.is_left_as_it_is());
         if let Some(why) = unreleased.and_then(|it| it.obstacle(group)) {
             return Way::Elsewhere(format!("this node {why}"));
         }
