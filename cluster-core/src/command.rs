@@ -546,7 +546,7 @@ pub enum GroupCommand {
     Waits {
         /// Which node.
         node: NodeNumber,
-        /// Which groups.
+        /// The groups that wait.
         groups: BTreeSet<String>,
         /// Why, and what would help, in a sentence without full stop.
         why: String,

@@ -569,7 +569,7 @@ pub struct StandbyFault {
 pub struct Waiting {
     /// The incident of the node.
     pub incident: u64,
-    /// Why, with what goes on with it, by group.
+    /// Reasons by group, each with what goes on with it.
     pub groups: BTreeMap<String, String>,
 }
 

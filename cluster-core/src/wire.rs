@@ -138,8 +138,8 @@ pub struct Beat {
     /// The term of the sender's office if its agent is director and a majority confirmed that
     /// lately; otherwise 0.
     pub director_term: u64,
-    /// The sender's epoch: it grows each time the sender has let go of everything (see
-    /// [`crate::takeover`]).
+    /// The sender's epoch: it grows each time its lease ended and what it held was let go of, but for what
+    /// `remains` (see [`crate::takeover`]).
     pub epoch: u64,
     /// Groups of earlier epochs of which something is still there.
     pub remains: Remains,

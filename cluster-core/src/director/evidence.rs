@@ -283,7 +283,7 @@ impl Director {
         dues
     }
 
-    /// Which groups of a node the end of its lease will not do for, and why, if there are any.
+    /// Groups of a node for which the end of its lease will not do, and why, if there are any.
     fn lease_is_no_help(&self, now: Instant, office: Office, node: NodeNumber) -> Option<Kept> {
         let all = || self.ending(node).cloned().collect();
         if self.state.definition.manager.fence_always {
@@ -328,7 +328,7 @@ impl Director {
         Some(Kept { why, groups: all() })
     }
 
-    /// What of a silent node the end of its lease is no evidence for, if there is any.
+    /// Groups of a silent node for which the end of its lease is no evidence, if there are any.
     fn left_to_processes(&self, node: NodeNumber) -> Option<Kept> {
         let backing = self.state.backing(node);
         let unproven = self.ending(node).filter(|name| !self.state.lease_proves(name, node));
@@ -349,7 +349,7 @@ impl Director {
         (!groups.is_empty()).then_some(Kept { why, groups })
     }
 
-    /// What of a node that was heard no epoch is evidence for, if there is any.
+    /// Groups of a node that was heard for which no epoch is evidence, if there are any.
     fn left_to_nobody(&self, node: NodeNumber) -> Option<Kept> {
         let unseen = |name: &&String| self.state.unseen_by_guard(name, node).next().is_some();
         let groups: BTreeSet<String> = self.ending(node).filter(unseen).cloned().collect();

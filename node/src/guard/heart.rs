@@ -94,7 +94,7 @@ pub(super) fn start(
 /// What belongs to the thread.
 struct Beating {
     lease: Arc<LeaseCell>,
-    /// Of the keeper, whether everything was let go of since anything was taken, and whether anything is held.
+    /// The keeper's last word of what is held.
     word: Word,
     session: Session,
     commands: Receiver<Command>,

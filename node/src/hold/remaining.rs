@@ -78,10 +78,11 @@ impl Remaining {
 
     fn each(&self) -> impl Iterator<Item = (&Of, String, Instant, bool)> {
         let programs = self.begun.iter().map(|(program, since)| {
-            let failed = self.programs.why(program);
+            let why = self.programs.why(program);
+            let failed = why.is_some();
             let name = program.program.first().map(String::as_str).unwrap_or_default();
             let runs = || format!("its release program {name} still runs");
-            (&program.of, failed.unwrap_or_else(runs), *since, failed_once(&self.programs, program))
+            (&program.of, why.unwrap_or_else(runs), *since, failed)
         });
         let data = self
             .data
@@ -145,8 +146,4 @@ impl Remaining {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
-}
-
-fn failed_once(programs: &Programs, program: &HeldProgram) -> bool {
-    programs.why(program).is_some()
 }

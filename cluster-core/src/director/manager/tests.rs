@@ -48,7 +48,7 @@ struct World {
     suspect: bool,
     /// The epoch in the beats of DEAD; what it holds is of the first.
     epoch: u64,
-    /// What of it is not over by that.
+    /// Groups that are not over by that.
     remains: Remains,
     reports: bool,
     answers: bool,
