@@ -5,9 +5,10 @@
 
 use std::fs;
 use std::io;
-use std::net::UdpSocket;
+use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::until;
 
@@ -61,14 +62,33 @@ pub fn printed(command: &mut Command) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// A port that nobody uses just now.
+/// A port that nobody uses, for UDP and TCP, and that no other test gets: below those the kernel hands
+/// out, because the tools of net-snmp take one of them for each question.
 pub fn free_port() -> u16 {
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("bind");
-    socket.local_addr().expect("address").port()
+    const PORTS: std::ops::Range<u32> = 20_000..32_000;
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let nth = std::process::id().wrapping_mul(97) + TAKEN.fetch_add(1, Ordering::Relaxed);
+        let port = u16::try_from(PORTS.start + nth % (PORTS.end - PORTS.start)).expect("a port");
+        let free = UdpSocket::bind(("127.0.0.1", port)).is_ok();
+        if free && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// A daemon in the foreground, killed in the end.
 struct Daemon(Child);
+
+impl Daemon {
+    /// Fails with what it logged if it has ended.
+    fn must_run(&mut self, name: &str, log: &Path) {
+        if let Some(status) = self.0.try_wait().expect("a child") {
+            let why = fs::read_to_string(log).unwrap_or_default();
+            panic!("{name} ended with {status}:\n{why}");
+        }
+    }
+}
 
 impl Drop for Daemon {
     fn drop(&mut self) {
@@ -117,11 +137,13 @@ impl Snmpd {
         command.env("MIBS", "").args(["-f", "-Lf"]).arg(self.dir.path().join("snmpd.log"));
         command.args(["-C", "-c"]).arg(self.dir.path().join("snmpd.conf"));
         command.arg(format!("udp:127.0.0.1:{}", self.port));
-        self.daemon = Some(Daemon(found("snmpd", command.stdout(Stdio::null()).spawn())));
+        let mut daemon = Daemon(found("snmpd", command.stdout(Stdio::null()).spawn()));
         until("snmpd answers", || {
+            daemon.must_run("snmpd", &self.dir.path().join("snmpd.log"));
             let mut get = self.client("snmpget", &["-v2c", "-cpublic", "-t0.2", "-r0"]);
             run(get.arg(".1.3.6.1.2.1.1.3.0")).status.success().then_some(())
         });
+        self.daemon = Some(daemon);
     }
 
     /// Kills it without warning.
@@ -188,10 +210,12 @@ impl Trapd {
         command.args(["-f", "-n", "-Lf"]).arg(dir.path().join("received"));
         command.args(["-C", "-c"]).arg(dir.path().join("snmptrapd.conf"));
         command.arg(format!("udp:127.0.0.1:{port}"));
-        let daemon = Daemon(found("snmptrapd", command.stdout(Stdio::null()).spawn()));
-        let trapd = Self { dir, port, _daemon: daemon };
-        until("snmptrapd listens", || UdpSocket::bind(("127.0.0.1", port)).err());
-        trapd
+        let mut daemon = Daemon(found("snmptrapd", command.stdout(Stdio::null()).spawn()));
+        until("snmptrapd listens", || {
+            daemon.must_run("snmptrapd", &dir.path().join("received"));
+            UdpSocket::bind(("127.0.0.1", port)).err()
+        });
+        Self { dir, port, _daemon: daemon }
     }
 
     /// Everything it received so far, one notification a line.
