@@ -198,6 +198,19 @@ impl Lab {
         self.nft(name, &rules)
     }
 
+    /// Cuts the cables of one network on every node at the same moment, as a switch does that dies: cut
+    /// one after the other, the first node would be the only one that is not reached, and rightly blamed.
+    ///
+    /// # Errors
+    /// If there is no such network.
+    pub fn cut_everywhere(&self, network: &str) -> Result<()> {
+        let mut lines = Vec::new();
+        for name in self.names() {
+            lines.extend(self.port_lines(&name, Some(network), false)?);
+        }
+        ip_batch_in(&self.plan.switch(), &lines)
+    }
+
     /// Lets nothing but beats through between a node and the others, on every network: what agents say to
     /// each other, and so the log, does not arrive.
     ///
@@ -326,14 +339,15 @@ impl Lab {
     /// The switch's ports of a node, up or down; the management network stays as it is, unless the
     /// node loses power.
     fn set_ports(&self, name: &str, network: Option<&str>, up: bool) -> Result<()> {
+        ip_batch_in(&self.plan.switch(), &self.port_lines(name, network, up)?)
+    }
+
+    /// What `ip -batch` is told to set a node's ports up or down.
+    fn port_lines(&self, name: &str, network: Option<&str>, up: bool) -> Result<Vec<String>> {
         let number = self.node(name)?.number;
         let word = if up { "up" } else { "down" };
-        let lines: Vec<String> = self
-            .networks(network)?
-            .into_iter()
-            .map(|index| format!("link set {} {word}", port(number, index)))
-            .collect();
-        ip_batch_in(&self.plan.switch(), &lines)
+        let line = |index| format!("link set {} {word}", port(number, index));
+        Ok(self.networks(network)?.into_iter().map(line).collect())
     }
 
     /// The numbers of the named network, or of all.

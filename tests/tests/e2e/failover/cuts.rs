@@ -67,9 +67,7 @@ fn networks_that_fail_everywhere_move_nothing() {
     for network in ["neta", "netb"] {
         wait_answer(&prober, 1);
         let seq = look::seq(&lab, "n3");
-        for node in lab.names() {
-            lab.cut(&node, Some(network), None).expect("a cut");
-        }
+        lab.cut_everywhere(network).expect("a cut");
         wait_record(&lab, "n3", seq, ("NETWORK", network, "DOWN"));
         wait_idle(&lab, "n3");
         lab.heal().expect("healed");
