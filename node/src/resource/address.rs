@@ -31,7 +31,7 @@ use crate::netlink::{Link, Netlink, Route};
 
 mod swap;
 
-pub use swap::{adrift, route_past_standbys, settle, standby_fault, swap};
+pub use swap::{adrift, own_without_link, route_past_standbys, settle, standby_fault, swap};
 
 /// A service address.
 #[derive(Clone, Debug)]

@@ -31,11 +31,17 @@ impl ClusterState {
             Trigger::JoinStandby { node, network } | Trigger::FailStandby { node, network } => {
                 Some((*node, *network))
             }
+            // Beats may find a way round a dead adapter, so that nobody but its node sees it.
+            Trigger::SwapAdapter { node, network }
+                if self.can_swap(*node, *network) && self.serves(*node, *network) =>
+            {
+                None
+            }
             _ => {
                 return Err(Refusal::new(
                     "not_proposed",
                     format!("{} follows from what is observed", self.trigger_label(trigger)),
-                    "Only user-defined events and those of standby adapters are proposed.",
+                    "Only user-defined events and those of standby adapters that work are proposed.",
                 ));
             }
         };
@@ -386,17 +392,22 @@ impl ClusterState {
         cause: &str,
     ) {
         let joined = self.manager.members.get(&node).is_some_and(|member| member.joined);
-        let standby = |standby: &crate::definition::Standby| {
-            (standby.node, standby.network) == (node, network)
-        };
-        let usable = self.definition.standbys.iter().any(standby)
-            && self.manager.standby_fault(node, network).is_none();
+        let usable = self.can_swap(node, network);
         let own = self.nodes.get(&node).and_then(|node| node.interfaces.get(&network));
         let failed = own.is_some_and(|it| it.status == InterfaceStatus::Down && !it.with_network);
         if joined && usable && failed && self.serves(node, network) {
             let incident = self.nodes.get(&node).and_then(|node| node.incident);
             self.enqueue(entry, Trigger::SwapAdapter { node, network }, cause, incident);
         }
+    }
+
+    /// Whether a node has a standby adapter on a network that is not known to fail.
+    fn can_swap(&self, node: NodeNumber, network: NetworkNumber) -> bool {
+        let standby = |standby: &crate::definition::Standby| {
+            (standby.node, standby.network) == (node, network)
+        };
+        self.definition.standbys.iter().any(standby)
+            && self.manager.standby_fault(node, network).is_none()
     }
 
     /// The same on every network of a node: its adapter may have failed before it served anything.

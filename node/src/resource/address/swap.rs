@@ -100,6 +100,23 @@ fn pass_over_dead_routes(device: &str, pass_over: bool) {
     }
 }
 
+/// The adapter with the node's own address if that has no link, though the one with the standby address has one. The
+/// kernel may answer for the address over the other one, so that beats come through and the interface counts as UP.
+///
+/// # Errors
+/// If the kernel does not say what devices there are.
+pub async fn own_without_link(own: IpAddr, standby: IpAddr) -> Result<Option<String>, Failure> {
+    apart(move || {
+        let here = Here::look()?;
+        let runs = |address| here.holder(address).map(|link| (link.name.clone(), link.runs()));
+        Ok(match (runs(own), runs(standby)) {
+            (Some((name, false)), Some((_, true))) => Some(name),
+            _ => None,
+        })
+    })
+    .await
+}
+
 /// Why the adapter that has this address could not take over, if it could not.
 pub async fn standby_fault(address: IpAddr) -> Result<Option<String>, Failure> {
     apart(move || {

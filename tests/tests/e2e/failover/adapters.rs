@@ -131,6 +131,23 @@ fn a_service_address_is_never_left_on_an_adapter_without_a_link() {
     wait_on(&lab, &own, "neta-sb");
     wait_answer(&prober, 1);
 
+    // The adapter that it came from works again, and the one with all of it loses its link: beats find a way over the
+    // other one, so nobody but the node sees that.
+    lab.heal().expect("plugged in");
+    wait_event(&lab, seq, "join_standby n1");
+    let seq = look::seq(&lab, "n3");
+    lab.set_standby("n1", "neta", false).expect("a cut");
+    wait_event(&lab, seq, "swap_adapter n1");
+    wait_on(&lab, &own, "neta");
+    wait_on(&lab, &service, "neta");
+    wait_answer(&prober, 1);
+    lab.set_standby("n1", "neta", true).expect("plugged in");
+    let seq = look::seq(&lab, "n3");
+    lab.cut("n1", Some("neta"), None).expect("a cut");
+    wait_event(&lab, seq, "swap_adapter n1");
+    wait_good(&lab, seq);
+    wait_on(&lab, &own, "neta-sb");
+
     lab.stop("n1").expect("stopped");
     wait_online(&lab, "n3", "web", "n2");
     let ip = |words: &str| {

@@ -41,7 +41,7 @@ type Found = BTreeMap<NetworkNumber, Option<String>>;
 /// Looks again and again, as long as the process lives.
 pub(super) async fn watch(executor: Executor) {
     let shared = executor.0.clone();
-    let (mut wrong, mut lost) = (Wrong::new(), Lost::new());
+    let (mut wrong, mut lost, mut dead) = (Wrong::new(), Lost::new(), Wrong::new());
     loop {
         tokio::time::sleep(EVERY).await;
         let state = shared.state();
@@ -56,7 +56,15 @@ pub(super) async fn watch(executor: Executor) {
         let joined = state.manager.members.get(&shared.me).is_some_and(|member| member.joined);
         if !joined || !shared.has_quorum() {
             wrong.clear();
+            dead.clear();
             continue;
+        }
+        for (network, device) in round_about(&shared, &state, &mut dead, patience).await {
+            let node = shared.me;
+            let trigger = Trigger::SwapAdapter { node, network };
+            let cause =
+                format!("{device} has no link, and what comes through comes over the other one");
+            queue(&shared, network, trigger, cause).await;
         }
         let found = look(&shared, &state).await;
         let patience = state.settings.timing.detect() * 2;
@@ -65,6 +73,35 @@ pub(super) async fn watch(executor: Executor) {
             propose(&shared, network, found[&network].as_deref()).await;
         }
     }
+}
+
+/// Networks on which this node's own address has been on an adapter without a link for longer than others take to see
+/// that its interface fails: beats find a way over the standby adapter, and nobody sees it. Each once in that time.
+async fn round_about(
+    shared: &Shared,
+    state: &ClusterState,
+    dead: &mut Wrong,
+    patience: Duration,
+) -> Vec<(NetworkNumber, String)> {
+    let Some(own) = state.nodes.get(&shared.me) else { return Vec::new() };
+    let (mut found, now) = (Vec::new(), Instant::now());
+    let standbys = shared.hands.standbys(state);
+    dead.retain(|network, _| standbys.contains_key(network));
+    for (network, standby) in standbys {
+        let Some(interface) = own.interfaces.get(&network) else { continue };
+        let looked =
+            vedette_node::resource::address::own_without_link(interface.address, standby).await;
+        let Some(device) = looked.ok().flatten() else {
+            dead.remove(&network);
+            continue;
+        };
+        let since = dead.entry(network).or_insert(now);
+        if now - *since >= patience {
+            *since = now;
+            found.push((network, device));
+        }
+    }
+    found
 }
 
 /// Has nothing sent into a dead standby adapter.
@@ -152,7 +189,11 @@ async fn propose(shared: &Shared, network: NetworkNumber, fault: Option<&str>) {
         None => (Trigger::JoinStandby { node, network }, "its device has a link"),
         Some(fault) => (Trigger::FailStandby { node, network }, fault),
     };
-    let command = ManagerCommand::Queue { trigger, cause: cause.into() };
+    queue(shared, network, trigger, cause.into()).await;
+}
+
+async fn queue(shared: &Shared, network: NetworkNumber, trigger: Trigger, cause: String) {
+    let command = ManagerCommand::Queue { trigger, cause };
     let proposal = shared.proposer.proposal(fresh_id(), AGENT, Command::Manager(command));
     // Refused or undecided: it is seen again in a moment.
     if let Err(refusal) = shared.proposer.propose(proposal).await {
