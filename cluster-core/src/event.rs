@@ -199,7 +199,7 @@ impl Trigger {
     }
 
     /// The adapter that it is about.
-    fn adapter(&self) -> Option<(NodeNumber, NetworkNumber)> {
+    pub fn adapter(&self) -> Option<(NodeNumber, NetworkNumber)> {
         match self {
             Self::SwapAdapter { node, network }
             | Self::JoinStandby { node, network }

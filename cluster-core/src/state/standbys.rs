@@ -120,6 +120,42 @@ mod tests {
         assert_eq!(swaps(&fixture), 1, "an adapter that works is not swapped");
     }
 
+    /// Findings R4: a swap that failed because neither adapter worked holds up nothing once one of them does.
+    #[test]
+    fn a_failed_swap_is_over_when_an_adapter_works_again() {
+        let (node, network) = (NodeNumber(1), NetworkNumber(1));
+        for standby_first in [true, false] {
+            let mut fixture = Fixture::with_groups();
+            let address = [10, 91, 1, 1].into();
+            fixture.state.definition.standbys = vec![Standby { node, network, address }];
+            interface(&mut fixture, node, InterfaceStatus::Down);
+            fixture.begin_event();
+            fixture.fail_on(node, "neither has a link");
+            let failed = |fixture: &Fixture| fixture.state.manager.failed().count();
+            assert_eq!(failed(&fixture), 1);
+            let again = Trigger::SwapAdapter { node, network };
+            fixture.manage(ManagerCommand::Queue { trigger: again, cause: "no link".into() });
+            assert_eq!((failed(&fixture), swaps(&fixture)), (1, 0), "it failed and is known");
+            if standby_first {
+                let joins = Trigger::JoinStandby { node, network };
+                fixture.manage(ManagerCommand::Queue { trigger: joins, cause: "a link".into() });
+            } else {
+                interface(&mut fixture, node, InterfaceStatus::Up);
+            }
+            assert_eq!(failed(&fixture), 0);
+            fixture.run_events();
+            let ended = fixture.state.manager.recent.iter();
+            let swaps = ended.filter(|it| it.event.trigger == Trigger::SwapAdapter { node, network });
+            let how: Vec<&str> = swaps.map(|it| it.how.as_str()).collect();
+            if standby_first {
+                let over = "aborted: the standby adapter of n1 works again";
+                assert_eq!(how, [over, "completed"]);
+            } else {
+                assert_eq!(how, ["aborted: n1/neta is UP"]);
+            }
+        }
+    }
+
     /// Findings R4: a group comes to a node whose adapter failed before, as after a restart of the machine.
     #[test]
     fn a_group_that_comes_to_a_failed_adapter_has_it_swapped() {

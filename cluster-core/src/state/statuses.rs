@@ -323,6 +323,10 @@ impl ClusterState {
         if fails {
             self.swap_if_needed(entry, number, network, cause);
         }
+        if to == InterfaceStatus::Up {
+            let why = format!("{} is UP", self.subject_name(&Subject::Interface(number, network)));
+            self.end_needless_of((number, network), entry, &why);
+        }
         true
     }
 

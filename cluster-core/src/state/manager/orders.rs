@@ -100,11 +100,16 @@ impl ClusterState {
             Stage::Error => ("error", format!("it had failed on {}", self.names(&running.failed))),
         };
         self.say_ended(entry, &event, said);
+        self.end_begun(entry, id, ABORTED);
+        true
+    }
+
+    /// Ends an event that has begun, whether it is in progress or has stepped aside; the one in progress stays that.
+    pub(super) fn end_begun(&mut self, entry: &mut Entry<'_>, id: u64, how: &str) {
         let other = self.manager.current.take_if(|it| it.event.id != id);
         self.bring_back(id);
-        self.end_event(entry, ABORTED);
+        self.end_event(entry, how);
         self.manager.current = other;
-        true
     }
 
     fn say_ended(&mut self, entry: &mut Entry<'_>, event: &Event, (from, why): (&str, String)) {

@@ -45,7 +45,9 @@ impl ClusterState {
                 ));
             }
         };
-        if self.has_fired(trigger) {
+        let has_failed = |running: &Running| running.event.trigger == *trigger;
+        let swaps = matches!(trigger, Trigger::SwapAdapter { .. });
+        if self.has_fired(trigger) || (swaps && self.manager.failed().any(has_failed)) {
             return Ok(false);
         }
         let joined = |node| self.manager.members.get(&node).is_some_and(|member| member.joined);
@@ -75,6 +77,8 @@ impl ClusterState {
         }
         let queued = self.enqueue(entry, trigger.clone(), cause, None);
         if let Trigger::JoinStandby { node, network } = *trigger {
+            let why = format!("the standby adapter of {} works again", self.node_name(node));
+            self.end_needless_of((node, network), entry, &why);
             self.swap_if_needed(entry, node, network, cause);
         }
         if user {
@@ -398,6 +402,22 @@ impl ClusterState {
         if joined && usable && failed && self.serves(node, network) {
             let incident = self.nodes.get(&node).and_then(|node| node.incident);
             self.enqueue(entry, Trigger::SwapAdapter { node, network }, cause, incident);
+        }
+    }
+
+    /// Events about an adapter that failed and wait for an operator have no purpose any more once the adapter, or the
+    /// one that stands by, works: what is left to do is an event of its own, which would have to wait for them.
+    pub(in crate::state) fn end_needless_of(
+        &mut self,
+        adapter: (NodeNumber, NetworkNumber),
+        entry: &mut Entry<'_>,
+        why: &str,
+    ) {
+        let about_it = |it: &&Running| it.event.trigger.adapter() == Some(adapter);
+        let failed: Vec<u64> =
+            self.manager.failed().filter(about_it).map(|it| it.event.id).collect();
+        for id in failed {
+            self.end_begun(entry, id, &format!("aborted: {why}"));
         }
     }
 

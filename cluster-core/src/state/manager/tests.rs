@@ -58,33 +58,6 @@ fn owners(fixture: &Fixture) -> BTreeMap<&str, String> {
     groups.map(|(n, g)| (n.as_str(), names(g.instances.keys().copied().collect()))).collect()
 }
 
-fn begin(fixture: &mut Fixture) -> u64 {
-    let event = fixture.state.manager.queue.first().unwrap().id;
-    fixture.manage(ManagerCommand::BeginVote { event });
-    for node in fixture.state.manager.current.as_ref().unwrap().participants.clone() {
-        fixture.manage(ManagerCommand::Approve { event, node });
-    }
-    event
-}
-
-fn fail(fixture: &mut Fixture, node: NodeNumber, output: &str) {
-    let running = fixture.state.manager.current.clone().unwrap();
-    let outcomes = running.pending(node).into_iter().map(|(index, line)| CommandOutcome {
-        index,
-        command: line.command.clone(),
-        expected: false,
-        runs: 1,
-        outcome: exited(1, output),
-    });
-    fixture.manage(ManagerCommand::Ran {
-        event: running.event.id,
-        phase: running.phase,
-        attempt: running.attempt,
-        node,
-        outcomes: outcomes.collect(),
-    });
-}
-
 fn perform_all(fixture: &mut Fixture, node: NodeNumber) {
     for task in tasks(&fixture.state, node) {
         fixture.perform(node, task);
@@ -125,7 +98,7 @@ fn a_further_node_waits_until_the_others_are_ready_for_it() {
     fixture.run_events();
     fixture.present(N2);
     assert_eq!(fixture.state.manager.members[&N1].state, ManagerState::Unstable);
-    let event = begin(&mut fixture);
+    let event = fixture.begin_event();
     let states = |fixture: &Fixture| {
         [N1, N2].map(|node| fixture.state.manager.members[&node].state.name()).join(" ")
     };
@@ -190,7 +163,7 @@ fn a_vote_gives_way_and_a_running_program_does_not() {
     );
     fixture.run_events();
     fixture.node_down(NodeNumber(4), "silent");
-    begin(&mut fixture);
+    fixture.begin_event();
     returns(&mut fixture, N3);
     let running = fixture.state.manager.current.as_ref().unwrap();
     assert_eq!(running.event.trigger.name(), "node_down");
@@ -226,7 +199,7 @@ fn a_death_is_taken_over_and_a_return_reintegrated() {
     let mut fixture = Fixture::with_groups();
     fixture.node_down(N1, "silent");
     assert_eq!(fixture.state.groups["web"].state(), GroupState::Unknown);
-    begin(&mut fixture);
+    fixture.begin_event();
     let running = fixture.state.manager.current.as_ref().unwrap();
     assert_eq!((running.phase, running.stage), (1, Stage::Running));
     assert_eq!(owners(&fixture)["web"], "n1");
@@ -253,7 +226,7 @@ fn the_steps_of_a_failover_carry_its_incident() {
     let start = fixture.records.len();
     fixture.node_down(N1, "silent");
     let incident = fixture.state.nodes[&N1].incident;
-    begin(&mut fixture);
+    fixture.begin_event();
     fixture.lease_over(N1);
     fixture.run_events();
     assert!(incident.is_some());
@@ -272,13 +245,13 @@ fn the_steps_of_a_failover_carry_its_incident() {
 fn node_sets_are_those_of_the_participants() {
     let mut fixture = Fixture::with_groups();
     fixture.manage(ManagerCommand::Stop { nodes: vec![N3], how: StopMode::Takeover });
-    begin(&mut fixture);
+    fixture.begin_event();
     let running = fixture.state.manager.current.clone().unwrap();
     let on = |phase| [N1, N2, N3].map(|node| running.commands(phase, node).len());
     assert_eq!([on(0), on(1), on(2)], [[0, 0, 1], [1, 1, 0], [1, 1, 1]]);
     fixture.run_events();
     fixture.node_down(N2, "silent");
-    begin(&mut fixture);
+    fixture.begin_event();
     let running = fixture.state.manager.current.clone().unwrap();
     let on = |phase| [N1, N2, N3].map(|node| running.commands(phase, node).len());
     assert_eq!([on(0), on(1), on(2)], [[0, 0, 0], [1, 0, 0], [1, 0, 0]]);
@@ -290,9 +263,9 @@ fn node_sets_are_those_of_the_participants() {
 fn a_failed_event_is_retried() {
     let mut fixture = Fixture::with_groups();
     fixture.node_down(N1, "silent");
-    let event = begin(&mut fixture);
+    let event = fixture.begin_event();
     perform_all(&mut fixture, N3);
-    fail(&mut fixture, N2, "no space left\non device\n");
+    fixture.fail_on(N2, "no space left\non device\n");
     assert_eq!(fixture.state.substate, Substate::Error);
     assert_eq!(fixture.state.manager.members[&N2].state, ManagerState::Error);
     let alert = fixture.records.iter().rfind(|r| r.code == Code::EventFailed).unwrap();
@@ -321,8 +294,8 @@ fn a_failed_event_is_skipped_or_aborted() {
         let mut fixture = Fixture::with_groups();
         fixture.node_down(N1, "silent");
         fixture.lease_over(N1);
-        let event = begin(&mut fixture);
-        fail(&mut fixture, N2, "");
+        let event = fixture.begin_event();
+        fixture.fail_on(N2, "");
         perform_all(&mut fixture, N3);
         fixture.manage(ManagerCommand::Recover { event, action });
         let recovered = fixture.records.iter().rfind(|r| r.code == Code::EventRecovered).unwrap();
@@ -348,21 +321,21 @@ fn recovery_of_an_event_that_has_not_failed_is_refused() {
     fixture.node_down(N1, "silent");
     let waiting = fixture.state.manager.queue[0].id;
     assert!(refused(&mut fixture, recover(waiting)).what.contains("has not begun"));
-    let event = begin(&mut fixture);
+    let event = fixture.begin_event();
     assert_eq!(refused(&mut fixture, recover(event)).code, "not_failed");
-    fail(&mut fixture, N2, "");
+    fixture.fail_on(N2, "");
     let said = refused(&mut fixture, recover(event));
     assert_eq!(said.what, "commands of this phase still run on n3");
 }
 
 /// An event that failed, with everybody else at the barrier.
 fn stuck(fixture: &mut Fixture, node: NodeNumber) -> u64 {
-    let event = begin(fixture);
+    let event = fixture.begin_event();
     let others: Vec<NodeNumber> = [N1, N2, N3].into_iter().filter(|other| *other != node).collect();
     for other in others {
         perform_all(fixture, other);
     }
-    fail(fixture, node, "");
+    fixture.fail_on(node, "");
     assert!(fixture.state.manager.current.as_ref().is_some_and(Running::is_stuck));
     event
 }
@@ -430,8 +403,8 @@ fn the_death_of_whoever_failed_lets_the_event_go_on() {
     back(&mut fixture, Backing::Watchdog);
     fixture.node_down(N1, "silent");
     fixture.lease_over(N1);
-    begin(&mut fixture);
-    fail(&mut fixture, N2, "");
+    fixture.begin_event();
+    fixture.fail_on(N2, "");
     perform_all(&mut fixture, N3);
     fixture.node_down(N2, "silent");
     assert_eq!(fixture.state.manager.current.as_ref().unwrap().phase, 2);
@@ -446,7 +419,7 @@ fn a_change_of_director_does_not_disturb_an_event() {
     let mut fixture = Fixture::with_groups();
     fixture.node_down(N1, "silent");
     fixture.lease_over(N1);
-    begin(&mut fixture);
+    fixture.begin_event();
     perform_all(&mut fixture, N3);
     let before = fixture.state.manager.clone();
     fixture.apply(Command::Office { director: N2, term: 9, continuity: true });
@@ -460,7 +433,7 @@ fn a_change_of_director_does_not_disturb_an_event() {
 fn silence_is_a_failure() {
     let mut fixture = Fixture::with_groups();
     fixture.node_down(N1, "silent");
-    let event = begin(&mut fixture);
+    let event = fixture.begin_event();
     fixture.manage(ManagerCommand::Expire { event, phase: 1, attempt: 0, node: N2 });
     let running = fixture.state.manager.current.as_ref().unwrap();
     assert!(running.stage == Stage::Error && running.failed.contains(&N2));
@@ -657,7 +630,7 @@ fn all_groups_are_off_before_the_first_member_is_done() {
 fn a_cold_start_forgets_managers_and_keeps_instances() {
     let mut fixture = Fixture::with_groups();
     fixture.node_down(N3, "silent");
-    begin(&mut fixture);
+    fixture.begin_event();
     fixture.apply(Command::Office { director: N1, term: 5, continuity: false });
     assert!(fixture.state.manager.current.is_none());
     assert!(ended(&fixture).last().unwrap().starts_with("node_down n3: aborted"));
