@@ -145,7 +145,8 @@ mod tests {
             assert_eq!(failed(&fixture), 0);
             fixture.run_events();
             let ended = fixture.state.manager.recent.iter();
-            let swaps = ended.filter(|it| it.event.trigger == Trigger::SwapAdapter { node, network });
+            let swaps =
+                ended.filter(|it| it.event.trigger == Trigger::SwapAdapter { node, network });
             let how: Vec<&str> = swaps.map(|it| it.how.as_str()).collect();
             if standby_first {
                 let over = "aborted: the standby adapter of n1 works again";

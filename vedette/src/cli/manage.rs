@@ -11,6 +11,7 @@ use vedette_core::event::{RecoverAction, Running, Stage, StopMode};
 use vedette_core::id::NodeNumber;
 use vedette_core::state::ClusterState;
 
+use super::aside;
 use super::ask::{self, AsksNothing, Confirm};
 use super::complete;
 use super::context::Context;
@@ -420,8 +421,34 @@ pub(super) fn go_on(
     if let Some(confirm) = confirm.filter(|_| takes_effect) {
         confirm.ask(&plan, "Do it?")?;
     }
+    if takes_effect {
+        wait_for_room(context, event)?;
+    }
     let done = context.order(&Command::Manager(ManagerCommand::Recover { event, action }))?;
     context.done(&plan, &done)
+}
+
+/// How long an order about an event that stepped aside waits for the one in progress.
+const LONGEST_OTHER: Duration = Duration::from_secs(60);
+
+/// Waits until no other event is in progress, as when two that failed are retried one after the other; for so long,
+/// then the order is refused with what is in its way.
+fn wait_for_room(context: &Context, event: u64) -> Result<()> {
+    let deadline = Instant::now() + LONGEST_OTHER;
+    let mut told = false;
+    loop {
+        let state = context.state()?;
+        let current = state.manager.current.as_ref().filter(|it| it.event.id != event);
+        let Some(other) = current.filter(|_| !state.manager.is_open()) else { return Ok(()) };
+        if Instant::now() > deadline {
+            return Ok(());
+        }
+        if !std::mem::replace(&mut told, true) {
+            let label = clean(&state.event_label(&other.event));
+            aside::progress(&format!("waiting until {label} is over"));
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 fn show_failed(context: &Context) -> Result<u8> {

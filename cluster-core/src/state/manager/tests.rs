@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::command::{Change, Command, GroupCommand, ManagerCommand, Scope};
-use crate::event::{
-    CommandOutcome, ManagerState, RecoverAction, Running, Stage, StopMode, Trigger,
-};
-use crate::fixture::{Fixture, exited};
+use crate::event::{ManagerState, RecoverAction, Running, Stage, StopMode, Trigger};
+use crate::fixture::Fixture;
 use crate::group::GroupState;
 use crate::id::{NetworkNumber, NodeNumber};
 use crate::model::{AgentStatus, HostStatus, InterfaceStatus, NetworkStatus, Severity, Substate};
