@@ -21,15 +21,13 @@ mod outside;
 mod programs;
 mod remaining;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-
-use self::outside::Outside;
 
 pub use self::data::{Data, HeldData};
 pub use self::file::{File, Kept};
@@ -75,9 +73,12 @@ pub struct Held {
     /// Programs that take away what is in no control group.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub programs: BTreeSet<HeldProgram>,
-    /// File systems and volume groups, which the agent takes away.
+    /// File systems and volume groups, which the agent takes away, and processes that could not be killed.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub data: BTreeSet<HeldData>,
+    /// Whose each control group is, by its name in `groups`, `units` or `engines`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub whose: BTreeMap<String, Of>,
 }
 
 impl Held {
@@ -104,7 +105,33 @@ impl Held {
         self.engines.extend(other.engines.iter().cloned());
         self.programs.extend(other.programs.iter().cloned());
         self.data.extend(other.data.iter().cloned());
+        self.whose.extend(other.whose.iter().map(|(name, of)| (name.clone(), of.clone())));
     }
+
+    /// All its control groups are those of one group of the cluster.
+    pub fn belongs_to(&mut self, of: &Of) {
+        self.whose = self.places().into_iter().map(|(name, _)| (name, of.clone())).collect();
+    }
+
+    /// The control groups, each with its name in `whose`.
+    fn places(&self) -> Vec<(String, Place)> {
+        let own = self.groups.iter().map(|it| (it.display().to_string(), Place::Own(it.clone())));
+        let units = self.units.iter().map(|it| (it.clone(), Place::Unit(it.clone())));
+        let engines = self.engines.iter().map(|it| (it.clone(), Place::Engine(it.clone())));
+        own.chain(units).chain(engines).collect()
+    }
+}
+
+/// Where processes live that are killed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    /// A control group of ours, as a directory, which goes with them.
+    Own(PathBuf),
+    /// That of a unit of systemd.
+    Unit(String),
+    /// One that an engine fills, as a path below cgroup2.
+    Engine(String),
 }
 
 /// What became of a release.
@@ -112,6 +139,9 @@ impl Held {
 pub struct Released {
     /// What could not be let go of, one sentence each.
     pub failed: Vec<String>,
+    /// Processes that were killed and have not ended, all of which are of groups that are known: the others need not
+    /// wait for them.
+    pub left: BTreeSet<HeldData>,
 }
 
 impl Released {
@@ -121,7 +151,9 @@ impl Released {
     }
 }
 
-type Answers = (&'static str, Vec<String>);
+/// What is left of one kind: a sentence for each, and where it is.
+type Left = Vec<(String, Option<Place>)>;
+type Answers = (&'static str, Left);
 
 /// Lets go of everything in `held` but data, programs as well, and waits for all of it, for the programs as long as
 /// each may take.
@@ -139,36 +171,48 @@ pub fn release(held: &Held, within: Duration) -> Released {
     let deadline = Instant::now() + within;
     let (sender, answers) = channel();
     let addresses: BTreeSet<IpAddr> = held.addresses.iter().map(|held| held.address).collect();
-    let groups: Vec<PathBuf> = held.groups.iter().cloned().collect();
     let mut waiting = Vec::new();
     if !addresses.is_empty() {
         waiting.push("the service addresses");
-        start(&sender, "the service addresses", move || addresses::remove(&addresses));
+        let unnamed = |failed: Vec<String>| failed.into_iter().map(|it| (it, None)).collect();
+        let remove = move || unnamed(addresses::remove(&addresses));
+        start(&sender, "the service addresses", remove);
     }
-    let outside = held.units.iter().cloned().map(Outside::Unit);
-    let outside = outside.chain(held.engines.iter().cloned().map(Outside::Engine));
-    let outside: Vec<Outside> = outside.collect();
-    if !groups.is_empty() || !outside.is_empty() {
+    let places = held.places();
+    let kills = places.iter().map(|(_, place)| place.clone()).collect::<Vec<_>>();
+    if !kills.is_empty() {
         waiting.push("the control groups");
-        start(&sender, "the control groups", move || end(&groups, &outside, deadline));
+        start(&sender, "the control groups", move || end(&kills, deadline));
     }
-    collect(&answers, waiting, deadline)
+    let left = collect(&answers, waiting, deadline);
+    let whose = |place: &Place| {
+        let (name, _) = places.iter().find(|(_, it)| it == place)?;
+        held.whose.get(name).cloned()
+    };
+    let known = left.iter().map(|(_, place)| {
+        let place = place.clone()?;
+        Some(HeldData { of: whose(&place)?, what: Data::Processes(place) })
+    });
+    Released {
+        left: known.collect::<Option<_>>().unwrap_or_default(),
+        failed: left.into_iter().map(|(why, _)| why).collect(),
+    }
 }
 
 /// Ends control groups of ours and of others. A unit starts only where its group's directory is, so those of
 /// others are looked at again when that is gone.
-fn end(groups: &[PathBuf], others: &[Outside], deadline: Instant) -> Vec<String> {
-    outside::kill(others);
-    let mut failed = groups::kill(groups, deadline);
-    failed.extend(outside::end(others, deadline));
-    failed
+fn end(places: &[Place], deadline: Instant) -> Left {
+    outside::kill(places);
+    let mut left = groups::kill(places, deadline);
+    left.extend(outside::end(places, deadline));
+    left.into_iter().map(|(why, place)| (why, Some(place))).collect()
 }
 
 /// On a thread of its own; on this one if there can be no other.
 fn start(
     sender: &Sender<Answers>,
     what: &'static str,
-    work: impl FnOnce() -> Vec<String> + Send + Clone + 'static,
+    work: impl FnOnce() -> Left + Send + Clone + 'static,
 ) {
     let (theirs, again) = (sender.clone(), work.clone());
     let builder = std::thread::Builder::new().name("release".into()).stack_size(128 << 10);
@@ -177,22 +221,18 @@ fn start(
     }
 }
 
-fn collect(
-    answers: &Receiver<Answers>,
-    mut waiting: Vec<&'static str>,
-    deadline: Instant,
-) -> Released {
-    let mut released = Released::default();
+fn collect(answers: &Receiver<Answers>, mut waiting: Vec<&'static str>, deadline: Instant) -> Left {
+    let mut all = Left::new();
     while !waiting.is_empty() {
         // A little more, so that who works up to the deadline can still say what is left.
         let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(10);
-        let Ok((what, failed)) = answers.recv_timeout(left) else { break };
+        let Ok((what, left)) = answers.recv_timeout(left) else { break };
         waiting.retain(|waited| *waited != what);
-        released.failed.extend(failed);
+        all.extend(left);
     }
-    let late = waiting.iter().map(|what| format!("{what} were not let go of in time"));
-    released.failed.extend(late);
-    released
+    let late = waiting.iter().map(|what| (format!("{what} were not let go of in time"), None));
+    all.extend(late);
+    all
 }
 
 #[cfg(test)]
@@ -217,8 +257,7 @@ mod tests {
             groups: BTreeSet::from([PathBuf::from("/sys/fs/cgroup/vedette-test-never-made")]),
             units: BTreeSet::from(["vedette-test-never-made.service".to_owned()]),
             engines: BTreeSet::from(["vedette-test-never-made.slice".to_owned()]),
-            programs: BTreeSet::new(),
-            data: BTreeSet::new(),
+            ..Held::default()
         };
         assert_eq!(release(&held, Duration::from_secs(30)), Released::default());
     }

@@ -6,11 +6,13 @@ mod hold_support;
 
 use std::path::Path;
 
-use hold_support::{Cable, Group, Guarded, Mounted, SERVICE, SERVICE6, is_running, wait_for};
+use hold_support::{
+    Cable, Group, Guarded, Mounted, SERVICE, SERVICE6, held_address, is_running, wait_for,
+};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use vedette_core::takeover::Backing;
-use vedette_node::hold::{Data, HeldData, HeldProgram, Of};
+use vedette_node::hold::{Data, Held, HeldData, HeldProgram, Of};
 
 /// The lease is over and nobody can act: the guard, its agent and its reaper are stopped. The kernel does it,
 /// while the address is still on the device; when the guard is back it lets go before anything else.
@@ -183,7 +185,7 @@ fn data_is_named_until_it_is_seen_to_be_gone() {
     let what = Data::FileSystem { device: mount.device(), mount_point: mount.point() };
     let data = HeldData { of: of("web", 7), what };
     wait_for("a lease", || guard.reports().last().is_some_and(|r| r.lease).then_some(()));
-    guard.order_data(&data, 1);
+    guard.order_held(Held { data: [data].into(), ..Held::default() }, 1);
     assert_eq!(wait_for("an answer", || guard.answer(1)).refused, None);
     guard.remove("granted");
     wait_for("a new epoch", || guard.released_epoch());
@@ -195,6 +197,40 @@ fn data_is_named_until_it_is_seen_to_be_gone() {
     let why = || guard.notices_of_this_run().pop()?.stuck.get("web").cloned();
     wait_for("its group to be named by the next guard", why);
     drop(mount);
+    let gone = || {
+        let now = guard.last_holding();
+        (now.stuck.is_empty() && !now.goes_on).then_some(())
+    };
+    wait_for("it to be seen that it is gone", gone);
+}
+
+/// R7: processes that are killed and do not end, as those that wait for a disk, hold up their own group: a new epoch
+/// begins for all others, and the guard names that group until it is seen to be off. What cannot be killed stands in
+/// for them here: a directory that is no control group.
+#[test]
+fn what_cannot_be_killed_holds_up_its_own_group() {
+    let cable = Cable::new();
+    let guard = Guarded::start(&cable, &["granted"]);
+    let (group, stuck) = (Group::new(), tempfile::tempdir().expect("a directory"));
+    let processes = group.run_stubborn();
+    let mut held = Held { groups: [stuck.path().to_owned()].into(), ..Held::default() };
+    held.belongs_to(&of("web", 7));
+    let mut other = Held { groups: [group.directory().to_owned()].into(), ..Held::default() };
+    other.belongs_to(&of("db", 8));
+    other.addresses.insert(held_address(&SERVICE));
+    held.add(&other);
+    wait_for("a lease", || guard.reports().last().is_some_and(|r| r.lease).then_some(()));
+    guard.order_held(held, 1);
+    assert_eq!(wait_for("an answer", || guard.answer(1)).refused, None);
+    guard.remove("granted");
+    wait_for("a new epoch for all others", || guard.released_epoch());
+    wait_for("the end of db", || (!processes.iter().any(|it| is_running(*it))).then_some(()));
+    let named = || guard.last_holding().stuck.get("web").cloned();
+    let why = wait_for("its group to be named", named);
+    assert!(why.contains("cannot be killed: it is no control group"), "{why}");
+    let holding = guard.last_holding();
+    assert_eq!((holding.unreleased, holding.stuck.len()), (None, 1));
+    drop(stuck);
     let gone = || {
         let now = guard.last_holding();
         (now.stuck.is_empty() && !now.goes_on).then_some(())

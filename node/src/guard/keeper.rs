@@ -12,9 +12,9 @@
 //! Invariants:
 //! - Something is held only from a [`Notice::Holding`] that accepts it to the end of that lease; a
 //!   grant that comes after the end does not undo it.
-//! - A new epoch begins when addresses and control groups of the one before are gone, not earlier. Release programs
-//!   and data take longer, and are named beside it until they are seen to be gone ([`Remaining`]): they hold up their
-//!   own group alone.
+//! - A new epoch begins when addresses of the one before are gone and its control groups killed, not earlier. Release
+//!   programs, data, and processes that did not end within `release_max` take longer, and are named beside it until
+//!   they are seen to be gone ([`Remaining`]): they hold up their own group alone.
 //! - An order is answered after the [`File`](crate::hold::File) on disk names all of it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -340,7 +340,8 @@ impl Keeping {
     fn let_go(&mut self) {
         let within = Duration::from_millis(self.timing.release_max_ms);
         let outcome = hold::release(&self.pending, within);
-        if !outcome.is_complete() {
+        // Processes that cannot be killed hold up their own group, and no other one.
+        if !outcome.is_complete() && outcome.left.is_empty() {
             if self.unreleased.is_none() {
                 let left = outcome.failed.join("; ");
                 self.warn(format!(
@@ -353,6 +354,7 @@ impl Keeping {
             self.again_at = sys::boot_time_us() + AGAIN_US;
             return;
         }
+        self.remaining.add_left(outcome.left);
         let reaped = self.board.reaped();
         (self.pending, self.again_at) = (Held::default(), 0);
         self.post();

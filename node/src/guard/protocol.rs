@@ -344,8 +344,7 @@ mod tests {
             groups: BTreeSet::from(["/sys/fs/cgroup/vedette/web".into()]),
             units: BTreeSet::from(["web.service".into()]),
             engines: BTreeSet::from(["web.slice".into()]),
-            programs: BTreeSet::new(),
-            data: BTreeSet::new(),
+            ..Held::default()
         };
         let (known, anew) = ([address].into(), [7].into());
         Order::Hold(Box::new(Hold { sequence: 1, epoch: 2, known, held, anew }))

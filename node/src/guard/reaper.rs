@@ -119,8 +119,7 @@ fn rehearse(board: &Board) {
         groups: ["/sys/fs/cgroup/vedette-reapers/nobody".into()].into(),
         units: ["vedette-nobody.service".to_owned()].into(),
         engines: ["vedette-nobody.slice".to_owned()].into(),
-        programs: Default::default(),
-        data: Default::default(),
+        ..Held::default()
     };
     let released = hold::release(&held, RELEASE_MAX);
     let looked = (board.read().is_ok(), board.lease(), sys::boot_time_us());

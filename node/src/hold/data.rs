@@ -10,11 +10,14 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::Of;
+use super::{Of, Place};
 use crate::resource;
 
 /// Between two looks.
 const AGAIN: Duration = Duration::from_millis(50);
+
+/// How long what is killed again may take to end before it is said that it does not.
+const KILL: Duration = Duration::from_millis(200);
 
 /// A disk that has not answered for so long is said not to.
 const SILENT: Duration = Duration::from_secs(1);
@@ -45,6 +48,9 @@ pub enum Data {
         /// Its name.
         name: String,
     },
+    /// Processes that were killed when the lease ended and did not end, as those that wait for a disk that does not
+    /// answer.
+    Processes(Place),
 }
 
 impl Data {
@@ -55,6 +61,11 @@ impl Data {
                 resource::file_system_kept(device, mount_point)
             }
             Self::VolumeGroup { name } => resource::volume_group_kept(name),
+            // They are killed again: somebody may have put one there.
+            Self::Processes(place) => {
+                let left = super::end(std::slice::from_ref(place), Instant::now() + KILL);
+                left.into_iter().map(|(why, _)| why).next()
+            }
         }
     }
 
@@ -62,6 +73,8 @@ impl Data {
         match self {
             Self::FileSystem { mount_point, .. } => mount_point.display().to_string(),
             Self::VolumeGroup { name } => format!("volume group {name}"),
+            Self::Processes(Place::Own(group)) => group.display().to_string(),
+            Self::Processes(Place::Unit(name) | Place::Engine(name)) => name.clone(),
         }
     }
 }

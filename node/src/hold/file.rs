@@ -106,8 +106,7 @@ mod tests {
             groups: BTreeSet::from(["/sys/fs/cgroup/vedette/web".into()]),
             units: BTreeSet::from(["web.service".into()]),
             engines: BTreeSet::from(["web.slice".into()]),
-            programs: BTreeSet::new(),
-            data: BTreeSet::new(),
+            ..Held::default()
         };
         file.update(|kept| (kept.epoch, kept.held) = (7, held.clone())).unwrap();
         let again = File::open(directory.path()).unwrap();

@@ -5,33 +5,39 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
+use super::Place;
 use crate::cgroup::ControlGroup;
 
 /// Between two looks whether a killed group is empty.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Kills them all and removes them. Answers a sentence for each that is left.
-pub(super) fn kill(groups: &[PathBuf], deadline: Instant) -> Vec<String> {
-    let mut left: Vec<(&Path, io::Result<bool>)> =
-        groups.iter().map(|group| (group.as_path(), kill_one(group))).collect();
+/// Kills all of ours and removes them. Answers a sentence for each that is left.
+pub(super) fn kill(places: &[Place], deadline: Instant) -> Vec<(String, Place)> {
+    let own = places.iter().filter_map(|place| match place {
+        Place::Own(directory) => Some((place, directory.as_path())),
+        Place::Unit(_) | Place::Engine(_) => None,
+    });
+    let mut left: Vec<(&Place, &Path, io::Result<bool>)> =
+        own.map(|(place, group)| (place, group, kill_one(group))).collect();
     loop {
-        left.retain(|(_, outcome)| !matches!(outcome, Ok(true)));
-        let killed = left.iter().any(|(_, outcome)| outcome.is_ok());
+        left.retain(|(.., outcome)| !matches!(outcome, Ok(true)));
+        let killed = left.iter().any(|(.., outcome)| outcome.is_ok());
         if !killed || Instant::now() >= deadline {
             break;
         }
         std::thread::sleep(PAUSE);
-        for (group, outcome) in left.iter_mut().filter(|(_, outcome)| outcome.is_ok()) {
+        for (_, group, outcome) in left.iter_mut().filter(|(.., outcome)| outcome.is_ok()) {
             // Again and again: somebody may have put a process there in between.
             *outcome = kill_one(group);
         }
     }
-    left.iter().map(|(group, outcome)| sentence(group, outcome)).collect()
+    let said = left.iter().map(|(place, group, outcome)| (sentence(group, outcome), *place));
+    said.map(|(why, place)| (why, place.clone())).collect()
 }
 
 fn sentence(group: &Path, outcome: &io::Result<bool>) -> String {
@@ -85,8 +91,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let inner = directory.path().join("inner");
         fs::create_dir(&inner).unwrap();
-        let failed = kill(std::slice::from_ref(&inner), Instant::now());
-        assert!(failed[0].contains("no control group"), "{failed:?}");
+        let failed = kill(&[Place::Own(inner.clone())], Instant::now());
+        assert!(failed[0].0.contains("no control group"), "{failed:?}");
         assert!(inner.exists());
     }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
+use super::Place;
 use crate::cgroup::{ControlGroup, of_engine, of_unit};
 
 /// Between two looks whether what was killed has ended.
@@ -22,22 +23,14 @@ const SETTLED: Duration = Duration::from_millis(10);
 /// The same for engines, which no condition keeps from a start that they were asked for a moment before.
 const ENGINE_SETTLED: Duration = Duration::from_millis(100);
 
-/// Whose processes they are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Outside {
-    /// A unit, by its name.
-    Unit(String),
-    /// What an engine runs in the control group of that path below cgroup2.
-    Engine(String),
-}
-
-impl Outside {
+impl Place {
     /// What can be killed: a wrong path in the file can do no harm, and never ends who reads it.
     fn groups(&self) -> Vec<ControlGroup> {
         let is_one = |group: &ControlGroup| {
             statfs(group.directory()).is_ok_and(|it| it.filesystem_type() == CGROUP2_SUPER_MAGIC)
         };
         match self {
+            Self::Own(_) => Vec::new(),
             Self::Unit(unit) => of_unit(unit),
             Self::Engine(path) => {
                 let all = of_engine(path).into_iter();
@@ -48,6 +41,7 @@ impl Outside {
 
     fn is_alive(&self) -> bool {
         match self {
+            Self::Own(_) => false,
             Self::Unit(unit) => of_unit(unit).iter().any(ControlGroup::is_populated),
             Self::Engine(path) => of_engine(path).iter().any(ControlGroup::is_populated),
         }
@@ -55,6 +49,9 @@ impl Outside {
 
     fn sentence(&self) -> String {
         match self {
+            Self::Own(group) => {
+                format!("processes in the control group {} do not end", group.display())
+            }
             Self::Unit(unit) => format!("processes of the unit {unit} do not end"),
             Self::Engine(path) => format!("processes in the control group {path} do not end"),
         }
@@ -62,33 +59,36 @@ impl Outside {
 }
 
 /// Kills what they run at this moment.
-pub(super) fn kill(all: &[Outside]) {
-    for group in all.iter().flat_map(Outside::groups) {
+pub(super) fn kill(all: &[Place]) {
+    for group in all.iter().flat_map(Place::groups) {
         // What fails is seen by `end`.
         let _ = group.kill();
     }
 }
 
-/// Kills until nothing of them is alive. Answers a sentence for each that is left.
-pub(super) fn end(all: &[Outside], deadline: Instant) -> Vec<String> {
-    let has_engine = all.iter().any(|it| matches!(it, Outside::Engine(_)));
+/// Kills until nothing of those of others is alive. Answers a sentence for each that is left.
+pub(super) fn end(all: &[Place], deadline: Instant) -> Vec<(String, Place)> {
+    let others = || all.iter().filter(|it| !matches!(it, Place::Own(_)));
+    if others().next().is_none() {
+        return Vec::new();
+    }
+    let has_engine = all.iter().any(|it| matches!(it, Place::Engine(_)));
     let settled = if has_engine { ENGINE_SETTLED } else { SETTLED };
     let mut quiet_since = Instant::now();
-    while !all.is_empty() {
-        let alive: Vec<&Outside> = all.iter().filter(|it| it.is_alive()).collect();
+    loop {
+        let alive: Vec<&Place> = others().filter(|it| it.is_alive()).collect();
         let now = Instant::now();
         if now >= deadline {
-            return alive.into_iter().map(Outside::sentence).collect();
+            return alive.into_iter().map(|it| (it.sentence(), it.clone())).collect();
         }
         if !alive.is_empty() {
             kill(all);
             quiet_since = Instant::now();
         } else if now - quiet_since >= settled {
-            break;
+            return Vec::new();
         }
         std::thread::sleep(PAUSE);
     }
-    Vec::new()
 }
 
 #[cfg(test)]
@@ -100,7 +100,7 @@ mod tests {
     fn who_kills_is_not_killed() {
         let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
         let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
-        let engine = Outside::Engine(own.to_owned());
+        let engine = Place::Engine(own.to_owned());
         assert_eq!(engine.groups(), []);
         kill(std::slice::from_ref(&engine));
         let left = end(std::slice::from_ref(&engine), Instant::now());

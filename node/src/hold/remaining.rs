@@ -1,7 +1,7 @@
-//! What of earlier epochs a node has not let go of yet, by groups: what release programs take away, and data, which its
-//! agent takes away ([`Remains`]).
+//! What of earlier epochs a node has not let go of yet, by groups: what release programs take away, data, which its
+//! agent takes away, and processes that do not end ([`Remains`]).
 //!
-//! Neither holds up a new epoch: that would hold up all other groups of the node. Beats name the groups until they
+//! None of it holds up a new epoch: that would hold up all other groups of the node. Beats name the groups until they
 //! are seen to be off.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use vedette_core::takeover::Remains;
 
 use super::data::Watched;
-use super::{Held, HeldData, HeldProgram, Of, Programs};
+use super::{Data, Held, HeldData, HeldProgram, Of, Programs};
 
 /// What is over within that is not worth a word.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -24,7 +24,8 @@ pub struct Remaining {
 }
 
 impl Remaining {
-    /// Takes over what of `held` takes longer than to kill it, and begins to let go of it.
+    /// Takes over what of `held` takes longer than to kill it, and begins to let go of it. At data it is looked when what
+    /// could bring it back has ended.
     pub fn add(&mut self, held: &Held) {
         let now = Instant::now();
         for program in &held.programs {
@@ -37,7 +38,12 @@ impl Remaining {
             let watched = || (Watched::new(&data.what), now);
             self.data.entry(data.clone()).or_insert_with(watched);
         }
-        self.look();
+        self.programs.look(&self.begun.keys().cloned().collect());
+    }
+
+    /// Processes that did not end when they were killed.
+    pub fn add_left(&mut self, left: BTreeSet<HeldData>) {
+        self.add(&Held { data: left, ..Held::default() });
     }
 
     /// Runs what is to be run and looks at what is to be looked at; what is gone is forgotten.
@@ -46,7 +52,13 @@ impl Remaining {
         self.programs.look(&wanted);
         let programs = &self.programs;
         self.begun.retain(|program, _| !programs.is_done(program));
-        self.data.retain(|data, (watched, _)| !watched.look(&data.what));
+        let of_processes = |data: &&HeldData| matches!(data.what, Data::Processes(_));
+        let alive: BTreeSet<u16> =
+            self.data.keys().filter(of_processes).map(|data| data.of.number).collect();
+        self.data.retain(|data, (watched, _)| {
+            let may_come = !of_processes(&data) && alive.contains(&data.of.number);
+            may_come || !watched.look(&data.what)
+        });
     }
 
     /// Whether nothing remains.

@@ -17,7 +17,7 @@ use vedette_core::id::{ClusterId, NodeNumber, StorageId};
 use vedette_core::model::Timing;
 use vedette_core::observation::Report;
 use vedette_node::guard::protocol::{Configure, Hold, Holding, Notice, Secret};
-use vedette_node::hold::{Held, HeldAddress, HeldData, HeldProgram};
+use vedette_node::hold::{Held, HeldAddress, HeldProgram};
 
 /// How long anything may take on a busy machine; nothing is measured with it.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -343,6 +343,12 @@ pub(crate) struct Guarded {
     cable: std::mem::ManuallyDrop<Cable>,
 }
 
+/// A service address on the cable.
+pub(crate) fn held_address(address: &&str) -> HeldAddress {
+    let prefix = if address.contains(':') { 64 } else { 24 };
+    HeldAddress { address: ip(address), prefix, device: "e0".into() }
+}
+
 impl Guarded {
     /// The directory of a guard with these files in it.
     pub(crate) fn prepare(files: &[&str]) -> Prepared {
@@ -413,16 +419,11 @@ impl Guarded {
             groups: groups.iter().map(|group| group.to_path_buf()).collect(),
             ..Held::default()
         };
-        let held = |address: &&str| HeldAddress {
-            address: ip(address),
-            prefix: if address.contains(':') { 64 } else { 24 },
-            device: "e0".into(),
-        };
         let hold = Hold {
             sequence,
             epoch,
             known: known.iter().map(|address| ip(address)).collect(),
-            held: all(addresses.iter().map(held).collect()),
+            held: all(addresses.iter().map(held_address).collect()),
             anew: Default::default(),
         };
         self.give(&hold);
@@ -430,15 +431,7 @@ impl Guarded {
 
     /// Orders to hold what these programs take away.
     pub(crate) fn order_programs(&self, programs: &[HeldProgram], sequence: u64) {
-        let programs = programs.iter().cloned().collect();
-        let held = Held { programs, ..Held::default() };
-        self.give(&Hold {
-            sequence,
-            epoch: 0,
-            known: [ip(SERVICE), ip(SERVICE6)].into(),
-            held,
-            anew: Default::default(),
-        });
+        self.order_holding(&[], programs, sequence);
     }
 
     /// Orders to hold addresses, and what these programs take away.
@@ -448,26 +441,13 @@ impl Guarded {
         programs: &[HeldProgram],
         sequence: u64,
     ) {
-        let held =
-            |address: &&str| HeldAddress { address: ip(address), prefix: 24, device: "e0".into() };
-        let (addresses, programs) = (addresses.iter().map(held), programs.iter().cloned());
-        let held = Held {
-            addresses: addresses.collect(),
-            programs: programs.collect(),
-            ..Held::default()
-        };
-        self.give(&Hold {
-            sequence,
-            epoch: 0,
-            known: [ip(SERVICE), ip(SERVICE6)].into(),
-            held,
-            anew: Default::default(),
-        });
+        let addresses = addresses.iter().map(held_address).collect();
+        let programs = programs.iter().cloned().collect();
+        self.order_held(Held { addresses, programs, ..Held::default() }, sequence);
     }
 
-    /// Orders to hold that.
-    pub(crate) fn order_data(&self, data: &HeldData, sequence: u64) {
-        let held = Held { data: [data.clone()].into(), ..Held::default() };
+    /// Orders to hold that, in the first epoch.
+    pub(crate) fn order_held(&self, held: Held, sequence: u64) {
         self.give(&Hold {
             sequence,
             epoch: 0,

@@ -224,16 +224,19 @@ impl Hands {
             let context = self.context(group, held.token, state);
             let number = state.groups.get(group).map_or(0, |group| group.number);
             let of = hold::Of { number, group: group.clone() };
-            all.groups.extend(context.group_directory().map(|it| it.directory().to_owned()));
+            let mut own = hold::Held::default();
+            own.groups.extend(context.group_directory().map(|it| it.directory().to_owned()));
             for resource in &held.resources {
-                all.addresses.extend(self.held_address(&context, &resource.kind));
-                all.programs.extend(resource::release_program(&context, &of, resource));
-                all.data.extend(resource::held_data(&of, resource));
-                all.engines.extend(resource.kind.control_group().map(str::to_owned));
+                own.addresses.extend(self.held_address(&context, &resource.kind));
+                own.programs.extend(resource::release_program(&context, &of, resource));
+                own.data.extend(resource::held_data(&of, resource));
+                own.engines.extend(resource.kind.control_group().map(str::to_owned));
                 if let ResourceKind::Systemd { unit } = &resource.kind {
-                    all.units.insert(unit.clone());
+                    own.units.insert(unit.clone());
                 }
             }
+            own.belongs_to(&of);
+            all.add(&own);
         }
         all
     }
