@@ -11,7 +11,7 @@ const NAMED: usize = 3;
 
 /// One sentence each, in its order; none where there is nothing to know.
 pub fn notes(state: &ClusterState) -> Vec<String> {
-    outlives(state).into_iter().chain(outside(state)).collect()
+    outlives(outliving(&Document::of(state), state)).into_iter().chain(outside(state)).collect()
 }
 
 /// Resources that run now where the end of a lease does not end them.
@@ -27,17 +27,35 @@ fn outside(state: &ClusterState) -> Option<String> {
         0 => String::new(),
         more => format!(" (and {more} more)"),
     };
+    let then = match state.definition.manager.strict {
+        true => "a takeover waits for an operator",
+        false => "it may run on two nodes after a takeover",
+    };
     Some(format!(
-        "nothing but its stop program ends {first}{more}: the end of the lease does not, so it may run on two \
-         nodes after a takeover. Name a release program or its control_group, or let it run in its own"
+        "nothing but its stop program ends {first}{more}: the end of the lease does not, so {then}. Name a release \
+         program or its control_group, or let it run in its own"
     ))
 }
 
-/// What would outlive a lease if processes stood still.
-fn outlives(state: &ClusterState) -> Option<String> {
-    let found = outliving(&Document::of(state), state);
-    let (first, others) = found.split_first()?;
-    let mut others: Vec<&str> = others.iter().map(group).collect();
+/// What would outlive a lease if processes stood still: one sentence for all of which the same would follow.
+fn outlives(mut found: Vec<Finding>) -> Vec<String> {
+    fn follows(finding: &Finding) -> Option<&str> {
+        finding.what.rsplit(", and ").next()
+    }
+    let mut said = Vec::new();
+    while let Some(first) = found.first().cloned() {
+        let (alike, rest) = found.into_iter().partition(|it| follows(it) == follows(&first));
+        found = rest;
+        said.push(all_alike(&first, &alike));
+    }
+    if let Some(last) = said.last_mut() {
+        last.push_str(". vedette verify has all of it");
+    }
+    said
+}
+
+fn all_alike(first: &Finding, all: &[Finding]) -> String {
+    let mut others: Vec<&str> = all.iter().map(group).collect();
     // A group may have two: of what runs, and of its data.
     others.dedup();
     others.retain(|other| *other != group(first));
@@ -48,7 +66,7 @@ fn outlives(state: &ClusterState) -> Option<String> {
             format!("; likewise {} and {} more", others[..NAMED].join(", "), many - NAMED)
         }
     };
-    Some(format!("{}: {}{likewise}. vedette verify has all of it", group(first), first.what))
+    format!("{}: {}{likewise}", group(first), first.what)
 }
 
 /// The group that a finding is about.
@@ -75,11 +93,11 @@ mod tests {
         for strict in [false, true] {
             let (said, found) = back(Backing::Kernel, strict);
             let [first, others @ ..] = found.as_slice() else { panic!("{found:?}") };
-            assert_eq!(said.len(), 1);
             let begin = format!("{}: {}", group(first), first.what);
             assert!(said[0].starts_with(&begin), "{said:?}");
-            assert!(others.iter().all(|other| said[0].contains(group(other))), "{said:?}");
-            assert!(said[0].ends_with(". vedette verify has all of it"), "{said:?}");
+            let said = said.join("; ");
+            assert!(others.iter().all(|other| said.contains(group(other))), "{said:?}");
+            assert!(said.ends_with(". vedette verify has all of it"), "{said:?}");
         }
         assert_eq!(back(Backing::Watchdog, false).0, [""; 0]);
     }
@@ -94,6 +112,7 @@ mod tests {
         }
         let all = outliving(&Document::of(&fixture.state), &fixture.state).len();
         let said = notes(&fixture.state);
+        assert_eq!(said.len(), 1);
         assert!(said[0].contains(&format!(" and {} more. ", all - 1 - NAMED)), "{said:?}");
     }
 }

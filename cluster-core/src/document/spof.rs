@@ -171,6 +171,7 @@ fn processes(document: &Document, state: &ClusterState, found: &mut Vec<Finding>
     let definition = &document.definition;
     let trusts = definition.manager.trust_guard;
     for group in &definition.groups {
+        let by_program = group.resources.iter().any(|it| it.kind.release().is_some());
         let mut left: BTreeMap<(bool, Vec<String>), Vec<String>> = BTreeMap::new();
         for node in group.nodes.iter().filter(|node| !definition.fencing.contains_key(node)) {
             for data in [true, false] {
@@ -205,8 +206,12 @@ fn processes(document: &Document, state: &ClusterState, found: &mut Vec<Finding>
             } else {
                 format!("guard and agent of {nodes} are stopped together")
             };
+            let nothing = match !data && by_program {
+                true => "nobody knows whether a release program takes",
+                false => "nothing takes",
+            };
             let resources = resources.join(", ");
-            let what = format!("if {stopped}, nothing takes {resources} away, and {then}");
+            let what = format!("if {stopped}, {nothing} {resources} away, and {then}");
             let advice = format!(
                 "Give these nodes a watchdog ([guard] watchdog) or [fencing.NODE]; {otherwise}"
             );

@@ -79,17 +79,19 @@ impl ServiceAddress {
         let Some(link) = apart(move || Ok(job.awaited(&within))).await? else { return Ok(None) };
         let conflict = context.probes.answer(&link, self.address, &context.others).await;
         match conflict {
-            Some(conflict) if self.on_conflict == OnConflict::Fail => Err(self.taken(&conflict)),
+            Some(conflict) if self.on_conflict == OnConflict::Fail => {
+                Err(self.taken(&context.group, &conflict))
+            }
             conflict => Ok(conflict),
         }
     }
 
-    fn taken(&self, conflict: &Conflict) -> Failure {
+    fn taken(&self, group: &str, conflict: &Conflict) -> Failure {
         let Conflict { hardware, device } = conflict;
         let why =
             format!("{hardware} on {device}, which is no member, answers for {}", self.address);
         let advice = format!(
-            "Take the address off that machine or give {} another one, then: vedette group clear GROUP; \
+            "Take the address off that machine or give {} another one, then: vedette group clear {group}; \
              on_conflict = \"take\" takes it all the same.",
             self.name
         );
@@ -341,6 +343,12 @@ impl Resource for ServiceAddress {
             }
         })
     }
+}
+
+/// Whether a device of this node has an address, be it one on which nobody would bring it.
+pub(super) fn is_here(address: IpAddr) -> bool {
+    let all = Netlink::open().and_then(|mut kernel| kernel.addresses());
+    all.is_ok_and(|all| all.iter().any(|there| there.address == address && there.is_usable()))
 }
 
 /// At once, and again in the background.

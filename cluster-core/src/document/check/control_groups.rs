@@ -11,8 +11,25 @@ use crate::group::{GroupDef, ResourceDef, nested_slice};
 const LONGEST: usize = 255;
 
 /// Those in which the machine lives, or everything that some manager started.
-const OF_THE_MACHINE: [&str; 6] =
-    ["init.scope", "system.slice", "user.slice", "machine.slice", "-.slice", "lxc"];
+const OF_THE_MACHINE: [&str; 17] = [
+    "init.scope",
+    "system.slice",
+    "user.slice",
+    "machine.slice",
+    "-.slice",
+    "machine",
+    "lxc",
+    "lxc.payload",
+    "docker",
+    "libpod_parent",
+    "garden",
+    "buildkit",
+    "kubepods",
+    "kubepods.slice",
+    "kubelet.slice",
+    "containerd",
+    "system.slice/containerd",
+];
 
 /// Whether it is a path of a control group that can be one resource's.
 pub(super) fn path(key: &str, path: &str, found: &mut Vec<Finding>) {

@@ -115,11 +115,12 @@ fn kind(group: &GroupDef, resource: &ResourceDef, found: &mut Vec<Finding>) {
             }
         }
         ResourceKind::VolumeGroup { name } => word(&at("volume_group"), name, false, found),
-        ResourceKind::Application { start, stop, monitor, user, control_group, release: _ } => {
+        ResourceKind::Application { start, stop, monitor, user, control_group, release } => {
             application(group, resource, start, stop, found);
             match control_group {
                 Some(path) => control_groups::path(&at("control_group"), path, found),
-                None => units::asked_for(&at("start"), start, found),
+                None if release.is_none() => units::asked_for(&at("start"), start, found),
+                None => {}
             }
             for (name, command) in [("start", start), ("stop", stop), ("monitor", monitor)] {
                 program(&at(name), command, found);
@@ -129,7 +130,10 @@ fn kind(group: &GroupDef, resource: &ResourceDef, found: &mut Vec<Finding>) {
             }
         }
         ResourceKind::Systemd { unit } => units::name(&at("unit"), unit, found),
-        ResourceKind::Ocf { provider, agent, parameters, release: _ } => {
+        ResourceKind::Ocf { provider, agent, parameters, release } => {
+            if release.is_none() {
+                units::engine_agent(&at("agent"), agent, found);
+            }
             for part in [provider, agent] {
                 ocf_name(&at("agent"), part, found);
             }

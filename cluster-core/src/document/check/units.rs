@@ -9,7 +9,21 @@ use super::Finding;
 const LONGEST: usize = 255;
 
 /// Programs that have a service manager start something, by their last name.
-const MANAGERS: [&str; 3] = ["systemctl", "service", "invoke-rc.d"];
+const MANAGERS: [&str; 4] = ["systemctl", "service", "invoke-rc.d", "systemd-run"];
+
+/// Programs that have an engine start a container, by their last name.
+const ENGINES: [&str; 10] = [
+    "docker",
+    "podman",
+    "nerdctl",
+    "ctr",
+    "crictl",
+    "lxc",
+    "lxc-start",
+    "machinectl",
+    "docker-compose",
+    "podman-compose",
+];
 
 /// Whether it is the name of a service that a group can have.
 pub(super) fn name(key: &str, unit: &str, found: &mut Vec<Finding>) {
@@ -44,14 +58,45 @@ pub(super) fn name(key: &str, unit: &str, found: &mut Vec<Finding>) {
     found.push(Finding::error(key, what, advice));
 }
 
-/// A start program that only has a service manager start something leaves nothing in the control group of
-/// its resource.
+/// A start program that only has a service manager, or an engine, start something leaves nothing in the control group
+/// of its resource, or nothing but a client.
 pub(super) fn asked_for(key: &str, start: &[String], found: &mut Vec<Finding>) {
-    let program = start.first().and_then(|path| path.rsplit('/').next()).unwrap_or_default();
-    if MANAGERS.contains(&program) {
+    let words = start
+        .iter()
+        .flat_map(|argument| argument.split(|c: char| c.is_whitespace() || ";&|()".contains(c)));
+    let asks = |word: &str| {
+        let program = word.rsplit('/').next().unwrap_or_default();
+        let old = ["/etc/init.d/", "/etc/rc.d/"].iter().any(|folder| word.starts_with(folder));
+        if old {
+            Some((word.to_owned(), "systemd"))
+        } else if MANAGERS.contains(&program) {
+            Some((program.to_owned(), "systemd"))
+        } else {
+            ENGINES.contains(&program).then(|| (program.to_owned(), "an engine"))
+        }
+    };
+    // What a script does cannot be seen; of one that stands here every command can.
+    let shell = start.first().is_some_and(|first| first.ends_with("sh"));
+    let Some((asked, whom)) = words.take(if shell { usize::MAX } else { 1 }).find_map(asks) else {
+        return;
+    };
+    let what = format!("{asked} has {whom} start it, where the end of the lease does not end it");
+    let advice = match whom {
+        "systemd" => "Make the unit the resource: kind = \"systemd\" and unit = \"NAME.service\".",
+        _ => {
+            "Tell the engine where (docker run --cgroup-parent=vedette-NAME.slice) and name that here: \
+             control_group = \"vedette-NAME.slice\"; or name a release program."
+        }
+    };
+    found.push(Finding::warning(key, what, advice));
+}
+
+/// Agents of engines leave nothing in the control group of their resource.
+pub(super) fn engine_agent(key: &str, agent: &str, found: &mut Vec<Finding>) {
+    if ENGINES.contains(&agent) || agent == "rkt" {
         let what =
-            format!("{program} has systemd start it, where the end of the lease does not end it");
-        let advice = "Make the unit the resource: kind = \"systemd\" and unit = \"NAME.service\".";
+            format!("{agent} has an engine start it, where the end of the lease does not end it");
+        let advice = "Name a release program that ends it, such as release = [\"/usr/bin/docker\", \"kill\", \"NAME\"].";
         found.push(Finding::warning(key, what, advice));
     }
 }
