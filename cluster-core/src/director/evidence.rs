@@ -298,19 +298,20 @@ impl Director {
         if left.is_some() {
             return left;
         }
-        let patience = self.timing().detect() * 10;
-        let late = self.watch.since(&Seen::Away(node)).is_some_and(|at| now - at >= patience);
-        if !late {
-            return None;
-        }
+        let away = self.watch.since(&Seen::Away(node)).map_or(Duration::ZERO, |at| now - at);
+        let detect = self.timing().detect();
         if let Some((_, remains)) = heard {
-            let stays = |name: &&String| self.state.groups[*name].is_among(remains);
+            // Release programs may have their time; what is left then is not over in a moment.
+            let stays = |name: &&String| {
+                let late = away >= detect * 2 + self.state.programs_of(name);
+                late && self.state.groups[*name].is_among(remains)
+            };
             let groups: BTreeSet<String> = self.ending(node).filter(stays).cloned().collect();
             let names: Vec<&str> = groups.iter().map(String::as_str).collect();
             let why = format!("it says that it has not let go of {} yet", names.join(", "));
             return (!groups.is_empty()).then_some(Kept { why, groups });
         }
-        if self.silent_since(now, office, node).is_some() {
+        if away < detect * 10 || self.silent_since(now, office, node).is_some() {
             return None;
         }
         let lasts = lease_lasts(self.timing());

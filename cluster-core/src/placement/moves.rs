@@ -187,6 +187,9 @@ impl<'a> Planner<'a> {
         if instance.is_left() {
             return self.left_running(def, run, owner);
         }
+        if let Some(why) = self.still_releasing(def, run, owner) {
+            return Verdict::Stay(why);
+        }
         if let Occasion::Joins(node) = self.occasion
             && node == owner
         {
@@ -218,6 +221,17 @@ impl<'a> Planner<'a> {
             ),
             Holder::There => self.owned(def, run, owner),
         }
+    }
+
+    /// What a node could not stop when its lease was over it stops again and again: no event waits for that, and none
+    /// can hurry it.
+    fn still_releasing(&self, def: &GroupDef, run: &Group, owner: NodeNumber) -> Option<String> {
+        let name = self.nodes.name(owner);
+        let leaves = matches!(self.occasion, Occasion::Leaves(..));
+        let said = self.state.unreleased_on(&def.name, owner).filter(|_| !leaves);
+        let known = run.unreleased.contains(&owner) && !leaves;
+        said.map(|why| format!("{name} {why}"))
+            .or_else(|| known.then(|| format!("{name} has not let go of it yet")))
     }
 
     /// A group that was concurrent and is not any more: all but one node let it go.

@@ -352,8 +352,9 @@ impl Executor {
     }
 
     /// Nothing that the lease covers may stay when this process ends: what is still held is stopped in
-    /// order, for a while, and then taken away as the guard would.
-    pub(crate) async fn let_go_of_all(&self) {
+    /// order, for a while, and then taken away as the guard would. Who is not `patient` does not wait for what could
+    /// not be stopped once.
+    pub(crate) async fn let_go_of_all(&self, patient: bool) {
         // What is left running since a moment ago may be in the guard's orders, and the guard ends too.
         if let Err(why) = self.0.tell().await {
             tracing::debug!(why, "the guard is not told what is left running");
@@ -363,8 +364,10 @@ impl Executor {
             self.send(&group, Op::Drop { token, why: "its daemon ends".into() }).await;
         }
         let mut let_go = self.0.let_go.subscribe();
-        let empty = let_go.wait_for(|_| self.0.ends_with_the_lease().is_empty());
-        let in_order = tokio::time::timeout(IN_ORDER, empty).await.is_ok();
+        let over = |group: &String| !patient && lock(&self.0.stuck).groups.contains_key(group);
+        let empty = let_go.wait_for(|_| self.0.ends_with_the_lease().keys().all(over));
+        let ended = tokio::time::timeout(IN_ORDER, empty).await.is_ok();
+        let in_order = ended && self.0.ends_with_the_lease().is_empty();
         if !in_order {
             let all = self.0.hands.all(&self.0.state(), &self.0.ends_with_the_lease());
             let limit = millis(self.0.state().settings.timing.release_max_ms);

@@ -95,6 +95,19 @@ mod tests {
         (group.owner(), group.state())
     }
 
+    /// A node that is back while it still stops something joins all the same: no event waits for that.
+    #[test]
+    fn r7_a_node_that_still_stops_something_joins() {
+        let mut fixture = Fixture::with_groups();
+        fixture.present_with(N1, 2, of_group("web"));
+        fixture.node_down(N1, "it is silent");
+        fixture.lease_over(N1);
+        let plan = crate::placement::for_event(&fixture.state, &crate::event::Trigger::NodeUp(N1));
+        assert!(plan.moves.iter().all(|it| it.group != "web"), "{:?}", plan.moves);
+        let stays = plan.stays.iter().find(|it| it.group == "web").expect("it is said why");
+        assert_eq!(stays.reason, "n1 has not let go of it yet: it is still being stopped");
+    }
+
     /// What is still being stopped goes on; everything else of the node is over and comes back at once.
     #[test]
     fn r7_one_group_that_does_not_stop_holds_up_no_other() {

@@ -254,7 +254,7 @@ impl Shared {
             let left = left.map(|held| self.hands.left_to_agent(name, &state, held));
             let (message, cause) = match left.filter(|left| !left.is_empty()) {
                 None if rest.contains(name) => {
-                    let rest = format!("{why}; its release programs still run");
+                    let rest = format!("{why}; not all of it has ended yet");
                     (format!("{node} lets go of {name}"), rest)
                 }
                 None => (format!("{node} released {name}"), why.to_owned()),

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use vedette_core::group::{ResourceDef, ResourceState};
 use vedette_core::tolerance::Looks;
 
@@ -42,6 +43,16 @@ pub(super) struct Worker {
     seen_last: Option<String>,
     /// Losses of the lease that were dealt with.
     losses: u64,
+    /// What is held and has to go, and could not be stopped so far.
+    letting: Option<Letting>,
+}
+
+/// Something that is stopped again and again, beside whatever else is asked.
+struct Letting {
+    held: Held,
+    why: String,
+    /// The next attempt.
+    at: Instant,
 }
 
 /// Where a worker tells what it does, for the output of a script. Nobody is waited for.
@@ -65,13 +76,33 @@ impl Lines {
     }
 }
 
+/// Until a moment; without one for ever.
+async fn sleep_until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Worker {
     pub(super) fn new(group: String, shared: Arc<Shared>) -> Self {
         let reporter = Reporter::start(group.clone(), shared.me, shared.proposer.clone());
         let losses = shared.lease.borrow().losses;
         let (given_up, failing) = (BTreeSet::new(), BTreeSet::new());
         let (looked, seen_last) = (BTreeMap::new(), None);
-        Self { group, shared, reporter, held: None, given_up, failing, looked, seen_last, losses }
+        let (held, letting) = (None, None);
+        Self {
+            group,
+            shared,
+            reporter,
+            held,
+            given_up,
+            failing,
+            looked,
+            seen_last,
+            losses,
+            letting,
+        }
     }
 
     /// Works until nobody asks any more.
@@ -79,6 +110,7 @@ impl Worker {
         let mut lease = self.shared.lease.subscribe();
         let mut looks = Watching::new();
         loop {
+            let again = self.letting.as_ref().map(|letting| letting.at);
             let losses = lease.borrow_and_update().losses;
             if losses != self.losses {
                 looks.clear();
@@ -103,6 +135,7 @@ impl Worker {
                         looks.extend(self.look_again());
                     }
                 }
+                () = sleep_until(again), if again.is_some() => self.try_again().await,
                 changed = lease.changed() => if changed.is_err() { return },
             }
         }
@@ -177,9 +210,14 @@ impl Worker {
         }
     }
 
+    /// What is held and may stay.
+    fn kept(&self) -> Option<&Held> {
+        self.held.as_ref().filter(|_| self.letting.is_none())
+    }
+
     /// Announces the addresses again.
     async fn announce(&self) {
-        let Some(held) = &self.held else { return };
+        let Some(held) = self.kept() else { return };
         for resource in &held.resources {
             self.shared.hands.announce(&self.shared.state(), resource).await;
         }
@@ -188,7 +226,7 @@ impl Worker {
     /// Moves addresses off an adapter without a link. What is watched is watched meanwhile.
     async fn settle(&self) {
         super::lock(&self.shared.settling).remove(&self.group);
-        let Some(held) = &self.held else { return };
+        let Some(held) = self.kept() else { return };
         let state = self.shared.state();
         for resource in held.resources.iter().filter(|_| self.shared.has_lease()) {
             let (group, name) = (&self.group, &resource.name);

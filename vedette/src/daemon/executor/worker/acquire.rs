@@ -9,7 +9,7 @@ use vedette_core::work;
 
 use super::super::answer::{Said, Stop};
 use super::super::{Held, millis};
-use super::{Lines, Worker};
+use super::{Letting, Lines, Worker};
 
 /// What stands between this node and a group.
 enum Way {
@@ -49,6 +49,10 @@ impl Worker {
         let deadline = Instant::now() + millis(limit - limit / 10);
         self.undo(lines).await?;
         loop {
+            if let Some(Letting { why, .. }) = &self.letting {
+                let what = format!("{} is not let go of here yet: {why}", self.group);
+                return Err(Stop::clean(what));
+            }
             let (token, epoch) = self.leave(deadline, lines).await?;
             let Some(wanted) = self.defined() else {
                 return Err(Stop::clean(format!("{} is not configured any more", self.group)));
@@ -290,6 +294,7 @@ impl Worker {
         let state = self.shared.state();
         let instance = self.shared.instance(&state, &self.group);
         let is_it = instance.is_some_and(|instance| instance.token == token);
+        let is_it = is_it && self.letting.is_none();
         let Some(epoch) = self.shared.epoch(&state).filter(|_| is_it) else { return };
         let Some(resources) = self.defined() else { return };
         let resources = match self.held.take_if(|held| held.epoch != epoch) {
@@ -322,6 +327,11 @@ impl Worker {
     /// Nothing of it is here any more.
     pub(super) async fn forget(&mut self, token: u64) {
         self.shared.set_over(&self.group, token);
+        if self.letting.take_if(|letting| letting.held.token == token).is_some() {
+            self.shared.tell_stuck(|stuck| {
+                stuck.groups.remove(&self.group);
+            });
+        }
         // A guard that does not answer holds too much, which harms nobody.
         if let Err(why) = self.hold(None).await {
             tracing::warn!(

@@ -12,7 +12,7 @@ use super::{Lines, Worker};
 impl Worker {
     /// Nobody looks after it any more.
     pub(super) async fn leave_running(&mut self, token: u64) {
-        if self.held.take_if(|held| held.token == token).is_none() {
+        if self.letting.is_some() || self.held.take_if(|held| held.token == token).is_none() {
             return;
         }
         tracing::warn!(group = self.group, "left running; nobody looks after it");
@@ -33,6 +33,7 @@ impl Worker {
         let state = self.shared.state();
         let instance = self.shared.instance(&state, &self.group);
         let is_it = instance.is_some_and(|it| it.token == token && it.is_left());
+        let is_it = is_it && self.letting.is_none();
         let Some(epoch) = self.shared.epoch(&state).filter(|_| is_it) else { return };
         let Some(resources) = self.defined() else { return };
         let held = Held { token, epoch, resources };

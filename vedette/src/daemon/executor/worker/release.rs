@@ -9,7 +9,7 @@ use super::super::Held;
 use super::super::answer::{Said, Stop};
 use super::super::hands::Context;
 use super::acquire::seconds;
-use super::{Lines, STOP_AGAIN, Worker};
+use super::{Letting, Lines, STOP_AGAIN, Worker};
 
 impl Worker {
     /// Stops the group here, so that another node can have it.
@@ -54,7 +54,7 @@ impl Worker {
 
     /// An instance that nobody gives leave for any more, as of the state.
     pub(super) async fn clean_up(&mut self, token: u64) {
-        if self.shared.is_over(&self.group, token) {
+        if self.shared.is_over(&self.group, token) || self.lets_go_of(token) {
             return;
         }
         if self.on_hand().is_some_and(|held| held.token == token)
@@ -66,7 +66,8 @@ impl Worker {
 
     /// The lease is over: nothing that it covers may stay.
     pub(super) async fn lose(&mut self, why: &str) {
-        if let Some(held) = self.held.clone().filter(|_| self.shared.may_end(&self.group)) {
+        let held = self.held.clone().filter(|held| !self.lets_go_of(held.token));
+        if let Some(held) = held.filter(|_| self.shared.may_end(&self.group)) {
             self.shared.set_dropped(&self.group, &held);
             self.let_go(held, why).await;
         }
@@ -74,30 +75,46 @@ impl Worker {
 
     /// It is another's, or may be: nothing of it may stay, held or not.
     pub(super) async fn give_up(&mut self, token: u64, why: &str) {
-        let held = self.on_hand().filter(|held| held.token == token);
+        let held = self.on_hand().filter(|held| held.token == token && !self.lets_go_of(token));
         if let Some(held) = held {
             self.let_go(held, why).await;
         }
     }
 
-    /// Stops everything, and again until it is stopped: the guard has taken the addresses away and
-    /// ended the processes, the rest (a mounted file system) is up to this.
+    /// Whether that is being stopped again and again.
+    fn lets_go_of(&self, token: u64) -> bool {
+        self.letting.as_ref().is_some_and(|letting| letting.held.token == token)
+    }
+
+    /// Stops everything: the guard has taken the addresses away and ended the processes, the rest (a mounted file
+    /// system) is up to this. What cannot be stopped is stopped again later, and whoever asks for something else
+    /// meanwhile is answered.
     async fn let_go(&mut self, held: Held, why: &str) {
         tracing::warn!(group = self.group, "letting go: {why}");
-        while let Err(why) = self.stop(&held, &held.resources, &Lines(None)).await {
-            self.shared.tell_stuck(|stuck| {
+        self.try_to_let_go(held, why.to_owned()).await;
+    }
+
+    /// The next attempt.
+    pub(super) async fn try_again(&mut self) {
+        if let Some(Letting { held, why, .. }) = &self.letting {
+            let (held, why) = (held.clone(), why.clone());
+            self.try_to_let_go(held, why).await;
+        }
+    }
+
+    async fn try_to_let_go(&mut self, held: Held, why: String) {
+        if let Err(stuck) = self.stop(&held, &held.resources, &Lines(None)).await {
+            self.shared.tell_stuck(|all| {
                 // The first reason stays: what is told again with each attempt is news to nobody.
-                stuck.groups.entry(self.group.clone()).or_insert_with(|| why.clone());
+                all.groups.entry(self.group.clone()).or_insert(stuck);
             });
             self.reporter.progress(held.token, Some(GroupState::Error), Vec::new());
-            tokio::time::sleep(STOP_AGAIN).await;
+            self.letting = Some(Letting { held, why, at: Instant::now() + STOP_AGAIN });
+            return;
         }
-        self.shared.tell_stuck(|stuck| {
-            stuck.groups.remove(&self.group);
-        });
         self.forget(held.token).await;
         // Without a majority this waits, and nobody waits for it.
-        self.reporter.released(held.token, why.to_owned(), false);
+        self.reporter.released(held.token, why, false);
     }
 
     /// Stops what runs here of a group that this node does not have, in reverse.
@@ -132,7 +149,10 @@ impl Worker {
         let context = self.context(held);
         for resource in resources.iter().rev() {
             let name = &resource.name;
-            self.reporter.resource(held.token, name, ResourceState::Stopping, "");
+            // What failed goes on as failed until it is stopped: each attempt would be an alert.
+            if !self.lets_go_of(held.token) {
+                self.reporter.resource(held.token, name, ResourceState::Stopping, "");
+            }
             let began = Instant::now();
             match self.shared.hands.stop(&context, resource).await {
                 Ok(detail) => {

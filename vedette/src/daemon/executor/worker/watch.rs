@@ -37,14 +37,14 @@ pub(super) type Watching = FuturesUnordered<BoxFuture<'static, Look>>;
 impl Worker {
     /// A look at everything that is held and watched, the first of them at once.
     pub(super) fn looks(&self) -> Watching {
-        let Some(held) = &self.held else { return Watching::new() };
+        let Some(held) = self.kept() else { return Watching::new() };
         let looks = held.resources.iter().filter_map(|it| self.look(held, it));
         looks.collect()
     }
 
     /// The next look, after one that was taken.
     pub(super) fn look_again(&self) -> Option<BoxFuture<'static, Look>> {
-        let held = self.held.as_ref()?;
+        let held = self.kept()?;
         let resource =
             held.resources.iter().find(|it| Some(&it.name) == self.seen_last.as_ref())?;
         self.look(held, resource)
@@ -78,7 +78,7 @@ impl Worker {
     pub(super) async fn seen(&mut self, look: Look) -> bool {
         let Look { token, resource, found } = look;
         self.seen_last = Some(resource.name.clone());
-        if self.is_lost() {
+        if self.is_lost() || self.letting.is_some() {
             // It may have been seen after it was let go of.
             return true;
         }
