@@ -454,13 +454,16 @@ pub struct GoesBack {
     pub at: WallTime,
 }
 
-/// Resources of a group that a node saw running although it does not have the group.
+/// Resources of a group that run on a node which does not have the group, or may.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sighting {
     /// The resources, by name.
     pub resources: BTreeSet<String>,
-    /// When the first of them was seen.
+    /// When the first of them was seen, or since when they may run.
     pub since: WallTime,
+    /// Nobody saw them: the group was taken over from there, and nothing proved that they had ended.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unproven: bool,
 }
 
 /// What blocks a group.
@@ -570,11 +573,6 @@ impl ResourceStatus {
 }
 
 impl Group {
-    /// Whether a resource was seen to run on a node that does not have the group.
-    pub fn also_runs(&self, resource: &str, node: NodeNumber) -> bool {
-        self.also.get(&node).is_some_and(|seen| seen.resources.contains(resource))
-    }
-
     /// Whether an operator wants it to be off.
     pub fn is_wanted_off(&self) -> bool {
         self.wanted_offline && self.stopped_for.is_none()
@@ -586,12 +584,18 @@ impl Group {
         self.blocked.as_ref().is_some_and(|blocked| blocked.node.is_some_and(beside))
     }
 
+    /// Whether something of it has failed where it is.
+    fn has_failed(&self) -> bool {
+        let failed = |it: &ResourceStatus| it.state == ResourceState::Failed;
+        self.instances.values().any(|instance| instance.resources.values().any(failed))
+    }
+
     /// The state of the group as a whole, for [`GroupDef::policy`] alike: the worst of its
     /// instances, where ERROR is worse than being in motion, and that worse than ONLINE. A group that is blocked
     /// is in ERROR, unless it serves all the same.
     pub fn state(&self) -> GroupState {
         let state = self.state_of_instances();
-        let serves = state == GroupState::Online && self.is_blocked_beside();
+        let serves = state == GroupState::Online && self.is_blocked_beside() && !self.has_failed();
         if self.blocked.is_some() && !serves { GroupState::Error } else { state }
     }
 

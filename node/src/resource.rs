@@ -286,9 +286,12 @@ pub fn release_program(context: &Context, of: &Of, def: &ResourceDef) -> Option<
     })
 }
 
-/// Whether processes of it are seen on this machine without asking anybody, in the control group that its engine
-/// fills.
+/// Whether it is seen on this machine without asking anybody: processes in the control group that its engine fills,
+/// or the address on whatever device.
 pub fn is_seen(def: &ResourceDef) -> bool {
+    if let ResourceKind::Address { address, .. } = &def.kind {
+        return address::is_here(*address);
+    }
     let groups = def.kind.control_group().map(of_engine).unwrap_or_default();
     groups.iter().any(ControlGroup::is_populated)
 }

@@ -405,8 +405,13 @@ async fn agent(config: Config, level: LevelHandle) -> Result<()> {
             () = links.guard_gone() => reason = End::Orphaned,
         }
     }
-    if matches!(reason, End::Leave(_) | End::Orphaned) {
-        executor.let_go_of_all().await;
+    match reason {
+        End::Leave(_) => executor.let_go_of_all(true).await,
+        // Who is not heard leads nobody, however long it takes to let go.
+        End::Orphaned => {
+            tokio::join!(silence::hand_over(&log, &publisher), executor.let_go_of_all(false));
+        }
+        End::Renew | End::Relieved(_) | End::Failed(_) => {}
     }
     if matches!(reason, End::Leave(_) | End::Renew) {
         alive.leave();

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use vedette_core::event::ManagerState;
 use vedette_core::group::{
-    FailCount, Group, GroupDef, GroupState, Instance, Policy, ResourceDef, ResourceKind,
-    ResourceState, Sighting, Tolerated, Until,
+    FailCount, Group, GroupDef, GroupState, Instance, MultipleActive, Policy, ResourceDef,
+    ResourceKind, ResourceState, Sighting, Tolerated, Until,
 };
 use vedette_core::id::NodeNumber;
 use vedette_core::model::{HostStatus, Node};
@@ -83,7 +83,7 @@ pub struct GroupDoc {
     pub waits_for: Option<String>,
     /// Where it ran last; `null` if nowhere yet, or where that is not known.
     pub last: Option<String>,
-    /// Where something of it was seen to run although it is not there; `null` where that is not known.
+    /// Where something of it runs although it is not there, or may; `null` where that is not known.
     #[serde(default)]
     pub also_on: Option<Vec<AlsoOnDoc>>,
     /// Why nothing is done about it until an operator says so; `null` if nothing is in its way, or where
@@ -119,7 +119,7 @@ pub struct GoesBackDoc {
     pub at: String,
 }
 
-/// What was seen to run of a group on a node that does not have it.
+/// What runs of a group on a node that does not have it, or may.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AlsoOnDoc {
     /// The node.
@@ -136,6 +136,14 @@ pub struct AlsoOnDoc {
     /// Why it is not stopped there yet, if that was tried and failed.
     #[serde(default)]
     pub failing: Option<String>,
+    /// Why nobody knows whether it runs there; `null` where that is seen.
+    #[serde(default)]
+    #[schema(example = "nothing proves that it ended there")]
+    pub doubt: Option<String>,
+    /// What to do about it: one clause.
+    #[serde(default)]
+    #[schema(example = "it is being stopped there")]
+    pub then: String,
 }
 
 /// What blocks a group.
@@ -396,7 +404,11 @@ pub(super) fn waits_for(state: &ClusterState, name: &str, group: &Group) -> Opti
 }
 
 /// A node that is not there and of which nothing proves that it has let go of a group.
-fn waits_for_evidence(state: &ClusterState, name: &str, group: &Group) -> Option<String> {
+pub(super) fn waits_for_evidence(
+    state: &ClusterState,
+    name: &str,
+    group: &Group,
+) -> Option<String> {
     let away = |node: &NodeNumber| {
         let host = state.nodes.get(node).map(|known| known.host);
         matches!(host, Some(HostStatus::Down | HostStatus::Disconnected))
@@ -408,17 +420,26 @@ fn waits_for_evidence(state: &ClusterState, name: &str, group: &Group) -> Option
 
 fn also_on(state: &ClusterState, name: &str, group: &Group) -> Vec<AlsoOnDoc> {
     let policy = state.multiple_active(name);
-    let doc = |(node, seen): (&NodeNumber, &Sighting)| AlsoOnDoc {
-        node: state.node_name(*node),
-        node_number: node.0,
-        resources: seen.resources.iter().cloned().collect(),
-        since: seen.since.to_string(),
-        policy: policy.name().into(),
-        failing: state
-            .manager
-            .members
-            .get(node)
-            .and_then(|member| member.unreleased.groups.get(name).cloned()),
+    let doc = |(node, seen): (&NodeNumber, &Sighting)| {
+        let doubt = state.doubt(*node, seen);
+        let member = state.manager.members.get(node).filter(|_| doubt.is_none());
+        let failing = member.and_then(|member| member.unreleased.groups.get(name).cloned());
+        let then = match (&doubt, &failing, policy) {
+            (Some(_), _, _) => state.make_certain(*node),
+            (None, Some(why), _) => format!("it does not stop: {why}"),
+            (None, None, MultipleActive::Block) => "stop it there by hand".into(),
+            (None, None, _) => "it is being stopped there".into(),
+        };
+        AlsoOnDoc {
+            node: state.node_name(*node),
+            node_number: node.0,
+            resources: seen.resources.iter().cloned().collect(),
+            since: seen.since.to_string(),
+            policy: policy.name().into(),
+            failing,
+            doubt,
+            then,
+        }
     };
     group.also.iter().map(doc).collect()
 }

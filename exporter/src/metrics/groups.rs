@@ -59,10 +59,14 @@ pub(super) const STANDBYS: Family = Family::gauge(
 pub(super) const MULTIPLE_ACTIVE: Family = Family::gauge(
     "vedette_group_multiple_active",
     "Whether something of a resource group was seen to run on a node that does not have the group; NaN \
-     where that is not known.",
+     where that is not known, as of a node that is not there, or from which it was taken over without proof \
+     that all of it had ended.",
     |scrape, rows| {
         each_node(scrape, rows, |rows, labels, group, node| {
-            rows.flag_if_known(labels, known(scrape, group.also.contains_key(&node)));
+            let seen = group.also.get(&node);
+            let doubtful = seen.is_some_and(|it| scrape.view.state.doubt(node, it).is_some());
+            let runs = known(scrape, seen.is_some()).filter(|_| !doubtful);
+            rows.flag_if_known(labels, runs);
         });
     },
 );
@@ -261,8 +265,11 @@ fn seen_there<'a>(group: &'a Group, resource: &str, node: NodeNumber) -> Option<
 fn state_of(scrape: &Scrape<'_>, group: &Group, resource: &str, node: NodeNumber) -> ResourceState {
     match group.instances.get(&node) {
         None if group.out_of_sight && node != scrape.view.local.node => ResourceState::Unknown,
-        None if group.also_runs(resource, node) => ResourceState::Online,
-        None => ResourceState::Offline,
+        None => match scrape.view.state.runs_besides(group, resource, node) {
+            Some(true) => ResourceState::Online,
+            Some(false) => ResourceState::Offline,
+            None => ResourceState::Unknown,
+        },
         Some(instance) => {
             instance.resources.get(resource).map_or(ResourceState::Unknown, |own| own.state)
         }

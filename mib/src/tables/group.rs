@@ -85,7 +85,9 @@ pub(crate) const COLUMNS: &[Column<Groups>] = &[
         last_known(f, name, |group| number(group.owner()))
     }),
     column(21, "vedetteGroupExtraNodes", "Gauge32", |f, (.., g)| {
-        f.known(|| Value::gauge(g.also.len()))
+        let state = &f.view.state;
+        let seen = || g.also.iter().filter(|(node, seen)| state.doubt(**node, seen).is_none());
+        f.known(|| Value::gauge(seen().count()))
     }),
     column(22, "vedetteGroupPreferredUntil", "DateAndTime", |f, (.., g)| {
         match g.preferred.and(g.preferred_until) {
@@ -161,7 +163,10 @@ impl Table for OnNodes {
 
 pub(crate) const NODE_COLUMNS: &[Column<OnNodes>] = &[
     column(1, "vedetteGroupNodeState", "VedetteGroupStateCode", |f, r| {
-        let nothing = if f.knows_of(r.node) { GroupState::Offline } else { GroupState::Unknown };
+        let seen = r.group.also.get(&r.node);
+        let doubtful = seen.is_some_and(|it| f.view.state.doubt(r.node, it).is_some());
+        let knows = f.knows_of(r.node) && !doubtful;
+        let nothing = if knows { GroupState::Offline } else { GroupState::Unknown };
         Value::code(r.instance.map_or(nothing, |instance| instance.state).code())
     }),
     column(2, "vedetteGroupNodeSince", "DateAndTime", |f, r| {

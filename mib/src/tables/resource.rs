@@ -26,8 +26,8 @@ pub(crate) struct OnNode<'a> {
     /// What its group is there.
     instance: Option<GroupState>,
     status: Option<&'a ResourceStatus>,
-    /// It was seen to run there, where its group is not.
-    extra: bool,
+    /// Whether it was seen to run there, where its group is not; none where nobody knows.
+    extra: Option<bool>,
     fail: Option<&'a FailCount>,
 }
 
@@ -39,8 +39,11 @@ impl OnNode<'_> {
             return ResourceState::Unknown;
         }
         match (self.status, self.instance) {
-            (_, None) if self.extra => ResourceState::Online,
-            (_, None) => ResourceState::Offline,
+            (_, None) => match self.extra {
+                Some(true) => ResourceState::Online,
+                Some(false) => ResourceState::Offline,
+                None => ResourceState::Unknown,
+            },
             (_, Some(GroupState::Offline)) if !facts.knows() => ResourceState::Offline,
             (Some(status), Some(GroupState::Online)) => status.state,
             (Some(status), Some(_)) if facts.knows() => status.state,
@@ -115,7 +118,7 @@ pub(crate) fn build(facts: &Facts<'_>) -> Block {
                     def: resource,
                     instance: instance.map(|instance| instance.state),
                     status: instance.and_then(|instance| instance.resources.get(name)),
-                    extra: group.also_runs(name, *node),
+                    extra: facts.view.state.runs_besides(group, name, *node),
                     fail: group
                         .fails
                         .iter()

@@ -19,7 +19,7 @@ use super::aside::Progress;
 use super::ask;
 use super::context::{Context, LOOK};
 use super::fail::{Failure, Result};
-use super::text::{clean, length};
+use super::text::{clean, length, upper};
 
 /// `--no-wait`, `--timeout`
 #[derive(Clone, Copy, Debug, Args)]
@@ -223,6 +223,13 @@ fn verdict(state: &ClusterState, name: &str, group: &Group, goal: Goal) -> Optio
             )))
         }
         (GroupState::Acquiring | GroupState::Releasing, _) => None,
+        (GroupState::Unknown, _) if waiting_takeover(state, name, group).is_some() => {
+            let (node, why) = waiting_takeover(state, name, group)?;
+            let what =
+                format!("{now}, and the order waits for evidence that it is off there: {why}");
+            let advice = format!("{}.", upper(&state.make_certain(node)));
+            Some(Err(Failure::failed(clean(&what), clean(&advice))))
+        }
         (is, _) => {
             let blocked = group.blocked.as_ref().map(|it| format!(": {}", it.why));
             let advice = match (&blocked, is) {
@@ -235,6 +242,16 @@ fn verdict(state: &ClusterState, name: &str, group: &Group, goal: Goal) -> Optio
             )))
         }
     }
+}
+
+/// The node from which nobody takes a group yet, and why.
+fn waiting_takeover<'a>(
+    state: &'a ClusterState,
+    name: &str,
+    group: &Group,
+) -> Option<(NodeNumber, &'a str)> {
+    let mut nodes = group.instances.keys().copied();
+    nodes.find_map(|node| Some((node, state.takeover_waits_for(name, node)?)))
 }
 
 #[cfg(test)]

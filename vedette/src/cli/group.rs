@@ -329,14 +329,12 @@ pub(crate) fn notes(group: &GroupDoc, now: &str) -> Vec<String> {
         ));
     }
     for also in group.also_on.iter().flatten() {
-        let what = match (also.policy.as_str(), &also.failing) {
-            (_, Some(why)) => format!("it does not stop: {}", clean(why)),
-            ("block", None) => "stop it there by hand".into(),
-            _ => "it is being stopped there".into(),
+        let (resources, then) = (also.resources.join(", "), clean(&also.then));
+        let what = match &also.doubt {
+            Some(doubt) => format!("MAY ALSO RUN ON {} ({resources}): {}", also.node, clean(doubt)),
+            None => format!("ALSO RUNS ON {} ({resources}), where it should not", also.node),
         };
-        let resources = also.resources.join(", ");
-        notes
-            .push(format!("ALSO RUNS ON {} ({resources}), where it should not; {what}", also.node));
+        notes.push(format!("{what}; {then}"));
     }
     if let Some(since) = &group.flapping {
         let since = clock(since, now);

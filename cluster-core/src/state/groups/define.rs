@@ -18,6 +18,7 @@ impl ClusterState {
         let groups_changed = old.groups != self.definition.groups;
         let adapters_changed = old.standbys != self.definition.standbys;
         let version = self.documents.active;
+        self.follow_sightings(entry, &old);
         if self.manager.joined().next().is_none() {
             return;
         }

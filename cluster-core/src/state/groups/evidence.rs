@@ -50,30 +50,63 @@ impl ClusterState {
             waiting.groups.retain(|name, _| more && !ended.contains(name));
         }
         self.manager.takeovers.retain(|_, waiting| !waiting.groups.is_empty());
-        if ended.is_empty() {
+        let off = if all { self.also_on(node) } else { Vec::new() };
+        if ended.is_empty() && off.is_empty() {
             return asked;
         }
-        let (processes, data) = self.not_covered(node, &ended, evidence);
-        let mut words = evidence.words();
-        if !processes.is_empty() || !data.is_empty() {
-            let beyond: Vec<&str> = processes.iter().chain(&data).map(String::as_str).collect();
-            let beyond = beyond.join(", ");
-            words = format!("{words}; nothing proves that {beyond} ended there");
+        // Two nodes may run these at this moment, and nobody can know.
+        let (doubtful, proven): (Vec<String>, Vec<String>) = ended
+            .into_iter()
+            .partition(|name| !self.not_covered(node, name, evidence).0.is_empty());
+        self.let_go(entry, node, &proven, evidence);
+        self.let_go(entry, node, &doubtful, evidence);
+        if all {
+            self.nothing_runs(entry, node, &evidence.words());
         }
-        for name in &ended {
+        true
+    }
+
+    /// Groups of a node are over there; of all of them something nothing proves, or of none.
+    fn let_go(
+        &mut self,
+        entry: &mut Entry<'_>,
+        node: NodeNumber,
+        groups: &[String],
+        evidence: &LetGo,
+    ) {
+        if groups.is_empty() {
+            return;
+        }
+        let (place, names) = (self.node_name(node), groups.join(", "));
+        let (mut processes, mut data) = (Vec::new(), Vec::new());
+        for name in groups {
+            let (of_processes, of_data) = self.not_covered(node, name, evidence);
             self.end_instance(name, node);
             self.unblock(name, node);
+            self.may_run(entry, name, node, of_processes.iter().cloned().collect());
+            processes.extend(of_processes);
+            data.extend(of_data);
+        }
+        let beyond: Vec<&str> = processes.iter().chain(&data).map(String::as_str).collect();
+        let mut words = evidence.words();
+        if !beyond.is_empty() {
+            words = format!("{words}; nothing proves that {} ended there", beyond.join(", "));
+        }
+        for name in groups {
             entry.causes.insert(name.clone(), words.clone());
         }
-        let message = format!("{} has let go of {}", self.node_name(node), ended.join(", "));
-        // Two nodes may run it at this moment, and nobody can know.
-        let alerts = !processes.is_empty();
-        let severity = if alerts { Severity::Warning } else { Severity::Notice };
+        let doubtful = !processes.is_empty();
+        let (severity, message) = if doubtful {
+            let ran = processes.join(", ");
+            let what = format!("takeover of {names} from {place}, where {ran} may still run");
+            (Severity::Warning, what)
+        } else {
+            (Severity::Notice, format!("{place} has let go of {names}"))
+        };
         let happening = Happening::new(Code::LetGo, severity, Subject::Node(node), message);
-        let happening = happening.because(words).alerting(alerts);
+        let happening = happening.because(words).alerting(doubtful);
         let happening = self.in_event(entry, happening, Some(node), None);
         self.record(entry, happening);
-        true
     }
 
     /// Whether the end of a node's lease, which is over after so long a silence, is evidence enough for a group there.
@@ -151,16 +184,16 @@ impl ClusterState {
         defined.map(programs_last).max().unwrap_or_default()
     }
 
-    /// Processes and data of groups for which the end of a lease is no proof, where it is the evidence: nothing but
+    /// Processes and data of a group for which the end of a lease is no proof, where it is the evidence: nothing but
     /// processes of the node that may stand still ends them.
     fn not_covered(
         &self,
         node: NodeNumber,
-        groups: &[String],
+        name: &str,
         evidence: &LetGo,
     ) -> (Vec<String>, Vec<String>) {
         let LetGo::LeaseOver { backing, .. } = evidence else { return Default::default() };
-        let left = groups.iter().flat_map(|name| self.beyond_lease(name, node, *backing));
+        let left = self.beyond_lease(name, node, *backing);
         let (data, processes): (Vec<_>, Vec<_>) = left.partition(|it| it.kind.is_data());
         let names = |all: Vec<&ResourceDef>| all.into_iter().map(|it| it.name.clone()).collect();
         (names(processes), names(data))
@@ -200,7 +233,7 @@ impl ClusterState {
         }
     }
 
-    fn is_up(&self, node: NodeNumber) -> bool {
+    pub(super) fn is_up(&self, node: NodeNumber) -> bool {
         let host = self.nodes.get(&node).map(|node| node.host);
         matches!(host, Some(HostStatus::Up | HostStatus::Netpar))
     }
@@ -219,7 +252,18 @@ impl ClusterState {
                 "Stop its manager if it shall release its groups: vedette stop.",
             ));
         }
-        if !self.groups.values().any(|group| group.instances.contains_key(&node)) {
+        if known.host == HostStatus::Disconnected {
+            return Err(Refusal::new(
+                "node_is_heard",
+                format!(
+                    "{} is {}: its beats are heard, so it is certainly not off",
+                    known.name, known.host
+                ),
+                "Switch it off. When nobody hears it any more it is DOWN, and can be confirmed to be off.",
+            ));
+        }
+        let held = self.groups.values().any(|group| group.instances.contains_key(&node));
+        if !held && self.also_on(node).is_empty() {
             let what = format!("{} holds nothing that anybody waits for", known.name);
             return Err(Refusal::met("nothing_to_do", what));
         }
@@ -404,6 +448,40 @@ mod tests {
         let doubtful = taken_over(true, "web");
         let what = "; nothing proves that worker, httpd ended there";
         assert!(doubtful.alert && doubtful.cause.ends_with(what), "{}", doubtful.cause);
+        let what = "takeover of batch, web from n1, where worker, httpd may still run";
+        assert_eq!((doubtful.message.as_str(), fine.message.contains("has let go")), (what, true));
+    }
+
+    /// R1: what nothing proved to have ended may run there, and that is said until the node has looked, or is
+    /// certainly off; what it then sees is a sighting as any other one.
+    #[test]
+    fn r1_what_is_not_proven_is_in_doubt_until_somebody_looks() {
+        let mut fixture = Fixture::with_groups();
+        let node = fixture.state.groups["web"].owner().expect("an owner");
+        fixture.state.manager.members.get_mut(&node).expect("it").reaper = Some("none".into());
+        fixture.node_down(node, "silent");
+        fixture.lease_over(node);
+        let runs = |fixture: &Fixture| {
+            fixture.state.runs_besides(&fixture.state.groups["web"], "httpd", node)
+        };
+        assert_eq!(runs(&fixture), None);
+        let web = fixture.state.clone();
+        fixture.group(GroupCommand::ConfirmOff { node });
+        assert_eq!(runs(&fixture), Some(false));
+        for seen in [true, false] {
+            fixture.state = web.clone();
+            fixture.returns(node);
+            assert_eq!(runs(&fixture), None, "it has not looked yet");
+            let resources = seen.then(|| "httpd".to_owned()).into_iter().collect();
+            fixture.group(GroupCommand::Sighted { group: "web".into(), node, resources });
+            assert_eq!(runs(&fixture), Some(seen));
+            let told = fixture.records.iter().rfind(|it| it.code == Code::MultipleActive);
+            let told = told.map(|it| it.message.as_str()).unwrap_or_default();
+            assert!(
+                told.contains(if seen { "web runs on n1" } else { "does not run on n1" }),
+                "{told}"
+            );
+        }
     }
 
     /// Nobody but an agent unmounts, reaper or not. Data is taken over from a silent node where a watchdog ends that, or

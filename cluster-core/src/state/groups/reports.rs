@@ -167,6 +167,9 @@ impl ClusterState {
     pub fn way_out(&self, name: &str) -> Option<String> {
         let group = self.groups.get(name)?;
         let node = group.blocked.as_ref().and_then(|blocked| blocked.node);
+        if let Some(away) = node.filter(|node| !self.is_up(*node)) {
+            return Some(self.confirmation(away));
+        }
         if node.is_some_and(|node| group.also.contains_key(&node)) {
             return None;
         }
@@ -183,11 +186,23 @@ impl ClusterState {
         let group = self.groups.get(name);
         let node = group.and_then(|group| group.blocked.as_ref()?.node);
         let place = node.map(|node| self.node_name(node));
+        if let Some(away) = node.filter(|node| !self.is_up(*node)) {
+            return self.make_certain(away);
+        }
         match (place, self.way_out(name)) {
             (Some(place), None) => format!("stop it on {place} by hand; that ends the block"),
             (Some(place), Some(command)) => format!("stop it on {place} by hand, then: {command}"),
             (None, command) => format!("repair that, then: {}", command.unwrap_or_default()),
         }
+    }
+
+    /// What ends what nobody knows of a node that is not there: one clause.
+    pub fn make_certain(&self, node: NodeNumber) -> String {
+        format!("make sure that {} is off, then: {}", self.node_name(node), self.confirmation(node))
+    }
+
+    fn confirmation(&self, node: NodeNumber) -> String {
+        format!("vedette node confirm-off {}", self.node_name(node))
     }
 
     /// The same as a sentence of its own.

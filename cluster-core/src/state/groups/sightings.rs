@@ -3,12 +3,16 @@
 //!
 //! A node looks for everything that it could own and tells what it sees; what is done about it is the
 //! group's [`MultipleActive`]. The node itself stops what it saw, unless that says `block`.
+//!
+//! A group that was taken over though nothing proved that all of it had ended may run there, too, until that node has
+//! looked, or is certainly off; and of a node that is not there nobody sees whether what it told is still so.
 
 use std::collections::BTreeSet;
 
-use crate::group::{MultipleActive, Sighting};
+use crate::definition::Definition;
+use crate::group::{Group, MultipleActive, Sighting};
 use crate::id::NodeNumber;
-use crate::model::Severity;
+use crate::model::{HostStatus, Severity};
 use crate::record::{Code, Subject};
 
 use super::{ClusterState, Entry, Happening};
@@ -31,10 +35,11 @@ impl ClusterState {
         if resources.is_empty() || group.instances.contains_key(&node) {
             return self.sighting_ends(entry, name, node, "");
         }
-        if let Some(known) = group.also.get_mut(&node) {
+        if let Some(known) = group.also.get_mut(&node).filter(|known| !known.unproven) {
             return std::mem::replace(&mut known.resources, resources.clone()) != *resources;
         }
-        group.also.insert(node, Sighting { resources: resources.clone(), since });
+        let seen = Sighting { resources: resources.clone(), since, unproven: false };
+        group.also.insert(node, seen);
         let words: Vec<&str> = resources.iter().map(String::as_str).collect();
         let policy = self.multiple_active(name);
         let cause = format!("{} was seen to run there; {}", words.join(", "), follows(policy));
@@ -50,18 +55,86 @@ impl ClusterState {
             entry.begins = Some(entry.index);
         }
         self.tell_sighting(entry, (name, node), Severity::Error, (&message, &cause));
-        match policy {
-            MultipleActive::StopExtra => {}
+        self.follow_sighting(entry, name, node);
+        true
+    }
+
+    /// Does about what was seen to run what the group's policy says now.
+    fn follow_sighting(&mut self, entry: &mut Entry<'_>, name: &str, node: NodeNumber) {
+        let place = self.node_name(node);
+        match self.multiple_active(name) {
+            MultipleActive::StopExtra => self.unblock(name, node),
             MultipleActive::Block => {
                 let why = format!("it also runs on {place}");
                 self.block(entry, name, Some(node), &why);
             }
             MultipleActive::StopAll => {
+                self.unblock(name, node);
                 let why = format!("it also ran on {place}, and multiple_active is stop_all");
                 self.stop_everywhere(entry, name, &why);
             }
         }
-        true
+    }
+
+    /// What was seen and still is, where the definition says something else about it than the `old` one.
+    pub(super) fn follow_sightings(&mut self, entry: &mut Entry<'_>, old: &Definition) {
+        let mut changed = Vec::new();
+        for (name, group) in &self.groups {
+            let before = old.group(name).map(|group| group.multiple_active);
+            let seen = group.also.iter().filter(|(_, seen)| !seen.unproven);
+            if before.is_some_and(|before| before != self.multiple_active(name)) {
+                changed.extend(seen.map(|(node, _)| (name.clone(), *node)));
+            }
+        }
+        for (name, node) in changed {
+            self.follow_sighting(entry, &name, node);
+        }
+    }
+
+    /// A group is taken over from a node though nothing proves that these resources ended there.
+    pub(super) fn may_run(
+        &mut self,
+        entry: &Entry<'_>,
+        name: &str,
+        node: NodeNumber,
+        resources: BTreeSet<String>,
+    ) {
+        let since = entry.proposal.at;
+        if let Some(group) = self.groups.get_mut(name).filter(|_| !resources.is_empty()) {
+            group.also.entry(node).or_insert(Sighting { resources, since, unproven: true });
+        }
+    }
+
+    /// A node is certainly off: nothing runs there.
+    pub(super) fn nothing_runs(&mut self, entry: &mut Entry<'_>, node: NodeNumber, why: &str) {
+        for name in self.also_on(node) {
+            self.sighting_ends(entry, &name, node, why);
+        }
+    }
+
+    /// Groups of which something runs on a node that does not have them, or may.
+    pub(super) fn also_on(&self, node: NodeNumber) -> Vec<String> {
+        let there = self.groups.iter().filter(|(_, group)| group.also.contains_key(&node));
+        there.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Why nobody knows whether what is said to run on a node besides runs there, as a clause; none if it was seen.
+    pub fn doubt(&self, node: NodeNumber, seen: &Sighting) -> Option<String> {
+        let place = self.node_name(node);
+        match self.nodes.get(&node).map(|known| known.host) {
+            _ if seen.unproven => Some("nothing proves that it ended there".into()),
+            Some(HostStatus::Up | HostStatus::Netpar) | None => None,
+            Some(host) => Some(format!("it was seen there before {place} was {host}")),
+        }
+    }
+
+    /// Whether a resource runs on a node that does not have its group; none if nobody knows.
+    pub fn runs_besides(&self, group: &Group, resource: &str, node: NodeNumber) -> Option<bool> {
+        let seen = group.also.get(&node);
+        match seen.filter(|seen| seen.resources.contains(resource)) {
+            Some(seen) => self.doubt(node, seen).is_none().then_some(true),
+            None => Some(false),
+        }
     }
 
     /// Nothing of it runs there any more that should not.
@@ -73,13 +146,21 @@ impl ClusterState {
         why: &str,
     ) -> bool {
         let Some(group) = self.groups.get_mut(name) else { return false };
-        if group.also.remove(&node).is_none() {
-            return false;
-        }
-        let message = format!("group {name} runs on {} no more", self.node_name(node));
+        let Some(was) = group.also.remove(&node) else { return false };
+        let place = self.node_name(node);
+        let message = match was.unproven {
+            true => format!("group {name} does not run on {place} besides"),
+            false => format!("group {name} runs on {place} no more"),
+        };
         self.tell_sighting(entry, (name, node), Severity::Notice, (&message, why));
-        // Whatever is done about it by now: what blocked it is over.
+        // Whatever is done about it by now: what blocked it is over, but for what still runs elsewhere.
         self.unblock(name, node);
+        let group = self.groups.get(name);
+        let seen = group.into_iter().flat_map(|group| &group.also);
+        let next = seen.filter(|(_, seen)| !seen.unproven).map(|(node, _)| *node).next();
+        if let Some(next) = next.filter(|_| self.multiple_active(name) == MultipleActive::Block) {
+            self.follow_sighting(entry, name, next);
+        }
         true
     }
 
@@ -130,7 +211,7 @@ mod tests {
     use crate::command::{Command, GroupCommand};
     use crate::event::Trigger;
     use crate::fixture::Fixture;
-    use crate::group::GroupState;
+    use crate::group::{GroupState, ResourceState};
     use crate::record::Record;
 
     const N3: NodeNumber = NodeNumber(3);
@@ -201,6 +282,67 @@ mod tests {
         assert!(
             manager.queue.iter().map(|event| &event.trigger).chain(begun).any(|it| *it == asked)
         );
+    }
+
+    /// What is seen goes by the policy of now, not by that of when it was seen first.
+    #[test]
+    fn r3_a_policy_that_changes_meets_what_is_seen() {
+        let mut fixture = fixture(MultipleActive::StopExtra);
+        see(&mut fixture, &["db-server"]);
+        let mut change = |to| {
+            let mut new = fixture.state.definition.clone();
+            new.groups[1].multiple_active = to;
+            super::super::tests::redefine(&mut fixture, new);
+            let db = &fixture.state.groups["db"];
+            (db.blocked.is_some(), db.stopped_for.is_some())
+        };
+        assert_eq!(change(MultipleActive::Block), (true, false));
+        assert_eq!(change(MultipleActive::StopExtra), (false, false));
+        assert_eq!(change(MultipleActive::Block), (true, false));
+        assert_eq!(change(MultipleActive::StopAll), (false, true));
+    }
+
+    /// What runs on two nodes besides is over when it is over on both.
+    #[test]
+    fn a_block_lasts_until_nothing_runs_besides() {
+        let mut fixture = fixture(MultipleActive::Block);
+        let mut see_on = |node, names: &[&str]| {
+            let resources = names.iter().map(|name| (*name).to_owned()).collect();
+            fixture.group(GroupCommand::Sighted { group: "db".into(), node, resources });
+            fixture.state.groups["db"].blocked.as_ref().and_then(|it| it.node)
+        };
+        assert_eq!(see_on(N3, &["db-server"]), Some(N3));
+        assert_eq!(see_on(NodeNumber(1), &["db-server"]), Some(N3));
+        assert_eq!(see_on(N3, &[]), Some(NodeNumber(1)));
+        assert_eq!(see_on(NodeNumber(1), &[]), None);
+    }
+
+    /// A block holds what serves; what has failed meanwhile does not serve.
+    #[test]
+    fn what_fails_while_it_is_blocked_does_not_serve() {
+        let mut fixture = fixture(MultipleActive::Block);
+        see(&mut fixture, &["db-server"]);
+        let group = fixture.state.groups.get_mut("db").expect("it");
+        let instance = group.instances.values_mut().next().expect("one");
+        instance.resources.values_mut().next().expect("one").state = ResourceState::Failed;
+        assert_eq!(db(&fixture).state(), GroupState::Error);
+    }
+
+    /// What blocks it was seen on a node that is gone since: nobody sees whether it is still so, an operator who makes
+    /// sure that the node is off ends it, and that way out is shown.
+    #[test]
+    fn what_was_seen_on_a_node_that_is_gone_is_in_doubt() {
+        let mut fixture = fixture(MultipleActive::Block);
+        see(&mut fixture, &["db-server"]);
+        let runs = |fixture: &Fixture| fixture.state.runs_besides(db(fixture), "db-server", N3);
+        assert_eq!(runs(&fixture), Some(true));
+        fixture.node_down(N3, "silent");
+        fixture.lease_over(N3);
+        assert_eq!(runs(&fixture), None);
+        let advice = "make sure that n3 is off, then: vedette node confirm-off n3";
+        assert_eq!(fixture.state.advice("db"), advice);
+        fixture.group(GroupCommand::ConfirmOff { node: N3 });
+        assert_eq!((runs(&fixture), &db(&fixture).blocked), (Some(false), &None));
     }
 
     fn db(fixture: &Fixture) -> &crate::group::Group {

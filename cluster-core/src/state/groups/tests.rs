@@ -434,7 +434,8 @@ fn a_new_definition_changes_what_it_changes_and_no_more() {
     assert_eq!(fixture.token("db", N2), db);
 }
 
-fn redefine(fixture: &mut Fixture, definition: crate::definition::Definition) {
+/// Puts a definition in force.
+pub(super) fn redefine(fixture: &mut Fixture, definition: crate::definition::Definition) {
     let state = &mut fixture.state;
     let command = Command::Manager(ManagerCommand::TooLong { event: 0 });
     let (id, actor) = (CommandId([0xdd; 16]), "root@n1".to_owned());

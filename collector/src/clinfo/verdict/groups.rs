@@ -8,7 +8,7 @@ use vedette_core::id::NodeNumber;
 use vedette_core::state::ClusterState;
 use vedette_core::time::WallTime;
 
-use super::super::group::{serving, standby_nodes, waits_for};
+use super::super::group::{serving, standby_nodes, waits_for, waits_for_evidence};
 use super::super::manager::maintenance;
 use super::since;
 
@@ -76,7 +76,12 @@ fn of_group(
         (GroupState::Unmanaged, None) => {
             Some((6, format!("group {name} is UNMANAGED{on} {since}: nobody watches it")))
         }
-        _ => Some((1, format!("group {name} is {is}{on} {since}{}", waits(state, name, group)))),
+        _ => {
+            let waits = waits(state, name, group);
+            // Nobody serves it, and nobody will before an operator, or a fence agent, has done something.
+            let rank = if waits_for_evidence(state, name, group).is_some() { 0 } else { 1 };
+            Some((rank, format!("group {name} is {is}{on} {since}{waits}")))
+        }
     }
 }
 
@@ -107,7 +112,7 @@ fn has_left(state: &ClusterState, group: &Group) -> bool {
     group.owner().and_then(|node| state.nodes.get(&node)).is_some_and(|node| node.left)
 }
 
-/// What runs of a group where it is not: two nodes may write the same data.
+/// What runs of a group where it is not, or may: two nodes may write the same data.
 fn twice(
     state: &ClusterState,
     name: &str,
@@ -116,8 +121,13 @@ fn twice(
 ) -> impl Iterator<Item = (u8, String)> {
     group.also.iter().map(move |(node, seen)| {
         let resources: Vec<&str> = seen.resources.iter().map(String::as_str).collect();
-        let (node, since) = (state.node_name(*node), since(seen.since, now));
-        (0, format!("group {name} also runs on {node} {since} ({})", resources.join(", ")))
+        let resources = resources.join(", ");
+        let (place, since) = (state.node_name(*node), since(seen.since, now));
+        let Some(doubt) = state.doubt(*node, seen) else {
+            return (0, format!("group {name} also runs on {place} {since} ({resources})"));
+        };
+        let then = state.make_certain(*node);
+        (1, format!("group {name} may also run on {place} {since} ({resources}): {doubt}; {then}"))
     })
 }
 

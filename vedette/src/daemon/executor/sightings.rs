@@ -11,8 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::stream;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use vedette_core::command::{AGENT, Command, GroupCommand};
@@ -29,8 +28,14 @@ const EVERY: Duration = Duration::from_millis(500);
 /// The next look after one that found something, or expected to.
 const AGAIN: Duration = Duration::from_secs(2);
 
-/// Monitors that run at a time.
+/// Monitors that run at a time, but for those that take long.
 const AT_ONCE: usize = 4;
+
+/// A look waits so long for a monitor. What it says later belongs to a later look.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Monitors that run, by group and resource; each says whether its resource runs.
+type Running = BTreeMap<(String, String), JoinHandle<bool>>;
 
 /// Resources that run, by their groups.
 type Found = BTreeMap<String, BTreeSet<String>>;
@@ -40,7 +45,7 @@ pub(super) async fn watch(executor: Executor) {
     let shared = executor.0.clone();
     // When it was looked last, and whether something is open since.
     let (mut looked, mut open): (Option<Instant>, bool) = (None, false);
-    let mut before = Found::new();
+    let (mut before, mut running) = (Found::new(), Running::new());
     let mut stopping: BTreeMap<String, JoinHandle<()>> = BTreeMap::new();
     loop {
         tokio::time::sleep(EVERY).await;
@@ -48,6 +53,7 @@ pub(super) async fn watch(executor: Executor) {
         if !takes_part(&shared) || interval == 0 {
             looked = None;
             before.clear();
+            running.clear();
             continue;
         }
         // An interval that was changed holds at once.
@@ -55,7 +61,13 @@ pub(super) async fn watch(executor: Executor) {
         if looked.is_some_and(|looked| looked.elapsed() < pause) {
             continue;
         }
-        let found = look(&shared).await;
+        if looked.is_none()
+            && let Err(why) = shared.tell().await
+        {
+            // The kernel keeps service addresses out before this node ever had one, too; it is told with the next.
+            tracing::debug!(why, "the guard is not told which service addresses there are");
+        }
+        let found = look(&shared, &mut running, &before).await;
         shared.look_at_stuck().await;
         shared.show_stuck();
         let state = shared.state();
@@ -100,23 +112,30 @@ fn strange(
     .map(|def| (&def.name, def.resources.as_slice()))
 }
 
-/// What runs of them. A group that this node got meanwhile is not strange any more.
-async fn look(shared: &Arc<Shared>) -> Found {
+/// What runs of them. A group that this node got meanwhile is not strange any more. Of a resource whose monitor still
+/// runs nothing new is known; the others do not wait for it.
+async fn look(shared: &Arc<Shared>, running: &mut Running, before: &Found) -> Found {
     let state = shared.state();
-    let asked: Vec<(String, ResourceDef)> = strange(&state, shared.me)
-        .flat_map(|(name, all)| all.iter().map(move |def| (name.clone(), def.clone())))
-        .collect();
-    let looks = asked.into_iter().map(|(group, def)| {
-        let (shared, state) = (shared.clone(), state.clone());
-        async move {
-            let runs = shared.hands.runs(&group, &state, &def).await;
-            runs.then_some((group, def.name))
+    let permits = Arc::new(Semaphore::new(AT_ONCE));
+    for (group, resources) in strange(&state, shared.me) {
+        for def in resources {
+            running.entry((group.clone(), def.name.clone())).or_insert_with(|| {
+                let ask = ask(shared.clone(), state.clone(), group.clone(), def.clone());
+                tokio::spawn(beside(permits.clone(), ask))
+            });
         }
-    });
+    }
+    let deadline = tokio::time::Instant::now() + PATIENCE;
     let mut found = Found::new();
-    let mut looks = stream::iter(looks).buffer_unordered(AT_ONCE);
-    while let Some(seen) = looks.next().await {
-        if let Some((group, resource)) = seen {
+    for ((group, resource), mut asked) in std::mem::take(running) {
+        let runs = match tokio::time::timeout_at(deadline, &mut asked).await {
+            Ok(said) => said.unwrap_or_default(),
+            Err(_) => {
+                running.insert((group.clone(), resource.clone()), asked);
+                before.get(&group).is_some_and(|known| known.contains(&resource))
+            }
+        };
+        if runs {
             found.entry(group).or_default().insert(resource);
         }
     }
@@ -124,6 +143,26 @@ async fn look(shared: &Arc<Shared>) -> Found {
     let still: BTreeSet<&String> = strange(&state, shared.me).map(|(name, _)| name).collect();
     found.retain(|group, _| still.contains(group));
     found
+}
+
+async fn ask(
+    shared: Arc<Shared>,
+    state: Arc<ClusterState>,
+    group: String,
+    def: ResourceDef,
+) -> bool {
+    shared.hands.runs(&group, &state, &def).await
+}
+
+/// With as few others as may run at a time; what takes long makes room for them.
+async fn beside(permits: Arc<Semaphore>, asks: impl Future<Output = bool>) -> bool {
+    tokio::pin!(asks);
+    let permit = permits.acquire().await;
+    if let Ok(said) = tokio::time::timeout(PATIENCE, &mut asks).await {
+        return said;
+    }
+    drop(permit);
+    asks.await
 }
 
 /// What two looks showed alike.
@@ -138,7 +177,7 @@ fn confirmed<'a>(
 fn news(before: &Found, found: &Found, (me, state): (NodeNumber, &ClusterState)) -> Found {
     let known = |group: &str| state.groups.get(group).and_then(|it| it.also.get(&me));
     let new = confirmed(before, found)
-        .filter(|(group, now)| known(group).is_none_or(|it| it.resources != **now))
+        .filter(|(group, now)| known(group).is_none_or(|it| it.unproven || it.resources != **now))
         .map(|(group, now)| (group.clone(), now.clone()));
     let over = state
         .groups
@@ -215,7 +254,7 @@ mod tests {
         let (mut state, nothing, db) = (state(), Found::new(), found("db"));
         let (resources, since) = (db["db"].clone(), WallTime::default());
         let group = state.groups.get_mut("db").expect("a group");
-        group.also.insert(N3, Sighting { resources, since });
+        group.also.insert(N3, Sighting { resources, since, unproven: false });
         assert_eq!(news(&db, &db, (N3, &state)), nothing);
         assert_eq!(to_stop(&db, &db, (N3, &state)), db, "it still runs");
         let over = Found::from([("db".to_owned(), BTreeSet::new())]);
