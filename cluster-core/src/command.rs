@@ -287,6 +287,9 @@ pub enum ManagerCommand {
         /// epoch stands on an earlier one.
         #[serde(default)]
         voters: u64,
+        /// The timers that its guard goes by: what it acquires in this epoch is not let go of later than those say.
+        #[serde(default)]
+        timing: Option<Timing>,
         /// The timers that its log was opened with.
         log: LogTiming,
     },

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use crate::id::{NetworkNumber, NodeNumber, Session};
-use crate::model::{LogTiming, RunOutcome, Transcript, status};
+use crate::model::{LogTiming, RunOutcome, Timing, Transcript, status};
 use crate::placement::Plan;
 use crate::rules::{NodeSet, Program, ProgramLine};
 use crate::takeover::{Backing, Unreleased};
@@ -550,6 +550,9 @@ pub struct Member {
     /// The set of voters that its guard goes by, or an earlier one ([`crate::lease::VoterSet::since`]).
     #[serde(default)]
     pub voters: u64,
+    /// The timers that its guard goes by, or slower ones; none if it has not said.
+    #[serde(default)]
+    pub timing: Option<Timing>,
     /// The timers that its log was opened with.
     #[serde(default)]
     pub log: LogTiming,

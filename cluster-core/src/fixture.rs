@@ -250,6 +250,7 @@ impl Fixture {
             made_us: 9_000_000,
             lease: true,
             voters: self.state.voter_set().since,
+            timing: None,
             directed: true,
             epoch: 1,
             released: false,

@@ -59,6 +59,8 @@ pub fn majority(reached: impl Iterator<Item = Instant> + Clone, all: usize) -> O
 /// The holder's side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lease {
+    /// The newest request that a majority has accepted.
+    asked: Option<Instant>,
     until: Option<Instant>,
     lapses: u64,
 }
@@ -76,7 +78,14 @@ impl Lease {
         if until > now && self.until.is_some_and(|old| old <= now) {
             self.lapses += 1;
         }
+        self.asked = self.asked.max(Some(asked));
         self.until = self.until.max(Some(until));
+    }
+
+    /// It lasts for `length` from now on: what was granted for longer ends as others reckon who go by that.
+    pub fn shorten(&mut self, length: Duration) {
+        let bound = self.asked.map(|asked| asked + length);
+        self.until = self.until.min(bound);
     }
 
     /// Whether the lease is held.
@@ -203,6 +212,19 @@ mod tests {
         lease.grant(at(2_001), at(2_000), LENGTH);
         lease.grant(at(2_100), at(1_500), LENGTH);
         assert_eq!(lease.until(), Some(at(2_800)));
+    }
+
+    /// Timers that become faster hold for what was granted before, too: others wait no longer for it.
+    #[test]
+    fn a_lease_of_slower_timers_ends_with_the_faster_ones() {
+        let mut lease = Lease::default();
+        lease.shorten(LENGTH);
+        assert_eq!(lease.until(), None);
+        lease.grant(at(1_001), at(1_000), LENGTH * 2);
+        lease.shorten(LENGTH * 3);
+        assert_eq!(lease.until(), Some(at(2_600)), "it is never made longer");
+        lease.shorten(LENGTH);
+        assert_eq!(lease.until(), Some(at(1_800)));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{NetworkNumber, NodeNumber, Session};
-use crate::model::AgentStatus;
+use crate::model::{AgentStatus, Timing};
 use crate::takeover::Remains;
 
 /// What one node sees of one peer over one network.
@@ -131,6 +131,9 @@ pub struct Report {
     /// The set of voters that its guard goes by ([`crate::lease::VoterSet::since`]).
     #[serde(default)]
     pub voters: u64,
+    /// The timers that its guard goes by.
+    #[serde(default)]
+    pub timing: Option<Timing>,
     /// The observer is in touch with a director whom a majority confirms ([`crate::lease::Contact`]).
     #[serde(default)]
     pub directed: bool,

@@ -239,6 +239,7 @@ impl Topology {
         self.config = config;
         self.rebuild(now);
         if changed_timing {
+            self.lease.shorten(Duration::from_millis(self.config.timing.lease_ms));
             self.next_beat = self.next_beat.min(now + self.config.timing.interval());
         }
         self.news = true;
@@ -328,6 +329,7 @@ impl Topology {
             made_us: now.as_micros(),
             lease: self.lease.held(now),
             voters: self.config.voters_since,
+            timing: Some(self.config.timing),
             directed: self.contact.lasts(now),
             epoch: self.own.word.epoch,
             released: self.own.word.released,

@@ -76,6 +76,7 @@ fn all_well(state: &ClusterState, observer: NodeNumber) -> Received {
         made_us: 0,
         lease: true,
         voters: 0,
+        timing: None,
         directed: true,
         epoch: 1,
         released: false,

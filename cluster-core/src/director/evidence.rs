@@ -92,12 +92,11 @@ impl Caution {
         }
     }
 
-    /// The timers that must be reckoned with.
-    fn slowest(&self, now: Instant, timing: &Timing) -> Timing {
-        match self.old {
-            Some((old, until)) if now < until && let_go_after(&old) > let_go_after(timing) => old,
-            _ => *timing,
-        }
+    /// The timers that must be reckoned with, of those of now and those that a node presented last.
+    fn slowest(&self, now: Instant, timing: &Timing, presented: Option<Timing>) -> Timing {
+        let old = self.old.filter(|(_, until)| now < *until).map(|(old, _)| old);
+        let all = [Some(*timing), presented, old].into_iter().flatten();
+        all.max_by_key(let_go_after).unwrap_or(*timing)
     }
 }
 
@@ -196,13 +195,19 @@ impl Director {
     fn lease_over(&self, now: Instant, office: Office, node: NodeNumber) -> Option<Due> {
         let programs = self.programs_of(node)?;
         let heard = self.silent_since(now, office, node)?;
-        let timing = self.caution.slowest(now, self.timing());
+        let timing = self.slowest(now, node);
         let at = heard + let_go_after(&timing) + programs;
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let (silent_ms, programs_ms) = (millis(now - heard), millis(programs));
         let backing = self.state.backing(node);
         let evidence = LetGo::LeaseOver { silent_ms, backing, programs_ms };
         Some(evict(node, evidence, at))
+    }
+
+    /// The slowest timers by which a node may let go.
+    fn slowest(&self, now: Instant, node: NodeNumber) -> Timing {
+        let presented = self.state.manager.members.get(&node).and_then(|member| member.timing);
+        self.caution.slowest(now, self.timing(), presented)
     }
 
     /// Time that a node's release may take beyond that of its guard, for what of it is over first; none if the end of
@@ -215,7 +220,7 @@ impl Director {
     /// Since when a majority of the voters has accepted nothing of a node, if together they attest that for as long
     /// as a lease lasts.
     fn silent_since(&self, now: Instant, office: Office, node: NodeNumber) -> Option<Instant> {
-        let lasts = lease_lasts(&self.caution.slowest(now, self.timing()));
+        let lasts = lease_lasts(&self.slowest(now, node));
         let presented = self.state.manager.members.get(&node).map_or(0, |member| member.voters);
         let sets = self.state.voter_sets_since(presented)?;
         let attested: Vec<(NodeNumber, Stretch)> = self

@@ -54,6 +54,7 @@ fn report(observer: u16, sequence: u64, continuity: bool) -> Input {
         made_us: 0,
         lease: true,
         voters: 0,
+        timing: None,
         directed: true,
         epoch: 1,
         released: false,

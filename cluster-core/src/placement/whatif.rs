@@ -113,6 +113,7 @@ fn enlist(manager: &mut Manager, node: NodeNumber) {
         session: Session::default(),
         epoch: 0,
         voters: 0,
+        timing: None,
         log: Default::default(),
     });
     member.stopped = None;

@@ -27,7 +27,7 @@ use crate::command::ManagerCommand;
 use crate::event::{Event, ManagerState, Member, Stage, Trigger};
 use crate::group::GroupState;
 use crate::id::{NodeNumber, Session};
-use crate::model::{HostStatus, LogTiming, Severity, Substate};
+use crate::model::{HostStatus, LogTiming, Severity, Substate, Timing};
 use crate::record::{Code, Subject};
 use crate::takeover::{Backing, LetGo, Unreleased};
 
@@ -50,9 +50,10 @@ impl ClusterState {
                 unreleased,
                 epoch,
                 voters,
+                timing,
                 log,
             } => {
-                let now = (*session, *backing, *epoch, *voters, *log);
+                let now = (*session, *backing, *epoch, *voters, (*timing, *log));
                 Ok(self.present(entry, *node, now, (watchdog, reaper, unreleased)))
             }
             ManagerCommand::Queue { trigger, cause } => self.queue_seen(entry, trigger, cause),
@@ -108,7 +109,7 @@ impl ClusterState {
         &mut self,
         entry: &mut Entry<'_>,
         node: NodeNumber,
-        now: (Session, Backing, u64, u64, LogTiming),
+        now: (Session, Backing, u64, u64, (Option<Timing>, LogTiming)),
         (watchdog, reaper, unreleased): (&Option<String>, &Option<String>, &Unreleased),
     ) -> bool {
         if !self.nodes.contains_key(&node) {
@@ -116,8 +117,9 @@ impl ClusterState {
         }
         let since = entry.proposal.at;
         let known = self.manager.members.get(&node);
-        let (session, backing, epoch, voters, log) = now;
-        let said = |it: &Member| (it.session, it.backing, it.epoch, it.voters, it.log) == now;
+        let (session, backing, epoch, voters, (timing, log)) = now;
+        let said =
+            |it: &Member| (it.session, it.backing, it.epoch, it.voters, (it.timing, it.log)) == now;
         let lacks = |it: &Member| {
             it.watchdog == *watchdog && it.reaper == *reaper && it.unreleased == *unreleased
         };
@@ -153,9 +155,16 @@ impl ClusterState {
             session,
             epoch,
             voters,
+            timing,
             log,
         });
-        (member.session, member.backing, member.epoch, member.voters, member.log) = now;
+        (
+            member.session,
+            member.backing,
+            member.epoch,
+            member.voters,
+            (member.timing, member.log),
+        ) = now;
         member.watchdog.clone_from(watchdog);
         member.reaper.clone_from(reaper);
         member.unreleased.clone_from(unreleased);

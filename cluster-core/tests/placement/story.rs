@@ -260,6 +260,7 @@ fn member() -> Member {
         session: Session(1),
         epoch: 1,
         voters: 0,
+        timing: None,
         log: Timing::DEFAULT.log(),
     }
 }

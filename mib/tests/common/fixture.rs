@@ -406,6 +406,7 @@ fn report() -> Report {
         made_us: 0,
         lease: true,
         voters: 0,
+        timing: None,
         directed: true,
         epoch: 1,
         released: false,

@@ -677,9 +677,11 @@ impl World {
         let said = agent.desk.present.is_some_and(|id| agent.unsaid.contains_key(&id));
         let log = agent.log;
         let voters = machine.config.voters_since;
-        let now = (session, epoch, voters, log);
-        let same =
-            |m: &Member| (m.session, m.epoch, m.voters, m.log) == now && m.unreleased == unreleased;
+        let timing = Some(machine.config.timing);
+        let now = (session, epoch, voters, timing, log);
+        let same = |m: &Member| {
+            (m.session, m.epoch, m.voters, m.timing, m.log) == now && m.unreleased == unreleased
+        };
         if said || known.is_some_and(same) {
             return;
         }
@@ -693,6 +695,7 @@ impl World {
             unreleased,
             epoch,
             voters,
+            timing,
             log,
         };
         let id = self.say(index, Command::Manager(present));

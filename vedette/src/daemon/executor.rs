@@ -33,7 +33,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use vedette_core::group::{GroupState, Instance, ResourceDef, ResourceKind};
 use vedette_core::id::{NetworkNumber, NodeNumber};
-use vedette_core::model::{AgentStatus, HostStatus, NetworkStatus};
+use vedette_core::model::{AgentStatus, HostStatus, NetworkStatus, Timing};
 use vedette_core::observation::Report;
 use vedette_core::record::Code;
 use vedette_core::state::ClusterState;
@@ -127,6 +127,8 @@ pub(crate) struct GuardFacts {
     pub(crate) epoch: u64,
     /// The set of voters that its lease stands on.
     pub(crate) voters: u64,
+    /// The timers that it goes by.
+    pub(crate) timing: Option<Timing>,
 }
 
 /// What all workers share.
@@ -154,8 +156,8 @@ struct Shared {
     /// The guard's last release as it told of it when this agent connected: the epoch that began with it,
     /// when the lease had ended and when everything was released.
     last_release: Mutex<Option<(u64, (u64, u64))>>,
-    /// The set of voters that the guard said it goes by.
-    voters: AtomicU64,
+    /// The set of voters that the guard said it goes by, and its timers.
+    goes_by: Mutex<(u64, Option<Timing>)>,
     /// What cannot be let go of.
     stuck: Mutex<Unreleased>,
     /// Groups of earlier epochs of which the guard sees something that does not go.
@@ -204,7 +206,7 @@ impl Executor {
             dropped: Mutex::default(),
             told: Mutex::default(),
             last_release: Mutex::default(),
-            voters: AtomicU64::new(0),
+            goes_by: Mutex::new((0, None)),
             stuck: Mutex::default(),
             seen_stuck: Mutex::default(),
             epoch_began: Mutex::default(),
@@ -236,10 +238,11 @@ impl Executor {
     /// Takes a report of the guard.
     pub(crate) fn take_report(&self, report: &Report) {
         self.0.guard.send_if_modified(|known| {
-            let known = known.as_mut().filter(|known| known.voters != report.voters);
-            known.map(|known| known.voters = report.voters).is_some()
+            let said = (report.voters, report.timing);
+            let known = known.as_mut().filter(|known| (known.voters, known.timing) != said);
+            known.map(|known| (known.voters, known.timing) = said).is_some()
         });
-        self.0.voters.store(report.voters, Ordering::Relaxed);
+        *lock(&self.0.goes_by) = (report.voters, report.timing);
         self.0.lease.send_if_modified(|lease| lease.take(report.lease, report.released));
     }
 
@@ -268,6 +271,7 @@ impl Executor {
 
     /// The guard says what it holds: an answer, or what an agent that connects finds.
     pub(crate) fn holding(&self, holding: &Holding) {
+        let (voters, timing) = *lock(&self.0.goes_by);
         let facts = GuardFacts {
             backing: holding.backing,
             watchdog: holding.watchdog.clone(),
@@ -278,7 +282,8 @@ impl Executor {
             },
             goes_on: holding.goes_on,
             epoch: holding.epoch,
-            voters: self.0.voters.load(Ordering::Relaxed),
+            voters,
+            timing,
         };
         self.0.local.condition(Code::ReaperLost, facts.reaper.clone());
         if let Some(release) = holding.last_release_us {
@@ -456,7 +461,7 @@ impl Shared {
         for (name, group) in &state.groups {
             let Some(instance) = group.instances.get(&self.me) else { continue };
             let token = instance.token;
-            let definition = state.definition.group(name);
+            let definition = group.retired.as_ref().or_else(|| state.definition.group(name));
             if !self.is_over(name, token)
                 && let Some(definition) = definition
             {

@@ -224,8 +224,9 @@ impl Runner {
             guards.borrow_and_update();
             let_go.borrow_and_update();
             if let Some(facts) = self.to_present(&view) {
-                let GuardFacts { backing, watchdog, reaper, unreleased, epoch, voters, .. } =
-                    facts.clone();
+                let GuardFacts {
+                    backing, watchdog, reaper, unreleased, epoch, voters, timing, ..
+                } = facts.clone();
                 let (node, session) = (self.me, self.session);
                 let log = self.log_timing;
                 let present = ManagerCommand::Present {
@@ -237,6 +238,7 @@ impl Runner {
                     unreleased,
                     epoch,
                     voters,
+                    timing,
                     log,
                 };
                 insist(&self.proposer, Command::Manager(present)).await;
@@ -265,6 +267,7 @@ impl Runner {
         state.manager.members.get(&self.me).is_some_and(|known| {
             let said = (known.session, known.backing, known.epoch, known.voters, known.log);
             said == (self.session, facts.backing, facts.epoch, facts.voters, self.log_timing)
+                && known.timing == facts.timing
                 && (&known.watchdog, &known.reaper) == (&facts.watchdog, &facts.reaper)
                 && known.unreleased == facts.unreleased
         })

@@ -183,6 +183,7 @@ mod tests {
             made_us: 0,
             lease,
             voters: 1,
+            timing: None,
             directed: lease,
             epoch: 1,
             released: false,

@@ -87,6 +87,7 @@ fn member() -> Member {
         session: Session(1),
         epoch: 1,
         voters: 0,
+        timing: None,
         log: Timing::DEFAULT.log(),
     }
 }
@@ -132,6 +133,7 @@ fn guard_report(observer: NodeNumber, sequence: u64, now: u64) -> Report {
         made_us: now * 1_000,
         lease: true,
         voters: 0,
+        timing: None,
         directed: true,
         epoch: 1,
         released: false,

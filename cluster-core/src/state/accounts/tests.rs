@@ -529,6 +529,7 @@ fn speaks_anew(fixture: &mut Fixture, node: NodeNumber) {
         unreleased: Default::default(),
         epoch,
         voters,
+        timing: None,
         log,
     });
 }

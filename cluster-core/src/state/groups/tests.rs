@@ -364,6 +364,7 @@ fn a_new_epoch_ends_what_was_held_in_the_old_one() {
         unreleased: Default::default(),
         epoch,
         voters: 0,
+        timing: None,
         log,
     });
     let off = fixture.records.iter().rfind(|r| r.code == Code::Group && r.current == "OFFLINE");
@@ -513,6 +514,7 @@ fn manager_command() -> impl Strategy<Value = ManagerCommand> {
             unreleased: Default::default(),
             epoch,
             voters: 0,
+            timing: None,
             log: Timing::DEFAULT.log(),
         }),
         (node(), 0u8..3).prop_map(|(node, kind)| {

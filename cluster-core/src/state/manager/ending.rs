@@ -183,8 +183,8 @@ impl ClusterState {
         for planned in &running.plan.moves {
             for node in &planned.acquire {
                 if self.instance_state(&planned.group, *node) == Some(GroupState::Acquiring) {
-                    if self.instance(&planned.group, *node).is_some_and(|it| it.uncovered.is_some())
-                    {
+                    // What maintenance let nobody start runs nowhere.
+                    if self.instance(&planned.group, *node).is_some_and(Instance::is_taken_up) {
                         let why = "it was not taken up again in its event";
                         self.leave_running(entry, &planned.group, *node, why);
                         continue;

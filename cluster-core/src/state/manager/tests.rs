@@ -589,6 +589,7 @@ fn what_was_left_running_is_managed_again_before_it_is_released() {
         unreleased: Default::default(),
         epoch,
         voters: 0,
+        timing: None,
         log,
     });
     assert_eq!(fixture.state.groups["web"].state(), GroupState::Unmanaged);

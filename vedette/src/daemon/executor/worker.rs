@@ -178,6 +178,15 @@ impl Worker {
         state.definition.group(&self.group).map(|group| group.resources.clone())
     }
 
+    /// The resources by which what runs here was started: those of before, if they were changed and it was not released
+    /// since.
+    fn started_by(&self) -> Option<Vec<ResourceDef>> {
+        let state = self.shared.state();
+        let retired = state.groups.get(&self.group).and_then(|group| group.retired.as_ref());
+        let def = retired.or_else(|| state.definition.group(&self.group));
+        def.map(|group| group.resources.clone())
+    }
+
     fn status(&self) -> Said {
         let (state, group) = (self.shared.state(), &self.group);
         let Some(instance) = self.shared.instance(&state, group) else {

@@ -296,7 +296,7 @@ impl Worker {
         let is_it = instance.is_some_and(|instance| instance.token == token);
         let is_it = is_it && self.letting.is_none();
         let Some(epoch) = self.shared.epoch(&state).filter(|_| is_it) else { return };
-        let Some(resources) = self.defined() else { return };
+        let Some(resources) = self.started_by() else { return };
         let resources = match self.held.take_if(|held| held.epoch != epoch) {
             Some(earlier) => earlier.resources,
             None if self.held.is_some() => return,

@@ -35,7 +35,7 @@ impl Worker {
         let is_it = instance.is_some_and(|it| it.token == token && it.is_left());
         let is_it = is_it && self.letting.is_none();
         let Some(epoch) = self.shared.epoch(&state).filter(|_| is_it) else { return };
-        let Some(resources) = self.defined() else { return };
+        let Some(resources) = self.started_by() else { return };
         let held = Held { token, epoch, resources };
         if let Err(why) = self.hold(Some(held.clone())).await {
             tracing::error!(group = self.group, why, "what was left running cannot be taken up");

@@ -31,7 +31,7 @@ impl Worker {
         }
     }
 
-    /// What is held; if an earlier agent held it, as it is configured now.
+    /// What is held; if an earlier agent held it, as it was started.
     pub(super) fn on_hand(&self) -> Option<Held> {
         if let Some(held) = &self.held {
             return Some(held.clone());
@@ -42,7 +42,7 @@ impl Worker {
             return None;
         }
         let epoch = self.shared.guard.borrow().as_ref().map_or(0, |facts| facts.epoch);
-        Some(Held { token, epoch, resources: self.defined().unwrap_or_default() })
+        Some(Held { token, epoch, resources: self.started_by().unwrap_or_default() })
     }
 
     /// Nothing of it is active any more.
