@@ -147,7 +147,8 @@ impl LetGo {
                 let kept = match backing {
                     Backing::None => "its guard is trusted to have released",
                     Backing::Kernel => {
-                        "its guard ends what it has, and its kernel drops its addresses"
+                        "its guard, agent or reaper ends what it has unless all three stand still, and its \
+                         kernel drops its addresses"
                     }
                     Backing::Watchdog => "release kept by its watchdog",
                 };

@@ -379,6 +379,10 @@ impl GroupDoc {
 /// What a group that is not ONLINE waits for, if not for what is being done: nothing is done about it
 /// before that has happened.
 pub(super) fn waits_for(state: &ClusterState, name: &str, group: &Group) -> Option<String> {
+    let waits = waits_for_evidence(state, name, group).filter(|_| group.blocked.is_none());
+    if waits.is_some() {
+        return waits;
+    }
     let wanted = !group.wanted_offline && group.held_for.is_none() && group.blocked.is_none();
     if !wanted || matches!(group.state(), GroupState::Online | GroupState::Unmanaged) {
         return None;
@@ -387,9 +391,6 @@ pub(super) fn waits_for(state: &ClusterState, name: &str, group: &Group) -> Opti
         let what = state.trigger_label(&running.event.trigger);
         let id = running.event.id;
         return Some(format!("event {id} {what}, which failed and needs an operator"));
-    }
-    if let Some(what) = waits_for_evidence(state, name, group) {
-        return Some(what);
     }
     let nodes = &state.definition.group(name)?.nodes;
     let joined = |node: &NodeNumber| state.manager.members.get(node).is_some_and(|m| m.joined);
@@ -413,8 +414,16 @@ pub(super) fn waits_for_evidence(
         let host = state.nodes.get(node).map(|known| known.host);
         matches!(host, Some(HostStatus::Down | HostStatus::Disconnected))
     };
-    let waits = |node| Some((node, state.takeover_waits_for(name, node)?));
-    let (node, why) = group.instances.keys().copied().filter(away).find_map(waits)?;
+    let mut gone = group.instances.iter().filter(|(node, _)| away(node));
+    let (node, why) = gone.find_map(|(node, instance)| {
+        let left = instance.state == GroupState::Unmanaged;
+        let by_order = || {
+            let what = "it was left running there without its manager";
+            left.then(|| format!("{what}; {}", state.make_certain(*node)))
+        };
+        let why = state.takeover_waits_for(name, *node).map(str::to_owned).or_else(by_order)?;
+        Some((*node, why))
+    })?;
     Some(format!("evidence that {} has let go of it: {why}", state.node_name(node)))
 }
 

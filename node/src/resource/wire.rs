@@ -94,7 +94,9 @@ fn claims_by_arp(frame: &[u8], address: Ipv4Addr) -> Option<[u8; 6]> {
         Some(<[u8; 4]>::try_from(frame.get(from..from + 4)?).ok()?.into())
     };
     let is_arp = protocol(frame)? == ARP && frame.get(14..20)? == ARP_OVER_ETHERNET;
-    (is_arp && bytes(28)? == address).then(|| six(frame, 22))?
+    // A frame that is cut off claims nothing, whatever is in it so far.
+    let (sender, _target) = (bytes(28)?, bytes(38)?);
+    (is_arp && sender == address).then(|| six(frame, 22))?
 }
 
 fn claims_by_icmp(frame: &[u8], address: Ipv6Addr) -> Option<[u8; 6]> {

@@ -28,10 +28,15 @@ impl<'a> Disk<'a> {
 
     /// Puts a group in force that has it, on these nodes.
     fn configure(&self, nodes: &str) {
+        self.configure_beside(nodes, "");
+    }
+
+    /// The same with more groups.
+    fn configure_beside(&self, nodes: &str, more: &str) {
         let text = format!(
             "[groups.data]\npolicy = \"rotating\"\nnodes = [{nodes}]\n\n[[groups.data.resources]]\n\
              name = \"disk\"\nkind = \"file_system\"\ndevice = \"{}\"\nmount_point = \"{}\"\n\
-             fs_type = \"ext4\"\nstop_timeout = \"2s\"\n",
+             fs_type = \"ext4\"\nstop_timeout = \"2s\"\n{more}",
             self.device,
             self.lab.dir().join("shared").display(),
         );
@@ -189,6 +194,42 @@ fn r7_an_agent_that_starts_without_a_quorum_unmounts() {
     lab.resume(&owner).expect("it goes on");
     lab.heal().expect("healed");
     crate::make_healthy(&lab);
+}
+
+/// A daemon that starts while its node still has the file system, which somebody keeps: its node joins, and every other
+/// group is moved and brought home meanwhile. The file system is let go of when it can be, and then mounted elsewhere.
+#[test]
+fn r7_a_daemon_that_starts_beside_a_busy_file_system_holds_up_nobody() {
+    let lab = lab_with_systemd();
+    let disk = Disk::new(&lab);
+    let more = "\n[groups.other]\npolicy = \"rotating\"\nnodes = [\"n1\", \"n2\", \"n3\"]\n\n\
+         [[groups.other.resources]]\nname = \"other-app\"\nkind = \"application\"\n\
+         start = [\"/bin/sh\", \"-c\", \"sleep 10000 &\"]\nstop = [\"/bin/true\"]\n";
+    disk.configure_beside("\"n1\", \"n2\"", more);
+    let owner = wait_online_on(&lab, "n3", "data", &["n1", "n2"]);
+    let free = if owner == "n1" { "n2" } else { "n1" };
+    wait_online_on(&lab, "n3", "other", &["n1", "n2", "n3"]);
+    let keeper = Keeper::start(&lab, &owner);
+    lab.kill(&owner, Victim::Everything).expect("it was there");
+    let gone = lab.wait_for("its end to be seen", PATIENCE, |lab| {
+        (look::host(lab, "n3", &owner) == "DOWN").then_some(())
+    });
+    gone.unwrap_or_else(|error| panic!("{error}"));
+    lab.restart(&owner).expect("started");
+    crate::wait_healthy(&lab);
+    for to in [free, "n3", free] {
+        if group(&lab, "n3", "other").is_some_and(|(nodes, _)| nodes == [to]) {
+            continue;
+        }
+        let moved =
+            lab.vedette("n3", &["group", "move", "other", "--to", to, "--yes"]).expect("run");
+        assert!(moved.status.success(), "{}", String::from_utf8_lossy(&moved.stderr));
+    }
+    let (nodes, _) = group(&lab, "n3", "data").expect("an answer");
+    assert!(nodes.iter().all(|node| *node == owner), "{nodes:?}: {}", look::status(&lab, "n3"));
+
+    drop(keeper);
+    wait_online_on(&lab, "n3", "data", &["n1", "n2"]);
 }
 
 /// What n1 tells by itself of a release of the group that failed, or that one succeeded after all.

@@ -10,7 +10,7 @@ use time::format_description::well_known::Rfc3339;
 use vedette_collector::clinfo::{FailCountDoc, GroupDoc, InstanceDoc, ResourceStateDoc};
 use vedette_core::command::{Command, GroupCommand, ManagerCommand, Scope};
 use vedette_core::document::duration_text;
-use vedette_core::group::{GroupState, Policy, Until};
+use vedette_core::group::{GroupState, Policy, ResourceState, Until};
 use vedette_core::id::NodeNumber;
 use vedette_core::placement::{Plan, WhatIf, what_if};
 use vedette_core::state::ClusterState;
@@ -352,6 +352,11 @@ pub(crate) fn notes(group: &GroupDoc, now: &str) -> Vec<String> {
     }
     for instance in &group.instances {
         for resource in &instance.resources {
+            if resource.state == ResourceState::Failed && group.state == GroupState::Online {
+                let why = resource.detail.trim_end_matches('.');
+                let why = if why.is_empty() { String::new() } else { format!(": {why}") };
+                notes.push(format!("{} is FAILED on {}{why}", resource.name, instance.node));
+            }
             let Some(seen) = resource.tolerated.as_ref().filter(|seen| seen.count > 0) else {
                 continue;
             };

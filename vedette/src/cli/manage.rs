@@ -8,7 +8,9 @@ use serde_json::json;
 use vedette_collector::clinfo::{ManagerDoc, RunningDoc};
 use vedette_core::command::{Command, ManagerCommand, Scope};
 use vedette_core::event::{RecoverAction, Running, Stage, StopMode};
+use vedette_core::group::GroupState;
 use vedette_core::id::NodeNumber;
+use vedette_core::model::HostStatus;
 use vedette_core::state::ClusterState;
 
 use super::aside;
@@ -484,7 +486,25 @@ fn stuck_besides(state: &ClusterState) -> Vec<String> {
         let groups = waiting.groups.iter();
         groups.map(move |(group, why)| clean(&format!("takeover of {group} from {node}: {why}")))
     });
-    blocked.chain(unreleased).chain(takeovers).collect()
+    let left = state.groups.iter().flat_map(|(name, group)| {
+        let nodes = group.instances.iter().filter(|(node, it)| {
+            let host = state.nodes.get(node).map(|known| known.host);
+            it.state == GroupState::Unmanaged && host == Some(HostStatus::Down)
+        });
+        nodes.map(move |(node, _)| {
+            let what = "was left running, and whether it runs is not known";
+            let then = state.make_certain(*node);
+            clean(&format!("group {name} {what}; {then}"))
+        })
+    });
+    let besides = state.groups.iter().flat_map(|(name, group)| {
+        group.also.iter().filter_map(move |(node, seen)| {
+            let (doubt, place) = (state.doubt(*node, seen)?, state.node_name(*node));
+            let then = state.make_certain(*node);
+            Some(clean(&format!("group {name} may also run on {place}: {doubt}; {then}")))
+        })
+    });
+    blocked.chain(unreleased).chain(takeovers).chain(left).chain(besides).collect()
 }
 
 fn failed_events(manager: &ManagerDoc) -> impl Iterator<Item = &RunningDoc> {

@@ -91,18 +91,27 @@ impl ClusterState {
         }
     }
 
-    /// A group is taken over from a node though nothing proves that these resources ended there.
+    /// A group is taken over from a node though nothing proves that these resources ended there, if there are any.
     pub(super) fn may_run(
         &mut self,
-        entry: &Entry<'_>,
+        entry: &mut Entry<'_>,
         name: &str,
         node: NodeNumber,
-        resources: BTreeSet<String>,
+        resources: &[String],
     ) {
         let since = entry.proposal.at;
-        if let Some(group) = self.groups.get_mut(name).filter(|_| !resources.is_empty()) {
-            group.also.entry(node).or_insert(Sighting { resources, since, unproven: true });
+        let Some(group) = self.groups.get_mut(name).filter(|_| !resources.is_empty()) else {
+            return;
+        };
+        if group.also.contains_key(&node) {
+            return;
         }
+        let all = resources.iter().cloned().collect();
+        group.also.insert(node, Sighting { resources: all, since, unproven: true });
+        let place = self.node_name(node);
+        let message = format!("group {name} may also run on {place}");
+        let cause = format!("nothing proves that {} ended there", resources.join(", "));
+        self.tell_sighting(entry, (name, node), Severity::Error, (&message, &cause));
     }
 
     /// A node is certainly off: nothing runs there.

@@ -64,7 +64,9 @@ fn of_group(
         },
         (GroupState::Online, None) => failing(state, name, group, now),
         (GroupState::Unmanaged, None) if is_left_to_nobody(state, group) => {
-            Some((0, format!("{NOBODY} {name}: it was left running unwatched{on}, which is DOWN")))
+            let waits = waits(state, name, group);
+            let what = format!("it was left running unwatched{on}, which is DOWN{waits}");
+            Some((0, format!("{NOBODY} {name}: {what}")))
         }
         (GroupState::Unmanaged, None) if has_left(state, group) => Some((
             6,

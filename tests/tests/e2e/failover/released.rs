@@ -11,6 +11,8 @@ use super::{
 };
 use crate::lab;
 
+mod besides;
+
 const NODES: [&str; 3] = ["n1", "n2", "n3"];
 
 /// The service of the group `svc`, wherever it runs.

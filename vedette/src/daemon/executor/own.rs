@@ -230,6 +230,12 @@ impl Shared {
         let at = release.map(|(_, released_us)| Instant::from_micros(released_us));
         let took = |(ended, released): (u64, u64)| released.saturating_sub(ended) / 1_000;
         let duration_ms = release.filter(|(ended_us, _)| *ended_us > 0).map(took);
+        // Others wait for no longer than that.
+        let limit = self.state().settings.timing.release_max_ms;
+        let late = duration_ms.filter(|took| *took > limit).map(|took| {
+            format!("{why}; it took {took} ms, so it may have run on two nodes meanwhile")
+        });
+        let why = late.as_deref().unwrap_or(why);
         let known_here = self.ends_with_the_lease();
         let held = known_here.iter().map(|(name, held)| (name.clone(), (held.token, held.epoch)));
         let mut gone = std::mem::take(&mut *lock(&self.dropped));
