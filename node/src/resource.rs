@@ -213,7 +213,10 @@ impl Failure {
 
     /// Of a program; `what` says whose.
     pub fn of_run(what: &str, outcome: &RunOutcome, advice: impl Into<String>) -> Self {
-        let last = outcome.output.lines().rfind(|line| !line.trim().is_empty());
+        // Many programs end with a word on their own usage, which is no reason.
+        let hint = |line: &&str| line.contains("--help");
+        let said = outcome.output.lines().filter(|line| !line.trim().is_empty());
+        let last = said.clone().rfind(|line| !hint(line)).or_else(|| said.clone().next_back());
         let said = last.map(|line| format!(" ({})", line.trim())).unwrap_or_default();
         let reach = if outcome.failure.is_some() { Reach::Node } else { Reach::Attempt };
         let why = format!("{what}: {}{said}", outcome.summary());

@@ -351,6 +351,14 @@ pub(super) fn is_here(address: IpAddr) -> bool {
     all.is_ok_and(|all| all.iter().any(|there| there.address == address && there.is_usable()))
 }
 
+/// Another machine that answers for an address which this node has.
+pub async fn answered_besides(context: &Context, address: IpAddr) -> Option<Conflict> {
+    let link = apart(move || Ok(Here::look()?.holder(address).cloned())).await.ok()??;
+    let conflict = context.probes.answer(&link, address, &context.others).await;
+    context.probes.take_found(address);
+    conflict
+}
+
 /// At once, and again in the background.
 fn tell(link: &Link, address: IpAddr, lease: Option<LeaseWatch>) {
     if let Err(error) = announce::once(link, address, lease.as_ref()) {

@@ -97,6 +97,33 @@ fn an_address_is_taken_from_a_foreign_machine_where_that_is_configured() {
     give(&lab, "");
 }
 
+/// Findings F11: a foreign machine that begins to answer for an address in service is told, by the node that has it.
+#[test]
+fn a_foreign_machine_that_comes_later_is_told() {
+    let lab = lab();
+    give(
+        &lab,
+        &format!(
+            "[manager]\nprobe_interval = \"1s\"\n\n[groups.web]\npolicy = \"rotating\"\n\
+             nodes = [\"n1\", \"n2\", \"n3\"]\n\n[[groups.web.resources]]\nname = \"web-ip\"\n\
+             kind = \"address\"\naddress = \"{}/24\"\n",
+            address(&lab, 0)
+        ),
+    );
+    let owner = wait_online_on(&lab, "n1", "web", &NODES);
+    let before = look::seq(&lab, "n2");
+    let stray = lab.foreign_host(0, address(&lab, 0)).expect("a foreign host");
+    let hardware = stray.hardware().expect("it has one");
+    let told = lab.wait_for("the conflict", PATIENCE, |lab| conflicts(lab, before).pop());
+    let told = told.unwrap_or_else(|error| panic!("{error}"));
+    assert!(told["message"].as_str().unwrap_or_default().starts_with(&hardware), "{told:#}");
+    assert_eq!((&told["severity"], &told["alert"]), (&"error".into(), &true.into()));
+    let (nodes, state) = group(&lab, "n1", "web").expect("the group");
+    assert_eq!((nodes, state.as_str()), (vec![owner], "ONLINE"), "it is served all the same");
+    drop(stray);
+    give(&lab, "");
+}
+
 /// Findings R3: an address that is left on a node without its group is removed when the daemon starts.
 #[test]
 fn an_address_that_was_left_behind_is_removed_at_start() {

@@ -14,6 +14,7 @@
 
 mod answer;
 mod cover;
+mod foreign;
 mod hands;
 mod lease;
 mod own;
@@ -231,6 +232,7 @@ impl Executor {
             tokio::spawn(lease::follow(self.0.clone(), watch));
             tokio::spawn(standby::watch(self.clone()));
             tokio::spawn(sightings::watch(self.clone()));
+            tokio::spawn(foreign::watch(self.clone()));
             tokio::spawn(own::show(self.0.clone()));
         }
     }

@@ -1,10 +1,10 @@
 //! A service address that a machine outside the cluster answers for (findings R3, F11).
 //!
 //! The node that is about to take it tells what it heard, once for each acquisition, and does what the
-//! address's [`OnConflict`] says.
+//! address's [`OnConflict`] says; the node that has it asks again and again.
 
 use crate::duplicate::Hardware;
-use crate::group::{OnConflict, ResourceKind};
+use crate::group::{OnConflict, ResourceKind, ResourceState};
 use crate::model::Severity;
 use crate::record::Code;
 
@@ -20,21 +20,24 @@ impl ClusterState {
         (resource, hardware, device): (&str, Hardware, &str),
     ) -> bool {
         let (name, node, _) = which;
-        let known = self.instance_mut(which).map(|it| it.resources.contains_key(resource));
+        let known = self.instance_mut(which).and_then(|it| it.resources.get(resource));
+        let known = known.map(|it| it.state == ResourceState::Online);
         let def = self.definition.group(name);
         let def = def.and_then(|def| def.resources.iter().find(|it| it.name == resource));
         let Some(ResourceKind::Address { address, on_conflict, .. }) = def.map(|def| &def.kind)
         else {
             return false;
         };
-        if known != Some(true) {
-            return false;
-        }
+        let Some(online) = known else { return false };
         let place = self.node_name(node);
         let message = format!(
             "{hardware}, which is no member, answers for {address} of {resource} on {device} of {place}"
         );
         let (severity, cause) = match on_conflict {
+            _ if online => (
+                Severity::Error,
+                "it is in service here: who asks for it gets one machine or the other",
+            ),
             OnConflict::Fail => (Severity::Error, "it is not taken, as on_conflict says fail"),
             OnConflict::Take => {
                 (Severity::Warning, "it is taken all the same, as on_conflict says take")
@@ -83,6 +86,23 @@ mod tests {
             .collect()
     }
 
+    /// It is in service, and another machine begins to answer for it.
+    #[test]
+    fn f11_a_conflict_while_it_is_in_service_is_told() {
+        let mut fixture = Fixture::with_groups();
+        let (node, token) = instance(&fixture);
+        let told = heard(&mut fixture, node, token);
+        let cause = "it is in service here: who asks for it gets one machine or the other";
+        assert_eq!((told[0].0, told[0].2.as_str()), (Severity::Error, cause));
+    }
+
+    /// As it is while it is being acquired.
+    fn acquiring(fixture: &mut Fixture, node: NodeNumber) {
+        let group = fixture.state.groups.get_mut("web").expect("it");
+        let instance = group.instances.get_mut(&node).expect("it is there");
+        instance.resources.get_mut("web_address").expect("it").state = ResourceState::Starting;
+    }
+
     fn instance(fixture: &Fixture) -> (NodeNumber, u64) {
         let instances = &fixture.state.groups["web"].instances;
         let (node, instance) = instances.iter().next().expect("it is somewhere");
@@ -93,6 +113,7 @@ mod tests {
     fn a_conflict_is_told_with_what_is_done_about_it() {
         let mut fixture = Fixture::with_groups();
         let (node, token) = instance(&fixture);
+        acquiring(&mut fixture, node);
         let place = fixture.state.node_name(node);
         let message = format!(
             "02:00:00:00:00:09, which is no member, answers for 10.91.0.100 of web_address on eth1 of {place}"

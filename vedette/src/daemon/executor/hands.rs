@@ -72,6 +72,17 @@ impl Hands {
         self.probes.take_found(address)
     }
 
+    /// Who else answers for the address of a resource that runs here.
+    pub(super) async fn answered_besides(
+        &self,
+        group: &str,
+        state: &ClusterState,
+        def: &ResourceDef,
+    ) -> Option<Conflict> {
+        let ResourceKind::Address { address, .. } = def.kind else { return None };
+        resource::address::answered_besides(&self.context(group, 0, state), address).await
+    }
+
     /// Starts a resource; what is to be said about it.
     pub(super) async fn start(&self, context: &Context, def: &ResourceDef) -> Done {
         let heading = self.heading(Kind::Resource, "start", context, def);
