@@ -372,7 +372,7 @@ impl Default for Settings {
     }
 }
 
-/// The timers that must fit together (architecture, invariant 5); all in milliseconds.
+/// The timers that must fit together (architecture, invariant 4); all in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timing {
     /// Time between two beats.

@@ -8,7 +8,7 @@
 //! active any more, if the kernel or a watchdog stands behind the release ([`Backing`]). The kernel does for addresses
 //! alone. Processes are ended by guard, agent and a third process that does nothing else, the reaper. File systems and
 //! volume groups are taken away by the agent alone, so they outlive the lease if it stands still
-//! (finding F2). That is said where a configuration is verified, and `strict` waits for more.
+//! (finding F2). That is said where a configuration is verified, and a takeover waits for more: for data always, for the rest if it is `strict`.
 //!
 //! A node that is still heard can say it itself. Its guard counts *epochs*: a new one begins when what guard and
 //! kernel take away of the one before is gone, and every beat carries it. An instance belongs to the
@@ -98,7 +98,7 @@ pub struct Word {
     pub holds: bool,
 }
 
-/// Why it is certain that a node has nothing active any more (architecture, invariant 4).
+/// Why it is certain that a node has nothing active any more (architecture, invariant 8).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LetGo {

@@ -198,7 +198,7 @@ async fn a_waiting_request_is_answered_by_a_change_of_viewpoint() {
     }
 }
 
-/// A13 and the history: pages follow each other without a gap, filters lose nothing.
+/// Pages of the history follow each other without a gap, filters lose nothing.
 #[tokio::test]
 async fn events_come_in_pages() {
     let (router, all) = (Stage::one_down().router(), one_down().records);

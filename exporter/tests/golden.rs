@@ -100,7 +100,7 @@ async fn golden_answers_of_what_is_watched() {
     }
 }
 
-/// Issue 3, item 10; H11, H24: manager, groups, resources, failures on every route.
+/// H11, H24: manager, groups, resources, failures on every route.
 #[tokio::test]
 async fn golden_answers_of_a_busy_cluster() {
     compare(BUSY, Stage::busy).await;

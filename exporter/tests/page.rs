@@ -69,7 +69,7 @@ async fn seen_after(router: Router, millis: u32) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Issue 3, items 7 and 10: the event as steps, groups with owner and state, maintenance loudly.
+/// The event as steps, groups with owner and state, maintenance loudly.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_browser_shows_event_groups_and_maintenance() {
     let page = seen(&Stage::busy()).await;

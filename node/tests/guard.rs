@@ -160,7 +160,7 @@ fn status_line(id: u32, name: &str) -> u64 {
     line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number")
 }
 
-/// H1; A8, A9 (host UP, agent DOWN), and the guard's size.
+/// A8, A9 (host UP, agent DOWN), and the guard's size.
 #[test]
 fn an_agent_that_is_killed_is_missed_and_started_again() {
     let (one, two) = pair();

@@ -1,5 +1,5 @@
 //! What the database of the log survives and what it refuses, with the sentence a person reads
-//! (invariant 7; spec A2: a node's storage is its own).
+//! (invariant 7: a node's storage is its own).
 
 mod log_support;
 
@@ -118,7 +118,7 @@ async fn a_snapshot_replaces_the_entries_before_it() {
     log.shutdown().await;
 }
 
-/// Spec A2: one storage, one member; somebody else's database is not used.
+/// One storage, one member; somebody else's database is not used.
 #[tokio::test]
 async fn a_foreign_database_is_refused() {
     let dir = tempfile::tempdir().expect("a directory");

@@ -1,5 +1,5 @@
 //! House rules that a machine can keep: who may use whom, what the core may not touch, how long a
-//! file may be, and that no name of another place slips into the tree.
+//! file may be, and that the specification and those who cite it are true.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -203,4 +203,78 @@ fn every_row_of_the_cluster_manager_has_a_story() {
     let told = MANAGER.into_iter().filter(|row| !OUTSIDE.contains(row));
     let missing = unnamed(told, &titles);
     assert!(missing.is_empty(), "no story's first line names {missing:?}");
+}
+
+/// A row of `docs/spec.md`.
+struct Row {
+    name: String,
+    /// Paths of the code that does it.
+    code: Vec<String>,
+    /// A test, or a story.
+    shown: Vec<String>,
+}
+
+/// What stands between backticks.
+fn quoted(text: &str) -> Vec<String> {
+    text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+fn specification() -> Vec<Row> {
+    let text = read(&root().join("docs/spec.md"));
+    let rows = text.lines().filter_map(|line| {
+        let cells: Vec<&str> = line.strip_prefix("| ")?.split(" | ").collect();
+        let [name, _, code, shown] = cells.as_slice() else { return None };
+        let is_row = name.starts_with(['A', 'H', 'M', 'V', 'X']) && name[1..].parse::<u8>().is_ok();
+        is_row.then(|| Row { name: (*name).into(), code: quoted(code), shown: quoted(shown) })
+    });
+    rows.collect()
+}
+
+/// The specification has every row once and in order, what it says to do and to show one is there, and a row that
+/// nothing does shows nothing.
+#[test]
+fn the_specification_is_true() {
+    let rows = specification();
+    let names: Vec<&str> = rows.iter().map(|row| row.name.as_str()).collect();
+    let all = [('A', 21), ('H', 59), ('V', 15), ('X', 16), ('M', 16)];
+    let expected: Vec<String> =
+        all.iter().flat_map(|(of, last)| (1..=*last).map(move |n| format!("{of}{n}"))).collect();
+    assert_eq!(names, expected);
+    let sources: String = tracked(".rs").iter().map(|file| read(file)).collect();
+    for row in &rows {
+        assert_eq!(row.code.is_empty(), row.shown.is_empty(), "{}", row.name);
+        for path in &row.code {
+            assert!(root().join(path).exists(), "{}: there is no {path}", row.name);
+        }
+        for shown in &row.shown {
+            let there = match shown.contains('/') {
+                true => root().join(shown).is_file(),
+                false => sources.contains(&format!("fn {shown}()")),
+            };
+            assert!(there, "{}: there is no {shown}", row.name);
+        }
+    }
+}
+
+/// A row that the code cites is one of the specification.
+#[test]
+fn citations_are_of_rows_that_exist() {
+    let rows: BTreeSet<String> = specification().into_iter().map(|row| row.name).collect();
+    let mut wrong = Vec::new();
+    for file in tracked(".rs").into_iter().filter(|file| !file.ends_with("house_rules.rs")) {
+        for (number, line) in read(&file).lines().enumerate() {
+            let Some((_, cited)) = line.split_once("(spec ") else { continue };
+            // Rows alone; what follows, such as a finding, has numbers of its own.
+            let cited = cited.split([')', ';']).next().unwrap_or_default();
+            let words = cited.split(|c: char| !c.is_ascii_alphanumeric());
+            let is_row = |word: &&str| {
+                word.len() > 1
+                    && word.starts_with(|c: char| c.is_ascii_uppercase())
+                    && word[1..].chars().all(|c| c.is_ascii_digit())
+            };
+            let strange = words.filter(is_row).filter(|word| !rows.contains(*word));
+            wrong.extend(strange.map(|word| format!("{}:{}: {word}", file.display(), number + 1)));
+        }
+    }
+    assert!(wrong.is_empty(), "docs/spec.md has no row {}", wrong.join("\n"));
 }

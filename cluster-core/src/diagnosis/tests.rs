@@ -138,7 +138,7 @@ fn no_evidence_is_no_change() {
     assert_eq!(diagnose(&state, &evidence, ME), []);
 }
 
-/// X13: a node whose beats nobody hears holds no lease, so it is no place for groups, though its reports arrive.
+/// Findings X13: a node whose beats nobody hears holds no lease, so it is no place for groups, though its reports arrive.
 #[test]
 fn a_node_that_nobody_hears_and_that_has_no_lease_is_disconnected() {
     let unheard = |millis, lease| {

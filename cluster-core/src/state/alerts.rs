@@ -119,7 +119,7 @@ impl ClusterState {
         true
     }
 
-    /// An answer to an older attempt is ignored (architecture, invariant 6).
+    /// An answer to an older attempt is ignored (architecture, invariant 5).
     pub(super) fn finish_alert(
         &mut self,
         entry: &mut Entry<'_>,

@@ -615,7 +615,7 @@ impl Timing {
         (before.join(", "), after.join(", "))
     }
 
-    /// The timer contract (architecture, invariant 5), with 20 ms for a round trip and 20 ms of
+    /// The timer contract (architecture, invariant 4), with 20 ms for a round trip and 20 ms of
     /// margin: an election must be over before a silent node is declared down, and a lease with its
     /// release before the same moment has passed twice.
     ///

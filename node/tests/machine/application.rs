@@ -87,7 +87,7 @@ async fn h25_a_daemon_is_started_watched_and_ended_whatever_it_does() {
     assert_eq!(application.stop(&context).await, Ok(String::new()));
 }
 
-/// H20: programs know for whom they run; the token is for what can compare it.
+/// Programs know for whom they run; the token is for what can compare it.
 #[tokio::test]
 async fn h25_start_and_stop_are_told_group_resource_and_token() {
     let site = Site::new("told");

@@ -219,7 +219,7 @@ fn mutual_takeover_with_a_hot_standby() {
     assert_one_owner(blue, &[2, 3, 2]);
 }
 
-/// Invariant 4: a node that is cut off from everybody lets go by itself, before another has it; its
+/// Invariant 8: a node that is cut off from everybody lets go by itself, before another has it; its
 /// agent and guard live all the time.
 #[test]
 fn an_isolated_owner_lets_go_before_another_takes_over() {

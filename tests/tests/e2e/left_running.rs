@@ -1,4 +1,4 @@
-//! Left running is left running (spec H21, findings R8 and R9): maintenance and forced stops survive the end,
+//! Left running is left running (spec H21; findings R8 and R9): maintenance and forced stops survive the end,
 //! the restart and the death of daemon and guard, and a lost quorum. A prober asks for the service all the
 //! time.
 

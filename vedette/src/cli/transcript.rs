@@ -257,7 +257,7 @@ mod tests {
         assert!(screen(&list, now, Style::PLAIN).starts_with("n2 keeps no such transcript.\n"));
     }
 
-    /// J10, X10: the text of a stranger is shown without its control characters.
+    /// Findings J10, X10: the text of a stranger is shown without its control characters.
     #[test]
     fn j10_a_transcript_is_shown() {
         let doc = TranscriptText { about: doc(), text: "one\n\x1b[2Jtwo\n".into() };

@@ -22,7 +22,7 @@ fn an_outage_has_the_time_in_it_that_nobody_noticed() {
     assert_eq!(doc.outages[1].outage_ms, Some(200), "what came later was seen at once");
 }
 
-/// Issue 3, item 10: cause, decision, steps with durations per node, end, outage.
+/// Cause, decision, steps with durations per node, end, outage.
 #[test]
 fn a_failover_is_one_incident() {
     let doc = doc(&failover());

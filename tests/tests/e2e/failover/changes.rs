@@ -44,7 +44,7 @@ fn wait_record(lab: &Lab, seq: u64, code: &str, begins: &str) {
     .unwrap_or_else(|error| panic!("{error}:\n{:#?}", look::records_after(lab, "n1", seq)));
 }
 
-/// H3, H34, invariant 5: shorter elections reach every log, the director's too, by agents that begin
+/// H3, H34, invariant 4: shorter elections reach every log, the director's too, by agents that begin
 /// anew; the group stays, nobody is DOWN, nothing is away for clients.
 #[test]
 fn timers_reach_every_log_and_no_group_notices() {

@@ -157,7 +157,7 @@ fn waiting_script(lab: &Lab, node: &str) -> std::path::PathBuf {
     script
 }
 
-/// Invariant 4 and H12: the director is lost while a recovery program runs. The next one goes on where
+/// Invariant 5 and H12: the director is lost while a recovery program runs. The next one goes on where
 /// it is: the script is on record once, the event ends, and that of the director's death follows it.
 #[test]
 fn a_director_is_lost_in_the_middle_of_a_recovery_program() {

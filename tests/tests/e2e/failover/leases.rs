@@ -50,7 +50,7 @@ fn services_outlive_the_director() {
     assert_one_owner(prober, &[number(&owner)]);
 }
 
-/// X13: nobody hears the beats of the owner, and everything else arrives. It has no lease, so its group is served
+/// Findings X13: nobody hears the beats of the owner, and everything else arrives. It has no lease, so its group is served
 /// elsewhere, and it is not called UP meanwhile.
 #[test]
 fn x13_a_node_that_nobody_hears_is_no_place_for_groups() {
