@@ -91,7 +91,9 @@ impl LeaseWatch {
         if more && boot_time_us() >= holding.lease_until_us.max(state.until_us) {
             return false;
         }
-        state.until_us = state.until_us.max(holding.lease_until_us);
+        if holding.lease_until_us > 0 {
+            state.until_us = holding.lease_until_us;
+        }
         (state.held, state.release_max) = (holding.held.clone(), release_max);
         let watched = state.held.is_empty() || self.start(&mut state);
         drop(state);
@@ -135,7 +137,8 @@ impl LeaseWatch {
                     || state.stood_still
                     || boot_time_us() < state.until_us =>
             {
-                state.until_us = state.until_us.max(*until_us);
+                // The latest word counts: a lease may have become shorter.
+                state.until_us = *until_us;
                 if state.stood_still {
                     self.inner.bell.notify_all();
                 }
@@ -338,6 +341,17 @@ mod tests {
         watch.hear(&Notice::Lease { until_us: boot_time_us() + 3_600_000_000 });
         assert!(watch.now().is_some_and(Lasting::lasts));
         assert!(earlier.is_none_or(|earlier| !earlier.lasts()));
+    }
+
+    /// Timers that become faster shorten a lease that lasts, and the latest word counts.
+    #[test]
+    fn a_lease_that_was_shortened_ends_earlier() {
+        let watch = LeaseWatch::default();
+        watch.hear(&Notice::Lease { until_us: boot_time_us() + 3_600_000_000 });
+        watch.hear(&Notice::Lease { until_us: boot_time_us() + 1 });
+        while watch.is_valid() {
+            std::thread::yield_now();
+        }
     }
 
     /// As after SIGSTOP and SIGCONT: the guard's next word says that the lease went on all the time.

@@ -121,7 +121,9 @@ impl World {
         }
         let works = &mut self.machines[node].works;
         let opened = works.gate <= now;
-        works.gate = if unbounded { u64::MAX } else { works.gate.max(until) };
+        // Timers that became faster shorten the lease, and the gate with it.
+        works.watched &= until >= works.gate;
+        works.gate = if unbounded { u64::MAX } else { until };
         if opened && works.gate > now {
             self.check_owners();
         }
