@@ -181,9 +181,6 @@ impl<'a> Planner<'a> {
         if let Some(surplus) = self.surplus(def, run) {
             return surplus;
         }
-        if let Some(why) = self.data_elsewhere(def, run) {
-            return Verdict::Stay(why);
-        }
         let Some((&owner, instance)) = run.instances.first_key_value() else {
             return self.place(def, run, None);
         };
@@ -224,19 +221,6 @@ impl<'a> Planner<'a> {
             ),
             Holder::There => self.owned(def, run, owner),
         }
-    }
-
-    /// A node that does not have the group any more and says that it has not let go of it: what holds data comes to no
-    /// other one meanwhile.
-    fn data_elsewhere(&self, def: &GroupDef, run: &Group) -> Option<String> {
-        let retired = run.retired.iter().flat_map(|def| &def.resources);
-        if !def.resources.iter().chain(retired).any(|it| it.kind.is_data()) {
-            return None;
-        }
-        let nodes = self.state.manager.members.keys().filter(|it| !run.instances.contains_key(it));
-        let said = |node: &NodeNumber| Some((*node, self.state.unreleased_on(&def.name, *node)?));
-        let (node, why) = nodes.into_iter().find_map(said)?;
-        Some(format!("{} {why}", self.nodes.name(node)))
     }
 
     /// What a node could not stop when its lease was over it stops again and again: no event waits for that, and none

@@ -108,25 +108,6 @@ mod tests {
         assert_eq!(stays.reason, "n1 has not let go of it yet: it is still being stopped");
     }
 
-    /// Two nodes that write to one disk destroy what is on it: as long as any says that it has not let go, none gets it,
-    /// whatever became of the instance there.
-    #[test]
-    fn r10_data_that_a_node_has_not_let_go_of_comes_to_no_other() {
-        let mut fixture = Fixture::with_groups();
-        let node = NodeNumber(3);
-        assert_ne!(fixture.state.groups["db"].owner(), Some(node));
-        let member = fixture.state.manager.members.get_mut(&node).expect("it");
-        member.unreleased = of_group("db");
-        let owner = fixture.state.groups["db"].owner().expect("one");
-        fixture.node_down(owner, "silent");
-        fixture.group(GroupCommand::ConfirmOff { node: owner });
-        fixture.run_events();
-        assert_eq!(fixture.state.groups["db"].owner(), None);
-        fixture.present(node);
-        fixture.run_events();
-        assert!(fixture.state.groups["db"].owner().is_some(), "and then it comes back");
-    }
-
     /// What is still being stopped goes on; everything else of the node is over and comes back at once.
     #[test]
     fn r7_one_group_that_does_not_stop_holds_up_no_other() {
