@@ -126,8 +126,10 @@ fn f2_a_pair_that_stands_still_is_never_the_second_owner() {
         lab.resume(&victim).expect("it stood still");
         crate::make_healthy(&lab);
         let on = wait_online_on(&lab, asked, "web", &NODES);
-        assert!(on == new || seconds < 3, "{pair:?}, {seconds} s: on {on} after {new}");
-        for owner in [owner, on] {
+        // A busy machine may cost the next owner its lease, too; who stood still does not get it for that.
+        let back = pair != Pair::Director && seconds >= 3 && on == victim;
+        assert!(!back, "{pair:?}, {seconds} s: back on {on} after {new}");
+        for owner in [owner, new, on] {
             if owners.last() != Some(&owner) {
                 owners.push(owner);
             }
