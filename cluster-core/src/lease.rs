@@ -82,7 +82,7 @@ impl Lease {
         self.until = self.until.max(Some(until));
     }
 
-    /// It lasts for `length` from now on: what was granted for longer ends as others reckon who go by that.
+    /// From now on it lasts for `length`: a grant for longer ends as others reckon who go by that.
     pub fn shorten(&mut self, length: Duration) {
         let bound = self.asked.map(|asked| asked + length);
         self.until = self.until.min(bound);

@@ -37,7 +37,7 @@ fn outside(state: &ClusterState) -> Option<String> {
     ))
 }
 
-/// What would outlive a lease if processes stood still: one sentence for all of which the same would follow.
+/// Groups that would outlive a lease if processes stood still: one sentence for all of which the same would follow.
 fn outlives(mut found: Vec<Finding>) -> Vec<String> {
     fn follows(finding: &Finding) -> Option<&str> {
         finding.what.rsplit(", and ").next()

@@ -223,7 +223,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// What a node could not stop when its lease was over it stops again and again: no event waits for that, and none
+    /// Groups that a node could not stop when its lease was over it stops again and again: no event waits for that, and none
     /// can hurry it.
     fn still_releasing(&self, def: &GroupDef, run: &Group, owner: NodeNumber) -> Option<String> {
         let name = self.nodes.name(owner);

@@ -86,7 +86,7 @@ mod tests {
             .collect()
     }
 
-    /// It is in service, and another machine begins to answer for it.
+    /// Another machine begins to answer for an address that is in service.
     #[test]
     fn f11_a_conflict_while_it_is_in_service_is_told() {
         let mut fixture = Fixture::with_groups();

@@ -420,7 +420,7 @@ mod tests {
     use crate::group::{Release, ResourceKind};
     use crate::record::Record;
 
-    /// What the takeover from a node that lost its lease says, and what alerts.
+    /// The record of a takeover from a node that lost its lease, and the alerts of it.
     fn taken_over(lost_reaper: bool, group: &str) -> (Record, Vec<String>) {
         let mut fixture = Fixture::with_groups();
         let node = fixture.state.groups[group].owner().expect("an owner");
@@ -434,7 +434,7 @@ mod tests {
         (told.as_ref().clone(), doubts(&fixture))
     }
 
-    /// What alerts that a group may run on two nodes.
+    /// Alerts that a group may run on two nodes.
     fn doubts(fixture: &Fixture) -> Vec<String> {
         let all = fixture.records.iter().filter(|it| it.code == Code::MultipleActive && it.alert);
         all.map(|it| format!("{}: {}", it.message, it.cause)).collect()
