@@ -295,6 +295,24 @@ fn waits(proposed: &[(u64, Command)]) -> Vec<String> {
     proposed.iter().filter_map(why).collect()
 }
 
+/// A guard that presented slower timers is waited for by those, and one with faster ones by those of now, whoever is
+/// director and however short a time.
+#[test]
+fn a_silent_node_is_waited_for_by_the_timers_that_it_presented() {
+    let evicted = |lease_ms: Option<u64>| {
+        let mut state = takeover();
+        set_host(&mut state, DEAD, HostStatus::Down);
+        backing(&mut state, DEAD, Backing::Kernel);
+        let member = state.manager.members.get_mut(&DEAD).expect("it has joined");
+        member.timing = lease_ms.map(|lease_ms| Timing { lease_ms, ..Timing::DEFAULT });
+        world(state).evicted(20_000).expect("in the end")
+    };
+    let lease_ms = Timing::DEFAULT.lease_ms;
+    let now = evicted(None);
+    assert_eq!(evicted(Some(lease_ms / 2)), now);
+    assert!(evicted(Some(lease_ms + 2_000)) >= now + 1_800);
+}
+
 /// A node that hears nobody, though it is heard, has let go when its beats are of a later epoch; not
 /// before, and whatever stands behind its release.
 #[test]
