@@ -78,6 +78,7 @@ fn group(finding: &Finding) -> &str {
 mod tests {
     use super::*;
     use crate::fixture::Fixture;
+    use crate::group::{Release, ResourceKind};
     use crate::takeover::Backing;
 
     /// F2: as long as something would outlive a lease it is said, in the words of the findings, and no longer.
@@ -100,6 +101,39 @@ mod tests {
             assert!(said.ends_with(". vedette verify has all of it"), "{said:?}");
         }
         assert_eq!(back(Backing::Watchdog, false).0, [""; 0]);
+    }
+
+    /// A release program is run without guard and agent as well, and nobody knows whether it succeeds; where something
+    /// else of the group has none, nothing takes that away.
+    #[test]
+    fn f2_of_a_release_program_nobody_knows() {
+        let mut fixture = Fixture::with_groups();
+        let web = fixture.state.definition.groups.iter_mut().find(|it| it.name == "web");
+        for resource in &mut web.expect("it").resources {
+            if let ResourceKind::Application { release, .. } = &mut resource.kind {
+                let program = vec!["/usr/bin/true".to_owned()];
+                *release = Some(Release { program, within_ms: 1_000 });
+            }
+        }
+        let said = |fixture: &Fixture| {
+            let found = outliving(&Document::of(&fixture.state), &fixture.state);
+            let web = found.into_iter().find(|it| group(it) == "web");
+            web.map(|it| it.what).unwrap_or_default()
+        };
+        let what = "nobody knows whether a release program takes httpd (application) away";
+        assert!(said(&fixture).contains(what), "{}", said(&fixture));
+        let web = fixture.state.definition.groups.iter_mut().find(|it| it.name == "web");
+        let more = web.expect("it").resources.last().expect("one").clone();
+        let mut more = crate::group::ResourceDef { name: "more".into(), ..more };
+        if let ResourceKind::Application { release, .. } = &mut more.kind {
+            *release = None;
+        }
+        let web = fixture.state.definition.groups.iter_mut().find(|it| it.name == "web");
+        web.expect("it").resources.push(more);
+        for member in fixture.state.manager.members.values_mut() {
+            member.reaper = Some("it cannot be started".into());
+        }
+        assert!(said(&fixture).contains("nothing takes httpd"), "{}", said(&fixture));
     }
 
     #[test]

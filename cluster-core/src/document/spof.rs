@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::definition::Standby;
-use crate::group::{GroupDef, Policy, ResourceKind};
+use crate::group::{GroupDef, Policy, ResourceDef, ResourceKind};
 use crate::id::{NetworkNumber, NodeNumber};
 use crate::model::InterfaceStatus;
 use crate::state::{ClusterState, StandbyStatus};
@@ -171,7 +171,6 @@ fn processes(document: &Document, state: &ClusterState, found: &mut Vec<Finding>
     let definition = &document.definition;
     let trusts = definition.manager.trust_guard;
     for group in &definition.groups {
-        let by_program = group.resources.iter().any(|it| it.kind.release().is_some());
         let mut left: BTreeMap<(bool, Vec<String>), Vec<String>> = BTreeMap::new();
         for node in group.nodes.iter().filter(|node| !definition.fencing.contains_key(node)) {
             for data in [true, false] {
@@ -206,7 +205,8 @@ fn processes(document: &Document, state: &ClusterState, found: &mut Vec<Finding>
             } else {
                 format!("guard and agent of {nodes} are stopped together")
             };
-            let nothing = match !data && by_program {
+            let mut uncovered = group.resources.iter().filter(|it| resources.contains(&label(it)));
+            let nothing = match !data && uncovered.all(|it| it.kind.release().is_some()) {
                 true => "nobody knows whether a release program takes",
                 false => "nothing takes",
             };
@@ -230,7 +230,12 @@ fn uncovered(group: &GroupDef, node: NodeNumber, state: &ClusterState, data: boo
     let reaper = member.reaper.is_none();
     let left = group.resources.iter().filter(|it| !member.backing.covers(&it.kind, reaper));
     let left = left.filter(|it| it.kind.is_data() == data);
-    left.map(|it| format!("{} ({})", it.name, it.kind.name())).collect()
+    left.map(label).collect()
+}
+
+/// A resource with its kind, as findings name it.
+fn label(resource: &ResourceDef) -> String {
+    format!("{} ({})", resource.name, resource.kind.name())
 }
 
 /// Nodes on which two processes that are stopped are enough for two owners.
