@@ -176,6 +176,9 @@ pub fn way(state: &ClusterState, group: &str, me: NodeNumber) -> Way {
     if let Some(why) = known.and_then(|known| in_vain(state, running, group, known)) {
         return Way::Elsewhere(why);
     }
+    if let Some(why) = known.and_then(|known| withheld(group, known)) {
+        return Way::Elsewhere(why);
+    }
     let others = known.into_iter().flat_map(|known| known.instances.keys());
     let others: Vec<String> = others.map(|node| state.node_name(*node)).collect();
     Way::Wait(match others.as_slice() {
@@ -217,6 +220,15 @@ fn is_loose(state: &ClusterState, name: &str, ahead: &[&Trigger]) -> bool {
     let is_up = |node| state.nodes.get(node).is_some_and(|node| node.host == HostStatus::Up);
     let Some(group) = state.groups.get(name) else { return false };
     !group.wanted_offline && (ahead.iter().any(moves) || !group.instances.keys().any(is_up))
+}
+
+/// Why nobody is given the group, whoever lets go of it: that was ordered, or came up, after the event was planned.
+/// When it is over, another event brings the group where it belongs.
+fn withheld(name: &str, group: &Group) -> Option<String> {
+    if group.wanted_offline {
+        return Some(format!("{name} is to be off"));
+    }
+    group.blocked.as_ref().map(|blocked| format!("{name} is blocked: {}", blocked.why))
 }
 
 /// Why nobody will let go of the group in this event, if that is so.
@@ -399,6 +411,28 @@ mod tests {
             matches!(way(&away, "web", N2), Way::Wait(_)),
             "it is evicted when that is certain"
         );
+    }
+
+    /// Seed 40848 of the simulation: a group that was to be stopped everywhere, or an operator wants off, was waited
+    /// for in the event that had planned it, until the time of its command was over.
+    #[test]
+    fn what_is_to_be_off_meanwhile_is_not_waited_for() {
+        let free = |change: &dyn Fn(&mut Group)| {
+            let state = moving(|state| {
+                let web = state.groups.get_mut("web").expect("there is web");
+                web.instances.clear();
+                change(web);
+            });
+            way(&state, "web", N2)
+        };
+        assert!(matches!(free(&|_| ()), Way::Wait(_)));
+        let off = Way::Elsewhere("web is to be off".into());
+        assert_eq!(free(&|web| web.wanted_offline = true), off);
+        let since = crate::time::WallTime::default();
+        let why = "it also runs on n3".to_owned();
+        let blocked = crate::group::Blocked { node: None, why, since };
+        let off = Way::Elsewhere("web is blocked: it also runs on n3".into());
+        assert_eq!(free(&|web| web.blocked = Some(blocked.clone())), off);
     }
 
     /// From the entry that declares an owner DOWN, each of the others may get its groups; with the plan, one.

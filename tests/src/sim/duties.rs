@@ -231,7 +231,7 @@ impl World {
             let current =
                 state.manager.members.get(&me).is_some_and(|it| it.epoch == machine.works.epoch);
             let Some(instance) = instance.filter(|_| current) else { continue };
-            let left = instance.state == GroupState::Unmanaged || state.is_left_alone(&group, me);
+            let left = instance.is_left() || state.is_left_alone(&group, me);
             let (token, uncovered) = (instance.token, instance.uncovered);
             if left {
                 machine.kernel.left.insert(group);
@@ -276,9 +276,16 @@ impl World {
     /// Takes a group up as it is, without starting anything; if nothing of it runs, it is gone.
     pub(super) fn look_over(&mut self, node: usize, group: &str, token: u64) {
         if self.machines[node].kernel.runs(group) {
-            self.machines[node].works.on.insert(group.to_owned(), token);
-            self.machines[node].kernel.left.insert(group.to_owned());
+            let machine = &mut self.machines[node];
+            let left_alone = machine.state.is_left_alone(group, machine.number);
+            machine.works.on.insert(group.to_owned(), token);
+            machine.kernel.left.insert(group.to_owned());
+            machine.kernel.held_anew(group);
             self.say_online(node, group, token);
+            // Its monitors start again what does not run, unless maintenance leaves it alone.
+            if !left_alone {
+                self.begin_lives(node, group, token);
+            }
         } else {
             self.machines[node].works.on.remove(group);
             self.say_over(node, group, token, "nothing of what was left running works", false);

@@ -143,6 +143,14 @@ impl Kernel {
         self.lives.keys().any(|(of, _)| of == group)
     }
 
+    /// What was left of an earlier epoch is held in this one: nobody looks any more whether it goes.
+    pub(super) fn held_anew(&mut self, group: &str) {
+        self.releasing.retain(|(of, _), _| of != group);
+        for (_, life) in self.lives.iter_mut().filter(|((of, _), _)| of == group) {
+            (life.lapsed, life.program_failed) = (None, false);
+        }
+    }
+
     /// No power: nothing is left.
     pub(super) fn die(&mut self) {
         self.lives.clear();

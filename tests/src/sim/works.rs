@@ -481,6 +481,12 @@ impl World {
             self.look_over(node, group, token);
             return Some(false);
         }
+        // What does not go away here is no reason to wait for ever.
+        let kernel = &self.machines[node].kernel;
+        let for_good = |(_, since, failed): (&String, u64, bool)| failed || now - since >= PATIENCE;
+        if kernel.remaining().filter(|(of, ..)| *of == group).any(for_good) {
+            return Some(false);
+        }
         if !self.turn_on(node, group, token) {
             return None;
         }

@@ -41,8 +41,7 @@ impl ClusterState {
         let (name, node, _) = which;
         let left_alone = self.is_left_alone(name, node);
         let Some(instance) = self.instance_mut(which) else { return false };
-        let is_it = instance.uncovered == Some(since) && instance.state != GroupState::Unmanaged;
-        if !is_it || left_alone {
+        if instance.uncovered != Some(since) || instance.is_left() || left_alone {
             return false;
         }
         instance.uncovered = None;
@@ -57,10 +56,31 @@ impl ClusterState {
         node: NodeNumber,
         why: &str,
     ) {
+        self.leave(entry, (name, node), GroupState::Unmanaged, why);
+    }
+
+    /// Leaves what a node has of a group as it is until the node, which goes on looking after its groups, has
+    /// looked at it: what works is taken up, and where nothing does the group is off there.
+    pub(in crate::state) fn leave_to_look_at(
+        &mut self,
+        entry: &mut Entry<'_>,
+        (name, node): (&str, NodeNumber),
+        why: &str,
+    ) {
+        self.leave(entry, (name, node), GroupState::Unknown, why);
+    }
+
+    fn leave(
+        &mut self,
+        entry: &mut Entry<'_>,
+        (name, node): (&str, NodeNumber),
+        to: GroupState,
+        why: &str,
+    ) {
         let (at, since) = (entry.proposal.at, entry.index);
         let group = self.groups.get_mut(name);
         let Some(instance) = group.and_then(|group| group.instances.get_mut(&node)) else { return };
-        (instance.state, instance.since) = (GroupState::Unmanaged, at);
+        (instance.state, instance.since) = (to, at);
         instance.uncovered = Some(since);
         entry.causes.insert(name.to_owned(), why.to_owned());
     }
@@ -221,5 +241,70 @@ mod tests {
         fixture.run_events();
         assert_eq!(state(&fixture), GroupState::Online);
         assert_eq!(fixture.state.groups["web"].owner(), Some(N1));
+    }
+
+    /// The event in progress goes by, and nobody's scripts do anything with groups.
+    fn go_by(fixture: &mut Fixture) {
+        use crate::work::{Task, tasks};
+        while fixture.state.manager.current.is_some() {
+            let nodes: Vec<NodeNumber> = fixture.state.nodes.keys().copied().collect();
+            for node in nodes {
+                for task in tasks(&fixture.state, node) {
+                    match task {
+                        Task::Run { event, phase, attempt, commands } => {
+                            let succeed = |(index, line)| crate::fixture::succeeded(index, line);
+                            let outcomes = commands.into_iter().map(succeed).collect();
+                            let ran = ManagerCommand::Ran { event, phase, attempt, node, outcomes };
+                            fixture.manage(ran);
+                        }
+                        Task::Approve { event } => {
+                            fixture.manage(ManagerCommand::Approve { event, node });
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Seed 73831 of the simulation: what a dead guard's reaper had ended in part was not taken up in the event of
+    /// its manager's start, and stayed UNMANAGED though its node takes part.
+    #[test]
+    fn what_its_event_did_not_take_up_is_looked_at_by_its_node() {
+        let mut fixture = Fixture::with_groups();
+        fixture.manage(ManagerCommand::Stop { nodes: vec![N1], how: StopMode::Forced });
+        assert_eq!(state(&fixture), GroupState::Unmanaged);
+        fixture.manage(ManagerCommand::Start { nodes: vec![N1] });
+        fixture.begin_event();
+        go_by(&mut fixture);
+        let left = fixture.state.groups["web"].instances[&N1].clone();
+        assert_eq!((left.state, left.is_left()), (GroupState::Unknown, true));
+        cover(&mut fixture, left.uncovered.expect("no lease ends it"));
+        assert!(uncovered(&fixture).is_some(), "nobody has looked at it yet");
+        let (group, token) = ("web".to_owned(), left.token);
+        let online = Some(GroupState::Online);
+        let resources = Vec::new();
+        fixture.group(GroupCommand::Progress { group, node: N1, token, state: online, resources });
+        assert_eq!(state(&fixture), GroupState::Online);
+    }
+
+    /// Seed 81071 of the simulation: given to a node just before maintenance began, never started, and UNMANAGED
+    /// for good.
+    #[test]
+    fn what_maintenance_kept_from_being_started_runs_nowhere() {
+        let mut fixture = Fixture::with_groups();
+        let n2 = NodeNumber(2);
+        host(&mut fixture, HostStatus::Down);
+        fixture.begin_event();
+        fixture.lease_over(N1);
+        assert_eq!(fixture.state.groups["web"].owner(), Some(n2));
+        maintain(&mut fixture, Scope::Cluster, true);
+        go_by(&mut fixture);
+        assert_eq!(state(&fixture), GroupState::Releasing, "it is given back");
+        fixture.run_events();
+        assert_eq!(state(&fixture), GroupState::Offline);
+        maintain(&mut fixture, Scope::Cluster, false);
+        fixture.run_events();
+        assert_eq!(state(&fixture), GroupState::Online);
     }
 }

@@ -183,10 +183,8 @@ impl ClusterState {
         for planned in &running.plan.moves {
             for node in &planned.acquire {
                 if self.instance_state(&planned.group, *node) == Some(GroupState::Acquiring) {
-                    // What maintenance let nobody start runs nowhere.
                     if self.instance(&planned.group, *node).is_some_and(Instance::is_taken_up) {
-                        let why = "it was not taken up again in its event";
-                        self.leave_running(entry, &planned.group, *node, why);
+                        self.settle_taken_up(entry, &planned.group, *node);
                         continue;
                     }
                     let all_well = fine && !running.skipped;
@@ -215,12 +213,28 @@ impl ClusterState {
         }
     }
 
+    /// What was left running, or given to a node just before maintenance began, and was not acquired in its event.
+    /// Nothing of the latter was started, so it runs nowhere.
+    fn settle_taken_up(&mut self, entry: &mut Entry<'_>, name: &str, node: NodeNumber) {
+        let why = "it was not taken up again in its event";
+        if self.is_untouched(name, node) {
+            self.pass_over(entry, name, node);
+        } else if self.manager.members.get(&node).is_some_and(|member| member.stopped.is_none()) {
+            self.leave_to_look_at(entry, (name, node), why);
+        } else {
+            self.leave_running(entry, name, node, why);
+        }
+    }
+
+    fn is_untouched(&self, name: &str, node: NodeNumber) -> bool {
+        let off = |known: &ResourceStatus| known.state == ResourceState::Offline;
+        self.instance(name, node).is_some_and(|instance| instance.resources.values().all(off))
+    }
+
     /// Whether a node has not touched what it was given, for the first time: it came too late for its commands.
     fn is_first_pass(&self, name: &str, node: NodeNumber) -> bool {
         let passed = self.groups.get(name).is_some_and(|group| group.passed_over.contains(&node));
-        let off = |known: &ResourceStatus| known.state == ResourceState::Offline;
-        let untouched = |instance: &Instance| instance.resources.values().all(off);
-        !passed && self.instance(name, node).is_some_and(untouched)
+        !passed && self.is_untouched(name, node)
     }
 
     /// It gives that back, and is blamed for nothing: another event may bring it there.

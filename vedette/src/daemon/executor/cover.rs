@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vedette_core::command::{Command, GroupCommand};
-use vedette_core::group::GroupState;
 use vedette_core::state::ClusterState;
 
 use super::super::runner::insist;
@@ -59,7 +58,7 @@ impl Shared {
     pub(super) fn covers(&self, state: &ClusterState, group: &str) -> bool {
         match self.instance(state, group) {
             None => true,
-            Some(it) => it.state != GroupState::Unmanaged && !state.is_left_alone(group, self.me),
+            Some(it) => !it.is_left() && !state.is_left_alone(group, self.me),
         }
     }
 

@@ -5,8 +5,8 @@
 
 use vedette_core::group::{GroupState, ResourceState};
 
-use super::super::Held;
 use super::super::hands::Trouble;
+use super::super::{Held, lock};
 use super::{Lines, Worker};
 
 impl Worker {
@@ -39,6 +39,8 @@ impl Worker {
         let held = Held { token, epoch, resources };
         if let Err(why) = self.hold(Some(held.clone())).await {
             tracing::error!(group = self.group, why, "what was left running cannot be taken up");
+            // With the next view it is tried again.
+            lock(&self.shared.taken_up).remove(&self.group);
             return;
         }
         match self.look_over(&held, &Lines(None)).await {
