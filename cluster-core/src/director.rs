@@ -37,7 +37,7 @@ use crate::state::{ClusterState, Outcome};
 use crate::time::Instant;
 
 use damper::Damper;
-use evidence::Caution;
+use evidence::{Caution, Presented};
 use manager::Watch;
 
 /// The name under which the director proposes.
@@ -176,6 +176,7 @@ pub struct Director {
     evicting: Option<Flight>,
     watch: Watch,
     caution: Caution,
+    presented: Presented,
     voters: Option<Vec<NodeNumber>>,
     wanted_voters: Option<(Vec<NodeNumber>, Instant)>,
     changing_voters: Option<Instant>,
@@ -203,6 +204,7 @@ impl Director {
             evicting: None,
             watch: Watch::default(),
             caution: Caution::default(),
+            presented: Presented::default(),
             voters: None,
             wanted_voters: None,
             changing_voters: None,
@@ -238,7 +240,10 @@ impl Director {
                     return;
                 }
             }
-            Input::State(state) => self.take_state(now, state),
+            Input::State(state) => {
+                self.presented.take(now, &state);
+                self.take_state(now, state);
+            }
             Input::Proposed { id, outcome } => self.proposed(now, id, &outcome),
             Input::Lost { id } => self.lost(id, out),
             Input::AgentSession { node, session } => {

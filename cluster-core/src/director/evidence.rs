@@ -9,8 +9,11 @@
 //! time; with the clocks' drift in them. Silences that do not overlap prove nothing: the node may have lived on one
 //! voter while the other heard nothing, and the other way round.
 //!
-//! A majority of which voters? Of every set that the node may go by: from the one that it presented last to the
-//! present one ([`ClusterState::voter_sets_since`](crate::state::ClusterState::voter_sets_since)).
+//! A majority of which voters? Of every set that the node may have gone by in that stretch: from the one that it had
+//! presented when the stretch began to the present one
+//! ([`ClusterState::voter_sets_since`](crate::state::ClusterState::voter_sets_since)). What it presented later says
+//! nothing of the time before: the voters of another set may have granted it a lease then, which lasts. So each agent
+//! remembers since when it has known what was presented ([`Presented`]), whether it leads or not.
 //!
 //! Nothing of this needs a memory of what an earlier director knew, nor that a guard that was late says nothing: what waits in
 //! its socket it has not accepted, and what it accepts later grants nothing earlier. A node that is heard later holds a
@@ -35,6 +38,7 @@ use crate::group::{GroupState, Instance};
 use crate::id::{NodeNumber, StorageId};
 use crate::lease::VoterSet;
 use crate::model::{AgentStatus, HostStatus, Timing};
+use crate::state::ClusterState;
 use crate::takeover::{LetGo, Remains, lease_lasts, let_go_after};
 use crate::time::Instant;
 
@@ -97,6 +101,40 @@ impl Caution {
         let old = self.old.filter(|(_, until)| now < *until).map(|(old, _)| old);
         let all = [Some(*timing), presented, old].into_iter().flatten();
         all.max_by_key(let_go_after).unwrap_or(*timing)
+    }
+}
+
+/// For how long it matters when something was presented: a stretch that ended earlier proves nothing.
+const PRESENTED: Duration = Duration::from_secs(60);
+
+/// The sets of voters and the timers that members presented, with the moments from which on this agent has known it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Presented(BTreeMap<NodeNumber, Vec<(Instant, u64, Option<Timing>)>>);
+
+impl Presented {
+    /// Takes note of a state that this agent has from `now` on.
+    pub(super) fn take(&mut self, now: Instant, state: &ClusterState) {
+        self.0.retain(|node, _| state.manager.members.contains_key(node));
+        for (node, member) in &state.manager.members {
+            let (said, known) = ((member.voters, member.timing), self.0.entry(*node).or_default());
+            if known.last().is_none_or(|(_, voters, timing)| (*voters, *timing) != said) {
+                known.push((now, said.0, said.1));
+            }
+            // The last one from before that time is still what was presented at its beginning.
+            let old = known.iter().take_while(|(at, ..)| now - *at > PRESENTED).count();
+            known.drain(..old.saturating_sub(1));
+        }
+    }
+
+    /// The moments at which a member presented something, as far as this agent knows.
+    fn moments(&self, node: NodeNumber) -> impl Iterator<Item = Instant> {
+        self.0.get(&node).into_iter().flatten().map(|(at, ..)| *at)
+    }
+
+    /// What a member had presented at a moment; none if this agent did not know it then.
+    fn at(&self, node: NodeNumber, moment: Instant) -> Option<(u64, Option<Timing>)> {
+        let known = self.0.get(&node)?.iter().rev().find(|(at, ..)| *at <= moment)?;
+        Some((known.1, known.2))
     }
 }
 
@@ -220,27 +258,31 @@ impl Director {
     /// Since when a majority of the voters has accepted nothing of a node, if together they attest that for as long
     /// as a lease lasts.
     fn silent_since(&self, now: Instant, office: Office, node: NodeNumber) -> Option<Instant> {
-        let lasts = lease_lasts(&self.slowest(now, node));
-        let presented = self.state.manager.members.get(&node).map_or(0, |member| member.voters);
-        let sets = self.state.voter_sets_since(presented)?;
         let attested: Vec<(NodeNumber, Stretch)> = self
             .arrivals
             .keys()
             .filter_map(|voter| Some((*voter, self.attested(office, *voter, node)?)))
             .filter(|(_, stretch)| now - stretch.to < self.timing().detect())
             .collect();
-        let attest = |(voter, storage): &&(NodeNumber, StorageId), start: Instant| {
+        let attest = |(voter, storage): &&(NodeNumber, StorageId), start: Instant, lasts| {
             let same = self.state.nodes.get(voter).is_some_and(|node| node.storage == *storage);
             let covers = |it: &(NodeNumber, Stretch)| it.0 == *voter && it.1.covers(start, lasts);
             same && attested.iter().any(covers)
         };
         let proven = |start: &Instant| {
+            let then = self.presented.at(node, *start);
+            let timing = then.and_then(|(_, timing)| timing);
+            let slowest = [Some(self.slowest(now, node)), timing].into_iter().flatten();
+            let lasts = slowest.map(|it| lease_lasts(&it)).max().unwrap_or(Duration::MAX);
+            let sets = self.state.voter_sets_since(then.map_or(0, |(voters, _)| voters));
             let by_majority = |set: &VoterSet| {
-                set.is_majority(set.members.iter().filter(|it| attest(it, *start)).count())
+                set.is_majority(set.members.iter().filter(|it| attest(it, *start, lasts)).count())
             };
-            sets.iter().all(by_majority)
+            sets.is_some_and(|sets| sets.iter().all(by_majority))
         };
-        attested.iter().map(|(_, stretch)| stretch.from).filter(proven).min()
+        // A longer silence may prove something from the moment on at which something was presented.
+        let begin = attested.iter().map(|(_, stretch)| stretch.from);
+        begin.chain(self.presented.moments(node)).filter(proven).min()
     }
 
     /// What one voter attests of a node's silence.

@@ -167,3 +167,29 @@ fn a_set_that_is_not_remembered_is_no_majority() {
     world.heard.insert(DEAD, 9_000);
     assert_eq!(world.evicted(13_000), None);
 }
+
+/// Seed 90371 of the simulation: a node that was cut off from the new voters lived on a lease of the old ones, and went
+/// over to the new set a moment before the director looked. What the new voters had not heard before proved nothing.
+#[test]
+fn a_silence_from_before_a_set_was_presented_needs_the_voters_of_that_time() {
+    let mut state = takeover();
+    let presented = state.voter_set();
+    let storage = |node: NodeNumber| (node, state.nodes[&node].storage);
+    let before = VoterSet { since: presented.since, members: vec![storage(DEAD)] };
+    let since = presented.since + 1;
+    let after = VoterSet { since, members: [ME, OTHER, DEAD].map(storage).to_vec() };
+    state.voter_sets = [before, after].into();
+    state.manager.members.get_mut(&DEAD).expect("a member").voters = presented.since;
+    set_host(&mut state, DEAD, HostStatus::Disconnected);
+    let mut world = world(state);
+    world.heard.insert(DEAD, 10_000);
+    world.change(|_| ());
+    assert_eq!(world.evicted(12_000), None, "it votes for itself in the old set");
+    let presents = world.now;
+    world.change(|state| {
+        state.manager.members.get_mut(&DEAD).expect("a member").voters = since;
+    });
+    let at = world.evicted(20_000).expect("it is silent in the new set, too");
+    let lasts = u64::try_from(let_go_after(&Timing::DEFAULT).as_millis()).expect("small");
+    assert!(at >= presents + lasts, "{at}");
+}
