@@ -9,7 +9,7 @@ use vedette_core::takeover::LetGo;
 
 use super::Bug;
 use super::log::Log;
-use super::world::{Event, MS, World, index_of, number_of};
+use super::world::{Event, MS, Trouble, World, index_of, number_of};
 
 impl World {
     /// A node hands a proposal to whoever leads, as far as it knows.
@@ -342,6 +342,7 @@ impl World {
         if self.answers.contains_key(&number) {
             return;
         }
+        self.see_to_it(&proposal);
         let leader = self.log.leader.map(|(leader, _)| leader);
         let knocks = leader.filter(|leader| self.machines[*leader].serves());
         if let (Some(by), Some((_, term))) = (knocks, self.log.leader) {
@@ -351,6 +352,17 @@ impl World {
         // The answer may be lost on its way, so the repeat may come after it was done.
         let retry = self.rng.range(100, 500) * MS;
         self.schedule(retry, Event::Operator { number, proposal: Box::new(proposal) });
+    }
+
+    /// An operator who confirms that a node is off has switched it off.
+    fn see_to_it(&mut self, proposal: &Proposal) {
+        let Command::Group(GroupCommand::ConfirmOff { node }) = &proposal.command else { return };
+        let up = self.reference.nodes.get(node).is_some_and(|it| it.host == HostStatus::Up);
+        let index = index_of(*node);
+        if !up && self.machines[index].gone_since == u64::MAX {
+            self.power_off(index);
+            self.schedule(3_000 * MS, Event::Trouble(Trouble::PowerOn(index)));
+        }
     }
 
     /// What the leader decides on an operator's command at once, for stories.

@@ -71,6 +71,7 @@ impl World {
             return;
         }
         self.keep_covered(node);
+        self.drop_what_is_not_its(node);
         self.take_up(node);
         self.stop_owed(node);
         if self.bug != Some(Bug::NoSightings) {
@@ -243,6 +244,28 @@ impl World {
             if duties.covered.insert(group.clone(), since) != Some(since) {
                 let covered = GroupCommand::Covered { group, node: me, token, since };
                 self.say(node, Command::Group(covered));
+            }
+        }
+    }
+
+    /// What it has and the cluster says it has not is stopped.
+    fn drop_what_is_not_its(&mut self, node: usize) {
+        if !self.holds_lease(node) || self.led_in(node).is_none() {
+            return;
+        }
+        let machine = &self.machines[node];
+        let (me, state) = (machine.number, &machine.state);
+        let current =
+            state.manager.members.get(&me).is_some_and(|it| it.epoch == machine.works.epoch);
+        let its = |(group, token): &(&String, &u64)| {
+            let instance = state.groups.get(*group).and_then(|it| it.instances.get(&me));
+            instance.is_some_and(|it| it.token == **token)
+        };
+        let strange = machine.works.on.iter().filter(|it| current && !its(it));
+        let strange: Vec<String> = strange.map(|(group, _)| group.clone()).collect();
+        for group in strange {
+            if self.stop_lives(node, &group).is_none() {
+                self.turn_off(node, &group);
             }
         }
     }
