@@ -24,6 +24,7 @@ pub mod duplicate;
 pub mod event;
 pub mod fixture;
 pub mod group;
+pub mod holding;
 pub mod id;
 pub mod knowledge;
 pub mod lease;

@@ -8,7 +8,7 @@
 //! ```text
 //!   main thread   supervises the agent; signals            (this file)
 //!   heartbeat     topology, sockets; real-time              heart, nets
-//!   keeper        holds nothing without a lease             keeper, lease, gate, watchdog
+//!   enforcer      holds nothing without a lease             enforcer, lease, gate, watchdog
 //!   clerk         writes down what is held                  clerk
 //!   reaper        a process: lets go if all others cannot   reaper
 //!   control       orders and notices over the socket        control, protocol, client
@@ -27,9 +27,9 @@ mod child;
 mod clerk;
 pub mod client;
 mod control;
+mod enforcer;
 mod gate;
 mod heart;
-mod keeper;
 mod lease;
 mod lease_watch;
 mod memory;
@@ -52,19 +52,20 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use vedette_core::holding::Inheritance;
 use vedette_core::id::Session;
 
 pub use self::nets::bind;
 
 use self::child::{Agent, BackOff};
 use self::control::{Inside, Presence};
+use self::enforcer::{EnforcerHandle, Task};
 use self::gate::Gate;
 use self::heart::{Command, Heart};
-use self::keeper::{Inheritance, Keeper, Task};
 use self::lease::LeaseCell;
 use self::protocol::Notice;
 use self::reaper::Board;
-use crate::hold::{self, Held};
+use crate::hold;
 
 /// An agent that found its configuration to be wrong exits so (`EX_CONFIG`); it is not restarted.
 pub const EXIT_CONFIGURATION: i32 = 78;
@@ -173,7 +174,7 @@ pub fn run(config: GuardConfig) -> Result<ExitReason, GuardError> {
         path: config.socket.clone(),
         source,
     })?;
-    let (file, inheritance) = inherit(&config)?;
+    let (file, inherited) = inherit(&config)?;
     let session = Session(rand::random());
     let (targets, to_probe) = std::sync::mpsc::channel();
     let doubts = probe::Doubts::default();
@@ -184,19 +185,20 @@ pub fn run(config: GuardConfig) -> Result<ExitReason, GuardError> {
         .map_err(system("the heartbeat cannot be started"))?;
     let clerk = clerk::start(file).map_err(system("the clerk cannot be started"))?;
     let shared = Arc::clone(&board);
-    let keeper = keeper::start(lease, shared, heart.clone(), clerk.clone(), inheritance)
-        .map_err(system("the keeper cannot be started"))?;
+    let start = (inherited, config.watchdog.clone());
+    let enforcer = enforcer::start(lease, shared, heart.clone(), clerk.clone(), start)
+        .map_err(system("the enforcer cannot be started"))?;
     let presence = Arc::new(Presence::new().map_err(system("no event descriptor"))?);
     let welcome = Notice::Welcome { session, version: config.version.clone() };
     let prober = heart.clone();
     thread("probe", move || probe::run(&to_probe, &doubts, &prober))?;
-    let inside = Inside { heart: heart.clone(), keeper: keeper.clone(), clerk };
+    let inside = Inside { heart: heart.clone(), enforcer: enforcer.clone(), clerk };
     let seen = Arc::clone(&presence);
     thread("control", move || control::serve(&listener, &inside, &seen, &welcome))?;
-    let inside = (heart.clone(), keeper.clone(), board);
+    let inside = (heart.clone(), enforcer.clone(), board);
     let supervisor = Supervisor::new(&config, inside, presence, signals);
     let reason = supervisor.run();
-    keeper.end();
+    enforcer.end();
     if reason == ExitReason::Left {
         farewell(&heart);
     }
@@ -211,33 +213,24 @@ pub fn run(config: GuardConfig) -> Result<ExitReason, GuardError> {
 fn inherit(config: &GuardConfig) -> Result<(hold::File, Inheritance), GuardError> {
     let mut file = hold::File::open(&config.state_dir)
         .map_err(|source| GuardError::Held { path: config.state_dir.clone(), source })?;
-    let mut pending = file.kept().held.clone();
-    let mut remaining = file.kept().remaining.clone();
-    remaining.programs.append(&mut pending.programs);
-    remaining.data.append(&mut pending.data);
+    let before = file.kept().clone();
+    let pending = before.pending();
     let found = pending.groups.iter().any(|group| group.exists());
     let outcome = hold::release(&pending, CLEAN_WITHIN);
-    let released_us = (found && outcome.is_complete()).then(sys::boot_time_us);
     if outcome.is_complete() {
         if !pending.is_empty() {
             tracing::warn!("what an earlier guard held when it ended was let go of");
         }
-        pending = Held::default();
-        remove_gate(file.kept().gate.as_deref());
+        remove_gate(before.gate.as_deref());
     }
-    // The wall clock makes it grow even if the file was lost. A new epoch says that nothing of the
-    // one before is left, so it waits until that is true.
     let wall = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-    let next = (file.kept().epoch + 1).max(wall.as_millis() as u64);
-    let epoch = if pending.is_empty() { next } else { file.kept().epoch };
-    let (held, rest) = (pending.clone(), remaining.clone());
-    let kept =
-        |kept: &mut hold::Kept| (kept.epoch, kept.held, kept.remaining) = (epoch, held, rest);
-    if let Err(error) = file.update(kept) {
+    let now = vedette_core::time::Instant::from_micros(sys::boot_time_us());
+    let when = (now, wall.as_millis() as u64);
+    let inherited = Inheritance::new(&before, &outcome, found, when);
+    if let Err(error) = file.update(|kept| *kept = inherited.journal(&before)) {
         tracing::error!(%error, "held.json in the state directory cannot be written. Make room");
     }
-    let watchdog = config.watchdog.clone();
-    Ok((file, Inheritance { epoch, pending, remaining, released_us, watchdog }))
+    Ok((file, inherited))
 }
 
 /// Removes the gate of an earlier guard: there is nothing behind it any more.
@@ -309,7 +302,7 @@ fn signals() -> io::Result<SignalFd> {
 struct Supervisor<'a> {
     config: &'a GuardConfig,
     heart: Heart,
-    keeper: Keeper,
+    enforcer: EnforcerHandle,
     board: Arc<Board>,
     reaper: reaper::Watched,
     presence: Arc<Presence>,
@@ -327,7 +320,7 @@ struct Supervisor<'a> {
 impl<'a> Supervisor<'a> {
     fn new(
         config: &'a GuardConfig,
-        (heart, keeper, board): (Heart, Keeper, Arc<Board>),
+        (heart, enforcer, board): (Heart, EnforcerHandle, Arc<Board>),
         presence: Arc<Presence>,
         signals: SignalFd,
     ) -> Self {
@@ -335,7 +328,7 @@ impl<'a> Supervisor<'a> {
         Self {
             config,
             heart,
-            keeper,
+            enforcer,
             board,
             reaper: reaper::Watched::new(config.reaper.clone()),
             presence,
@@ -389,7 +382,7 @@ impl<'a> Supervisor<'a> {
         let before = self.reaper.fault().cloned();
         self.reaper.look(&self.board);
         if self.reaper.fault() != before.as_ref() {
-            self.keeper.tell(Task::Reaper(self.reaper.fault().cloned()));
+            self.enforcer.tell(Task::Reaper(self.reaper.fault().cloned()));
         }
     }
 

@@ -17,139 +17,22 @@ mod addresses;
 mod data;
 mod file;
 mod groups;
+mod looks;
 mod outside;
 mod programs;
-mod remaining;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
+pub use vedette_core::holding::{
+    Data, Held, HeldAddress, HeldData, HeldProgram, Kept, Of, Place, Released,
+};
 
-pub use self::data::{Data, HeldData};
-pub use self::file::{File, Kept};
-pub use self::programs::{HeldProgram, Programs};
-pub use self::remaining::Remaining;
-
-/// A group of the cluster.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Of {
-    /// Its number.
-    pub number: u16,
-    /// Its name.
-    pub group: String,
-}
-
-/// A service address on this node.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HeldAddress {
-    /// The address.
-    pub address: IpAddr,
-    /// Length of its network prefix.
-    pub prefix: u8,
-    /// The device that is to have it. It is removed from whichever has it.
-    pub device: String,
-}
-
-/// What a node holds.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Held {
-    /// Service addresses.
-    pub addresses: BTreeSet<HeldAddress>,
-    /// Control groups of resource groups, as directories.
-    pub groups: BTreeSet<PathBuf>,
-    /// Units of systemd whose processes end, each in the control group that systemd made for it.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub units: BTreeSet<String>,
-    /// Control groups that engines fill, as paths below cgroup2: what is in them ends, they themselves stay.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub engines: BTreeSet<String>,
-    /// Programs that take away what is in no control group.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub programs: BTreeSet<HeldProgram>,
-    /// File systems and volume groups, which the agent takes away, and processes that could not be killed.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub data: BTreeSet<HeldData>,
-    /// Whose each control group is, by its name in `groups`, `units` or `engines`.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub whose: BTreeMap<String, Of>,
-}
-
-impl Held {
-    /// Whether there is nothing.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-
-    /// Whether all of it is in `other` as well.
-    pub fn is_within(&self, other: &Self) -> bool {
-        self.addresses.is_subset(&other.addresses)
-            && self.groups.is_subset(&other.groups)
-            && self.units.is_subset(&other.units)
-            && self.engines.is_subset(&other.engines)
-            && self.programs.is_subset(&other.programs)
-            && self.data.is_subset(&other.data)
-    }
-
-    /// Adds what another one has.
-    pub fn add(&mut self, other: &Self) {
-        self.addresses.extend(other.addresses.iter().cloned());
-        self.groups.extend(other.groups.iter().cloned());
-        self.units.extend(other.units.iter().cloned());
-        self.engines.extend(other.engines.iter().cloned());
-        self.programs.extend(other.programs.iter().cloned());
-        self.data.extend(other.data.iter().cloned());
-        self.whose.extend(other.whose.iter().map(|(name, of)| (name.clone(), of.clone())));
-    }
-
-    /// All its control groups are those of one group of the cluster.
-    pub fn belongs_to(&mut self, of: &Of) {
-        self.whose = self.places().into_iter().map(|(name, _)| (name, of.clone())).collect();
-    }
-
-    /// The control groups, each with its name in `whose`.
-    fn places(&self) -> Vec<(String, Place)> {
-        let own = self.groups.iter().map(|it| (it.display().to_string(), Place::Own(it.clone())));
-        let units = self.units.iter().map(|it| (it.clone(), Place::Unit(it.clone())));
-        let engines = self.engines.iter().map(|it| (it.clone(), Place::Engine(it.clone())));
-        own.chain(units).chain(engines).collect()
-    }
-}
-
-/// Where processes live that are killed.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Place {
-    /// A control group of ours, as a directory, which goes with them.
-    Own(PathBuf),
-    /// That of a unit of systemd.
-    Unit(String),
-    /// One that an engine fills, as a path below cgroup2.
-    Engine(String),
-}
-
-/// What became of a release.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Released {
-    /// What could not be let go of, one sentence each.
-    pub failed: Vec<String>,
-    /// Processes that were killed and have not ended, all of which are of groups that are known: the others need not
-    /// wait for them.
-    pub left: BTreeSet<HeldData>,
-}
-
-impl Released {
-    /// Whether nothing is left.
-    pub fn is_complete(&self) -> bool {
-        self.failed.is_empty()
-    }
-}
+pub use self::file::File;
+pub use self::looks::Looks;
+pub use self::programs::Programs;
 
 /// What is left of one kind: a sentence for each, and where it is.
 type Left = Vec<(String, Option<Place>)>;
@@ -165,7 +48,7 @@ pub fn release_all(held: &Held, within: Duration) -> Released {
     released
 }
 
-/// Lets go of everything in `held` but what [`Remaining`] is about: addresses are removed and groups killed, side by side. To be
+/// Lets go of everything in `held` but what [`Looks`] are made at: addresses are removed and groups killed, side by side. To be
 /// called again with the same if the answer says that something is left.
 pub fn release(held: &Held, within: Duration) -> Released {
     let deadline = Instant::now() + within;
@@ -237,6 +120,8 @@ fn collect(answers: &Receiver<Answers>, mut waiting: Vec<&'static str>, deadline
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     #[test]

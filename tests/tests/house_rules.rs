@@ -278,3 +278,32 @@ fn citations_are_of_rows_that_exist() {
     }
     assert!(wrong.is_empty(), "docs/spec.md has no row {}", wrong.join("\n"));
 }
+
+/// Deliberate mistakes are for the simulation: `cargo tree`, asked for what a release is built of, knows of none.
+#[test]
+fn no_release_makes_mistakes() {
+    let features = |package: &str| {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let tree = Command::new(cargo)
+            .args([
+                "tree",
+                "--locked",
+                "--offline",
+                "--edges",
+                "normal,features",
+                "--prefix",
+                "none",
+            ])
+            .args(["--package", package, "--format", "{p} {f}"])
+            .current_dir(root())
+            .output()
+            .expect("cargo runs");
+        assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
+        String::from_utf8_lossy(&tree.stdout).into_owned()
+    };
+    let makes = |tree: &str| {
+        tree.lines().any(|line| line.starts_with("vedette-core") && line.contains("mistakes"))
+    };
+    assert!(!makes(&features("vedette")), "a release can be told to make mistakes");
+    assert!(makes(&features("vedette-tests")), "the simulation cannot make them any more");
+}

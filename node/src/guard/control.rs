@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use super::clerk::{Clerk, Note};
+use super::enforcer::{EnforcerHandle, Task};
 use super::heart::{Command, Heart};
-use super::keeper::{Keeper, Task};
 use super::protocol::{LineError, Lines, Notice, Order, line};
 use super::sys::Waker;
 
@@ -26,7 +26,7 @@ const WAITING: usize = 64;
 #[derive(Clone, Debug)]
 pub(super) struct Inside {
     pub(super) heart: Heart,
-    pub(super) keeper: Keeper,
+    pub(super) enforcer: EnforcerHandle,
     pub(super) clerk: Clerk,
 }
 
@@ -100,12 +100,12 @@ fn converse(
         .stack_size(256 << 10)
         .spawn(move || write(&mut writer, &notices))?;
     inside.heart.tell(Command::Listener(sender.clone()));
-    inside.keeper.tell(Task::Listener(sender));
+    inside.enforcer.tell(Task::Listener(sender));
     presence.connected.store(true, Ordering::Relaxed);
     let result = listen_to(&mut stream, inside, presence);
     presence.connected.store(false, Ordering::Relaxed);
     inside.heart.tell(Command::Gone);
-    inside.keeper.tell(Task::Gone);
+    inside.enforcer.tell(Task::Gone);
     // Ends a writer that waits for the agent to read.
     let _ = stream.shutdown(Shutdown::Both);
     let _ = writing.join();
@@ -146,7 +146,7 @@ fn obey(order: Order, inside: &Inside, presence: &Presence) {
     match order {
         Order::Hold(hold) => inside.clerk.tell(Note::Hold(hold)),
         Order::Configure(configure) => {
-            inside.keeper.configure(&configure);
+            inside.enforcer.configure(&configure);
             heart.tell(Command::Configure(configure));
         }
         Order::Status { status, director, continuity, position, log_stalled } => {

@@ -16,7 +16,7 @@
 //! - An element's time is never longer than what is left of the lease, except by the time that one
 //!   call takes; a call that took long is repeated with what is left then.
 //! - Each change is one transaction: there is no moment in which a live address is not let through.
-//! - A gate that is [`Gate::is_up`] was read back from the kernel.
+//! - A gate that is up was read back from the kernel.
 
 mod batch;
 mod rules;
@@ -82,11 +82,6 @@ impl Gate {
     /// Its name.
     pub(super) fn table(&self) -> &str {
         &self.table
-    }
-
-    /// Whether it stands and was seen to.
-    pub(super) fn is_up(&self) -> bool {
-        self.up
     }
 
     /// Stands, from now on, before these addresses; what was live stays live. Without addresses

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender};
 use std::time::Duration;
 
+use vedette_core::holding::LeaseNow;
 use vedette_core::id::{NetworkNumber, NodeNumber, Session, StorageId};
 use vedette_core::lease::Confirmation;
 use vedette_core::model::AgentStatus;
@@ -19,7 +20,7 @@ use vedette_core::time::Instant;
 use vedette_core::topology::{Config, Input, Output, Peer, Reject, Rejected, Topology};
 use vedette_core::wire::{Codec, Ends};
 
-use super::lease::{LeaseCell, LeaseNow};
+use super::lease::LeaseCell;
 use super::nets::Nets;
 use super::probe::{Doubts, Target};
 use super::protocol::{Configure, Confirmed, Notice};
@@ -44,7 +45,7 @@ pub(super) enum Command {
         log_stalled: bool,
     },
     Probed(NetworkNumber, Option<bool>),
-    /// What the keeper says of what is held.
+    /// What the enforcer says of what is held.
     Holds(Word),
     /// An agent is there and listens.
     Listener(SyncSender<Notice>),
@@ -94,7 +95,7 @@ pub(super) fn start(
 /// What belongs to the thread.
 struct Beating {
     lease: Arc<LeaseCell>,
-    /// The keeper's last word of what is held.
+    /// The enforcer's last word of what is held.
     word: Word,
     session: Session,
     commands: Receiver<Command>,
@@ -217,12 +218,11 @@ impl Beating {
         }
     }
 
-    /// For the keeper.
+    /// For the enforcer.
     fn show_lease(&self) {
         let topology = self.cluster.as_ref().map(|cluster| &cluster.topology);
-        let until = topology.and_then(Topology::lease_until);
         self.lease.set(LeaseNow {
-            until_us: until.map_or(0, |until| until.as_micros()),
+            until: topology.and_then(Topology::lease_until),
             lapses: topology.map_or(0, Topology::lease_lapses),
         });
     }

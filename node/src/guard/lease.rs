@@ -1,37 +1,31 @@
-//! The lease as the heartbeat tells it to the keeper: two numbers and a bell, without a lock.
+//! The lease as the heartbeat tells it to the enforcer: two numbers and a bell, without a lock.
 //!
-//! The heartbeat writes the count of lapses before the new end, the keeper reads the end first: so
+//! The heartbeat writes the count of lapses before the new end, the enforcer reads the end first: so
 //! who sees a new end also sees that the old one had passed, if it had.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use vedette_core::holding::LeaseNow;
+use vedette_core::time::Instant;
+
 use super::reaper::Board;
 use super::sys::Waker;
 
-/// What the heartbeat writes and the keeper reads.
+/// What the heartbeat writes and the enforcer reads.
 #[derive(Debug)]
 pub(super) struct LeaseCell {
     until_us: AtomicU64,
     lapses: AtomicU64,
     /// Goes up with every turn of the heartbeat's loop.
     turns: AtomicU64,
-    /// The keeper wants to know of every grant.
+    /// The enforcer wants to know of every grant.
     wanted: AtomicBool,
-    /// Wakes the keeper.
+    /// Wakes the enforcer.
     pub(super) waker: Waker,
     /// The end of the lease, for the reaper.
     board: Arc<Board>,
-}
-
-/// The lease at a moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct LeaseNow {
-    /// Its end, in microseconds of `CLOCK_BOOTTIME`; 0 before the first grant.
-    pub(super) until_us: u64,
-    /// How many times it had ended before it was granted again.
-    pub(super) lapses: u64,
 }
 
 impl LeaseCell {
@@ -49,9 +43,10 @@ impl LeaseCell {
     /// The heartbeat turned, and the lease is this.
     pub(super) fn set(&self, lease: LeaseNow) {
         self.turns.fetch_add(1, Ordering::Relaxed);
-        self.board.set_lease(lease.until_us);
+        let until_us = lease.until.map_or(0, Instant::as_micros);
+        self.board.set_lease(until_us);
         let lapsed = self.lapses.swap(lease.lapses, Ordering::Release) != lease.lapses;
-        let granted = self.until_us.swap(lease.until_us, Ordering::Release) != lease.until_us;
+        let granted = self.until_us.swap(until_us, Ordering::Release) != until_us;
         if lapsed || (granted && self.wanted.load(Ordering::Relaxed)) {
             self.waker.wake();
         }
@@ -59,7 +54,8 @@ impl LeaseCell {
 
     pub(super) fn get(&self) -> LeaseNow {
         let until_us = self.until_us.load(Ordering::Acquire);
-        LeaseNow { until_us, lapses: self.lapses.load(Ordering::Acquire) }
+        let until = (until_us > 0).then(|| Instant::from_micros(until_us));
+        LeaseNow { until, lapses: self.lapses.load(Ordering::Acquire) }
     }
 
     pub(super) fn turns(&self) -> u64 {

@@ -4,7 +4,7 @@
 //! line that is no order closes the connection with a reason in the log: both ends come from the
 //! same program, so there is nothing to be lenient about.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::de::DeserializeOwned;
@@ -12,9 +12,8 @@ use serde::{Deserialize, Serialize};
 use vedette_core::id::{ClusterId, Hash, NetworkNumber, NodeNumber, Session, StorageId};
 use vedette_core::model::{AgentStatus, Priority, Timing};
 use vedette_core::observation::Report;
-use vedette_core::takeover::Backing;
 
-use crate::hold::Held;
+pub use vedette_core::holding::{Hold, Holding};
 
 /// Name of the environment variable in which the agent finds the socket's path.
 pub const SOCKET_VARIABLE: &str = "VEDETTE_GUARD_SOCKET";
@@ -53,65 +52,6 @@ pub enum Order {
     Leave,
     /// The agent will exit by itself, and the guard shall end after it.
     Shutdown,
-}
-
-/// What the node holds, as the agent wants it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Hold {
-    /// Comes back in the answer.
-    pub sequence: u64,
-    /// The guard's epoch, as it last said. In another one the guard let go of everything in between,
-    /// and what the agent knows is of the past: it is refused.
-    pub epoch: u64,
-    /// All service addresses of the cluster on networks of this node, whoever has them.
-    pub known: BTreeSet<IpAddr>,
-    /// What is held now, or is about to be.
-    pub held: Held,
-    /// Numbers of groups that this node has in this epoch: what remains of them, because they were left running, is
-    /// held again as it is.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub anew: BTreeSet<u16>,
-}
-
-/// What the guard says of what the node holds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Holding {
-    /// That of the order; 0 in what is said without being asked, after [`Notice::Welcome`].
-    pub sequence: u64,
-    /// Why the order was refused, in a sentence; then everything is as it was before.
-    pub refused: Option<String>,
-    /// Begins anew with each end of the lease and each start of the guard: what was given to this
-    /// node in an earlier epoch it does not have.
-    pub epoch: u64,
-    /// What is held.
-    pub held: Held,
-    /// What ends it if the guard cannot.
-    pub backing: Backing,
-    /// Why the watchdog that is configured stands behind nothing, if it does not.
-    #[serde(default)]
-    pub watchdog: Option<String>,
-    /// Why no third process would let go if guard and agent were stopped, if none would.
-    #[serde(default)]
-    pub reaper: Option<String>,
-    /// Why what was held before is not let go of yet, if it is not: nothing else is held before it is.
-    #[serde(default)]
-    pub unreleased: Option<String>,
-    /// Groups of earlier epochs that do not go, by what keeps them. Nothing else waits for that.
-    #[serde(default)]
-    pub stuck: BTreeMap<String, String>,
-    /// Something else of earlier epochs is still let go of, and may be gone in a moment.
-    #[serde(default)]
-    pub goes_on: bool,
-    /// Until when the lease lasts unless it is granted again, in microseconds of `CLOCK_BOOTTIME`;
-    /// 0 if there is none.
-    pub lease_until_us: u64,
-    /// When the lease ended last in this run of the guard, and when everything was released then, on the
-    /// same clock: an agent that starts was not there to be told. The end is 0 where no guard was there to see it, and
-    /// this one found at its start what was left running.
-    #[serde(default)]
-    pub last_release_us: Option<(u64, u64)>,
 }
 
 /// A majority confirmed the agent's office as director.
@@ -303,9 +243,12 @@ pub fn line(message: &impl Serialize) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use proptest::prelude::*;
 
     use super::*;
+    use crate::hold::Held;
 
     fn configure() -> Order {
         let address = IpAddr::from([127, 0, 0, 1]);

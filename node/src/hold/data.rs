@@ -4,13 +4,10 @@
 //! namespace, at the device itself, and at what the device mapper has. A look may hang with its disk, so each is made
 //! on a thread of its own, one at a time.
 
-use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
-
-use super::{Of, Place};
+use super::Data;
 use crate::resource;
 
 /// Between two looks.
@@ -22,59 +19,15 @@ const KILL: Duration = Duration::from_millis(200);
 /// A disk that has not answered for so long is said not to.
 const SILENT: Duration = Duration::from_secs(1);
 
-/// A file system or a volume group.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HeldData {
-    /// Whose it is.
-    pub of: Of,
-    /// What it is.
-    pub what: Data,
-}
-
-/// What can be written to.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Data {
-    /// A file system, mounted or being mounted.
-    FileSystem {
-        /// What is given to `mount`.
-        device: String,
-        /// Where.
-        mount_point: PathBuf,
-    },
-    /// A volume group whose volumes are active.
-    VolumeGroup {
-        /// Its name.
-        name: String,
-    },
-    /// Processes that were killed when the lease ended and did not end, as those that wait for a disk that does not
-    /// answer.
-    Processes(Place),
-}
-
-impl Data {
-    /// What keeps it here, as a clause; none if it is gone. May take as long as its disk takes.
-    pub fn kept(&self) -> Option<String> {
-        match self {
-            Self::FileSystem { device, mount_point } => {
-                resource::file_system_kept(device, mount_point)
-            }
-            Self::VolumeGroup { name } => resource::volume_group_kept(name),
-            // They are killed again: somebody may have put one there.
-            Self::Processes(place) => {
-                let left = super::end(std::slice::from_ref(place), Instant::now() + KILL);
-                left.into_iter().map(|(why, _)| why).next()
-            }
-        }
-    }
-
-    fn name(&self) -> String {
-        match self {
-            Self::FileSystem { mount_point, .. } => mount_point.display().to_string(),
-            Self::VolumeGroup { name } => format!("volume group {name}"),
-            Self::Processes(Place::Own(group)) => group.display().to_string(),
-            Self::Processes(Place::Unit(name) | Place::Engine(name)) => name.clone(),
+/// The clause that says what keeps it here; none if it is gone. May take as long as its disk takes.
+fn kept(data: &Data) -> Option<String> {
+    match data {
+        Data::FileSystem { device, mount_point } => resource::file_system_kept(device, mount_point),
+        Data::VolumeGroup { name } => resource::volume_group_kept(name),
+        // They are killed again: somebody may have put one there.
+        Data::Processes(place) => {
+            let left = super::end(std::slice::from_ref(place), Instant::now() + KILL);
+            left.into_iter().map(|(why, _)| why).next()
         }
     }
 }
@@ -128,7 +81,7 @@ impl Watched {
     fn ask(&mut self, data: &Data, now: Instant) {
         let (sender, answer) = channel();
         let data = data.clone();
-        let look = move || drop(sender.send(data.kept()));
+        let look = move || drop(sender.send(kept(&data)));
         let builder = std::thread::Builder::new().name("look at data".into());
         match builder.stack_size(256 << 10).spawn(look) {
             Ok(_) => self.answer = Some((answer, now)),

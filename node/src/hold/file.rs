@@ -9,27 +9,10 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
-use super::Held;
+use super::Kept;
 
 /// Its name in the state directory.
 const NAME: &str = "held.json";
-
-/// What the file says.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Kept {
-    /// The highest epoch of this node's guard so far.
-    pub epoch: u64,
-    /// Name of the kernel's tables that guard the service addresses, once there are any.
-    pub gate: Option<String>,
-    /// What is held.
-    pub held: Held,
-    /// What of earlier epochs was not let go of yet: release programs and data.
-    #[serde(default)]
-    pub remaining: Held,
-}
 
 /// The file, and what it says.
 #[derive(Debug)]
@@ -90,7 +73,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::hold::HeldAddress;
+    use crate::hold::{Held, HeldAddress};
 
     #[test]
     fn what_was_written_is_read_by_the_next_run() {

@@ -23,44 +23,42 @@ const SETTLED: Duration = Duration::from_millis(10);
 /// The same for engines, which no condition keeps from a start that they were asked for a moment before.
 const ENGINE_SETTLED: Duration = Duration::from_millis(100);
 
-impl Place {
-    /// What can be killed: a wrong path in the file can do no harm, and never ends who reads it.
-    fn groups(&self) -> Vec<ControlGroup> {
-        let is_one = |group: &ControlGroup| {
-            statfs(group.directory()).is_ok_and(|it| it.filesystem_type() == CGROUP2_SUPER_MAGIC)
-        };
-        match self {
-            Self::Own(_) => Vec::new(),
-            Self::Unit(unit) => of_unit(unit),
-            Self::Engine(path) => {
-                let all = of_engine(path).into_iter();
-                all.filter(|group| is_one(group) && !group.has_this_process()).collect()
-            }
+/// Control groups that can be killed: a wrong path in the file can do no harm, and never ends who reads it.
+fn groups(place: &Place) -> Vec<ControlGroup> {
+    let is_one = |group: &ControlGroup| {
+        statfs(group.directory()).is_ok_and(|it| it.filesystem_type() == CGROUP2_SUPER_MAGIC)
+    };
+    match place {
+        Place::Own(_) => Vec::new(),
+        Place::Unit(unit) => of_unit(unit),
+        Place::Engine(path) => {
+            let all = of_engine(path).into_iter();
+            all.filter(|group| is_one(group) && !group.has_this_process()).collect()
         }
     }
+}
 
-    fn is_alive(&self) -> bool {
-        match self {
-            Self::Own(_) => false,
-            Self::Unit(unit) => of_unit(unit).iter().any(ControlGroup::is_populated),
-            Self::Engine(path) => of_engine(path).iter().any(ControlGroup::is_populated),
-        }
+fn is_alive(place: &Place) -> bool {
+    match place {
+        Place::Own(_) => false,
+        Place::Unit(unit) => of_unit(unit).iter().any(ControlGroup::is_populated),
+        Place::Engine(path) => of_engine(path).iter().any(ControlGroup::is_populated),
     }
+}
 
-    fn sentence(&self) -> String {
-        match self {
-            Self::Own(group) => {
-                format!("processes in the control group {} do not end", group.display())
-            }
-            Self::Unit(unit) => format!("processes of the unit {unit} do not end"),
-            Self::Engine(path) => format!("processes in the control group {path} do not end"),
+fn sentence(place: &Place) -> String {
+    match place {
+        Place::Own(group) => {
+            format!("processes in the control group {} do not end", group.display())
         }
+        Place::Unit(unit) => format!("processes of the unit {unit} do not end"),
+        Place::Engine(path) => format!("processes in the control group {path} do not end"),
     }
 }
 
 /// Kills what they run at this moment.
 pub(super) fn kill(all: &[Place]) {
-    for group in all.iter().flat_map(Place::groups) {
+    for group in all.iter().flat_map(groups) {
         // What fails is seen by `end`.
         let _ = group.kill();
     }
@@ -76,10 +74,10 @@ pub(super) fn end(all: &[Place], deadline: Instant) -> Vec<(String, Place)> {
     let settled = if has_engine { ENGINE_SETTLED } else { SETTLED };
     let mut quiet_since = Instant::now();
     loop {
-        let alive: Vec<&Place> = others().filter(|it| it.is_alive()).collect();
+        let alive: Vec<&Place> = others().filter(|it| is_alive(it)).collect();
         let now = Instant::now();
         if now >= deadline {
-            return alive.into_iter().map(|it| (it.sentence(), it.clone())).collect();
+            return alive.into_iter().map(|it| (sentence(it), it.clone())).collect();
         }
         if !alive.is_empty() {
             kill(all);
@@ -101,9 +99,9 @@ mod tests {
         let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
         let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
         let engine = Place::Engine(own.to_owned());
-        assert_eq!(engine.groups(), []);
+        assert_eq!(groups(&engine), []);
         kill(std::slice::from_ref(&engine));
         let left = end(std::slice::from_ref(&engine), Instant::now());
-        assert_eq!(left.len(), usize::from(engine.is_alive()), "{left:?}");
+        assert_eq!(left.len(), usize::from(is_alive(&engine)), "{left:?}");
     }
 }

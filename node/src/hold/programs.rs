@@ -5,16 +5,14 @@
 //! with it. Status 0 in time is the proof; one that failed is run again, and until it succeeds the guard has not
 //! let go.
 //!
-//! The keeper must not wait for them, because it pets the watchdog; it [looks](Programs::look) at them.
+//! The enforcer must not wait for them, because it pets the watchdog; it [looks](Programs::look) at them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
-
-use super::Of;
+use super::HeldProgram;
 use crate::cgroup::ControlGroup;
 use crate::process::{self, Ends, Program, User};
 use crate::transcript::{self, Heading, Kind};
@@ -27,28 +25,6 @@ const END: Duration = Duration::from_secs(1);
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(5);
-
-/// A program that takes something away.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HeldProgram {
-    /// Whose it is.
-    #[serde(default)]
-    pub of: Of,
-    /// The program with its arguments; no shell reads them.
-    pub program: Vec<String>,
-    /// Its environment.
-    pub environment: BTreeMap<String, String>,
-    /// As whom it runs; root if none.
-    pub user: Option<String>,
-    /// Its control group, if there are any.
-    pub place: Option<PathBuf>,
-    /// Longest time for it.
-    pub within_ms: u64,
-    /// The folder in which all that it prints is kept.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub transcripts: Option<PathBuf>,
-}
 
 /// What became of them so far.
 #[derive(Debug, Default, PartialEq, Eq)]
