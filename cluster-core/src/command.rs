@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::duplicate::Hardware;
-use crate::event::{CommandOutcome, RecoverAction, StopMode, Trigger};
+use crate::event::{CommandOutcome, RecoverAction};
 use crate::group::{GroupState, ResourceState, Until};
 use crate::id::{
     ClusterId, CommandId, Hash, NetworkNumber, NodeNumber, RaftId, Session, StorageId,
@@ -21,6 +21,7 @@ use crate::model::{
 };
 use crate::takeover::{Backing, LetGo, Unreleased};
 use crate::time::WallTime;
+use crate::trigger::{StopMode, Trigger};
 
 /// Name under which the agent of a node proposes what it says of that node.
 pub const AGENT: &str = "agent";

@@ -12,11 +12,11 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::Motive;
 use crate::id::{NetworkNumber, NodeNumber};
 use crate::model::status;
 use crate::takeover::Remains;
 use crate::time::{DayWindow, WallTime};
+use crate::trigger::Motive;
 
 status! {
     /// Where a group runs, and when it moves (spec H24).

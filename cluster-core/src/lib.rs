@@ -43,6 +43,7 @@ pub mod takeover;
 pub mod time;
 pub mod tolerance;
 pub mod topology;
+pub mod trigger;
 pub mod variable;
 pub mod view;
 pub mod wire;

@@ -32,9 +32,9 @@ mod whatif;
 use serde::{Deserialize, Serialize};
 
 use crate::definition::Definition;
-use crate::event::{StopMode, Trigger};
 use crate::id::NodeNumber;
 use crate::state::ClusterState;
+use crate::trigger::{StopMode, Trigger};
 
 use moves::{Planner, Verdict};
 

@@ -18,10 +18,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Finding, Findings, Level};
-use crate::event::Trigger;
 use crate::id::NodeNumber;
 use crate::model::status;
 use crate::time::WallTime;
+use crate::trigger::Trigger;
 use crate::variable::Pattern;
 
 status! {

@@ -6,11 +6,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Fencing, Running, Stage, Trigger};
+use crate::event::{Fencing, Running, Stage};
 use crate::group::{Group, GroupDef, GroupState, Instance, Policy};
 use crate::id::NodeNumber;
 use crate::model::{AgentStatus, HostStatus, Node};
 use crate::state::ClusterState;
+use crate::trigger::Trigger;
 
 /// Something that a node has to do.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

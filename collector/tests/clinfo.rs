@@ -8,7 +8,6 @@ use vedette_collector::clinfo::{
     NetworkDoc, NoRoute, NodeDoc, PortDoc, RedundancyDoc, RouteDoc, Seen, StatusDoc, Verdict,
 };
 use vedette_core::command::{Change, Command, GroupCommand, ManagerCommand, Scope};
-use vedette_core::event::StopMode;
 use vedette_core::fixture::{DOWN_AT, Fixture, LOST_AT, alone, busy_fixture, one_down};
 use vedette_core::group::{GroupState, MultipleActive, ResourceState};
 use vedette_core::id::{NetworkNumber, NodeNumber};
@@ -16,6 +15,7 @@ use vedette_core::model::{AgentStatus, HostStatus, InterfaceStatus, NetworkStatu
 use vedette_core::observation::Report;
 use vedette_core::record::{Code, Subject};
 use vedette_core::state::ClusterState;
+use vedette_core::trigger::StopMode;
 use vedette_core::view::{RaisedCondition, View};
 
 fn verdict_after(view: &View, stale: Duration) -> (Level, String) {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use common::fixture::{World, draft};
 use common::programs::{folder, printed, program, run};
 use vedette_core::command::ManagerCommand;
-use vedette_core::event::{ManagerState, StopMode};
+use vedette_core::event::ManagerState;
 use vedette_core::fixture::{Fixture, watched_fixture};
 use vedette_core::group::{GroupState, Policy, ResourceState};
 use vedette_core::id::{Hash, NetworkNumber, NodeNumber};
@@ -22,6 +22,7 @@ use vedette_core::model::{
 use vedette_core::record::{Code, Record, Subject};
 use vedette_core::takeover::Backing;
 use vedette_core::time::{Instant, WallTime};
+use vedette_core::trigger::StopMode;
 use vedette_core::variable::{Instance, Reading};
 use vedette_core::view::{Source, View};
 use vedette_mib::answer::Answers;

@@ -8,13 +8,13 @@ use proptest::prelude::*;
 use super::*;
 use crate::command::ManagerCommand;
 use crate::definition::{FenceDef, Hooks, ManagerOptions, MonitorDef, OnFailure, Standby};
-use crate::event::Trigger;
 use crate::fixture::Fixture;
 use crate::group::{
     AddressMode, Group, GroupDef, GroupState, Instance, MultipleActive, OnConflict, Policy,
     Release, ResourceDef, ResourceKind,
 };
 use crate::time::{DayWindow, WallTime};
+use crate::trigger::Trigger;
 
 mod members;
 mod spof;

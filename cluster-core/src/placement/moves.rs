@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::event::StopMode;
 use crate::group::{Group, GroupDef, GroupState, Instance, Policy, ResourceDef, Until};
 use crate::id::NodeNumber;
 use crate::state::ClusterState;
+use crate::trigger::StopMode;
 
 use super::Occasion;
 use super::back::later;

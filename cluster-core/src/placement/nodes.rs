@@ -1,10 +1,10 @@
 //! Who may have a group: the one question that every policy asks, answered with a reason.
 
-use crate::event::{StopMode, Trigger};
 use crate::group::{Group, GroupDef, Policy, ResourceKind};
 use crate::id::{NetworkNumber, NodeNumber};
 use crate::model::{AgentStatus, HostStatus, InterfaceStatus, NetworkStatus};
 use crate::state::ClusterState;
+use crate::trigger::{StopMode, Trigger};
 
 use super::Occasion;
 

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::event::{Manager, ManagerState, Member, StopMode, Trigger};
+use crate::event::{Manager, ManagerState, Member};
 use crate::group::{GroupState, Instance, Policy};
 use crate::id::{NodeNumber, Session};
 use crate::model::{AgentStatus, HostStatus};
 use crate::state::ClusterState;
 use crate::takeover::Backing;
+use crate::trigger::{StopMode, Trigger};
 
 use super::{Move, Plan, Stay, astray, for_event};
 

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::event::StopMode;
 use crate::id::{NetworkNumber, NodeNumber};
+use crate::trigger::StopMode;
 
 const APPENDIX: &str = include_str!("../../testdata/rules/rules.hacmprd");
 const RWHO: &str = include_str!("../../testdata/rules/rwho.rp");

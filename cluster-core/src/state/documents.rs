@@ -12,13 +12,13 @@
 use crate::command::{Command, ConfigCommand};
 use crate::definition::{DocumentVersion, PendingDocument, Verdict};
 use crate::document::{self, Difference, Document, Finding};
-use crate::event::Trigger;
 use crate::id::{NetworkNumber, NodeNumber};
 use crate::model::{
     AgentStatus, HostStatus, Interface, InterfaceStatus, Network, NetworkStatus, Severity,
 };
 use crate::record::{Code, Subject};
 use crate::time::WallTime;
+use crate::trigger::Trigger;
 
 use super::{ClusterState, Entry, Happening, Refusal};
 

@@ -30,13 +30,14 @@ mod unreleased;
 use std::collections::BTreeMap;
 
 use crate::command::GroupCommand;
-use crate::event::{Event, Motive, Running, Trigger};
+use crate::event::{Event, Running};
 use crate::group::{Blocked, Group, GroupState, Instance, Policy, ResourceState, ResourceStatus};
 use crate::id::NodeNumber;
 use crate::model::{HostStatus, Severity};
 use crate::placement;
 use crate::record::{Code, Record, Subject};
 use crate::time::WallTime;
+use crate::trigger::{Motive, Trigger};
 
 use super::{ClusterState, Entry, Happening, Refusal};
 

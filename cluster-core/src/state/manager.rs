@@ -24,12 +24,13 @@ mod tests;
 mod watching;
 
 use crate::command::ManagerCommand;
-use crate::event::{Event, ManagerState, Member, Stage, Trigger};
+use crate::event::{Event, ManagerState, Member, Stage};
 use crate::group::GroupState;
 use crate::id::{NodeNumber, Session};
 use crate::model::{HostStatus, LogTiming, Severity, Substate, Timing};
 use crate::record::{Code, Subject};
 use crate::takeover::{Backing, LetGo, Unreleased};
+use crate::trigger::Trigger;
 
 use super::{ClusterState, Entry, Happening, Refusal};
 

@@ -58,9 +58,9 @@ mod tests {
     use super::*;
     use crate::command::{Change, Command, ManagerCommand};
     use crate::definition::Standby;
-    use crate::event::Trigger;
     use crate::fixture::Fixture;
     use crate::record::Record;
+    use crate::trigger::Trigger;
 
     /// J4: what its node told of a standby adapter is known until it tells otherwise, with its reason;
     /// of a node that is gone nothing is known.

@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::Trigger;
 use crate::id::NodeNumber;
 use crate::predicate::{self, Predicate};
 use crate::rules::Rule;
 use crate::time::WallTime;
+use crate::trigger::Trigger;
 
 use super::{Instance, Pattern, Value, canonical};
 

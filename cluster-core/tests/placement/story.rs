@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use vedette_core::definition::{Definition, Standby};
-use vedette_core::event::{Event, ManagerState, Member, StopMode, Trigger};
+use vedette_core::event::{Event, ManagerState, Member};
 use vedette_core::fixture::Fixture;
 use vedette_core::group::{
     AddressMode, Blocked, GroupDef, GroupState, Instance, MultipleActive, OnConflict, Policy,
@@ -17,6 +17,7 @@ use vedette_core::placement::{
 use vedette_core::state::ClusterState;
 use vedette_core::takeover::Backing;
 use vedette_core::time::WallTime;
+use vedette_core::trigger::{StopMode, Trigger};
 
 use crate::always;
 

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use vedette_core::event::{CommandOutcome, Ended, Event, ManagerState, Running, Stage, StopMode};
+use vedette_core::event::{CommandOutcome, Ended, Event, ManagerState, Running, Stage};
 use vedette_core::id::NodeNumber;
 use vedette_core::rules::NodeSet;
 use vedette_core::state::ClusterState;
 use vedette_core::takeover::Backing;
 use vedette_core::time::WallTime;
+use vedette_core::trigger::StopMode;
 use vedette_core::view::View;
 
 use super::Seen;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use vedette_core::command::{Command, GroupCommand, ManagerCommand, Scope};
-use vedette_core::event::StopMode;
 use vedette_core::model::{Settings, Severity, Timing};
+use vedette_core::trigger::StopMode;
 
 use super::Bug;
 use super::kernel::{Monitor, Mood, Place, Stop};

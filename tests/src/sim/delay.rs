@@ -9,9 +9,10 @@
 
 use std::collections::BTreeMap;
 
-use vedette_core::event::{Running, Stage, Trigger};
+use vedette_core::event::{Running, Stage};
 use vedette_core::group::{Group, GroupDef, Policy};
 use vedette_core::model::{AgentStatus, HostStatus};
+use vedette_core::trigger::Trigger;
 
 use super::world::{MS, World, index_of};
 

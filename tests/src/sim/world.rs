@@ -368,7 +368,7 @@ impl World {
         self.drawn += 1;
         let number = self.machines[node].number;
         let instance = format!("NodeNum={number};MountPoint=/{}", self.drawn);
-        let trigger = vedette_core::event::Trigger::User {
+        let trigger = vedette_core::trigger::Trigger::User {
             rule: SITE_RULE.into(),
             node: number,
             instance,

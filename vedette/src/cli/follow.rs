@@ -10,10 +10,11 @@ pub(crate) mod managers;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use vedette_core::event::{Running, Stage, Trigger};
+use vedette_core::event::{Running, Stage};
 use vedette_core::group::{Group, GroupState, ResourceState};
 use vedette_core::id::NodeNumber;
 use vedette_core::state::ClusterState;
+use vedette_core::trigger::Trigger;
 
 use super::aside::Progress;
 use super::ask;

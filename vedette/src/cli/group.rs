@@ -540,7 +540,7 @@ fn supposed(state: &ClusterState, words: &[String]) -> Result<WhatIf> {
         match what {
             "down" => supposed.down.push(node),
             "up" => supposed.up.push(node),
-            "stop" => supposed.stop.push((node, vedette_core::event::StopMode::Takeover)),
+            "stop" => supposed.stop.push((node, vedette_core::trigger::StopMode::Takeover)),
             _ => {
                 return Err(Failure::refused(
                     format!("{} says nothing that can be supposed of a node", clean(word)),

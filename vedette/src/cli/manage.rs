@@ -7,11 +7,12 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 use vedette_collector::clinfo::{ManagerDoc, RunningDoc};
 use vedette_core::command::{Command, ManagerCommand, Scope};
-use vedette_core::event::{RecoverAction, Running, Stage, StopMode};
+use vedette_core::event::{RecoverAction, Running, Stage};
 use vedette_core::group::GroupState;
 use vedette_core::id::NodeNumber;
 use vedette_core::model::HostStatus;
 use vedette_core::state::ClusterState;
+use vedette_core::trigger::StopMode;
 
 use super::aside;
 use super::ask::{self, AsksNothing, Confirm};

@@ -4,11 +4,11 @@ use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 use vedette_collector::clinfo::{EventDoc, NodeDoc, StandbyDoc};
 use vedette_core::command::{Command, GroupCommand, ManagerCommand};
-use vedette_core::event::StopMode;
 use vedette_core::model::{AgentStatus, HostStatus, Node};
 use vedette_core::record::Code;
 use vedette_core::state::ClusterState;
 use vedette_core::takeover::Backing;
+use vedette_core::trigger::StopMode;
 
 use super::ask::{self, Confirm};
 use super::client::parse;

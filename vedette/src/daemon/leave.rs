@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 use vedette_core::command::{AGENT, Command, ManagerCommand};
-use vedette_core::event::StopMode;
 use vedette_core::group::{GroupState, Instance};
 use vedette_core::id::NodeNumber;
 use vedette_core::state::ClusterState;
+use vedette_core::trigger::StopMode;
 use vedette_core::view::View;
 
 use super::office::fresh_id;

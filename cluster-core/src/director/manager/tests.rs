@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::command::{Command, ConfigCommand, GroupCommand, ManagerCommand};
 use crate::definition::{DocumentVersion, FenceDef, ManagerOptions, PendingDocument};
 use crate::director::{Director, Input, Output};
-use crate::event::{Event, Fencing, ManagerState, Member, Running, Stage, Trigger};
+use crate::event::{Event, Fencing, ManagerState, Member, Running, Stage};
 use crate::fixture::Fixture;
 use crate::group::{Group, GroupState, Instance};
 use crate::id::{NetworkNumber, NodeNumber, Session};
@@ -21,6 +21,7 @@ use crate::rules::Program;
 use crate::state::{ClusterState, Outcome};
 use crate::takeover::{Backing, LetGo, Remains, let_go_after};
 use crate::time::{Instant, WallTime};
+use crate::trigger::Trigger;
 
 mod faults;
 mod silence;

@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 
 use crate::definition::Definition;
-use crate::event::Trigger;
 use crate::group::{Group, GroupDef, Policy, ResourceKind};
 use crate::time::WallTime;
+use crate::trigger::Trigger;
 
 use super::{ClusterState, Entry};
 

@@ -98,9 +98,9 @@ impl ClusterState {
 mod tests {
     use super::*;
     use crate::command::{Change, Command, GroupCommand, ManagerCommand};
-    use crate::event::StopMode;
     use crate::fixture::Fixture;
     use crate::model::{AgentStatus, HostStatus};
+    use crate::trigger::StopMode;
 
     use crate::takeover::{LetGo, Remains};
 

@@ -1,12 +1,13 @@
 //! What operators want of groups: moved, on, off, failures cleared. An order marks the group and
 //! queues an event; what comes of it is up to placement.
 
-use crate::event::{RecoverAction, Running, Stage, Trigger};
+use crate::event::{RecoverAction, Running, Stage};
 use crate::group::{Group, GroupDef, GroupState, Instance, Policy, Until};
 use crate::id::NodeNumber;
 use crate::model::Severity;
 use crate::record::{Code, Subject};
 use crate::state::manager::orders::unknown_node;
+use crate::trigger::Trigger;
 
 use super::{ClusterState, Entry, Happening, Refusal};
 

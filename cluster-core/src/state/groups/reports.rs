@@ -1,13 +1,14 @@
 //! What nodes say about their instances. Each report carries the instance's token; with another one
 //! it is about something that is over, and changes nothing.
 
-use crate::event::{Motive, Running, Stage, Trigger};
+use crate::event::{Running, Stage};
 use crate::group::{
     FailCount, GroupState, Instance, Policy, ResourceKind, ResourceState, ResourceStatus, Tolerated,
 };
 use crate::id::NodeNumber;
 use crate::model::Severity;
 use crate::record::{Code, Record, Subject};
+use crate::trigger::{Motive, Trigger};
 
 use super::{ClusterState, Entry, Happening};
 

@@ -218,10 +218,10 @@ const fn follows(policy: MultipleActive) -> &'static str {
 mod tests {
     use super::*;
     use crate::command::{Command, GroupCommand};
-    use crate::event::Trigger;
     use crate::fixture::Fixture;
     use crate::group::{GroupState, ResourceState};
     use crate::record::Record;
+    use crate::trigger::Trigger;
 
     const N3: NodeNumber = NodeNumber(3);
 

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use crate::command::{Change, Command, GroupCommand, ManagerCommand, Proposal, Scope};
 use crate::definition::FenceDef;
-use crate::event::{CommandOutcome, RecoverAction, StopMode, Trigger};
+use crate::event::{CommandOutcome, RecoverAction};
 use crate::fixture::{Fixture, definition, exited};
 use crate::group::{GroupState, Policy, ResourceState};
 use crate::id::{CommandId, NetworkNumber, NodeNumber, Session};
@@ -15,6 +15,7 @@ use crate::model::{AgentStatus, HostStatus, InterfaceStatus, NetworkStatus, Timi
 use crate::record::Code;
 use crate::state::ClusterState;
 use crate::takeover::{Backing, LetGo, Remains};
+use crate::trigger::{StopMode, Trigger};
 use crate::work::{self, Task, Way, tasks};
 
 use super::super::testing::refused;

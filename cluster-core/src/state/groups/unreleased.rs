@@ -102,7 +102,8 @@ mod tests {
         fixture.present_with(N1, 2, of_group("web"));
         fixture.node_down(N1, "it is silent");
         fixture.lease_over(N1);
-        let plan = crate::placement::for_event(&fixture.state, &crate::event::Trigger::NodeUp(N1));
+        let plan =
+            crate::placement::for_event(&fixture.state, &crate::trigger::Trigger::NodeUp(N1));
         assert!(plan.moves.iter().all(|it| it.group != "web"), "{:?}", plan.moves);
         let stays = plan.stays.iter().find(|it| it.group == "web").expect("it is said why");
         assert_eq!(stays.reason, "n1 has not let go of it yet: it is still being stopped");

@@ -4,12 +4,13 @@
 //! node that is stopped releases all it has, but for what maintenance leaves running; a manager takes
 //! back what was left running when it ended, a group that changed is released as it was.
 
-use crate::event::{Ended, Running, StopMode, Trigger};
+use crate::event::{Ended, Running};
 use crate::group::{Group, GroupState, Instance, Policy, ResourceState, ResourceStatus};
 use crate::id::NodeNumber;
 use crate::model::Severity;
 use crate::placement::{self, Move, Plan};
 use crate::record::Code;
+use crate::trigger::{StopMode, Trigger};
 
 use super::{ClusterState, Entry, ms_between, step_of};
 

@@ -6,10 +6,11 @@
 use std::collections::BTreeSet;
 
 use crate::command::Scope;
-use crate::event::{Event, RecoverAction, Stage, StopMode, Trigger};
+use crate::event::{Event, RecoverAction, Stage};
 use crate::id::NodeNumber;
 use crate::model::Severity;
 use crate::record::{Code, Subject};
+use crate::trigger::{StopMode, Trigger};
 
 use super::{ClusterState, Entry, Happening, Refusal, step_of};
 

@@ -7,12 +7,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::definition::OnFailure;
-use crate::event::{CommandOutcome, Event, Running, Stage, Step, Trigger};
+use crate::event::{CommandOutcome, Event, Running, Stage, Step};
 use crate::id::NodeNumber;
 use crate::model::{RunOutcome, Severity};
 use crate::placement::Plan;
 use crate::record::Code;
 use crate::rules::{Program, ProgramLine};
+use crate::trigger::Trigger;
 
 use super::policy::policy_words;
 use super::{ClusterState, Entry, ms_between, step_of};

@@ -9,10 +9,11 @@ use std::collections::BTreeSet;
 
 use crate::definition::OnFailure;
 use crate::document::duration_text;
-use crate::event::{RecoverAction, Running, Stage, Trigger};
+use crate::event::{RecoverAction, Running, Stage};
 use crate::id::NodeNumber;
 use crate::model::Severity;
 use crate::record::Code;
+use crate::trigger::Trigger;
 
 use super::{ClusterState, Entry, step_of};
 

@@ -4,14 +4,13 @@
 //! them; what no other node can see (a user-defined event, a standby adapter) is proposed.
 
 use crate::command::{Command, GroupCommand, ManagerCommand};
-use crate::event::{
-    Ended, Event, Manager, Motive, Running, Stage, StandbyFault, StopMode, Trigger,
-};
+use crate::event::{Ended, Event, Manager, Running, Stage, StandbyFault};
 use crate::group::{GroupState, ResourceKind};
 use crate::id::{NetworkNumber, NodeNumber};
 use crate::model::{AgentStatus, HostStatus, InterfaceStatus, NetworkStatus, Severity};
 use crate::placement;
 use crate::record::{Code, Subject};
+use crate::trigger::{Motive, StopMode, Trigger};
 
 use super::{ClusterState, Entry, Refusal, step_of};
 

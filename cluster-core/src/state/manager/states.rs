@@ -5,11 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::event::{ManagerState, Member, Running, Stage, Trigger};
+use crate::event::{ManagerState, Member, Running, Stage};
 use crate::id::NodeNumber;
 use crate::model::{AgentStatus, Severity};
 use crate::record::{Code, Subject};
 use crate::time::WallTime;
+use crate::trigger::Trigger;
 
 use super::{ClusterState, Entry, Happening, ms_between};
 

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use crate::command::{Change, Command, GroupCommand, ManagerCommand, Scope};
-use crate::event::{ManagerState, RecoverAction, Running, Stage, StopMode, Trigger};
+use crate::event::{ManagerState, RecoverAction, Running, Stage};
 use crate::fixture::Fixture;
 use crate::group::GroupState;
 use crate::id::{NetworkNumber, NodeNumber};
 use crate::model::{AgentStatus, HostStatus, InterfaceStatus, NetworkStatus, Severity, Substate};
 use crate::record::Code;
 use crate::takeover::Backing;
+use crate::trigger::{StopMode, Trigger};
 use crate::work::{Task, tasks};
 
 use super::super::testing::refused;

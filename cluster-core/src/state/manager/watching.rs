@@ -7,11 +7,12 @@
 use std::collections::BTreeMap;
 
 use crate::command::ManagerCommand;
-use crate::event::{Firing, Manager, Trigger};
+use crate::event::{Firing, Manager};
 use crate::id::NodeNumber;
 use crate::model::Severity;
 use crate::record::{Code, Record, Subject};
 use crate::rules::Rule;
+use crate::trigger::Trigger;
 
 use super::{ClusterState, Entry, Happening, Refusal};
 

@@ -17,11 +17,11 @@
 
 use std::collections::BTreeMap;
 
-use vedette_core::event::Motive;
 use vedette_core::group::{GroupState, ResourceState};
 use vedette_core::id::NodeNumber;
 use vedette_core::model::{HostStatus, Severity};
 use vedette_core::record::{Code, Record, Subject};
+use vedette_core::trigger::Motive;
 
 use super::documents::OutageKind;
 use super::line::Placed;

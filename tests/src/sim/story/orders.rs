@@ -5,11 +5,12 @@ use std::time::Duration;
 use vedette_core::command::{
     Command, ConfigCommand, GroupCommand, ManagerCommand, Proposal, Scope,
 };
-use vedette_core::event::{RecoverAction, StopMode, Trigger};
+use vedette_core::event::RecoverAction;
 use vedette_core::id::{Hash, NodeNumber};
 use vedette_core::model::{Severity, Timing};
 use vedette_core::state::Outcome;
 use vedette_core::time::WallTime;
+use vedette_core::trigger::{StopMode, Trigger};
 
 use super::super::world::{EPOCH, network_of, new_node, number_of};
 use super::{Stage, after, number, texts};

@@ -3,12 +3,13 @@
 use std::fmt::Write as _;
 
 use vedette_core::document::{self, Document};
-use vedette_core::event::{Running, Stage as Step, StopMode};
+use vedette_core::event::{Running, Stage as Step};
 use vedette_core::group::{Group, GroupState};
 use vedette_core::id::{NetworkNumber, NodeNumber};
 use vedette_core::model::{Interface, Node};
 use vedette_core::placement::{self, WhatIf};
 use vedette_core::rules;
+use vedette_core::trigger::StopMode;
 
 use super::super::world::number_of;
 use super::Stage;

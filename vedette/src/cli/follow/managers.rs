@@ -1,11 +1,11 @@
 //! Waiting for what becomes of an order to managers of nodes: one is stopped when its node takes part no more and
 //! has released what it had, and with takeover only when others serve that; one is started when it takes part.
 
-use vedette_core::event::{StopMode, Trigger};
 use vedette_core::group::{GroupState, Policy};
 use vedette_core::id::NodeNumber;
 use vedette_core::model::HostStatus;
 use vedette_core::state::ClusterState;
+use vedette_core::trigger::{StopMode, Trigger};
 
 use super::super::context::Context;
 use super::super::fail::{Failure, Result};

@@ -15,10 +15,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use vedette_core::command::{AGENT, Command, ManagerCommand};
-use vedette_core::event::Trigger;
 use vedette_core::group::{ResourceDef, ResourceKind};
 use vedette_core::id::{NetworkNumber, NodeNumber};
 use vedette_core::state::ClusterState;
+use vedette_core::trigger::Trigger;
 
 use super::super::office::fresh_id;
 use super::{Executor, Op, Shared, lock};

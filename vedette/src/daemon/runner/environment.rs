@@ -4,9 +4,10 @@
 //! agent gets the same words, and `TRACEPARENT` names the same trace on every node without anybody
 //! having to agree on it: the trace is the incident, the parent span is the command.
 
-use vedette_core::event::{Running, Trigger};
+use vedette_core::event::Running;
 use vedette_core::id::{Hash, NodeNumber};
 use vedette_core::state::ClusterState;
+use vedette_core::trigger::Trigger;
 
 /// Where the program finds its way back to this daemon.
 #[derive(Clone, Debug, Default)]

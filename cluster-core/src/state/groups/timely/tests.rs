@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use crate::command::{Command, GroupCommand, Proposal, Tick};
-use crate::event::Trigger;
 use crate::fixture::Fixture;
 use crate::group::{GoesBack, ResourceState, Until};
 use crate::id::{CommandId, NodeNumber, Session};
 use crate::record::{Code, Subject};
 use crate::time::DayWindow;
+use crate::trigger::Trigger;
 
 use super::super::super::testing::refused;
 
@@ -411,7 +411,7 @@ fn what_is_planned_does_not_flap() {
     fixture.group(GroupCommand::Progress { group, node, token, state, resources });
     fixture.run_events();
     fixture.state.groups.get_mut("web").unwrap().preferred = wish;
-    let how = crate::event::StopMode::Takeover;
+    let how = crate::trigger::StopMode::Takeover;
     for node in [N1, N2, N3] {
         fixture.manage(crate::command::ManagerCommand::Stop { nodes: vec![node], how });
         fixture.run_events();

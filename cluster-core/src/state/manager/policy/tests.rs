@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use crate::command::{Command, GroupCommand, ManagerCommand};
 use crate::definition::{Hooks, OnFailure};
-use crate::event::{CommandOutcome, Stage, Trigger};
+use crate::event::{CommandOutcome, Stage};
 use crate::fixture::{Fixture, exited, succeeded};
 use crate::id::NodeNumber;
 use crate::model::Severity;
 use crate::record::Code;
+use crate::trigger::Trigger;
 use crate::work::{Task, tasks};
 
 const N1: NodeNumber = NodeNumber(1);
@@ -255,7 +256,8 @@ fn t9_what_is_ordered_goes_on_beside_it() {
         assert_eq!(fixture.state.groups["db"].owner(), owner);
     }
     assert!(how(&fixture).is_empty());
-    fixture.manage(ManagerCommand::Stop { nodes: vec![N3], how: crate::event::StopMode::Takeover });
+    fixture
+        .manage(ManagerCommand::Stop { nodes: vec![N3], how: crate::trigger::StopMode::Takeover });
     let next = fixture.state.manager.next().map(|event| event.trigger.name().to_owned());
     assert_eq!(next.as_deref(), Some("node_down"));
 }
