@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{NetworkNumber, NodeNumber, Session};
 use crate::model::{LogTiming, RunOutcome, Timing, Transcript, status};
-use crate::placement::Plan;
+use crate::plan::Plan;
 use crate::rules::{NodeSet, Program, ProgramLine};
 use crate::takeover::{Backing, Unreleased};
 use crate::time::WallTime;

@@ -34,6 +34,7 @@ pub mod log_memory;
 pub mod model;
 pub mod observation;
 pub mod placement;
+pub mod plan;
 pub mod predicate;
 pub mod reach;
 pub mod record;

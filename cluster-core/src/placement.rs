@@ -29,10 +29,9 @@ mod moves;
 mod nodes;
 mod whatif;
 
-use serde::{Deserialize, Serialize};
-
 use crate::definition::Definition;
 use crate::id::NodeNumber;
+use crate::plan::{Move, Plan, Stay};
 use crate::state::ClusterState;
 use crate::trigger::{StopMode, Trigger};
 
@@ -42,55 +41,6 @@ pub use back::goes_back;
 pub(crate) use back::home;
 pub use nodes::{exhausted, is_cut_off, obstacle};
 pub use whatif::{WhatIf, carry_out, what_if};
-
-/// What the groups shall do in an event.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Plan {
-    /// What shall be done; mere releases before acquisitions, groups in the order of the
-    /// configuration.
-    pub moves: Vec<Move>,
-    /// Groups that stay as they are although one might wonder, and why.
-    pub stays: Vec<Stay>,
-}
-
-/// A group that is released, acquired, or both.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Move {
-    /// Which group.
-    pub group: String,
-    /// Nodes that release it.
-    pub release: Vec<NodeNumber>,
-    /// Nodes that acquire it.
-    pub acquire: Vec<NodeNumber>,
-    /// Why, in a sentence without full stop.
-    pub reason: String,
-}
-
-/// A group of which nothing is changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stay {
-    /// Which group.
-    pub group: String,
-    /// Why, in a sentence without full stop.
-    pub reason: String,
-}
-
-impl Plan {
-    /// Groups that `node` releases.
-    pub fn releases(&self, node: NodeNumber) -> impl Iterator<Item = &str> {
-        self.moves.iter().filter(move |m| m.release.contains(&node)).map(|m| m.group.as_str())
-    }
-
-    /// Groups that `node` acquires.
-    pub fn acquires(&self, node: NodeNumber) -> impl Iterator<Item = &str> {
-        self.moves.iter().filter(move |m| m.acquire.contains(&node)).map(|m| m.group.as_str())
-    }
-
-    /// Whether nothing is to be done.
-    pub fn is_idle(&self) -> bool {
-        self.moves.is_empty()
-    }
-}
 
 /// Why placement is asked.
 #[derive(Clone, Copy, Debug)]

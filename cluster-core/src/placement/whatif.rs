@@ -6,11 +6,12 @@ use crate::event::{Manager, ManagerState, Member};
 use crate::group::{GroupState, Instance, Policy};
 use crate::id::{NodeNumber, Session};
 use crate::model::{AgentStatus, HostStatus};
+use crate::plan::{Move, Plan, Stay};
 use crate::state::ClusterState;
 use crate::takeover::Backing;
 use crate::trigger::{StopMode, Trigger};
 
-use super::{Move, Plan, Stay, astray, for_event};
+use super::{astray, for_event};
 
 /// What is supposed to happen. All of it happens at once; the events come in their usual order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use vedette_core::group::Policy;
 use vedette_core::id::NodeNumber;
 use vedette_core::model::{AgentStatus, HostStatus};
-use vedette_core::placement::{Plan, astray, carry_out, for_event, obstacle};
+use vedette_core::placement::{astray, carry_out, for_event, obstacle};
+use vedette_core::plan::Plan;
 use vedette_core::state::ClusterState;
 use vedette_core::trigger::{StopMode, Trigger};
 

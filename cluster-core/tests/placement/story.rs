@@ -11,9 +11,8 @@ use vedette_core::group::{
 };
 use vedette_core::id::{NetworkNumber, NodeNumber, Session};
 use vedette_core::model::{AgentStatus, HostStatus, InterfaceStatus, Timing};
-use vedette_core::placement::{
-    Plan, WhatIf, astray, carry_out, for_definition, for_event, what_if,
-};
+use vedette_core::placement::{WhatIf, astray, carry_out, for_definition, for_event, what_if};
+use vedette_core::plan::Plan;
 use vedette_core::state::ClusterState;
 use vedette_core::takeover::Backing;
 use vedette_core::time::WallTime;

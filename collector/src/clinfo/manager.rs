@@ -545,7 +545,7 @@ fn phases(running: &Running) -> Vec<PhaseDoc> {
 fn moves(state: &ClusterState, running: &Running) -> Vec<MoveDoc> {
     let names =
         |nodes: &[NodeNumber]| nodes.iter().map(|node| state.node_name(*node)).collect::<Vec<_>>();
-    let doc = |planned: &vedette_core::placement::Move| MoveDoc {
+    let doc = |planned: &vedette_core::plan::Move| MoveDoc {
         group: planned.group.clone(),
         release: names(&planned.release),
         acquire: names(&planned.acquire),

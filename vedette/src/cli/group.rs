@@ -12,7 +12,8 @@ use vedette_core::command::{Command, GroupCommand, ManagerCommand, Scope};
 use vedette_core::document::duration_text;
 use vedette_core::group::{GroupState, Policy, ResourceState, Until};
 use vedette_core::id::NodeNumber;
-use vedette_core::placement::{Plan, WhatIf, what_if};
+use vedette_core::placement::{WhatIf, what_if};
+use vedette_core::plan::Plan;
 use vedette_core::state::ClusterState;
 use vedette_core::time::WallTime;
 

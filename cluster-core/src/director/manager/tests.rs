@@ -16,7 +16,7 @@ use crate::group::{Group, GroupState, Instance};
 use crate::id::{NetworkNumber, NodeNumber, Session};
 use crate::model::{AgentStatus, HostStatus, Timing};
 use crate::observation::{LinkView, PeerView, Report};
-use crate::placement::Plan;
+use crate::plan::Plan;
 use crate::rules::Program;
 use crate::state::{ClusterState, Outcome};
 use crate::takeover::{Backing, LetGo, Remains, let_go_after};

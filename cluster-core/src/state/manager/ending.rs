@@ -8,7 +8,8 @@ use crate::event::{Ended, Running};
 use crate::group::{Group, GroupState, Instance, Policy, ResourceState, ResourceStatus};
 use crate::id::NodeNumber;
 use crate::model::Severity;
-use crate::placement::{self, Move, Plan};
+use crate::placement;
+use crate::plan::{Move, Plan};
 use crate::record::Code;
 use crate::trigger::{StopMode, Trigger};
 

@@ -10,7 +10,7 @@ use crate::definition::OnFailure;
 use crate::event::{CommandOutcome, Event, Running, Stage, Step};
 use crate::id::NodeNumber;
 use crate::model::{RunOutcome, Severity};
-use crate::placement::Plan;
+use crate::plan::Plan;
 use crate::record::Code;
 use crate::rules::{Program, ProgramLine};
 use crate::trigger::Trigger;

@@ -142,7 +142,7 @@ mod tests {
     use vedette_core::event::{Event, Stage};
     use vedette_core::fixture::Fixture;
     use vedette_core::group::{Group, GroupState, Instance};
-    use vedette_core::placement::{Move, Plan};
+    use vedette_core::plan::{Move, Plan};
     use vedette_core::rules::Program;
     use vedette_core::time::WallTime;
 
