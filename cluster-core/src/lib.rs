@@ -47,5 +47,6 @@ pub mod topology;
 pub mod trigger;
 pub mod variable;
 pub mod view;
+pub mod watchers;
 pub mod wire;
 pub mod work;

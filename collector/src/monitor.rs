@@ -23,7 +23,8 @@ use std::time::Duration;
 use vedette_core::definition::MonitorDef;
 use vedette_core::id::NodeNumber;
 use vedette_core::rules::Rule;
-use vedette_core::variable::{self, Instance, Pattern, Value, Watchers};
+use vedette_core::variable::{self, Instance, Pattern, Value};
+use vedette_core::watchers::Watchers;
 
 /// A value, as a monitor finds it.
 #[derive(Clone, Debug, PartialEq)]

@@ -56,7 +56,7 @@ use vedette_core::command::Proposal;
 use vedette_core::group::GroupState;
 use vedette_core::model::{AgentStatus, HostStatus, Settings, Severity};
 use vedette_core::record::{Code, Record};
-use vedette_core::variable::Watchers;
+use vedette_core::watchers::Watchers;
 
 use super::world::{MS, Setup, World, network_of};
 

@@ -29,8 +29,9 @@ use vedette_core::event::Manager;
 use vedette_core::id::{NodeNumber, Session};
 use vedette_core::rules::Rule;
 use vedette_core::state::{ClusterState, Outcome};
-use vedette_core::variable::{Observed, Reading, Watchers};
+use vedette_core::variable::Reading;
 use vedette_core::view::{MonitorView, View};
+use vedette_core::watchers::{Observed, Watchers};
 use vedette_node::transcript::Transcripts;
 
 use super::office::fresh_id;

@@ -1,36 +1,35 @@
 //! Watchers: from readings to events, with rearming (spec H31, H33).
 //!
+//! A rule names a variable and a [`Pattern`] of instances; a [`Watcher`] applies its predicate to each
+//! reading, instance by instance:
+//!
+//! ```text
+//!             predicate holds: an event
+//!    armed ─────────────────────────────▶ fired
+//!      ▲                                    │
+//!      └────────────────────────────────────┘
+//!        rearm predicate holds (without one: the predicate does not hold any more)
+//! ```
+//!
+//! Each node watches the instances that are its own, so one node puts an event to the vote; what has
+//! fired is part of the replicated state, so that an edge is one event, whoever dies or is restarted in
+//! between.
+//!
 //! Whether a rule has fired for an instance is not remembered here: that is replicated state
 //! ([`crate::event::Manager::fired`]), so it outlives agents and is the same for everybody. What is
 //! kept here is only what predicates need (the value before) and whether somebody complained.
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
 use crate::id::NodeNumber;
 use crate::predicate::{self, Predicate};
 use crate::rules::Rule;
 use crate::time::WallTime;
 use crate::trigger::Trigger;
-
-use super::{Instance, Pattern, Value, canonical};
+use crate::variable::{Instance, Pattern, Reading, Value, canonical};
 
 /// How many instances one rule follows. The one that was not heard of for longest gives way.
 const MOST_INSTANCES: usize = 4_096;
-
-/// A value of one instance of a variable.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Reading {
-    /// The variable, by any of its names.
-    pub variable: String,
-    /// Which copy.
-    pub instance: Instance,
-    /// The value.
-    pub value: Value,
-    /// When it was taken.
-    pub at: WallTime,
-}
 
 /// A predicate that came true.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -314,3 +313,6 @@ impl Watchers {
         observed
     }
 }
+
+#[cfg(test)]
+mod tests;
