@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use crate::id::NodeNumber;
 use crate::observation::Report;
 use crate::state::ClusterState;
-use crate::view::Local;
 
 /// From this offset on, in microseconds, the clocks of two nodes do not agree.
 pub const CLOCK_TOLERANCE_US: i64 = 100_000;
@@ -96,17 +95,6 @@ impl Clocks {
     }
 }
 
-/// Lead of the own clock over the one by which entries are dated, in microseconds, while the own one shows
-/// `own_us` more than the monotonic one, if that is known anew; 0 where they agree.
-pub fn lead(local: &Local, director: Option<NodeNumber>, own_us: Option<i64>) -> i64 {
-    let clocks = own_us.map(|own_us| local.clocks.now(own_us));
-    let clocks = clocks.as_ref().unwrap_or(&local.clocks);
-    let director = director.filter(|director| *director != local.node);
-    let measured = director.and_then(|director| clocks.ahead_of_entries(director));
-    let lead_us = measured.unwrap_or_else(|| clocks.correction().saturating_neg());
-    if disagree(lead_us, false) { lead_us } else { 0 }
-}
-
 fn corrected(most_us: Option<i64>) -> i64 {
     most_us.filter(|most_us| disagree(*most_us, false)).unwrap_or(0)
 }
@@ -118,9 +106,7 @@ pub fn greatest_offset(report: &Report) -> Option<i64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
+pub(crate) mod tests {
     use super::*;
     use crate::fixture;
 
@@ -153,7 +139,7 @@ mod tests {
         assert_eq!(greatest_offset(&report), None);
     }
 
-    fn clocks(second: Option<i64>, third: Option<i64>) -> Clocks {
+    pub(crate) fn clocks(second: Option<i64>, third: Option<i64>) -> Clocks {
         let mut clocks = Clocks::default();
         clocks.learn(&seen(&[(2, second), (3, third)]).0, 7 * HOUR);
         clocks
@@ -188,23 +174,6 @@ mod tests {
         assert_eq!(dates(Some(-400), Some(-800)), (0, Some(400), Some(800)));
         // Of two nobody knows which is right: each director dates by its own.
         assert_eq!(dates(Some(HOUR), None), (0, Some(-HOUR), None));
-    }
-
-    /// Surfaces show the clock by which entries are dated, whoever directs and whoever looks.
-    #[test]
-    fn the_own_clock_leads_the_one_that_dates_entries() {
-        let mut local = fixture::one_down().local;
-        let hour_ahead = |second, third| Arc::new(clocks(second, third));
-        local.clocks = hour_ahead(Some(-HOUR), Some(-HOUR - 30));
-        let by = |director| lead(&local, Some(NodeNumber(director)), None);
-        assert_eq!((by(1), by(2), by(3)), (HOUR, HOUR, HOUR + 30));
-        assert_eq!(lead(&local, None, None), HOUR, "most clocks count where nobody directs");
-        assert_eq!(lead(&local, Some(NodeNumber(1)), Some(6 * HOUR)), 0, "it was set right");
-        local.clocks = hour_ahead(Some(HOUR), None);
-        let by = |director| lead(&local, Some(NodeNumber(director)), None);
-        assert_eq!((by(1), by(2)), (0, -HOUR), "of two, that of the director dates");
-        local.clocks = hour_ahead(Some(-99_000), Some(-99_000));
-        assert_eq!(lead(&local, Some(NodeNumber(2)), None), 0, "they agree");
     }
 
     /// Who dies takes nothing along that was known of the clocks; who is deleted does, and who sets its own clock

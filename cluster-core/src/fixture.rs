@@ -33,6 +33,7 @@ use crate::group::{Group, GroupState};
 use crate::id::{
     ClusterId, CommandId, Hash, NetworkNumber, NodeNumber, RaftId, Session, StorageId,
 };
+use crate::local_view::{JournalHealth, Local, LogView, MonitorView};
 use crate::model::{
     AgentStatus, HostStatus, InterfaceStatus, LinkStatus, NetworkStatus, Priority, Role,
     RunOutcome, Settings,
@@ -41,7 +42,7 @@ use crate::observation::{LinkView, OwnInterface, PeerView, Report};
 use crate::record::Record;
 use crate::state::{Applied, ClusterState, Outcome};
 use crate::time::WallTime;
-use crate::view::{JournalHealth, Local, LogView, MonitorView, View};
+use crate::view::View;
 
 /// 2026-11-22T12:00:00Z, when the example cluster was formed.
 pub const FORMED: WallTime = WallTime(1_795_348_800_000_000);

@@ -12,13 +12,13 @@
 use crate::event::ManagerState;
 use crate::group::{GroupState, Instance, ResourceState};
 use crate::id::{NetworkNumber, NodeNumber};
+use crate::local_view::Local;
 use crate::model::{
     AgentStatus, ClusterStatus, HostStatus, InterfaceStatus, LinkStatus, NetworkStatus, Substate,
 };
 use crate::observation::{LinkView, Report};
 use crate::state::ClusterState;
 use crate::time::WallTime;
-use crate::view::Local;
 
 /// The state as the node `local.node` may show it while it does not know the cluster's.
 pub fn present(state: &ClusterState, local: &Local) -> ClusterState {

@@ -29,6 +29,7 @@ pub mod id;
 pub mod knowledge;
 pub mod lease;
 pub mod local;
+pub mod local_view;
 pub mod log_health;
 pub mod log_memory;
 pub mod model;

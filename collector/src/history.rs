@@ -32,10 +32,10 @@ use serde::Serialize;
 use tokio::sync::watch;
 use vedette_core::id::Hash;
 use vedette_core::local::{Draft, LocalRecord, Stamp};
+use vedette_core::local_view::JournalHealth;
 use vedette_core::model::Severity;
 use vedette_core::record::{Code, Record};
 use vedette_core::time::WallTime;
-use vedette_core::view::JournalHealth;
 
 mod export;
 mod inbox;

@@ -11,12 +11,13 @@ use vedette_core::command::{Change, Command, GroupCommand, ManagerCommand, Scope
 use vedette_core::fixture::{DOWN_AT, Fixture, LOST_AT, alone, busy_fixture, one_down};
 use vedette_core::group::{GroupState, MultipleActive, ResourceState};
 use vedette_core::id::{NetworkNumber, NodeNumber};
+use vedette_core::local_view::RaisedCondition;
 use vedette_core::model::{AgentStatus, HostStatus, InterfaceStatus, NetworkStatus, Severity};
 use vedette_core::observation::Report;
 use vedette_core::record::{Code, Subject};
 use vedette_core::state::ClusterState;
 use vedette_core::trigger::StopMode;
-use vedette_core::view::{RaisedCondition, View};
+use vedette_core::view::View;
 
 fn verdict_after(view: &View, stale: Duration) -> (Level, String) {
     let verdict = Verdict::new(Seen { view, now: DOWN_AT, stale });

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use vedette_core::clock::lead;
+use vedette_core::local_view::lead;
 use vedette_core::state::ClusterState;
 use vedette_core::time::{Instant, WallTime};
 use vedette_core::view::View;

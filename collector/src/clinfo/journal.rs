@@ -4,8 +4,9 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use vedette_core::local::LocalRecord;
+use vedette_core::local_view::{JournalHealth, RaisedCondition};
 use vedette_core::model::Severity;
-use vedette_core::view::{JournalHealth, RaisedCondition, View};
+use vedette_core::view::View;
 
 use super::SubjectDoc;
 

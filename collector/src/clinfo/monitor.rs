@@ -3,10 +3,11 @@
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use vedette_core::local_view::MonitorView;
 use vedette_core::rules::Rule;
 use vedette_core::state::ClusterState;
 use vedette_core::variable::{Reading, canonical};
-use vedette_core::view::{MonitorView, View};
+use vedette_core::view::View;
 
 use super::Seen;
 use super::known::if_known;

@@ -10,13 +10,14 @@ use vedette_core::clock::{CLOCK_TOLERANCE_US, clock_trouble};
 use vedette_core::event::Member;
 use vedette_core::group::{Group, GroupState};
 use vedette_core::id::NodeNumber;
+use vedette_core::local_view::RaisedCondition;
 use vedette_core::model::{
     AgentStatus, HostStatus, InterfaceStatus, NetworkStatus, Node, Role, Severity, Substate,
 };
 use vedette_core::record::Code;
 use vedette_core::state::ClusterState;
 use vedette_core::time::WallTime;
-use vedette_core::view::{RaisedCondition, View};
+use vedette_core::view::View;
 
 mod groups;
 

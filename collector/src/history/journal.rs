@@ -22,10 +22,11 @@ use std::sync::Arc;
 use rusqlite::{CachedStatement, Connection, Row, params};
 use vedette_core::id::{Hash, Session};
 use vedette_core::local::{Draft, LocalRecord, Phase, Stamp};
+use vedette_core::local_view::JournalHealth;
 use vedette_core::model::Severity;
 use vedette_core::record::{Code, Subject};
 use vedette_core::time::WallTime;
-use vedette_core::view::{JournalHealth, View};
+use vedette_core::view::View;
 
 use super::HistoryError;
 

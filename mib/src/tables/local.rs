@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use vedette_core::local::LocalRecord;
-use vedette_core::view::RaisedCondition;
+use vedette_core::local_view::RaisedCondition;
 
 use super::TEXT;
 use super::text_index::numbered;

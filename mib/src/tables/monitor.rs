@@ -1,8 +1,8 @@
 //! `vedetteMonitorTable` and `vedetteMonitorValueTable`: the resource monitors of the answering node
 //! and what they see (spec H29). They are local: another node answers with its own.
 
+use vedette_core::local_view::MonitorView;
 use vedette_core::variable::Reading;
-use vedette_core::view::MonitorView;
 
 use super::TEXT;
 use super::text_index::numbered;

@@ -13,6 +13,7 @@ use vedette_core::id::{
     ClusterId, CommandId, Hash, NetworkNumber, NodeNumber, RaftId, Session, StorageId,
 };
 use vedette_core::local::{Draft, LocalRecord, Phase, Stamp};
+use vedette_core::local_view::{JournalHealth, Local, LogView, RaisedCondition};
 use vedette_core::model::{
     AgentStatus, HostStatus, InterfaceStatus, Link, LinkStatus, NetworkStatus, Priority, Role,
     Settings, Severity,
@@ -21,7 +22,7 @@ use vedette_core::observation::{LinkView, PeerView, Report};
 use vedette_core::record::{Code, Record, Subject};
 use vedette_core::state::{ClusterState, Outcome};
 use vedette_core::time::WallTime;
-use vedette_core::view::{JournalHealth, Local, LogView, RaisedCondition, Source, View};
+use vedette_core::view::{Source, View};
 
 /// 2024-02-29T12:34:56Z.
 const START: WallTime = WallTime(1_709_210_096_000_000);

@@ -21,11 +21,11 @@ use std::time::Duration;
 use vedette_collector::history::{History, SetAside};
 use vedette_core::id::{Hash, NodeNumber, Session};
 use vedette_core::local::{Condition, Draft, Happened, Input, Stamp, Watch};
+use vedette_core::local_view::RaisedCondition;
 use vedette_core::model::Severity;
 use vedette_core::record::{Code, Subject};
 use vedette_core::state::ClusterState;
 use vedette_core::time::{Instant, WallTime};
-use vedette_core::view::RaisedCondition;
 
 use super::proposer::wall_time;
 use super::publisher::Publisher;

@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vedette_core::id::{NodeNumber, RaftId};
+use vedette_core::local_view::{Local, LogView};
 use vedette_core::log_health::Behind;
 use vedette_core::log_memory::Loss;
 use vedette_core::observation::{PeerView, Report};
 use vedette_core::state::ClusterState;
 use vedette_core::time::{Instant, WallTime};
-use vedette_core::view::{Local, LogView, View};
+use vedette_core::view::View;
 use vedette_node::log::{Disk, Log, LogHealth};
 
 use super::local_log::boot_time_us;

@@ -27,10 +27,11 @@ use vedette_core::command::{AGENT, Command, ManagerCommand};
 use vedette_core::definition::MonitorDef;
 use vedette_core::event::Manager;
 use vedette_core::id::{NodeNumber, Session};
+use vedette_core::local_view::MonitorView;
 use vedette_core::rules::Rule;
 use vedette_core::state::{ClusterState, Outcome};
 use vedette_core::variable::Reading;
-use vedette_core::view::{MonitorView, View};
+use vedette_core::view::View;
 use vedette_core::watchers::{Observed, Watchers};
 use vedette_node::transcript::Transcripts;
 

@@ -13,12 +13,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
-use vedette_core::clock::lead;
 use vedette_core::command::{Command, Proposal, Tick};
 use vedette_core::id::{CommandId, NodeNumber, Session};
+use vedette_core::local_view::Local;
+use vedette_core::local_view::lead;
 use vedette_core::state::{Outcome, Refusal};
 use vedette_core::time::WallTime;
-use vedette_core::view::{Local, View};
+use vedette_core::view::View;
 use vedette_node::log::{Log, ProposeError};
 use vedette_node::peers::{Peers, kinds};
 

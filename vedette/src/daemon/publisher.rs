@@ -14,14 +14,16 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use vedette_collector::history::{Head, History, HistoryError};
-use vedette_core::clock::{disagree, lead};
+use vedette_core::clock::disagree;
 use vedette_core::group::GroupState;
 use vedette_core::id::{NodeNumber, Session};
+use vedette_core::local_view::lead;
+use vedette_core::local_view::{JournalHealth, Local, LogView};
 use vedette_core::model::{AgentStatus, HostStatus, Role, Severity};
 use vedette_core::record::{Code, Record};
 use vedette_core::state::ClusterState;
 use vedette_core::time::WallTime;
-use vedette_core::view::{Change, JournalHealth, Local, LogView, Source, View};
+use vedette_core::view::{Change, Source, View};
 use vedette_node::log::Applied;
 
 use super::proposer::{cluster_time, own_clock_us};

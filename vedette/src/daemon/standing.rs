@@ -10,10 +10,10 @@
 //! lease (a switch that restarts does not make the cluster start anew) and, in the guard, the agent.
 
 use vedette_core::id::NodeNumber;
+use vedette_core::local_view::Local;
 use vedette_core::model::{AgentStatus, HostStatus};
 use vedette_core::observation::Report;
 use vedette_core::state::ClusterState;
-use vedette_core::view::Local;
 use vedette_node::log::{Disk, Leadership};
 use vedette_node::peers::Deleted;
 

@@ -12,11 +12,12 @@ use nix::sys::statvfs::statvfs;
 use vedette_collector::history::{Health, Stalled};
 use vedette_core::id::NodeNumber;
 use vedette_core::local::{Condition, Happened, Input};
+use vedette_core::local_view::Local;
 use vedette_core::model::{AgentStatus, Severity};
 use vedette_core::record::{Code, Subject};
 use vedette_core::state::ClusterState;
 use vedette_core::time::Instant;
-use vedette_core::view::{Local, View};
+use vedette_core::view::View;
 
 use super::super::proposer::own_clock_us;
 use super::{LocalLog, boot_time_us, own_condition};
