@@ -14,7 +14,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{NetworkNumber, NodeNumber};
 use crate::model::status;
-use crate::takeover::Remains;
 use crate::time::{DayWindow, WallTime};
 use crate::trigger::Motive;
 
@@ -621,11 +620,6 @@ impl Group {
     /// Whether a resource was seen to run where the end of its node's lease does not end it.
     pub fn is_outside(&self, resource: &str, node: NodeNumber) -> bool {
         self.outside.get(&node).is_some_and(|all| all.contains(resource))
-    }
-
-    /// Whether a guard may mean it with what remains of earlier epochs.
-    pub fn is_among(&self, remains: Remains) -> bool {
-        remains.has(self.number)
     }
 
     /// Whether what a node has of it ends with that node's lease.

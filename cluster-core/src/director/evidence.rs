@@ -351,7 +351,7 @@ impl Director {
             // Release programs may have their time; what is left then is not over in a moment.
             let stays = |name: &&String| {
                 let late = away >= detect * 2 + self.state.programs_of(name);
-                late && self.state.groups[*name].is_among(remains)
+                late && remains.has(self.state.groups[*name].number)
             };
             let groups: BTreeSet<String> = self.ending(node).filter(stays).cloned().collect();
             let names: Vec<&str> = groups.iter().map(String::as_str).collect();

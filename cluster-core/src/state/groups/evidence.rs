@@ -118,7 +118,7 @@ impl ClusterState {
     /// Whether a later epoch of a node is: its guard takes away or sees gone what is not named beside it, but for what
     /// lives where no guard looks.
     pub(crate) fn epoch_proves(&self, name: &str, node: NodeNumber, remains: Remains) -> bool {
-        let stays = self.groups.get(name).is_none_or(|group| group.is_among(remains));
+        let stays = self.groups.get(name).is_none_or(|group| remains.has(group.number));
         let unseen = self.unseen_by_guard(name, node).next().is_some();
         !self.definition.manager.fence_always && !stays && !unseen
     }
