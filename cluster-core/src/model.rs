@@ -553,17 +553,6 @@ impl RunOutcome {
     }
 }
 
-/// An alert that is waiting for the script, or being handled by it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PendingAlert {
-    /// The record that raised it.
-    pub record: crate::record::Record,
-    /// Who runs the script for it, and in which run of its agent.
-    pub claim: Option<(NodeNumber, crate::id::Session)>,
-    /// How many times it was claimed.
-    pub attempts: u32,
-}
-
 /// A test of the alert script that is under way (spec A15).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AlertTest {

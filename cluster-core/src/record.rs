@@ -9,7 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::id::{Hash, NetworkNumber, NodeNumber};
+use crate::id::{Hash, NetworkNumber, NodeNumber, Session};
 use crate::model::Severity;
 use crate::time::WallTime;
 
@@ -473,4 +473,15 @@ impl fmt::Display for Record {
         }
         Ok(())
     }
+}
+
+/// An alert that is waiting for the script, or being handled by it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingAlert {
+    /// The record that raised it.
+    pub record: Record,
+    /// Who runs the script for it, and in which run of its agent.
+    pub claim: Option<(NodeNumber, Session)>,
+    /// How many times it was claimed.
+    pub attempts: u32,
 }

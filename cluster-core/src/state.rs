@@ -40,9 +40,9 @@ use crate::id::{ClusterId, CommandId, Hash, NetworkNumber, NodeNumber};
 use crate::lease::VoterSet;
 use crate::model::{
     AgentStatus, AlertScript, AlertTest, ClusterStatus, GroupStatus, HostStatus, InterfaceStatus,
-    JoinToken, Link, Network, NetworkStatus, Node, PendingAlert, Port, Role, Settings, Severity,
-    Substate,
+    JoinToken, Link, Network, NetworkStatus, Node, Port, Role, Settings, Severity, Substate,
 };
+use crate::record::PendingAlert;
 use crate::record::{Code, Record, Subject, Told};
 use crate::rules::RuleStore;
 use crate::time::WallTime;

@@ -128,7 +128,7 @@ impl ClusterState {
         session: Session,
         outcome: &RunOutcome,
     ) -> bool {
-        let claimed = |alert: &crate::model::PendingAlert| alert.claim == Some((runner, session));
+        let claimed = |alert: &crate::record::PendingAlert| alert.claim == Some((runner, session));
         if !self.alerts.get(&seq).is_some_and(claimed) {
             return false;
         }

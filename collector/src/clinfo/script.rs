@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use vedette_core::model::{AlertTest, PendingAlert, RunOutcome, ScriptVersion, Severity};
+use vedette_core::model::{AlertTest, RunOutcome, ScriptVersion, Severity};
+use vedette_core::record::PendingAlert;
 use vedette_core::view::View;
 
 use super::EventDoc;
