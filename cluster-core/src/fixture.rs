@@ -28,6 +28,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::apply::Applied;
 use crate::command::{Change, Command, NewNetwork, NewNode, Proposal};
 use crate::group::{Group, GroupState};
 use crate::id::{
@@ -40,7 +41,7 @@ use crate::model::{
 };
 use crate::observation::{LinkView, OwnInterface, PeerView, Report};
 use crate::record::Record;
-use crate::state::{Applied, ClusterState, Outcome};
+use crate::state::{ClusterState, Outcome};
 use crate::time::WallTime;
 use crate::view::View;
 

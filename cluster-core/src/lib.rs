@@ -9,10 +9,14 @@
 //!
 //! - *local* (differs between nodes): [`topology`], [`wire`], [`lease`], [`clock`]; what one node
 //!   observes.
-//! - *replicated* (identical at equal revision): [`state::ClusterState::apply`] turns a committed
+//! - *replicated* (identical at equal revision): [`state`] is data, and [`apply`] turns a committed
 //!   [`command::Command`] into a new state and [`record::Record`]s. [`director`] and [`diagnosis`]
 //!   turn observations into commands.
+//!
+//! Data is below, transitions are above: what plans, judges and shows depends on [`state`] and not on
+//! [`apply`], and no modules use each other in a circle.
 
+pub mod apply;
 pub mod clock;
 pub mod command;
 pub mod config;

@@ -7,7 +7,7 @@
 //! timeline never runs backwards, and what stands still on it for want of a leader is counted by the
 //! next one.
 //!
-//! What ends by itself ([`crate::state::groups`](crate::state)) is judged by it: every entry brings
+//! What ends by itself ([`ClusterState::next_due`](super::ClusterState::next_due)) is judged by it: every entry brings
 //! the time along, so every node forgets the same in the same entry.
 
 use serde::{Deserialize, Serialize};
@@ -34,7 +34,7 @@ impl Timeline {
     }
 
     /// Milliseconds from when the cluster was formed to the entry before the last one.
-    pub(super) const fn before_ms(&self) -> u64 {
+    pub(crate) const fn before_ms(&self) -> u64 {
         self.before_us / 1_000
     }
 
@@ -44,7 +44,7 @@ impl Timeline {
     }
 
     /// Takes the next entry: its leader's clocks when it was appended.
-    pub(super) fn advance(&mut self, at: WallTime, tick: Option<Tick>) {
+    pub(crate) fn advance(&mut self, at: WallTime, tick: Option<Tick>) {
         let by_wall = |ahead_us: i64| {
             let passed = at.0.saturating_sub(self.last_at.0).saturating_sub(ahead_us);
             u64::try_from(passed).unwrap_or(0)

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use vedette_core::apply::Applied;
 use vedette_core::command::{Change, Command, ManagerCommand, Proposal};
 use vedette_core::director::{self, Director};
 use vedette_core::id::{CommandId, NodeNumber, Session};
 use vedette_core::model::{AgentStatus, HostStatus, LinkStatus, RunOutcome};
 use vedette_core::observation::Report;
 use vedette_core::record::Code;
-use vedette_core::state::{Applied, ClusterState};
+use vedette_core::state::ClusterState;
 
 use super::Bug;
 use super::duties::Duties;

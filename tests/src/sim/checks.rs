@@ -13,12 +13,13 @@
 
 use std::collections::BTreeSet;
 
+use vedette_core::apply::Applied;
 use vedette_core::command::{Change, Command, Proposal};
 use vedette_core::id::{CommandId, Hash, NodeNumber, Session};
 use vedette_core::model::{AgentStatus, HostStatus, InterfaceStatus, NetworkStatus};
 use vedette_core::observation::Report;
 use vedette_core::record::Code;
-use vedette_core::state::{Applied, Outcome};
+use vedette_core::state::Outcome;
 
 use super::agents::links_up;
 use super::chaos::LONGEST_LEASE_MS;

@@ -1,10 +1,11 @@
 //! How proposals become entries, how entries reach the nodes, and who leads.
 
+use vedette_core::apply::Applied;
 use vedette_core::command::{Command, GroupCommand, Proposal};
 use vedette_core::director;
 use vedette_core::id::{CommandId, NodeNumber};
 use vedette_core::model::HostStatus;
-use vedette_core::state::{Applied, Outcome};
+use vedette_core::state::Outcome;
 use vedette_core::takeover::LetGo;
 
 use super::Bug;

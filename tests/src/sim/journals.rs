@@ -7,12 +7,12 @@
 
 use std::collections::BTreeMap;
 
+use vedette_core::apply::Applied;
 use vedette_core::command::{Account, AccountEntry, Command, Proposal};
 use vedette_core::id::{Hash, NodeNumber, Session};
 use vedette_core::local::{Condition, Draft, Input, LocalRecord, Stamp, Watch};
 use vedette_core::model::{AgentStatus, Severity};
 use vedette_core::record::{Code, Record, Subject};
-use vedette_core::state::Applied;
 use vedette_core::time::WallTime;
 
 use super::node::Machine;

@@ -19,7 +19,7 @@ const ABORTED: &str = "aborted";
 
 impl ClusterState {
     /// An operator continues a failed event, or ends a user-defined one.
-    pub(in crate::state) fn recover(
+    pub(in crate::apply) fn recover(
         &mut self,
         entry: &mut Entry<'_>,
         event: u64,
@@ -69,13 +69,6 @@ impl ClusterState {
         self.manager.current = Some(running);
     }
 
-    /// Whether a user-defined event of that id waits or is in progress, in any stage.
-    pub fn has_user_event(&self, id: u64) -> bool {
-        let is_it = |event: &Event| event.id == id && matches!(event.trigger, Trigger::User { .. });
-        self.manager.queue.iter().any(is_it)
-            || self.manager.begun().any(|running| is_it(&running.event))
-    }
-
     /// A user-defined event is ended wherever it is, with its commands: it moves no groups, so nothing of it is
     /// left half done that anybody else relies on. Answers whether it was one, and not over yet.
     fn end_user_event(&mut self, entry: &mut Entry<'_>, id: u64) -> bool {
@@ -121,7 +114,7 @@ impl ClusterState {
         self.record(entry, step);
     }
 
-    pub(in crate::state) fn check_recovery(
+    pub(in crate::apply) fn check_recovery(
         &self,
         event: u64,
         action: RecoverAction,
@@ -420,7 +413,7 @@ impl ClusterState {
 }
 
 /// An order about a node that is no member.
-pub(in crate::state) fn unknown_node(node: NodeNumber) -> Refusal {
+pub(in crate::apply) fn unknown_node(node: NodeNumber) -> Refusal {
     Refusal::new(
         "unknown_node",
         format!("there is no node {node}"),

@@ -10,9 +10,9 @@
 use std::collections::BTreeSet;
 
 use crate::definition::Definition;
-use crate::group::{Group, MultipleActive, Sighting};
+use crate::group::{MultipleActive, Sighting};
 use crate::id::NodeNumber;
-use crate::model::{HostStatus, Severity};
+use crate::model::Severity;
 use crate::record::{Code, Subject};
 
 use super::{ClusterState, Entry, Happening};
@@ -121,33 +121,8 @@ impl ClusterState {
         }
     }
 
-    /// Groups of which something runs on a node that does not have them, or may.
-    pub(super) fn also_on(&self, node: NodeNumber) -> Vec<String> {
-        let there = self.groups.iter().filter(|(_, group)| group.also.contains_key(&node));
-        there.map(|(name, _)| name.clone()).collect()
-    }
-
-    /// Why nobody knows whether what is said to run on a node besides runs there, as a clause; none if it was seen.
-    pub fn doubt(&self, node: NodeNumber, seen: &Sighting) -> Option<String> {
-        let place = self.node_name(node);
-        match self.nodes.get(&node).map(|known| known.host) {
-            _ if seen.unproven => Some("nothing proves that it ended there".into()),
-            Some(HostStatus::Up | HostStatus::Netpar) | None => None,
-            Some(host) => Some(format!("it was seen there before {place} was {host}")),
-        }
-    }
-
-    /// Whether a resource runs on a node that does not have its group; none if nobody knows.
-    pub fn runs_besides(&self, group: &Group, resource: &str, node: NodeNumber) -> Option<bool> {
-        let seen = group.also.get(&node);
-        match seen.filter(|seen| seen.resources.contains(resource)) {
-            Some(seen) => self.doubt(node, seen).is_none().then_some(true),
-            None => Some(false),
-        }
-    }
-
     /// Nothing of it runs there any more that should not.
-    pub(in crate::state) fn sighting_ends(
+    pub(in crate::apply) fn sighting_ends(
         &mut self,
         entry: &mut Entry<'_>,
         name: &str,
@@ -174,15 +149,10 @@ impl ClusterState {
     }
 
     /// Nothing is known of what a member that was deleted runs.
-    pub(in crate::state) fn forget_sightings(&mut self, node: NodeNumber) {
+    pub(in crate::apply) fn forget_sightings(&mut self, node: NodeNumber) {
         for group in self.groups.values_mut() {
             group.also.remove(&node);
         }
-    }
-
-    /// What is done about more of a group than there should be.
-    pub fn multiple_active(&self, name: &str) -> MultipleActive {
-        self.definition.group(name).map_or(MultipleActive::Block, |group| group.multiple_active)
     }
 
     fn tell_sighting(

@@ -7,9 +7,10 @@ use crate::model::{
     Port, Severity, Substate,
 };
 use crate::record::{Code, Subject};
+use crate::state::Silence;
 use crate::time::WallTime;
 
-use super::{ClusterState, Entry, Happening, Refusal, Silence};
+use super::{ClusterState, Entry, Happening, Refusal};
 
 impl ClusterState {
     /// A new director. Without continuity nothing known of the nodes holds any more: the cluster
@@ -278,12 +279,6 @@ impl ClusterState {
         for interface in interfaces.filter(|interface| interface.with_network) {
             interface.forget(at);
         }
-    }
-
-    /// Why interfaces on a network that is DOWN are DOWN.
-    pub(crate) fn unreached(&self, network: NetworkNumber) -> String {
-        let name = self.network_name(network);
-        format!("no peer reaches it over {name}, which carries nobody")
     }
 
     fn observe_interface(

@@ -11,7 +11,7 @@ use crate::record::{Code, Subject};
 use super::{ClusterState, Entry, Happening, Refusal};
 
 /// The longest alert script, in bytes; it is part of every snapshot.
-pub const LONGEST_SCRIPT: usize = 64 * 1_024;
+const LONGEST_SCRIPT: usize = 64 * 1_024;
 
 /// How many versions of the script are kept.
 const KEPT_VERSIONS: usize = 50;

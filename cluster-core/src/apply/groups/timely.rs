@@ -11,45 +11,18 @@
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
-
-use crate::group::{FailCount, GoesBack, Group, GroupState, Policy, ResourceDef, Until};
+use crate::group::{GoesBack, Group, GroupState, Policy, Until};
 use crate::id::NodeNumber;
 use crate::model::Severity;
 use crate::placement;
 use crate::record::{Code, Subject};
-use crate::time::WallTime;
+use crate::state::wish_ends_at;
 
 use super::{ClusterState, Entry, Happening};
 
 impl ClusterState {
-    /// Time from the last entry until something ends by itself.
-    pub fn next_due(&self) -> Option<Duration> {
-        let (now, wall) = (self.timeline.elapsed_ms(), self.timeline.wall());
-        let forgotten = self.failures_due().into_iter();
-        let forgotten = forgotten.map(|(due, ..)| Duration::from_millis(due.saturating_sub(now)));
-        let times = self.groups.values().flat_map(|group| {
-            let back = group.goes_back.map(|planned| planned.at);
-            wish_ends_at(group).into_iter().chain(back)
-        });
-        let left = |at: WallTime| u64::try_from(at.0.saturating_sub(wall.0)).unwrap_or(0);
-        let steady = self.groups.values().filter_map(|group| self.steady_due(group));
-        let steady = steady.map(|due| Duration::from_millis(due.saturating_sub(now)));
-        let over = self.limits_due().map(|due| Duration::from_millis(due.saturating_sub(now)));
-        forgotten
-            .chain(steady)
-            .chain(over)
-            .chain(times.map(|at| Duration::from_micros(left(at))))
-            .min()
-    }
-
-    /// Whether something should have ended by now.
-    pub(in crate::state) fn is_overdue(&self) -> bool {
-        self.next_due().is_some_and(|left| left.is_zero())
-    }
-
     /// Ends what ends by now.
-    pub(in crate::state) fn settle_times(&mut self, entry: &mut Entry<'_>) {
+    pub(in crate::apply) fn settle_times(&mut self, entry: &mut Entry<'_>) {
         self.forget_failures(entry);
         self.end_wishes(entry);
         self.end_flapping(entry);
@@ -57,7 +30,7 @@ impl ClusterState {
     }
 
     /// Plans when groups that wait for that go back home.
-    pub(in crate::state) fn plan_returns(&mut self) {
+    pub(in crate::apply) fn plan_returns(&mut self) {
         let names = self.groups.keys().cloned();
         let planned: Vec<(String, Option<GoesBack>)> = names
             .map(|name| {
@@ -70,42 +43,6 @@ impl ClusterState {
                 group.goes_back = planned;
             }
         }
-    }
-
-    /// The definition of a resource by the one in force.
-    fn resource_def(&self, group: &str, resource: &str) -> Option<&ResourceDef> {
-        self.definition.group(group)?.resources.iter().find(|def| def.name == resource)
-    }
-
-    /// When failures of a resource are forgotten, on the timeline, wherever its group is. That a node is avoided
-    /// is another thing: an operator clears that, and why is kept with it.
-    pub(super) fn failure_due(&self, group: &str, fail: &FailCount) -> Option<u64> {
-        let def = self.resource_def(group, &fail.resource)?;
-        Some(fail.last_ms.saturating_add(def.failure_window_ms))
-    }
-
-    /// When failures of a resource are forgotten; none if it is configured no more.
-    pub fn failures_end(&self, group: &str, fail: &FailCount) -> Option<WallTime> {
-        self.failure_due(group, fail)?;
-        let def = self.resource_def(group, &fail.resource)?;
-        Some(fail.last.plus(Duration::from_millis(def.failure_window_ms)))
-    }
-
-    /// How many times a resource that failed would still be restarted in place on that node.
-    pub fn restarts_left(&self, group: &str, fail: &FailCount) -> u32 {
-        let def = self.resource_def(group, &fail.resource);
-        def.map_or(0, |def| def.restarts.saturating_sub(fail.count))
-    }
-
-    /// Failures that end by themselves: when on the timeline, and whose.
-    fn failures_due(&self) -> Vec<(u64, String, FailCount)> {
-        let of_group = |(name, group): (&String, &Group)| {
-            let due = |fail: &FailCount| {
-                Some((self.failure_due(name, fail)?, name.clone(), fail.clone()))
-            };
-            group.fails.iter().filter_map(due).collect::<Vec<_>>()
-        };
-        self.groups.iter().flat_map(of_group).collect()
     }
 
     fn forget_failures(&mut self, entry: &mut Entry<'_>) {
@@ -148,7 +85,7 @@ impl ClusterState {
     }
 
     /// A node joined: wishes that were to last until then are over.
-    pub(in crate::state) fn home_is_back(&mut self, entry: &mut Entry<'_>, node: NodeNumber) {
+    pub(in crate::apply) fn home_is_back(&mut self, entry: &mut Entry<'_>, node: NodeNumber) {
         let over = |(name, group): &(&String, &Group)| {
             group.preferred.is_some()
                 && group.preferred_until == Some(Until::Home)
@@ -178,14 +115,6 @@ impl ClusterState {
         let (code, severity) = (Code::GroupOrdered, Severity::Informational);
         let happening = Happening::new(code, severity, subject, message).because(why);
         self.record(entry, happening);
-    }
-}
-
-/// When an operator's wish ends, if at a time.
-fn wish_ends_at(group: &Group) -> Option<WallTime> {
-    match (group.preferred, group.preferred_until) {
-        (Some(_), Some(Until::At(at))) => Some(at),
-        _ => None,
     }
 }
 

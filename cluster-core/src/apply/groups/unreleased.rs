@@ -18,7 +18,7 @@ use super::{ClusterState, Entry};
 impl ClusterState {
     /// A node has lost its lease and is still stopping what it had of these groups: that does not end with the
     /// epoch, and holds up nothing else there.
-    pub(in crate::state) fn goes_on_releasing(
+    pub(in crate::apply) fn goes_on_releasing(
         &mut self,
         entry: &mut Entry<'_>,
         node: NodeNumber,
@@ -57,13 +57,8 @@ impl ClusterState {
         before.unwrap_or_default() != *resources
     }
 
-    /// Why a node may not have a group before it has let go of something, in words that follow its name.
-    pub fn unreleased_on(&self, name: &str, node: NodeNumber) -> Option<String> {
-        self.manager.members.get(&node)?.unreleased.obstacle(name)
-    }
-
     /// Nothing failed there: what a node did not come to while it had to let go of something else.
-    pub(in crate::state) fn may_be_tried_again(&mut self, node: NodeNumber) {
+    pub(in crate::apply) fn may_be_tried_again(&mut self, node: NodeNumber) {
         for group in self.groups.values_mut().filter(|group| group.passed_over.contains(&node)) {
             group.passed_over.remove(&node);
             group.avoid.remove(&node);

@@ -13,15 +13,8 @@ use super::reports::Which;
 use super::{ClusterState, Entry};
 
 impl ClusterState {
-    /// Whether maintenance leaves a group alone on a node.
-    pub fn is_left_alone(&self, name: &str, node: NodeNumber) -> bool {
-        self.manager.maintenance
-            || self.manager.members.get(&node).is_some_and(|member| member.maintenance)
-            || self.groups.get(name).is_some_and(|group| group.maintenance)
-    }
-
     /// No lease ends anything in that scope from now on.
-    pub(in crate::state) fn uncover(&mut self, since: u64, scope: &Scope) {
+    pub(in crate::apply) fn uncover(&mut self, since: u64, scope: &Scope) {
         for (name, group) in &mut self.groups {
             for (node, instance) in &mut group.instances {
                 let concerned = match scope {
@@ -49,7 +42,7 @@ impl ClusterState {
     }
 
     /// Leaves what a node has of a group running, and nobody looks after it.
-    pub(in crate::state) fn leave_running(
+    pub(in crate::apply) fn leave_running(
         &mut self,
         entry: &mut Entry<'_>,
         name: &str,
@@ -61,7 +54,7 @@ impl ClusterState {
 
     /// Leaves what a node has of a group as it is until the node, which goes on looking after its groups, has
     /// looked at it: what works is taken up, and where nothing does the group is off there.
-    pub(in crate::state) fn leave_to_look_at(
+    pub(in crate::apply) fn leave_to_look_at(
         &mut self,
         entry: &mut Entry<'_>,
         (name, node): (&str, NodeNumber),
@@ -86,7 +79,7 @@ impl ClusterState {
     }
 
     /// Leaves running what maintenance keeps on a node whose manager has stopped.
-    pub(in crate::state) fn leave_maintained(&mut self, entry: &mut Entry<'_>, node: NodeNumber) {
+    pub(in crate::apply) fn leave_maintained(&mut self, entry: &mut Entry<'_>, node: NodeNumber) {
         let why = format!("the manager of {} was stopped in maintenance", self.node_name(node));
         let mut kept: Vec<String> = self.groups.keys().cloned().collect();
         kept.retain(|name| self.is_left_alone(name, node));

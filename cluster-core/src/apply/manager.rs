@@ -24,10 +24,10 @@ mod tests;
 mod watching;
 
 use crate::command::ManagerCommand;
-use crate::event::{Event, ManagerState, Member, Stage};
+use crate::event::{Event, ManagerState, Member};
 use crate::group::GroupState;
 use crate::id::{NodeNumber, Session};
-use crate::model::{HostStatus, LogTiming, Severity, Substate, Timing};
+use crate::model::{LogTiming, Severity, Timing};
 use crate::record::{Code, Subject};
 use crate::takeover::{Backing, LetGo, Unreleased};
 use crate::trigger::Trigger;
@@ -177,83 +177,6 @@ impl ClusterState {
             self.may_be_tried_again(node);
         }
         true
-    }
-
-    /// Whether a node's host is there, as far as everybody knows.
-    fn is_there(&self, node: NodeNumber) -> bool {
-        let host = self.nodes.get(&node).map(|node| node.host);
-        matches!(host, Some(HostStatus::Up | HostStatus::Netpar))
-    }
-
-    /// Whether a node's host is certainly away.
-    fn is_away(&self, node: NodeNumber) -> bool {
-        let host = self.nodes.get(&node).map(|node| node.host);
-        matches!(host, Some(HostStatus::Down | HostStatus::Disconnected))
-    }
-
-    /// Whether an event that began is one that `wanted` knows, in any stage.
-    fn has_begun(&self, wanted: impl Fn(&Trigger) -> bool) -> bool {
-        self.manager.begun().any(|running| wanted(&running.event.trigger))
-    }
-
-    /// Whether an event waits that `wanted` knows.
-    fn waits(&self, wanted: impl Fn(&Trigger) -> bool) -> bool {
-        self.manager.queue.iter().any(|event| wanted(&event.trigger))
-    }
-
-    /// What an event is called, such as `event 4 node_down n1`.
-    pub fn event_label(&self, event: &Event) -> String {
-        format!("event {} {}", event.id, self.trigger_label(&event.trigger))
-    }
-
-    /// What happened, such as `node_down n1` or `swap_adapter n1/neta`.
-    pub fn trigger_label(&self, trigger: &Trigger) -> String {
-        let name = trigger.name();
-        match trigger {
-            Trigger::NodeUp(node) | Trigger::NodeDown { node, .. } | Trigger::User { node, .. } => {
-                format!("{name} {}", self.node_name(*node))
-            }
-            Trigger::SwapAdapter { node, network }
-            | Trigger::JoinStandby { node, network }
-            | Trigger::FailStandby { node, network } => {
-                format!("{name} {}/{}", self.node_name(*node), self.network_name(*network))
-            }
-            Trigger::NetworkUp(network) | Trigger::NetworkDown(network) => {
-                format!("{name} {}", self.network_name(*network))
-            }
-            Trigger::ReconfigTopology { version } | Trigger::ReconfigResource { version } => {
-                format!("{name} version {version}")
-            }
-            Trigger::GroupMove { group } => format!("{name} {group}"),
-        }
-    }
-
-    pub(super) fn names<'a>(&self, nodes: impl IntoIterator<Item = &'a NodeNumber>) -> String {
-        let names: Vec<String> = nodes.into_iter().map(|node| self.node_name(*node)).collect();
-        if names.is_empty() { "nobody".into() } else { names.join(", ") }
-    }
-
-    /// What waiting and running events mean for the cluster's substate, and which one it is.
-    pub(super) fn manager_substate(&self) -> Option<(Substate, String)> {
-        if let Some(failed) = self.manager.failed().next() {
-            let what = self.event_label(&failed.event);
-            return Some((Substate::Error, format!("{what} failed")));
-        }
-        let Some(running) = &self.manager.current else {
-            let waiting = self.manager.queue.first()?;
-            return Some((Substate::Unstable, format!("{} waits", self.event_label(waiting))));
-        };
-        let what = self.event_label(&running.event);
-        let reconfig = matches!(
-            running.event.trigger,
-            Trigger::ReconfigResource { .. } | Trigger::ReconfigTopology { .. }
-        );
-        Some(match running.stage {
-            Stage::Error => (Substate::Error, format!("{what} failed")),
-            Stage::Running if reconfig => (Substate::Reconfig, format!("{what} runs")),
-            Stage::Running => (Substate::Unstable, format!("{what} runs")),
-            Stage::Voting => (Substate::Unstable, format!("{what} is voted on")),
-        })
     }
 
     /// A node was deleted: nothing of it waits or is waited for.

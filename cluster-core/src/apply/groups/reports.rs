@@ -1,13 +1,12 @@
 //! What nodes say about their instances. Each report carries the instance's token; with another one
 //! it is about something that is over, and changes nothing.
 
-use crate::event::{Running, Stage};
 use crate::group::{
-    FailCount, GroupState, Instance, Policy, ResourceKind, ResourceState, ResourceStatus, Tolerated,
+    FailCount, GroupState, Instance, Policy, ResourceKind, ResourceState, Tolerated,
 };
 use crate::id::NodeNumber;
 use crate::model::Severity;
-use crate::record::{Code, Record, Subject};
+use crate::record::{Code, Record};
 use crate::trigger::{Motive, Trigger};
 
 use super::{ClusterState, Entry, Happening};
@@ -81,29 +80,6 @@ impl ClusterState {
         true
     }
 
-    /// Whether an instance is in motion although no event in which its node takes part plans that: it is to
-    /// be cleaned up. Nobody runs the commands of an event on a node that takes no part in it; who waits at a
-    /// barrier releases nothing in that phase any more, nor does anybody what was skipped; and what was given to a
-    /// node in an event that is stuck since is acquired by nobody: it is free for another event.
-    pub(crate) fn is_stray(&self, name: &str, node: NodeNumber) -> bool {
-        let state = self.groups.get(name).and_then(|group| group.instances.get(&node));
-        let moving = |state| matches!(state, GroupState::Acquiring | GroupState::Releasing);
-        let its = |running: &&Running| running.participants.contains(&node);
-        let releasing = state.is_some_and(|it| it.state == GroupState::Releasing);
-        let untouched = state.is_some_and(|it| {
-            let off = |(_, known): (_, &ResourceStatus)| known.state == ResourceState::Offline;
-            it.state == GroupState::Acquiring
-                && it.uncovered.is_none()
-                && it.resources.iter().all(off)
-        });
-        let over = |it: &Running| it.arrived.contains(&node) || it.skipped;
-        let does = |it: &Running| {
-            it.plans(name, node) && !(releasing && over(it)) && !(untouched && it.is_stuck())
-        };
-        let planned = || self.manager.begun().filter(its).any(does);
-        state.is_some_and(|instance| moving(instance.state)) && !planned()
-    }
-
     fn came_online(&mut self, entry: &mut Entry<'_>, name: &str, node: NodeNumber) {
         let def = self.definition.group(name);
         let exclusive = def.is_some_and(|def| def.policy != Policy::Concurrent);
@@ -160,58 +136,6 @@ impl ClusterState {
             }
             None => format!("it could not be released on {place}"),
         }
-    }
-
-    /// The command that goes on with a group once what blocks it is repaired: a release that belongs
-    /// to an event is done again in that event, any other one by itself. None for what ends by itself when it is
-    /// seen to be repaired.
-    pub fn way_out(&self, name: &str) -> Option<String> {
-        let group = self.groups.get(name)?;
-        let node = group.blocked.as_ref().and_then(|blocked| blocked.node);
-        if let Some(away) = node.filter(|node| !self.is_up(*node)) {
-            return Some(self.confirmation(away));
-        }
-        if node.is_some_and(|node| group.also.contains_key(&node)) {
-            return None;
-        }
-        let mut begun = self.manager.begun().filter(|it| it.stage != Stage::Voting);
-        let planned = node.and_then(|node| begun.find(|running| running.plans(name, node)));
-        Some(match planned {
-            Some(running) => format!("vedette recover retry --event {}", running.event.id),
-            None => format!("vedette group clear {name}"),
-        })
-    }
-
-    /// What an operator can do about what blocks a group: one clause.
-    pub fn advice(&self, name: &str) -> String {
-        let group = self.groups.get(name);
-        let node = group.and_then(|group| group.blocked.as_ref()?.node);
-        let place = node.map(|node| self.node_name(node));
-        if let Some(away) = node.filter(|node| !self.is_up(*node)) {
-            return self.make_certain(away);
-        }
-        match (place, self.way_out(name)) {
-            (Some(place), None) => format!("stop it on {place} by hand; that ends the block"),
-            (Some(place), Some(command)) => format!("stop it on {place} by hand, then: {command}"),
-            (None, command) => format!("repair that, then: {}", command.unwrap_or_default()),
-        }
-    }
-
-    /// What ends what nobody knows of a node that is not there: one clause.
-    pub fn make_certain(&self, node: NodeNumber) -> String {
-        format!("make sure that {} is off, then: {}", self.node_name(node), self.confirmation(node))
-    }
-
-    fn confirmation(&self, node: NodeNumber) -> String {
-        format!("vedette node confirm-off {}", self.node_name(node))
-    }
-
-    /// The same as a sentence of its own.
-    pub fn advice_sentence(&self, name: &str) -> String {
-        let clause = self.advice(name);
-        let mut letters = clause.chars();
-        let first = letters.next().map(char::to_uppercase).into_iter().flatten();
-        format!("{}{}.", first.collect::<String>(), letters.as_str())
     }
 
     fn resource_changed(
@@ -278,14 +202,6 @@ impl ClusterState {
             .because(detail);
         let happening = self.in_event(entry, happening, Some(node), None);
         self.record(entry, happening);
-    }
-
-    pub(super) fn resource_subject(&self, group: &str, resource: &str) -> Subject {
-        let Some(known) = self.groups.get(group) else { return Subject::Cluster };
-        match known.resource_numbers.get(resource) {
-            Some(number) => Subject::Resource(known.number, *number),
-            None => Subject::Group(known.number),
-        }
     }
 
     pub(super) fn released(

@@ -1,19 +1,19 @@
 //! What operators want of groups: moved, on, off, failures cleared. An order marks the group and
 //! queues an event; what comes of it is up to placement.
 
+use crate::apply::manager::orders::unknown_node;
 use crate::event::{RecoverAction, Running, Stage};
 use crate::group::{Group, GroupDef, GroupState, Instance, Policy, Until};
 use crate::id::NodeNumber;
 use crate::model::Severity;
 use crate::record::{Code, Subject};
-use crate::state::manager::orders::unknown_node;
 use crate::trigger::Trigger;
 
 use super::{ClusterState, Entry, Happening, Refusal};
 
 impl ClusterState {
     /// The group of that name.
-    pub(in crate::state) fn check_group(&self, name: &str) -> Result<&Group, Refusal> {
+    pub(in crate::apply) fn check_group(&self, name: &str) -> Result<&Group, Refusal> {
         self.groups.get(name).ok_or_else(|| unknown_group(name))
     }
 

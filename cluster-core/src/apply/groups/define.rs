@@ -13,7 +13,7 @@ use super::{ClusterState, Entry};
 impl ClusterState {
     /// Puts a definition in force: numbers for what is new, and events for what has to change.
     /// Groups that are gone stay until nothing of them is active.
-    pub(in crate::state) fn define(&mut self, entry: &mut Entry<'_>, definition: Definition) {
+    pub(in crate::apply) fn define(&mut self, entry: &mut Entry<'_>, definition: Definition) {
         let old = self.install(definition, entry.proposal.at);
         let groups_changed = old.groups != self.definition.groups;
         let adapters_changed = old.standbys != self.definition.standbys;

@@ -7,14 +7,13 @@
 //! Such a record belongs to the incident that it explains: the one of its node, or that of the group it
 //! is about, or one that began when nodes lost their quorum ([`QuorumLoss`]).
 
-use serde::{Deserialize, Serialize};
-
 use crate::command::{Account, AccountEntry};
 use crate::group::{Group, GroupState};
 use crate::id::NodeNumber;
 use crate::local::{LocalRecord, Phase};
 use crate::model::{Accounted, HostStatus, Severity};
 use crate::record::{Code, Subject, Told};
+use crate::state::QuorumLoss;
 use crate::time::WallTime;
 
 use super::manager::orders::unknown_node;
@@ -25,17 +24,6 @@ const JUST_OVER_US: i64 = 60_000_000;
 
 /// A clock of which a record and its age say that much apart was set in between, in milliseconds.
 const SET_MS: u64 = 1_000;
-
-/// The latest time for which nodes were without a quorum, as far as they have accounted for it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct QuorumLoss {
-    /// The incident that it began or belongs to.
-    pub incident: u64,
-    /// When the first node lost its quorum, on the cluster's timeline.
-    pub from_ms: u64,
-    /// When the last one that accounted for it was part of a quorum again, at the latest.
-    pub until_ms: u64,
-}
 
 impl ClusterState {
     /// A node accounts for its local records.
@@ -214,21 +202,6 @@ impl ClusterState {
             }
             _ => own,
         }
-    }
-
-    /// How far apart nodes may notice the same loss of quorum, and its end.
-    pub(super) const fn slack_ms(&self) -> u64 {
-        self.settings.timing.lease_ms + 2 * self.settings.timing.election_max_ms
-    }
-
-    /// The loss of quorum that goes on at a moment of the timeline, or had just begun or ended: leases
-    /// of nodes do not end at the same moment.
-    pub(super) fn loss_at(&self, elapsed_ms: u64) -> Option<u64> {
-        let slack = self.slack_ms();
-        let loss = self.quorum_loss?;
-        let begun = elapsed_ms + slack >= loss.from_ms;
-        let over = elapsed_ms > loss.until_ms + slack;
-        (begun && !over).then_some(loss.incident)
     }
 
     /// Whoever accounts for a loss has a quorum again: it is over by now, even if its end was never written

@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 
 use crate::config::{Findings, Level};
-use crate::id::NodeNumber;
 use crate::model::Severity;
 use crate::record::{Code, Subject};
 use crate::rules::{RuleSet, has_errors, missing_nodes};
@@ -61,11 +60,6 @@ impl ClusterState {
         self.rearm_changed(&before);
         self.rules_changed(entry, Code::RulesSaved, from, comment);
         Ok(true)
-    }
-
-    /// The members, by number.
-    pub fn node_names(&self) -> BTreeMap<NodeNumber, String> {
-        self.nodes.values().map(|node| (node.number, node.name.clone())).collect()
     }
 
     /// Refuses what must not come into force.

@@ -16,11 +16,6 @@ use crate::record::{Code, Subject};
 use super::{ClusterState, Entry, Happening};
 
 impl ClusterState {
-    /// Whether a group fails over again and again, so that what happens to it was alerted already.
-    pub(super) fn is_flapping(&self, name: &str) -> bool {
-        self.groups.get(name).is_some_and(|group| group.flapping.is_some())
-    }
-
     /// A group came online on another node after a failure.
     pub(super) fn failed_over(&mut self, entry: &mut Entry<'_>, name: &str) {
         let (now, at) = (self.timeline.elapsed_ms(), entry.proposal.at);
@@ -42,13 +37,6 @@ impl ClusterState {
             duration_text(window)
         );
         self.say_flapping(entry, number, Severity::Error, message, why, ("steady", "flapping"));
-    }
-
-    /// When a group that flaps is steady again, on the timeline.
-    pub(super) fn steady_due(&self, group: &Group) -> Option<u64> {
-        group.flapping?;
-        let last = group.failed_over_ms.last().copied().unwrap_or(0);
-        Some(last.saturating_add(self.definition.manager.flap_window_ms))
     }
 
     /// Ends what ends by now.

@@ -87,7 +87,7 @@ impl ClusterState {
     }
 
     /// Queues an event, unless it waits already; what it makes needless leaves the queue.
-    pub(in crate::state) fn enqueue(
+    pub(in crate::apply) fn enqueue(
         &mut self,
         entry: &mut Entry<'_>,
         trigger: Trigger,
@@ -367,7 +367,7 @@ impl ClusterState {
     }
 
     /// A network whose status really changed, while somebody takes part in events.
-    pub(in crate::state) fn network_changed(
+    pub(in crate::apply) fn network_changed(
         &mut self,
         entry: &mut Entry<'_>,
         network: NetworkNumber,
@@ -387,7 +387,7 @@ impl ClusterState {
 
     /// What an interface that is DOWN serves goes to the standby adapter, if there is one that works: when the
     /// interface fails, when the standby works again, and when a group comes to be served there.
-    pub(in crate::state) fn swap_if_needed(
+    pub(in crate::apply) fn swap_if_needed(
         &mut self,
         entry: &mut Entry<'_>,
         node: NodeNumber,
@@ -406,7 +406,7 @@ impl ClusterState {
 
     /// Events about an adapter that failed and wait for an operator have no purpose any more once the adapter, or the
     /// one that stands by, works: what is left to do is an event of its own, which would have to wait for them.
-    pub(in crate::state) fn end_needless_of(
+    pub(in crate::apply) fn end_needless_of(
         &mut self,
         adapter: (NodeNumber, NetworkNumber),
         entry: &mut Entry<'_>,
@@ -430,7 +430,7 @@ impl ClusterState {
     }
 
     /// The same on every network of a node: its adapter may have failed before it served anything.
-    pub(in crate::state) fn swap_what_failed(&mut self, entry: &mut Entry<'_>, node: NodeNumber) {
+    pub(in crate::apply) fn swap_what_failed(&mut self, entry: &mut Entry<'_>, node: NodeNumber) {
         let Some(known) = self.nodes.get(&node) else { return };
         let networks: Vec<NetworkNumber> = known.interfaces.keys().copied().collect();
         for network in networks {
@@ -480,15 +480,6 @@ impl ClusterState {
             self.enqueue(entry, Trigger::GroupMove { group }, &why, incident);
         }
     }
-
-    /// Whether no event waits or runs although there is somebody to process one. What only an operator goes on
-    /// with does not count, nor what waits for that.
-    pub(in crate::state) fn is_idle(&self) -> bool {
-        self.seeded
-            && self.manager.is_open()
-            && self.manager.next().is_none()
-            && self.manager.joined().next().is_some()
-    }
 }
 
 /// Whether an event that waits is needless because of a newer one.
@@ -518,3 +509,6 @@ fn makes_needless(newer: &Trigger, waiting: &Trigger) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -113,7 +113,7 @@ fn a_deleted_node_is_refused() {
     let mut fixture = Fixture::settled(3);
     fixture.node_down(N2, "silent");
     fixture.apply(Command::RemoveNode { node: N2 });
-    let refusal = crate::state::testing::refused(&mut fixture, account(7, vec![quiet(1)]));
+    let refusal = crate::apply::testing::refused(&mut fixture, account(7, vec![quiet(1)]));
     assert_eq!(refusal.code, "unknown_node");
 }
 
@@ -143,7 +143,7 @@ fn it_is_told_with_its_own_time() {
 
 /// The state after an account that read the clock of the leader `read` and was appended when the leader `now`
 /// was to be read: each a run and milliseconds.
-fn appended(read: (u64, u64), now: (u64, u64)) -> (Fixture, crate::state::Applied) {
+fn appended(read: (u64, u64), now: (u64, u64)) -> (Fixture, crate::apply::Applied) {
     let mut fixture = Fixture::settled(3);
     fixture.clock = fixture.clock.plus(std::time::Duration::from_secs(60));
     let tick = |(run, ms): (u64, u64)| Tick { run: Session(run), us: ms * 1_000, ahead_us: None };

@@ -142,7 +142,7 @@ impl ClusterState {
     }
 
     /// Rules that are not in force any more, or read differently now, have not fired.
-    pub(in crate::state) fn rearm_changed(&mut self, before: &[Rule]) {
+    pub(in crate::apply) fn rearm_changed(&mut self, before: &[Rule]) {
         if self.manager.fired.is_empty() {
             return;
         }

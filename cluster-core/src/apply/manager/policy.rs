@@ -3,7 +3,7 @@
 //!
 //! Built-in events have neither: what they leave undone is for an operator to see. Nothing waits for time here:
 //! the end of a limit is in the state, and the first entry behind it is where it takes effect
-//! ([`timely`](crate::state::groups)).
+//! ([`timely`](crate::apply::groups)).
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,6 @@ use crate::event::{RecoverAction, Running, Stage};
 use crate::id::NodeNumber;
 use crate::model::Severity;
 use crate::record::Code;
-use crate::trigger::Trigger;
 
 use super::{ClusterState, Entry, step_of};
 
@@ -27,30 +26,8 @@ pub(super) fn policy_words(policy: OnFailure, event: u64) -> String {
 }
 
 impl ClusterState {
-    /// What becomes of an event of which a command failed.
-    pub fn on_failure(&self, trigger: &Trigger) -> OnFailure {
-        match trigger {
-            Trigger::User { rule, .. } => {
-                self.definition.hooks.get(rule).map(|hooks| hooks.on_failure).unwrap_or_default()
-            }
-            _ => OnFailure::Wait,
-        }
-    }
-
-    /// How long an event may run altogether.
-    pub fn time_limit_of(&self, trigger: &Trigger) -> Option<u64> {
-        let Trigger::User { rule, .. } = trigger else { return None };
-        self.definition.hooks.get(rule)?.time_limit_ms
-    }
-
-    /// When the time of events that run is over, on the timeline.
-    pub(in crate::state) fn limits_due(&self) -> impl Iterator<Item = u64> {
-        let runs = |running: &&Running| running.stage == Stage::Running && !running.overran;
-        self.manager.begun().filter(runs).filter_map(|running| running.ends_ms)
-    }
-
     /// Ends commands of events whose time is over: who has not arrived has failed.
-    pub(in crate::state) fn end_overlong(&mut self, entry: &mut Entry<'_>) {
+    pub(in crate::apply) fn end_overlong(&mut self, entry: &mut Entry<'_>) {
         let now = self.timeline.elapsed_ms();
         let over = |running: &&Running| {
             running.stage == Stage::Running
