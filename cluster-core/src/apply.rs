@@ -26,7 +26,8 @@ use crate::group::GroupState;
 use crate::id::{Hash, NodeNumber};
 use crate::model::Severity;
 use crate::record::{Code, PendingAlert, Record, Subject, Told};
-use crate::state::{ClusterState, Outcome, Refusal};
+use crate::refusal::Refusal;
+use crate::state::{ClusterState, Outcome};
 
 /// How many command ids are remembered to recognise a repeat.
 const REMEMBERED_COMMANDS: usize = 1_024;

@@ -43,6 +43,7 @@ pub mod plan;
 pub mod predicate;
 pub mod reach;
 pub mod record;
+pub mod refusal;
 pub mod rules;
 pub mod state;
 pub mod takeover;

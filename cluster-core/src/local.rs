@@ -177,29 +177,3 @@ impl fmt::Display for LocalRecord {
         Ok(())
     }
 }
-
-impl Code {
-    /// Whether a node may write records of this code into its own journal.
-    pub const fn is_local(self) -> bool {
-        let number = self.number();
-        (number >= Self::QuorumLost.number() && number <= Self::Dropped.number())
-            || number >= Self::NoDirector.number()
-    }
-
-    /// Codes of conditions that are raised and cleared, in the order in which surfaces show them.
-    pub const CONDITIONS: &'static [Self] = &[
-        Self::QuorumLost,
-        Self::NoDirector,
-        Self::ReleaseFailed,
-        Self::ReaperLost,
-        Self::LogStalled,
-        Self::LogBehind,
-        Self::LogLost,
-        Self::HistoryStalled,
-        Self::DiskFull,
-        Self::NodeLate,
-        Self::ClockOff,
-        Self::SnmpAway,
-        Self::AlertScriptFailing,
-    ];
-}

@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{Hash, NetworkNumber, NodeNumber, RaftId, StorageId};
+use crate::refusal::Refusal;
 use crate::time::WallTime;
 
 /// A status: an enum whose every value has a name (JSON, text) and a code (MIB, metrics).
@@ -431,6 +432,60 @@ impl Timing {
             election_min_ms: self.election_min_ms,
             election_max_ms: self.election_max_ms,
         }
+    }
+
+    /// The timer contract (architecture, invariant 4), with 20 ms for a round trip and 20 ms of
+    /// margin: an election must be over before a silent node is declared down, and a lease with its
+    /// release before the same moment has passed twice.
+    ///
+    /// # Errors
+    /// The first rule that does not hold, with the values.
+    pub fn check(&self) -> Result<(), Refusal> {
+        const ROUND_TRIP_MS: u64 = 20;
+        const MARGIN_MS: u64 = 20;
+        let refuse = |what: String, advice: &str| Err(Refusal::new("timer_contract", what, advice));
+        if self.interval_ms < 5 || self.sensitivity < 3 || self.interval_ms > 60_000 {
+            return refuse(
+                format!(
+                    "a beat every {} ms with sensitivity {} is out of range",
+                    self.interval_ms, self.sensitivity
+                ),
+                "Use an interval of 5 to 60000 ms and a sensitivity of at least 3.",
+            );
+        }
+        let detect = self.interval_ms.saturating_mul(self.sensitivity);
+        if self.election_min_ms >= self.election_max_ms
+            || self.raft_heartbeat_ms.saturating_mul(3) > self.election_max_ms
+        {
+            return refuse(
+                format!(
+                    "an election timeout of {} to {} ms does not fit a log heartbeat of {} ms",
+                    self.election_min_ms, self.election_max_ms, self.raft_heartbeat_ms
+                ),
+                "Make the least timeout smaller than the greatest, and that at least three heartbeats.",
+            );
+        }
+        if self.election_max_ms.saturating_mul(2) + ROUND_TRIP_MS >= detect {
+            return refuse(
+                format!(
+                    "detection after {detect} ms does not leave time for an election of up to 2 x {} ms",
+                    self.election_max_ms
+                ),
+                "Raise interval or sensitivity, or lower the election timeout.",
+            );
+        }
+        if self.lease_ms + self.release_max_ms + MARGIN_MS >= detect.saturating_mul(2) {
+            return refuse(
+                format!(
+                    "a lease of {} ms and a release of up to {} ms do not end before a takeover after {} ms",
+                    self.lease_ms,
+                    self.release_max_ms,
+                    detect * 2
+                ),
+                "Lower the lease or the release time, or raise interval or sensitivity.",
+            );
+        }
+        Ok(())
     }
 }
 

@@ -3,7 +3,8 @@
 use vedette_core::command::{Command, Proposal};
 use vedette_core::fixture::Fixture;
 use vedette_core::id::{CommandId, Hash, NodeNumber};
-use vedette_core::state::{Outcome, Refusal};
+use vedette_core::refusal::Refusal;
+use vedette_core::state::Outcome;
 
 /// What the cluster says to a command that it must refuse; nothing has changed then.
 fn refusal(fixture: &mut Fixture, id: u8, command: Command) -> Refusal {

@@ -31,7 +31,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 use vedette_core::id::{Hash, StorageId};
-use vedette_core::state::Refusal;
+use vedette_core::refusal::Refusal;
 use vedette_core::time::WallTime;
 
 use crate::identity::{

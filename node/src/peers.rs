@@ -38,7 +38,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use vedette_core::id::{NetworkNumber, NodeNumber};
 use vedette_core::observation::LinkView;
-use vedette_core::state::Refusal;
+use vedette_core::refusal::Refusal;
 
 use connection::Ended;
 use deletion::Deletion;

@@ -10,7 +10,8 @@ use std::time::Duration;
 use join_support::*;
 use vedette_core::command::{Command, NewNode, Proposal};
 use vedette_core::id::{CommandId, Hash, NodeNumber, StorageId};
-use vedette_core::state::{ClusterState, Outcome, Refusal};
+use vedette_core::refusal::Refusal;
+use vedette_core::state::{ClusterState, Outcome};
 use vedette_core::time::WallTime;
 use vedette_node::identity::{Identity, StateDir, StateDirError, WELCOME};
 use vedette_node::join::{

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use vedette_core::id::StorageId;
-use vedette_core::state::Refusal;
+use vedette_core::refusal::Refusal;
 use vedette_core::time::WallTime;
 use vedette_node::peers::frame::{Assembly, LARGEST, Message, Outgoing, PIECE, send};
 use vedette_node::peers::hello::Hello;

@@ -1,6 +1,8 @@
 //! Questions about the configuration document.
 
-use super::{ClusterState, Refusal};
+use crate::refusal::Refusal;
+
+use super::ClusterState;
 
 impl ClusterState {
     /// Whether a document that was made from that version may take effect.

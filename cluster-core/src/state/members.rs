@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use crate::command::NewNode;
 use crate::id::{Hash, NetworkNumber, NodeNumber};
-use crate::model::{HostStatus, Timing};
+use crate::model::HostStatus;
 use crate::reach;
+use crate::refusal::Refusal;
 use crate::time::WallTime;
 
-use super::{ClusterState, Refusal};
+use super::ClusterState;
 
 impl ClusterState {
     /// Refuses a number or a name that is taken, naming both owners (spec V4).
@@ -185,62 +186,6 @@ impl ClusterState {
     pub(crate) fn unreached(&self, network: NetworkNumber) -> String {
         let name = self.network_name(network);
         format!("no peer reaches it over {name}, which carries nobody")
-    }
-}
-
-impl Timing {
-    /// The timer contract (architecture, invariant 4), with 20 ms for a round trip and 20 ms of
-    /// margin: an election must be over before a silent node is declared down, and a lease with its
-    /// release before the same moment has passed twice.
-    ///
-    /// # Errors
-    /// The first rule that does not hold, with the values.
-    pub fn check(&self) -> Result<(), Refusal> {
-        const ROUND_TRIP_MS: u64 = 20;
-        const MARGIN_MS: u64 = 20;
-        let refuse = |what: String, advice: &str| Err(Refusal::new("timer_contract", what, advice));
-        if self.interval_ms < 5 || self.sensitivity < 3 || self.interval_ms > 60_000 {
-            return refuse(
-                format!(
-                    "a beat every {} ms with sensitivity {} is out of range",
-                    self.interval_ms, self.sensitivity
-                ),
-                "Use an interval of 5 to 60000 ms and a sensitivity of at least 3.",
-            );
-        }
-        let detect = self.interval_ms.saturating_mul(self.sensitivity);
-        if self.election_min_ms >= self.election_max_ms
-            || self.raft_heartbeat_ms.saturating_mul(3) > self.election_max_ms
-        {
-            return refuse(
-                format!(
-                    "an election timeout of {} to {} ms does not fit a log heartbeat of {} ms",
-                    self.election_min_ms, self.election_max_ms, self.raft_heartbeat_ms
-                ),
-                "Make the least timeout smaller than the greatest, and that at least three heartbeats.",
-            );
-        }
-        if self.election_max_ms.saturating_mul(2) + ROUND_TRIP_MS >= detect {
-            return refuse(
-                format!(
-                    "detection after {detect} ms does not leave time for an election of up to 2 x {} ms",
-                    self.election_max_ms
-                ),
-                "Raise interval or sensitivity, or lower the election timeout.",
-            );
-        }
-        if self.lease_ms + self.release_max_ms + MARGIN_MS >= detect.saturating_mul(2) {
-            return refuse(
-                format!(
-                    "a lease of {} ms and a release of up to {} ms do not end before a takeover after {} ms",
-                    self.lease_ms,
-                    self.release_max_ms,
-                    detect * 2
-                ),
-                "Lower the lease or the release time, or raise interval or sensitivity.",
-            );
-        }
-        Ok(())
     }
 }
 

@@ -11,7 +11,8 @@ use std::path::PathBuf;
 use vedette_core::command::{Command, NewNetwork, NewNode, Proposal};
 use vedette_core::id::{ClusterId, CommandId, NetworkNumber, NodeNumber, RaftId, StorageId};
 use vedette_core::model::Settings;
-use vedette_core::state::{ClusterState, Outcome, Refusal};
+use vedette_core::refusal::Refusal;
+use vedette_core::state::{ClusterState, Outcome};
 use vedette_core::time::WallTime;
 
 use super::JoinError;

@@ -16,7 +16,8 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use vedette_core::command::{Command, NewNode, Proposal};
 use vedette_core::id::{Hash, NetworkNumber, RaftId, StorageId};
-use vedette_core::state::{ClusterState, Refusal};
+use vedette_core::refusal::Refusal;
+use vedette_core::state::ClusterState;
 use vedette_core::time::WallTime;
 
 use super::init::check_name;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval};
-use vedette_core::state::Refusal;
+use vedette_core::refusal::Refusal;
 
 use super::dial::refusal;
 use super::frame::{Assembly, LARGEST, Message, Outgoing, send_all};

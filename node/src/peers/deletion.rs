@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use vedette_core::id::NodeNumber;
-use vedette_core::state::Refusal;
+use vedette_core::refusal::Refusal;
 use vedette_core::time::WallTime;
 
 /// Code of a refusal by a member whose state is of now: the asking node is no member.

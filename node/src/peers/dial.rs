@@ -14,7 +14,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use vedette_core::state::Refusal;
+use vedette_core::refusal::Refusal;
 
 use super::frame::{Assembly, LARGEST_FROM_STRANGER, Outgoing, send};
 use super::hello::Hello;

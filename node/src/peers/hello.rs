@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 use vedette_core::id::ClusterId;
-use vedette_core::state::Refusal;
+use vedette_core::refusal::Refusal;
 
 use crate::identity::VERSION;
 

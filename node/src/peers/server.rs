@@ -25,7 +25,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use vedette_core::id::NodeNumber;
-use vedette_core::state::Refusal;
+use vedette_core::refusal::Refusal;
 
 use super::deletion::{NOT_A_MEMBER, NOT_KNOWN_YET};
 use super::dial::{listen, tune};

@@ -13,7 +13,8 @@ use futures_util::future::BoxFuture;
 use vedette_core::command::{Command, NewNetwork, NewNode, Proposal};
 use vedette_core::id::{CommandId, Hash, NetworkNumber, NodeNumber, RaftId};
 use vedette_core::model::{Priority, Settings};
-use vedette_core::state::{ClusterState, Outcome, Refusal};
+use vedette_core::refusal::Refusal;
+use vedette_core::state::{ClusterState, Outcome};
 use vedette_core::time::WallTime;
 use vedette_node::identity::{FORM, Membership, StateDir, VERSION};
 use vedette_node::join::{

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use vedette_core::id::{ClusterId, NetworkNumber, NodeNumber, RaftId, StorageId};
 use vedette_core::observation::LinkView;
-use vedette_core::state::Refusal;
+use vedette_core::refusal::Refusal;
 use vedette_core::time::WallTime;
 use vedette_node::identity::{ClusterKey, Identity, Membership, VERSION};
 use vedette_node::peers::{Limits, Peer, PeerIdentity, Peers, Server, Service, kinds};

@@ -6,7 +6,7 @@
 
 use serde_json::{Value, json};
 use vedette_core::config::{Findings, Level};
-use vedette_core::state::Refusal;
+use vedette_core::refusal::Refusal;
 
 /// The cluster is degraded, or what was asked was refused.
 pub(crate) const REFUSED: u8 = 1;

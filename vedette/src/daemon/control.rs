@@ -24,7 +24,8 @@ use vedette_core::command::{Command, ConfigCommand, GroupCommand, ManagerCommand
 use vedette_core::id::{CommandId, Hash, NodeNumber};
 use vedette_core::model::Severity;
 use vedette_core::record::Code;
-use vedette_core::state::{ClusterState, Outcome, Refusal};
+use vedette_core::refusal::Refusal;
+use vedette_core::state::{ClusterState, Outcome};
 use vedette_core::view::Source;
 use vedette_node::peers::{Peers, kinds};
 use vedette_node::transcript::Transcripts;

@@ -9,7 +9,7 @@ use vedette_core::director::Input;
 use vedette_core::id::{Hash, Session};
 use vedette_core::observation::Report;
 use vedette_core::record::Record;
-use vedette_core::state::Refusal;
+use vedette_core::refusal::Refusal;
 use vedette_node::log::Log;
 use vedette_node::peers::{PeerIdentity, Service, kinds};
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
-use vedette_core::state::Refusal;
+use vedette_core::refusal::Refusal;
 use vedette_node::transcript::{Label, file};
 
 use super::{Answer, Control, Problem, blocking};
