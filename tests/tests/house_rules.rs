@@ -1,6 +1,9 @@
 //! House rules that a machine can keep: who may use whom, what the core may not touch, how long a
 //! file may be, and that the specification and those who cite it are true.
 
+#[path = "house_rules/layers.rs"]
+mod layers;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
