@@ -1,15 +1,58 @@
 //! Evidence that a node has let go, as far as the state knows: of what the end of a lease or a later epoch is proof
-//! ([`LetGo`](crate::takeover::LetGo)), and of what it is none.
+//! ([`LetGo`]), and of what it is none.
 
 use std::time::Duration;
 
 use crate::group::ResourceDef;
 use crate::id::NodeNumber;
-use crate::takeover::{Backing, Remains, programs_last};
+use crate::takeover::{Backing, LetGo, Remains, programs_last};
 
 use super::ClusterState;
 
 impl ClusterState {
+    /// Whether it still says what it said when it was proposed: meanwhile the node may have come back
+    /// and taken something in a new epoch.
+    pub(crate) fn is_evidence(&self, node: NodeNumber, evidence: &LetGo) -> bool {
+        match evidence {
+            LetGo::LeaseOver { .. } => !self.is_there(node),
+            LetGo::Epoch { epoch, .. } => {
+                self.manager.members.get(&node).is_some_and(|member| member.epoch < *epoch)
+            }
+            LetGo::Released | LetGo::Fenced { .. } | LetGo::Confirmed => true,
+        }
+    }
+
+    pub(crate) fn is_proven(&self, name: &str, node: NodeNumber, evidence: &LetGo) -> bool {
+        match evidence {
+            LetGo::LeaseOver { backing, .. } => {
+                self.left_to_processes(name, node, *backing).is_empty()
+            }
+            LetGo::Epoch { remains, .. } => self.epoch_proves(name, node, *remains),
+            LetGo::Released | LetGo::Fenced { .. } | LetGo::Confirmed => true,
+        }
+    }
+
+    /// Whether the release programs of a group had their time, where that counts.
+    pub(crate) fn programs_ended(&self, name: &str, evidence: &LetGo) -> bool {
+        let LetGo::LeaseOver { programs_ms, .. } = evidence else { return true };
+        self.programs_of(name) <= Duration::from_millis(*programs_ms)
+    }
+
+    /// Processes and data of a group for which the end of a lease is no proof, where it is the evidence: nothing but
+    /// processes of the node that may stand still ends them.
+    pub(crate) fn not_covered(
+        &self,
+        node: NodeNumber,
+        name: &str,
+        evidence: &LetGo,
+    ) -> (Vec<String>, Vec<String>) {
+        let LetGo::LeaseOver { backing, .. } = evidence else { return Default::default() };
+        let left = self.beyond_lease(name, node, *backing);
+        let (data, processes): (Vec<_>, Vec<_>) = left.partition(|it| it.kind.is_data());
+        let names = |all: Vec<&ResourceDef>| all.into_iter().map(|it| it.name.clone()).collect();
+        (names(processes), names(data))
+    }
+
     /// Whether the end of a node's lease, which is over after so long a silence, is evidence enough for a group there.
     pub(crate) fn lease_proves(&self, name: &str, node: NodeNumber) -> bool {
         let (options, backing) = (&self.definition.manager, self.backing(node));

@@ -5,11 +5,9 @@
 //! contradict is refused: a lease is not over while the host is up.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use crate::apply::manager::orders::unknown_node;
 use crate::event::{Fencing, Waiting};
-use crate::group::ResourceDef;
 use crate::id::NodeNumber;
 use crate::model::{HostStatus, RunOutcome, Severity};
 use crate::record::{Code, Subject};
@@ -106,49 +104,6 @@ impl ClusterState {
         let happening = Happening::new(Code::LetGo, severity, Subject::Node(node), message);
         let happening = self.in_event(entry, happening.because(words), Some(node), None);
         self.record(entry, happening);
-    }
-
-    fn is_proven(&self, name: &str, node: NodeNumber, evidence: &LetGo) -> bool {
-        match evidence {
-            LetGo::LeaseOver { backing, .. } => {
-                self.left_to_processes(name, node, *backing).is_empty()
-            }
-            LetGo::Epoch { remains, .. } => self.epoch_proves(name, node, *remains),
-            LetGo::Released | LetGo::Fenced { .. } | LetGo::Confirmed => true,
-        }
-    }
-
-    /// Whether the release programs of a group had their time, where that counts.
-    fn programs_ended(&self, name: &str, evidence: &LetGo) -> bool {
-        let LetGo::LeaseOver { programs_ms, .. } = evidence else { return true };
-        self.programs_of(name) <= Duration::from_millis(*programs_ms)
-    }
-
-    /// Processes and data of a group for which the end of a lease is no proof, where it is the evidence: nothing but
-    /// processes of the node that may stand still ends them.
-    fn not_covered(
-        &self,
-        node: NodeNumber,
-        name: &str,
-        evidence: &LetGo,
-    ) -> (Vec<String>, Vec<String>) {
-        let LetGo::LeaseOver { backing, .. } = evidence else { return Default::default() };
-        let left = self.beyond_lease(name, node, *backing);
-        let (data, processes): (Vec<_>, Vec<_>) = left.partition(|it| it.kind.is_data());
-        let names = |all: Vec<&ResourceDef>| all.into_iter().map(|it| it.name.clone()).collect();
-        (names(processes), names(data))
-    }
-
-    /// Whether it still says what it said when it was proposed: meanwhile the node may have come back
-    /// and taken something in a new epoch.
-    fn is_evidence(&self, node: NodeNumber, evidence: &LetGo) -> bool {
-        match evidence {
-            LetGo::LeaseOver { .. } => !self.is_there(node),
-            LetGo::Epoch { epoch, .. } => {
-                self.manager.members.get(&node).is_some_and(|member| member.epoch < *epoch)
-            }
-            LetGo::Released | LetGo::Fenced { .. } | LetGo::Confirmed => true,
-        }
     }
 
     /// What blocked a group on a node is over with its instance there.

@@ -2,7 +2,7 @@
 //!
 //! An edge is one event: the instances for which a rule has fired stand in the state until they are
 //! armed again, so a repeat from a restarted agent changes nothing. Nothing here looks at values;
-//! that is each node's own business ([`crate::variable`]).
+//! that is each node's own business ([`crate::watchers`]).
 
 use std::collections::BTreeMap;
 
