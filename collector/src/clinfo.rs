@@ -19,6 +19,7 @@ mod membership;
 mod monitor;
 mod network;
 mod node;
+pub mod problem;
 mod route;
 mod script;
 mod verdict;
@@ -56,6 +57,7 @@ pub use monitor::{
 };
 pub use network::{InterfaceDoc, LinkDoc, LinkSeenDoc, NetworkDoc, StandbyDoc};
 pub use node::NodeDoc;
+pub use problem::ProblemDoc;
 pub use route::{AvailabilityDoc, NoRoute, RouteDoc};
 pub use script::{AlertDoc, AlertTestDoc, AlertsDoc, ScriptDoc, ScriptVersionDoc, TestRunDoc};
 pub use verdict::{Level, Verdict};
