@@ -5,22 +5,23 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use vedette_collector::clinfo::problem::Kind;
 use vedette_collector::clinfo::{
-    AvailabilityReportDoc, IncidentDoc, IncidentSummaryDoc, Ledger, Wanted, availability,
+    AvailabilityReportDoc, IncidentDoc, IncidentSummaryDoc, Ledger, ProblemDoc, Wanted,
 };
 use vedette_core::group::GroupState;
 use vedette_core::record::{Code, Record, Subject};
 use vedette_core::time::WallTime;
 use vedette_core::view::View;
 
-use crate::api::{Answer, Name, name};
+use crate::api::Answer;
 use crate::events::{read_with, wait_durable};
-use crate::query::Params;
-use crate::{App, EventQuery, HistoryReader, HistoryUnavailable, Problem, meta};
+use crate::query::{Asked, Limit};
+use crate::wait::Wait;
+use crate::{App, EventQuery, HistoryReader, HistoryUnavailable, InPath, Problem, meta};
 
 /// How many incidents an answer holds if the request does not say, and at most.
 const DEFAULT_LIMIT: u64 = 20;
@@ -44,26 +45,41 @@ pub(crate) struct IncidentsDoc {
     pub(crate) next_before: Option<u64>,
 }
 
+crate::query! {
+    /// Which incidents.
+    pub(crate) struct IncidentsQuery {
+        /// Only those with a smaller number
+        before: u64,
+        /// At most so many: 1 to 100, 20 if not given
+        limit: Limit<MOST>,
+    }
+}
+
+crate::query! {
+    /// Availability of what, and when.
+    pub(crate) struct ReportQuery {
+        /// Not what was before: 2026-11, 2026-11-01, 2026-11-01T12:00:00Z; all if not given
+        since: WallTime,
+        /// Not what was after, written as `since`; now if not given
+        until: WallTime,
+        /// Only this group
+        group: String,
+    }
+}
+
 /// Incidents, the latest first.
 #[utoipa::path(get, path = "/api/v1/incidents", tag = "events",
-    params(("before" = Option<u64>, Query, description = "Only those with a smaller number"),
-           ("limit" = Option<u64>, Query, description = "At most so many: 1 to 100, 20 if not given"),
-           ("index" = Option<u64>, Query, description = "Answer when the revision is greater"),
-           ("wait" = Option<String>, Query, description = "At most so long: 500ms, 30s, 5m")),
+    params(IncidentsQuery, Wait),
     responses((status = 200, description = "The incidents", body = IncidentsDoc),
-              (status = 400, description = "A bad parameter", body = Problem),
-              (status = 503, description = "The history cannot be read now", body = Problem)))]
-pub(crate) async fn incidents(State(app): State<App>, uri: Uri) -> Answer {
-    let params = Params::of(&uri, &["before", "limit"])?;
-    let limit = params.number("limit")?.unwrap_or(DEFAULT_LIMIT);
-    if !(1..=MOST).contains(&limit) {
-        return Err(Problem::bad_parameter(
-            format!("limit={limit} is out of range."),
-            format!("Give a number from 1 to {MOST}."),
-        ));
-    }
-    let before = params.number("before")?.unwrap_or(u64::MAX);
-    let view = wait_durable(&app.surface, &params).await?;
+              (status = 400, description = "A bad parameter", body = ProblemDoc),
+              (status = 503, description = "The history cannot be read now", body = ProblemDoc)))]
+pub(crate) async fn incidents(
+    State(app): State<App>,
+    Asked((query, wait)): Asked<(IncidentsQuery, Wait)>,
+) -> Answer {
+    let limit = query.limit.map_or(DEFAULT_LIMIT, |limit| limit.0);
+    let before = query.before.unwrap_or(u64::MAX);
+    let view = wait_durable(&app.surface, &wait).await;
     let ids = read_with(&app.surface, move |history| history.incidents(before, limit as usize));
     let ids = ids.await?;
     let next_before = ids.last().copied().filter(|_| ids.len() as u64 == limit);
@@ -77,18 +93,20 @@ pub(crate) async fn incidents(State(app): State<App>, uri: Uri) -> Answer {
 /// One incident: cause, decisions, every step with its length, outages.
 #[utoipa::path(get, path = "/api/v1/incidents/{incident}", tag = "events",
     params(("incident" = String, Path, description = "Its number, or `last`"),
-           ("index" = Option<u64>, Query, description = "Answer when the revision is greater"),
-           ("wait" = Option<String>, Query, description = "At most so long: 500ms, 30s, 5m")),
+           Wait),
     responses((status = 200, description = "The incident", body = IncidentDoc),
-              (status = 400, description = "A bad parameter", body = Problem),
-              (status = 404, description = "No such incident", body = Problem),
-              (status = 503, description = "The history cannot be read now", body = Problem)))]
-pub(crate) async fn incident(State(app): State<App>, path: Name, uri: Uri) -> Answer {
-    let wanted = name(path)?;
-    let view = wait_durable(&app.surface, &Params::of(&uri, &[])?).await?;
+              (status = 400, description = "A bad parameter", body = ProblemDoc),
+              (status = 404, description = "No such incident", body = ProblemDoc),
+              (status = 503, description = "The history cannot be read now", body = ProblemDoc)))]
+pub(crate) async fn incident(
+    State(app): State<App>,
+    InPath(wanted): InPath,
+    Asked(wait): Asked<Wait>,
+) -> Answer {
+    let view = wait_durable(&app.surface, &wait).await;
     let unknown = || {
-        Problem::not_found(
-            "unknown_incident",
+        Problem::new(
+            Kind::UnknownIncident,
             format!("There is no incident {wanted:?}."),
             "GET /api/v1/incidents lists the incidents; give a number, or last.",
         )
@@ -106,52 +124,38 @@ pub(crate) async fn incident(State(app): State<App>, path: Name, uri: Uri) -> An
 
 /// Availability of groups, for each calendar month in UTC.
 #[utoipa::path(get, path = "/api/v1/incidents/report", tag = "events",
-    params(("since" = Option<String>, Query, description = "Not what was before: 2026-11, 2026-11-01, 2026-11-01T12:00:00Z; all if not given"),
-           ("until" = Option<String>, Query, description = "Not what was after, written as `since`; now if not given"),
-           ("group" = Option<String>, Query, description = "Only this group"),
-           ("index" = Option<u64>, Query, description = "Answer when the revision is greater"),
-           ("wait" = Option<String>, Query, description = "At most so long: 500ms, 30s, 5m")),
+    params(ReportQuery, Wait),
     responses((status = 200, description = "The report", body = AvailabilityReportDoc),
-              (status = 400, description = "A bad parameter", body = Problem),
-              (status = 404, description = "No record tells of such a group", body = Problem),
-              (status = 503, description = "The history cannot be read now", body = Problem)))]
-pub(crate) async fn report(State(app): State<App>, uri: Uri) -> Answer {
-    let params = Params::of(&uri, &["since", "until", "group"])?;
-    let (since, until) = (moment(&params, "since")?, moment(&params, "until")?);
-    if since.zip(until).is_some_and(|(since, until)| since >= until) {
+              (status = 400, description = "A bad parameter", body = ProblemDoc),
+              (status = 404, description = "No record tells of such a group", body = ProblemDoc),
+              (status = 503, description = "The history cannot be read now", body = ProblemDoc)))]
+pub(crate) async fn report(
+    State(app): State<App>,
+    Asked((query, wait)): Asked<(ReportQuery, Wait)>,
+) -> Answer {
+    let ReportQuery { since, until, group } = query;
+    if let Some((begin, end)) = since.zip(until).filter(|(since, until)| since >= until) {
         return Err(Problem::bad_parameter(
-            "The time ends before it begins.",
+            format!("The time ends before it begins: since={begin}, until={end}."),
             "Give an until that is later than since.",
         ));
     }
-    let view = wait_durable(&app.surface, &params).await?;
+    let view = wait_durable(&app.surface, &wait).await;
     let now = (app.surface.clock)();
     let stale_us = i64::try_from(app.surface.source.stale().as_micros()).unwrap_or(i64::MAX);
     let known_until = WallTime(now.0.saturating_sub(stale_us));
-    let group = params.get("group").map(str::to_owned);
     let wanted = Wanted { since, until, group: group.clone(), now, known_until };
     let report = read_with(&app.surface, move |history| {
         ledger(history).map(|ledger| ledger.report(&wanted))
     });
     let report = report.await?.ok_or_else(|| {
-        Problem::not_found(
-            "unknown_group",
+        Problem::new(
+            Kind::UnknownGroup,
             format!("No record tells of a group {:?}.", group.unwrap_or_default()),
             "GET /api/v1/incidents/report shows all groups that there ever were.",
         )
     })?;
     Ok(describe(Json(report).into_response(), &view))
-}
-
-/// A moment that a parameter gives.
-fn moment(params: &Params, name: &str) -> Result<Option<WallTime>, Problem> {
-    let Some(text) = params.get(name) else { return Ok(None) };
-    availability::moment(text).map(Some).ok_or_else(|| {
-        Problem::bad_parameter(
-            format!("{name}={text:?} is no time."),
-            format!("Write it as {name}=2026-11, 2026-11-01 or 2026-11-01T12:00:00Z."),
-        )
-    })
 }
 
 /// The whole history, page by page, for a report.

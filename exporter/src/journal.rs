@@ -2,32 +2,40 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
-use vedette_collector::clinfo::{LocalRecordDoc, LocalRecordsDoc};
+use vedette_collector::clinfo::{LocalRecordDoc, LocalRecordsDoc, ProblemDoc};
 
-use crate::events::{DEFAULT_LIMIT, limit_of};
-use crate::query::Params;
+use crate::events::{DEFAULT_LIMIT, MOST};
+use crate::query::{Asked, Limit};
+use crate::wait::Wait;
 use crate::{App, Problem, meta};
+
+crate::query! {
+    /// Which records.
+    pub(crate) struct RecordsQuery {
+        /// Only those with a greater number; the latest ones if not given
+        after: u64,
+        /// At most so many: 1 to 1000, 100 if not given
+        limit: Limit<MOST>,
+    }
+}
 
 /// Records of the answering node's own journal, oldest first: those after a number, or the latest.
 #[utoipa::path(get, path = "/api/v1/local/records", tag = "events",
-    params(("after" = Option<u64>, Query, description = "Only those with a greater number; the latest ones if not given"),
-           ("limit" = Option<u64>, Query, description = "At most so many: 1 to 1000, 100 if not given"),
-           ("index" = Option<u64>, Query, description = "Answer when the revision is greater"),
-           ("wait" = Option<String>, Query, description = "At most so long: 500ms, 30s, 5m")),
+    params(RecordsQuery, Wait),
     responses((status = 200, description = "The records", body = LocalRecordsDoc),
-              (status = 400, description = "A bad parameter", body = Problem)))]
-pub(crate) async fn records(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
-    let params = Params::of(&uri, &["after", "limit"])?;
-    let limit = limit_of(&params, DEFAULT_LIMIT)?;
-    let after = params.number("after")?;
-    params.wait(&app.surface).await?;
+              (status = 400, description = "A bad parameter", body = ProblemDoc)))]
+pub(crate) async fn records(
+    State(app): State<App>,
+    Asked((query, wait)): Asked<(RecordsQuery, Wait)>,
+) -> Result<Response, Problem> {
+    let limit = query.limit.map_or(DEFAULT_LIMIT, |limit| limit.0);
+    wait.pass(&app.surface).await;
     let source = &app.surface.source;
     let view = source.view();
     let last = view.local.journal_health.last;
-    let after = after.unwrap_or_else(|| last.saturating_sub(limit as u64));
-    let found = source.local_after(after, limit);
+    let after = query.after.unwrap_or_else(|| last.saturating_sub(limit));
+    let found = source.local_after(after, limit as usize);
     let document = LocalRecordsDoc {
         node: view.state.node_name(view.local.node),
         next_after: found.last().map_or(after, |record| record.number),

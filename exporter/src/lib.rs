@@ -21,13 +21,14 @@ pub mod openapi;
 mod page;
 mod problem;
 mod publisher;
-mod query;
+pub mod query;
 mod serve;
 mod stall;
 mod surface;
+mod wait;
 mod watch;
 
-pub use problem::Problem;
+pub use problem::{InPath, Problem, Sent, wrong_method};
 pub use serve::{Limits, serve_tcp, serve_unix};
 pub use surface::{
     Counters, EventQuery, HistoryReader, HistoryUnavailable, SourceHistory, Surface,

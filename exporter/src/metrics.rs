@@ -20,13 +20,14 @@ mod nodes;
 mod process;
 
 use axum::extract::State;
-use axum::http::{HeaderValue, Uri, header};
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use prometheus::TextEncoder;
-use vedette_collector::clinfo::RedundancyDoc;
+use vedette_collector::clinfo::{ProblemDoc, RedundancyDoc};
 use vedette_core::view::View;
 
-use crate::query::Params;
+use crate::query::Asked;
+use crate::wait::Wait;
 use crate::{App, Problem, Surface, meta};
 
 pub use family::{Family, Kind, Rows};
@@ -150,13 +151,15 @@ pub fn page(surface: &Surface, view: &View) -> String {
 
 /// Prometheus metrics.
 #[utoipa::path(get, path = "/metrics", tag = "metrics",
-    params(("index" = Option<u64>, Query, description = "Answer when the revision is greater"),
-           ("wait" = Option<String>, Query, description = "At most so long: 500ms, 30s, 5m")),
+    params(Wait),
     responses((status = 200, description = "The metrics, text format 0.0.4", body = String,
                content_type = "text/plain; version=0.0.4"),
-              (status = 400, description = "A bad parameter", body = Problem)))]
-pub(crate) async fn metrics(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
-    Params::of(&uri, &[])?.wait(&app.surface).await?;
+              (status = 400, description = "A bad parameter", body = ProblemDoc)))]
+pub(crate) async fn metrics(
+    State(app): State<App>,
+    Asked(wait): Asked<Wait>,
+) -> Result<Response, Problem> {
+    wait.pass(&app.surface).await;
     let view = app.surface.source.view();
     let mut response = page(&app.surface, &view).into_response();
     let headers = response.headers_mut();

@@ -2,12 +2,14 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
-use utoipa::OpenApi;
-use vedette_collector::clinfo::{EventDoc, LocalRecordDoc, StatusDoc};
+use utoipa::openapi::RefOr;
+use utoipa::{Modify, OpenApi};
+use vedette_collector::clinfo::{EventDoc, LocalRecordDoc, ProblemDoc, StatusDoc};
 
-use crate::query::Params;
+use crate::problem::MEDIA_TYPE;
+use crate::query::Asked;
+use crate::wait::Wait;
 use crate::watch::StateDoc;
 use crate::{App, Problem, api, events, groups, health, incidents, journal, metrics, page, watch};
 
@@ -55,9 +57,25 @@ use crate::{App, Problem, api, events, groups, health, incidents, journal, metri
         watch::watch,
         document
     ),
-    components(schemas(EventDoc, LocalRecordDoc, StatusDoc, StateDoc, Problem))
+    components(schemas(EventDoc, LocalRecordDoc, StatusDoc, StateDoc, ProblemDoc)),
+    modifiers(&OfProblems)
 )]
 struct Document;
+
+/// What is no success is told as a problem, and that has a media type of its own.
+struct OfProblems;
+
+impl Modify for OfProblems {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let operations = document.paths.paths.values_mut().filter_map(|path| path.get.as_mut());
+        let answers = operations.flat_map(|operation| &mut operation.responses.responses);
+        for (_, answer) in answers.filter(|(status, _)| status.starts_with(['4', '5'])) {
+            let RefOr::T(answer) = answer else { continue };
+            let content = std::mem::take(&mut answer.content).into_values();
+            answer.content = content.map(|content| (MEDIA_TYPE.to_owned(), content)).collect();
+        }
+    }
+}
 
 /// The document, as pretty JSON with a line break at its end.
 pub fn json() -> String {
@@ -68,11 +86,13 @@ pub fn json() -> String {
 
 /// This document.
 #[utoipa::path(get, path = "/api/v1/openapi.json", tag = "page",
-    params(("index" = Option<u64>, Query, description = "Answer when the revision is greater"),
-           ("wait" = Option<String>, Query, description = "At most so long: 500ms, 30s, 5m")),
+    params(Wait),
     responses((status = 200, description = "The OpenAPI document", body = Object),
-              (status = 400, description = "A bad parameter", body = Problem)))]
-pub(crate) async fn document(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
-    Params::of(&uri, &[])?.wait(&app.surface).await?;
+              (status = 400, description = "A bad parameter", body = ProblemDoc)))]
+pub(crate) async fn document(
+    State(app): State<App>,
+    Asked(wait): Asked<Wait>,
+) -> Result<Response, Problem> {
+    wait.pass(&app.surface).await;
     Ok(Json(Document::openapi()).into_response())
 }

@@ -1,10 +1,12 @@
 //! The status page: one file, no other host, live through `/api/v1/watch`.
 
 use axum::extract::State;
-use axum::http::{HeaderValue, Uri, header};
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use vedette_collector::clinfo::ProblemDoc;
 
-use crate::query::Params;
+use crate::query::Asked;
+use crate::wait::Wait;
 use crate::{App, Problem};
 
 /// Everything the page needs is in it.
@@ -17,12 +19,14 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 
 
 /// The status page.
 #[utoipa::path(get, path = "/", tag = "page",
-    params(("index" = Option<u64>, Query, description = "Answer when the revision is greater"),
-           ("wait" = Option<String>, Query, description = "At most so long: 500ms, 30s, 5m")),
+    params(Wait),
     responses((status = 200, description = "The page", body = String, content_type = "text/html"),
-              (status = 400, description = "A bad parameter", body = Problem)))]
-pub(crate) async fn page(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
-    Params::of(&uri, &[])?.wait(&app.surface).await?;
+              (status = 400, description = "A bad parameter", body = ProblemDoc)))]
+pub(crate) async fn page(
+    State(app): State<App>,
+    Asked(wait): Asked<Wait>,
+) -> Result<Response, Problem> {
+    wait.pass(&app.surface).await;
     let kind = (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     let policy = (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     Ok(([kind, policy], PAGE).into_response())

@@ -1,80 +1,92 @@
-//! Problems: what goes wrong is answered as RFC 9457 says, with a stable `code`.
+//! Problems as answers: the document of `vedette_collector::clinfo` with its status and headers, and what
+//! axum itself would refuse in words of its own.
 
+use axum::extract::rejection::{JsonRejection, PathRejection};
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use serde::de::DeserializeOwned;
+use vedette_collector::clinfo::ProblemDoc;
+use vedette_collector::clinfo::problem::{Kind, sentence};
+use vedette_core::refusal::Refusal;
 
-/// A problem: `application/problem+json`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema, thiserror::Error)]
-#[error("{detail} {advice}")]
-pub struct Problem {
-    /// A name for this kind of problem.
-    #[serde(rename = "type")]
-    #[schema(value_type = String, example = "urn:vedette:problem:unknown_node")]
-    pub kind: Box<str>,
-    /// The HTTP status in words.
-    #[schema(value_type = String)]
-    pub title: Box<str>,
-    /// The HTTP status.
-    pub status: u16,
-    /// What is wrong, and why.
-    #[schema(value_type = String)]
-    pub detail: Box<str>,
-    /// What to do.
-    #[schema(value_type = String)]
-    pub advice: Box<str>,
-    /// A stable name, such as `unknown_node`.
-    #[schema(value_type = String)]
-    pub code: Box<str>,
-}
+/// The media type of a problem.
+pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
+
+/// An answer that is no success.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem(ProblemDoc);
 
 impl Problem {
     /// A problem: one sentence of what and why, and one of what to do.
-    pub fn new(
-        status: StatusCode,
-        code: &str,
-        detail: impl Into<String>,
-        advice: impl Into<String>,
-    ) -> Self {
-        Self {
-            kind: format!("urn:vedette:problem:{code}").into(),
-            title: status.canonical_reason().unwrap_or("Problem").into(),
-            status: status.as_u16(),
-            detail: detail.into().into(),
-            advice: advice.into().into(),
-            code: code.into(),
-        }
+    pub fn new(kind: Kind, detail: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self(ProblemDoc::new(kind, detail, advice))
+    }
+
+    /// A fault that is not the client's.
+    pub fn internal(error: impl ToString) -> Self {
+        Self::new(Kind::Internal, sentence(error.to_string()), "See the daemon's log.")
+    }
+
+    /// A parameter whose value is not accepted: `wrong` goes on after it.
+    pub fn bad_value(name: &str, value: &str, wrong: &str, advice: impl Into<String>) -> Self {
+        Self::bad_parameter(format!("{name}={value:?} {wrong}."), advice)
     }
 
     pub(crate) fn bad_parameter(detail: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "bad_parameter", detail, advice)
+        Self::new(Kind::BadParameter, detail, advice)
     }
 
-    pub(crate) fn not_found(
-        code: &str,
-        detail: impl Into<String>,
-        advice: impl Into<String>,
-    ) -> Self {
-        Self::new(StatusCode::NOT_FOUND, code, detail, advice)
+    /// The document.
+    pub const fn document(&self) -> &ProblemDoc {
+        &self.0
     }
+}
 
-    pub(crate) fn unavailable(
-        code: &str,
-        detail: impl Into<String>,
-        advice: impl Into<String>,
-    ) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail, advice)
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        Self(refusal.into())
+    }
+}
+
+impl From<PathRejection> for Problem {
+    fn from(error: PathRejection) -> Self {
+        Self::bad_parameter(
+            format!("The path cannot be read: {}.", error.body_text()),
+            "Write it in UTF-8, percent-encoded.",
+        )
+    }
+}
+
+impl From<JsonRejection> for Problem {
+    fn from(error: JsonRejection) -> Self {
+        let kind = match error.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Kind::TooLarge,
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => Kind::NotJson,
+            StatusCode::UNPROCESSABLE_ENTITY => Kind::BadBody,
+            status if status.is_server_error() => Kind::Internal,
+            _ => Kind::MalformedBody,
+        };
+        let advice = match kind {
+            Kind::TooLarge => "Send less at once.",
+            Kind::NotJson => "Send the header Content-Type: application/json.",
+            Kind::Internal => "See the daemon's log.",
+            _ => "Use the program and the daemon of one version: vedette --version.",
+        };
+        Self::new(kind, sentence(error.body_text()), advice)
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let Self(document) = self;
+        let status =
+            StatusCode::from_u16(document.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&document).unwrap_or_default();
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
@@ -82,19 +94,45 @@ impl IntoResponse for Problem {
     }
 }
 
+/// A body in JSON; any other is a problem.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sent<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let axum::Json(body) = axum::Json::<T>::from_request(request, state).await?;
+        Ok(Self(body))
+    }
+}
+
+/// The part of the path that names what is meant. One that cannot be decoded names nothing that exists.
+#[derive(Clone, Debug)]
+pub struct InPath(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for InPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Path(name) = Path::<String>::from_request_parts(parts, state).await?;
+        Ok(Self(name))
+    }
+}
+
 pub(crate) async fn unknown_route(uri: Uri) -> Problem {
-    Problem::not_found(
-        "unknown_route",
+    Problem::new(
+        Kind::UnknownRoute,
         format!("There is nothing at {}.", uri.path()),
         "GET /api/v1/openapi.json lists what there is.",
     )
 }
 
-pub(crate) async fn wrong_method(method: Method, uri: Uri) -> Problem {
+/// The problem of a path that does not know the method.
+pub async fn wrong_method(method: Method, uri: Uri) -> Problem {
     Problem::new(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "wrong_method",
-        format!("{method} is not possible on {}: it is read-only.", uri.path()),
-        "Use GET or HEAD.",
+        Kind::WrongMethod,
+        format!("{method} is not possible on {}.", uri.path()),
+        "The header Allow names the methods that are.",
     )
 }

@@ -20,7 +20,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
+use vedette_collector::clinfo::ProblemDoc;
+use vedette_collector::clinfo::problem::Kind;
 
+use crate::problem::MEDIA_TYPE;
 use crate::stall::StallGuard;
 
 /// What one socket allows.
@@ -50,11 +53,20 @@ impl Default for Limits {
     }
 }
 
-const FULL: &[u8] =
-    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\n\
-connection: close\r\nretry-after: 1\r\n\r\n{\"type\":\"urn:vedette:problem:too_many_connections\",\
-\"title\":\"Service Unavailable\",\"status\":503,\"detail\":\"Too many connections are open.\",\
-\"advice\":\"Try again, or ask another node.\",\"code\":\"too_many_connections\"}";
+/// What one connection too many is answered.
+fn full() -> String {
+    let problem = ProblemDoc::new(
+        Kind::TooManyConnections,
+        "Too many connections are open.",
+        "Try again, or ask another node.",
+    );
+    let body = serde_json::to_string(&problem).unwrap_or_default();
+    let length = body.len();
+    format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: {MEDIA_TYPE}\r\ncontent-length: {length}\r\n\
+         connection: close\r\nretry-after: 1\r\n\r\n{body}"
+    )
+}
 
 /// Serves `router` on a TCP socket until `shutdown` is done.
 ///
@@ -203,7 +215,7 @@ async fn connection<S>(
 /// One second for the client to be told; it must not cost more than that.
 async fn refuse<S: AsyncWrite + Unpin>(mut stream: S) {
     let tell = async {
-        let _ = stream.write_all(FULL).await;
+        let _ = stream.write_all(full().as_bytes()).await;
         let _ = stream.shutdown().await;
     };
     let _ = timeout(Duration::from_secs(1), tell).await;

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
 use futures_util::stream;
 use hyper::body::Bytes;
@@ -25,11 +25,13 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::time::timeout;
 use utoipa::ToSchema;
-use vedette_collector::clinfo::{ClusterDoc, Level, Seen, StatusDoc, Verdict};
+use vedette_collector::clinfo::problem::Kind;
+use vedette_collector::clinfo::{ClusterDoc, Level, ProblemDoc, Seen, StatusDoc, Verdict};
 use vedette_core::model::{ClusterStatus, Substate};
 
 use crate::publisher::{Frame, Watching, frame, record_frame};
-use crate::query::Params;
+use crate::query::Asked;
+use crate::wait::Wait;
 use crate::{App, EventQuery, Problem, Surface, events};
 
 /// How many clients may watch one node.
@@ -87,24 +89,22 @@ impl StateDoc {
 
 /// Events as they happen: `snapshot`, then `record`, `state` and `local`; `resync` if some were missed.
 #[utoipa::path(get, path = "/api/v1/watch", tag = "events",
-    params(("index" = Option<u64>, Query, description = "Begin when the revision is greater"),
-           ("wait" = Option<String>, Query, description = "At most so long: 500ms, 30s, 5m"),
+    params(Wait,
            ("Last-Event-ID" = Option<u64>, Header, description = "Resume after this sequence number")),
     responses((status = 200, description = "The stream; `record` carries an EventDoc, `state` a StateDoc, `local` a LocalRecordDoc, `snapshot` a StatusDoc",
                body = StateDoc, content_type = "text/event-stream"),
-              (status = 400, description = "A bad parameter", body = Problem),
-              (status = 503, description = "Too many watch already", body = Problem)))]
+              (status = 400, description = "A bad parameter", body = ProblemDoc),
+              (status = 503, description = "Too many watch already", body = ProblemDoc)))]
 pub(crate) async fn watch(
     State(app): State<App>,
     headers: HeaderMap,
-    uri: Uri,
+    Asked(wait): Asked<Wait>,
 ) -> Result<Response, Problem> {
-    let params = Params::of(&uri, &[])?;
     let resume = last_event_id(&headers)?;
-    params.wait(&app.surface).await?;
+    wait.pass(&app.surface).await;
     let Some(watching) = Watching::begin(&app.surface, MOST_WATCHERS as i64) else {
-        return Err(Problem::unavailable(
-            "too_many_watchers",
+        return Err(Problem::new(
+            Kind::TooManyWatchers,
             format!("{MOST_WATCHERS} clients watch this node already."),
             "Watch another node.",
         ));
@@ -125,12 +125,10 @@ pub(crate) async fn watch(
 
 fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     let Some(value) = headers.get("last-event-id") else { return Ok(None) };
-    let number = value.to_str().ok().and_then(|text| text.trim().parse().ok());
-    number.map(Some).ok_or_else(|| {
-        Problem::bad_parameter(
-            "Last-Event-ID is not a whole number.",
-            "Send the id of the last event you have seen, or leave the header out.",
-        )
+    let text = String::from_utf8_lossy(value.as_bytes());
+    text.trim().parse().map(Some).map_err(|_| {
+        let advice = "Send the id of the last event you have seen, or leave the header out.";
+        Problem::bad_value("Last-Event-ID", &text, "is not a whole number", advice)
     })
 }
 

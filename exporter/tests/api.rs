@@ -6,12 +6,16 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
-use common::{DEADLINE, Stage, ask, get, one_down};
+use axum::{Router, routing};
+use common::{Answer, DEADLINE, Stage, ask, get, one_down};
 use proptest::prelude::*;
+use vedette_collector::clinfo::ProblemDoc;
+use vedette_collector::clinfo::problem::Kind;
 use vedette_core::command::Command;
 use vedette_core::fixture::{DOWN_AT, busy_fixture};
 use vedette_core::id::NodeNumber;
 use vedette_core::model::{HostStatus, Severity};
+use vedette_exporter::{Problem, Sent};
 
 #[tokio::test]
 async fn every_answer_says_revision_age_and_quorum() {
@@ -103,21 +107,87 @@ async fn problems_are_rfc_9457() {
         ("/api/v1/events?limit=0", 400, "bad_parameter"),
         ("/api/v1/events?severity=loud", 400, "bad_parameter"),
         ("/api/v1/events?code=NOPE", 400, "bad_parameter"),
+        ("/api/v1/nodes?viewpoint=x", 400, "bad_parameter"),
         ("/api/v1/nodes/%ff", 400, "bad_parameter"),
     ];
     for (path, status, code) in cases {
         let answer = get(&router, path).await;
-        assert_eq!(answer.header("content-type"), "application/problem+json", "{path}");
-        let problem = answer.json();
-        assert_eq!(
-            (answer.status.as_u16(), problem["status"].as_u64()),
-            (status, Some(status.into())),
-            "{path}"
-        );
-        assert_eq!(problem["code"], code, "{path}");
-        for key in ["type", "title", "detail", "advice"] {
-            assert!(problem[key].as_str().is_some_and(|text| !text.is_empty()), "{path}: {key}");
-        }
+        let kind = Kind::ALL.iter().find(|kind| kind.name() == code).expect("a kind");
+        let problem = problem_of(&answer, path);
+        assert_eq!((answer.status.as_u16(), kind.status()), (status, status), "{path}");
+        assert!(problem.is(*kind) && *problem.code == *code, "{path}: {problem:?}");
+    }
+}
+
+/// The problem that an answer is: whole, of a kind in the table, and with the status of the answer.
+fn problem_of(answer: &Answer, what: &str) -> ProblemDoc {
+    assert_eq!(answer.header("content-type"), "application/problem+json", "{what}");
+    let problem = ProblemDoc::read(answer.status.as_u16(), answer.body.as_bytes()).expect(what);
+    let kind = Kind::ALL.iter().find(|kind| problem.is(**kind)).expect(what);
+    assert_eq!((&*problem.title, problem.status), (kind.title(), kind.status()), "{what}");
+    assert!(!problem.detail.is_empty() && !problem.advice.is_empty(), "{what}");
+    problem
+}
+
+/// Every kind of problem, as it leaves the house.
+#[tokio::test]
+async fn every_kind_of_problem_is_answered_alike() {
+    for kind in Kind::ALL {
+        let detail = "web is not there.";
+        let answer = move || async move { Problem::new(*kind, detail, "Wait for it.") };
+        let answer = get(&Router::new().route("/", routing::get(answer)), "/").await;
+        let problem = problem_of(&answer, kind.name());
+        assert!(problem.is(*kind), "{kind:?}");
+        assert_eq!((&*problem.detail, &*problem.advice), (detail, "Wait for it."), "{kind:?}");
+        let again = if answer.status == StatusCode::SERVICE_UNAVAILABLE { "1" } else { "" };
+        assert_eq!(answer.header("retry-after"), again, "{kind:?}");
+    }
+}
+
+/// Bodies that cannot be read, as whoever sends them is told.
+#[tokio::test]
+async fn bad_bodies_are_problems() {
+    let router = Router::new()
+        .route("/", routing::post(|Sent(number): Sent<u64>| async move { number.to_string() }))
+        .method_not_allowed_fallback(vedette_exporter::wrong_method);
+    let large = "1".repeat(3 << 20);
+    let json = Some("application/json");
+    let cases = [
+        (Method::POST, json, "nonsense", Kind::MalformedBody),
+        (Method::POST, json, "", Kind::MalformedBody),
+        (Method::POST, json, "\"seven\"", Kind::BadBody),
+        (Method::POST, json, large.as_str(), Kind::TooLarge),
+        (Method::POST, Some("text/plain"), "7", Kind::NotJson),
+        (Method::POST, None, "7", Kind::NotJson),
+        (Method::GET, None, "", Kind::WrongMethod),
+    ];
+    for (method, media, body, kind) in cases {
+        let request = Request::builder().method(method).uri("/");
+        let request = media.into_iter().fold(request, |it, media| it.header("content-type", media));
+        let request = request.body(Body::from(body.to_owned())).expect("a request");
+        let answer = ask(&router, request).await;
+        assert!(problem_of(&answer, kind.name()).is(kind), "{kind:?}: {}", answer.body);
+    }
+    let good = Request::post("/").header("content-type", "application/json").body(Body::from("7"));
+    assert_eq!(ask(&router, good.expect("a request")).await.body, "7");
+}
+
+/// What a route does not take is refused with what it does take, and that is what the document says.
+#[tokio::test]
+async fn what_is_taken_is_what_is_documented() {
+    let router = Stage::one_down().router();
+    let document: serde_json::Value =
+        serde_json::from_str(&vedette_exporter::openapi::json()).expect("JSON");
+    for (path, item) in document["paths"].as_object().expect("paths") {
+        let parameters = item["get"]["parameters"].as_array().expect("parameters").iter();
+        let documented: Vec<&str> = parameters
+            .filter(|parameter| parameter["in"] == "query")
+            .filter_map(|parameter| parameter["name"].as_str())
+            .collect();
+        let filled = path.replace(['{', '}'], "");
+        let answer = get(&router, &format!("{filled}?nothing=1")).await;
+        let advice = format!("Use one of {}.", documented.join(", "));
+        assert_eq!(*problem_of(&answer, path).advice, *advice, "{path}");
     }
 }
 

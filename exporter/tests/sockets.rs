@@ -11,6 +11,8 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use vedette_collector::clinfo::ProblemDoc;
+use vedette_collector::clinfo::problem::Kind;
 use vedette_exporter::{Limits, serve_tcp, serve_unix};
 
 struct Server {
@@ -88,7 +90,9 @@ async fn one_connection_too_many_is_told_so() {
     let mut second = TcpStream::connect(server.address).await.expect("connects");
     let answer = read_all(&mut second).await;
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
-    assert!(answer.contains("too_many_connections"), "{answer}");
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    let problem = ProblemDoc::read(503, body.as_bytes()).expect("a problem");
+    assert!(problem.is(Kind::TooManyConnections), "{problem:?}");
 }
 
 /// The socket has its permissions before anybody can connect, replaces one that was left behind,
