@@ -1,6 +1,8 @@
 //! Problems as answers: the document of `vedette_collector::clinfo` with its status and headers, and what
 //! axum itself would refuse in words of its own.
 
+use std::error::Error;
+
 use axum::extract::rejection::{JsonRejection, PathRejection};
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
@@ -61,21 +63,28 @@ impl From<PathRejection> for Problem {
 
 impl From<JsonRejection> for Problem {
     fn from(error: JsonRejection) -> Self {
-        let kind = match error.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => Kind::TooLarge,
-            StatusCode::UNSUPPORTED_MEDIA_TYPE => Kind::NotJson,
-            StatusCode::UNPROCESSABLE_ENTITY => Kind::BadBody,
-            status if status.is_server_error() => Kind::Internal,
-            _ => Kind::MalformedBody,
+        let (kind, advice) = match error.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => (Kind::TooLarge, "Send less at once."),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+                (Kind::NotJson, "Send the header Content-Type: application/json.")
+            }
+            StatusCode::UNPROCESSABLE_ENTITY => (Kind::BadBody, ONE_VERSION),
+            status if status.is_server_error() => (Kind::Internal, "See the daemon's log."),
+            _ => (Kind::MalformedBody, ONE_VERSION),
         };
-        let advice = match kind {
-            Kind::TooLarge => "Send less at once.",
-            Kind::NotJson => "Send the header Content-Type: application/json.",
-            Kind::Internal => "See the daemon's log.",
-            _ => "Use the program and the daemon of one version: vedette --version.",
-        };
-        Self::new(kind, sentence(error.body_text()), advice)
+        Self::new(kind, format!("The body cannot be read: {}.", innermost(&error)), advice)
     }
+}
+
+/// What to do about a body that another version might have understood.
+const ONE_VERSION: &str = "Use the program and the daemon of one version: vedette --version.";
+
+/// The error at the bottom of a chain: what stands above it speaks of the code.
+fn innermost<'e>(mut error: &'e (dyn Error + 'static)) -> &'e (dyn Error + 'static) {
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error
 }
 
 impl IntoResponse for Problem {

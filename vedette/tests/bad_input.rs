@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use vedette_collector::clinfo::ProblemDoc;
+use vedette_collector::clinfo::problem::Kind;
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -340,8 +342,94 @@ fn garbage_on_every_socket_harms_nobody() {
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer);
         let answer = String::from_utf8_lossy(&answer);
-        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{path}: {answer}");
+        let told = answer.starts_with("HTTP/1.1 4") && answer.contains("urn:vedette:problem:");
+        assert!(answer.is_empty() || told, "{path}: {answer}");
     }
+    node.assert_well();
+}
+
+/// One request on the control socket: its status, its media type, and its body.
+fn ask(node: &Node, method: &str, path: &str, body: &str) -> (u16, String, String) {
+    let mut stream =
+        UnixStream::connect(node.dir.path().join("control.sock")).expect("a control socket");
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all((head + body).as_bytes()).expect("a request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    let status = head.split(' ').nth(1).and_then(|word| word.parse().ok()).expect("a status");
+    let media = head.lines().find_map(|line| line.strip_prefix("content-type: ")).unwrap_or("");
+    (status, media.to_owned(), body.to_owned())
+}
+
+/// What may not be asked of either API: method, path, body, the kind of problem, and what it tells.
+const REFUSED: &[(&str, &str, &str, Kind, &str)] = &[
+    ("GET", "/control/v1/nothing", "", Kind::UnknownRoute, "/control/v1/nothing"),
+    ("GET", "/api/v1/nothing", "", Kind::UnknownRoute, "/api/v1/nothing"),
+    ("DELETE", "/control/v1/state", "", Kind::WrongMethod, "DELETE"),
+    ("POST", "/api/v1/nodes", "", Kind::WrongMethod, "POST"),
+    ("POST", "/control/v1/propose", "nonsense", Kind::MalformedBody, "line 1"),
+    ("POST", "/control/v1/propose", "{\"id\":", Kind::MalformedBody, "line 1"),
+    ("POST", "/control/v1/token", "{\"name\":7}", Kind::BadBody, "expected a string"),
+    ("POST", "/control/v1/leave", "7", Kind::BadBody, "line 1"),
+    (
+        "POST",
+        "/control/v1/resource",
+        "{\"verb\":\"acquire\",\"group\":\"x\"}",
+        Kind::UnknownGroup,
+        "group x",
+    ),
+    ("GET", "/control/v1/history?limit=many", "", Kind::BadParameter, "limit=\"many\""),
+    ("GET", "/control/v1/history?colour=red", "", Kind::BadParameter, "\"colour\""),
+    ("GET", "/control/v1/history?code=NOPE", "", Kind::BadParameter, "code=\"NOPE\""),
+    ("GET", "/control/v1/history?since=x", "", Kind::BadParameter, "since=\"x\""),
+    ("GET", "/control/v1/history/export?format=xml", "", Kind::BadParameter, "format=\"xml\""),
+    ("GET", "/control/v1/transcripts?event=x", "", Kind::BadParameter, "event=\"x\""),
+    ("GET", "/control/v1/transcripts/x", "", Kind::BadParameter, "number=\"x\""),
+    ("GET", "/control/v1/transcripts/%ff", "", Kind::BadParameter, "path"),
+    ("GET", "/control/v1/transcripts/99999", "", Kind::NoTranscript, "99999"),
+];
+
+/// A command that is proposed, and the kind of problem that it is.
+const PROPOSED: &[(&str, Kind, &str)] = &[
+    ("{\"voters\":{\"voters\":[1]}}", Kind::NotForOperators, "daemon's own"),
+    ("{\"set_seed_count\":0}", Kind::Refused, "0 nodes"),
+];
+
+/// Whatever the control socket refuses, it says so with the same document as the API.
+#[test]
+fn the_control_socket_refuses_with_problems() {
+    let mut node = Node::formed("problems");
+    node.start();
+    node.wait_until_fine();
+    let assert_refused = |(method, path, body): (&str, &str, &str), kind: Kind, says: &str| {
+        let (status, media, answer) = ask(&node, method, path, body);
+        assert_eq!(media, "application/problem+json", "{path} {body}: {status} {answer}");
+        let problem = ProblemDoc::read(status, answer.as_bytes()).expect(path);
+        assert!(problem.is(kind), "{path} {body}: {problem:?}");
+        assert_eq!((status, &*problem.title), (kind.status(), kind.title()), "{path}");
+        assert!(problem.detail.contains(says), "{path} {body}: {problem:?}");
+        assert!(!problem.advice.is_empty(), "{path} {body}: {problem:?}");
+    };
+    for (method, path, body, kind, says) in REFUSED {
+        assert_refused((method, path, body), *kind, says);
+    }
+    let order = |command: &str| {
+        let id = format!("{:032x}", command.len());
+        format!("{{\"id\":\"{id}\",\"actor\":\"x\",\"command\":{command}}}")
+    };
+    let propose = "/control/v1/propose";
+    for (command, kind, says) in PROPOSED {
+        assert_refused(("POST", propose, &order(command)), *kind, says);
+    }
+    // What is so already is no refusal.
+    let already = order("{\"manager\":{\"start\":{\"nodes\":[1]}}}");
+    let (status, _, body) = ask(&node, "POST", propose, &already);
+    assert!(status == 200 && body.contains("\"met\""), "{status} {body}");
     node.assert_well();
 }
 

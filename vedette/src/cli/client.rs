@@ -1,8 +1,8 @@
 //! HTTP over the control socket: how the command line talks to the daemon of this node.
 //!
 //! One connection a request; the socket is on this host, and a command makes only a few. Answers
-//! that are no success carry a problem document (RFC 9457); its `detail` and `advice` become the
-//! two sentences of a [`Failure`].
+//! that are no success carry a problem document (RFC 9457), the same one from the API and from the control
+//! routes; its `detail` and `advice` become the two sentences of a [`Failure`].
 
 use std::future::Future;
 use std::io::ErrorKind;
@@ -16,9 +16,11 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
+use vedette_collector::clinfo::ProblemDoc;
+use vedette_collector::clinfo::problem::Kind;
 
 use super::aside;
 use super::fail::{FAILED, Failure, REFUSED, Result, UNKNOWN};
@@ -65,16 +67,6 @@ impl Noted {
             self.unknown.store(true, Ordering::Relaxed);
         }
     }
-}
-
-/// A problem document, as far as it is of use here.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Problem {
-    title: String,
-    detail: String,
-    advice: String,
-    code: String,
 }
 
 impl Client {
@@ -297,44 +289,35 @@ pub(crate) fn parse<T: DeserializeOwned>(path: &str, body: &[u8]) -> Result<T> {
 
 /// What an answer means that is no success.
 fn problem(path: &str, status: StatusCode, body: &[u8]) -> Failure {
-    let mut problem: Problem = serde_json::from_slice(body).unwrap_or_default();
-    // The control routes put the two sentences into title and detail.
-    if problem.advice.is_empty() && !problem.title.is_empty() {
-        problem.advice = std::mem::replace(&mut problem.detail, std::mem::take(&mut problem.title));
-    }
-    // The advice of the API is for who asks the API.
-    if let Some(advice) = in_commands(&problem.code) {
-        problem.advice = advice.into();
-        problem.detail = in_lower_case(&problem.detail);
-    }
-    let what = match (problem.detail.as_str(), problem.title.as_str()) {
-        ("", "") => format!("the daemon answered {path} with {status}"),
-        ("", title) => title.to_owned(),
-        (detail, _) => detail.to_owned(),
-    };
     let exit = match status {
         StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => UNKNOWN,
         status if status.is_client_error() => REFUSED,
         _ => FAILED,
     };
-    let advice = match (problem.advice.is_empty(), exit) {
-        (false, _) => problem.advice,
-        (true, UNKNOWN) => "Try again in a moment; vedette status says what is missing.".into(),
-        (true, REFUSED) => "vedette help shows what can be asked for.".into(),
-        (true, _) => "The daemon's log says more.".into(),
+    let Some(problem) = ProblemDoc::read(status.as_u16(), body) else {
+        return Failure::failed(
+            format!("the daemon answered {path} with {status}, and did not say why"),
+            "Use the program and the daemon of one version: vedette --version.",
+        )
+        .exiting(exit);
     };
-    Failure::failed(what.trim_end_matches('.'), advice).exiting(exit)
+    // The advice of the API is for who asks the API.
+    let failure = match in_commands(&problem).filter(|_| path.starts_with("/api/v1/")) {
+        Some(advice) => Failure::failed(in_lower_case(problem.what()), advice),
+        None => Failure::failed(problem.what(), &*problem.advice),
+    };
+    failure.exiting(exit)
 }
 
 /// The advice of a problem of the API, for the command line.
-fn in_commands(code: &str) -> Option<&'static str> {
-    match code {
-        "unknown_node" => Some("List the nodes: vedette node list."),
-        "unknown_network" => Some("List the networks: vedette network list."),
-        "unknown_group" => Some("List the groups: vedette group list."),
-        "unknown_incident" => Some("List the incidents: vedette incident list."),
-        _ => None,
-    }
+fn in_commands(problem: &ProblemDoc) -> Option<&'static str> {
+    let lists = [
+        (Kind::UnknownNode, "List the nodes: vedette node list."),
+        (Kind::UnknownNetwork, "List the networks: vedette network list."),
+        (Kind::UnknownGroup, "List the groups: vedette group list."),
+        (Kind::UnknownIncident, "List the incidents: vedette incident list."),
+    ];
+    lists.into_iter().find(|(kind, _)| problem.is(*kind)).map(|(_, advice)| advice)
 }
 
 /// `sentence` as it goes on after a colon.
@@ -365,36 +348,79 @@ async fn within<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 
 #[cfg(test)]
 mod tests {
+    use vedette_core::refusal::Refusal;
+
     use super::*;
+
+    /// What the failure says that a problem at `path` becomes.
+    fn said(path: &str, problem: &ProblemDoc) -> (String, u8) {
+        let status = StatusCode::from_u16(problem.status).expect("a status");
+        let body = serde_json::to_vec(problem).expect("JSON");
+        let failure = super::problem(path, status, &body);
+        (failure.to_string(), failure.exit)
+    }
 
     #[test]
     fn a_problem_becomes_two_sentences() {
-        let body = br#"{"title":"No","detail":"there is no node n9.","advice":"List them."}"#;
-        let failure = problem("/x", StatusCode::NOT_FOUND, body);
-        assert_eq!(failure.to_string(), "vedette: there is no node n9.\nList them.");
-        assert_eq!(failure.exit, REFUSED);
-        let body = br#"{"title":"there is no quorum","detail":"Wait for it.","code":"no_quorum"}"#;
-        let failure = problem("/x", StatusCode::SERVICE_UNAVAILABLE, body);
-        assert_eq!(failure.to_string(), "vedette: there is no quorum.\nWait for it.");
+        let problem = ProblemDoc::new(Kind::NoTranscript, "n1 has no transcript 9.", "List them.");
+        let told = "vedette: n1 has no transcript 9.\nList them.".to_owned();
+        assert_eq!(said("/control/v1/transcripts/9", &problem), (told, REFUSED));
+        let refusal = Refusal::new("no_quorum", "nobody answers", "Wait for them.");
+        let told = "vedette: nobody answers.\nWait for them.".to_owned();
+        assert_eq!(said("/control/v1/propose", &refusal.into()), (told, UNKNOWN));
+    }
+
+    /// What the cluster refuses is told as if no HTTP had been between.
+    #[test]
+    fn a_refusal_comes_through_as_it_is() {
+        let refusals = [
+            Refusal::new("node_is_up", "n1 is UP", "Stop it first."),
+            Refusal::new("bad_document", "there is 1 error:\n    line 3: no.", "Correct it."),
+            Refusal::new("unknown_group", "there is no group web", "The groups are: db."),
+        ];
+        for refusal in refusals {
+            let direct = Failure::from(refusal.clone());
+            let told = said("/control/v1/propose", &refusal.into());
+            assert_eq!(told, (direct.to_string(), direct.exit));
+        }
+    }
+
+    /// Every kind of problem ends a command with a sentence and an advice, and none with success.
+    #[test]
+    fn every_kind_of_problem_is_understood() {
+        for kind in Kind::ALL {
+            let problem = ProblemDoc::new(*kind, "web is not there.", "Wait for it.");
+            let exit = match kind.status() {
+                503 => UNKNOWN,
+                400..500 => REFUSED,
+                _ => FAILED,
+            };
+            let told = "vedette: web is not there.\nWait for it.".to_owned();
+            assert_eq!(said("/control/v1/x", &problem), (told, exit), "{kind:?}");
+        }
     }
 
     /// Whoever asked with a command is told a command.
     #[test]
     fn advice_names_a_command() {
-        let body = br#"{"title":"Not Found","detail":"There is no resource group \"x\".",
-            "advice":"GET /api/v1/groups lists the groups.","code":"unknown_group"}"#;
-        let failure = problem("/api/v1/groups/x", StatusCode::NOT_FOUND, body);
+        let detail = "There is no resource group \"x\".";
+        let advice = "GET /api/v1/groups lists the groups.";
+        let problem = ProblemDoc::new(Kind::UnknownGroup, detail, advice);
         assert_eq!(
-            failure.to_string(),
+            said("/api/v1/groups/x", &problem).0,
             "vedette: there is no resource group \"x\".\nList the groups: vedette group list."
         );
     }
 
+    /// Nothing is guessed: what is no whole problem document is told as such.
     #[test]
     fn an_answer_without_a_problem_is_explained_too() {
-        let failure = problem("/x", StatusCode::SERVICE_UNAVAILABLE, b"<html>");
-        assert_eq!(failure.exit, UNKNOWN);
-        assert!(failure.what.contains("503"), "{failure}");
-        assert_eq!(problem("/x", StatusCode::INTERNAL_SERVER_ERROR, b"").exit, FAILED);
+        let bodies: [&[u8]; 4] = [b"", b"<html>", b"{}", br#"{"title":"No","detail":"no."}"#];
+        for body in bodies {
+            let failure = problem("/x", StatusCode::SERVICE_UNAVAILABLE, body);
+            assert_eq!(failure.exit, UNKNOWN);
+            assert!(failure.what.contains("503"), "{failure}");
+            assert_eq!(problem("/x", StatusCode::INTERNAL_SERVER_ERROR, body).exit, FAILED);
+        }
     }
 }

@@ -11,13 +11,14 @@ use serde::de::DeserializeOwned;
 use vedette_collector::clinfo::LocalDoc;
 use vedette_core::command::Command;
 use vedette_core::config::{self, Checked, Config};
-use vedette_core::state::{ClusterState, Outcome};
+use vedette_core::state::ClusterState;
 
 use super::aside;
 use super::client::{BEGINS_ANEW, Client, Noted, parse};
 use super::fail::{Failure, Result};
 use super::text::{Style, clean, fit, now};
 use super::{Global, Output};
+use crate::daemon::control::{Carried, Proposed};
 
 /// Time between two looks at a state that is followed.
 pub(crate) const LOOK: Duration = Duration::from_millis(100);
@@ -57,12 +58,6 @@ impl Done {
             Self::Unchanged(_) => 0,
         }
     }
-}
-
-/// What the daemon answers to a proposal.
-#[derive(Debug, serde::Deserialize)]
-struct Proposed {
-    outcome: Outcome,
 }
 
 impl Context {
@@ -233,23 +228,22 @@ impl Context {
     /// Has a command carried out by the cluster. That it has been so already is an answer; any other
     /// refusal is a failure with the exit status 1.
     pub(crate) fn order(&self, command: &Command) -> Result<Done> {
-        match self.proposed(command)? {
-            Outcome::Applied { index } | Outcome::Repeated { index } => Ok(Done::Changed(index)),
-            Outcome::Refused(refusal) if refusal.met => Ok(Done::Unchanged(refusal.what)),
-            Outcome::Refused(refusal) => Err(refusal.into()),
-        }
+        Ok(match self.proposed(command)? {
+            Carried::Applied { index } | Carried::Repeated { index } => Done::Changed(index),
+            Carried::Met { what, .. } => Done::Unchanged(what),
+        })
     }
 
     /// Has a command carried out by the cluster, where anything but that is a failure. Answers the index at
     /// which it was applied.
     pub(crate) fn propose(&self, command: &Command) -> Result<u64> {
         match self.proposed(command)? {
-            Outcome::Applied { index } | Outcome::Repeated { index } => Ok(index),
-            Outcome::Refused(refusal) => Err(refusal.into()),
+            Carried::Applied { index } | Carried::Repeated { index } => Ok(index),
+            Carried::Met { what, advice, .. } => Err(Failure::refused(what, advice)),
         }
     }
 
-    fn proposed(&self, command: &Command) -> Result<Outcome> {
+    fn proposed(&self, command: &Command) -> Result<Carried> {
         let request = Propose { id: random_id()?, command, actor: actor() };
         let path = "/control/v1/propose";
         let answer: Proposed = parse(path, &self.client()?.post(path, &request)?)?;

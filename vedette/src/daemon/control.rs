@@ -11,14 +11,15 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::mpsc;
-use vedette_collector::clinfo::{EventDoc, LocalDoc, Seen, availability};
+use vedette_collector::clinfo::problem::Kind;
+use vedette_collector::clinfo::{EventDoc, LocalDoc, Seen};
 use vedette_collector::history::{Filter, Format, Page};
 use vedette_core::command::{Command, ConfigCommand, GroupCommand, ManagerCommand};
 use vedette_core::id::{CommandId, Hash, NodeNumber};
@@ -26,7 +27,10 @@ use vedette_core::model::Severity;
 use vedette_core::record::Code;
 use vedette_core::refusal::Refusal;
 use vedette_core::state::{ClusterState, Outcome};
+use vedette_core::time::WallTime;
 use vedette_core::view::Source;
+use vedette_exporter::query::{Asked, Value, unknown_name};
+use vedette_exporter::{Problem, Sent};
 use vedette_node::peers::{Peers, kinds};
 use vedette_node::transcript::Transcripts;
 
@@ -84,46 +88,8 @@ pub(crate) fn router(control: Control) -> Router {
         .route("/control/v1/transcripts", get(transcripts::list))
         .route("/control/v1/transcripts/{number}", get(transcripts::show))
         .route("/control/v1/leave", post(leave))
+        .method_not_allowed_fallback(vedette_exporter::wrong_method)
         .with_state(control)
-}
-
-/// A refusal as RFC 9457 has it.
-struct Problem(StatusCode, Refusal);
-
-impl From<Refusal> for Problem {
-    fn from(refusal: Refusal) -> Self {
-        let status = match refusal.code.as_str() {
-            "no_quorum" => StatusCode::SERVICE_UNAVAILABLE,
-            _ => StatusCode::CONFLICT,
-        };
-        Self(status, refusal)
-    }
-}
-
-impl Problem {
-    fn internal(error: impl ToString) -> Self {
-        let refusal = Refusal::new("internal", error.to_string(), "See the daemon's log.");
-        Self(StatusCode::INTERNAL_SERVER_ERROR, refusal)
-    }
-
-    fn bad_request(what: String, advice: &str) -> Self {
-        Self(StatusCode::BAD_REQUEST, Refusal::new("bad_request", what, advice))
-    }
-}
-
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let Self(status, refusal) = self;
-        let body = json!({
-            "type": format!("urn:vedette:problem:{}", refusal.code),
-            "title": refusal.what,
-            "status": status.as_u16(),
-            "detail": refusal.advice,
-            "code": refusal.code,
-        });
-        let kind = [(header::CONTENT_TYPE, "application/problem+json")];
-        (status, kind, body.to_string()).into_response()
-    }
 }
 
 type Answer<T> = Result<axum::Json<T>, Problem>;
@@ -135,25 +101,51 @@ struct ProposeRequest {
     actor: String,
 }
 
-#[derive(Serialize)]
-struct ProposeAnswer {
-    outcome: Outcome,
+/// The answer to a proposal.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Proposed {
+    pub(crate) outcome: Carried,
+}
+
+/// What became of a proposal that was not refused.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Carried {
+    /// It was applied at this index.
+    Applied { index: u64 },
+    /// It had been applied before, at this index.
+    Repeated { index: u64 },
+    /// What was wanted is so already: nothing was changed.
+    Met { code: String, what: String, advice: String },
+}
+
+/// What whoever proposed is answered: a refusal is a problem, unless nothing had to be done.
+fn carried(outcome: Outcome) -> Result<Carried, Problem> {
+    match outcome {
+        Outcome::Applied { index } => Ok(Carried::Applied { index }),
+        Outcome::Repeated { index } => Ok(Carried::Repeated { index }),
+        Outcome::Refused(Refusal { code, what, advice, met: true }) => {
+            Ok(Carried::Met { code, what, advice })
+        }
+        Outcome::Refused(refusal) => Err(refusal.into()),
+    }
 }
 
 async fn propose(
     State(control): State<Control>,
-    axum::Json(request): axum::Json<ProposeRequest>,
-) -> Answer<ProposeAnswer> {
+    Sent(request): Sent<ProposeRequest>,
+) -> Answer<Proposed> {
     if !is_for_operators(&request.command) {
-        return Err(Problem::bad_request(
-            "this command is the daemon's own and cannot be given by an operator".into(),
+        return Err(Problem::new(
+            Kind::NotForOperators,
+            "this command is the daemon's own and cannot be given by an operator.",
             "See vedette --help for what can be done.",
         ));
     }
     let actor = actor(&request.actor);
     let proposal = control.proposer.proposal(request.id, &actor, request.command);
-    let outcome = control.proposer.propose(proposal).await?;
-    Ok(axum::Json(ProposeAnswer { outcome }))
+    let outcome = carried(control.proposer.propose(proposal).await?)?;
+    Ok(axum::Json(Proposed { outcome }))
 }
 
 /// Commands of an operator; the others are made by directors, agents and joining nodes.
@@ -228,7 +220,7 @@ struct TokenAnswer {
 
 async fn token(
     State(control): State<Control>,
-    axum::Json(request): axum::Json<TokenRequest>,
+    Sent(request): Sent<TokenRequest>,
 ) -> Answer<TokenAnswer> {
     let TokenRequest { name, number, valid_s, actor: given } = request;
     let state = control.publisher.state();
@@ -251,56 +243,42 @@ async fn token(
     }
 }
 
-#[derive(Deserialize)]
-struct HistoryQuery {
-    after: Option<u64>,
-    before: Option<u64>,
-    limit: Option<usize>,
-    severity: Option<String>,
-    code: Option<String>,
-    subject: Option<String>,
-    incident: Option<u64>,
-    since: Option<String>,
-    until: Option<String>,
-}
-
-impl HistoryQuery {
-    fn filter(&self) -> Result<Filter, Problem> {
-        let severity = named("severity", &self.severity, Severity::from_name)?;
-        let code = named("code", &self.code, Code::from_name)?;
-        let incident = self.incident;
-        let since = named("time", &self.since, availability::moment)?;
-        let until = named("time", &self.until, availability::moment)?;
-        let kind = self.subject.clone();
-        Ok(Filter { severity, code, kind, since, until, incident })
+vedette_exporter::query! {
+    /// Which records of the history.
+    struct HistoryQuery {
+        /// Only those with a greater sequence number, oldest first
+        after: u64,
+        /// Only those with a smaller sequence number, latest first
+        before: u64,
+        /// At most so many
+        limit: u64,
+        /// Only those at least this bad
+        severity: Severity,
+        /// Only those of this kind
+        code: Code,
+        /// Only those about such a thing: node, network, group
+        subject: String,
+        /// Only those of this incident
+        incident: u64,
+        /// Not what was before
+        since: WallTime,
+        /// Not what was after
+        until: WallTime,
     }
-}
-
-/// The value of that name, where one is given.
-fn named<T>(
-    what: &str,
-    given: &Option<String>,
-    find: impl Fn(&str) -> Option<T>,
-) -> Result<Option<T>, Problem> {
-    let Some(name) = given else { return Ok(None) };
-    find(name).map(Some).ok_or_else(|| {
-        Problem::bad_request(
-            format!("there is no {what} {name}"),
-            "See the names in the answer of `vedette history show -o json`.",
-        )
-    })
 }
 
 async fn history(
     State(control): State<Control>,
-    Query(query): Query<HistoryQuery>,
+    Asked(query): Asked<HistoryQuery>,
 ) -> Answer<Vec<EventDoc>> {
-    let filter = query.filter()?;
-    let page = match (query.after, query.before) {
+    let HistoryQuery { after, before, limit, severity, code, subject, incident, since, until } =
+        query;
+    let filter = Filter { severity, code, kind: subject, since, until, incident };
+    let page = match (after, before) {
         (Some(after), _) => Page::After(after),
         (None, before) => Page::Before(before.unwrap_or(u64::MAX)),
     };
-    let most = query.limit.unwrap_or(100).min(MOST_ROWS);
+    let most = at_most(limit, 100, MOST_ROWS);
     let history = control.publisher.history().clone();
     let rows = blocking(move || history.query(page, most, &filter)).await?;
     Ok(axum::Json(rows.iter().map(EventDoc::new).collect()))
@@ -323,6 +301,11 @@ async fn verify(State(control): State<Control>) -> Answer<serde_json::Value> {
         "first_bad": first_bad,
         "unguarded": verdict.unguarded,
     })))
+}
+
+/// How many are wanted at most, of which there may be `most`.
+fn at_most(limit: Option<u64>, usual: usize, most: usize) -> usize {
+    limit.map_or(usual, |limit| usize::try_from(limit).unwrap_or(most)).min(most)
 }
 
 /// Runs what reads the disk on a thread for it.
@@ -396,26 +379,37 @@ async fn ask_head(control: &Control, node: NodeNumber, seq: u64) -> Result<HeadM
     serde_json::from_slice(&answer).map_err(|error| error.to_string())
 }
 
-#[derive(Deserialize)]
-struct ExportQuery {
-    #[serde(default)]
-    format: String,
+vedette_exporter::query! {
+    /// How the history is exported.
+    struct ExportQuery {
+        /// In which format: jsonl or csv
+        format: ExportFormat,
+    }
+}
+
+/// The format of an export.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct ExportFormat(Format);
+
+impl Value for ExportFormat {
+    fn read(name: &str, text: &str) -> Result<Self, Problem> {
+        match text {
+            "" | "jsonl" => Ok(Self(Format::Jsonl)),
+            "csv" => Ok(Self(Format::Csv)),
+            _ => Err(unknown_name(name, text, ["jsonl", "csv"].into_iter())),
+        }
+    }
 }
 
 /// Streams the whole history; memory stays bounded however long it is.
 async fn export(
     State(control): State<Control>,
-    Query(query): Query<ExportQuery>,
+    Asked(query): Asked<ExportQuery>,
 ) -> Result<Response, Problem> {
-    let (format, kind) = match query.format.as_str() {
-        "" | "jsonl" => (Format::Jsonl, "application/x-ndjson"),
-        "csv" => (Format::Csv, "text/csv"),
-        other => {
-            return Err(Problem::bad_request(
-                format!("there is no format {other}"),
-                "Use jsonl or csv.",
-            ));
-        }
+    let format = query.format.map_or(Format::Jsonl, |format| format.0);
+    let kind = match format {
+        Format::Jsonl => "application/x-ndjson",
+        Format::Csv => "text/csv",
     };
     let (sender, receiver) = mpsc::channel::<Result<Vec<u8>, std::io::Error>>(16);
     let history = control.publisher.history().clone();
@@ -447,7 +441,32 @@ impl std::io::Write for Chunks {
     }
 }
 
-async fn leave(State(control): State<Control>, axum::Json(how): axum::Json<Leave>) -> StatusCode {
+async fn leave(State(control): State<Control>, Sent(how): Sent<Leave>) -> StatusCode {
     let _ = control.leave.send(how).await;
     StatusCode::ACCEPTED
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_refused_is_a_problem() {
+        let carried = |outcome| carried(outcome).map(|it| serde_json::to_value(it).expect("JSON"));
+        let index = |name: &str| serde_json::json!({ name: { "index": 7 } });
+        assert_eq!(carried(Outcome::Applied { index: 7 }), Ok(index("applied")));
+        assert_eq!(carried(Outcome::Repeated { index: 7 }), Ok(index("repeated")));
+        let met = carried(Outcome::Refused(Refusal::met("already_stopped", "n1 is stopped")));
+        assert_eq!(met.expect("no problem")["met"]["what"], "n1 is stopped");
+        let refusal = Refusal::new("node_is_up", "n1 is UP", "Stop it first.");
+        let problem = carried(Outcome::Refused(refusal)).expect_err("a refusal");
+        assert!(problem.document().is(Kind::Refused), "{problem:?}");
+        assert_eq!((&*problem.document().code, problem.document().status), ("node_is_up", 409));
+    }
+
+    #[test]
+    fn an_answer_has_at_most_so_many() {
+        assert_eq!([at_most(None, 100, 1_000), at_most(Some(0), 100, 1_000)], [100, 0]);
+        assert_eq!([at_most(Some(7), 100, 1_000), at_most(Some(u64::MAX), 100, 1_000)], [7, 1_000]);
+    }
 }

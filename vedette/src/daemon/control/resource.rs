@@ -4,16 +4,17 @@
 //! (`{"exit": 0, "message": "web is online"}`). Whoever hangs up gives up waiting for the cluster's
 //! leave; what was begun goes on to its end.
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
+use vedette_collector::clinfo::problem::Kind;
 use vedette_core::work;
+use vedette_exporter::{Problem, Sent};
 
-use super::{Control, Problem};
+use super::Control;
 use crate::daemon::executor::{Stop, Verb};
 
 /// Lines that wait for a reader; more are left out here and are in the log.
@@ -47,7 +48,7 @@ pub(crate) enum ResourceLine {
 /// Does it, and tells about it.
 pub(super) async fn resource(
     State(control): State<Control>,
-    Json(request): Json<ResourceRequest>,
+    Sent(request): Sent<ResourceRequest>,
 ) -> Result<Response, Problem> {
     let state = control.publisher.state();
     let ResourceRequest { verb, group } = request;
@@ -59,8 +60,8 @@ pub(super) async fn resource(
     if !network && !meant {
         let known: Vec<&str> = state.groups.keys().map(String::as_str).collect();
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-        let what = format!("there is no group {group}");
-        return Err(Problem::bad_request(what, &format!("The groups are: {known}.")));
+        let what = format!("there is no group {group}.");
+        return Err(Problem::new(Kind::UnknownGroup, what, format!("The groups are: {known}.")));
     }
     let (lines, told) = mpsc::channel(LINES);
     let (body, chunks) = mpsc::channel::<Result<String, std::io::Error>>(LINES);

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
-use vedette_core::refusal::Refusal;
+use vedette_collector::clinfo::problem::Kind;
+use vedette_exporter::query::{Asked, Value};
+use vedette_exporter::{InPath, Problem};
 use vedette_node::transcript::{Label, file};
 
-use super::{Answer, Control, Problem, blocking};
+use super::{Answer, Control, at_most, blocking};
 
 /// Most transcripts of one answer.
 const MOST: usize = 1_000;
@@ -75,15 +76,22 @@ impl From<&Label> for TranscriptDoc {
     }
 }
 
-/// Which are asked for.
-#[derive(Debug, Default, Deserialize)]
-pub(super) struct Which {
-    event: Option<u64>,
-    incident: Option<u64>,
-    group: Option<String>,
-    resource: Option<String>,
-    kind: Option<String>,
-    limit: Option<usize>,
+vedette_exporter::query! {
+    /// Which are asked for.
+    pub(super) struct Which {
+        /// Only those of this event
+        event: u64,
+        /// Only those of this incident
+        incident: u64,
+        /// Only those of this group
+        group: String,
+        /// Only those of this resource
+        resource: String,
+        /// Only those of programs of this kind
+        kind: String,
+        /// At most so many: the newest
+        limit: u64,
+    }
 }
 
 impl Which {
@@ -100,22 +108,23 @@ impl Which {
 /// The newest that fit, oldest first.
 pub(super) async fn list(
     State(control): State<Control>,
-    Query(which): Query<Which>,
+    Asked(which): Asked<Which>,
 ) -> Answer<TranscriptsDoc> {
     let folder = control.transcripts.folder().to_owned();
     let node = control.transcripts.node().to_owned();
     let labels = blocking(move || file::list(&folder)).await?;
     let mut transcripts: Vec<TranscriptDoc> =
         labels.iter().filter(|label| which.fits(label)).map(TranscriptDoc::from).collect();
-    let surplus = transcripts.len().saturating_sub(which.limit.unwrap_or(MOST).min(MOST));
+    let surplus = transcripts.len().saturating_sub(at_most(which.limit, MOST, MOST));
     transcripts.drain(..surplus);
     Ok(axum::Json(TranscriptsDoc { node, transcripts, elsewhere: BTreeMap::new() }))
 }
 
 pub(super) async fn show(
     State(control): State<Control>,
-    Path(number): Path<u64>,
+    InPath(number): InPath,
 ) -> Answer<TranscriptText> {
+    let number = u64::read("number", &number)?;
     let folder = control.transcripts.folder().to_owned();
     let found = blocking(move || Ok::<_, std::convert::Infallible>(file::read(&folder, number)));
     let (label, bytes) = found.await?.map_err(|error| {
@@ -123,8 +132,8 @@ pub(super) async fn show(
             (control.transcripts.node(), "See which there are: vedette transcript list.");
         match error.kind() {
             std::io::ErrorKind::NotFound => {
-                let what = format!("{node} has no transcript {number}, or not any more");
-                Problem(StatusCode::NOT_FOUND, Refusal::new("no_transcript", what, advice))
+                let what = format!("{node} has no transcript {number}, or not any more.");
+                Problem::new(Kind::NoTranscript, what, advice)
             }
             _ => Problem::internal(error),
         }
