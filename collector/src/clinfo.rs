@@ -7,6 +7,7 @@
 //! `"notSynced"`), times are RFC 3339 in UTC, durations end in `_ms` or `_s`.
 
 pub mod availability;
+mod chain;
 mod cluster;
 mod event;
 mod group;
@@ -22,6 +23,7 @@ mod node;
 pub mod problem;
 mod route;
 mod script;
+mod transcript;
 mod verdict;
 
 use serde::{Deserialize, Serialize};
@@ -34,6 +36,7 @@ use vedette_core::view::View;
 pub use availability::{
     AvailabilityReportDoc, GroupAvailabilityDoc, Ledger, OutageCountsDoc, PeriodDoc, Wanted,
 };
+pub use chain::{ComparedDoc, ComparedNodeDoc, FaultDoc, HeadDoc, VerifiedDoc};
 pub use cluster::{ClusterDoc, RedundancyDoc, TimingDoc};
 pub use event::{EventDoc, SubjectDoc, ToldDoc};
 pub use group::{
@@ -56,10 +59,11 @@ pub use monitor::{
     BlindDoc, FiredDoc, MonitorDoc, MonitorsDoc, ValueDoc, WatchRuleDoc, watch_rules,
 };
 pub use network::{InterfaceDoc, LinkDoc, LinkSeenDoc, NetworkDoc, StandbyDoc};
-pub use node::NodeDoc;
+pub use node::{NodeDoc, TokenDoc};
 pub use problem::ProblemDoc;
 pub use route::{AvailabilityDoc, NoRoute, RouteDoc};
 pub use script::{AlertDoc, AlertTestDoc, AlertsDoc, ScriptDoc, ScriptVersionDoc, TestRunDoc};
+pub use transcript::{TranscriptDoc, TranscriptText, TranscriptsDoc};
 pub use verdict::{Level, Verdict};
 
 /// How many of the last events a [`StatusDoc`] shows.

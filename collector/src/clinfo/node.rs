@@ -113,3 +113,16 @@ pub(super) fn find_node<'a>(view: &'a View, number_or_name: &str) -> Option<&'a 
         .and_then(|number| view.state.nodes.get(&vedette_core::id::NodeNumber(number)));
     by_number.or_else(|| view.state.node_named(number_or_name))
 }
+
+/// A token with which a node may join.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenDoc {
+    /// The token.
+    pub token: String,
+    /// The node that it is for.
+    pub name: String,
+    /// The number that the node will have.
+    pub number: u16,
+    /// Until when it can be used.
+    pub expires_at: String,
+}

@@ -6,8 +6,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
-use serde::Deserialize;
-use vedette_collector::clinfo::{LocalRecordDoc, LocalRecordsDoc};
+use vedette_collector::clinfo::{ComparedDoc, LocalRecordDoc, LocalRecordsDoc, VerifiedDoc};
 
 use super::client::parse;
 use super::context::Context;
@@ -116,46 +115,6 @@ enum Format {
     Csv,
 }
 
-/// What a check of the chain found.
-#[derive(Clone, Debug, Deserialize)]
-pub(crate) struct Verified {
-    ok: bool,
-    rows: u64,
-    head: Head,
-    first_bad: Option<FirstBad>,
-}
-
-/// The last good event.
-#[derive(Clone, Debug, Deserialize)]
-struct Head {
-    seq: u64,
-    hash: String,
-}
-
-/// The first event that does not fit.
-#[derive(Clone, Debug, Deserialize)]
-struct FirstBad {
-    seq: u64,
-    what: String,
-}
-
-/// The histories of all nodes at their last common event.
-#[derive(Clone, Debug, Deserialize)]
-pub(crate) struct Compared {
-    seq: u64,
-    nodes: Vec<ComparedNode>,
-}
-
-/// The history of one node.
-#[derive(Clone, Debug, Deserialize)]
-struct ComparedNode {
-    node: String,
-    seq: Option<u64>,
-    hash_at_common: Option<String>,
-    equal: Option<bool>,
-    error: Option<String>,
-}
-
 /// Carries out a command on the history.
 pub(crate) fn run(context: &Context, command: HistoryCommand) -> Result<u8> {
     match command {
@@ -213,7 +172,7 @@ fn verify(context: &Context, arguments: &VerifyArgs) -> Result<u8> {
     if context.json() {
         context.print_document(&verified)?;
     }
-    let verified: Verified = parse(path, &verified)?;
+    let verified: VerifiedDoc = parse(path, &verified)?;
     if !context.json() {
         context.print(&verify_screen(&verified, &source, context.style))?;
     }
@@ -221,7 +180,7 @@ fn verify(context: &Context, arguments: &VerifyArgs) -> Result<u8> {
 }
 
 /// The result of a check in words.
-pub(crate) fn verify_screen(verified: &Verified, source: &str, style: Style) -> String {
+pub(crate) fn verify_screen(verified: &VerifiedDoc, source: &str, style: Style) -> String {
     let Some(bad) = &verified.first_bad else {
         let word = style.paint(Tone::Good, "OK");
         return format!(
@@ -248,35 +207,26 @@ fn verify_file(file: &Path) -> Result<Vec<u8>> {
             "Name a history file, such as a copy of the one in the state directory.",
         )
     })?;
-    let first_bad = verdict
-        .fault
-        .as_ref()
-        .map(|fault| serde_json::json!({ "seq": fault.seq, "what": fault.detail }));
-    let document = serde_json::json!({
-        "ok": verdict.intact(),
-        "rows": verdict.checked,
-        "head": { "seq": verdict.head.seq, "hash": verdict.head.hash },
-        "first_bad": first_bad,
-    });
-    Ok(document.to_string().into_bytes())
+    serde_json::to_vec(&VerifiedDoc::of_file(&verdict)).map_err(|error| {
+        Failure::failed(format!("the answer cannot be written: {error}"), "Report this.")
+    })
 }
 
 fn compare(context: &Context) -> Result<u8> {
-    let compared = context.show("/control/v1/history/compare", |compared: &Compared| {
+    let compared = context.show("/control/v1/history/compare", |compared: &ComparedDoc| {
         compare_screen(compared, context.style)
     })?;
-    let equal = compared.nodes.iter().all(|node| node.equal == Some(true));
+    let equal = compared.nodes.iter().all(|node| node.equal);
     Ok(if equal { 0 } else { REFUSED })
 }
 
 /// The comparison as a table.
-pub(crate) fn compare_screen(compared: &Compared, style: Style) -> String {
+pub(crate) fn compare_screen(compared: &ComparedDoc, style: Style) -> String {
     let mut table = Table::new(&["NODE", "LAST", "SAME", "HASH", "ERROR"]);
     for node in &compared.nodes {
         let same = match node.equal {
-            Some(true) => Cell::toned("yes", Tone::Good),
-            Some(false) => Cell::toned("NO", Tone::Bad),
-            None => Cell::toned("?", Tone::Warn),
+            true => Cell::toned("yes", Tone::Good),
+            false => Cell::toned("NO", Tone::Bad),
         };
         let hash: String =
             node.hash_at_common.iter().flat_map(|hash| hash.chars().take(16)).collect();

@@ -1,8 +1,8 @@
 //! `vedette node`: the members, and how they come and go (spec A2, A3, A6, A7, A10).
 
 use clap::{Args, Subcommand};
-use serde::{Deserialize, Serialize};
-use vedette_collector::clinfo::{EventDoc, NodeDoc, StandbyDoc};
+use serde::Serialize;
+use vedette_collector::clinfo::{EventDoc, NodeDoc, StandbyDoc, TokenDoc};
 use vedette_core::command::{Command, GroupCommand, ManagerCommand};
 use vedette_core::model::{AgentStatus, HostStatus, Node};
 use vedette_core::record::Code;
@@ -115,14 +115,6 @@ struct TokenRequest<'a> {
     number: Option<u16>,
     valid_s: u64,
     actor: String,
-}
-
-/// What the daemon answers.
-#[derive(Debug, Deserialize)]
-struct TokenAnswer {
-    token: String,
-    number: u16,
-    expires_at: String,
 }
 
 /// Carries out a command on nodes.
@@ -311,7 +303,7 @@ fn add(context: &Context, arguments: &AddArgs) -> Result<u8> {
         context.print_document(&body)?;
         return Ok(0);
     }
-    let answer: TokenAnswer = parse(path, &body)?;
+    let answer: TokenDoc = parse(path, &body)?;
     context.print(&format!(
         "{} may join as number {} until {}. On {}:\n\n  vedette join {}\n\n\
          The token is shown this once and admits whoever has it: hand it over safely.\n",

@@ -195,7 +195,7 @@ fn the_history() {
         })
         .collect();
     expect("history_verify.txt", &screens);
-    let compared = json!({ "seq": 42, "nodes": [
+    let compared = json!({ "seq": 42, "hash": "5a".repeat(32), "nodes": [
         { "node": "n1", "seq": 42, "hash_at_common": "5a".repeat(32), "equal": true, "error": null },
         { "node": "n2", "seq": 43, "hash_at_common": "5b".repeat(32), "equal": false, "error": null },
         { "node": "n3", "seq": null, "hash_at_common": null, "equal": false,

@@ -6,14 +6,13 @@
 use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand};
-use vedette_collector::clinfo::EventDoc;
+use vedette_collector::clinfo::{EventDoc, TranscriptDoc, TranscriptText, TranscriptsDoc};
 
 use super::client::Client;
 use super::context::Context;
 use super::fail::{Failure, Result};
 use super::node::segment;
 use super::text::{Cell, Style, Table, block, clean, clock};
-use crate::daemon::control::{TranscriptDoc, TranscriptText, TranscriptsDoc};
 
 /// What stands in a record before the name of a transcript.
 const NAMED: &str = "vedette transcript show ";

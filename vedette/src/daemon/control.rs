@@ -16,13 +16,14 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use tokio::sync::mpsc;
 use vedette_collector::clinfo::problem::Kind;
-use vedette_collector::clinfo::{EventDoc, LocalDoc, Seen};
+use vedette_collector::clinfo::{
+    ComparedDoc, ComparedNodeDoc, EventDoc, HeadDoc, LocalDoc, Seen, TokenDoc, VerifiedDoc,
+};
 use vedette_collector::history::{Filter, Format, Page};
 use vedette_core::command::{Command, ConfigCommand, GroupCommand, ManagerCommand};
-use vedette_core::id::{CommandId, Hash, NodeNumber};
+use vedette_core::id::{CommandId, NodeNumber};
 use vedette_core::model::Severity;
 use vedette_core::record::Code;
 use vedette_core::refusal::Refusal;
@@ -70,7 +71,6 @@ pub(crate) struct Leave {
 }
 
 pub(crate) use resource::{ResourceLine, ResourceRequest};
-pub(crate) use transcripts::{TranscriptDoc, TranscriptText, TranscriptsDoc};
 
 /// The routes.
 pub(crate) fn router(control: Control) -> Router {
@@ -210,18 +210,10 @@ struct TokenRequest {
     actor: String,
 }
 
-#[derive(Serialize)]
-struct TokenAnswer {
-    token: String,
-    name: String,
-    number: NodeNumber,
-    expires_at: String,
-}
-
 async fn token(
     State(control): State<Control>,
     Sent(request): Sent<TokenRequest>,
-) -> Answer<TokenAnswer> {
+) -> Answer<TokenDoc> {
     let TokenRequest { name, number, valid_s, actor: given } = request;
     let state = control.publisher.state();
     // A second token for a node replaces its first, which may have been lost.
@@ -238,7 +230,7 @@ async fn token(
         Outcome::Refused(refusal) => Err(refusal.into()),
         Outcome::Applied { .. } | Outcome::Repeated { .. } => {
             let expires_at = expires_at.to_string();
-            Ok(axum::Json(TokenAnswer { token, name, number, expires_at }))
+            Ok(axum::Json(TokenDoc { token, name, number: number.0, expires_at }))
         }
     }
 }
@@ -284,23 +276,14 @@ async fn history(
     Ok(axum::Json(rows.iter().map(EventDoc::new).collect()))
 }
 
-async fn head(State(control): State<Control>) -> axum::Json<serde_json::Value> {
-    let head = control.publisher.history().head();
-    axum::Json(json!({ "seq": head.seq, "hash": head.hash }))
+async fn head(State(control): State<Control>) -> axum::Json<HeadDoc> {
+    axum::Json(control.publisher.history().head().into())
 }
 
-async fn verify(State(control): State<Control>) -> Answer<serde_json::Value> {
+async fn verify(State(control): State<Control>) -> Answer<VerifiedDoc> {
     let history = control.publisher.history().clone();
     let verdict = blocking(move || history.verify()).await?;
-    let first_bad =
-        verdict.fault.as_ref().map(|fault| json!({ "seq": fault.seq, "what": fault.detail }));
-    Ok(axum::Json(json!({
-        "ok": verdict.intact(),
-        "rows": verdict.checked,
-        "head": { "seq": verdict.head.seq, "hash": verdict.head.hash },
-        "first_bad": first_bad,
-        "unguarded": verdict.unguarded,
-    })))
+    Ok(axum::Json(VerifiedDoc::new(&verdict)))
 }
 
 /// How many are wanted at most, of which there may be `most`.
@@ -316,42 +299,41 @@ async fn blocking<T: Send + 'static, E: ToString + Send + 'static>(
     result.map_err(Problem::internal)
 }
 
-#[derive(Serialize)]
-struct ComparedNode {
-    node: String,
-    seq: Option<u64>,
-    hash_at_common: Option<Hash>,
-    equal: bool,
-    error: Option<String>,
-}
-
 /// Compares with every other node at the last record that this node has, or the last one of the
 /// other where that has less.
-async fn compare(State(control): State<Control>) -> Answer<serde_json::Value> {
+async fn compare(State(control): State<Control>) -> axum::Json<ComparedDoc> {
     let head = control.publisher.history().head();
     let state = control.publisher.state();
     let mut nodes = Vec::new();
     for node in state.nodes.values() {
         let compared = if node.number == control.me {
-            let hash = Some(head.hash);
-            let seq = Some(head.seq);
-            let node = node.name.clone();
-            ComparedNode { node, seq, hash_at_common: hash, equal: true, error: None }
+            ComparedNodeDoc {
+                equal: true,
+                error: None,
+                hash_at_common: Some(head.hash.to_string()),
+                node: node.name.clone(),
+                seq: Some(head.seq),
+            }
         } else {
             compare_with(&control, node.number, &node.name, head.seq).await
         };
         nodes.push(compared);
     }
-    Ok(axum::Json(json!({ "seq": head.seq, "hash": head.hash, "nodes": nodes })))
+    axum::Json(ComparedDoc { hash: head.hash.to_string(), nodes, seq: head.seq })
 }
 
-async fn compare_with(control: &Control, number: NodeNumber, name: &str, seq: u64) -> ComparedNode {
-    let failed = |error: String| ComparedNode {
-        node: name.into(),
-        seq: None,
-        hash_at_common: None,
+async fn compare_with(
+    control: &Control,
+    number: NodeNumber,
+    name: &str,
+    seq: u64,
+) -> ComparedNodeDoc {
+    let failed = |error: String| ComparedNodeDoc {
         equal: false,
         error: Some(error),
+        hash_at_common: None,
+        node: name.into(),
+        seq: None,
     };
     let theirs = match ask_head(control, number, seq).await {
         Ok(head) => head,
@@ -361,12 +343,12 @@ async fn compare_with(control: &Control, number: NodeNumber, name: &str, seq: u6
     let common = seq.min(theirs.seq);
     let their_hash = if theirs.seq <= seq { Some(theirs.hash) } else { theirs.hash_at };
     match control.publisher.history().hash_at(common) {
-        Ok(ours) => ComparedNode {
-            node: name.into(),
-            seq: Some(theirs.seq),
-            hash_at_common: their_hash,
+        Ok(ours) => ComparedNodeDoc {
             equal: common == 0 || (ours.is_some() && ours == their_hash),
             error: None,
+            hash_at_common: their_hash.map(|hash| hash.to_string()),
+            node: name.into(),
+            seq: Some(theirs.seq),
         },
         Err(error) => failed(error.to_string()),
     }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use axum::extract::State;
-use serde::{Deserialize, Serialize};
 use vedette_collector::clinfo::problem::Kind;
+use vedette_collector::clinfo::{TranscriptDoc, TranscriptText, TranscriptsDoc};
 use vedette_exporter::query::{Asked, Value};
 use vedette_exporter::{InPath, Problem};
 use vedette_node::transcript::{Label, file};
@@ -13,68 +13,6 @@ use super::{Answer, Control, at_most, blocking};
 
 /// Most transcripts of one answer.
 const MOST: usize = 1_000;
-
-/// A transcript without its text.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct TranscriptDoc {
-    /// By which records mean it.
-    pub(crate) name: String,
-    pub(crate) kind: String,
-    pub(crate) what: String,
-    pub(crate) event: Option<u64>,
-    pub(crate) incident: Option<u64>,
-    pub(crate) group: Option<String>,
-    pub(crate) resource: Option<String>,
-    pub(crate) began: String,
-    /// None while it runs, or if its agent was killed.
-    pub(crate) ended: Option<String>,
-    pub(crate) how: Option<String>,
-    pub(crate) printed_bytes: u64,
-    /// In the middle, as the whole was too long.
-    pub(crate) left_out_bytes: u64,
-    /// Why something else is missing.
-    pub(crate) missing: Option<String>,
-}
-
-/// A transcript.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct TranscriptText {
-    #[serde(flatten)]
-    pub(crate) about: TranscriptDoc,
-    pub(crate) text: String,
-}
-
-/// The transcripts of a node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct TranscriptsDoc {
-    /// Whose they are: what other nodes ran is on them.
-    pub(crate) node: String,
-    pub(crate) transcripts: Vec<TranscriptDoc>,
-    /// Names of those that records say are on other nodes, by node. Only who asks looks for them.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) elsewhere: BTreeMap<String, Vec<String>>,
-}
-
-impl From<&Label> for TranscriptDoc {
-    fn from(label: &Label) -> Self {
-        let heading = label.heading.clone();
-        Self {
-            name: label.name(),
-            kind: heading.kind.name().into(),
-            what: heading.what,
-            event: heading.event,
-            incident: heading.incident,
-            group: heading.group,
-            resource: heading.resource,
-            began: label.began.to_string(),
-            ended: label.ended.map(|at| at.to_string()),
-            how: label.how.clone(),
-            printed_bytes: label.printed,
-            left_out_bytes: label.left_out(),
-            missing: label.missing.clone(),
-        }
-    }
-}
 
 vedette_exporter::query! {
     /// Which are asked for.
