@@ -48,7 +48,7 @@ pub(crate) fn document(failure: &Failure) -> Value {
     let mut document =
         json!({ "error": failure.what, "advice": failure.advice, "exit": failure.exit });
     if !failure.findings.is_empty() {
-        document["findings"] = Value::Array(failure.findings.clone());
+        document["findings"] = json!(failure.findings);
     }
     document
 }
@@ -98,6 +98,8 @@ impl Progress {
 
 #[cfg(test)]
 mod tests {
+    use vedette_collector::clinfo::finding::FindingDoc;
+
     use super::*;
 
     #[test]
@@ -107,7 +109,7 @@ mod tests {
             document(&failure),
             json!({ "error": "there is no node n9", "advice": "The members are n1.", "exit": 1 })
         );
-        let found = Failure { findings: vec![json!({ "line": 3 })], ..failure };
-        assert_eq!(document(&found)["findings"][0]["line"], 3);
+        let found = Failure { findings: vec![FindingDoc::met(None, "no room")], ..failure };
+        assert_eq!(document(&found)["findings"][0]["what"], "no room");
     }
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
+use vedette_collector::clinfo::finding::{CheckedDoc, FindingDoc};
+use vedette_collector::clinfo::versions::DocumentHistoryDoc;
 use vedette_core::command::Command;
 use vedette_core::config::{Checked, Config};
 use vedette_core::model::{Settings, Severity, Timing};
@@ -180,15 +182,8 @@ fn check(context: &Context, arguments: &CheckArgs) -> Result<u8> {
     refuse_empty(file)?;
     let Checked { warnings, .. } = context.checked(file)?;
     if context.json() {
-        let found: Vec<Value> = warnings
-            .0
-            .iter()
-            .map(|finding| {
-                json!({ "level": finding.level.name(), "file": finding.file, "line": finding.line,
-                        "key": finding.key, "what": finding.what, "advice": finding.advice })
-            })
-            .collect();
-        context.print(&format!("{}\n", json!({ "ok": true, "findings": found })))?;
+        let document = CheckedDoc { findings: FindingDoc::all(&warnings), ok: true };
+        context.render(&document, |_| String::new())?;
     } else if warnings.0.is_empty() {
         context.print(&format!("{} is fine.\n", file.display()))?;
     } else {
@@ -205,7 +200,7 @@ fn show(context: &Context) -> Result<u8> {
     let store = state.as_ref().map(|state| &state.documents);
     if context.json() {
         let document = json!({ "node": node_document(&config), "cluster": shared.map(shared_document),
-                               "document": store.map(document::history_document) });
+                               "document": store.map(DocumentHistoryDoc::from) });
         context.print(&format!("{document}\n"))?;
     } else {
         context.print_screen(&screen(&config, shared, context.style))?;

@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::json;
+use vedette_collector::clinfo::finding::{CheckedDoc, FindingDoc};
+use vedette_collector::clinfo::versions::{DifferenceDoc, DocumentHistoryDoc, DryRunDoc};
 use vedette_core::command::ConfigCommand;
 use vedette_core::definition::DocumentStore;
 use vedette_core::document::{self, Difference, Document, Finding};
@@ -146,17 +148,6 @@ pub(crate) fn findings_text(findings: &[Finding], style: Style) -> String {
     text
 }
 
-pub(crate) fn findings_document(findings: &[Finding]) -> Vec<Value> {
-    findings
-        .iter()
-        .map(|finding| {
-            json!({ "level": if finding.error { "error" } else { "warning" },
-                    "line": finding.line, "key": finding.key,
-                    "what": finding.what, "advice": finding.advice })
-        })
-        .collect()
-}
-
 /// What a document says, if it has no errors; warnings are told.
 pub(crate) fn checked(
     text: &str,
@@ -175,7 +166,7 @@ pub(crate) fn checked(
             ),
             "Correct it; nothing was changed.",
         )
-        .with(findings_document(&findings)));
+        .with(FindingDoc::of_document(&findings)));
     }
     if !findings.is_empty() {
         aside::note(&findings_text(&findings, style));
@@ -193,8 +184,8 @@ pub(crate) fn check(context: &Context, name: &str, text: &str) -> Result<u8> {
     }
     let exit = if ok { 0 } else { FAILED };
     if context.json() {
-        let answer = json!({ "ok": ok, "findings": findings_document(&findings) });
-        context.print(&format!("{answer}\n"))?;
+        let answer = CheckedDoc { findings: FindingDoc::of_document(&findings), ok };
+        context.render(&answer, |_| String::new())?;
     } else {
         context.print_screen(&check_screen(name, &findings, context.style))?;
     }
@@ -245,26 +236,9 @@ fn text_of(store: &DocumentStore, version: u32) -> Result<String> {
 /// `vedette config history`
 pub(crate) fn history(context: &Context) -> Result<u8> {
     let store = context.state()?.documents;
-    context.render(&history_document(&store), |_| {
+    context.render(&DocumentHistoryDoc::from(&store), |_| {
         history_screen(&store, &context.now(), context.style)
     })
-}
-
-pub(crate) fn history_document(store: &DocumentStore) -> Value {
-    let versions: Vec<Value> = store
-        .versions
-        .iter()
-        .map(|(number, version)| {
-            json!({ "version": number, "active": *number == store.active, "author": version.author,
-                    "comment": version.comment, "at": version.at.to_string(),
-                    "bytes": version.text.len() })
-        })
-        .collect();
-    let pending = store.pending.as_ref().map(|pending| {
-        json!({ "id": pending.id, "author": pending.version.author, "dry_run": pending.dry_run,
-                "comment": pending.version.comment, "at": pending.version.at.to_string() })
-    });
-    json!({ "active": store.active, "versions": versions, "pending": pending })
 }
 
 /// Every kept version, the newest last; the one in force is marked.
@@ -309,15 +283,9 @@ pub(crate) fn diff(context: &Context, arguments: &DiffArgs) -> Result<u8> {
         }
     };
     let difference = document::diff(&old, &new, &state);
-    context.render(&difference_document(&difference), |_| {
+    context.render(&DifferenceDoc::from(&difference), |_| {
         difference_screen(&difference, context.style)
     })
-}
-
-pub(crate) fn difference_document(difference: &Difference) -> Value {
-    json!({ "same": difference.is_empty(), "settings": difference.settings,
-            "topology": difference.topology, "resources": difference.resources,
-            "disturbed": difference.disturbed })
 }
 
 /// What changes, a line each.
@@ -353,9 +321,13 @@ pub(crate) fn apply(context: &Context, arguments: &ApplyArgs) -> Result<u8> {
         let difference = document::diff(&Document::of(&state), &new, &state);
         let ending = verify(context, ConfigCommand::Examine { text }, arguments.patience.timeout)?;
         ending.accepted()?;
-        let document = json!({ "dry_run": true, "changes": difference_document(&difference),
-                               "findings": findings_document(&found), "nodes": ending.nodes,
-                               "warnings": ending.warnings });
+        let document = DryRunDoc {
+            changes: DifferenceDoc::from(&difference),
+            dry_run: true,
+            findings: FindingDoc::of_document(&found),
+            nodes: ending.nodes,
+            warnings: ending.warnings,
+        };
         return context.render(&document, |_| {
             let changes = difference_screen(&difference, context.style);
             format!("{changes}Every node has verified it; nothing was changed.\n")

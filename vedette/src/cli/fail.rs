@@ -4,7 +4,7 @@
 //! 0 is fine, 1 degraded or refused, 2 failure, 3 unknown. The sentences go to standard error, so
 //! that standard output only ever holds what was asked for.
 
-use serde_json::{Value, json};
+use vedette_collector::clinfo::finding::FindingDoc;
 use vedette_core::config::{Findings, Level};
 use vedette_core::refusal::Refusal;
 
@@ -25,7 +25,7 @@ pub(crate) struct Failure {
     /// One sentence.
     pub(crate) advice: String,
     /// Everything that was found, for programs; people are told it in `what`.
-    pub(crate) findings: Vec<Value>,
+    pub(crate) findings: Vec<FindingDoc>,
 }
 
 /// What a command returns.
@@ -51,19 +51,15 @@ impl Failure {
     pub(crate) fn findings(file: &str, findings: &Findings) -> Self {
         let errors = findings.0.iter().filter(|finding| finding.level == Level::Error).count();
         let noun = if errors == 1 { "error" } else { "errors" };
-        let found = findings.0.iter().map(|finding| {
-            json!({ "level": finding.level.name(), "file": finding.file, "line": finding.line,
-                    "key": finding.key, "what": finding.what, "advice": finding.advice })
-        });
         Self::failed(
             format!("the configuration {file} has {errors} {noun}:\n{findings}"),
             "Correct it and check it: vedette config check.",
         )
-        .with(found.collect())
+        .with(FindingDoc::all(findings))
     }
 
     /// The same with what was found.
-    pub(crate) fn with(self, findings: Vec<Value>) -> Self {
+    pub(crate) fn with(self, findings: Vec<FindingDoc>) -> Self {
         Self { findings, ..self }
     }
 

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use vedette_collector::clinfo::plan::{PlanDoc, holders};
 use vedette_collector::clinfo::{FailCountDoc, GroupDoc, InstanceDoc, ResourceStateDoc};
 use vedette_core::command::{Command, GroupCommand, ManagerCommand, Scope};
 use vedette_core::document::duration_text;
@@ -516,19 +517,7 @@ fn plan(context: &Context, arguments: &PlanArgs) -> Result<u8> {
     let state = context.present_state()?;
     let supposed = supposed(&state, &arguments.what_if)?;
     let plan = what_if(&state, &supposed);
-    let name = |node: &NodeNumber| state.node_name(*node);
-    let moves: Vec<_> = plan
-        .moves
-        .iter()
-        .map(|it| {
-            let (release, acquire) = (it.release.iter().map(name), it.acquire.iter().map(name));
-            json!({ "group": it.group, "from": holders(&state, &it.group), "release": release.collect::<Vec<_>>(),
-                    "acquire": acquire.collect::<Vec<_>>(), "reason": it.reason })
-        })
-        .collect();
-    let stays: Vec<_> =
-        plan.stays.iter().map(|it| json!({ "group": it.group, "reason": it.reason })).collect();
-    let document = json!({ "what_if": arguments.what_if, "moves": moves, "stays": stays });
+    let document = PlanDoc::new(&state, &plan, &arguments.what_if);
     context.render(&document, |_| plan_screen(&state, &plan, context.style))
 }
 
@@ -578,12 +567,6 @@ pub(crate) fn plan_screen(state: &ClusterState, plan: &Plan, style: Style) -> St
         table.row(vec![name.into(), from(name).into(), "stays".into(), "nothing changes".into()]);
     }
     table.render(style, 0)
-}
-
-/// The nodes that have something of a group now.
-fn holders(state: &ClusterState, group: &str) -> Vec<String> {
-    let group = state.groups.get(group).into_iter();
-    group.flat_map(|group| group.instances.keys()).map(|node| state.node_name(*node)).collect()
 }
 
 fn move_to(context: &Context, arguments: &MoveArgs) -> Result<u8> {

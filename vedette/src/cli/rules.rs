@@ -10,10 +10,10 @@ mod files;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use vedette_collector::clinfo::versions::{RuleHistoryDoc, RulesDoc, program_from};
 use vedette_core::command::Command;
 use vedette_core::document;
-use vedette_core::rules::{Rule, RuleSet, RuleStore, built_in, missing_nodes};
+use vedette_core::rules::{Rule, RuleStore, built_in, missing_nodes};
 use vedette_core::state::ClusterState;
 use vedette_core::variable;
 
@@ -147,7 +147,7 @@ pub(crate) fn run(context: &Context, command: RulesCommand) -> Result<u8> {
         RulesCommand::Diff(arguments) => diff(context, &arguments),
         RulesCommand::History => {
             let store = context.state()?.rules;
-            context.render(&history_document(&store), |_| {
+            context.render(&RuleHistoryDoc::from(&store), |_| {
                 history_screen(&store, &context.now(), context.style)
             })
         }
@@ -202,7 +202,7 @@ fn show(context: &Context, arguments: &ShowArgs) -> Result<u8> {
     } else if arguments.version.is_some() {
         context.print(&set.text)?;
     } else {
-        let document = show_document(&store, &set);
+        let document = RulesDoc::new(&store, &set);
         context.render(&document, |_| show_screen(&store, &context.now(), context.style))?;
     }
     Ok(0)
@@ -213,25 +213,6 @@ fn unknown_program(path: &str, version: u32) -> Failure {
         format!("version {version} of the rules has no recovery program {path}"),
         "See what there is: vedette rules show.",
     )
-}
-
-/// Where the program of a rule comes from.
-fn source(set: &RuleSet, rule: &Rule) -> &'static str {
-    if set.programs.contains_key(&rule.program) { "loaded" } else { "built in" }
-}
-
-fn show_document(store: &RuleStore, set: &RuleSet) -> Value {
-    let rules: Vec<Value> = set
-        .rules()
-        .iter()
-        .map(|rule| {
-            json!({ "name": rule.name, "state": rule.state, "program": rule.program,
-                    "program_from": source(set, rule), "type": rule.kind, "level": rule.level,
-                    "variable": rule.variable, "vector": rule.vector,
-                    "predicate": rule.predicate, "rearm": rule.rearm })
-        })
-        .collect();
-    json!({ "active": store.active, "rules": rules })
 }
 
 /// Which version is in force, its rules, and what those of one's own wait for.
@@ -249,7 +230,11 @@ pub(crate) fn show_screen(store: &RuleStore, now: &str, style: Style) -> String 
     let rules = set.rules();
     let mut table = Table::new(&["RULE", "RECOVERY PROGRAM", "FROM"]);
     for rule in &rules {
-        table.row(vec![(&rule.name).into(), (&rule.program).into(), source(&set, rule).into()]);
+        table.row(vec![
+            (&rule.name).into(),
+            (&rule.program).into(),
+            program_from(&set, rule).into(),
+        ]);
     }
     text.push_str(&table.render(style, 0));
     for rule in rules.iter().filter(|rule| rule.is_user_defined()) {
@@ -327,19 +312,6 @@ fn diff(context: &Context, arguments: &DiffArgs) -> Result<u8> {
         }
         difference::screen(&changes, context.style)
     })
-}
-
-fn history_document(store: &RuleStore) -> Value {
-    let versions: Vec<Value> = store
-        .versions
-        .iter()
-        .map(|(number, set)| {
-            json!({ "version": number, "active": *number == store.active, "author": set.author,
-                    "comment": set.comment, "at": set.at.to_string(),
-                    "programs": set.programs.keys().collect::<Vec<_>>() })
-        })
-        .collect();
-    json!({ "active": store.active, "versions": versions })
 }
 
 /// Every version, the newest last.

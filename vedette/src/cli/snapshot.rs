@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde_json::json;
 use vedette_collector::alerts::DEFAULT_SCRIPT;
+use vedette_collector::clinfo::versions::DifferenceDoc;
 use vedette_core::command::{Command, ConfigCommand};
 use vedette_core::document::{self, Difference, Document};
 use vedette_core::rules::RuleSet;
@@ -18,7 +19,7 @@ use vedette_core::state::ClusterState;
 
 use super::ask::Confirm;
 use super::context::{Context, Done, actor};
-use super::document::{Patience, checked, difference_document, difference_screen, verify};
+use super::document::{Patience, checked, difference_screen, verify};
 use super::edit::{read, script_errors};
 use super::fail::{Failure, Result};
 use super::text::Style;
@@ -226,7 +227,7 @@ fn diff(context: &Context, file: &Path) -> Result<u8> {
     let (snapshot, state) = (snapshot(file)?, context.state()?);
     let (new, _) = checked(&snapshot.document, &file.display().to_string(), &state)?;
     let changes = Changes::of(&snapshot, &new, &state);
-    let document = json!({ "same": changes.is_empty(), "document": difference_document(&changes.document),
+    let document = json!({ "same": changes.is_empty(), "document": DifferenceDoc::from(&changes.document),
         "rules": changes.rules.is_some(), "alert_script": changes.script.is_some() });
     context.render(&document, |_| changes.screen(context.style))
 }

@@ -2,13 +2,13 @@
 //! every node on its own machine (spec H35), and what could fail alone (H47).
 
 use clap::Args;
-use serde_json::{Value, json};
+use vedette_collector::clinfo::finding::{FindingDoc, VerifiedClusterDoc};
 use vedette_core::command::ConfigCommand;
 use vedette_core::document::{self, Document, Finding};
 use vedette_core::state::ClusterState;
 
 use super::context::Context;
-use super::document::{Ending, Patience, findings_document, findings_text, verify};
+use super::document::{Ending, Patience, findings_text, verify};
 use super::fail::{REFUSED, Result};
 use super::text::{Cell, Style, Table, Tone};
 
@@ -63,12 +63,17 @@ fn absent(state: &ClusterState, ending: &Ending) -> Vec<String> {
 }
 
 impl Verified {
-    fn document(&self) -> Value {
-        json!({ "ok": self.findings.iter().all(|finding| !finding.error) && self.ending.findings() == 0,
-                "findings": findings_document(&self.findings), "nodes": self.ending.nodes,
-                "warnings": self.ending.warnings,
-                "absent": self.absent, "against": self.ending.against,
-                "single_points_of_failure": findings_document(&self.single_points) })
+    fn document(&self) -> VerifiedClusterDoc {
+        let fine = self.findings.iter().all(|finding| !finding.error);
+        VerifiedClusterDoc {
+            absent: self.absent.clone(),
+            against: self.ending.against.clone(),
+            findings: FindingDoc::of_document(&self.findings),
+            nodes: self.ending.nodes.clone(),
+            ok: fine && self.ending.findings() == 0,
+            single_points_of_failure: FindingDoc::of_document(&self.single_points),
+            warnings: self.ending.warnings.clone(),
+        }
     }
 
     /// A line for each node, then everything that was found.

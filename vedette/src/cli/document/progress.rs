@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use vedette_collector::clinfo::finding::FindingDoc;
 use vedette_core::command::{Command, ConfigCommand};
 use vedette_core::document::Finding;
 use vedette_core::id::NodeNumber;
@@ -58,15 +59,14 @@ impl Ending {
 
     /// What a program is told of it: what each node found, and what was found before any was asked.
     pub(crate) fn more(&self, found: &[Finding]) -> Value {
-        json!({ "nodes": self.nodes, "warnings": self.warnings, "findings": super::findings_document(found) })
+        json!({ "nodes": self.nodes, "warnings": self.warnings, "findings": FindingDoc::of_document(found) })
     }
 
     /// Everything that was found, for a program.
-    fn found(&self) -> Vec<Value> {
-        let against = self.against.iter().map(|what| json!({ "level": "error", "what": what }));
+    fn found(&self) -> Vec<FindingDoc> {
+        let against = self.against.iter().map(|what| FindingDoc::met(None, what));
         let on = |(node, all): (&String, &Vec<String>)| {
-            let one = |what| json!({ "level": "error", "node": node, "what": what });
-            all.iter().map(one).collect::<Vec<Value>>()
+            all.iter().map(|what| FindingDoc::met(Some(node), what)).collect::<Vec<_>>()
         };
         against.chain(self.nodes.iter().flat_map(on)).collect()
     }

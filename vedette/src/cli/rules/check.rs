@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::{Value, json};
+use vedette_collector::clinfo::finding::{CheckedDoc, FindingDoc};
 use vedette_core::config::{Finding, Findings, Level};
 use vedette_core::definition::Definition;
 use vedette_core::predicate::Predicate;
@@ -157,14 +157,6 @@ fn source(files: &Files, finding: &Finding) -> Vec<String> {
 }
 
 /// The findings for programs.
-pub(super) fn document(findings: &Findings) -> Value {
-    let found: Vec<Value> = findings
-        .0
-        .iter()
-        .map(|finding| {
-            json!({ "level": finding.level.name(), "file": finding.file, "line": finding.line,
-                    "key": finding.key, "what": finding.what, "advice": finding.advice })
-        })
-        .collect();
-    json!({ "ok": !has_errors(findings), "findings": found })
+pub(super) fn document(findings: &Findings) -> CheckedDoc {
+    CheckedDoc { findings: FindingDoc::all(findings), ok: !has_errors(findings) }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::{Value, json};
+use vedette_collector::clinfo::versions::{LineDoc, RuleChangeDoc, RuleChangesDoc};
 use vedette_core::rules::{Rule, RuleSet};
 
 use super::super::text::{Style, Tone, clean};
@@ -161,12 +161,20 @@ fn hunks(lines: &[Line], style: Style) -> String {
 }
 
 /// The changes for programs.
-pub(super) fn document(changes: &[Change]) -> Value {
-    let line = |line: &Line| match line {
-        Line::Same(line) => json!({ "same": line }),
-        Line::Removed(line) => json!({ "removed": line }),
-        Line::Added(line) => json!({ "added": line }),
+pub(super) fn document(changes: &[Change]) -> RuleChangesDoc {
+    let change = |change: &Change| {
+        let lines = change.lines.iter().map(LineDoc::from).collect();
+        RuleChangeDoc { lines, name: change.name.clone() }
     };
-    let change = |change: &Change| json!({ "name": change.name, "lines": change.lines.iter().map(line).collect::<Vec<_>>() });
-    json!({ "changes": changes.iter().map(change).collect::<Vec<_>>() })
+    RuleChangesDoc { changes: changes.iter().map(change).collect() }
+}
+
+impl From<&Line> for LineDoc {
+    fn from(line: &Line) -> Self {
+        match line.clone() {
+            Line::Same(line) => Self::Same(line),
+            Line::Removed(line) => Self::Removed(line),
+            Line::Added(line) => Self::Added(line),
+        }
+    }
 }

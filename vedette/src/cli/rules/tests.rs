@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use vedette_core::command::Command;
 use vedette_core::fixture::Fixture;
 use vedette_core::id::NodeNumber;
-use vedette_core::rules::file;
+use vedette_core::rules::{RuleSet, file};
 
 use super::super::screens::{SCREEN, compare, expect, now};
 use super::difference::Line;
@@ -62,17 +62,17 @@ fn store() -> RuleStore {
 fn the_rules_in_force() {
     expect("rules_show.txt", &show_screen(&store(), &now(), SCREEN));
     expect("rules_show_built_in.txt", &show_screen(&RuleStore::default(), &now(), SCREEN));
-    let document = show_document(&store(), &store().in_force());
-    assert_eq!(document["active"], 2);
-    assert_eq!(document["rules"][9]["variable"], "IBM.PSSP.Prog.xpcount");
-    assert_eq!(document["rules"][9]["program_from"], "loaded");
+    let document = RulesDoc::new(&store(), &store().in_force());
+    assert_eq!(document.active, 2);
+    assert_eq!(document.rules[9].variable, "IBM.PSSP.Prog.xpcount");
+    assert_eq!(document.rules[9].program_from, "loaded");
 }
 
 /// H16: versions, and which is in force.
 #[test]
 fn the_versions() {
     expect("rules_history.txt", &history_screen(&store(), &now(), SCREEN));
-    assert_eq!(history_document(&store())["versions"][1]["active"], true);
+    assert!(RuleHistoryDoc::from(&store()).versions[1].active);
 }
 
 /// H16: what a new version changes, in rules and programs.
@@ -82,7 +82,7 @@ fn what_differs() {
     let changes = difference::between(&store.version(1).unwrap(), &store.in_force());
     expect("rules_diff.txt", &difference::screen(&changes, SCREEN));
     assert!(difference::between(&store.in_force(), &store.in_force()).is_empty());
-    assert_eq!(difference::document(&changes)["changes"][0]["name"], "rule UE_TMP_FULL");
+    assert_eq!(difference::document(&changes).changes[0].name, "rule UE_TMP_FULL");
 }
 
 /// A file of one's own rule alone takes nothing away: the predefined events keep their rules.
@@ -128,7 +128,7 @@ fn findings_show_their_lines() {
     let findings = check::findings(&files, &Monitors::Unknown);
     let failure = check::verdict(&files, &findings).unwrap_err();
     compare("rules_check.txt", &format!("{failure}\n"));
-    assert_eq!(check::document(&findings)["ok"], false);
+    assert!(!check::document(&findings).ok);
 }
 
 /// H15: the document's files can be loaded; what this node lacks is a warning.
@@ -138,7 +138,7 @@ fn what_this_node_lacks_is_a_warning() {
     let text = check::verdict(&files(), &findings).unwrap();
     assert!(text.starts_with("rules.hacmprd can be loaded, but:\n"), "{text}");
     assert!(text.contains("/usr/sbin/cluster/local/rwho_restart does not exist on this node"));
-    assert_eq!(check::document(&findings)["ok"], true);
+    assert!(check::document(&findings).ok);
 }
 
 /// A variable of the cluster's own monitors is known; where nobody can say which those are, that is said.
