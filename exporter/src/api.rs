@@ -95,7 +95,7 @@ pub(crate) async fn node(
 }
 
 crate::query! {
-    /// Which route.
+    /// Beginning of a route.
     pub(crate) struct RouteQuery {
         /// Where from; the answering node if not given
         from: String,

@@ -34,7 +34,7 @@ pub(crate) struct EventsDoc {
 }
 
 crate::query! {
-    /// Which events.
+    /// Selection of events.
     pub(crate) struct EventsQuery {
         /// Only those with a greater sequence number; 0 if not given
         after: u64,

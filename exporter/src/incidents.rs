@@ -46,7 +46,7 @@ pub(crate) struct IncidentsDoc {
 }
 
 crate::query! {
-    /// Which incidents.
+    /// Selection of incidents.
     pub(crate) struct IncidentsQuery {
         /// Only those with a smaller number
         before: u64,

@@ -11,7 +11,7 @@ use crate::wait::Wait;
 use crate::{App, Problem, meta};
 
 crate::query! {
-    /// Which records.
+    /// Selection of records.
     pub(crate) struct RecordsQuery {
         /// Only those with a greater number; the latest ones if not given
         after: u64,

@@ -62,7 +62,7 @@ use crate::{App, Problem, api, events, groups, health, incidents, journal, metri
 )]
 struct Document;
 
-/// What is no success is told as a problem, and that has a media type of its own.
+/// Gives answers that are no success the media type of problems.
 struct OfProblems;
 
 impl Modify for OfProblems {

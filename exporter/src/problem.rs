@@ -76,7 +76,7 @@ impl From<JsonRejection> for Problem {
     }
 }
 
-/// What to do about a body that another version might have understood.
+/// The advice about a body that another version might have understood.
 const ONE_VERSION: &str = "Use the program and the daemon of one version: vedette --version.";
 
 /// The error at the bottom of a chain: what stands above it speaks of the code.

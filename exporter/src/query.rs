@@ -20,7 +20,7 @@ use crate::Problem;
 #[doc(hidden)]
 pub use utoipa::{IntoParams, openapi::path as openapi};
 
-/// What the parameters of a query are read into.
+/// A type that the parameters of a query are read into.
 pub trait Parameters: Sized {
     /// Their names, in the order in which they are told.
     fn names() -> Vec<&'static str>;
@@ -180,7 +180,7 @@ impl Value for u64 {
     }
 }
 
-/// How many entries an answer may have: at least one, at most `MOST`.
+/// Number of entries of an answer: at least one, at most `MOST`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limit<const MOST: u64>(pub(crate) u64);
 

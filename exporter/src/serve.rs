@@ -53,7 +53,7 @@ impl Default for Limits {
     }
 }
 
-/// What one connection too many is answered.
+/// The answer to one connection too many.
 fn full() -> String {
     let problem = ProblemDoc::new(
         Kind::TooManyConnections,

@@ -14,14 +14,14 @@ use vedette_core::view::Change;
 use crate::query::Value;
 use crate::{Problem, Surface};
 
-/// How long a request with `index` waits if it does not say.
+/// The time that a request with `index` waits if it does not say.
 const DEFAULT_WAIT: Duration = Duration::from_secs(300);
 
 /// The longest that may be asked for.
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
 
 crate::query! {
-    /// What a request waits for, and for how long.
+    /// The revision or viewpoint that a request waits for, and for how long.
     pub(crate) struct Wait {
         /// Answer when the revision is greater
         index: u64,

@@ -172,7 +172,7 @@ async fn bad_bodies_are_problems() {
     assert_eq!(ask(&router, good.expect("a request")).await.body, "7");
 }
 
-/// What a route does not take is refused with what it does take, and that is what the document says.
+/// A route refuses what it does not take, and tells what it does take: just what the document says.
 #[tokio::test]
 async fn what_is_taken_is_what_is_documented() {
     let router = Stage::one_down().router();

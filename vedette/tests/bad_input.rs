@@ -366,7 +366,7 @@ fn ask(node: &Node, method: &str, path: &str, body: &str) -> (u16, String, Strin
     (status, media.to_owned(), body.to_owned())
 }
 
-/// What may not be asked of either API: method, path, body, the kind of problem, and what it tells.
+/// Requests that either API refuses: method, path, body, the kind of problem, and words of its detail.
 const REFUSED: &[(&str, &str, &str, Kind, &str)] = &[
     ("GET", "/control/v1/nothing", "", Kind::UnknownRoute, "/control/v1/nothing"),
     ("GET", "/api/v1/nothing", "", Kind::UnknownRoute, "/api/v1/nothing"),

@@ -26,11 +26,11 @@ impl From<Head> for HeadDoc {
 pub struct FaultDoc {
     /// Its number.
     pub seq: u64,
-    /// What is wrong with it.
+    /// The fault.
     pub what: String,
 }
 
-/// What a check of the chain found.
+/// Result of a check of the chain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerifiedDoc {
     /// The first event that does not fit.
@@ -39,7 +39,7 @@ pub struct VerifiedDoc {
     pub head: HeadDoc,
     /// Whether the chain is whole.
     pub ok: bool,
-    /// How many events are good.
+    /// Number of good events.
     pub rows: u64,
     /// Triggers against changes that are not in the database any more; only of one that is in use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -81,7 +81,7 @@ pub struct ComparedDoc {
 pub struct ComparedNodeDoc {
     /// Whether it is the same so far.
     pub equal: bool,
-    /// Why that is not known.
+    /// Reason why that is not known.
     pub error: Option<String>,
     /// Its hash at the last common event.
     pub hash_at_common: Option<String>,

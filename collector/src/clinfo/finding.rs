@@ -13,7 +13,7 @@ use vedette_core::{config, document};
 pub enum FindingDoc {
     /// In a text.
     Written {
-        /// What to do.
+        /// The advice.
         advice: String,
         /// The file, where there may be several.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -24,7 +24,7 @@ pub enum FindingDoc {
         level: &'static str,
         /// The line, counted from 1, where there is one.
         line: Option<usize>,
-        /// What is wrong.
+        /// The fault.
         what: String,
     },
     /// On a machine, or in the cluster as it is.
@@ -34,7 +34,7 @@ pub enum FindingDoc {
         /// The node that found it.
         #[serde(skip_serializing_if = "Option::is_none")]
         node: Option<String>,
-        /// What is wrong.
+        /// The fault.
         what: String,
     },
 }
@@ -84,7 +84,7 @@ impl From<&document::Finding> for FindingDoc {
     }
 }
 
-/// What a look at a text found.
+/// Result of a look at a text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CheckedDoc {
     /// Everything.
@@ -93,22 +93,22 @@ pub struct CheckedDoc {
     pub ok: bool,
 }
 
-/// What a look at the document in force and at every machine found.
+/// Result of a look at the document in force and at every machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct VerifiedClusterDoc {
     /// Nodes that were not asked.
     pub absent: Vec<String>,
-    /// What speaks against the document besides.
+    /// Objections to the document besides.
     pub against: Vec<String>,
-    /// What is wrong in the document.
+    /// Findings in the document.
     pub findings: Vec<FindingDoc>,
-    /// What each node found.
+    /// Findings of each node.
     pub nodes: BTreeMap<String, Vec<String>>,
     /// Whether nothing was found.
     pub ok: bool,
-    /// What a service depends on that there is only one of.
+    /// Things of which there is one only, and on which a service depends.
     pub single_points_of_failure: Vec<FindingDoc>,
-    /// What each node warns of.
+    /// Warnings of each node.
     pub warnings: BTreeMap<String, Vec<String>>,
 }
 

@@ -10,11 +10,11 @@ use vedette_core::state::ClusterState;
 /// A plan that is shown and not carried out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PlanDoc {
-    /// What would be done.
+    /// Groups that would move.
     pub moves: Vec<MoveDoc>,
-    /// What would stay, although one might wonder.
+    /// Groups that would stay, although one might wonder.
     pub stays: Vec<StayDoc>,
-    /// What is supposed, as it was given.
+    /// The supposition, as it was given.
     pub what_if: Vec<String>,
 }
 
@@ -27,7 +27,7 @@ pub struct MoveDoc {
     pub from: Vec<String>,
     /// The group.
     pub group: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
     /// Nodes that release it.
     pub release: Vec<String>,
@@ -38,7 +38,7 @@ pub struct MoveDoc {
 pub struct StayDoc {
     /// The group.
     pub group: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 

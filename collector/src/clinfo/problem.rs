@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use vedette_core::refusal::Refusal;
 
-/// What stands before the name of a kind in `type`.
+/// The beginning of every `type`; the name of the kind follows.
 const NAMESPACE: &str = "urn:vedette:problem:";
 
 macro_rules! kinds {
@@ -72,7 +72,7 @@ kinds! {
     Internal = 500 "internal" "The daemon failed",
     /// No majority of the cluster can be asked.
     NoQuorum = 503 "no_quorum" "No majority of the cluster answers",
-    /// What the answering node knows does not tell whether there is a route.
+    /// The answering node does not know whether there is a route.
     RouteNotKnown = 503 "route_not_known" "Whether there is a route is not known",
     /// The history cannot be read now.
     HistoryUnavailable = 503 "history_unavailable" "The history cannot be read now",
@@ -138,7 +138,7 @@ impl ProblemDoc {
         self.kind.strip_prefix(NAMESPACE) == Some(kind.name())
     }
 
-    /// What is wrong as it stands within a sentence: without its full stop.
+    /// The detail as it stands within a sentence: without its full stop.
     pub fn what(&self) -> &str {
         match self.detail.contains('\n') {
             true => &self.detail,

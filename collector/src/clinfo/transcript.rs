@@ -10,9 +10,9 @@ use vedette_node::transcript::Label;
 pub struct TranscriptDoc {
     /// By which records mean it.
     pub name: String,
-    /// What ran: a monitor, a command of an event, and so on.
+    /// Kind of the program: a monitor, a command of an event, and so on.
     pub kind: String,
-    /// Which.
+    /// The very program.
     pub what: String,
     /// The event that it was run for.
     pub event: Option<u64>,
@@ -26,13 +26,13 @@ pub struct TranscriptDoc {
     pub began: String,
     /// None while it runs, or if its agent was killed.
     pub ended: Option<String>,
-    /// How it ended.
+    /// Its end, in words.
     pub how: Option<String>,
-    /// How much it printed.
+    /// Length of what it printed.
     pub printed_bytes: u64,
     /// In the middle, as the whole was too long.
     pub left_out_bytes: u64,
-    /// Why something else is missing.
+    /// Reason why something else is missing.
     pub missing: Option<String>,
 }
 
@@ -40,9 +40,9 @@ pub struct TranscriptDoc {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TranscriptText {
     #[serde(flatten)]
-    /// What it is of.
+    /// Everything but its text.
     pub about: TranscriptDoc,
-    /// What was printed.
+    /// The text.
     pub text: String,
 }
 

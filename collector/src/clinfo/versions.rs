@@ -16,7 +16,7 @@ use super::finding::FindingDoc;
 pub struct DocumentHistoryDoc {
     /// The version in force.
     pub active: u32,
-    /// What is being verified.
+    /// The document that is being verified.
     pub pending: Option<PendingDocumentDoc>,
     /// Kept versions.
     pub versions: Vec<DocumentVersionDoc>,
@@ -29,7 +29,7 @@ pub struct PendingDocumentDoc {
     pub at: String,
     /// By whom.
     pub author: String,
-    /// Why.
+    /// The reason.
     pub comment: String,
     /// Whether it will not take effect.
     pub dry_run: bool,
@@ -46,9 +46,9 @@ pub struct DocumentVersionDoc {
     pub at: String,
     /// By whom.
     pub author: String,
-    /// How long it is.
+    /// Its length.
     pub bytes: usize,
-    /// Why.
+    /// The reason.
     pub comment: String,
     /// Its number.
     pub version: u32,
@@ -75,7 +75,7 @@ impl From<&DocumentStore> for DocumentHistoryDoc {
     }
 }
 
-/// What a document changes.
+/// Changes that a document brings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DifferenceDoc {
     /// Groups that stop for a moment or for good, with why.
@@ -105,15 +105,15 @@ impl From<&Difference> for DifferenceDoc {
 /// A document that was examined and not put in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DryRunDoc {
-    /// What it would change.
+    /// Changes that it would bring.
     pub changes: DifferenceDoc,
     /// Always true.
     pub dry_run: bool,
-    /// What was found in it.
+    /// Findings in it.
     pub findings: Vec<FindingDoc>,
-    /// What each node found.
+    /// Findings of each node.
     pub nodes: BTreeMap<String, Vec<String>>,
-    /// What each node warns of.
+    /// Warnings of each node.
     pub warnings: BTreeMap<String, Vec<String>>,
 }
 
@@ -194,7 +194,7 @@ pub struct RuleVersionDoc {
     pub at: String,
     /// By whom.
     pub author: String,
-    /// Why.
+    /// The reason.
     pub comment: String,
     /// Paths of its recovery programs.
     pub programs: Vec<String>,
@@ -216,7 +216,7 @@ impl From<&RuleStore> for RuleHistoryDoc {
     }
 }
 
-/// What differs between two versions of the rules.
+/// Differences between two versions of the rules.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RuleChangesDoc {
     /// Each text that differs.
@@ -248,7 +248,7 @@ pub enum LineDoc {
 mod tests {
     use super::*;
 
-    /// What serde makes of it, and what it had been as a map, whose keys are in order.
+    /// Compares the text that serde makes with that of a map, whose keys are in order.
     fn assert_in_order(document: &impl Serialize) {
         let text = serde_json::to_string(document).expect("JSON");
         let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");

@@ -15,9 +15,9 @@ crate::query! {
         text: String,
         /// At most ten
         limit: Limit<10>,
-        /// How bad
+        /// Severity
         severity: Severity,
-        /// Which kind
+        /// Kind
         code: Code,
         /// From then on
         since: WallTime,
@@ -39,7 +39,7 @@ fn asked(query: &str) -> Result<Pair, Problem> {
     Asked::<Pair>::of(&uri).map(|asked| asked.0)
 }
 
-/// What is wrong with a query, and what to do.
+/// Detail and advice of the problem that a query is.
 fn refused(query: &str) -> (String, String) {
     let problem = asked(query).expect_err(query);
     assert!(problem.document().is(Kind::BadParameter), "{query}");

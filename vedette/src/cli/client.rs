@@ -352,7 +352,7 @@ mod tests {
 
     use super::*;
 
-    /// What the failure says that a problem at `path` becomes.
+    /// The words and the exit status that a problem at `path` becomes.
     fn said(path: &str, problem: &ProblemDoc) -> (String, u8) {
         let status = StatusCode::from_u16(problem.status).expect("a status");
         let body = serde_json::to_vec(problem).expect("JSON");
@@ -370,7 +370,7 @@ mod tests {
         assert_eq!(said("/control/v1/propose", &refusal.into()), (told, UNKNOWN));
     }
 
-    /// What the cluster refuses is told as if no HTTP had been between.
+    /// Refusals of the cluster are told as if no HTTP had been between.
     #[test]
     fn a_refusal_comes_through_as_it_is() {
         let refusals = [

@@ -107,19 +107,19 @@ pub(crate) struct Proposed {
     pub(crate) outcome: Carried,
 }
 
-/// What became of a proposal that was not refused.
+/// Outcome of a proposal that was not refused.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Carried {
-    /// It was applied at this index.
+    /// Applied at this index.
     Applied { index: u64 },
-    /// It had been applied before, at this index.
+    /// Applied before, at this index.
     Repeated { index: u64 },
-    /// What was wanted is so already: nothing was changed.
+    /// Nothing was changed: everything is as it was wanted.
     Met { code: String, what: String, advice: String },
 }
 
-/// What whoever proposed is answered: a refusal is a problem, unless nothing had to be done.
+/// The answer to whoever proposed: a refusal is a problem, unless nothing had to be done.
 fn carried(outcome: Outcome) -> Result<Carried, Problem> {
     match outcome {
         Outcome::Applied { index } => Ok(Carried::Applied { index }),
@@ -236,7 +236,7 @@ async fn token(
 }
 
 vedette_exporter::query! {
-    /// Which records of the history.
+    /// Selection from the history.
     struct HistoryQuery {
         /// Only those with a greater sequence number, oldest first
         after: u64,
@@ -286,7 +286,7 @@ async fn verify(State(control): State<Control>) -> Answer<VerifiedDoc> {
     Ok(axum::Json(VerifiedDoc::new(&verdict)))
 }
 
-/// How many are wanted at most, of which there may be `most`.
+/// Number of entries that are wanted, of which there may be `most`.
 fn at_most(limit: Option<u64>, usual: usize, most: usize) -> usize {
     limit.map_or(usual, |limit| usize::try_from(limit).unwrap_or(most)).min(most)
 }
@@ -362,7 +362,7 @@ async fn ask_head(control: &Control, node: NodeNumber, seq: u64) -> Result<HeadM
 }
 
 vedette_exporter::query! {
-    /// How the history is exported.
+    /// Form of an export.
     struct ExportQuery {
         /// In which format: jsonl or csv
         format: ExportFormat,

@@ -15,7 +15,7 @@ use super::{Answer, Control, at_most, blocking};
 const MOST: usize = 1_000;
 
 vedette_exporter::query! {
-    /// Which are asked for.
+    /// Selection of transcripts.
     pub(super) struct Which {
         /// Only those of this event
         event: u64,
