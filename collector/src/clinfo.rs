@@ -25,6 +25,7 @@ pub mod plan;
 pub mod problem;
 mod route;
 mod script;
+pub mod told;
 mod transcript;
 mod verdict;
 pub mod versions;

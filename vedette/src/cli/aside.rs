@@ -7,7 +7,8 @@
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use serde_json::{Value, json};
+use serde::Serialize;
+use vedette_collector::clinfo::told::{AsideDoc, FailureDoc};
 
 use super::fail::Failure;
 
@@ -28,29 +29,34 @@ pub(crate) fn note(text: &str) {
     let text = text.trim_end();
     match json() {
         _ if text.is_empty() => {}
-        true => line(&json!({ "note": text }).to_string()),
+        true => line(&written(&AsideDoc::Note(text.to_owned()))),
         false => line(text),
     }
 }
 
 /// How far something is.
 pub(crate) fn progress(text: &str) {
-    line(&if json() { json!({ "progress": text }).to_string() } else { text.to_owned() });
+    let text = text.to_owned();
+    line(&if json() { written(&AsideDoc::Progress(text)) } else { text });
 }
 
 /// Why the command could not do what was asked.
 pub(crate) fn failure(failure: &Failure) {
-    line(&if json() { document(failure).to_string() } else { failure.to_string() });
+    line(&if json() { written(&document(failure)) } else { failure.to_string() });
 }
 
 /// A failure as a program reads it.
-pub(crate) fn document(failure: &Failure) -> Value {
-    let mut document =
-        json!({ "error": failure.what, "advice": failure.advice, "exit": failure.exit });
-    if !failure.findings.is_empty() {
-        document["findings"] = json!(failure.findings);
+pub(crate) fn document(failure: &Failure) -> FailureDoc {
+    FailureDoc {
+        advice: failure.advice.clone(),
+        error: failure.what.clone(),
+        exit: failure.exit,
+        findings: failure.findings.clone(),
     }
-    document
+}
+
+fn written(document: &impl Serialize) -> String {
+    serde_json::to_string(document).unwrap_or_default()
 }
 
 fn line(text: &str) {
@@ -106,10 +112,10 @@ mod tests {
     fn a_failure_is_a_document_with_its_findings() {
         let failure = Failure::refused("there is no node n9", "The members are n1.");
         assert_eq!(
-            document(&failure),
-            json!({ "error": "there is no node n9", "advice": "The members are n1.", "exit": 1 })
+            written(&document(&failure)),
+            r#"{"advice":"The members are n1.","error":"there is no node n9","exit":1}"#
         );
         let found = Failure { findings: vec![FindingDoc::met(None, "no room")], ..failure };
-        assert_eq!(document(&found)["findings"][0]["what"], "no room");
+        assert_eq!(document(&found).findings, found.findings);
     }
 }

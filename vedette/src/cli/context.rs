@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use vedette_collector::clinfo::LocalDoc;
+use vedette_collector::clinfo::told::DoneDoc;
 use vedette_core::command::Command;
 use vedette_core::config::{self, Checked, Config};
 use vedette_core::state::ClusterState;
@@ -253,15 +254,15 @@ impl Context {
     /// Tells that something was done: a sentence, or with `-o json` a small document, which also says
     /// whether it changed anything: whoever repeats an order is told that it is carried out.
     pub(crate) fn done(&self, sentence: &str, done: &Done) -> Result<u8> {
-        self.done_with(sentence, done, serde_json::Value::Null)
+        self.done_with::<()>(sentence, done, None)
     }
 
     /// The same, with what else a program may want to know.
-    pub(crate) fn done_with(
+    pub(crate) fn done_with<T: Serialize>(
         &self,
         sentence: &str,
         done: &Done,
-        more: serde_json::Value,
+        more: Option<T>,
     ) -> Result<u8> {
         // What was done is certain, whatever was read beside it.
         self.noted.unknown.store(false, Ordering::Relaxed);
@@ -273,13 +274,11 @@ impl Context {
             self.print(&format!("{sentence}\n"))?;
             return Ok(0);
         }
-        let mut document = serde_json::json!({ "message": sentence, "changed": index.is_some() });
-        if let Some(index) = index {
-            document["index"] = index.into();
-        }
-        if let serde_json::Value::Object(more) = more {
-            more.into_iter().for_each(|(name, value)| document[name] = value);
-        }
+        let document = DoneDoc { changed: index.is_some(), index, message: sentence, more };
+        // As a map: its keys are in order, wherever they come from.
+        let document = serde_json::to_value(document).map_err(|error| {
+            Failure::failed(format!("the answer cannot be written: {error}"), "Report this.")
+        })?;
         self.print(&format!("{document}\n"))?;
         Ok(0)
     }

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use serde_json::json;
 use vedette_collector::clinfo::finding::{CheckedDoc, FindingDoc};
+use vedette_collector::clinfo::told::{InForceDoc, TextDoc};
 use vedette_collector::clinfo::versions::{DifferenceDoc, DocumentHistoryDoc, DryRunDoc};
 use vedette_core::command::ConfigCommand;
 use vedette_core::definition::DocumentStore;
@@ -213,10 +213,9 @@ pub(crate) fn show_text(context: &Context, version: Option<u32>) -> Result<u8> {
     };
     if context.json() {
         let version = version.unwrap_or(state.documents.active);
-        context.print(&format!("{}\n", json!({ "version": version, "text": text })))?;
-    } else {
-        context.print(&text)?;
+        return context.render(&TextDoc { text, version }, |_| String::new());
     }
+    context.print(&text)?;
     Ok(0)
 }
 
@@ -373,9 +372,8 @@ fn finished(context: &Context, ending: &Ending, found: &[Finding]) -> Result<u8>
         "Version {version} is in force: {} verified it.",
         ending.nodes.keys().cloned().collect::<Vec<_>>().join(", ")
     );
-    let mut more = ending.more(found);
-    more["version"] = json!(version);
-    context.done_with(&sentence, &Done::Changed(ending.id), more)
+    let more = InForceDoc { version: Some(version), ..ending.more(found) };
+    context.done_with(&sentence, &Done::Changed(ending.id), Some(more))
 }
 
 /// `vedette config edit`: as with the alert script, nothing that was written is lost.

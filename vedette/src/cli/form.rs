@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use clap::Args;
-use serde_json::json;
+use serde::Serialize;
 use time::OffsetDateTime;
+use vedette_collector::clinfo::told::{JoinedDoc, WouldJoinDoc};
 use vedette_collector::clinfo::{LocalDoc, TAKE_IN_AGAIN, was_deleted};
 use vedette_core::command::{Command, NewNetwork};
 use vedette_core::config::{Config, NetworkConfig};
@@ -108,14 +109,14 @@ pub(crate) fn init(context: &Context, arguments: &InitArgs) -> Result<u8> {
          vedette daemon.",
         config.cluster, config.name
     );
-    tell(
-        context,
-        &sentence,
-        &json!({
-            "message": sentence, "cluster": identity.cluster, "name": config.cluster,
-            "node": config.name, "number": number,
-        }),
-    )
+    let document = JoinedDoc {
+        cluster: identity.cluster,
+        message: sentence,
+        name: config.cluster,
+        node: config.name,
+        number,
+    };
+    tell(context, &document, &document.message)
 }
 
 fn defined(network: &NetworkConfig) -> NewNetwork {
@@ -186,7 +187,8 @@ pub(crate) fn join(context: &Context, arguments: &JoinArgs) -> Result<u8> {
     }
     if arguments.check {
         let sentence = format!("{} would be taken in. Nothing was changed.", config.name);
-        return tell(context, &sentence, &json!({ "message": sentence, "node": config.name }));
+        let document = WouldJoinDoc { message: sentence, node: config.name };
+        return tell(context, &document, &document.message);
     }
     arguments.confirm.ask(&plan, "Join?")?;
     request.dry_run = false;
@@ -201,14 +203,14 @@ pub(crate) fn join(context: &Context, arguments: &JoinArgs) -> Result<u8> {
         config.name,
         clean(&cluster)
     );
-    tell(
-        context,
-        &sentence,
-        &json!({
-            "message": sentence, "cluster": request.token.cluster, "name": cluster,
-            "node": config.name, "number": number,
-        }),
-    )
+    let document = JoinedDoc {
+        cluster: request.token.cluster,
+        message: sentence,
+        name: cluster,
+        node: config.name,
+        number,
+    };
+    tell(context, &document, &document.message)
 }
 
 fn offered(
@@ -338,8 +340,10 @@ pub(crate) fn cannot_seed(state: &ClusterState, local: &LocalDoc) -> Failure {
 }
 
 /// Tells that something was done.
-fn tell(context: &Context, sentence: &str, document: &serde_json::Value) -> Result<u8> {
-    let text = if context.json() { document.to_string() } else { sentence.to_owned() };
-    context.print(&format!("{text}\n"))?;
+fn tell(context: &Context, document: &impl Serialize, sentence: &str) -> Result<u8> {
+    if context.json() {
+        return context.render(document, |_| String::new());
+    }
+    context.print(&format!("{sentence}\n"))?;
     Ok(0)
 }

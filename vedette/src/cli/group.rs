@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use vedette_collector::clinfo::plan::{PlanDoc, holders};
+use vedette_collector::clinfo::told::GroupAfterDoc;
 use vedette_collector::clinfo::{FailCountDoc, GroupDoc, InstanceDoc, ResourceStateDoc};
 use vedette_core::command::{Command, GroupCommand, ManagerCommand, Scope};
 use vedette_core::document::duration_text;
@@ -675,8 +675,8 @@ fn order(
     let sentence = follow::outcome(context, group, goal, done.index(), wait.timeout)?;
     let state = context.state()?;
     let is = state.groups.get(group).map(|group| group.state().to_string());
-    let more = json!({ "group": group, "state": is, "on": holders(&state, group) });
-    context.done_with(&format!("{sentence}."), &done, more)
+    let more = GroupAfterDoc { group: group.to_owned(), on: holders(&state, group), state: is };
+    context.done_with(&format!("{sentence}."), &done, Some(more))
 }
 
 #[cfg(test)]

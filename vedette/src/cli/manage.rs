@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand, ValueEnum};
-use serde_json::json;
+use vedette_collector::clinfo::told::DoneDoc;
 use vedette_collector::clinfo::{ManagerDoc, RunningDoc};
 use vedette_core::command::{Command, ManagerCommand, Scope};
 use vedette_core::event::{RecoverAction, Running, Stage};
@@ -24,6 +24,7 @@ use super::follow::Await;
 use super::follow::managers::Order;
 use super::node::find;
 use super::text::{clean, length};
+use crate::daemon::control::Leave;
 
 /// `vedette stop`
 #[derive(Debug, Args)]
@@ -555,7 +556,7 @@ pub(crate) fn leave(context: &Context, arguments: &LeaveArgs) -> Result<u8> {
          member."
     );
     arguments.confirm.ask(&plan, "End it?")?;
-    client.post("/control/v1/leave", &json!({ "now": arguments.now }))?;
+    client.post("/control/v1/leave", &Leave { now: arguments.now })?;
     let deadline = Instant::now() + LONGEST_END;
     while client.is_listened_to() {
         if Instant::now() > deadline {
@@ -566,8 +567,9 @@ pub(crate) fn leave(context: &Context, arguments: &LeaveArgs) -> Result<u8> {
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    let document = json!({ "message": "The daemon has ended.", "changed": true });
-    context.render(&document, |_| "The daemon has ended.\n".into())
+    let message = "The daemon has ended.".to_owned();
+    let document = DoneDoc::<()> { changed: true, index: None, message, more: None };
+    context.render(&document, |document| format!("{}\n", document.message))
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@ mod text;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use serde_json::json;
 use vedette_collector::alerts::DEFAULT_SCRIPT;
+use vedette_collector::clinfo::told::{SavedDoc, SnapshotChangesDoc, SnapshotDoc};
 use vedette_collector::clinfo::versions::DifferenceDoc;
 use vedette_core::command::{Command, ConfigCommand};
 use vedette_core::document::{self, Difference, Document};
@@ -128,7 +128,7 @@ fn save(context: &Context, arguments: &SaveArgs) -> Result<u8> {
     std::fs::write(&arguments.file, &text).map_err(|error| {
         Failure::failed(format!("{name} cannot be written: {error}"), "Choose another place.")
     })?;
-    let document = json!({ "file": name.to_string(), "bytes": text.len() });
+    let document = SavedDoc { bytes: text.len(), file: name.to_string() };
     context.render(&document, |_| format!("Saved as {name}; it is plain text and may be edited.\n"))
 }
 
@@ -145,10 +145,14 @@ fn snapshot(file: &Path) -> Result<Snapshot> {
 
 fn show(context: &Context, file: &Path) -> Result<u8> {
     let snapshot = snapshot(file)?;
-    let programs = snapshot.rules.as_ref().map(|(_, programs)| programs.keys().collect::<Vec<_>>());
-    let document = json!({ "about": snapshot.about, "document": snapshot.document,
-        "rules": snapshot.rules.as_ref().map(|(text, _)| text), "programs": programs,
-        "alert_script": snapshot.script });
+    let rules = snapshot.rules.as_ref();
+    let document = SnapshotDoc {
+        about: snapshot.about.clone(),
+        alert_script: snapshot.script.clone(),
+        document: snapshot.document.clone(),
+        programs: rules.map(|(_, programs)| programs.keys().cloned().collect()),
+        rules: rules.map(|(text, _)| text.clone()),
+    };
     context.render(&document, |_| snapshot.print())
 }
 
@@ -227,8 +231,12 @@ fn diff(context: &Context, file: &Path) -> Result<u8> {
     let (snapshot, state) = (snapshot(file)?, context.state()?);
     let (new, _) = checked(&snapshot.document, &file.display().to_string(), &state)?;
     let changes = Changes::of(&snapshot, &new, &state);
-    let document = json!({ "same": changes.is_empty(), "document": DifferenceDoc::from(&changes.document),
-        "rules": changes.rules.is_some(), "alert_script": changes.script.is_some() });
+    let document = SnapshotChangesDoc {
+        alert_script: changes.script.is_some(),
+        document: DifferenceDoc::from(&changes.document),
+        rules: changes.rules.is_some(),
+        same: changes.is_empty(),
+    };
     context.render(&document, |_| changes.screen(context.style))
 }
 
@@ -246,7 +254,7 @@ fn apply(context: &Context, arguments: &ApplyArgs) -> Result<u8> {
     let ending = verify(context, command, arguments.patience.timeout)?;
     ending.accepted()?;
     let sentence = "The snapshot is in force on every node.";
-    context.done_with(sentence, &Done::Changed(ending.id), ending.more(&warnings))
+    context.done_with(sentence, &Done::Changed(ending.id), Some(ending.more(&warnings)))
 }
 
 /// What puts it in force, all of it or nothing.

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use vedette_collector::clinfo::finding::FindingDoc;
+use vedette_collector::clinfo::told::InForceDoc;
 use vedette_core::command::{Command, ConfigCommand};
 use vedette_core::document::Finding;
 use vedette_core::id::NodeNumber;
@@ -58,8 +58,13 @@ impl Ending {
     }
 
     /// What a program is told of it: what each node found, and what was found before any was asked.
-    pub(crate) fn more(&self, found: &[Finding]) -> Value {
-        json!({ "nodes": self.nodes, "warnings": self.warnings, "findings": FindingDoc::of_document(found) })
+    pub(crate) fn more(&self, found: &[Finding]) -> InForceDoc {
+        InForceDoc {
+            findings: FindingDoc::of_document(found),
+            nodes: self.nodes.clone(),
+            version: None,
+            warnings: self.warnings.clone(),
+        }
     }
 
     /// Everything that was found, for a program.
