@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use vedette_core::model::{AlertTest, RunOutcome, ScriptVersion, Severity};
+use vedette_core::model::{AlertScript, AlertTest, RunOutcome, ScriptVersion, Severity};
 use vedette_core::record::PendingAlert;
 use vedette_core::view::View;
 
@@ -180,7 +180,12 @@ impl TestRunDoc {
 impl ScriptDoc {
     /// The script of a view.
     pub fn new(view: &View) -> Self {
-        let script = &view.state.script;
+        Self::from(&view.state.script)
+    }
+}
+
+impl From<&AlertScript> for ScriptDoc {
+    fn from(script: &AlertScript) -> Self {
         let doc = |(number, version): (&u32, &ScriptVersion)| {
             ScriptVersionDoc::new(*number, *number == script.active, version)
         };

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use vedette_collector::alerts::DEFAULT_SCRIPT;
-use vedette_collector::clinfo::{AlertTestDoc, AlertsDoc, EventDoc, ScriptDoc, ScriptVersionDoc};
+use vedette_collector::clinfo::{AlertTestDoc, AlertsDoc, EventDoc, ScriptDoc};
 use vedette_core::command::Command;
-use vedette_core::model::{AlertScript, ScriptVersion, Severity};
+use vedette_core::model::{AlertScript, Severity};
 
 use super::ask::AsksNothing;
 use super::complete;
@@ -106,7 +106,7 @@ pub(crate) fn run(context: &Context, command: AlertCommand) -> Result<u8> {
         AlertCommand::Test(arguments) => test(context, &arguments),
         AlertCommand::Log(arguments) => log(context, arguments.limit),
         AlertCommand::Versions => {
-            let script = document(&context.state()?.script);
+            let script = ScriptDoc::from(&context.state()?.script);
             context.render(&script, |script| versions_screen(script, &context.now(), context.style))
         }
         AlertCommand::Rollback(arguments) => roll_back(context, &arguments),
@@ -128,27 +128,9 @@ fn show(context: &Context, version: Option<u32>) -> Result<u8> {
         context.print(text)?;
         return Ok(0);
     }
-    let script = document(&context.state()?.script);
+    let script = ScriptDoc::from(&context.state()?.script);
     let alerts: AlertsDoc = context.client()?.read(ALERTS)?;
     context.render(&script, |script| show_screen(script, &alerts, &context.now(), context.style))
-}
-
-/// The script as clinfo documents it.
-pub(crate) fn document(script: &AlertScript) -> ScriptDoc {
-    let version = |(number, version): (&u32, &ScriptVersion)| ScriptVersionDoc {
-        version: *number,
-        active: *number == script.active,
-        sha256: version.sha256.to_string(),
-        bytes: version.text.len(),
-        author: version.author.clone(),
-        comment: version.comment.clone(),
-        at: version.at.to_string(),
-    };
-    ScriptDoc {
-        active: script.active,
-        text: script.versions.get(&script.active).map(|version| version.text.clone()),
-        versions: script.versions.iter().map(version).collect(),
-    }
 }
 
 fn unknown_version(version: u32) -> Failure {
