@@ -1,7 +1,7 @@
 //! clinfo: the picture of a cluster, as JSON documents (spec H40, H41).
 //!
-//! Every document is built from a [`View`], the present time and how stale the view is, and from
-//! nothing else. The HTTP API, the terminal and `--output json` use these very types, so they
+//! Every document of the cluster is built from a [`View`], the present time and how stale the view is, and
+//! from nothing else; those of files, orders and problems have a module each. The HTTP API, the terminal and `--output json` use these very types, so they
 //! cannot disagree; and because they are separate from the core's types, a change inside does not
 //! change what users see. Keys are snake_case, statuses are spelt as in the vocabulary (`"UP"`,
 //! `"notSynced"`), times are RFC 3339 in UTC, durations end in `_ms` or `_s`.
@@ -25,6 +25,7 @@ pub mod plan;
 pub mod problem;
 mod route;
 mod script;
+pub mod settings;
 pub mod told;
 mod transcript;
 mod verdict;

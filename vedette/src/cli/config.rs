@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 use vedette_collector::clinfo::finding::{CheckedDoc, FindingDoc};
+use vedette_collector::clinfo::settings::{ConfigDoc, NodeConfigDoc, SettingsDoc};
 use vedette_collector::clinfo::versions::DocumentHistoryDoc;
 use vedette_core::command::Command;
 use vedette_core::config::{Checked, Config};
@@ -199,9 +201,12 @@ fn show(context: &Context) -> Result<u8> {
     let shared = state.as_ref().map(|state| &state.settings);
     let store = state.as_ref().map(|state| &state.documents);
     if context.json() {
-        let document = json!({ "node": node_document(&config), "cluster": shared.map(shared_document),
-                               "document": store.map(DocumentHistoryDoc::from) });
-        context.print(&format!("{document}\n"))?;
+        let document = ConfigDoc {
+            cluster: shared.map(SettingsDoc::from),
+            document: store.map(DocumentHistoryDoc::from),
+            node: NodeConfigDoc::from(&config),
+        };
+        context.render(&document, |_| String::new())?;
     } else {
         context.print_screen(&screen(&config, shared, context.style))?;
         if let Some(active) = store.map(|store| store.active) {
@@ -222,63 +227,38 @@ fn document_line(active: u32) -> String {
     }
 }
 
-/// What holds on this node, as name and value.
-fn node_facts(config: &Config) -> Vec<(&'static str, Value)> {
-    vec![
-        ("name", json!(config.name)),
-        ("number", json!(config.number.map(|number| number.0))),
-        ("cluster", json!(config.cluster)),
-        ("http", json!(config.http.map(|listen| listen.to_string()))),
-        ("agentx", json!(config.snmp.as_ref().map(ToString::to_string))),
-        ("alert_user", json!(config.alert.user)),
-        ("alert_mail_to", json!(config.alert.mail_to)),
-        ("log_level", json!(config.log.level.name())),
-        ("state_dir", json!(config.state_dir.display().to_string())),
-        ("control", json!(config.control.display().to_string())),
-    ]
-}
+/// Settings of the node in the order in which people are told them.
+const OF_NODE: &[&str] = &[
+    "name",
+    "number",
+    "cluster",
+    "http",
+    "agentx",
+    "alert_user",
+    "alert_mail_to",
+    "log_level",
+    "state_dir",
+    "control",
+];
 
-fn node_document(config: &Config) -> Value {
-    let networks: Vec<Value> = config
-        .networks
-        .iter()
-        .map(|(number, network)| {
-            json!({ "number": number.0, "name": network.name, "address": network.address.to_string(),
-                    "priority": network.priority.name(), "beat_port": network.beat_port,
-                    "peer_port": network.peer_port, "ping": network.ping.map(|ip| ip.to_string()) })
-        })
-        .collect();
-    let mut document: serde_json::Map<String, Value> =
-        node_facts(config).into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    document.insert("networks".into(), Value::Array(networks));
-    Value::Object(document)
-}
-
-/// What holds in the whole cluster, as name and value.
-fn shared_facts(settings: &Settings) -> Vec<(&'static str, Value)> {
-    let timing = &settings.timing;
-    vec![
-        ("logging_level", json!(settings.logging_level.name())),
-        ("seed_count", json!(settings.seed_count)),
-        ("voters", json!(settings.voters)),
-        ("alert_timeout_ms", json!(settings.alert_timeout_ms)),
-        ("interval_ms", json!(timing.interval_ms)),
-        ("sensitivity", json!(timing.sensitivity)),
-        ("raft_heartbeat_ms", json!(timing.raft_heartbeat_ms)),
-        ("election_min_ms", json!(timing.election_min_ms)),
-        ("election_max_ms", json!(timing.election_max_ms)),
-        ("lease_ms", json!(timing.lease_ms)),
-        ("release_max_ms", json!(timing.release_max_ms)),
-    ]
-}
-
-fn shared_document(settings: &Settings) -> Value {
-    shared_facts(settings).into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
-}
+/// Settings of the cluster in the order in which people are told them.
+const OF_CLUSTER: &[&str] = &[
+    "logging_level",
+    "seed_count",
+    "voters",
+    "alert_timeout_ms",
+    "interval_ms",
+    "sensitivity",
+    "raft_heartbeat_ms",
+    "election_min_ms",
+    "election_max_ms",
+    "lease_ms",
+    "release_max_ms",
+];
 
 /// What holds, for people.
 pub(crate) fn screen(config: &Config, shared: Option<&Settings>, style: Style) -> String {
-    let mut text = facts("THIS NODE", node_facts(config)).render(style, 0);
+    let mut text = facts("THIS NODE", OF_NODE, &NodeConfigDoc::from(config)).render(style, 0);
     text.push('\n');
     let mut networks =
         Table::new(&["NO", "NETWORK", "ADDRESS", "PRIORITY", "BEATS", "PEERS", "PING"]);
@@ -297,22 +277,25 @@ pub(crate) fn screen(config: &Config, shared: Option<&Settings>, style: Style) -
     text.push('\n');
     match shared {
         Some(settings) => {
-            text.push_str(&facts("CLUSTER", shared_facts(settings)).render(style, 0));
+            let settings = SettingsDoc::from(settings);
+            text.push_str(&facts("CLUSTER", OF_CLUSTER, &settings).render(style, 0));
         }
         None => text.push_str("The cluster's settings are not known: no daemon answers.\n"),
     }
     text
 }
 
-fn facts(title: &str, facts: Vec<(&'static str, Value)>) -> Table {
+/// The named facts of a document, one a line.
+fn facts(title: &str, names: &[&str], document: &impl Serialize) -> Table {
+    let document = serde_json::to_value(document).unwrap_or_default();
     let mut table = Table::new(&[title, ""]);
-    for (name, value) in facts {
-        let value = match value {
+    for name in names {
+        let value = match &document[*name] {
             Value::Null => "-".to_owned(),
-            Value::String(text) => text,
+            Value::String(text) => text.clone(),
             other => other.to_string(),
         };
-        table.row(vec![name.into(), value.into()]);
+        table.row(vec![(*name).into(), value.into()]);
     }
     table
 }
