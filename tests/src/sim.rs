@@ -27,6 +27,7 @@ mod conduct;
 mod consensus;
 mod delay;
 mod duties;
+mod enforcers;
 mod guards;
 mod journals;
 mod kernel;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use vedette_core::apply::Applied;
 use vedette_core::command::{Change, Command, ManagerCommand, Proposal};
 use vedette_core::director::{self, Director};
+use vedette_core::holding::Input;
 use vedette_core::id::{CommandId, NodeNumber, Session};
 use vedette_core::model::{AgentStatus, HostStatus, LinkStatus, RunOutcome};
 use vedette_core::observation::Report;
@@ -45,9 +46,11 @@ impl World {
             unsaid: BTreeMap::new(),
             desk: Desk::default(),
             duties: Duties::default(),
+            heard: Default::default(),
             log: machine.state.settings.timing.log(),
         });
         self.tell_guard(node);
+        self.enforce(node, Input::Agent(true));
         self.schedule(20 * MS, Event::AgentRound { node, session });
     }
 

@@ -224,13 +224,14 @@ impl World {
         {
             return;
         }
+        let epoch = self.epoch_heard(node);
         let groups: Vec<String> = self.machines[node].works.on.keys().cloned().collect();
+        let mut said = Vec::new();
         for group in groups {
             let machine = &mut self.machines[node];
             let (me, state) = (machine.number, &machine.state);
             let instance = state.groups.get(&group).and_then(|it| it.instances.get(&me));
-            let current =
-                state.manager.members.get(&me).is_some_and(|it| it.epoch == machine.works.epoch);
+            let current = state.manager.members.get(&me).is_some_and(|it| it.epoch == epoch);
             let Some(instance) = instance.filter(|_| current) else { continue };
             let left = instance.is_left() || state.is_left_alone(&group, me);
             let (token, uncovered) = (instance.token, instance.uncovered);
@@ -239,7 +240,13 @@ impl World {
                 continue;
             }
             machine.kernel.left.remove(&group);
-            let Some(since) = uncovered else { continue };
+            said.extend(uncovered.map(|since| (group, token, since)));
+        }
+        if !self.keep_ordered(node) {
+            return;
+        }
+        let me = self.machines[node].number;
+        for (group, token, since) in said {
             let Some(duties) = self.duties(node) else { return };
             if duties.covered.insert(group.clone(), since) != Some(since) {
                 let covered = GroupCommand::Covered { group, node: me, token, since };
@@ -253,10 +260,10 @@ impl World {
         if !self.holds_lease(node) || self.led_in(node).is_none() {
             return;
         }
+        let epoch = self.epoch_heard(node);
         let machine = &self.machines[node];
         let (me, state) = (machine.number, &machine.state);
-        let current =
-            state.manager.members.get(&me).is_some_and(|it| it.epoch == machine.works.epoch);
+        let current = state.manager.members.get(&me).is_some_and(|it| it.epoch == epoch);
         let its = |(group, token): &(&String, &u64)| {
             let instance = state.groups.get(*group).and_then(|it| it.instances.get(&me));
             instance.is_some_and(|it| it.token == **token)
@@ -275,10 +282,10 @@ impl World {
         if !self.holds_lease(node) || self.led_in(node).is_none() {
             return;
         }
+        let epoch = self.epoch_heard(node);
         let machine = &self.machines[node];
         let (me, state) = (machine.number, &machine.state);
-        let current =
-            state.manager.members.get(&me).is_some_and(|it| it.epoch == machine.works.epoch);
+        let current = state.manager.members.get(&me).is_some_and(|it| it.epoch == epoch);
         let Some(agent) = machine.agent.as_ref().filter(|_| current) else { return };
         let unseen: Vec<(String, u64)> = state
             .groups

@@ -6,7 +6,7 @@ use vedette_core::id::{NetworkNumber, Session};
 use vedette_core::lease::Confirmation;
 use vedette_core::model::AgentStatus;
 use vedette_core::observation::{OwnInterface, Report};
-use vedette_core::takeover::{Remains, Word};
+use vedette_core::takeover::Word;
 use vedette_core::time::Instant;
 use vedette_core::topology::{Input, Output, Topology};
 use vedette_core::wire::Beat;
@@ -37,6 +37,8 @@ impl World {
         if self.bug == Some(Bug::OwnVoteSuffices) {
             machine.config.voters = vec![machine.number];
         }
+        let (enforcer, said) = self.new_enforcer(node);
+        let machine = &mut self.machines[node];
         machine.guard = Some(Guard {
             topology: Topology::new(machine.config.clone(), machine.clock(now)),
             session,
@@ -46,11 +48,14 @@ impl World {
             steady_since: now,
             started: now,
             word: Word::default(),
-            lapses: 0,
+            enforcer,
+            lease: Default::default(),
+            lease_over: false,
+            releasing: None,
             continuity: false,
         });
-        // What an earlier guard left behind is released before anything is said.
-        self.let_go_at_start(node);
+        // What an earlier guard left behind was released before anything is said.
+        self.enforcer_starts(node, said);
         self.tell_interfaces(node);
         self.wake_guard(node);
         let start = self.rng.range(50, 400) * MS;
@@ -62,6 +67,7 @@ impl World {
         let machine = &mut self.machines[node];
         machine.kernel.die();
         machine.works.clear();
+        (machine.gate, machine.board) = Default::default();
         machine.guard = None;
         if machine.gone_since == u64::MAX {
             machine.gone_since = self.now;
@@ -74,20 +80,14 @@ impl World {
         if self.machines[node].guard.is_none() {
             return;
         }
-        let acts = self.machines[node].serves() && !both;
+        if self.machines[node].serves() && !both {
+            self.agent_inherits(node);
+        }
         self.drop_agent(node);
-        let reaps =
-            !self.machines[node].kernel.reaper_paused && self.bug != Some(Bug::ReaperAbsent);
-        if acts || reaps {
-            let groups = self.covered(node);
-            self.end_lives(node, &groups);
+        if !self.machines[node].kernel.reaper_paused && self.bug != Some(Bug::ReaperAbsent) {
+            self.reap_all(node);
         }
         let machine = &mut self.machines[node];
-        if acts {
-            let left = &machine.kernel.left;
-            machine.works.on.retain(|group, _| left.contains(group));
-            machine.works.gate = 0;
-        }
         machine.guard = None;
         if machine.gone_since == u64::MAX {
             machine.gone_since = self.now;
@@ -127,6 +127,7 @@ impl World {
         // So did what its agent said.
         self.tell_guard(node);
         self.reconfigure_guard(node);
+        self.go_on_releasing(node);
         self.wake_guard(node);
     }
 
@@ -155,6 +156,7 @@ impl World {
         if guard.topology.deadline().is_some_and(|at| at <= clock) {
             self.guard_step(node, |topology, now, out| topology.on_timeout(now, out));
         } else {
+            self.enforce_lease(node);
             self.wake_guard(node);
         }
     }
@@ -166,23 +168,12 @@ impl World {
         act: impl FnOnce(&mut Topology, Instant, &mut Vec<Output>),
     ) {
         let clock = self.machines[node].clock(self.now);
-        let said = self.word(node);
         let Some(guard) = self.machines[node].guard.as_mut() else { return };
         let mut out = Vec::new();
         // Wall clocks are wrong by a minute a node, and run as the machine's own clock does.
         let wall_us = WALL_US + clock.as_micros() + node as u64 * 60_000_000;
         guard.topology.handle(clock, Input::Clock { wall_us }, &mut out);
-        if guard.word != said {
-            guard.word = said;
-            guard.topology.handle(clock, Input::Holds(said), &mut out);
-        }
         act(&mut guard.topology, clock, &mut out);
-        // A lease that ended begins a new epoch, whether anything was held or not.
-        let lapses = guard.topology.lease_lapses();
-        let lapsed = std::mem::replace(&mut guard.lapses, lapses) != lapses;
-        if lapsed && !self.holds(node) {
-            self.machines[node].works.epoch += 1;
-        }
         let mut report = false;
         for output in out {
             match output {
@@ -194,26 +185,15 @@ impl World {
             self.make_report(node);
         }
         self.wake_guard(node);
-        if !self.machines[node].works.on.is_empty() {
-            self.renew_gate(node);
-        }
+        self.enforce_lease(node);
     }
 
-    /// What its guard says of what a node holds.
-    fn word(&self, node: usize) -> Word {
-        let works = &self.machines[node].works;
-        let holds = self.holds(node);
-        let early = self.bug == Some(Bug::EpochTooEarly) && holds;
-        let silent = self.bug == Some(Bug::RemainsUnsaid);
-        let remains = if silent { Remains::default() } else { self.remains(node) };
-        Word { epoch: works.epoch + u64::from(early), remains, released: false, holds }
-    }
-
-    fn wake_guard(&mut self, node: usize) {
+    pub(super) fn wake_guard(&mut self, node: usize) {
         let machine = &mut self.machines[node];
         let now = self.now;
         let awake = machine.guard.as_ref().filter(|guard| !guard.paused);
-        let deadline = awake.and_then(|guard| guard.topology.deadline());
+        let deadlines = awake.map(|guard| [guard.topology.deadline(), guard.enforcer.deadline()]);
+        let deadline = deadlines.into_iter().flatten().flatten().min();
         let Some(at) = deadline.map(|deadline| machine.world_time(deadline)) else { return };
         let Some(guard) = machine.guard.as_mut() else { return };
         // Rounded up: a process that wakes too early finds nothing to do.
@@ -329,7 +309,9 @@ impl World {
                 guard.steady_since = now;
             }
             machine.config = config.clone();
+            let timing = config.timing;
             self.guard_step(node, |topology, now, out| topology.reconfigure(now, config, out));
+            self.enforce_timing(node, timing);
         }
     }
 

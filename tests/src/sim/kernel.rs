@@ -19,7 +19,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use vedette_core::id::Session;
-use vedette_core::takeover::{Backing, Remains};
+use vedette_core::takeover::Backing;
 
 use super::Bug;
 use super::world::{Event, MS, World};
@@ -127,17 +127,6 @@ pub(super) struct Counts {
 }
 
 impl Kernel {
-    /// Groups of earlier epochs of which the guard still sees something, since when, and whether it has failed.
-    pub(super) fn remaining(&self) -> impl Iterator<Item = (&String, u64, bool)> {
-        let failed = |key: &Key| self.lives.get(key).is_some_and(|life| life.program_failed);
-        let programs = self.releasing.iter().map(move |(key, since)| (&key.0, *since, failed(key)));
-        let data = self.lives.iter().filter_map(|(key, life)| {
-            let (since, _) = life.lapsed.filter(|_| life.place == Place::Data)?;
-            Some((&key.0, since, false))
-        });
-        programs.chain(data)
-    }
-
     /// Whether something of a group is alive.
     pub(super) fn runs(&self, group: &str) -> bool {
         self.lives.keys().any(|(of, _)| of == group)
@@ -161,7 +150,7 @@ impl Kernel {
 
 impl World {
     /// Where a resource's processes live in this world.
-    fn place_of(&self, resource: &str) -> Place {
+    pub(super) fn place_of(&self, resource: &str) -> Place {
         self.places.get(resource).copied().unwrap_or_default()
     }
 
@@ -243,8 +232,7 @@ impl World {
         stuck
     }
 
-    /// Ends what a lease covers and what can be reached without the agent: control groups at once, the rest by
-    /// release programs. Answers the groups of which something is left.
+    /// Empties the control groups of these groups. Answers those of which something is left.
     pub(super) fn end_lives(&mut self, node: usize, groups: &BTreeSet<String>) -> BTreeSet<String> {
         let now = self.now;
         let machine = &mut self.machines[node];
@@ -258,16 +246,15 @@ impl World {
             match life.place {
                 Place::Inside => return false,
                 Place::Outside | Place::Data => life.lapsed = life.lapsed.or(Some((now, session))),
-                Place::Program => drop(kernel.releasing.entry(key.clone()).or_insert(now)),
+                Place::Program => {}
             }
             rest.insert(key.0.clone());
             true
         });
-        self.run_programs(node);
         rest
     }
 
-    fn run_programs(&mut self, node: usize) {
+    pub(super) fn run_programs(&mut self, node: usize) {
         let kernel = &mut self.machines[node].kernel;
         if kernel.releasing.is_empty() || std::mem::replace(&mut kernel.programs_due, true) {
             return;
@@ -301,31 +288,6 @@ impl World {
         self.look_after_groups(node);
     }
 
-    /// A guard that starts lets go of what the one before held: it has that on its disk.
-    pub(super) fn let_go_at_start(&mut self, node: usize) {
-        let groups = self.covered(node);
-        self.end_lives(node, &groups);
-        let machine = &mut self.machines[node];
-        let kernel = &machine.kernel;
-        let works = &mut machine.works;
-        works.on.retain(|group, _| kernel.left.contains(group));
-        (works.lapsed, works.gate) = (false, 0);
-        works.epoch += 1;
-    }
-
-    /// Whether a guard has something to let go of when its lease ends.
-    pub(super) fn holds(&self, node: usize) -> bool {
-        !self.covered(node).is_empty()
-    }
-
-    /// What a guard's beats say of groups that are not let go of.
-    pub(super) fn remains(&self, node: usize) -> Remains {
-        let number = |group: &String| self.reference.groups.get(group).map(|group| group.number);
-        let groups = self.machines[node].kernel.remaining();
-        let numbers = groups.filter_map(|(group, ..)| number(group));
-        numbers.fold(Remains::default(), Remains::with)
-    }
-
     /// The reaper is stopped, or looks again.
     pub(super) fn pause_reaper(&mut self, node: usize, paused: bool) {
         let was = std::mem::replace(&mut self.machines[node].kernel.reaper_paused, paused);
@@ -334,20 +296,7 @@ impl World {
         }
     }
 
-    /// Neither guard nor agent acted when the lease ended: the reaper does.
-    pub(super) fn reap(&mut self, node: usize) {
-        let machine = &self.machines[node];
-        let absent = machine.kernel.reaper_paused || self.bug == Some(Bug::ReaperAbsent);
-        if absent || !machine.works.lapsed {
-            return;
-        }
-        self.counts.reaped += 1;
-        self.note(|| format!("the reaper of n{} ends what was held", node + 1));
-        let groups = self.covered(node);
-        self.end_lives(node, &groups);
-    }
-
-    /// Groups that a guard's orders name.
+    /// Groups that an agent orders its guard to hold.
     pub(super) fn covered(&self, node: usize) -> BTreeSet<String> {
         let machine = &self.machines[node];
         let on = machine.works.on.keys();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use vedette_core::command::Proposal;
 use vedette_core::director::Director;
+use vedette_core::holding::{Enforcer, Held, Kept, LeaseNow};
 use vedette_core::id::{CommandId, NetworkNumber, NodeNumber, Session};
 use vedette_core::model::{AgentStatus, HostStatus, LogTiming, Priority};
 use vedette_core::state::ClusterState;
@@ -14,6 +15,7 @@ use vedette_core::topology::{self, Topology};
 use vedette_core::wire::Beat;
 
 use super::duties::Duties;
+use super::enforcers::{Board, Gate, Heard};
 use super::journals::Journal;
 use super::kernel::Kernel;
 use super::works::{Desk, Works};
@@ -35,8 +37,13 @@ pub(super) struct Guard {
     pub(super) started: u64,
     /// What its beats say of what it holds.
     pub(super) word: Word,
-    /// How many times its lease had ended before it was granted again.
-    pub(super) lapses: u64,
+    /// Enforces the lease.
+    pub(super) enforcer: Enforcer,
+    /// The lease that its enforcer knows, and whether that was over then.
+    pub(super) lease: LeaseNow,
+    pub(super) lease_over: bool,
+    /// A release that is under way.
+    pub(super) releasing: Option<Held>,
     /// Whether its agent took part in the seeded cluster; outlives the agent.
     pub(super) continuity: bool,
 }
@@ -64,6 +71,8 @@ pub(super) struct Agent {
     pub(super) desk: Desk,
     /// What it does by itself about what runs on its machine.
     pub(super) duties: Duties,
+    /// What its guard told it, and its own eye on the lease.
+    pub(super) heard: Heard,
     /// The timers that its log was opened with.
     pub(super) log: LogTiming,
 }
@@ -85,6 +94,10 @@ pub(super) struct Machine {
     pub(super) works: Works,
     /// What is alive here.
     pub(super) kernel: Kernel,
+    /// The kernel's gate, memory that guard and reaper share, and on disk what the guard held.
+    pub(super) gate: Gate,
+    pub(super) board: Board,
+    pub(super) kept: Kept,
     /// On disk: what it wrote down of itself.
     pub(super) journal: Journal,
     /// Offset of its wall clock, in microseconds.

@@ -1,9 +1,8 @@
-//! What machines do for groups: runners, executors, what is really active, and the guard's end of it.
+//! What machines do for groups: runners, executors, and what is really active.
 //!
 //! [`Works::on`] is the physical truth: a group is in it from the moment its resources are started
 //! until they are off, whatever anybody knows or says. Its service addresses answer only while the
-//! kernel's gate is open, that is, until the lease that the guard handed to the kernel last runs
-//! out, whether anybody is awake at that moment or not. [`World::check_owners`] looks at nothing else.
+//! kernel's gate lets them pass ([`super::enforcers`]). [`World::check_owners`] looks at nothing else.
 //!
 //! Scripts take a while, some fail, and every process may be stopped or killed in the middle.
 
@@ -19,7 +18,6 @@ use vedette_core::work::{self, Task, Way};
 
 use super::Bug;
 use super::conduct::ended;
-use super::duties::PATIENCE;
 use super::world::{Event, MS, World, index_of};
 
 /// How long an acquisition waits for its turn.
@@ -36,14 +34,8 @@ const LOOK: u64 = 15 * MS;
 pub(super) struct Works {
     /// Groups that are active, whatever is known of them, with the token they were started for.
     pub(super) on: BTreeMap<String, u64>,
-    /// Until when the kernel lets traffic of service addresses pass.
-    pub(super) gate: u64,
-    /// The lease ended while something was on, and that was not released yet.
-    pub(super) lapsed: bool,
-    /// Whether somebody will look when the gate closes.
-    watched: bool,
-    /// Begins anew with each guard and each lapse (see `ManagerCommand::Present`).
-    pub(super) epoch: u64,
+    /// Whether somebody will look when the lease ends.
+    pub(super) watched: bool,
     /// A machine whose scripts fail.
     pub(super) clumsy: bool,
 }
@@ -52,9 +44,6 @@ impl Works {
     /// Nothing is on any more.
     pub(super) fn clear(&mut self) {
         self.on.clear();
-        self.lapsed = false;
-        self.gate = 0;
-        self.epoch += 1;
     }
 }
 
@@ -98,112 +87,16 @@ enum Step {
 }
 
 impl World {
-    /// A node holds something, or its lease was renewed: until when does the kernel let it pass?
-    pub(super) fn renew_gate(&mut self, node: usize) {
-        let now = self.now;
-        let holds = !self.covered(node).is_empty();
-        let machine = &mut self.machines[node];
-        let Some(guard) = machine.guard.as_ref().filter(|guard| !guard.paused) else { return };
-        let until = guard.topology.lease_until();
-        let until = until.map_or(0, |until| machine.world_time(until));
-        let unbounded = self.bug == Some(Bug::LeaseIgnored);
-        let works = &mut machine.works;
-        // What lapsed is released first, however soon the next lease came.
-        if works.gate <= now && holds && !unbounded {
-            works.lapsed = true;
-        }
-        // Whoever looks at no epoch goes on with what it held before.
-        if self.bug == Some(Bug::EpochIgnored) {
-            works.lapsed = false;
-        }
-        if works.lapsed {
-            self.release_all(node);
-        }
-        let works = &mut self.machines[node].works;
-        let opened = works.gate <= now;
-        // Timers that became faster shorten the lease, and the gate with it.
-        works.watched &= until >= works.gate;
-        works.gate = if unbounded { u64::MAX } else { until };
-        if opened && works.gate > now {
-            self.check_owners();
-        }
-        self.watch_gate(node);
-    }
-
-    /// Somebody has to look when the gate closes.
-    fn watch_gate(&mut self, node: usize) {
-        let now = self.now;
-        if self.covered(node).is_empty() {
-            return;
-        }
-        let works = &mut self.machines[node].works;
-        if works.watched || works.gate == u64::MAX {
-            return;
-        }
-        works.watched = true;
-        let after = works.gate.saturating_sub(now) + 1;
-        self.schedule(after, Event::GateCloses { node });
-    }
-
-    /// The lease is over unless it was renewed: guard and agent, whoever is awake, release; if they have not after
-    /// half of the time that they have, the reaper ends what it can.
-    pub(super) fn gate_closes(&mut self, node: usize) {
-        let now = self.now;
-        let covers = !self.covered(node).is_empty();
-        let works = &mut self.machines[node].works;
-        works.watched = false;
-        if !covers || works.gate > now {
-            self.watch_gate(node);
-            return;
-        }
-        works.lapsed = true;
-        let most = self.reference.settings.timing.release_max_ms * MS;
-        self.schedule(most / 2, Event::Reap { node });
-        let takes = self.rng.range(1, most);
-        self.schedule(takes, Event::Lapsed { node });
-    }
-
-    /// The release itself, done by a process that is not stopped.
-    pub(super) fn lapsed(&mut self, node: usize) {
-        let machine = &self.machines[node];
-        let guard = machine.guard.as_ref().is_some_and(|guard| !guard.paused);
-        if machine.works.lapsed && (guard || machine.serves()) {
-            self.release_all(node);
-        }
-    }
-
-    /// Everything that the lease covers is off at once, by whoever notices. What release programs have to take away
-    /// is named beside the next epoch, as data is; what nobody here reaches is left to the agent.
-    pub(super) fn release_all(&mut self, node: usize) {
-        let (now, groups) = (self.now, self.covered(node));
-        let rest = self.end_lives(node, &groups);
-        let machine = &mut self.machines[node];
-        machine.works.on.retain(|group, _| !groups.contains(group));
-        machine.works.lapsed = false;
-        machine.works.epoch += 1;
-        if let Some(agent) = machine.agent.as_mut() {
-            agent.duties.owe(rest, now);
-        }
-        self.note(|| format!("n{} releases everything", node + 1));
-        self.look_after_groups(node);
-    }
-
-    /// The guard takes the hold first, which it does in its present epoch only; then it is on.
+    /// The guard takes the hold first, which it does in its present epoch and under a lease only; then it is on.
     fn turn_on(&mut self, node: usize, group: &str, token: u64) -> bool {
-        let epoch = self.machines[node].works.epoch;
-        self.renew_gate(node);
-        let machine = &mut self.machines[node];
-        let works = &mut machine.works;
-        // What was left running is held again as it is.
-        let left = machine.kernel.left.contains(group);
-        let remains = !left && machine.kernel.remaining().any(|(of, ..)| of == group);
-        if works.epoch != epoch || works.gate <= self.now || remains {
+        if !self.order(node, Some(group)) {
             return false;
         }
-        works.on.insert(group.to_owned(), token);
+        let machine = &mut self.machines[node];
+        machine.works.on.insert(group.to_owned(), token);
         machine.kernel.left.remove(group);
+        machine.kernel.held_anew(group);
         self.note(|| format!("n{}: {group} is on (token {token})", node + 1));
-        self.watch_gate(node);
         self.check_owners();
         self.begin_lives(node, group, token);
         true
@@ -214,6 +107,7 @@ impl World {
         machine.kernel.left.remove(group);
         if machine.works.on.remove(group).is_some() {
             self.note(|| format!("n{}: {group} is off", node + 1));
+            self.order(node, None);
         }
     }
 
@@ -231,9 +125,8 @@ impl World {
         for group in exclusive {
             let owners: Vec<usize> = (0..self.machines.len())
                 .filter(|node| {
-                    let machine = &self.machines[*node];
-                    let passes = machine.works.gate > now || machine.kernel.left.contains(&group);
-                    machine.works.on.contains_key(&group) && passes
+                    let on = self.machines[*node].works.on.contains_key(&group);
+                    on && self.passes(*node, &group)
                 })
                 .collect();
             if let [first, second, ..] = owners[..] {
@@ -468,13 +361,13 @@ impl World {
             _ => return None,
         };
         let known = machine.state.manager.members.get(&me);
-        let fresh = known.is_some_and(|member| member.epoch == machine.works.epoch)
+        let epoch = self.epoch_heard(node);
+        let fresh = known.is_some_and(|member| member.epoch == epoch)
             || self.bug == Some(Bug::EpochIgnored);
         let taken_up =
             instance.is_some_and(Instance::is_taken_up) && machine.state.is_left_alone(group, me);
-        let lease = machine.works.gate > now || machine.works.on.is_empty();
         let guarded = self.machines[node].guard.as_ref().is_some_and(|guard| !guard.paused);
-        if !fresh || !lease || !guarded || !self.holds_lease(node) {
+        if !fresh || !guarded || !self.holds_lease(node) {
             return if now - began > TURN { Some(false) } else { None };
         }
         if taken_up && !self.conduct.in_detail {
@@ -482,9 +375,8 @@ impl World {
             return Some(false);
         }
         // What does not go away here is no reason to wait for ever.
-        let kernel = &self.machines[node].kernel;
-        let for_good = |(_, since, failed): (&String, u64, bool)| failed || now - since >= PATIENCE;
-        if kernel.remaining().filter(|(of, ..)| *of == group).any(for_good) {
+        let agent = self.machines[node].agent.as_ref();
+        if agent.is_some_and(|agent| agent.heard.stuck.contains_key(group)) {
             return Some(false);
         }
         if !self.turn_on(node, group, token) {
@@ -659,9 +551,6 @@ impl World {
         self.say_present(node);
         self.say_ended(node);
         self.look_for_work(node);
-        if self.machines[node].works.lapsed {
-            self.lapsed(node);
-        }
     }
 
     fn say_present(&mut self, index: usize) {
@@ -671,17 +560,17 @@ impl World {
             return;
         }
         let Some(mut groups) = agent.duties.unreleased(self.now) else { return };
-        for (group, since, failed) in machine.kernel.remaining() {
-            if !failed && self.now - since < PATIENCE {
-                return;
-            }
-            groups.entry(group.clone()).or_insert_with(|| "its guard still sees it".to_owned());
+        if agent.heard.goes_on {
+            return;
+        }
+        for (group, why) in &agent.heard.stuck {
+            groups.entry(group.clone()).or_insert_with(|| why.clone());
         }
         let unreleased = Unreleased { guard: None, groups };
         let backing = self.backing_of(index);
         let (me, session) = (machine.number, agent.session);
         let known = machine.state.manager.members.get(&me);
-        let epoch = machine.works.epoch;
+        let epoch = agent.heard.epoch;
         let said = agent.desk.present.is_some_and(|id| agent.unsaid.contains_key(&id));
         let log = agent.log;
         let voters = machine.config.voters_since;

@@ -101,9 +101,11 @@ pub(super) enum Event {
     /// A piece of the manager's work goes on.
     Work { node: usize, session: u64, job: u64 },
     /// The lease that the kernel was told of runs out, unless it was renewed.
-    GateCloses { node: usize },
-    /// What was held without a lease is off by now.
-    Lapsed { node: usize },
+    LeaseEnds { node: usize },
+    /// The agent looks whether its guard acted when the lease ended.
+    AgentLetsGo { node: usize },
+    /// The guard has let go of what it was about to let go of.
+    Released { node: usize, session: u64 },
     /// Half of the time of a release has passed: the reaper looks.
     Reap { node: usize },
     /// Release programs end.
@@ -292,6 +294,9 @@ impl World {
             drift: self.rng.range(0, 10_001) as i64 - 5_000,
             works: Works::default(),
             kernel: Kernel::default(),
+            gate: Default::default(),
+            board: Default::default(),
+            kept: Default::default(),
             journal: Journal::default(),
             wall: 0,
             config: vedette_core::topology::Config {
@@ -439,8 +444,9 @@ impl World {
             Event::Elections => self.elections(),
             Event::Trouble(trouble) => self.trouble(&trouble),
             Event::Operator { number, proposal } => self.operator(number, *proposal),
-            Event::GateCloses { node } => self.gate_closes(node),
-            Event::Lapsed { node } => self.lapsed(node),
+            Event::LeaseEnds { node } => self.lease_ends(node),
+            Event::AgentLetsGo { node } => self.agent_lets_go(node),
+            Event::Released { node, session } => self.released(node, session),
             Event::Reap { node } => self.reap(node),
             Event::Programs { node } => self.programs_end(node),
             Event::TidyUp => self.tidy(),
