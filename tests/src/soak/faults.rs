@@ -137,9 +137,10 @@ fn killed_in_stop(lab: &Lab, owner: &str) -> Result<()> {
     begin_move(lab, owner, "hangs")?;
     let stopping = lab.wait_for("the stop program to run", PATIENCE, |lab| {
         let group = lab.json(owner, &["group", "show", GROUP, "-o", "json"]).ok()?;
-        let resources = group["resources"].as_array()?.clone();
+        let instances = group["instances"].as_array()?.iter();
+        let mut resources = instances.filter_map(|it| it["resources"].as_array()).flatten();
         let is = |it: &serde_json::Value| it["name"] == "escaped" && it["state"] == "STOPPING";
-        resources.iter().any(is).then_some(())
+        resources.any(is).then_some(())
     });
     let killed = stopping.and_then(|()| lab.kill(owner, Victim::Both));
     std::fs::remove_file(lab.dir().join(MISCHIEF))?;
