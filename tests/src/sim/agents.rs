@@ -86,6 +86,7 @@ impl World {
         for event in inbox {
             self.schedule(0, event);
         }
+        self.go_on_watching(node);
     }
 
     /// The disk is lost with everything on it; the machine comes back without it.

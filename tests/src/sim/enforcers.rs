@@ -7,10 +7,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use vedette_core::holding::{
     Announcement, Data, Enforcer, GateOrder, Held, HeldAddress, HeldData, HeldProgram, Hold,
-    Inheritance, Input, LeaseNow, Look, Mistake, Of, Output, Progress, Released, ToLookAt,
+    Inheritance, Input, LeaseNow, LeaseWatch, Look, Mistake, Of, Output, Progress, Released,
+    ToLookAt, WatchOutput,
 };
 use vedette_core::model::Timing;
 use vedette_core::topology;
@@ -49,8 +51,11 @@ pub(super) struct Board {
 /// The agent's own eye on the lease, and what its guard told it last.
 #[derive(Debug, Default)]
 pub(super) struct Heard {
-    held: Held,
-    until: u64,
+    watch: LeaseWatch,
+    /// When its eye on the lease looks next.
+    wake: Option<u64>,
+    /// Something that the agent lets go of itself.
+    releasing: Option<Held>,
     /// The guard's epoch.
     pub(super) epoch: u64,
     /// Groups of earlier epochs that do not go.
@@ -306,30 +311,93 @@ impl World {
 
     fn announce(&mut self, node: usize, announcement: Announcement) {
         let machine = &mut self.machines[node];
-        let world = |us| machine.world_time(vedette_core::time::Instant::from_micros(us));
-        let until = match &announcement {
-            Announcement::Holding(holding) => world(holding.lease_until_us),
-            Announcement::Lease { until } => world(until.as_micros()),
-            _ => 0,
-        };
+        let clock = machine.clock(self.now);
+        let release_max = Duration::from_millis(machine.config.timing.release_max_ms);
         let Some(agent) = machine.agent.as_mut() else { return };
         let heard = &mut agent.heard;
+        heard.watch.hear(clock, &announcement);
         match announcement {
             Announcement::Holding(holding) => {
                 (heard.epoch, heard.goes_on) = (holding.epoch, holding.goes_on);
-                heard.stuck = holding.stuck;
+                let taken = heard.watch.hold(clock, &holding, release_max);
                 if holding.sequence > 0 {
-                    heard.refused = holding.refused;
+                    let over = (!taken).then(|| "the lease is over".to_owned());
+                    heard.refused = holding.refused.or(over);
                 }
-                (heard.held, heard.until) = (holding.held, until);
+                heard.stuck = holding.stuck;
             }
-            Announcement::Lease { .. } => heard.until = until,
             Announcement::ReleasedAll { epoch, left, .. } => {
                 (heard.epoch, heard.goes_on) = (epoch, !left.is_empty());
-                (heard.held, heard.ordered) = (Held::default(), None);
+                heard.ordered = None;
             }
-            Announcement::Warning { .. } => {}
+            Announcement::Lease { .. } | Announcement::Warning { .. } => {}
         }
+        self.wake_watch(node);
+    }
+
+    /// The agent's eye on the lease looks when something is due.
+    fn wake_watch(&mut self, node: usize) {
+        let machine = &mut self.machines[node];
+        let deadline = machine.agent.as_ref().and_then(|agent| agent.heard.watch.deadline());
+        // The clock shows whole microseconds.
+        let Some(at) = deadline.map(|at| machine.world_time(at).max(self.now) + 1) else { return };
+        let Some(agent) = machine.agent.as_mut() else { return };
+        if agent.heard.wake.is_none_or(|wake| at < wake) {
+            agent.heard.wake = Some(at);
+            self.schedule(at - self.now, Event::AgentWatches { node });
+        }
+    }
+
+    /// The agent looks at the lease, and goes on with what it lets go of, unless it stands still.
+    pub(super) fn agent_watches(&mut self, node: usize) {
+        let machine = &mut self.machines[node];
+        let clock = machine.clock(self.now);
+        let Some(agent) = machine.agent.as_mut() else { return };
+        agent.heard.wake = None;
+        if agent.paused {
+            return;
+        }
+        let mut out = Vec::new();
+        agent.heard.watch.on_timeout(clock, &mut out);
+        self.watch_wants(node, out);
+    }
+
+    fn watch_wants(&mut self, node: usize, out: Vec<WatchOutput>) {
+        for output in out {
+            let WatchOutput::LetGo { held, .. } = output else { continue };
+            if self.lease_never_ends() {
+                continue;
+            }
+            let most = self.reference.settings.timing.release_max_ms * MS;
+            let takes = self.rng.range(1, most / 2);
+            let Some(agent) = self.machines[node].agent.as_mut() else { return };
+            agent.heard.releasing = Some(held);
+            let session = agent.session.0;
+            self.schedule(takes, Event::AgentReleased { node, session });
+        }
+        self.wake_watch(node);
+    }
+
+    /// The agent has let go, unless it stands still.
+    pub(super) fn agent_released(&mut self, node: usize, session: u64) {
+        let machine = &mut self.machines[node];
+        let clock = machine.clock(self.now);
+        let agent = machine.agent.as_mut().filter(|it| it.session.0 == session && !it.paused);
+        let Some(held) = agent.and_then(|agent| agent.heard.releasing.take()) else { return };
+        self.note(|| format!("the agent of n{} releases everything", node + 1));
+        self.release_with_programs(node, &held);
+        let Some(agent) = self.machines[node].agent.as_mut() else { return };
+        let mut out = Vec::new();
+        agent.heard.watch.released(clock, true, &mut out);
+        self.watch_wants(node, out);
+    }
+
+    /// An agent that stood still goes on.
+    pub(super) fn go_on_watching(&mut self, node: usize) {
+        let Some(agent) = &self.machines[node].agent else { return };
+        let session = agent.session.0;
+        self.agent_released(node, session);
+        self.agent_watches(node);
     }
 
     /// Orders what this node has to be held, with one group more; answers whether its guard agreed.
@@ -380,7 +448,7 @@ impl World {
         self.schedule(after, Event::LeaseEnds { node });
     }
 
-    /// The lease is over unless it was granted again: agent and reaper act if the guard does not.
+    /// The lease is over unless it was granted again: the reaper acts if nobody else does.
     pub(super) fn lease_ends(&mut self, node: usize) {
         let now = self.now;
         let machine = &mut self.machines[node];
@@ -390,20 +458,6 @@ impl World {
         }
         let most = self.reference.settings.timing.release_max_ms * MS;
         self.schedule(most / 2, Event::Reap { node });
-        let takes = most / 3 + self.rng.range(1, most / 2);
-        self.schedule(takes, Event::AgentLetsGo { node });
-    }
-
-    /// The agent lets go of what its guard held for it, if that is silent past the lease.
-    pub(super) fn agent_lets_go(&mut self, node: usize) {
-        let now = self.now;
-        let Some(agent) = self.machines[node].agent.as_mut().filter(|agent| !agent.paused) else {
-            return;
-        };
-        if agent.heard.until > now || agent.heard.held.is_empty() || self.lease_never_ends() {
-            return;
-        }
-        self.agent_inherits(node);
     }
 
     /// Neither guard nor agent acted when the lease ended: the reaper does.
@@ -443,16 +497,33 @@ impl World {
         self.kernel_release(node, &held);
     }
 
-    /// The guard is gone or silent: its agent lets go of everything, and has the release programs run as well.
+    /// The guard is gone, and its agent sees it: it lets go of everything, and ends.
     pub(super) fn agent_inherits(&mut self, node: usize) {
+        let machine = &mut self.machines[node];
+        let clock = machine.clock(self.now);
+        let Some(agent) = machine.agent.as_mut() else { return };
+        let mut out = Vec::new();
+        agent.heard.watch.guard_gone(clock, &mut out);
+        let under_way = agent.heard.releasing.take();
+        if under_way.is_some() {
+            agent.heard.watch.released(clock, true, &mut out);
+        }
+        let orders = out.into_iter().filter_map(|output| match output {
+            WatchOutput::LetGo { held, .. } => Some(held),
+            _ => None,
+        });
+        for held in under_way.into_iter().chain(orders) {
+            self.release_with_programs(node, &held);
+        }
+    }
+
+    fn release_with_programs(&mut self, node: usize, held: &Held) {
         let now = self.now;
-        let Some(agent) = self.machines[node].agent.as_mut() else { return };
-        let held = std::mem::take(&mut agent.heard.held);
         for program in &held.programs {
             self.machines[node].kernel.releasing.entry(key_of(program)).or_insert(now);
         }
         self.run_programs(node);
-        self.kernel_release(node, &held);
+        self.kernel_release(node, held);
     }
 
     /// The guard's epoch, as its agent knows it.

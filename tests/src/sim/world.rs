@@ -102,8 +102,10 @@ pub(super) enum Event {
     Work { node: usize, session: u64, job: u64 },
     /// The lease that the kernel was told of runs out, unless it was renewed.
     LeaseEnds { node: usize },
-    /// The agent looks whether its guard acted when the lease ended.
-    AgentLetsGo { node: usize },
+    /// The agent's own eye on the lease looks.
+    AgentWatches { node: usize },
+    /// The agent has let go of what its guard did not.
+    AgentReleased { node: usize, session: u64 },
     /// The guard has let go of what it was about to let go of.
     Released { node: usize, session: u64 },
     /// Half of the time of a release has passed: the reaper looks.
@@ -445,7 +447,8 @@ impl World {
             Event::Trouble(trouble) => self.trouble(&trouble),
             Event::Operator { number, proposal } => self.operator(number, *proposal),
             Event::LeaseEnds { node } => self.lease_ends(node),
-            Event::AgentLetsGo { node } => self.agent_lets_go(node),
+            Event::AgentWatches { node } => self.agent_watches(node),
+            Event::AgentReleased { node, session } => self.agent_released(node, session),
             Event::Released { node, session } => self.released(node, session),
             Event::Reap { node } => self.reap(node),
             Event::Programs { node } => self.programs_end(node),
