@@ -343,7 +343,9 @@ impl World {
         if self.answers.contains_key(&number) {
             return;
         }
-        self.see_to_it(&proposal);
+        if self.seen_to.insert(number) {
+            self.see_to_it(&proposal);
+        }
         let leader = self.log.leader.map(|(leader, _)| leader);
         let knocks = leader.filter(|leader| self.machines[*leader].serves());
         if let (Some(by), Some((_, term))) = (knocks, self.log.leader) {

@@ -19,6 +19,7 @@ use vedette_core::topology;
 
 use super::Bug;
 use super::kernel::Place;
+use super::node::Guard;
 use super::world::{Event, MS, World};
 
 /// Name of the gate's tables.
@@ -147,7 +148,8 @@ impl World {
     pub(super) fn enforce_lease(&mut self, node: usize) {
         let machine = &mut self.machines[node];
         let clock = machine.clock(self.now);
-        let Some(guard) = machine.guard.as_mut().filter(|guard| !guard.paused) else { return };
+        let idle = |guard: &&mut Guard| !guard.paused && !guard.carrying;
+        let Some(guard) = machine.guard.as_mut().filter(idle) else { return };
         let (until, lapses) = (guard.topology.lease_until(), guard.topology.lease_lapses());
         let lease = LeaseNow { until, lapses };
         let due = guard.enforcer.deadline().is_some_and(|at| at <= clock);
@@ -164,6 +166,7 @@ impl World {
     }
 
     fn carry_out(&mut self, node: usize, out: Vec<Output>) {
+        self.carries(node, true);
         let mut outputs: VecDeque<Output> = out.into();
         while let Some(output) = outputs.pop_front() {
             let Some(answer) = self.execute(node, output) else { continue };
@@ -174,7 +177,16 @@ impl World {
             guard.enforcer.handle(clock, answer, &mut more);
             outputs.extend(more);
         }
+        self.carries(node, false);
+        self.enforce_lease(node);
         self.wake_guard(node);
+    }
+
+    /// Nothing else is handed in while what came out is carried out.
+    fn carries(&mut self, node: usize, carrying: bool) {
+        if let Some(guard) = self.machines[node].guard.as_mut() {
+            guard.carrying = carrying;
+        }
     }
 
     fn execute(&mut self, node: usize, output: Output) -> Option<Input> {

@@ -52,6 +52,7 @@ impl World {
             lease: Default::default(),
             lease_over: false,
             releasing: None,
+            carrying: false,
             continuity: false,
         });
         // What an earlier guard left behind was released before anything is said.

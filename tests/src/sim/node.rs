@@ -44,6 +44,8 @@ pub(super) struct Guard {
     pub(super) lease_over: bool,
     /// A release that is under way.
     pub(super) releasing: Option<Held>,
+    /// Something that came out of its enforcer is being carried out.
+    pub(super) carrying: bool,
     /// Whether its agent took part in the seeded cluster; outlives the agent.
     pub(super) continuity: bool,
 }

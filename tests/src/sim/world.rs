@@ -225,6 +225,8 @@ pub struct World {
     pub(super) trace: Option<Vec<String>>,
     /// What became of operators' commands, by their number.
     pub(super) answers: BTreeMap<u64, Outcome>,
+    /// Orders of operators that were given once.
+    pub(super) seen_to: BTreeSet<u64>,
     /// What a story says about scripts and resources.
     pub(super) conduct: Conduct,
     /// Where the processes of resources live, if not in control groups.
@@ -264,6 +266,7 @@ impl World {
             history: None,
             trace: None,
             answers: BTreeMap::new(),
+            seen_to: BTreeSet::new(),
             conduct: Conduct::default(),
             places: setup.places.clone(),
             strict: setup.document.iter().any(|text| text.contains("strict = true")),
