@@ -29,15 +29,15 @@ use crate::record::{Code, PendingAlert, Record, Subject, Told};
 use crate::refusal::Refusal;
 use crate::state::{ClusterState, Outcome};
 
-/// How many command ids are remembered to recognise a repeat.
+/// Number of command ids that are remembered to recognise a repeat.
 const REMEMBERED_COMMANDS: usize = 1_024;
 
-/// What a log entry did.
+/// Effect of a log entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Applied {
-    /// What the proposer is told.
+    /// Answer to the proposer.
     pub outcome: Outcome,
-    /// What happened, in order.
+    /// Records of everything that happened, in order.
     pub records: Vec<Record>,
 }
 
@@ -48,7 +48,7 @@ struct Entry<'a> {
     /// In whose name: who proposed it, or who proposed what takes effect in it.
     actor: String,
     records: Vec<Record>,
-    /// What the state of each group was when it was last recorded, and why it changes.
+    /// State of each group when it was last recorded, and why it changes.
     groups: BTreeMap<String, GroupState>,
     causes: BTreeMap<String, String>,
     /// The incident that this entry begins, if it begins one that is no node's.

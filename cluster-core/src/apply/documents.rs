@@ -6,7 +6,7 @@
 //! nobody has anything against it; one finding is enough, and it never does. A node that goes away
 //! meanwhile is not waited for. There is one proposal at a time, so there is nothing to merge.
 //!
-//! What a document does not change is not touched: settings, networks and groups that are the same
+//! Nothing is touched that a document does not change: settings, networks and groups that are the same
 //! before and after get no record and no event.
 
 use crate::command::{Command, ConfigCommand};

@@ -63,7 +63,7 @@ struct Dog {
     turns: u64,
 }
 
-/// What the agent was told of what remains.
+/// The last word to the agent about what remains.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Told {
     remains: Remains,
@@ -94,13 +94,13 @@ pub struct Enforcer {
     /// Reason why the watchdog that is configured could not be opened.
     no_dog: Option<String>,
     no_reaper: Option<String>,
-    /// What the agent was told last of what stands behind a release.
+    /// The last word to the agent about what stands behind a release.
     said: (Backing, Option<String>, Option<String>),
     known: Vec<IpAddr>,
     held: Held,
     /// An order whose answer waits for reaper or gate, and whether it holds more than before.
     asked: Option<(Box<Hold>, bool)>,
-    /// What has to be let go of before anything else.
+    /// Everything that has to be let go of before anything else.
     pending: Held,
     again_at: Instant,
     /// A release is under way.
@@ -252,14 +252,9 @@ impl Enforcer {
         self.epoch
     }
 
-    /// What is held by the lease.
+    /// Everything that is held by the lease.
     pub fn held(&self) -> &Held {
         &self.held
-    }
-
-    /// What is still there of earlier epochs.
-    pub fn remaining(&self) -> &Remaining {
-        &self.remaining
     }
 
     /// Whether nothing waits to be let go of.

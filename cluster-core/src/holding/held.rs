@@ -202,7 +202,7 @@ impl Released {
     }
 }
 
-/// What the node holds, as the agent wants it.
+/// Order of the agent about what the node holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Hold {
@@ -221,7 +221,7 @@ pub struct Hold {
     pub anew: BTreeSet<u16>,
 }
 
-/// What the guard says of what the node holds.
+/// Answer of the guard about what the node holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Holding {

@@ -40,13 +40,13 @@ impl Kept {
         self.held.add(held);
     }
 
-    /// What is let go of before a guard says anything, by the first attempt of a new guard.
+    /// Everything that is let go of before a guard says anything, by the first attempt of a new guard.
     pub fn pending(&self) -> Held {
         self.held.clone().without_the_slow()
     }
 }
 
-/// What a guard starts with.
+/// Start of a guard, as an earlier one left things.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inheritance {
     /// Its first epoch.
@@ -60,7 +60,7 @@ pub struct Inheritance {
 }
 
 impl Inheritance {
-    /// What becomes of the journal after the first attempt to let go of [`Kept::pending`]. `found`: something of that
+    /// Outcome for the journal after the first attempt to let go of [`Kept::pending`]. `found`: something of that
     /// was there; `wall_ms`: the wall clock, which makes the epoch grow even if the journal was lost.
     pub fn new(
         kept: &Kept,

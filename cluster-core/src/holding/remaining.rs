@@ -51,7 +51,7 @@ struct Spell {
     why: Option<String>,
 }
 
-/// What remains, and what was seen of it.
+/// Things that remain, with what was seen of them.
 #[derive(Clone, Debug, Default)]
 pub struct Remaining {
     programs: BTreeMap<HeldProgram, Spell>,

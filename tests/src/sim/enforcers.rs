@@ -493,20 +493,14 @@ impl World {
         matches!(self.bug, Some(Bug::LeaseIgnored | Bug::EpochIgnored))
     }
 
-    /// What stands on the board ends, programs as well unless the guard has begun.
+    /// Everything on the board ends, programs as well unless the guard has begun.
     pub(super) fn reap_all(&mut self, node: usize) {
-        let now = self.now;
-        let (held, begun) = {
-            let board = &self.machines[node].board;
-            (board.held.clone(), board.begun)
-        };
-        if !begun {
-            for program in &held.programs {
-                self.machines[node].kernel.releasing.entry(key_of(program)).or_insert(now);
-            }
-            self.run_programs(node);
+        let board = &self.machines[node].board;
+        let mut held = board.held.clone();
+        if board.begun {
+            held.programs.clear();
         }
-        self.kernel_release(node, &held);
+        self.release_with_programs(node, &held);
     }
 
     /// The guard is gone, and its agent sees it: it lets go of everything, and ends.

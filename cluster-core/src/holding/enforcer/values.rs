@@ -108,7 +108,7 @@ pub enum JournalEntry {
     Ended,
 }
 
-/// What the agent is told.
+/// Announcements to the agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Announcement {
     /// An answer, or what an agent that connects finds.
