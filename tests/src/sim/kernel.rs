@@ -25,7 +25,7 @@ use super::Bug;
 use super::world::{Event, MS, World};
 
 /// How long a release program takes at most, if it works; [`super::chaos`] writes a second into the document.
-const PROGRAM_MS: u64 = 600;
+pub(super) const PROGRAM_MS: u64 = 600;
 /// When a release program that failed is run again.
 const PROGRAM_AGAIN: u64 = 1_000 * MS;
 

@@ -10,7 +10,8 @@
 //!   does not cover, and there is no exception;
 //! - *its release program failed*: a silent node's is trusted after its time (`takeover::programs_last`). A node that
 //!   is heard names its group until it has succeeded, and there is no exception; the same goes for data;
-//! - *all three stopped*: guard, agent and reaper, and no `strict`.
+//! - *all three stopped*: guard, agent and reaper, and no `strict`. Its release program begins when one of them goes on,
+//!   and has its time from then.
 //!
 //! None of them holds for what maintenance or a forced stop left running, nor for what the cluster was told it
 //! could not be stopped: no lease ends that. And none for what its node called released.
@@ -24,7 +25,7 @@ use vedette_core::group::{GroupState, Instance, Policy, ResourceKind};
 use vedette_core::model::AgentStatus;
 use vedette_core::takeover::LetGo;
 
-use super::kernel::{Key, Life, Monitor, Place, Stop};
+use super::kernel::{Key, Life, Monitor, PROGRAM_MS, Place, Stop};
 use super::world::{MS, World, index_of};
 
 /// Two looks, of which the first may come an interval late, and a word to the cluster.
@@ -53,6 +54,8 @@ pub(super) struct Ended {
     beyond: bool,
     /// The configuration is strict, and what stands behind the release does not cover it.
     strict: bool,
+    /// Guard, agent and reaper stood still.
+    unacted: bool,
 }
 
 /// Instances that an entry may end.
@@ -108,9 +111,10 @@ impl World {
                 continue;
             }
             let strict = self.is_strict_about(node, &group);
-            let uncovered = !was.is_covered();
+            let (uncovered, unacted) = (!was.is_covered(), self.nobody_acts(node));
             for life in self.lives_of(node, &group, was.token) {
-                life.ended = Some(Ended { how, beyond: uncovered || life.stuck, strict });
+                let beyond = uncovered || life.stuck;
+                life.ended = Some(Ended { how, beyond, strict, unacted });
             }
         }
     }
@@ -147,7 +151,7 @@ impl World {
                 if !exclusive(key) {
                     continue;
                 }
-                if self.excuse(node, life) {
+                if self.excuse(node, key, life) {
                     excused += 1;
                     continue;
                 }
@@ -165,11 +169,11 @@ impl World {
     }
 
     /// Whether the product says itself that it cannot prevent that this lives beside another one.
-    fn excuse(&self, node: usize, life: &Life) -> bool {
+    fn excuse(&self, node: usize, key: &Key, life: &Life) -> bool {
         if life.token == 0 {
             return true;
         }
-        let Some(Ended { how, beyond, strict }) = life.ended else { return false };
+        let Some(Ended { how, beyond, strict, unacted }) = life.ended else { return false };
         match how {
             How::Operator => true,
             How::Word => false,
@@ -177,7 +181,11 @@ impl World {
             How::Silence if strict => false,
             How::Silence => match life.place {
                 Place::Outside | Place::Data => true,
-                Place::Program => life.program_failed || self.nobody_acts(node),
+                Place::Program => {
+                    let began = self.machines[node].kernel.releasing.get(key);
+                    let goes_on = began.is_some_and(|began| self.now - began <= PROGRAM_MS * MS);
+                    life.program_failed || self.nobody_acts(node) || (unacted && goes_on)
+                }
                 Place::Inside => self.nobody_acts(node),
             },
             How::Epoch => life.place == Place::Outside,
