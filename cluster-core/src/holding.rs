@@ -2,7 +2,7 @@
 //!
 //! A node may own service addresses, processes and data only while it has its lease ([`crate::lease`]). Everything
 //! that decides about that is here, as machines without clocks, files or threads: the guard's [`Enforcer`], the
-//! agent's [`LeaseWatch`], and what they go by and speak in. Drivers (threads of guard and agent, the simulator) carry
+//! agent's [`LeaseWatch`] and its [`executor`], which acquires and releases, and what they go by and speak in. Drivers (threads of guard and agent, the simulator) carry
 //! out what comes out.
 //!
 //! - [`Held`]: the things themselves, as values.
@@ -11,6 +11,7 @@
 //! - [`Hold`] and [`Holding`]: what an agent orders, and the answer.
 
 mod enforcer;
+pub mod executor;
 mod held;
 mod inheritance;
 mod lease_watch;

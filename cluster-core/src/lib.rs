@@ -45,6 +45,7 @@ pub mod reach;
 pub mod record;
 pub mod refusal;
 pub mod rules;
+pub mod runner;
 pub mod state;
 pub mod takeover;
 pub mod time;

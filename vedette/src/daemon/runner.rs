@@ -1,15 +1,8 @@
 //! Does what the state says is this node's work: approvals, phases of recovery programs,
 //! verifications, fencing, clearing up.
 //!
-//! `vedette_core::work::tasks` says what there is to do; nothing is handed to anybody, so a restarted
-//! agent finds the same tasks in the state and does them again. A task is begun once; one that the
-//! state no longer knows is given up, with its processes. The answer of a task is a command that must
-//! not be lost: it is proposed until somebody decides it.
-//!
-//! Work is taken from a state of now only: while the log is being replayed, or without a majority,
-//! what the state asks for may be long over. Clearing up is the exception, as letting go is always
-//! safe. What was begun goes on for a while (the detection time) without a majority: when a director is
-//! lost in the middle of a program, nobody's script is killed for that and started again.
+//! What is to be begun and given up is said by the core's [`Machine`]; here is how each thing is done. Its answer is a
+//! command that must not be lost: it is proposed until somebody decides it.
 
 mod command;
 mod enclosure;
@@ -18,27 +11,26 @@ mod fence;
 mod leftover;
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
-use tokio::time::Instant;
 use vedette_core::command::{AGENT, Command, ConfigCommand, GroupCommand, ManagerCommand};
 use vedette_core::event::CommandOutcome;
 use vedette_core::id::{NodeNumber, Session};
-use vedette_core::model::{AgentStatus, LogTiming};
+use vedette_core::model::LogTiming;
+use vedette_core::runner::{Output, Runner as Machine};
 use vedette_core::state::{ClusterState, Outcome};
+use vedette_core::time::Instant;
 use vedette_core::trigger::Trigger;
-use vedette_core::view::View;
-use vedette_core::work::{self, Task};
+use vedette_core::work::Task;
 use vedette_node::identity::StateDir;
 use vedette_node::join::Surroundings;
 use vedette_node::transcript::{Heading, Kind};
 
-use super::executor::{Executor, GuardFacts, Hands};
+use super::executor::{self, Executor, Hands};
 use super::leave;
 use super::office::fresh_id;
 use super::proposer::Proposer;
@@ -72,8 +64,13 @@ pub(crate) struct Runner {
     pub(crate) renew: mpsc::Sender<()>,
 }
 
-/// Tasks that were begun, and whether each still runs.
-type Begun = BTreeMap<Task, AbortHandle>;
+/// What a task of the process tells the one that began it.
+enum Told {
+    /// A task is over.
+    Done,
+    /// What this node says of its manager was decided.
+    Presented,
+}
 
 impl Runner {
     /// Runs until the process ends.
@@ -85,50 +82,59 @@ impl Runner {
         }
         enclosure::tidy(self.hands.cgroup.as_deref());
         let mut views = self.publisher.views();
-        let mut begun = Begun::new();
-        // Since when nothing is known of now.
-        let mut blind: Option<Instant> = None;
-        let (done, mut finished) = mpsc::channel(64);
+        let mut news = self.executor.news();
+        let mut machine = Machine::new(self.me, self.session, self.log_timing);
+        let mut begun = BTreeMap::new();
+        let (tell, mut told) = mpsc::channel(64);
         let runner = Arc::new(self);
-        tokio::spawn(runner.clone().present());
         loop {
             let view = views.borrow_and_update().clone();
-            let (tasks, now) = runner.tasks(&view);
-            blind = if now { None } else { blind.or_else(|| Some(Instant::now())) };
-            let until = blind.map(|since| since + view.state.settings.timing.detect());
-            let patient = until.filter(|until| Instant::now() < *until);
-            if patient.is_none() {
-                give_up(&mut begun, &tasks);
+            news.borrow_and_update();
+            let (guard, mut out) = (runner.executor.guard(), Vec::new());
+            machine.look(executor::now(), &executor::seen(&view), guard.as_ref(), &mut out);
+            for output in out {
+                runner.clone().carry_out(output, &view.state, &mut begun, tell.clone());
             }
-            for task in tasks {
-                if let Entry::Vacant(place) = begun.entry(task) {
-                    let work = runner.clone().perform(view.state.clone(), place.key().clone());
-                    let done = done.clone();
-                    let handle = tokio::spawn(async move {
-                        work.await;
-                        let _ = done.send(()).await;
-                    });
-                    place.insert(handle.abort_handle());
-                }
-            }
+            let patience = [machine.deadline(), runner.executor.patience_ends()];
             tokio::select! {
                 changed = views.changed() => if changed.is_err() { return },
+                changed = news.changed() => if changed.is_err() { return },
                 // The state may have come before the task was over.
-                Some(_) = finished.recv() => {}
-                () = wait_until(patient) => {}
+                Some(told) = told.recv() => if let Told::Presented = told {
+                    machine.presented(executor::now());
+                },
+                () = wait_until(patience.into_iter().flatten().min()) => {}
             }
         }
     }
 
-    /// What is to be done here, as far as this view can be trusted, and whether it is of now.
-    fn tasks(&self, view: &View) -> (Vec<Task>, bool) {
-        if view.local.agent != AgentStatus::Running {
-            return (Vec::new(), false);
+    fn carry_out(
+        self: Arc<Self>,
+        output: Output,
+        state: &Arc<ClusterState>,
+        begun: &mut BTreeMap<u64, AbortHandle>,
+        tell: mpsc::Sender<Told>,
+    ) {
+        match output {
+            Output::Begin { id, task } => {
+                let work = self.perform(state.clone(), task);
+                let handle = tokio::spawn(async move {
+                    work.await;
+                    let _ = tell.send(Told::Done).await;
+                });
+                begun.retain(|_, handle| !handle.is_finished());
+                begun.insert(id, handle.abort_handle());
+            }
+            // Its processes end with it.
+            Output::GiveUp { id } => drop(begun.remove(&id).map(|handle| handle.abort())),
+            Output::Present(present) => {
+                tokio::spawn(async move {
+                    insist(&self.proposer, Command::Manager(*present)).await;
+                    let _ = tell.send(Told::Presented).await;
+                    leave::start_again(&self.state_dir, &self.proposer, self.me).await;
+                });
+            }
         }
-        let mut tasks = work::tasks(&view.state, self.me);
-        let now = view.local.quorate && self.is_of_now(&view.state);
-        tasks.retain(|task| now || matches!(task, Task::CleanUp { .. }));
-        (tasks, now)
     }
 
     /// Lets the agent end, to be started again with the timers in force. They are read from the disk
@@ -144,13 +150,6 @@ impl Runner {
             }
             tokio::time::sleep(AGAIN).await;
         }
-    }
-
-    /// Whether a state is from after this agent's start. What an earlier one has done may be missing
-    /// in an older state, and must not be done twice.
-    fn is_of_now(&self, state: &ClusterState) -> bool {
-        let member = state.manager.members.get(&self.me);
-        member.is_some_and(|member| member.session == self.session)
     }
 
     async fn perform(self: Arc<Self>, state: Arc<ClusterState>, task: Task) {
@@ -215,84 +214,14 @@ impl Runner {
         });
         futures_util::future::join_all(runs).await
     }
-
-    /// Tells the cluster that this node's manager is there, and how its guard is.
-    async fn present(self: Arc<Self>) {
-        let mut views = self.publisher.views();
-        let (mut guards, mut let_go) = (self.executor.guards(), self.executor.let_go());
-        loop {
-            let view = views.borrow_and_update().clone();
-            guards.borrow_and_update();
-            let_go.borrow_and_update();
-            if let Some(facts) = self.to_present(&view) {
-                let GuardFacts {
-                    backing, watchdog, reaper, unreleased, epoch, voters, timing, ..
-                } = facts.clone();
-                let (node, session) = (self.me, self.session);
-                let log = self.log_timing;
-                let present = ManagerCommand::Present {
-                    node,
-                    session,
-                    backing,
-                    watchdog,
-                    reaper,
-                    unreleased,
-                    epoch,
-                    voters,
-                    timing,
-                    log,
-                };
-                insist(&self.proposer, Command::Manager(present)).await;
-                // What was accepted elsewhere arrives here a moment later.
-                let seen = views.wait_for(|view| self.known(&view.state, &facts));
-                let _ = tokio::time::timeout(Duration::from_secs(2), seen).await;
-                leave::start_again(&self.state_dir, &self.proposer, self.me).await;
-            }
-            tokio::select! {
-                changed = views.changed() => if changed.is_err() { return },
-                changed = guards.changed() => if changed.is_err() { return },
-                changed = let_go.changed() => if changed.is_err() { return },
-                () = wait_until(self.executor.patience_ends()) => {}
-            }
-        }
-    }
-
-    /// What is to be said, if the state does not know it yet.
-    fn to_present(&self, view: &View) -> Option<GuardFacts> {
-        let there = view.local.agent == AgentStatus::Running && view.local.quorate;
-        let facts = self.executor.guard()?;
-        (there && !self.known(&view.state, &facts)).then_some(facts)
-    }
-
-    fn known(&self, state: &ClusterState, facts: &GuardFacts) -> bool {
-        state.manager.members.get(&self.me).is_some_and(|known| {
-            let said = (known.session, known.backing, known.epoch, known.voters, known.log);
-            said == (self.session, facts.backing, facts.epoch, facts.voters, self.log_timing)
-                && known.timing == facts.timing
-                && (&known.watchdog, &known.reaper) == (&facts.watchdog, &facts.reaper)
-                && known.unreleased == facts.unreleased
-        })
-    }
 }
 
-/// Waits for an instant; for ever if there is none.
+/// Waits for a moment; for ever if there is none.
 async fn wait_until(at: Option<Instant>) {
     match at {
-        Some(at) => tokio::time::sleep_until(at).await,
+        Some(at) => tokio::time::sleep(at.since(executor::now())).await,
         None => std::future::pending().await,
     }
-}
-
-/// What is no longer to be done is not waited for; its processes end with it.
-fn give_up(begun: &mut Begun, tasks: &[Task]) {
-    begun.retain(|task, handle| {
-        let wanted = tasks.contains(task);
-        // Clearing up goes on to its end: half of it is no use to anybody.
-        if !wanted && !matches!(task, Task::CleanUp { .. }) {
-            handle.abort();
-        }
-        wanted
-    });
 }
 
 /// Proposes until somebody decides. Without a majority the answer waits; it must not be lost.

@@ -2,6 +2,7 @@
 //! (findings R3, F11; RFC 5227, 2.4): what was free when it was taken may be somebody's an hour later.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -11,14 +12,13 @@ use vedette_core::group::{GroupState, ResourceDef, ResourceKind};
 use vedette_node::resource::duplicate::Conflict;
 
 use super::super::office::fresh_id;
-use super::{Executor, Shared, millis};
+use super::{Shared, millis};
 
 /// Between two looks at the time.
 const EVERY: Duration = Duration::from_millis(500);
 
 /// Asks again and again, as long as the process lives; each machine is told of once until it is silent.
-pub(super) async fn watch(executor: Executor) {
-    let shared = executor.0.clone();
+pub(super) async fn watch(shared: Arc<Shared>) {
     let mut told: BTreeMap<(String, String), Hardware> = BTreeMap::new();
     let mut asked = Instant::now();
     loop {

@@ -10,8 +10,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use vedette_core::group::{ResourceDef, ResourceKind};
+use vedette_core::holding::executor::{Action, Done, Started};
 use vedette_core::id::{NetworkNumber, NodeNumber};
 use vedette_core::state::ClusterState;
+use vedette_core::work;
 use vedette_node::guard::client::LeaseWatch;
 use vedette_node::hold;
 use vedette_node::resource::duplicate::{Conflict, Probes};
@@ -19,7 +21,7 @@ use vedette_node::resource::{self, Failure, Health, resource};
 use vedette_node::transcript::{Heading, Kind, Transcripts};
 
 use super::super::runner::verbosity;
-use super::Held;
+use super::{Shared, millis};
 
 /// What an operation is about.
 pub(super) struct Context {
@@ -49,25 +51,39 @@ pub(crate) struct Hands {
     pub(crate) transcripts: Transcripts,
 }
 
-type Done = Result<String, String>;
-
-/// Why a look at a resource was no success.
+/// Why an operation was no success.
 #[derive(Debug)]
-pub(super) struct Trouble {
-    /// Reason, as the look at it gave it.
-    pub(super) why: String,
+struct Trouble {
+    /// Reason, as the operation gave it.
+    why: String,
     /// Nothing was seen in time.
-    pub(super) late: bool,
+    late: bool,
 }
 
 impl Hands {
     /// Begins what takes time and changes nothing, for a resource that will be started here.
-    pub(super) async fn prepare(&self, group: &str, state: &ClusterState, def: &ResourceDef) {
+    async fn prepare(&self, group: &str, state: &ClusterState, def: &ResourceDef) {
         resource(def).prepare(&self.context(group, 0, state)).await;
     }
 
+    /// Does one thing with a resource.
+    pub(super) async fn act(&self, of: &Context, action: Action, def: &ResourceDef) -> Done {
+        let done = match action {
+            Action::Start => self.start(of, def).await,
+            Action::Stop => self.stop(of, def).await,
+            Action::Monitor => self.monitor(of, def).await,
+            Action::Settle => self.settle(&of.state, def).await,
+        };
+        let conflict = (action == Action::Start).then(|| self.conflict(def)).flatten();
+        let conflict = conflict.map(|Conflict { hardware, device }| (hardware, device));
+        match done {
+            Ok(said) => Done { said, conflict, ..Done::default() },
+            Err(Trouble { why, late }) => Done { said: why, failed: true, late, conflict },
+        }
+    }
+
     /// Who else was found to have the address of a resource when it was started last, once.
-    pub(super) fn conflict(&self, def: &ResourceDef) -> Option<Conflict> {
+    fn conflict(&self, def: &ResourceDef) -> Option<Conflict> {
         let ResourceKind::Address { address, .. } = def.kind else { return None };
         self.probes.take_found(address)
     }
@@ -84,7 +100,7 @@ impl Hands {
     }
 
     /// Starts a resource; what is to be said about it.
-    pub(super) async fn start(&self, context: &Context, def: &ResourceDef) -> Done {
+    async fn start(&self, context: &Context, def: &ResourceDef) -> Result<String, Trouble> {
         let heading = self.heading(Kind::Resource, "start", context, def);
         let context = self.context(&context.group, context.token, &context.state);
         let (what, made) = (format!("starting {}", def.name), resource(def));
@@ -93,7 +109,7 @@ impl Hands {
     }
 
     /// Stops a resource; nothing of it is left.
-    pub(super) async fn stop(&self, context: &Context, def: &ResourceDef) -> Done {
+    async fn stop(&self, context: &Context, def: &ResourceDef) -> Result<String, Trouble> {
         let heading = self.heading(Kind::Resource, "stop", context, def);
         let context = self.context(&context.group, context.token, &context.state);
         let (what, made) = (format!("stopping {}", def.name), resource(def));
@@ -104,11 +120,7 @@ impl Hands {
     }
 
     /// Looks at a resource: whether it works.
-    pub(super) async fn monitor(
-        &self,
-        context: &Context,
-        def: &ResourceDef,
-    ) -> Result<String, Trouble> {
+    async fn monitor(&self, context: &Context, def: &ResourceDef) -> Result<String, Trouble> {
         let heading = self.heading(Kind::Monitor, "monitor", context, def);
         let context = self.context(&context.group, context.token, &context.state);
         let made = resource(def);
@@ -121,7 +133,7 @@ impl Hands {
             })
         };
         let look = self.kept(heading, look);
-        done_within(&format!("looking at {}", def.name), def.monitor_timeout_ms, look).await
+        within(&format!("looking at {}", def.name), def.monitor_timeout_ms, look).await
     }
 
     /// What a transcript of an operation says that it is of.
@@ -171,7 +183,7 @@ impl Hands {
     /// What the monitor of a resource says, if it says anything in time.
     async fn health(&self, group: &str, state: &ClusterState, def: &ResourceDef) -> Option<Health> {
         let (context, made) = (self.context(group, 0, state), resource(def));
-        let limit = super::millis(def.monitor_timeout_ms) + GRACE;
+        let limit = millis(def.monitor_timeout_ms) + GRACE;
         tokio::time::timeout(limit, made.monitor(&context)).await.ok()?.ok()
     }
 
@@ -194,13 +206,10 @@ impl Hands {
     }
 
     /// Moves an address to the adapter of its network that has a link; what is to be said about it if it moved.
-    pub(super) async fn settle(
-        &self,
-        state: &ClusterState,
-        def: &ResourceDef,
-    ) -> Result<Option<String>, String> {
-        let context = self.context("", 0, state);
-        resource::address::settle(&context, def).await.map_err(|failure| failure.to_string())
+    async fn settle(&self, state: &ClusterState, def: &ResourceDef) -> Result<String, Trouble> {
+        let moved = resource::address::settle(&self.context("", 0, state), def).await;
+        let moved = moved.map(Option::unwrap_or_default);
+        moved.map_err(|failure| Trouble { why: failure.to_string(), late: false })
     }
 
     /// What stands in the way of running a resource here; `devices_come` if one that is started before it may
@@ -222,14 +231,14 @@ impl Hands {
         state: &ClusterState,
         network: NetworkNumber,
         held: Vec<IpAddr>,
-    ) -> Done {
+    ) -> Result<String, String> {
         let context = self.context("", 0, state);
         let done = resource::address::swap(&context, network, held).await;
         done.map_err(|failure| failure.to_string())
     }
 
     /// All that is held, as the guard has to know it.
-    pub(super) fn all(&self, state: &ClusterState, held: &BTreeMap<String, Held>) -> hold::Held {
+    pub(super) fn all(&self, state: &ClusterState, held: &BTreeMap<String, Started>) -> hold::Held {
         let mut all = hold::Held::default();
         for (group, held) in held {
             let context = self.context(group, held.token, state);
@@ -257,7 +266,7 @@ impl Hands {
         &self,
         group: &str,
         state: &ClusterState,
-        held: &Held,
+        held: &Started,
     ) -> Vec<String> {
         let context = self.context(group, held.token, state);
         let left = held.resources.iter().filter(|def| resource::is_left_to_agent(&context, def));
@@ -269,7 +278,7 @@ impl Hands {
         &self,
         group: &str,
         state: &ClusterState,
-        held: &Held,
+        held: &Started,
     ) -> BTreeSet<String> {
         let left = self.left_to_agent(group, state, held).into_iter();
         let is_data = |name: &String| {
@@ -360,6 +369,44 @@ impl Hands {
     }
 }
 
+/// Begins what takes time for groups that may come here, while their old owner has them or their turn has not
+/// come.
+pub(super) async fn prepare(shared: Arc<Shared>) {
+    let mut views = shared.publisher.views();
+    loop {
+        let state = views.borrow_and_update().state.clone();
+        if shared.has_quorum() {
+            shared.prepare(&state);
+        }
+        if views.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+impl Shared {
+    fn prepare(self: &Arc<Self>, state: &Arc<ClusterState>) {
+        let mut wanted = BTreeSet::new();
+        for group in work::coming(state, self.me) {
+            let Some(def) = state.definition.group(group) else { continue };
+            let held = self.token_held(group).is_some();
+            for resource in &def.resources {
+                let ResourceKind::Address { address, .. } = resource.kind else { continue };
+                // What is held already may still wait for its start.
+                wanted.insert(address);
+                if held {
+                    continue;
+                }
+                let (shared, state) = (self.clone(), state.clone());
+                let (group, resource) = (group.to_owned(), resource.clone());
+                let work = async move { shared.hands.prepare(&group, &state, &resource).await };
+                tokio::spawn(work);
+            }
+        }
+        self.hands.probes.keep(&wanted);
+    }
+}
+
 /// The device that has an address.
 fn device_of(address: &IpAddr) -> Option<String> {
     let interfaces = nix::ifaddrs::getifaddrs().ok()?;
@@ -377,16 +424,8 @@ async fn within(
     what: &str,
     limit_ms: u64,
     work: impl Future<Output = Result<String, Failure>>,
-) -> Done {
-    done_within(what, limit_ms, work).await.map_err(|trouble| trouble.why)
-}
-
-async fn done_within(
-    what: &str,
-    limit_ms: u64,
-    work: impl Future<Output = Result<String, Failure>>,
 ) -> Result<String, Trouble> {
-    let (why, late) = match tokio::time::timeout(super::millis(limit_ms) + GRACE, work).await {
+    let (why, late) = match tokio::time::timeout(millis(limit_ms) + GRACE, work).await {
         Ok(Ok(detail)) => return Ok(detail),
         Ok(Err(failure)) if failure.advice.is_empty() => (failure.why, failure.late),
         Ok(Err(failure)) => (failure.to_string().trim_end_matches('.').to_owned(), failure.late),

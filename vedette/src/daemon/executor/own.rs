@@ -1,11 +1,9 @@
 //! The groups of this node as they are on this machine now, for those who look while the cluster cannot be
 //! asked; and what the node lets go of by itself, told at once.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use vedette_core::group::GroupState;
+use vedette_core::holding::executor::{Input, Started};
 use vedette_core::id::NodeNumber;
 use vedette_core::local::{Condition, Happened};
 use vedette_core::model::Severity;
@@ -14,18 +12,17 @@ use vedette_core::state::ClusterState;
 use vedette_core::takeover::Unreleased;
 use vedette_core::time::Instant;
 
-use super::{Held, Shared, lock};
+use super::{Shared, lock};
 
-/// Keeps the view's own groups up to date, and whether the state can be of now for this node.
+/// Has the machine see each view, and keeps the view's own groups up to date, and whether the state can be of now for
+/// this node.
 pub(super) async fn show(shared: Arc<Shared>) {
     let mut views = shared.publisher.views();
-    let mut let_go = shared.let_go.subscribe();
-    let mut lease = shared.lease.subscribe();
-    let mut guard = shared.guard.subscribe();
+    let mut news = shared.news.subscribe();
     loop {
-        let state = views.borrow_and_update().state.clone();
-        let groups = shared.own_groups(&state);
-        let presented = shared.epoch(&state).is_some();
+        views.borrow_and_update();
+        news.borrow_and_update();
+        let (groups, presented) = shared.desk(|desk| (desk.own_groups(), desk.epoch().is_some()));
         shared.publisher.update_local(|local| {
             local.presented = presented;
             if *local.groups != groups {
@@ -34,16 +31,10 @@ pub(super) async fn show(shared: Arc<Shared>) {
         });
         tokio::select! {
             changed = views.changed() => if changed.is_err() { return },
-            changed = let_go.changed() => if changed.is_err() { return },
-            changed = lease.changed() => if changed.is_err() { return },
-            changed = guard.changed() => if changed.is_err() { return },
+            changed = news.changed() => if changed.is_err() { return },
         }
     }
 }
-
-/// How long a stop at the end of a lease may take before the cluster is told that it goes on; most are over
-/// by then.
-pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What should be off and is not, as conditions of this node.
 fn conditions(
@@ -72,34 +63,6 @@ fn conditions(
 }
 
 impl Shared {
-    /// State of each group that this node has, or that the state on hand gives it. What was held in an
-    /// earlier epoch of the guard is gone, whatever the state says.
-    fn own_groups(&self, state: &ClusterState) -> BTreeMap<String, GroupState> {
-        let epoch = self.guard.borrow().as_ref().map(|facts| facts.epoch);
-        let (held, stuck) = (lock(&self.held).clone(), lock(&self.stuck).groups.clone());
-        let mine = state.groups.iter().filter_map(|(name, group)| {
-            let instance = group.instances.get(&self.me)?;
-            let here = held.get(name).map(|held| Some(held.epoch) == epoch);
-            let now = match instance.state {
-                GroupState::Unmanaged => GroupState::Unmanaged,
-                GroupState::Unknown if self.is_left_running(name, &held) => GroupState::Online,
-                known if self.is_left_running(name, &held) => known,
-                known => match here {
-                    Some(true) => known,
-                    Some(false) if stuck.contains_key(name) => GroupState::Error,
-                    Some(false) => GroupState::Releasing,
-                    None => GroupState::Offline,
-                },
-            };
-            Some((name.clone(), now))
-        });
-        mine.collect()
-    }
-
-    fn is_left_running(&self, group: &str, held: &BTreeMap<String, Held>) -> bool {
-        held.contains_key(group) && !self.may_end(group)
-    }
-
     /// Writes down each group that the guard let go of.
     pub(super) fn tell_released(
         &self,
@@ -108,7 +71,6 @@ impl Shared {
         reaper: bool,
         left: &[String],
     ) {
-        self.tell_stuck(|stuck| stuck.guard = None);
         let why = if reaper {
             "its lease ended while guard and agent stood still, and its reaper released it"
         } else {
@@ -121,7 +83,7 @@ impl Shared {
     pub(super) fn tell_missed(&self, epoch: u64, group: &str, token: u64) {
         let known = *lock(&self.last_release);
         let Some((_, release)) = known.filter(|(of, _)| *of == epoch) else { return };
-        lock(&self.dropped).insert(group.to_owned(), (token, epoch.saturating_sub(1)));
+        self.desk(|desk| desk.remember_dropped(group, token, epoch.saturating_sub(1)));
         let why = match release {
             (0, _) => {
                 "guard, agent and reaper had ended without releasing it, so it ran without a lease; the next guard \
@@ -132,86 +94,36 @@ impl Shared {
         self.tell_let_go(epoch, why, Some(release), &[]);
     }
 
-    /// Changes what cannot be let go of, and tells it while it is so.
-    pub(super) fn tell_stuck(&self, change: impl FnOnce(&mut Unreleased)) {
-        {
-            let mut stuck = lock(&self.stuck);
-            let before = stuck.clone();
-            change(&mut stuck);
-            if *stuck == before {
-                return;
-            }
-        }
-        self.show_stuck();
-        self.let_go.send_modify(|times| *times += 1);
-    }
-
-    /// Groups that the lease does not cover any more and that are not seen to be off, with what keeps them;
-    /// none while that may be over in a moment.
-    pub(super) fn unreleased(
-        &self,
-        state: &ClusterState,
-        epoch: u64,
-    ) -> Option<BTreeMap<String, String>> {
-        let mut groups = lock(&self.stuck).groups.clone();
-        let held = lock(&self.held).clone();
-        let earlier = held.iter().filter(|(name, it)| it.epoch != epoch && self.may_end(name));
-        let current = self.epoch(state).is_some();
-        // What an earlier agent of this node had when its guard gave it up.
-        let left = state.groups.iter().filter(|(name, group)| {
-            let instance = group.instances.get(&self.me).filter(|_| !current);
-            instance.is_some_and(|it| it.is_covered() && !self.is_over(name, it.token))
-                && !held.contains_key(*name)
-        });
-        let stopping: Vec<&String> =
-            earlier.map(|(name, _)| name).chain(left.map(|(name, _)| name)).collect();
-        let patient = lock(&self.epoch_began).is_none_or(|began| began.elapsed() < PATIENCE);
-        if patient && stopping.iter().any(|name| !groups.contains_key(*name)) {
-            return None;
-        }
-        for name in stopping {
-            groups.entry(name.clone()).or_insert_with(|| "it is still being stopped".into());
-        }
-        Some(groups)
-    }
-
     /// Takes over what an earlier agent of this node could not stop: it is over when it is seen to be off.
     pub(super) fn remember_stuck(&self) {
         let told = self.local.standing(Code::ReleaseFailed);
         let told = told.into_iter().filter(|it| matches!(it.subject, Subject::Group(_)));
-        lock(&self.stuck).groups.extend(told.map(|it| (it.subject_name, it.cause)));
+        self.desk(|desk| desk.remember_stuck(told.map(|it| (it.subject_name, it.cause))));
     }
 
     /// Whether a group could not be stopped here.
     pub(super) fn is_stuck(&self) -> bool {
-        !lock(&self.stuck).groups.is_empty()
+        self.desk(|desk| !desk.stuck().groups.is_empty())
     }
 
     /// What is seen to be off was stopped by somebody, unless its worker is about to see to it.
     pub(super) async fn look_at_stuck(&self) {
         let state = self.state();
-        let stuck: Vec<String> = lock(&self.stuck).groups.keys().cloned().collect();
-        for name in stuck {
-            if self.token_held(&name).is_some() || self.instance(&state, &name).is_some() {
-                continue;
-            }
+        for name in self.desk(|desk| desk.stuck_and_left()) {
             let resources = state.definition.group(&name).map(|def| def.resources.as_slice());
             let mut off = true;
             for def in resources.unwrap_or_default() {
                 off = off && self.hands.is_off(&name, &state, def).await;
             }
             if off {
-                self.tell_stuck(|stuck| drop(stuck.groups.remove(&name)));
+                self.act(Input::SeenOff { group: name });
             }
         }
     }
 
     /// Tells what cannot be let go of; what an earlier run told and is not so any more is over.
     pub(super) fn show_stuck(&self) {
-        let mut stuck = lock(&self.stuck).clone();
-        for (group, why) in lock(&self.seen_stuck).clone() {
-            stuck.groups.entry(group).or_insert(why);
-        }
+        let stuck = self.desk(|desk| desk.all_stuck());
         let node = self.state().node_name(self.me);
         self.local
             .conditions(Code::ReleaseFailed, conditions(&stuck, self.me, &node, &self.state()));
@@ -236,9 +148,9 @@ impl Shared {
             format!("{why}; it took {took} ms, so it may have run on two nodes meanwhile")
         });
         let why = late.as_deref().unwrap_or(why);
-        let known_here = self.ends_with_the_lease();
+        let (known_here, mut gone) =
+            self.desk(|desk| (desk.ends_with_the_lease(), desk.take_dropped()));
         let held = known_here.iter().map(|(name, held)| (name.clone(), (held.token, held.epoch)));
-        let mut gone = std::mem::take(&mut *lock(&self.dropped));
         gone.extend(held);
         let state = self.state();
         let node = state.node_name(self.me);
@@ -255,7 +167,7 @@ impl Shared {
             }
             // What an earlier agent held is known by its definition.
             let defined = state.definition.group(name).map(|def| def.resources.clone());
-            let defined = defined.map(|resources| Held { token: *token, epoch: *of, resources });
+            let defined = defined.map(|resources| Started { token: *token, epoch: *of, resources });
             let left = known_here.get(name).or(defined.as_ref());
             let left = left.map(|held| self.hands.left_to_agent(name, &state, held));
             let (message, cause) = match left.filter(|left| !left.is_empty()) {

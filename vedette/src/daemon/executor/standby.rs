@@ -11,17 +11,19 @@
 //! to be expected, which takes the node's own address along.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use vedette_core::command::{AGENT, Command, ManagerCommand};
 use vedette_core::group::{ResourceDef, ResourceKind};
+use vedette_core::holding::executor::{Input, Op};
 use vedette_core::id::{NetworkNumber, NodeNumber};
 use vedette_core::state::ClusterState;
 use vedette_core::trigger::Trigger;
 
 use super::super::office::fresh_id;
-use super::{Executor, Op, Shared, lock};
+use super::Shared;
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_millis(250);
@@ -39,8 +41,7 @@ type Wrong = BTreeMap<NetworkNumber, Instant>;
 type Found = BTreeMap<NetworkNumber, Option<String>>;
 
 /// Looks again and again, as long as the process lives.
-pub(super) async fn watch(executor: Executor) {
-    let shared = executor.0.clone();
+pub(super) async fn watch(shared: Arc<Shared>) {
     let (mut wrong, mut lost, mut dead) = (Wrong::new(), Lost::new(), Wrong::new());
     loop {
         tokio::time::sleep(EVERY).await;
@@ -49,8 +50,8 @@ pub(super) async fn watch(executor: Executor) {
         let found = adrift(&shared, &state).await;
         let patience = state.settings.timing.detect() * PATIENCE_FOR_A_SWAP;
         for group in due(&mut lost, found, Instant::now(), patience) {
-            if lock(&shared.settling).insert(group.clone()) {
-                executor.send(&group, Op::Settle).await;
+            if shared.desk(|desk| desk.begins_to_settle(&group)) {
+                shared.act(Input::Ask { ask: 0, group, op: Op::Settle });
             }
         }
         let joined = state.manager.members.get(&shared.me).is_some_and(|member| member.joined);
@@ -121,12 +122,11 @@ async fn route_past(shared: &Shared, state: &ClusterState) {
 /// all of those along. Not in maintenance, nor what is left to itself.
 async fn adrift(shared: &Shared, state: &ClusterState) -> BTreeMap<String, bool> {
     let standbys = shared.hands.standbys(state);
-    let held = lock(&shared.held).clone();
     let is = |it: &ResourceDef| matches!(it.kind, ResourceKind::Address { network, .. } if standbys.contains_key(&network));
     let mut found = BTreeMap::new();
-    let looked_after = |group: &String| {
-        !standbys.is_empty() && shared.may_end(group) && !state.is_left_alone(group, shared.me)
-    };
+    let held = shared.desk(|desk| desk.ends_with_the_lease());
+    let looked_after =
+        |group: &String| !standbys.is_empty() && !state.is_left_alone(group, shared.me);
     for (group, held) in held.into_iter().filter(|(group, _)| looked_after(group)) {
         let addresses: Vec<ResourceDef> = held.resources.into_iter().filter(is).collect();
         if addresses.is_empty() {

@@ -7,12 +7,11 @@
 use std::net::IpAddr;
 
 use tokio::sync::mpsc;
-use vedette_core::group::ResourceKind;
+use vedette_core::group::{ResourceDef, ResourceKind};
 use vedette_core::id::NetworkNumber;
 use vedette_core::state::ClusterState;
 
-use super::answer::{Said, Stop};
-use super::{Shared, lock};
+use super::{Said, Shared, Stop};
 
 impl Shared {
     /// Exchanges the adapters of the network of that name, or of the networks of a group's
@@ -46,16 +45,14 @@ impl Shared {
     }
 
     fn addresses_on(&self, wanted: NetworkNumber) -> Vec<IpAddr> {
-        let held = lock(&self.held);
-        let resources = held.values().flat_map(|held| &held.resources);
-        resources
-            .filter_map(|resource| match resource.kind {
-                ResourceKind::Address { address, network, .. } if network == wanted => {
-                    Some(address)
-                }
-                _ => None,
-            })
-            .collect()
+        let of = |resource: &ResourceDef| match resource.kind {
+            ResourceKind::Address { address, network, .. } if network == wanted => Some(address),
+            _ => None,
+        };
+        self.desk(|desk| {
+            let resources = desk.held().values().flat_map(|held| &held.resources);
+            resources.filter_map(of).collect()
+        })
     }
 }
 

@@ -14,7 +14,7 @@ use vedette_core::group::{ResourceDef, ResourceKind};
 use vedette_core::state::ClusterState;
 use vedette_node::resource::systemd;
 
-use super::{Shared, lock};
+use super::Shared;
 
 /// The pause after a systemd that did not take it.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -46,10 +46,10 @@ impl Shared {
     fn units(&self, state: &ClusterState) -> BTreeMap<String, PathBuf> {
         let able = state.definition.groups.iter().filter(|group| group.nodes.contains(&self.me));
         let defined = able.map(|group| (group.name.clone(), group.resources.clone()));
-        let held: Vec<(String, Vec<ResourceDef>)> = lock(&self.held)
-            .iter()
-            .map(|(name, held)| (name.clone(), held.resources.clone()))
-            .collect();
+        let held: Vec<(String, Vec<ResourceDef>)> = self.desk(|desk| {
+            let held = desk.held().iter();
+            held.map(|(name, held)| (name.clone(), held.resources.clone())).collect()
+        });
         let mut units = BTreeMap::new();
         for (group, resources) in defined.chain(held) {
             let context = self.hands.context(&group, 0, state);
