@@ -12,10 +12,10 @@ use vedette_core::id::{CommandId, NodeNumber, Session};
 use vedette_core::model::{AgentStatus, HostStatus, LinkStatus, RunOutcome};
 use vedette_core::observation::Report;
 use vedette_core::record::Code;
+use vedette_core::runner::Runner;
 use vedette_core::state::ClusterState;
 
 use super::Bug;
-use super::duties::Duties;
 use super::node::Agent;
 use super::works::Desk;
 use super::world::{Event, MS, World, number_of};
@@ -32,6 +32,9 @@ impl World {
             self.schedule(100 * MS, Event::AgentStart { node });
             return;
         }
+        let hand = self.new_hand(node);
+        let machine = &mut self.machines[node];
+        let log = machine.state.settings.timing.log();
         machine.agent = Some(Agent {
             session: Session(session),
             paused: false,
@@ -45,9 +48,10 @@ impl World {
             running: BTreeSet::new(),
             unsaid: BTreeMap::new(),
             desk: Desk::default(),
-            duties: Duties::default(),
+            hand,
+            sightings: Default::default(),
+            runner: Runner::new(machine.number, Session(session), log),
             heard: Default::default(),
-            log: machine.state.settings.timing.log(),
         });
         self.tell_guard(node);
         self.enforce(node, Input::Agent(true));
@@ -66,6 +70,7 @@ impl World {
     }
 
     pub(super) fn drop_agent(&mut self, node: usize) {
+        self.leave_under_way(node);
         self.machines[node].agent = None;
     }
 
@@ -267,6 +272,7 @@ impl World {
         self.become_running(node);
         self.note_continuity(node);
         self.say_unsaid(node);
+        self.show(node);
         self.look_after_groups(node);
         self.keep_journal(node);
         if self.log.leads(node) {
@@ -437,6 +443,8 @@ impl World {
         if let Some(agent) = self.machines[node].agent.as_mut() {
             agent.unsaid.remove(&id);
         }
+        self.presented(node, id);
+        self.reported(node, id);
     }
 }
 

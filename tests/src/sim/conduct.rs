@@ -6,9 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vedette_core::command::{Command, GroupCommand};
 use vedette_core::event::CommandOutcome;
-use vedette_core::group::{GroupState, ResourceState};
 use vedette_core::model::RunOutcome;
 
 use super::world::{MS, World};
@@ -114,107 +112,12 @@ impl World {
         each.map(|resource| resource.name.clone()).collect()
     }
 
-    /// The token of an instance in one of these states.
-    pub(super) fn token_in(&self, node: usize, group: &str, states: &[GroupState]) -> Option<u64> {
-        let machine = &self.machines[node];
-        let instance = machine.state.groups.get(group)?.instances.get(&machine.number)?;
-        states.contains(&instance.state).then_some(instance.token)
-    }
-
-    /// Starts one resource; answers whether the rest may follow.
-    pub(super) fn start_resource(&mut self, node: usize, group: &str, resource: &str) -> bool {
-        let Some(token) = self.token_in(node, group, &[GroupState::Acquiring]) else {
-            return false;
-        };
-        if !self.machines[node].works.on.contains_key(group) {
-            return false;
-        }
-        let stuck = self.conduct.no_start.contains(&(node, resource.to_owned()));
-        let (state, why) = if stuck {
-            (ResourceState::Failed, "exit status 1")
-        } else {
-            (ResourceState::Online, "")
-        };
-        self.say_progress(node, group, token, None, vec![(resource.into(), state, why.into())]);
-        !stuck
-    }
-
-    /// What was started of a group is stopped again, because one of its resources is stuck.
-    pub(super) fn give_up(&mut self, node: usize, group: &str, resource: &str) {
-        let Some(token) = self.token_in(node, group, &[GroupState::Acquiring]) else { return };
-        self.stop_lives(node, group);
-        self.turn_off(node, group);
-        let why = format!("{resource} cannot be started: exit status 1");
-        self.say_over(node, group, token, &why, true);
-    }
-
-    /// Stops one resource; answers whether the rest may follow.
-    pub(super) fn stop_resource(&mut self, node: usize, group: &str, resource: &str) -> bool {
-        let active =
-            [GroupState::Online, GroupState::Acquiring, GroupState::Releasing, GroupState::Error];
-        let Some(token) = self.token_in(node, group, &active) else { return true };
-        if self.conduct.no_stop.contains(&(node, resource.to_owned())) {
-            let failed = (resource.into(), ResourceState::Failed, "exit status 1".into());
-            self.say_progress(node, group, token, Some(GroupState::Error), vec![failed]);
-            return false;
-        }
-        let off = vec![(resource.into(), ResourceState::Offline, String::new())];
-        self.say_progress(node, group, token, Some(GroupState::Releasing), off);
-        true
-    }
-
-    /// A resource ends by itself, and its monitor sees it. It is started again in place as often as
-    /// its definition allows, and not at all in maintenance.
+    /// A resource ends by itself, and its monitor sees it.
     pub(super) fn resource_ends(&mut self, node: usize, resource: &str) -> Result<(), String> {
-        let (me, state) = (self.machines[node].number, &self.reference);
-        let mut groups = state.definition.groups.iter();
-        let found =
-            groups.find_map(|def| Some((def, def.resources.iter().find(|r| r.name == resource)?)));
-        let (def, wanted) = found.ok_or_else(|| format!("no resource {resource}"))?;
-        let name = def.name.clone();
-        let group = state.groups.get(&name).ok_or("no such group")?;
-        let mut fails = group.fails.iter().filter(|f| f.node == me && f.resource == resource);
-        let count = fails.next().map_or(0, |fail| fail.count);
-        let quiet = state.is_left_alone(&name, me);
-        let stuck = self.conduct.no_start.contains(&(node, resource.to_owned()));
-        let restarted = count < wanted.restarts && !stuck;
-        let token =
-            self.token_in(node, &name, &[GroupState::Online]).ok_or("it is not online there")?;
-        let why = "no process is left";
-        let progress = |state, detail: &str| GroupCommand::Progress {
-            group: name.clone(),
-            node: me,
-            token,
-            state: None,
-            resources: vec![(resource.to_owned(), state, detail.to_owned())],
-        };
-        let mut said = vec![progress(ResourceState::Failed, why)];
-        if !quiet {
-            if restarted {
-                said.push(progress(ResourceState::Online, ""));
-            }
-            let (group, resource, why) = (name.clone(), resource.to_owned(), why.to_owned());
-            said.push(GroupCommand::Failed { group, node: me, token, resource, why, restarted });
-        }
-        for command in said {
-            let proposal = self.proposal(node, "agent", Command::Group(command));
-            self.decide(proposal).ok_or("nobody leads")?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn say_progress(
-        &mut self,
-        node: usize,
-        group: &str,
-        token: u64,
-        state: Option<GroupState>,
-        resources: Vec<(String, ResourceState, String)>,
-    ) {
-        let me = self.machines[node].number;
-        let progress =
-            GroupCommand::Progress { group: group.into(), node: me, token, state, resources };
-        self.say(node, Command::Group(progress));
+        let lives = &mut self.machines[node].kernel.lives;
+        let before = lives.len();
+        lives.retain(|(_, name), _| name != resource);
+        (lives.len() < before).then_some(()).ok_or_else(|| format!("{resource} does not run there"))
     }
 }
 

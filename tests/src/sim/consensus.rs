@@ -167,6 +167,7 @@ impl World {
         let reached = self.log.leader.is_some_and(|(by, _)| self.wires.connected(by, node));
         if reached && self.machines[node].applied < upto {
             self.catch_up(node, upto);
+            self.show(node);
             self.look_for_scripts(node);
         }
     }

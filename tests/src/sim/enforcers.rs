@@ -9,12 +9,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use vedette_core::group::ResourceDef;
 use vedette_core::holding::{
-    Announcement, Data, Enforcer, GateOrder, Held, HeldAddress, HeldData, HeldProgram, Hold,
-    Inheritance, Input, LeaseNow, LeaseWatch, Look, Mistake, Of, Output, Progress, Released,
-    ToLookAt, WatchOutput,
+    Announcement, Data, Enforcer, GateOrder, Held, HeldAddress, HeldData, HeldProgram, Inheritance,
+    Input, LeaseNow, LeaseWatch, Look, Mistake, Of, Output, Progress, Released, ToLookAt,
+    WatchOutput, executor,
 };
 use vedette_core::model::Timing;
+use vedette_core::time::Instant;
 use vedette_core::topology;
 
 use super::Bug;
@@ -57,26 +59,26 @@ pub(super) struct Heard {
     wake: Option<u64>,
     /// Something that the agent lets go of itself.
     releasing: Option<Held>,
-    /// The guard's epoch.
-    pub(super) epoch: u64,
-    /// Groups of earlier epochs that do not go.
-    pub(super) stuck: BTreeMap<String, String>,
-    /// Something else of them may be gone in a moment.
-    pub(super) goes_on: bool,
-    refused: Option<String>,
-    /// Groups of the last order that it accepted.
-    ordered: Option<BTreeSet<String>>,
+    /// Whether the guard had the lease when it was heard last.
+    pub(super) lease: Option<bool>,
+}
+
+impl Heard {
+    /// Whether the lease lasts, as the agent's own eye sees it.
+    pub(super) fn lasts(&self, at: Instant) -> bool {
+        self.watch.lasts_until(at).is_some()
+    }
 }
 
 impl World {
     /// The number and the service address of a group.
-    fn known_as(&self, group: &str) -> (u16, IpAddr) {
+    pub(super) fn known_as(&self, group: &str) -> (u16, IpAddr) {
         let number = self.reference.groups.get(group).map_or(0, |it| it.number);
         (number, IpAddr::from([10, 99, 0, number as u8]))
     }
 
     /// Everything that a group has on a node, as an agent orders it to be held.
-    fn held_of(&self, node: usize, group: &str) -> Held {
+    pub(super) fn held_of(&self, group: &str, resources: &[ResourceDef]) -> Held {
         let (number, address) = self.known_as(group);
         let of = Of { number, group: group.to_owned() };
         let address = HeldAddress { address, prefix: 24, device: "eth0".into() };
@@ -86,10 +88,10 @@ impl World {
             ..Held::default()
         };
         held.belongs_to(&of);
-        for resource in self.resources_of(node, group) {
-            match self.place_of(&resource) {
-                Place::Program => drop(held.programs.insert(program(&of, &resource))),
-                Place::Data => drop(held.data.insert(disk(&of, &resource))),
+        for ResourceDef { name, .. } in resources {
+            match self.place_of(name) {
+                Place::Program => drop(held.programs.insert(program(&of, name))),
+                Place::Data => drop(held.data.insert(disk(&of, name))),
                 Place::Inside | Place::Outside => {}
             }
         }
@@ -242,18 +244,13 @@ impl World {
 
     /// Addresses go and control groups are emptied, at once. What no control group holds is left to others.
     pub(super) fn kernel_release(&mut self, node: usize, held: &Held) -> Released {
-        let now = self.now;
         let groups: BTreeSet<String> = held
             .groups
             .iter()
             .filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
             .collect();
-        let rest = self.end_lives(node, &groups);
-        let machine = &mut self.machines[node];
-        machine.works.on.retain(|group, _| !groups.contains(group));
-        if let Some(agent) = machine.agent.as_mut() {
-            agent.duties.owe(rest, now);
-        }
+        self.end_lives(node, &groups);
+        self.machines[node].works.on.retain(|group, _| !groups.contains(group));
         Released::default()
     }
 
@@ -326,21 +323,15 @@ impl World {
         let clock = machine.clock(self.now);
         let release_max = Duration::from_millis(machine.config.timing.release_max_ms);
         let Some(agent) = machine.agent.as_mut() else { return };
-        let heard = &mut agent.heard;
-        heard.watch.hear(clock, &announcement);
+        let watch = &mut agent.heard.watch;
+        watch.hear(clock, &announcement);
         match announcement {
             Announcement::Holding(holding) => {
-                (heard.epoch, heard.goes_on) = (holding.epoch, holding.goes_on);
-                let taken = heard.watch.hold(clock, &holding, release_max);
-                if holding.sequence > 0 {
-                    let over = (!taken).then(|| "the lease is over".to_owned());
-                    heard.refused = holding.refused.or(over);
-                }
-                heard.stuck = holding.stuck;
+                let taken = watch.hold(clock, &holding, release_max);
+                self.hears_holding(node, &holding, taken);
             }
             Announcement::ReleasedAll { epoch, left, .. } => {
-                (heard.epoch, heard.goes_on) = (epoch, !left.is_empty());
-                heard.ordered = None;
+                self.hears_released(node, epoch, !left.is_empty());
             }
             Announcement::Lease { .. } | Announcement::Warning { .. } => {}
         }
@@ -376,6 +367,9 @@ impl World {
 
     fn watch_wants(&mut self, node: usize, out: Vec<WatchOutput>) {
         for output in out {
+            if output == WatchOutput::Released {
+                self.act(node, executor::Input::LetGoWithoutGuard);
+            }
             let WatchOutput::LetGo { held, .. } = output else { continue };
             if self.lease_never_ends() {
                 continue;
@@ -410,43 +404,6 @@ impl World {
         let session = agent.session.0;
         self.agent_released(node, session);
         self.agent_watches(node);
-    }
-
-    /// Orders what this node has to be held, with one group more; answers whether its guard agreed.
-    pub(super) fn order(&mut self, node: usize, more: Option<&str>) -> bool {
-        let machine = &self.machines[node];
-        let (Some(agent), Some(guard)) = (&machine.agent, &machine.guard) else { return false };
-        if guard.paused {
-            return false;
-        }
-        let mut groups = self.covered(node);
-        groups.extend(more.map(str::to_owned));
-        let mut held = Held::default();
-        let mut known: BTreeSet<IpAddr> = BTreeSet::new();
-        for group in self.reference.groups.keys() {
-            if !machine.kernel.left.contains(group) || groups.contains(group) {
-                known.insert(self.known_as(group).1);
-            }
-        }
-        for group in &groups {
-            held.add(&self.held_of(node, group));
-        }
-        let anew = groups.iter().map(|group| self.known_as(group).0).collect();
-        let epoch = agent.heard.epoch;
-        self.machines[node].kept.expect(&held);
-        let order = Hold { sequence: 1, epoch, known, held, anew };
-        self.enforce(node, Input::Hold(Box::new(order)));
-        let Some(agent) = self.machines[node].agent.as_mut() else { return false };
-        let accepted = agent.heard.refused.is_none();
-        agent.heard.ordered = accepted.then_some(groups);
-        accepted
-    }
-
-    /// The guard's orders are what they should be; answers whether it agreed.
-    pub(super) fn keep_ordered(&mut self, node: usize) -> bool {
-        let wanted = self.covered(node);
-        let ordered = self.machines[node].agent.as_ref().and_then(|it| it.heard.ordered.clone());
-        ordered.is_some_and(|ordered| ordered == wanted) || self.order(node, None)
     }
 
     /// Somebody has to look when the lease ends.
@@ -530,11 +487,6 @@ impl World {
         }
         self.run_programs(node);
         self.kernel_release(node, held);
-    }
-
-    /// The guard's epoch, as its agent knows it.
-    pub(super) fn epoch_heard(&self, node: usize) -> u64 {
-        self.machines[node].agent.as_ref().map_or(0, |agent| agent.heard.epoch)
     }
 
     /// Whether the kernel lets traffic of a group's address pass on a node.

@@ -52,6 +52,7 @@ impl World {
             lease: Default::default(),
             lease_over: false,
             releasing: None,
+            orders: Vec::new(),
             carrying: false,
             continuity: false,
         });
@@ -129,7 +130,17 @@ impl World {
         self.tell_guard(node);
         self.reconfigure_guard(node);
         self.go_on_releasing(node);
+        self.read_orders(node);
         self.wake_guard(node);
+    }
+
+    /// A guard that stood still reads what its agent ordered meanwhile.
+    fn read_orders(&mut self, node: usize) {
+        let Some(guard) = self.machines[node].guard.as_mut() else { return };
+        let (session, orders) = (guard.session.0, std::mem::take(&mut guard.orders));
+        for order in orders {
+            self.ordered(node, session, order);
+        }
     }
 
     pub(super) fn beat_arrives(&mut self, to: usize, network: NetworkNumber, beat: Beat) {
@@ -327,6 +338,7 @@ impl World {
         };
         let report = guard.topology.report(clock);
         self.check_lease(node, &report);
+        self.hears_report(node, report.lease);
         self.send_report(node, Arc::new(report));
     }
 

@@ -108,6 +108,8 @@ pub(super) struct Kernel {
     pub(super) releasing: BTreeMap<Key, u64>,
     /// A look at those programs is due.
     programs_due: bool,
+    /// How often the control group of each group was emptied.
+    emptied: BTreeMap<String, u64>,
     /// Groups that are in nobody's orders: maintenance or a forced stop left them running.
     pub(super) left: BTreeSet<String>,
     pub(super) mood: Mood,
@@ -140,6 +142,11 @@ impl Kernel {
         }
     }
 
+    /// How often the control group of a group was emptied.
+    pub(super) fn emptied(&self, group: &str) -> u64 {
+        self.emptied.get(group).copied().unwrap_or_default()
+    }
+
     /// No power: nothing is left.
     pub(super) fn die(&mut self) {
         self.lives.clear();
@@ -155,14 +162,14 @@ impl World {
     }
 
     /// Everything of a group is started. What ran already goes on where it lives.
-    pub(super) fn begin_lives(&mut self, node: usize, group: &str, token: u64) {
+    fn begin_lives(&mut self, node: usize, group: &str, token: u64) {
         for resource in self.resources_of(node, group) {
             self.begin_life(node, (group.to_owned(), resource), token);
         }
         self.check_twice();
     }
 
-    fn begin_life(&mut self, node: usize, key: Key, token: u64) {
+    pub(super) fn begin_life(&mut self, node: usize, key: Key, token: u64) {
         let by_hand = token == 0;
         let natural = self.place_of(&key.1);
         let kernel = &mut self.machines[node].kernel;
@@ -217,28 +224,15 @@ impl World {
         }
     }
 
-    /// Stops everything of a group, in reverse; answers what could not be stopped first.
-    pub(super) fn stop_lives(&mut self, node: usize, group: &str) -> Option<String> {
-        let mut resources = self.resources_of(node, group);
-        resources.reverse();
-        let stuck = resources.into_iter().find(|resource| {
-            let key = (group.to_owned(), resource.clone());
-            !self.stop_life(node, &key)
-        });
-        if let Some(resource) = &stuck {
-            self.counts.stuck += 1;
-            self.note(|| format!("n{}: {resource} was not seen to be off", node + 1));
-        }
-        stuck
-    }
-
-    /// Empties the control groups of these groups. Answers those of which something is left.
-    pub(super) fn end_lives(&mut self, node: usize, groups: &BTreeSet<String>) -> BTreeSet<String> {
+    /// Empties the control groups of these groups.
+    pub(super) fn end_lives(&mut self, node: usize, groups: &BTreeSet<String>) {
         let now = self.now;
         let machine = &mut self.machines[node];
         let session = machine.agent.as_ref().map(|agent| agent.session);
         let kernel = &mut machine.kernel;
-        let mut rest = BTreeSet::new();
+        for group in groups {
+            *kernel.emptied.entry(group.clone()).or_default() += 1;
+        }
         kernel.lives.retain(|key, life| {
             if !groups.contains(&key.0) {
                 return true;
@@ -248,10 +242,8 @@ impl World {
                 Place::Outside | Place::Data => life.lapsed = life.lapsed.or(Some((now, session))),
                 Place::Program => {}
             }
-            rest.insert(key.0.clone());
             true
         });
-        rest
     }
 
     pub(super) fn run_programs(&mut self, node: usize) {
@@ -294,13 +286,6 @@ impl World {
         if was && !paused {
             self.reap(node);
         }
-    }
-
-    /// Groups that an agent orders its guard to hold.
-    pub(super) fn covered(&self, node: usize) -> BTreeSet<String> {
-        let machine = &self.machines[node];
-        let on = machine.works.on.keys();
-        on.filter(|group| !machine.kernel.left.contains(*group)).cloned().collect()
     }
 
     /// Whether nobody is awake who would end what a lease covers.

@@ -5,17 +5,19 @@ use std::sync::Arc;
 
 use vedette_core::command::Proposal;
 use vedette_core::director::Director;
-use vedette_core::holding::{Enforcer, Held, Kept, LeaseNow};
+use vedette_core::holding::executor::Sightings;
+use vedette_core::holding::{Enforcer, Held, Hold, Kept, LeaseNow};
 use vedette_core::id::{CommandId, NetworkNumber, NodeNumber, Session};
-use vedette_core::model::{AgentStatus, HostStatus, LogTiming, Priority};
+use vedette_core::model::{AgentStatus, HostStatus, Priority};
+use vedette_core::runner::Runner;
 use vedette_core::state::ClusterState;
 use vedette_core::takeover::Word;
 use vedette_core::time::Instant;
 use vedette_core::topology::{self, Topology};
 use vedette_core::wire::Beat;
 
-use super::duties::Duties;
 use super::enforcers::{Board, Gate, Heard};
+use super::executors::Hand;
 use super::journals::Journal;
 use super::kernel::Kernel;
 use super::works::{Desk, Works};
@@ -44,6 +46,8 @@ pub(super) struct Guard {
     pub(super) lease_over: bool,
     /// A release that is under way.
     pub(super) releasing: Option<Held>,
+    /// Orders that came while it was stopped.
+    pub(super) orders: Vec<Hold>,
     /// Something that came out of its enforcer is being carried out.
     pub(super) carrying: bool,
     /// Whether its agent took part in the seeded cluster; outlives the agent.
@@ -71,12 +75,14 @@ pub(super) struct Agent {
     pub(super) unsaid: BTreeMap<CommandId, (u64, Proposal)>,
     /// What it does for the cluster manager.
     pub(super) desk: Desk,
-    /// What it does by itself about what runs on its machine.
-    pub(super) duties: Duties,
+    /// Its work for the cluster manager, begun and given up.
+    pub(super) runner: Runner,
+    /// Looks for what should not run.
+    pub(super) sightings: Sightings,
+    /// What it does with resources.
+    pub(super) hand: Hand,
     /// What its guard told it, and its own eye on the lease.
     pub(super) heard: Heard,
-    /// The timers that its log was opened with.
-    pub(super) log: LogTiming,
 }
 
 /// One machine.
@@ -88,6 +94,8 @@ pub(super) struct Machine {
     /// On disk: the state as far as it was applied.
     pub(super) state: ClusterState,
     pub(super) applied: usize,
+    /// The state as it was shown last, and up to where it was applied then.
+    pub(super) shown: Option<(usize, Arc<ClusterState>)>,
     /// Offset of its monotonic clock, in microseconds.
     pub(super) offset: u64,
     /// How much faster its monotonic clock runs, in parts per million.
@@ -164,6 +172,18 @@ impl Machine {
                 .collect(),
             voters: voters.numbers().collect(),
             voters_since: voters.since,
+        }
+    }
+
+    /// The state on disk, for whoever keeps it.
+    pub(super) fn shown_state(&mut self) -> Arc<ClusterState> {
+        match &self.shown {
+            Some((applied, state)) if *applied == self.applied => state.clone(),
+            _ => {
+                let state = Arc::new(self.state.clone());
+                self.shown = Some((self.applied, state.clone()));
+                state
+            }
         }
     }
 

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use vedette_core::command::{Command, ManagerCommand, NewNetwork, NewNode, Proposal};
+use vedette_core::holding::{Hold, executor};
 use vedette_core::id::{ClusterId, CommandId, Hash, NetworkNumber, NodeNumber, RaftId, StorageId};
 use vedette_core::model::{Priority, Settings};
 use vedette_core::observation::Report;
@@ -73,51 +74,136 @@ pub struct Violation {
 #[derive(Clone, Debug)]
 pub(super) enum Event {
     /// A datagram arrives.
-    Beat { to: usize, network: NetworkNumber, beat: Box<Beat> },
+    Beat {
+        to: usize,
+        network: NetworkNumber,
+        beat: Box<Beat>,
+    },
     /// A guard's timer.
-    GuardTimer { node: usize },
+    GuardTimer {
+        node: usize,
+    },
     /// A director's timer.
-    DirectorTimer { node: usize },
+    DirectorTimer {
+        node: usize,
+    },
     /// A report arrives at the agent of a director.
-    Report { to: usize, from: usize, report: Arc<Report> },
+    Report {
+        to: usize,
+        from: usize,
+        report: Arc<Report>,
+    },
     /// A new director asks an agent for a report.
-    Asked { node: usize },
+    Asked {
+        node: usize,
+    },
     /// A guard starts its agent.
-    AgentStart { node: usize },
+    AgentStart {
+        node: usize,
+    },
     /// An agent looks after itself: ten times a second.
-    AgentRound { node: usize, session: u64 },
+    AgentRound {
+        node: usize,
+        session: u64,
+    },
     /// Replicated entries arrive.
-    Apply { node: usize, upto: usize },
+    Apply {
+        node: usize,
+        upto: usize,
+    },
     /// A leader has written a proposal and asks for a majority.
-    Commit { by: usize, term: u64, proposal: Box<Proposal>, tries: u32 },
+    Commit {
+        by: usize,
+        term: u64,
+        proposal: Box<Proposal>,
+        tries: u32,
+    },
     /// Its proposer learns that nothing is known of a proposal.
-    Lost { node: usize, id: CommandId },
+    Lost {
+        node: usize,
+        id: CommandId,
+    },
     /// A leader learns that it is one no more.
-    Deposed { node: usize, term: u64 },
+    Deposed {
+        node: usize,
+        term: u64,
+    },
     /// The voters are changed.
-    SetVoters { by: usize, term: u64, voters: Vec<NodeNumber> },
+    SetVoters {
+        by: usize,
+        term: u64,
+        voters: Vec<NodeNumber>,
+    },
     /// A script ends: of an alert, or of a test.
-    ScriptEnds { node: usize, session: u64, test: bool, id: u64 },
+    ScriptEnds {
+        node: usize,
+        session: u64,
+        test: bool,
+        id: u64,
+    },
     /// A piece of the manager's work goes on.
-    Work { node: usize, session: u64, job: u64 },
+    Work {
+        node: usize,
+        session: u64,
+        job: u64,
+    },
     /// The lease that the kernel was told of runs out, unless it was renewed.
-    LeaseEnds { node: usize },
+    LeaseEnds {
+        node: usize,
+    },
     /// The agent's own eye on the lease looks.
-    AgentWatches { node: usize },
+    AgentWatches {
+        node: usize,
+    },
     /// The agent has let go of what its guard did not.
-    AgentReleased { node: usize, session: u64 },
+    AgentReleased {
+        node: usize,
+        session: u64,
+    },
     /// The guard has let go of what it was about to let go of.
-    Released { node: usize, session: u64 },
+    Released {
+        node: usize,
+        session: u64,
+    },
     /// Half of the time of a release has passed: the reaper looks.
-    Reap { node: usize },
+    Reap {
+        node: usize,
+    },
     /// Release programs end.
-    Programs { node: usize },
+    Programs {
+        node: usize,
+    },
+    /// An order of its agent reaches a guard.
+    Ordered {
+        node: usize,
+        session: u64,
+        order: Box<Hold>,
+    },
+    /// An operation on a resource ends.
+    Operated {
+        node: usize,
+        session: u64,
+        id: u64,
+    },
+    /// The executor of an agent hears of something, or wanted to be called.
+    Act {
+        node: usize,
+        session: u64,
+        input: Box<executor::Input>,
+    },
+    ActInTime {
+        node: usize,
+        session: u64,
+    },
     /// An operator puts in order what the storm left.
     TidyUp,
     /// Somebody looks at who leads: twenty times a second.
     Elections,
     /// An operator asks for something; asked again until it is known to have happened.
-    Operator { number: u64, proposal: Box<Proposal> },
+    Operator {
+        number: u64,
+        proposal: Box<Proposal>,
+    },
     /// Something bad, or its end.
     Trouble(Trouble),
 }
@@ -295,6 +381,7 @@ impl World {
             agent: None,
             state: self.reference.clone(),
             applied: self.log.committed(),
+            shown: None,
             offset: self.rng.range(0, 1 << 40),
             drift: self.rng.range(0, 10_001) as i64 - 5_000,
             works: Works::default(),
@@ -455,6 +542,8 @@ impl World {
             Event::Released { node, session } => self.released(node, session),
             Event::Reap { node } => self.reap(node),
             Event::Programs { node } => self.programs_end(node),
+            Event::Ordered { node, session, order } => self.ordered(node, session, *order),
+            Event::Operated { node, session, id } => self.operated(node, session, id),
             Event::TidyUp => self.tidy(),
             Event::Commit { by, term, proposal, tries } => {
                 self.commit(by, term, *proposal, tries);
@@ -473,6 +562,8 @@ impl World {
             | Event::Lost { node, .. }
             | Event::Deposed { node, .. }
             | Event::Work { node, .. }
+            | Event::Act { node, .. }
+            | Event::ActInTime { node, .. }
             | Event::ScriptEnds { node, .. } => *node,
             Event::Report { to, .. } => *to,
             Event::SetVoters { by, .. } => *by,
@@ -480,7 +571,9 @@ impl World {
         };
         let Some(agent) = self.machines[node].agent.as_mut() else { return };
         if agent.paused {
-            if agent.inbox.len() < 256 {
+            // Nothing of what its guard and its children say is lost.
+            let kept = matches!(event, Event::Act { .. } | Event::ActInTime { .. });
+            if kept || agent.inbox.len() < 256 {
                 agent.inbox.push_back(event);
             }
             return;
@@ -494,6 +587,8 @@ impl World {
             Event::Lost { node, id } => self.proposal_lost(node, id),
             Event::Deposed { node, term } => self.told_deposed(node, term),
             Event::Work { node, session, job } => self.work(node, session, job),
+            Event::Act { node, session, input } => self.act_now(node, session, *input),
+            Event::ActInTime { node, session } => self.act_in_time(node, session),
             Event::SetVoters { by, term, voters } => self.change_voters(by, term, &voters),
             Event::ScriptEnds { node, session, test, id } => {
                 self.script_ends(node, session, test, id);
