@@ -221,7 +221,7 @@ impl Executor {
 }
 
 async fn tell(port: &Port) {
-    if let Err(why) = port.tell().await {
+    if let Err(why) = port.tell(None).await {
         let text = format!("the guard is not told what a lease covers: {why}");
         port.put(Output::Note { group: String::new(), text, error: false });
     }

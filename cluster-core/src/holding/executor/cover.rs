@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::desk::Desk;
 use super::sequence::Port;
-use super::values::Output;
+use super::values::{Output, Started};
 use crate::command::GroupCommand;
 
 /// The pause before a guard that refused, or did not answer, is told again.
@@ -65,12 +65,16 @@ impl Drop for Turn<'_> {
 
 impl Port {
     /// Tells the guard what it is to hold: before anything is started, and after the last of it was stopped. Nothing
-    /// may be started unless the guard agrees.
-    pub(super) async fn tell(&self) -> Result<(), String> {
+    /// may be started unless the guard agrees. What is to be held `newly` is held in its epoch or not at all: a guard
+    /// that has let go of everything since that leave was given would take it for something else.
+    pub(super) async fn tell(&self, newly: Option<&Started>) -> Result<(), String> {
         self.wait(|desk| (!desk.telling.busy).then(|| desk.telling.busy = true)).await;
         let _turn = Turn(self);
         let (orders, deadline) = {
             let mut desk = self.desk();
+            if newly.is_some_and(|held| held.epoch != desk.guards_epoch()) {
+                return Err("its guard has let go of everything meanwhile".into());
+            }
             desk.telling.last += 1;
             let orders = desk.orders(desk.telling.last);
             desk.cover.tell(&orders.covered.keys().cloned().collect());
@@ -102,7 +106,7 @@ pub(super) async fn follow(port: Port) {
             let may = desk.epoch().is_some() && desk.has_quorum();
             may.then(|| desk.to_cover() != desk.cover.sure)
         };
-        if wanted == Some(true) && port.tell().await.is_err() {
+        if wanted == Some(true) && port.tell(None).await.is_err() {
             let again = port.desk().now + AGAIN;
             port.wait_until(again).await;
             continue;

@@ -264,6 +264,27 @@ fn a_guard_that_does_not_answer_has_refused() {
     assert_eq!(bench.take_done(), [""; 0]);
 }
 
+/// Seed 32 of the simulation: the leave was of one epoch, another order was in the way, and when its turn came the guard
+/// was in the next one, with a lease and nothing held. It would have taken what another node had by then.
+#[test]
+fn what_was_given_in_one_epoch_is_not_held_in_the_next() {
+    let mut bench = taking_over();
+    bench.guard = false;
+    bench.orders.clear();
+    bench.give(Input::Tell);
+    bench.ask(7, Verb::Acquire);
+    assert_eq!(bench.orders.len(), 1, "one at a time");
+    bench.epoch += 1;
+    bench.give(Input::ReleasedAll { epoch: bench.epoch, left: false });
+    bench.obey(Some("it is of an earlier epoch"));
+    bench.guard = true;
+    bench.obey(None);
+    assert_eq!(bench.take_done(), [""; 0]);
+    let waits = "web: waits: its guard has let go of everything meanwhile".to_owned();
+    assert!(bench.lines.contains(&waits), "{:?}", bench.lines);
+    assert_eq!(bench.executor.desk().token_held("web"), None);
+}
+
 /// The leave of the cluster is waited for as long as an event may bring it, and told.
 #[test]
 fn a_group_waits_for_its_turn_and_for_nothing_else() {

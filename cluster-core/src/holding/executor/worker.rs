@@ -324,13 +324,13 @@ impl Port {
     async fn hold(&self, group: &str, held: Option<Started>) -> Result<(), String> {
         {
             let mut desk = self.desk();
-            match held {
+            match held.clone() {
                 Some(held) => drop(desk.held.insert(group.to_owned(), held)),
                 None => drop(desk.held.remove(group)),
             }
             desk.news += 1;
         }
-        self.tell().await
+        self.tell(held.as_ref()).await
     }
 
     /// Changes what cannot be let go of, and has it told while it is so.

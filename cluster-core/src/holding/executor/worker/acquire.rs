@@ -119,10 +119,11 @@ impl Worker {
         if self.is_left_as_it_is() {
             return self.look_over(held, lines).await.map_or_else(Begun::Gone, |()| Begun::Online);
         }
-        let started = either(self.start(held, &held.resources, lines), self.lost()).await;
+        // First of all: whether it was lost since.
+        let started = either(self.lost(), self.start(held, &held.resources, lines)).await;
         match started {
-            Either::First(Ok(())) => Begun::Online,
-            Either::First(Err(why)) if !self.is_lost() && self.has_lease() => Begun::Failed(why),
+            Either::Second(Ok(())) => Begun::Online,
+            Either::Second(Err(why)) if !self.is_lost() && self.has_lease() => Begun::Failed(why),
             _ => Begun::Lost,
         }
     }

@@ -211,7 +211,7 @@ impl Worker {
             self.stop(held, again, UNASKED).await?;
             self.start(held, again, UNASKED).await
         };
-        matches!(either(work, self.lost()).await, Either::First(Ok(())))
+        matches!(either(self.lost(), work).await, Either::Second(Ok(())))
     }
 
     /// Waits until the state shows one failure more, so that it is not counted twice.
