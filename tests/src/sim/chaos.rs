@@ -7,7 +7,7 @@ use vedette_core::model::{Settings, Severity, Timing};
 use vedette_core::trigger::StopMode;
 
 use super::Bug;
-use super::kernel::{Monitor, Mood, Place, Stop};
+use super::kernel::{Broken, Monitor, Mood, Place, Stop};
 use super::rng::Rng;
 use super::wires::Fault;
 use super::world::{Event, MS, Setup, Trouble, Violation, World, number_of};
@@ -344,7 +344,7 @@ fn trouble(rng: &mut Rng, setup: &Setup) -> (Trouble, Vec<Trouble>) {
     let node = rng.below(setup.nodes);
     let network = rng.below(setup.networks);
     let fine = Fault::default();
-    match rng.range(0, 116) {
+    match rng.range(0, 122) {
         0 => (Trouble::Blackout(true), vec![Trouble::Blackout(false)]),
         1..14 => {
             let torn = Trouble::Tear(node, rng.below(12).saturating_sub(8));
@@ -365,6 +365,12 @@ fn trouble(rng: &mut Rng, setup: &Setup) -> (Trouble, Vec<Trouble>) {
             let hangs = Mood { site_hangs: true, ..Mood::default() };
             let begins = Trouble::SiteEvent(node, hangs);
             (begins, vec![Trouble::Mood(node, Mood::default())])
+        }
+        116..122 => {
+            let broken = [(true, false, false), (false, true, false), (false, false, true)];
+            let (disk, gate, release) = broken[rng.below(3)];
+            let begins = Trouble::Broken(node, Broken { disk, gate, release });
+            (begins, vec![Trouble::Broken(node, Broken::default())])
         }
         45 => (Trouble::Clumsy(node, true), vec![Trouble::Clumsy(node, false)]),
         46..49 => (Trouble::Wipe(node), vec![Trouble::PowerOn(node)]),

@@ -193,6 +193,7 @@ impl World {
 
     fn execute(&mut self, node: usize, output: Output) -> Option<Input> {
         match output {
+            Output::Journal(_) if self.machines[node].kernel.broken.disk => {}
             Output::Journal(entry) => self.machines[node].kept.write(entry),
             Output::Release { held, .. } => self.begin_release(node, held),
             Output::LookAt(what) => return Some(Input::Looked(self.look(node, &what))),
@@ -227,8 +228,12 @@ impl World {
         let guard = machine.guard.as_mut().filter(|it| it.session.0 == session && !it.paused);
         let Some(held) = guard.and_then(|guard| guard.releasing.take()) else { return };
         let reaped = machine.board.reaped.map(|at| machine.clock(at));
-        let outcome = self.kernel_release(node, &held);
-        self.note(|| format!("n{} releases everything", node + 1));
+        let outcome = if self.machines[node].kernel.broken.release {
+            Released { failed: vec!["it does not go".into()], ..Released::default() }
+        } else {
+            self.kernel_release(node, &held)
+        };
+        self.note(|| format!("n{} releases everything: {:?}", node + 1, outcome.failed));
         self.enforce(node, Input::Released(outcome, reaped));
         self.look_after_groups(node);
     }
@@ -285,6 +290,10 @@ impl World {
     fn change_gate(&mut self, node: usize, order: GateOrder) -> Option<Input> {
         let now = self.now;
         let machine = &mut self.machines[node];
+        let opens = matches!(order, GateOrder::Guard { .. } | GateOrder::Open { .. });
+        if machine.kernel.broken.gate && opens {
+            return Some(Input::Gate(Err("the kernel refuses".into())));
+        }
         let world = |until: Option<_>| until.map_or(0, |until| machine.world_time(until));
         match order {
             GateOrder::Attempt(_) => {}

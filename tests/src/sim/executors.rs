@@ -262,6 +262,11 @@ impl World {
             guard.orders.push(order);
             return;
         }
+        if self.machines[node].kernel.broken.disk {
+            let (sequence, why) = (order.sequence, "it cannot be written".to_owned());
+            let unwritten = vedette_core::holding::Input::Unwritten { sequence, why };
+            return self.enforce(node, unwritten);
+        }
         self.machines[node].kept.expect(&order.held);
         self.enforce(node, vedette_core::holding::Input::Hold(Box::new(order)));
     }

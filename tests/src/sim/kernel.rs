@@ -80,6 +80,17 @@ pub(super) struct Mood {
     pub(super) site_hangs: bool,
 }
 
+/// What around a guard refuses its work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Broken {
+    /// Its disk: nothing is written to the journal.
+    pub(super) disk: bool,
+    /// The kernel's gate: it can be neither raised nor opened.
+    pub(super) gate: bool,
+    /// Its own releases: nothing goes, and it is told so.
+    pub(super) release: bool,
+}
+
 /// The processes of one resource on one machine.
 #[derive(Clone, Debug)]
 pub(super) struct Life {
@@ -115,6 +126,7 @@ pub(super) struct Kernel {
     pub(super) mood: Mood,
     /// Since when it has been in that mood.
     pub(super) mood_since: u64,
+    pub(super) broken: Broken,
     /// The reaper is stopped.
     pub(super) reaper_paused: bool,
 }

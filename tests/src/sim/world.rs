@@ -20,7 +20,7 @@ use super::checks::Checks;
 use super::conduct::Conduct;
 use super::delay::Delays;
 use super::journals::Journal;
-use super::kernel::{Counts, Kernel, Mood, Place};
+use super::kernel::{Broken, Counts, Kernel, Mood, Place};
 use super::log::Log;
 use super::node::Machine;
 use super::rng::Rng;
@@ -229,6 +229,8 @@ pub(super) enum Trouble {
     ResourceFails(usize),
     /// The programs of a node's resources behave badly, or well again.
     Mood(usize, Mood),
+    /// What is around a node's guard refuses its work, or not any more.
+    Broken(usize, Broken),
     /// The reaper is stopped, or goes on.
     PauseReaper(usize, bool),
     /// Guard, agent and reaper alike.
@@ -626,6 +628,7 @@ impl World {
             Trouble::Clumsy(node, clumsy) => self.machines[*node].works.clumsy = *clumsy,
             Trouble::ResourceFails(node) => self.resource_fails(*node),
             Trouble::Mood(node, mood) => self.set_mood(*node, *mood),
+            Trouble::Broken(node, broken) => self.machines[*node].kernel.broken = *broken,
             Trouble::PauseReaper(node, paused) => self.pause_reaper(*node, *paused),
             Trouble::PauseAllThree(node, paused) => {
                 self.pause_reaper(*node, *paused);
@@ -694,6 +697,7 @@ impl World {
             self.pause_reaper(node, false);
             self.set_mood(node, Mood::default());
             self.machines[node].works.clumsy = false;
+            self.machines[node].kernel.broken = Broken::default();
         }
         self.schedule(500 * MS, Event::TidyUp);
     }
