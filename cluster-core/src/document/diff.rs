@@ -454,7 +454,7 @@ fn disturbed(old: &Document, new: &Document, state: &ClusterState) -> BTreeMap<S
 
 /// Whether what is active by one definition is right for another as well: how it is watched and how
 /// long it may take is no reason to stop it, as `apply` sees it, too.
-fn continues(from: &GroupDef, to: &GroupDef) -> bool {
+pub(super) fn continues(from: &GroupDef, to: &GroupDef) -> bool {
     let substance = |def: &GroupDef| -> Vec<(String, ResourceKind)> {
         let all = def.resources.iter();
         all.map(|resource| (resource.name.clone(), resource.kind.clone())).collect()

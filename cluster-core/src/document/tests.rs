@@ -16,6 +16,7 @@ use crate::group::{
 use crate::time::{DayWindow, WallTime};
 use crate::trigger::Trigger;
 
+mod left;
 mod members;
 mod spof;
 mod starts;

@@ -1,6 +1,7 @@
 //! What a change would do to groups that run at this moment.
 
-use crate::group::{Group, GroupDef, GroupState, Policy};
+use crate::document::diff::continues;
+use crate::group::{Group, GroupDef, GroupState, Instance, Policy};
 use crate::id::NodeNumber;
 use crate::model::HostStatus;
 use crate::state::ClusterState;
@@ -18,7 +19,38 @@ pub(super) fn check(document: &Document, state: &ClusterState, found: &mut Vec<F
             None => removed(state, name, group, found),
             Some(definition) => changed(state, definition, group, found),
         }
+        left_running(document, state, (name, group), found);
     }
+}
+
+/// What maintenance or a forced stop left running is not released and acquired again, and not forgotten either: it would
+/// be off until that ends, or go on by a definition that is nowhere any more.
+fn left_running(
+    document: &Document,
+    state: &ClusterState,
+    (name, group): (&str, &Group),
+    found: &mut Vec<Finding>,
+) {
+    let left = |(node, it): &(&NodeNumber, &Instance)| {
+        state.is_left_alone(name, **node) || it.state == GroupState::Unmanaged
+    };
+    let left: Vec<String> =
+        (group.instances.iter().filter(left)).map(|(node, _)| state.node_name(*node)).collect();
+    let before = group.retired.as_ref().or_else(|| state.definition.group(name));
+    let after = document.definition.group(name);
+    let (Some(before), Some(after)) = (before, after) else { return };
+    let there = group.instances.keys().all(|node| after.nodes.contains(node));
+    if left.is_empty() || (there && continues(before, after)) {
+        return;
+    }
+    let what = format!(
+        "{name} is left running on {} (maintenance, or a forced stop), and this would release it",
+        left.join(", ")
+    );
+    let advice = format!(
+        "End that first (vedette maintenance off, or start its manager), or leave {name} as it is until then."
+    );
+    found.push(Finding::error(format!("groups.{name}"), what, advice));
 }
 
 fn removed(state: &ClusterState, name: &str, group: &Group, found: &mut Vec<Finding>) {
