@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::cover::Cover;
 use super::values::{Done, GuardFacts, Mistake, Now, Op, Orders, Seen, Started};
-use crate::group::{Group, GroupState, Instance};
+use crate::group::{Group, GroupState, Instance, ResourceDef};
 use crate::id::NodeNumber;
 use crate::state::ClusterState;
 use crate::takeover::Unreleased;
@@ -286,6 +286,20 @@ impl Desk {
     /// Whether the process ends, and the guard was told what is left running.
     pub const fn is_ending(&self) -> bool {
         self.ending
+    }
+
+    /// A resource as it was started, by the times that are in force now: they change nothing of what runs.
+    pub(super) fn timed(&self, group: &str, started: &ResourceDef) -> ResourceDef {
+        let defined = self.seen.state.definition.group(group);
+        let now = defined.and_then(|it| it.resources.iter().find(|it| it.name == started.name));
+        let Some(now) = now else { return started.clone() };
+        ResourceDef {
+            start_timeout_ms: now.start_timeout_ms,
+            stop_timeout_ms: now.stop_timeout_ms,
+            monitor_timeout_ms: now.monitor_timeout_ms,
+            monitor_interval_ms: now.monitor_interval_ms,
+            ..started.clone()
+        }
     }
 
     /// The token under which a group is held.

@@ -95,20 +95,20 @@ pub fn strange(
     .map(|def| (&def.name, def.resources.as_slice()))
 }
 
-/// What two looks showed alike.
-fn confirmed<'a>(
-    before: &'a Found,
-    found: &'a Found,
-) -> impl Iterator<Item = (&'a String, &'a BTreeSet<String>)> {
-    found.iter().filter(|(group, resources)| before.get(*group) == Some(*resources))
+/// What two looks showed alike, resource by resource: one that comes and goes hides no other.
+fn confirmed(before: &Found, found: &Found) -> impl Iterator<Item = (String, BTreeSet<String>)> {
+    let both = |(group, now): (&String, &BTreeSet<String>)| {
+        let alike: BTreeSet<String> = now.intersection(before.get(group)?).cloned().collect();
+        (!alike.is_empty()).then(|| (group.clone(), alike))
+    };
+    found.iter().filter_map(both)
 }
 
 /// What the cluster does not know yet, and what it knows that is over.
 fn news(before: &Found, found: &Found, (me, state): (NodeNumber, &ClusterState)) -> Found {
     let known = |group: &str| state.groups.get(group).and_then(|it| it.also.get(&me));
     let new = confirmed(before, found)
-        .filter(|(group, now)| known(group).is_none_or(|it| it.unproven || it.resources != **now))
-        .map(|(group, now)| (group.clone(), now.clone()));
+        .filter(|(group, now)| known(group).is_none_or(|it| it.unproven || it.resources != *now));
     let over = state
         .groups
         .iter()
@@ -128,8 +128,7 @@ fn to_stop(before: &Found, found: &Found, (me, state): (NodeNumber, &ClusterStat
         known.is_some_and(|it| !it.maintenance && !it.instances.contains_key(&me))
             && state.multiple_active(group) != MultipleActive::Block
     };
-    let extra = confirmed(before, found).filter(|(group, _)| free(group));
-    extra.map(|(group, resources)| (group.clone(), resources.clone())).collect()
+    confirmed(before, found).filter(|(group, _)| free(group)).collect()
 }
 
 #[cfg(test)]
@@ -157,6 +156,18 @@ mod tests {
         assert_eq!(news(&db, &db, (N3, &state)), db);
         assert_eq!(to_stop(&db, &db, (N3, &state)), db);
         assert_eq!(news(&db, &nothing, (N3, &state)), nothing, "it was never told");
+    }
+
+    /// Its neighbour is started and ends again and again.
+    #[test]
+    fn what_comes_and_goes_hides_nothing_that_stays() {
+        let (state, stays) = (state(), found("db"));
+        let mut both = stays.clone();
+        both.entry("db".to_owned()).or_default().insert("db-flaps".to_owned());
+        for (before, now) in [(&stays, &both), (&both, &stays)] {
+            assert_eq!(news(before, now, (N3, &state)), stays);
+            assert_eq!(to_stop(before, now, (N3, &state)), stays);
+        }
     }
 
     #[test]

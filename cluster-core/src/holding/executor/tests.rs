@@ -446,6 +446,34 @@ fn a_resource_that_fails_is_restarted_in_place() {
     assert!(matches!(failed[..], [GroupCommand::Failed { restarted: true, .. }]), "{failed:?}");
 }
 
+/// What is announced or asked meanwhile begins no look anew, or nobody would ever look.
+#[test]
+fn a_flapping_neighbour_hides_no_failure() {
+    let mut bench = owner();
+    bench.failing.insert(("httpd", Action::Monitor));
+    for ask in 1..=3 {
+        bench.pass(400);
+        bench.give(Input::Ask { ask: 0, group: "web".into(), op: Op::Announce });
+        bench.ask(ask, Verb::Status);
+    }
+    let failed = |it: &GroupCommand| matches!(it, GroupCommand::Failed { .. });
+    assert!(bench.reports.iter().any(failed), "{:?}", bench.reports);
+}
+
+/// Times of a new version hold for what runs already.
+#[test]
+fn a_changed_interval_holds_at_once() {
+    let mut bench = owner();
+    bench.state.definition.groups[0].resources[1].monitor_interval_ms = 6_000;
+    bench.failing.insert(("httpd", Action::Monitor));
+    bench.see();
+    bench.pass(5_900);
+    let failed = |it: &GroupCommand| matches!(it, GroupCommand::Failed { .. });
+    assert!(!bench.reports.iter().any(failed));
+    bench.pass(100);
+    assert!(bench.reports.iter().any(failed));
+}
+
 /// In maintenance it is told, and nothing is done about it.
 #[test]
 fn in_maintenance_a_failure_is_told_and_left() {

@@ -91,7 +91,12 @@ impl Worker {
                     self.lose("its lease was over").await;
                     looks = self.looks();
                 }
+                // What is watched is watched meanwhile: nothing of it changes.
                 Next::Op(_, Op::Settle) => self.settle().await,
+                Next::Op(_, Op::Announce) => self.announce(),
+                Next::Op(ask, Op::Perform(Verb::Status | Verb::Swap)) => {
+                    self.answer(ask, Ok(self.status()));
+                }
                 Next::Op(ask, op) => {
                     looks.clear();
                     self.operate(ask, op).await;
@@ -242,7 +247,8 @@ impl Worker {
     }
 
     async fn act(&self, held: &Started, action: Action, resource: &ResourceDef) -> Done {
-        self.port.act((&self.group, held.token), action, resource).await
+        let resource = self.port.desk().timed(&self.group, resource);
+        self.port.act((&self.group, held.token), action, &resource).await
     }
 
     /// Keeps what is held, here and in the guard.

@@ -31,8 +31,8 @@ pub(super) struct Look {
 struct Watch {
     token: u64,
     resource: ResourceDef,
-    /// The next look.
-    due: Instant,
+    /// When it was looked at last, or taken over.
+    since: Instant,
     /// The one under way.
     asked: Option<Operating>,
 }
@@ -55,27 +55,26 @@ impl Watching {
 
 impl Watch {
     fn next(&mut self, port: &Port, desk: &mut Desk, group: &str) -> Option<Look> {
-        let (token, interval) = (self.token, self.resource.monitor_interval_ms);
-        let later = desk.now + Duration::from_millis(interval);
+        let (token, resource) = (self.token, desk.timed(group, &self.resource));
+        let interval = Duration::from_millis(resource.monitor_interval_ms);
         if let Some(asked) = &mut self.asked {
             let found = asked.take(desk)?;
-            (self.asked, self.due) = (None, later);
+            (self.asked, self.since) = (None, desk.now);
             // What is not there may have been let go of: that is no failure of the resource.
             if found.failed && desk.is_in_doubt(group) {
-                desk.is_past(later);
+                desk.is_past(desk.now + interval);
                 return None;
             }
             return Some(Look { token, resource: self.resource.clone(), found });
         }
-        if !desk.is_past(self.due) {
+        if interval.is_zero() || !desk.is_past(self.since + interval) {
             return None;
         }
         if is_watched(desk, group, token) {
-            let asked = port.begin(desk, (group, token), Action::Monitor, &self.resource);
-            self.asked = Some(asked);
+            self.asked = Some(port.begin(desk, (group, token), Action::Monitor, &resource));
         } else {
-            self.due = later;
-            desk.is_past(later);
+            self.since = desk.now;
+            desk.is_past(desk.now + interval);
         }
         None
     }
@@ -85,15 +84,14 @@ impl Worker {
     /// A look at everything that is held and watched, each after its interval.
     pub(super) fn looks(&self) -> Watching {
         let Some(held) = self.kept() else { return Watching::default() };
-        let now = self.port.desk().now;
-        let watched = held.resources.iter().filter(|it| it.monitor_interval_ms > 0);
+        let since = self.port.desk().now;
         let watch = |resource: &ResourceDef| Watch {
             token: held.token,
             resource: resource.clone(),
-            due: now + Duration::from_millis(resource.monitor_interval_ms),
+            since,
             asked: None,
         };
-        Watching(watched.map(watch).collect())
+        Watching(held.resources.iter().map(watch).collect())
     }
 
     /// Takes what was seen; answers whether all looks are to begin anew.
