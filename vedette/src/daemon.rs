@@ -23,7 +23,6 @@ mod renew;
 mod runner;
 mod service;
 mod silence;
-mod standing;
 mod surfaces;
 mod surroundings;
 mod transport;

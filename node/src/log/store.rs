@@ -22,11 +22,12 @@ use openraft::{OptionalSend, RaftLogReader};
 use openraft_rt_tokio::TokioRuntime;
 use serde::Serialize;
 use tokio::sync::watch;
+use vedette_core::standing::Disk;
 
 use super::machine::Snapshots;
 use super::schema::{self, Contents, Identity, LogError};
 use super::types::{Entry, LogId, Snapshot, Types, Vote};
-use super::writer::{Change, Disk, Writer};
+use super::writer::{Change, Writer};
 
 type Raft = Types<TokioRuntime>;
 

@@ -21,6 +21,7 @@ use std::time::Duration;
 use nix::sys::statvfs::statvfs;
 use rusqlite::{CachedStatement, Connection, ErrorCode, Transaction, params};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use vedette_core::standing::Disk;
 
 use super::schema::as_integer;
 use super::types::Snapshot;
@@ -42,18 +43,6 @@ const TRY_AGAIN: Duration = Duration::from_millis(250);
 /// An input or output error on a disk with less room than this is one for want of room: what SQLite keeps
 /// beside the database cannot grow either.
 const NO_ROOM: u64 = 256 << 10;
-
-/// Whether the disk takes entries of the log.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Disk {
-    /// Nothing was written in this run yet.
-    #[default]
-    Untried,
-    /// It took the last change.
-    Takes,
-    /// It takes nothing now, and why.
-    Refuses(String),
-}
 
 /// One change of the database.
 pub(super) enum Change {

@@ -15,6 +15,7 @@ use vedette_core::director::Input;
 use vedette_core::id::{ClusterId, NodeNumber, RaftId, Session, StorageId};
 use vedette_core::model::AgentStatus;
 use vedette_core::observation::Report;
+use vedette_core::standing::{Facts, LogSeen, Past, Standing, as_believed};
 use vedette_core::state::ClusterState;
 use vedette_node::guard::client::{LeaseWatch, Notices, Orders, connect};
 use vedette_node::guard::protocol::{
@@ -31,7 +32,6 @@ use super::office::Office;
 use super::proposer::own_clock_us;
 use super::publisher::Publisher;
 use super::service::ReportMessage;
-use super::standing::{Facts, Past, Standing};
 use super::surroundings;
 
 /// How often a guard is told how its agent does; after five seconds of silence it would restart it.
@@ -39,9 +39,6 @@ const STATUS_EVERY: Duration = Duration::from_millis(250);
 
 /// How often it is told of a position in the log that changes.
 const POSITION_EVERY: Duration = Duration::from_millis(100);
-
-/// A guard that was silent for less may only have been read late, on a busy machine.
-const GUARD_SILENT: Duration = Duration::from_secs(1);
 
 /// How long a report may take to the director; the next one is on its way soon.
 const REPORT_PATIENCE: Duration = Duration::from_millis(500);
@@ -233,15 +230,11 @@ async fn tell(
     }
 }
 
-/// A report as it may be believed now: a guard that has said nothing for as long as a lease lasts may be
-/// stopped, and what it said of the lease then says nothing of now.
+/// A report as it may be believed now.
 fn of_now(report: Arc<Report>, heard: &AtomicU64, state: &ClusterState) -> Arc<Report> {
-    let silent_us = boot_time_us().saturating_sub(heard.load(Ordering::SeqCst));
-    let lease = Duration::from_millis(state.settings.timing.lease_ms).max(GUARD_SILENT);
-    if !report.lease || u128::from(silent_us) < lease.as_micros() {
-        return report;
-    }
-    Arc::new(Report { lease: false, directed: false, ..(*report).clone() })
+    let silent = Duration::from_micros(boot_time_us().saturating_sub(heard.load(Ordering::SeqCst)));
+    let lease = Duration::from_millis(state.settings.timing.lease_ms);
+    as_believed(&report, silent, lease).map_or(report, Arc::new)
 }
 
 /// What the guard and the disk were told last.
@@ -267,10 +260,16 @@ impl Told {
         let facts = Facts {
             me: means.ground.me,
             state,
-            leadership: leads,
+            log: LogSeen {
+                leads: leads.me,
+                led: leads.leader.is_some(),
+                term: leads.term,
+                applied: leads.last_applied,
+                committed: leads.committed,
+            },
             report: report.as_deref(),
             disk: &means.log.disk().borrow().clone(),
-            deleted: *means.peers.deleted().borrow(),
+            deleted: means.peers.deleted().borrow().map(|deleted| deleted.by),
         };
         let standing = Standing::of(&facts, self.past);
         self.past = standing.past();

@@ -1,27 +1,18 @@
-//! A director whose guard is silent, or whose disk is full, gives up the office.
-//!
-//! What a director decides on is what its guard hears, and its beats tell the others that there is one. If
-//! somebody stops that guard while its agent goes on, the log has a leader that a majority confirms, and yet nobody
-//! is in touch with it, and nothing is taken over. So an agent that misses two reports of its guard lets
-//! another node lead, and does not stand for election until it hears its guard again. Leases do not depend on it:
-//! half the detection time is how long the others may know nothing of now.
-//!
-//! The same goes for a director whose guard nobody hears, so that it has no lease: it sees its own links, and
-//! nobody hears that it is there. It lets another lead if there is one.
-//!
-//! Needlessly changed is little lost, so there is no proof to wait for. Only an agent that was held up
-//! itself reads first what its guard said meanwhile.
+//! A director whose guard is silent, that nobody hears, or whose disk is full gives up the office: when is said by the
+//! core's [`StepDown`], and done here.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::timeout;
 use vedette_core::id::RaftId;
 use vedette_core::model::AgentStatus;
 use vedette_core::observation::Report;
+use vedette_core::step_down::{Output, StepDown};
 use vedette_node::log::{Disk, Log};
 
+use super::executor::now;
 use super::publisher::Publisher;
 
 /// How often it is looked who else could lead, while this node cannot write.
@@ -36,37 +27,38 @@ pub(crate) async fn watch_guard(
     publisher: Arc<Publisher>,
     mut reports: watch::Receiver<Option<Arc<Report>>>,
 ) {
-    // There is nothing to miss before the first one.
-    if reports.changed().await.is_err() {
-        return;
-    }
-    let mut silent = false;
-    let mut unheard: Option<Instant> = None;
+    let mut machine = StepDown::default();
     loop {
-        let patience = publisher.state().settings.timing.detect() / 2;
-        let begun = Instant::now();
-        match timeout(patience, reports.changed()).await {
-            Ok(Err(_)) => return,
-            Ok(Ok(())) if silent => {
-                silent = false;
-                log.may_lead(true);
-                tracing::info!("the guard reports again");
+        let detect = publisher.state().settings.timing.detect();
+        let due = async {
+            match machine.deadline() {
+                Some(at) => tokio::time::sleep(at.since(now())).await,
+                None => std::future::pending().await,
             }
-            Ok(Ok(())) => {
+        };
+        let mut out = Vec::new();
+        tokio::select! {
+            // Who was held up reads first what was said meanwhile.
+            biased;
+            changed = reports.changed() => {
+                if changed.is_err() {
+                    return;
+                }
                 let lease = reports.borrow_and_update().as_ref().is_some_and(|it| it.lease);
-                unheard = if lease { None } else { unheard.or(Some(begun)) };
-                if unheard.is_some_and(|since| since.elapsed() >= patience * 2) {
-                    unheard = None;
-                    hand_over(&log, &publisher).await;
-                }
+                machine.report(now(), lease, detect, &mut out);
             }
-            Err(_) if begun.elapsed() > patience + patience / 4 => {}
-            Err(_) => {
-                if !std::mem::replace(&mut silent, true) {
-                    log.may_lead(false);
-                    tracing::warn!("the guard is silent: this node is director no more");
+            () = due => machine.on_timeout(now(), detect, &mut out),
+        }
+        for output in out {
+            match output {
+                Output::MayLead(may) => {
+                    log.may_lead(may);
+                    match may {
+                        true => tracing::info!("the guard reports again"),
+                        false => tracing::warn!("the guard is silent: this node leads no more"),
+                    }
                 }
-                hand_over(&log, &publisher).await;
+                Output::HandOver => hand_over(&log, &publisher).await,
             }
         }
     }

@@ -9,66 +9,115 @@
 //! state read from disk may say "seeded" although everybody was away in between. It outlives a lost
 //! lease (a switch that restarts does not make the cluster start anew) and, in the guard, the agent.
 
-use vedette_core::id::NodeNumber;
-use vedette_core::local_view::Local;
-use vedette_core::model::{AgentStatus, HostStatus};
-use vedette_core::observation::Report;
-use vedette_core::state::ClusterState;
-use vedette_node::log::{Disk, Leadership};
-use vedette_node::peers::Deleted;
+use std::time::Duration;
 
-/// What is known at a moment.
-pub(crate) struct Facts<'a> {
-    pub(crate) me: NodeNumber,
-    pub(crate) state: &'a ClusterState,
-    pub(crate) leadership: &'a Leadership,
-    pub(crate) report: Option<&'a Report>,
-    /// Whether its disk takes entries of the log. Without them it can do nothing that it is told.
-    pub(crate) disk: &'a Disk,
-    /// Who says that this node was deleted, if anybody does and nobody takes it in.
-    pub(crate) deleted: Option<Deleted>,
+use crate::id::NodeNumber;
+use crate::local_view::Local;
+use crate::model::{AgentStatus, HostStatus};
+use crate::observation::Report;
+use crate::state::ClusterState;
+
+/// A guard that was silent for less may only have been read late, on a busy machine.
+const GUARD_SILENT: Duration = Duration::from_secs(1);
+
+/// Disks, as the log finds them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Disk {
+    /// Nothing was written in this run yet.
+    #[default]
+    Untried,
+    /// It took the last change.
+    Takes,
+    /// It takes nothing now, for that reason.
+    Refuses(String),
 }
 
-/// What this run of the agent knows from before.
+/// The log as this node sees it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Past {
-    /// It was adopted.
-    pub(crate) running: bool,
-    /// It took part in the running cluster.
-    pub(crate) continuity: bool,
+pub struct LogSeen {
+    /// This node leads it.
+    pub leads: bool,
+    /// Somebody does.
+    pub led: bool,
+    /// The term.
+    pub term: u64,
+    /// Index of the last entry applied here; 0 if there is none.
+    pub applied: u64,
+    /// Index of the last entry known to be committed; 0 if there is none.
+    pub committed: u64,
 }
 
-/// What follows from it.
+/// Everything that is known at a moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// This node.
+    pub me: NodeNumber,
+    /// The state on hand.
+    pub state: &'a ClusterState,
+    /// Its log.
+    pub log: LogSeen,
+    /// The latest report of its guard, as far as that is believed ([`as_believed`]).
+    pub report: Option<&'a Report>,
+    /// Whether its disk takes entries of the log. Without them it can do nothing that it is told.
+    pub disk: &'a Disk,
+    /// Another node that says that this one was deleted, if nobody takes it in.
+    pub deleted: Option<NodeNumber>,
+}
+
+/// Whether a report that is so old says nothing of the lease any more: a guard that has said nothing for as long as one
+/// lasts may be stopped, and what it said then is not of now. What may be believed of it then.
+pub fn as_believed(report: &Report, silent: Duration, lease: Duration) -> Option<Report> {
+    let stale = report.lease && silent >= lease.max(GUARD_SILENT);
+    stale.then(|| Report { lease: false, directed: false, ..report.clone() })
+}
+
+/// Knowledge of this run of the agent from before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Past {
+    /// It was adopted.
+    pub running: bool,
+    /// It took part in the running cluster.
+    pub continuity: bool,
+}
+
+/// Consequences for what this node may say of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Standing {
-    pub(crate) lease: bool,
-    pub(crate) quorate: bool,
-    pub(crate) director: bool,
-    pub(crate) host: HostStatus,
-    pub(crate) agent: AgentStatus,
-    pub(crate) stage: &'static str,
-    pub(crate) waiting_for: String,
-    pub(crate) continuity: bool,
+pub struct Standing {
+    /// Its guard has a lease.
+    pub lease: bool,
+    /// It has one, and has heard a director with a majority behind it lately: it may claim to know the cluster.
+    pub quorate: bool,
+    /// It is the director.
+    pub director: bool,
+    /// Status of its host.
+    pub host: HostStatus,
+    /// Status of its agent.
+    pub agent: AgentStatus,
+    /// Stage of its start, in one word.
+    pub stage: &'static str,
+    /// Whom or what it waits for, in words; empty if for nothing.
+    pub waiting_for: String,
+    /// It took part in the running cluster.
+    pub continuity: bool,
 }
 
 impl Standing {
     /// Works it out.
-    pub(crate) fn of(facts: &Facts<'_>, past: Past) -> Self {
-        let Facts { me, state, leadership, report, disk, deleted } = facts;
+    pub fn of(facts: &Facts<'_>, past: Past) -> Self {
+        let Facts { me, state, log, report, disk, deleted } = facts;
         let lease = report.is_some_and(|report| report.lease);
         let quorate = lease && report.is_some_and(|report| report.directed);
-        let director = leadership.me && state.director == Some(*me);
-        let in_office = leadership.leader.is_some() && state.term == leadership.term;
-        let caught_up =
-            leadership.last_applied > 0 && leadership.last_applied >= leadership.committed;
+        let director = log.leads && state.director == Some(*me);
+        let in_office = log.led && state.term == log.term;
+        let caught_up = log.applied > 0 && log.applied >= log.committed;
         let writes = **disk == Disk::Takes;
         let adopted = quorate && in_office && caught_up && writes;
         let running = (past.running && writes) || adopted;
-        let stage = match (report, leadership.leader, running) {
+        let stage = match (report, log.led, running) {
             _ if deleted.is_some() && !quorate => DELETED,
             _ if matches!(disk, Disk::Refuses(_)) => "disk",
             (None, ..) => "topology",
-            (_, None, false) => "log",
+            (_, false, false) => "log",
             (.., false) => "cluster",
             (.., true) => "running",
         };
@@ -89,12 +138,12 @@ impl Standing {
     }
 
     /// What the next look has to know.
-    pub(crate) fn past(&self) -> Past {
+    pub fn past(&self) -> Past {
         Past { running: self.agent == AgentStatus::Running, continuity: self.continuity }
     }
 
     /// Puts it into what is shown.
-    pub(crate) fn apply(&self, local: &mut Local) {
+    pub fn apply(&self, local: &mut Local) {
         (local.lease, local.quorate) = (self.lease, self.quorate);
         local.director = self.director;
         local.host = self.host;
@@ -119,7 +168,7 @@ fn waiting_for(facts: &Facts<'_>, quorate: bool) -> String {
     let Facts { me, state, report, .. } = facts;
     let Some(report) = report else { return "its own guard".into() };
     if let Some(deleted) = facts.deleted.filter(|_| !quorate) {
-        return format!("nothing: it was deleted, as {} says", state.node_name(deleted.by));
+        return format!("nothing: it was deleted, as {} says", state.node_name(deleted));
     }
     if let Disk::Refuses(why) = facts.disk {
         return format!("its disk: {why}");
@@ -156,14 +205,12 @@ fn waiting_for(facts: &Facts<'_>, quorate: bool) -> String {
 
 #[cfg(test)]
 mod tests {
-    use vedette_core::fixture::Fixture;
-    use vedette_core::id::RaftId;
-
     use super::*;
+    use crate::fixture::Fixture;
 
     fn report(lease: bool, hears: &[u16]) -> Report {
-        use vedette_core::id::{NetworkNumber, Session};
-        use vedette_core::observation::{LinkView, PeerView};
+        use crate::id::{NetworkNumber, Session};
+        use crate::observation::{LinkView, PeerView};
         let link = |peer: &u16| LinkView {
             peer: NodeNumber(*peer),
             network: NetworkNumber(1),
@@ -196,14 +243,8 @@ mod tests {
         }
     }
 
-    fn leadership(term: u64) -> Leadership {
-        Leadership {
-            leader: Some(RaftId(1)),
-            term,
-            last_applied: 9,
-            committed: 9,
-            ..Leadership::default()
-        }
+    fn led(term: u64) -> LogSeen {
+        LogSeen { leads: false, led: true, term, applied: 9, committed: 9 }
     }
 
     /// V10, A8: without a majority the node says whom it misses, and that it is cut off.
@@ -214,7 +255,7 @@ mod tests {
         let facts = Facts {
             me: NodeNumber(1),
             state: &fixture.state,
-            leadership: &Leadership::default(),
+            log: LogSeen::default(),
             report: Some(&report),
             disk: &Disk::Takes,
             deleted: None,
@@ -234,7 +275,7 @@ mod tests {
         let facts = Facts {
             me: NodeNumber(1),
             state: &fixture.state,
-            leadership: &leadership(fixture.state.term + term),
+            log: led(fixture.state.term + term),
             report: Some(&report),
             disk: &Disk::Takes,
             deleted: None,
@@ -247,14 +288,13 @@ mod tests {
     fn a_deleted_node_says_so() {
         let fixture = Fixture::settled(3);
         let stage = |report: Report| {
-            let by = Deleted { by: NodeNumber(2), at: Default::default() };
             let facts = Facts {
                 me: NodeNumber(1),
                 state: &fixture.state,
-                leadership: &leadership(0),
+                log: led(0),
                 report: Some(&report),
                 disk: &Disk::Takes,
-                deleted: Some(by),
+                deleted: Some(NodeNumber(2)),
             };
             let standing = Standing::of(&facts, Past::default());
             (standing.stage, standing.waiting_for)
@@ -273,7 +313,7 @@ mod tests {
             let facts = Facts {
                 me: NodeNumber(1),
                 state: &fixture.state,
-                leadership: &leadership(fixture.state.term),
+                log: led(fixture.state.term),
                 report: Some(&report),
                 disk,
                 deleted: None,
