@@ -13,7 +13,9 @@ use vedette_core::model::{AgentStatus, HostStatus, LinkStatus, RunOutcome};
 use vedette_core::observation::Report;
 use vedette_core::record::Code;
 use vedette_core::runner::Runner;
+use vedette_core::standing::{Disk, Facts, LogSeen, Past, Standing, as_believed};
 use vedette_core::state::ClusterState;
+use vedette_core::step_down;
 
 use super::Bug;
 use super::node::Agent;
@@ -40,6 +42,10 @@ impl World {
             paused: false,
             inbox: VecDeque::new(),
             status: AgentStatus::Initializing,
+            quorate: false,
+            past: Past::default(),
+            step_down: Default::default(),
+            may_lead: true,
             director: Director::new(machine.shared_state()),
             wake: u64::MAX,
             sessions: BTreeMap::new(),
@@ -269,9 +275,8 @@ impl World {
         }
         self.schedule(100 * MS, Event::AgentRound { node, session });
         self.catch_up_from_leader(node);
-        self.become_running(node);
-        self.note_continuity(node);
         self.say_unsaid(node);
+        self.miss_reports(node);
         self.show(node);
         self.look_after_groups(node);
         self.keep_journal(node);
@@ -280,30 +285,70 @@ impl World {
         }
     }
 
-    fn become_running(&mut self, node: usize) {
-        let led = self.led_in(node).is_some();
-        let caught_up = self.machines[node].applied == self.log.committed();
-        let now = self.now;
-        let Some(agent) = self.machines[node].agent.as_mut() else { return };
-        if agent.status == AgentStatus::Initializing && led && caught_up {
-            agent.status = AgentStatus::Running;
+    /// How the node stands, by its guard's report, its log and its state.
+    pub(super) fn stand(&mut self, node: usize) {
+        let (now, led, committed) = (self.now, self.led_in(node), self.log.committed());
+        let machine = &mut self.machines[node];
+        let clock = machine.clock(now);
+        let lease = Duration::from_millis(machine.state.settings.timing.lease_ms);
+        let Some(agent) = machine.agent.as_mut() else { return };
+        let report = agent.heard.report.as_ref().map(|(at, report)| {
+            as_believed(report, clock.since(*at), lease).map_or_else(|| report.clone(), Arc::new)
+        });
+        let log = LogSeen {
+            leads: agent.leads.is_some(),
+            led: led.is_some(),
+            term: led.unwrap_or_default(),
+            applied: machine.applied as u64,
+            committed: committed as u64,
+        };
+        let facts = Facts {
+            me: machine.number,
+            state: &machine.state,
+            log,
+            report: report.as_deref(),
+            disk: &Disk::Takes,
+            deleted: None,
+        };
+        let standing = Standing::of(&facts, agent.past);
+        agent.past = standing.past();
+        let became = standing.agent == AgentStatus::Running && agent.status != standing.agent;
+        (agent.status, agent.quorate) = (standing.agent, standing.quorate);
+        if became {
             agent.steady_since = now;
+        }
+        let guard = machine.guard.as_mut();
+        let news = guard.is_some_and(|guard| {
+            std::mem::replace(&mut guard.continuity, standing.continuity) != standing.continuity
+        });
+        if became || news {
             self.tell_guard(node);
         }
     }
 
-    /// A node that takes part in the seeded cluster can testify later that it has not just started.
-    /// What its disk says of an earlier time is no testimony: the office of the present leader must
-    /// have been applied.
-    fn note_continuity(&mut self, node: usize) {
-        let led = self.led_in(node);
+    /// Reports of its guard may be missing.
+    fn miss_reports(&mut self, node: usize) {
         let machine = &mut self.machines[node];
-        let running = machine.agent.as_ref().is_some_and(|a| a.status == AgentStatus::Running);
-        let present = led == Some(machine.state.term);
-        let Some(guard) = machine.guard.as_mut().filter(|_| running && present) else { return };
-        if guard.continuity != machine.state.seeded {
-            guard.continuity = machine.state.seeded;
-            self.tell_guard(node);
+        let (clock, detect) = (machine.clock(self.now), machine.state.settings.timing.detect());
+        let Some(agent) = machine.agent.as_mut() else { return };
+        let mut out = Vec::new();
+        if agent.step_down.deadline().is_some_and(|at| at <= clock) {
+            agent.step_down.on_timeout(clock, detect, &mut out);
+        }
+        self.step_down(node, out);
+    }
+
+    /// A director gives up the office by itself, if another node can have it.
+    pub(super) fn step_down(&mut self, node: usize, out: Vec<step_down::Output>) {
+        for output in out {
+            match output {
+                step_down::Output::MayLead(may) => {
+                    if let Some(agent) = self.machines[node].agent.as_mut() {
+                        agent.may_lead = may;
+                    }
+                }
+                step_down::Output::HandOver => self.hand_over(node),
+            }
         }
     }
 

@@ -242,19 +242,32 @@ impl World {
         self.schedule(notice, Event::Deposed { node: leader, term });
     }
 
-    fn elect(&mut self) {
+    /// Voters that could lead.
+    fn candidates(&self) -> Vec<usize> {
         let committed = self.log.committed();
-        let candidates: Vec<usize> = self
-            .log
-            .voters
-            .iter()
-            .copied()
-            .filter(|node| {
-                self.machines[*node].serves()
-                    && self.log.stored[*node] == committed
-                    && self.has_majority(*node, &self.log.voters)
-            })
-            .collect();
+        let can = |node: &usize| {
+            let willing = self.machines[*node].agent.as_ref().is_some_and(|agent| agent.may_lead);
+            willing
+                && self.machines[*node].serves()
+                && self.log.stored[*node] == committed
+                && self.has_majority(*node, &self.log.voters)
+        };
+        self.log.voters.iter().copied().filter(can).collect()
+    }
+
+    /// A leader lets another one lead, if there is one that can.
+    pub(super) fn hand_over(&mut self, node: usize) {
+        let leads = self.log.leader.filter(|(leader, _)| *leader == node);
+        let others = self.candidates().into_iter().any(|other| other != node);
+        if let Some((_, term)) = leads.filter(|_| others) {
+            self.log.leader = None;
+            self.log.election_at = self.now;
+            self.told_deposed(node, term);
+        }
+    }
+
+    fn elect(&mut self) {
+        let candidates = self.candidates();
         if candidates.is_empty() {
             self.log.election_at = self.now + self.rng.range(50, 150) * MS;
             return;

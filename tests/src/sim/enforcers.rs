@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use vedette_core::group::ResourceDef;
@@ -16,6 +17,7 @@ use vedette_core::holding::{
     WatchOutput, executor,
 };
 use vedette_core::model::Timing;
+use vedette_core::observation::Report;
 use vedette_core::time::Instant;
 use vedette_core::topology;
 
@@ -59,8 +61,8 @@ pub(super) struct Heard {
     wake: Option<u64>,
     /// Something that the agent lets go of itself.
     releasing: Option<Held>,
-    /// Whether the guard had the lease when it was heard last.
-    pub(super) lease: Option<bool>,
+    /// The latest report of its guard, and when it was read.
+    pub(super) report: Option<(Instant, Arc<Report>)>,
 }
 
 impl Heard {

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use vedette_core::command::{Command, GroupCommand};
 use vedette_core::group::ResourceDef;
@@ -17,6 +18,7 @@ use vedette_core::holding::executor::{
 use vedette_core::holding::{Held, Hold, Holding};
 use vedette_core::id::{CommandId, Session};
 use vedette_core::model::AgentStatus;
+use vedette_core::observation::Report;
 use vedette_core::takeover::Unreleased;
 
 use super::Bug;
@@ -84,7 +86,8 @@ impl Hand {
 impl World {
     /// The executor of an agent that starts.
     pub(super) fn new_hand(&mut self, node: usize) -> Hand {
-        let seen = self.seen_by(node, AgentStatus::Initializing, None);
+        let state = self.machines[node].shown_state();
+        let seen = Seen { state, quorate: false, running: false, lease: None };
         let executor = Executor::new(self.machines[node].number, seen);
         executor.make(match self.bug {
             Some(Bug::StopNotRun) => Some(Mistake::StopNotRun),
@@ -94,26 +97,14 @@ impl World {
         Hand::new(executor)
     }
 
-    /// The cluster, as an agent sees it.
-    fn seen_by(&mut self, node: usize, status: AgentStatus, lease: Option<bool>) -> Seen {
-        let led = self.led_in(node).is_some();
-        let machine = &mut self.machines[node];
-        let running = status == AgentStatus::Running;
-        let quorate = led && lease == Some(true);
-        Seen { state: machine.shown_state(), quorate, running, lease }
-    }
-
     /// The agent sees the state as it is on its machine now.
     pub(super) fn show(&mut self, node: usize) {
-        let stopped = self.machines[node].guard.as_ref().is_none_or(|guard| guard.paused);
-        let holds = self.holds_lease(node);
-        let Some(agent) = self.machines[node].agent.as_mut() else { return };
-        if !stopped {
-            agent.heard.lease = Some(holds);
-        }
-        let (status, lease) = (agent.status, agent.heard.lease);
-        let seen = self.seen_by(node, status, lease);
+        self.stand(node);
+        let state = self.machines[node].shown_state();
         let Some(agent) = self.machines[node].agent.as_ref() else { return };
+        let (quorate, running) = (agent.quorate, agent.status == AgentStatus::Running);
+        let lease = agent.heard.report.as_ref().map(|(_, report)| report.lease);
+        let seen = Seen { state, quorate, running, lease };
         let known = agent.hand.executor.desk().has_seen(&seen);
         if !known {
             self.turn(node, |executor, now, out| executor.handle(now, Input::Seen(seen), out));
@@ -295,12 +286,26 @@ impl World {
         self.act_soon(node, Input::ReleasedAll { epoch, left });
     }
 
-    /// The agent hears a report of its guard.
-    pub(super) fn hears_report(&mut self, node: usize, lease: bool) {
-        let machine = &self.machines[node];
-        let (voters, timing) = (machine.config.voters_since, Some(machine.config.timing));
-        let released = machine.guard.as_ref().is_some_and(|guard| guard.word.released);
-        self.act_soon(node, Input::Report { voters, timing, lease, released });
+    /// A report of the guard is on its way to the agent.
+    pub(super) fn hears_report(&mut self, node: usize, report: Arc<Report>) {
+        let Some(agent) = &self.machines[node].agent else { return };
+        let session = agent.session.0;
+        self.schedule(SOCKET, Event::Reported { node, session, report });
+    }
+
+    /// The agent reads a report of its guard.
+    pub(super) fn reads_report(&mut self, node: usize, session: u64, report: Arc<Report>) {
+        let machine = &mut self.machines[node];
+        let clock = machine.clock(self.now);
+        let agent = machine.agent.as_mut();
+        let Some(agent) = agent.filter(|agent| agent.session.0 == session) else { return };
+        let (voters, timing) = (report.voters, report.timing);
+        let (lease, released) = (report.lease, report.released);
+        agent.heard.report = Some((clock, report));
+        let (detect, mut out) = (machine.state.settings.timing.detect(), Vec::new());
+        agent.step_down.report(clock, lease, detect, &mut out);
+        self.step_down(node, out);
+        self.act(node, Input::Report { voters, timing, lease, released });
     }
 
     /// A report is decided when those before it are.

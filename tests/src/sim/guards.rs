@@ -338,8 +338,9 @@ impl World {
         };
         let report = guard.topology.report(clock);
         self.check_lease(node, &report);
-        self.hears_report(node, report.lease);
-        self.send_report(node, Arc::new(report));
+        let report = Arc::new(report);
+        self.hears_report(node, report.clone());
+        self.send_report(node, report);
     }
 
     fn send_report(&mut self, from: usize, report: Arc<Report>) {

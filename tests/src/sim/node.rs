@@ -10,7 +10,9 @@ use vedette_core::holding::{Enforcer, Held, Hold, Kept, LeaseNow};
 use vedette_core::id::{CommandId, NetworkNumber, NodeNumber, Session};
 use vedette_core::model::{AgentStatus, HostStatus, Priority};
 use vedette_core::runner::Runner;
+use vedette_core::standing::Past;
 use vedette_core::state::ClusterState;
+use vedette_core::step_down::StepDown;
 use vedette_core::takeover::Word;
 use vedette_core::time::Instant;
 use vedette_core::topology::{self, Topology};
@@ -61,6 +63,13 @@ pub(super) struct Agent {
     pub(super) paused: bool,
     pub(super) inbox: VecDeque<Event>,
     pub(super) status: AgentStatus,
+    /// It may claim to know the cluster.
+    pub(super) quorate: bool,
+    /// Whether it gives up the office, and whether it would take it.
+    pub(super) step_down: StepDown,
+    pub(super) may_lead: bool,
+    /// What it knows of before.
+    pub(super) past: Past,
     pub(super) director: Director,
     pub(super) wake: u64,
     /// Sessions of other agents that the director was told of.

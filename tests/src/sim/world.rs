@@ -195,6 +195,12 @@ pub(super) enum Event {
         node: usize,
         session: u64,
     },
+    /// A report of its guard reaches an agent.
+    Reported {
+        node: usize,
+        session: u64,
+        report: Arc<Report>,
+    },
     /// An operator puts in order what the storm left.
     TidyUp,
     /// Somebody looks at who leads: twenty times a second.
@@ -566,6 +572,7 @@ impl World {
             | Event::Work { node, .. }
             | Event::Act { node, .. }
             | Event::ActInTime { node, .. }
+            | Event::Reported { node, .. }
             | Event::ScriptEnds { node, .. } => *node,
             Event::Report { to, .. } => *to,
             Event::SetVoters { by, .. } => *by,
@@ -574,7 +581,10 @@ impl World {
         let Some(agent) = self.machines[node].agent.as_mut() else { return };
         if agent.paused {
             // Nothing of what its guard and its children say is lost.
-            let kept = matches!(event, Event::Act { .. } | Event::ActInTime { .. });
+            let kept = matches!(
+                event,
+                Event::Act { .. } | Event::ActInTime { .. } | Event::Reported { .. }
+            );
             if kept || agent.inbox.len() < 256 {
                 agent.inbox.push_back(event);
             }
@@ -591,6 +601,7 @@ impl World {
             Event::Work { node, session, job } => self.work(node, session, job),
             Event::Act { node, session, input } => self.act_now(node, session, *input),
             Event::ActInTime { node, session } => self.act_in_time(node, session),
+            Event::Reported { node, session, report } => self.reads_report(node, session, report),
             Event::SetVoters { by, term, voters } => self.change_voters(by, term, &voters),
             Event::ScriptEnds { node, session, test, id } => {
                 self.script_ends(node, session, test, id);
