@@ -59,13 +59,13 @@ pub struct Runner {
 }
 
 /// What is said of this node's manager at present.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Presenting {
     Nothing,
-    /// It is being decided.
-    Said,
-    /// It was decided, and arrives here until then.
-    Decided(Instant),
+    /// That is being decided.
+    Said(Box<GuardFacts>),
+    /// That was decided, and arrives here until then.
+    Decided(Box<GuardFacts>, Instant),
 }
 
 impl Runner {
@@ -105,7 +105,9 @@ impl Runner {
 
     /// What was said of this node's manager was decided.
     pub fn presented(&mut self, now: Instant) {
-        self.presenting = Presenting::Decided(now + ARRIVES);
+        if let Presenting::Said(facts) = &self.presenting {
+            self.presenting = Presenting::Decided(facts.clone(), now + ARRIVES);
+        }
     }
 
     fn look_for_work(&mut self, now: Instant, seen: &Seen, out: &mut Vec<Output>) {
@@ -162,16 +164,18 @@ impl Runner {
         facts: &GuardFacts,
         out: &mut Vec<Output>,
     ) {
-        let known = self.knows(state, facts);
-        match self.presenting {
-            Presenting::Said => return,
-            Presenting::Decided(until) if !known && now < until => return self.wake(until),
+        match &self.presenting {
+            Presenting::Said(_) => return,
+            // What is to be said by now may be something else, and is said as soon as this has arrived.
+            Presenting::Decided(said, until) if !self.knows(state, said) && now < *until => {
+                return self.wake(*until);
+            }
             _ => self.presenting = Presenting::Nothing,
         }
-        if known {
+        if self.knows(state, facts) {
             return;
         }
-        self.presenting = Presenting::Said;
+        self.presenting = Presenting::Said(Box::new(facts.clone()));
         let GuardFacts { backing, watchdog, reaper, unreleased, epoch, voters, timing, .. } =
             facts.clone();
         out.push(Output::Present(Box::new(ManagerCommand::Present {
@@ -311,5 +315,24 @@ mod tests {
             1,
             "it was decided and something else came of it"
         );
+    }
+
+    /// A guard says first that nothing stands behind it, and a moment later that the kernel does: the second is said as
+    /// soon as the first has arrived.
+    #[test]
+    fn what_changed_meanwhile_is_said_at_once() {
+        let (mut runner, mut state) = acquiring();
+        let kernel = facts(&state);
+        let nothing = GuardFacts { backing: Backing::None, ..kernel.clone() };
+        let said = |runner: &mut Runner, ms, state: &ClusterState, facts: &GuardFacts| {
+            let mut out = Vec::new();
+            runner.look(at(ms), &seen(state, true), Some(facts), &mut out);
+            out.iter().any(|it| matches!(it, Output::Present(_)))
+        };
+        assert!(said(&mut runner, 0, &state, &nothing));
+        assert!(!said(&mut runner, 5, &state, &kernel));
+        runner.presented(at(10));
+        state.manager.members.get_mut(&N2).expect("n2").backing = Backing::None;
+        assert!(said(&mut runner, 11, &state, &kernel));
     }
 }
