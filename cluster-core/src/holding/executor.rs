@@ -50,9 +50,9 @@ pub struct Executor {
     /// Keeps the guard's orders in line.
     others: Vec<Sequence>,
     deadline: Option<Instant>,
-    /// What state and desk were compared at.
+    /// Counts of the desk at which state and desk were compared last.
     compared: (u64, u64),
-    /// What an earlier agent had and is stopped without a quorum: once each, a worker may be busy with it for long.
+    /// Leavings of an earlier agent that are stopped without a quorum: once each, a worker may be busy with it for long.
     left: BTreeSet<(String, u64)>,
     reach: Reach,
 }
@@ -73,7 +73,7 @@ impl Executor {
         }
     }
 
-    /// What is known here. Not to be kept over a call of [`Executor::handle`].
+    /// Everything that is known here. Not to be kept over a call of [`Executor::handle`].
     pub fn desk(&self) -> MutexGuard<'_, Desk> {
         self.port.desk()
     }
@@ -133,7 +133,7 @@ impl Executor {
         }
     }
 
-    /// What is left running since a moment ago may be in the guard's orders, and the guard ends too.
+    /// Begins to end. The guard ends too, and is told first what is left running since a moment ago.
     fn end(&mut self) {
         let port = self.port.clone();
         self.others.push(Sequence::new(async move {
@@ -301,8 +301,8 @@ impl Desk {
         self.stuck.guard.take().is_some()
     }
 
-    /// What an earlier agent of this node had and no lease ended, while there is none: it is stopped at once, and no quorum
-    /// is waited for. The guard names what it still sees, and the state what lives where no guard looks.
+    /// Instances that an earlier agent of this node had and no lease ended, while there is none: they are stopped at once,
+    /// and no quorum is waited for. The guard names what it still sees, and the state what lives where no guard looks.
     fn left_behind(&self) -> Vec<(String, u64)> {
         let mut all = Vec::new();
         for (name, group) in &self.seen.state.groups {

@@ -19,7 +19,6 @@ use vedette_core::holding::{Held, Hold, Holding};
 use vedette_core::id::{CommandId, Session};
 use vedette_core::model::AgentStatus;
 use vedette_core::observation::Report;
-use vedette_core::takeover::Unreleased;
 
 use super::Bug;
 use super::kernel::{self, Key, Monitor, Place};
@@ -265,18 +264,8 @@ impl World {
     /// What the guard says of what it holds is on its way to the agent.
     pub(super) fn hears_holding(&mut self, node: usize, holding: &Holding, taken: bool) {
         let over = (!taken).then(|| "the lease is over".to_owned());
-        let unreleased =
-            Unreleased { guard: holding.unreleased.clone(), groups: holding.stuck.clone() };
-        let facts = Box::new(GuardFacts {
-            backing: self.backing_of(node),
-            watchdog: None,
-            reaper: None,
-            unreleased,
-            goes_on: holding.goes_on,
-            epoch: holding.epoch,
-            voters: 0,
-            timing: None,
-        });
+        let backing = self.backing_of(node);
+        let facts = Box::new(GuardFacts { backing, ..GuardFacts::from(holding) });
         let (sequence, refused) = (holding.sequence, holding.refused.clone().or(over));
         self.act_soon(node, Input::Holding { facts, sequence, refused });
     }

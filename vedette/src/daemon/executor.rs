@@ -31,7 +31,6 @@ use vedette_core::model::AgentStatus;
 use vedette_core::observation::Report;
 use vedette_core::record::Code;
 use vedette_core::state::ClusterState;
-use vedette_core::takeover::Unreleased;
 use vedette_core::time::Instant;
 use vedette_core::view::View;
 use vedette_node::guard::client::{LeaseWatch, Orders};
@@ -182,20 +181,9 @@ impl Executor {
         let release_max = millis(shared.state().settings.timing.release_max_ms);
         let taken = shared.watch.get().is_some_and(|watch| watch.hold(holding, release_max));
         let over = (!taken).then(|| "the lease of this node is over".to_owned());
-        let unreleased =
-            Unreleased { guard: holding.unreleased.clone(), groups: holding.stuck.clone() };
-        let facts = GuardFacts {
-            backing: holding.backing,
-            watchdog: holding.watchdog.clone(),
-            reaper: holding.reaper.clone(),
-            unreleased,
-            goes_on: holding.goes_on,
-            epoch: holding.epoch,
-            voters: 0,
-            timing: None,
-        };
+        let facts = Box::new(GuardFacts::from(holding));
         let (sequence, refused) = (holding.sequence, holding.refused.clone().or(over));
-        shared.act(Input::Holding { facts: Box::new(facts), sequence, refused });
+        shared.act(Input::Holding { facts, sequence, refused });
     }
 
     /// What may be said of this node's guard now, if anything may.

@@ -23,7 +23,7 @@ pub(super) fn check(document: &Document, state: &ClusterState, found: &mut Vec<F
     }
 }
 
-/// What maintenance or a forced stop left running is not released and acquired again, and not forgotten either: it would
+/// Refuses to release and acquire again, or to forget, a group that maintenance or a forced stop left running: it would
 /// be off until that ends, or go on by a definition that is nowhere any more.
 fn left_running(
     document: &Document,

@@ -327,11 +327,6 @@ impl Desk {
         (known == epoch || self.makes(Mistake::EpochIgnored)).then_some(epoch)
     }
 
-    /// Facts of the guard as it stated them last.
-    pub const fn facts(&self) -> Option<&GuardFacts> {
-        self.guard.as_ref()
-    }
-
     /// Whether a group may have ended with the lease.
     pub fn may_end(&self, group: &str) -> bool {
         self.cover.may_end(group)

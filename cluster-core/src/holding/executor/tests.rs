@@ -306,6 +306,19 @@ fn a_group_waits_for_its_turn_and_for_nothing_else() {
     assert_eq!(stop.exit, 2, "{}", stop.what);
 }
 
+/// An address that has to move is asked to once; who waited for a leave meanwhile has seen to it.
+#[test]
+fn what_is_asked_while_a_leave_is_waited_for_is_done() {
+    let mut fixture = Fixture::failing_over();
+    fixture.state.groups.get_mut("web").expect("there is web").instances.clear();
+    let mut bench = Bench::new(N2, fixture.state);
+    bench.ask(7, Verb::Acquire);
+    assert!(bench.executor.desk().begins_to_settle("web"));
+    bench.give(Input::Ask { ask: 0, group: "web".into(), op: Op::Settle });
+    assert!(bench.executor.desk().begins_to_settle("web"), "it can be asked again");
+    assert_eq!(bench.answer(7), None, "the leave is waited for all the same");
+}
+
 #[test]
 fn who_hangs_up_waits_no_longer() {
     let mut fixture = Fixture::failing_over();

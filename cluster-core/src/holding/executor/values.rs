@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::command::GroupCommand;
 use crate::duplicate::Hardware;
 use crate::group::ResourceDef;
+use crate::holding::Holding;
 use crate::model::Timing;
 use crate::state::ClusterState;
 use crate::takeover::{Backing, Unreleased};
@@ -95,6 +96,25 @@ pub struct GuardFacts {
     pub timing: Option<Timing>,
 }
 
+impl From<&Holding> for GuardFacts {
+    /// As the guard states them; voters and timers come with its reports.
+    fn from(holding: &Holding) -> Self {
+        Self {
+            backing: holding.backing,
+            watchdog: holding.watchdog.clone(),
+            reaper: holding.reaper.clone(),
+            unreleased: Unreleased {
+                guard: holding.unreleased.clone(),
+                groups: holding.stuck.clone(),
+            },
+            goes_on: holding.goes_on,
+            epoch: holding.epoch,
+            voters: 0,
+            timing: None,
+        }
+    }
+}
+
 /// A group as it was started on this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Started {
@@ -155,6 +175,13 @@ pub enum Op {
     Announce,
     /// An address of it is on an adapter without a link, and there is a better place.
     Settle,
+}
+
+impl Op {
+    /// Whether what is held is the same afterwards.
+    pub(super) const fn changes_nothing(&self) -> bool {
+        matches!(self, Self::Settle | Self::Announce | Self::Perform(Verb::Status | Verb::Swap))
+    }
 }
 
 /// Operations on one resource.

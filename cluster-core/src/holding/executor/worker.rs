@@ -92,11 +92,7 @@ impl Worker {
                     looks = self.looks();
                 }
                 // What is watched is watched meanwhile: nothing of it changes.
-                Next::Op(_, Op::Settle) => self.settle().await,
-                Next::Op(_, Op::Announce) => self.announce(),
-                Next::Op(ask, Op::Perform(Verb::Status | Verb::Swap)) => {
-                    self.answer(ask, Ok(self.status()));
-                }
+                Next::Op(ask, op) if op.changes_nothing() => self.operate(ask, op).await,
                 Next::Op(ask, op) => {
                     looks.clear();
                     self.operate(ask, op).await;
@@ -152,7 +148,8 @@ impl Worker {
             Op::Drop { token, why } => self.give_up(token, &why).await,
             Op::StopExtra { resources } => self.stop_extra(&resources).await,
             Op::Announce => self.announce(),
-            Op::Settle | Op::Perform(_) => {}
+            Op::Settle => self.settle().await,
+            Op::Perform(_) => {}
         }
     }
 
