@@ -417,6 +417,34 @@ fn what_does_not_go_is_named_and_tried_again() {
     assert!(bench.executor.desk().stuck().groups.is_empty());
 }
 
+/// Seeds 3502 and 7272 of the simulation: a node still stopped what it had of a group when it was given it again, came
+/// too late for it, and never gave that back.
+#[test]
+fn what_is_given_back_waits_for_what_is_still_being_stopped() {
+    let mut bench = owner();
+    bench.failing.insert(("httpd", Action::Stop));
+    bench.lose();
+    let since = bench.state.changed_at;
+    *bench.web() = Instance {
+        state: GroupState::Releasing,
+        token: 99,
+        since,
+        resources: BTreeMap::new(),
+        uncovered: None,
+    };
+    bench.lease = true;
+    bench.see();
+    bench.give(Input::Ask { ask: 0, group: "web".into(), op: Op::CleanUp { token: 99 } });
+    let gives_back = |bench: &Bench| {
+        let of = |it: &GroupCommand| matches!(it, GroupCommand::Released { token: 99, .. });
+        bench.reports.iter().any(of)
+    };
+    assert!(!gives_back(&bench), "something of it still runs");
+    bench.failing.clear();
+    bench.pass(3_000);
+    assert!(gives_back(&bench));
+}
+
 /// A node that still stops something says nothing of its guard for a moment, then that it goes on.
 #[test]
 fn nothing_is_presented_while_a_stop_may_be_over_in_a_moment() {

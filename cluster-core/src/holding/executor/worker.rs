@@ -40,6 +40,8 @@ pub(super) struct Worker {
     losses: u64,
     /// What is held and has to go, and could not be stopped so far.
     letting: Option<Letting>,
+    /// An instance that is to be cleaned up as soon as what is held of an earlier one is gone.
+    behind: Option<u64>,
 }
 
 /// Something that is stopped again and again, beside whatever else is asked.
@@ -77,6 +79,7 @@ impl Worker {
             looked: BTreeMap::new(),
             losses,
             letting: None,
+            behind: None,
         }
     }
 
@@ -105,6 +108,7 @@ impl Worker {
                 }
                 Next::Again => self.try_again().await,
             }
+            self.clean_up_behind().await;
         }
     }
 

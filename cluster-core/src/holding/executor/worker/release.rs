@@ -52,10 +52,30 @@ impl Worker {
         if self.port.desk().is_over(&self.group, token) || self.lets_go_of(token) {
             return;
         }
-        if self.on_hand().is_some_and(|held| held.token == token)
-            && let Err(stop) = self.release(UNASKED).await
-        {
-            self.note(true, stop.what);
+        match self.on_hand() {
+            Some(held) if held.token == token => {
+                if let Err(stop) = self.release(UNASKED).await {
+                    self.note(true, stop.what);
+                }
+            }
+            // Asked once: what runs of an earlier one has to be gone first.
+            Some(_) => self.behind = Some(token),
+            None => {}
+        }
+    }
+
+    /// The same, once what was in its way is gone, if it is still wanted.
+    pub(super) async fn clean_up_behind(&mut self) {
+        if self.kept().is_some() || self.letting.is_some() {
+            return;
+        }
+        let Some(token) = self.behind.take() else { return };
+        let stray = {
+            let desk = self.port.desk();
+            desk.state().is_stray(&self.group, desk.me)
+        };
+        if stray {
+            self.clean_up(token).await;
         }
     }
 
