@@ -1,4 +1,4 @@
-//! Events: what the cluster manager reacts to, one at a time, and the life of one.
+//! Events: what the cluster manager reacts to, one at a time as long as none is slow, and the life of one.
 //!
 //! ```text
 //!   queued ─▶ voting ─▶ running phase 0 ─ barrier ─▶ … ─▶ running last phase ─ cbarrier ─▶ ended
@@ -133,6 +133,15 @@ pub struct Running {
     /// Whether an operator skipped what failed.
     #[serde(default)]
     pub skipped: bool,
+    /// Until when others wait for it, on the cluster's timeline.
+    #[serde(default)]
+    pub awaited_ms: Option<u64>,
+    /// Whether that time is over, so that it goes on beside others ([`Running::may_run_aside`]).
+    #[serde(default)]
+    pub slow: bool,
+    /// Since when nothing of its plan has been in hand of a command that runs, on the cluster's timeline; of a slow one.
+    #[serde(default)]
+    pub quiet_ms: Option<u64>,
     /// Steps done in earlier phases, oldest first, bounded.
     pub steps: Vec<Step>,
 }
@@ -144,10 +153,44 @@ impl Running {
         self.stage == Stage::Error && self.participants.iter().all(done)
     }
 
-    /// Whether it may go on aside while another event is in progress: a user-defined event whose program
-    /// runs. It moves no groups, and its scripts know nothing of other events.
+    /// Whether its program runs on somebody, well or not: answers are still to come.
+    pub fn is_at_work(&self) -> bool {
+        self.stage != Stage::Voting && !self.is_stuck()
+    }
+
+    /// Whether it may go on aside while another event is in progress: its program runs, and it is a user-defined one,
+    /// which moves no groups, or others have waited for it long enough. Those leave alone what it has in hand.
     pub fn may_run_aside(&self) -> bool {
-        self.stage == Stage::Running && matches!(self.event.trigger, Trigger::User { .. })
+        self.is_at_work() && (self.is_users() || self.slow)
+    }
+
+    /// Whether it is a user-defined one.
+    pub fn is_users(&self) -> bool {
+        matches!(self.event.trigger, Trigger::User { .. })
+    }
+
+    /// Whether commands of it on somebody who takes part are to do something with the group: nobody else touches that.
+    pub fn has_in_hand(&self, group: &str) -> bool {
+        let mut moves = self.plan.moves.iter().filter(|planned| planned.group == group);
+        let takes_part = |node: &NodeNumber| self.participants.contains(node);
+        self.is_at_work()
+            && moves.any(|planned| planned.release.iter().chain(&planned.acquire).any(takes_part))
+    }
+
+    /// Whether an event of that trigger waits until this one is over. Behind commands that run waits also what moves a
+    /// group that they have in hand, what stops a node, and what changes the configuration.
+    pub fn holds_up(&self, trigger: &Trigger) -> bool {
+        match trigger {
+            Trigger::GroupMove { group } if self.is_at_work() => self.has_in_hand(group),
+            Trigger::NodeDown { stop: Some(_), .. }
+            | Trigger::ReconfigTopology { .. }
+            | Trigger::ReconfigResource { .. }
+                if self.is_at_work() && !self.is_users() =>
+            {
+                true
+            }
+            _ => self.event.trigger.comes_before(trigger),
+        }
     }
 
     /// Whether everybody who takes part waits at the barrier.
@@ -155,10 +198,11 @@ impl Running {
         self.stage == Stage::Running && self.participants.is_subset(&self.arrived)
     }
 
-    /// Gives it its time anew, as an operator has it tried again.
-    pub fn begin_anew(&mut self, elapsed_ms: u64) {
+    /// Gives it its time anew, as it begins or an operator has it tried again, and others wait for it so long.
+    pub fn begin_anew(&mut self, elapsed_ms: u64, patience_ms: u64) {
         self.ends_ms = self.time_limit_ms.map(|limit| elapsed_ms.saturating_add(limit));
-        self.overran = false;
+        self.awaited_ms = Some(elapsed_ms.saturating_add(patience_ms));
+        (self.overran, self.slow, self.quiet_ms) = (false, false, None);
     }
 
     /// Whether the group is to move in this event.
@@ -380,7 +424,7 @@ pub struct Manager {
     pub queue: Vec<Event>,
     /// The event in progress.
     pub current: Option<Running>,
-    /// Events that stepped aside for others, oldest first: they failed, or run on meanwhile
+    /// Events that stepped aside for others, oldest first: they failed, or go on meanwhile
     /// ([`Running::may_run_aside`]). One of them is in progress again as soon as nothing else is to be done.
     #[serde(default)]
     pub aside: Vec<Running>,
@@ -448,6 +492,16 @@ impl Manager {
         self.all_begun_mut().find(|running| running.event.id == event)
     }
 
+    /// Takes an event out that began.
+    pub(crate) fn take_begun(&mut self, event: u64) -> Option<Running> {
+        let is_it = |running: &Running| running.event.id == event;
+        let aside = |manager: &mut Self| {
+            let place = manager.aside.iter().position(is_it)?;
+            Some(manager.aside.remove(place))
+        };
+        self.current.take_if(|running| is_it(running)).or_else(|| aside(self))
+    }
+
     /// How many user-defined events may run side by side: a site's programs are not started without bound
     /// because one of them hangs.
     pub const SIDE_BY_SIDE: usize = 8;
@@ -455,7 +509,8 @@ impl Manager {
     /// The first event that may begin now: none is in progress, or one for which nobody waits, and no event that
     /// began has to be over before it.
     pub fn next(&self) -> Option<&Event> {
-        let full = self.begun().filter(|it| it.may_run_aside()).count() >= Self::SIDE_BY_SIDE;
+        let full = self.begun().filter(|it| it.is_users() && it.is_at_work());
+        let full = full.count() >= Self::SIDE_BY_SIDE;
         let waits = |event: &Event| full && matches!(event.trigger, Trigger::User { .. });
         let may = |event: &&Event| !waits(event) && self.is_free(&event.trigger);
         self.queue.iter().filter(|_| self.is_open()).find(may)
@@ -469,7 +524,7 @@ impl Manager {
 
     /// Whether no event that began has to be over before one with that trigger.
     pub fn is_free(&self, trigger: &Trigger) -> bool {
-        self.begun().all(|begun| !begun.event.trigger.comes_before(trigger))
+        self.begun().all(|begun| !begun.holds_up(trigger))
     }
 
     /// Nodes whose managers take part in events.

@@ -76,7 +76,7 @@ pub enum Trigger {
 }
 
 impl Trigger {
-    /// Whether another event has to wait until this one, which failed, is over: both are about the same node,
+    /// Whether another event has to wait until this one is over, even if it failed: both are about the same node,
     /// group, adapter or network, or change the configuration. A death waits for nothing but an earlier death
     /// of the same node.
     pub fn comes_before(&self, other: &Self) -> bool {

@@ -188,9 +188,9 @@ pub fn way(state: &ClusterState, group: &str, me: NodeNumber) -> Way {
     })
 }
 
-/// The event in progress, if it brings the group to that node.
+/// The event that brings the group to that node, if one does.
 pub fn plans<'a>(state: &'a ClusterState, group: &str, me: NodeNumber) -> Option<&'a Running> {
-    state.manager.current.as_ref().filter(|running| {
+    state.manager.begun().find(|running| {
         running.stage != Stage::Voting && running.plan.acquires(me).any(|name| name == group)
     })
 }
@@ -200,7 +200,7 @@ pub fn plans<'a>(state: &'a ClusterState, group: &str, me: NodeNumber) -> Option
 /// its node.
 pub fn coming(state: &ClusterState, me: NodeNumber) -> Vec<&str> {
     let manager = &state.manager;
-    let voting = manager.current.iter().filter(|running| running.stage == Stage::Voting);
+    let voting = manager.begun().filter(|running| running.stage == Stage::Voting);
     let ahead: Vec<&Trigger> = (manager.queue.iter().map(|event| &event.trigger))
         .chain(voting.map(|running| &running.event.trigger))
         .collect();

@@ -108,11 +108,13 @@ pub enum Bug {
     ReaperAbsent,
     /// An event that failed does not step aside for others.
     FailedNotAside,
+    /// One whose programs run for long does not either.
+    SlowNotAside,
 }
 
 impl Bug {
     /// Every one.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::ReplayAccepted,
         Self::OneDirectionSuffices,
         Self::SuspectBelieved,
@@ -143,5 +145,6 @@ impl Bug {
         Self::LeftTakenOver,
         Self::ReaperAbsent,
         Self::FailedNotAside,
+        Self::SlowNotAside,
     ];
 }

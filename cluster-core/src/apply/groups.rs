@@ -126,12 +126,11 @@ impl ClusterState {
         }
     }
 
-    /// Lets nodes acquire what the event in progress plans for them, as soon as nobody else has it. Whose commands of
-    /// it are over would not come to it any more; another event brings it there.
-    pub(super) fn grant(&mut self, entry: &mut Entry<'_>) {
-        let Some(running) = self.manager.current.as_ref().filter(|it| !it.is_stuck()) else {
-            return;
-        };
+    /// Lets nodes acquire what an event plans for them, as soon as nobody else has it. Whose commands of it are over
+    /// would not come to it any more; another event brings it there.
+    pub(super) fn grant(&mut self, entry: &mut Entry<'_>, event: u64) {
+        let at_work = |it: &&Running| it.event.id == event && it.is_at_work();
+        let Some(running) = self.manager.begun().find(at_work) else { return };
         let wanted: Vec<(String, NodeNumber)> = running
             .plan
             .moves
@@ -486,13 +485,23 @@ impl ClusterState {
         node: Option<NodeNumber>,
         took: Option<u64>,
     ) -> Happening {
-        let current = self.manager.current.as_ref().map(|running| &running.event);
-        match current.filter(|event| trouble.is_none_or(|incident| incident == event.incident)) {
+        let event = self.event_about(happening.subject).map(|running| &running.event);
+        match event.filter(|event| trouble.is_none_or(|incident| incident == event.incident)) {
             Some(event) => {
                 happening.of_event(event.id, node, took).of_incident(Some(event.incident))
             }
             None => Happening { node, duration_ms: took, ..happening }.of_incident(trouble),
         }
+    }
+
+    /// The event that has the group of a subject in hand, which may go on aside; else the one in progress.
+    fn event_about(&self, subject: Subject) -> Option<&Running> {
+        let name = match subject {
+            Subject::Group(number) | Subject::Resource(number, _) => Some(self.group_name(number)),
+            _ => None,
+        };
+        let its = |running: &&Running| name.as_ref().is_some_and(|name| running.has_in_hand(name));
+        self.manager.begun().find(its).or(self.manager.current.as_ref())
     }
 
     /// Groups that are configured no more and of which nothing is left: that is the last record of each.

@@ -7,11 +7,13 @@
 //!
 //! - `queue`: what gets into the queue, and what a later event makes needless;
 //! - `phases`: the vote, phases and barriers;
+//! - `aside`: events that make room for others;
 //! - `ending`: plans, and what an event leaves behind;
 //! - `orders`: stop, start, maintenance, and what to do about a failed event;
 //! - `states`: the state of each node's manager (spec H11);
 //! - `watching`: which rules about values have fired, and what cannot be watched.
 
+mod aside;
 mod attendance;
 mod ending;
 pub(super) mod orders;
@@ -206,11 +208,9 @@ impl ClusterState {
         let waiting = self.manager.queue.iter().map(|event| &event.trigger);
         let given_up = waiting.chain(self.manager.begun().map(|running| &running.event.trigger));
         let given_up: Vec<Trigger> = given_up.cloned().collect();
-        while self.manager.begun().next().is_some() {
-            if self.manager.current.is_none() {
-                self.manager.current = Some(self.manager.aside.remove(0));
-            }
-            self.end_event(entry, "aborted: the cluster was started anew");
+        let begun: Vec<u64> = self.manager.begun().map(|running| running.event.id).collect();
+        for event in begun {
+            self.end_event(entry, event, "aborted: the cluster was started anew");
         }
         for event in std::mem::take(&mut self.manager.queue) {
             self.supersede_one(entry, event, "the cluster was started anew".into());

@@ -159,10 +159,10 @@ fn what_matters(state: &ClusterState) -> BTreeSet<Seen> {
     seen
 }
 
-/// Events whose commands run: the one in progress, and those that run on aside.
+/// Events whose commands run: the one in progress, and those that go on aside.
 fn attended(state: &ClusterState) -> impl Iterator<Item = &Running> {
     let Manager { current, aside, .. } = &state.manager;
-    current.iter().chain(aside.iter().filter(|running| running.may_run_aside()))
+    current.iter().chain(aside.iter().filter(|running| running.is_at_work()))
 }
 
 fn moment(running: &Running) -> Seen {

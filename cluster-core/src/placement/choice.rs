@@ -20,7 +20,14 @@ impl<'a> Layout<'a> {
         let on = |(name, group): (&String, &Group)| {
             (name.clone(), group.instances.keys().copied().collect())
         };
-        Self { state, on: state.groups.iter().map(on).collect() }
+        let mut layout = Self { state, on: state.groups.iter().map(on).collect() };
+        // What events bring somewhere while they go on aside.
+        for running in state.manager.begun().filter(|running| running.is_at_work()) {
+            for planned in &running.plan.moves {
+                layout.change(&planned.group, &planned.release, &planned.acquire);
+            }
+        }
+        layout
     }
 
     pub(super) fn change(&mut self, group: &str, release: &[NodeNumber], acquire: &[NodeNumber]) {

@@ -66,15 +66,28 @@ impl<'a> Planner<'a> {
         let none = Group::default();
         let run = self.state.groups.get(name).unwrap_or(&none);
         let verdict = match self.state.definition.group(name) {
-            None => self.without_definition(run),
             Some(def) if !self.concerned(def, run) => Verdict::Nothing,
-            Some(def) => self.held_back(run).unwrap_or_else(|| match def.policy {
-                Policy::Concurrent => self.concurrent(def, run),
-                Policy::Cascading | Policy::Rotating => self.exclusive(def, run),
-            }),
+            def => match (self.in_hand(name), def) {
+                (Some(why), _) => Verdict::Stay(why),
+                (None, None) => self.without_definition(run),
+                (None, Some(def)) => self.held_back(run).unwrap_or_else(|| match def.policy {
+                    Policy::Concurrent => self.concurrent(def, run),
+                    Policy::Cascading | Policy::Rotating => self.exclusive(def, run),
+                }),
+            },
         };
         self.remember(name, &verdict);
         verdict
+    }
+
+    /// Another event goes on aside and has the group in hand. Of a concurrent one every node has its own.
+    fn in_hand(&self, name: &str) -> Option<String> {
+        let def = self.state.definition.group(name);
+        if def.is_some_and(|def| def.policy == Policy::Concurrent) {
+            return None;
+        }
+        let running = self.state.manager.begun().find(|running| running.has_in_hand(name))?;
+        Some(format!("{} has it in hand", self.state.event_label(&running.event)))
     }
 
     fn remember(&mut self, name: &str, verdict: &Verdict) {

@@ -217,10 +217,12 @@ impl<'a> Nodes<'a> {
         Some(format!("{}, which had it last, is in maintenance", self.name(node)))
     }
 
-    /// Whether a node's join waits in the queue, so that it will be there in a moment.
+    /// Whether a node's join waits in the queue for nothing else, so that it will be there in a moment.
     pub(super) fn is_coming(&self, node: NodeNumber) -> bool {
-        let queued =
-            |wanted: &Trigger| self.state.manager.queue.iter().any(|e| e.trigger == *wanted);
+        let manager = &self.state.manager;
+        let queued = |wanted: &Trigger| {
+            manager.queue.iter().any(|e| e.trigger == *wanted) && manager.is_free(wanted)
+        };
         let up = self.state.nodes.get(&node).is_some_and(|node| node.host == HostStatus::Up);
         let stopped =
             self.state.manager.members.get(&node).is_some_and(|member| member.stopped.is_some());

@@ -24,7 +24,8 @@ impl ClusterState {
         let left = |at: WallTime| u64::try_from(at.0.saturating_sub(wall.0)).unwrap_or(0);
         let steady = self.groups.values().filter_map(|group| self.steady_due(group));
         let steady = steady.map(|due| Duration::from_millis(due.saturating_sub(now)));
-        let over = self.limits_due().map(|due| Duration::from_millis(due.saturating_sub(now)));
+        let over = self.limits_due().chain(self.patience_due());
+        let over = over.map(|due| Duration::from_millis(due.saturating_sub(now)));
         forgotten
             .chain(steady)
             .chain(over)

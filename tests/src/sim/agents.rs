@@ -7,6 +7,7 @@ use std::time::Duration;
 use vedette_core::apply::Applied;
 use vedette_core::command::{Change, Command, ManagerCommand, Proposal};
 use vedette_core::director::{self, Director};
+use vedette_core::event::Running;
 use vedette_core::holding::Input;
 use vedette_core::id::{CommandId, NodeNumber, Session};
 use vedette_core::model::{AgentStatus, HostStatus, LinkStatus, RunOutcome};
@@ -192,7 +193,12 @@ impl World {
                 None
             }
             (Some(Bug::FailedNotAside), Command::Manager(ManagerCommand::BeginVote { .. }))
-                if self.reference.manager.current.is_some() =>
+                if self.reference.manager.current.as_ref().is_some_and(Running::is_stuck) =>
+            {
+                None
+            }
+            (Some(Bug::SlowNotAside), Command::Manager(ManagerCommand::BeginVote { .. }))
+                if self.reference.manager.current.as_ref().is_some_and(Running::is_at_work) =>
             {
                 None
             }

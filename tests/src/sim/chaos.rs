@@ -7,6 +7,7 @@ use vedette_core::model::{Settings, Severity, Timing};
 use vedette_core::trigger::StopMode;
 
 use super::Bug;
+use super::executors::LONG_TIMEOUT;
 use super::kernel::{Broken, Monitor, Mood, Place, Stop};
 use super::rng::Rng;
 use super::wires::Fault;
@@ -245,9 +246,10 @@ fn trials(rng: &mut Rng, world: &mut World, setup: &Setup, span: u64) -> u64 {
     let at = BEGIN + rng.range(0, span / 2);
     let lasts = rng.range(2_000, 6_000) * MS;
     let node = rng.below(setup.nodes);
+    let limit = LONG_TIMEOUT;
     let mut put = |after: u64, trouble| world.schedule(at + after, Event::Trouble(trouble));
     put(lasts, Trouble::Mood(node, Mood::default()));
-    match rng.below(4) {
+    match rng.below(6) {
         0 => {
             let stop = if rng.percent(70) { Stop::Lies } else { Stop::Hangs };
             put(0, Trouble::Mood(node, Mood { stop, ..Mood::default() }));
@@ -260,7 +262,25 @@ fn trials(rng: &mut Rng, world: &mut World, setup: &Setup, span: u64) -> u64 {
             put(lasts.max(4_500 * MS), Trouble::PowerOn(other));
             leaves(rng, world, node, at);
         }
-        2 => {
+        2 | 3 => {
+            let hangs = Mood { limit, ..Mood::default() };
+            let hangs = match rng.percent(50) {
+                true => Mood { stop: Stop::Hangs, ..hangs },
+                false => Mood { start_hangs: true, ..hangs },
+            };
+            // What leaves one node is started on another: programs hang on two of three.
+            let next = (node + 2) % setup.nodes;
+            for node in [node, next] {
+                put(0, Trouble::Mood(node, hangs));
+            }
+            put(lasts + 1_000 * MS, Trouble::Mood(next, Mood::default()));
+            let other = (node + 1) % setup.nodes;
+            let after = rng.range(200, 2_500) * MS;
+            put(after, Trouble::PowerOff(other));
+            put(lasts.max(4_500 * MS), Trouble::PowerOn(other));
+            leaves(rng, world, node, at);
+        }
+        4 => {
             put(0, Trouble::SiteEvent(node, Mood { site_hangs: true, ..Mood::default() }));
             let other = (node + 1) % setup.nodes;
             put(300 * MS, Trouble::PowerOff(other));
@@ -417,7 +437,10 @@ fn mood(rng: &mut Rng) -> Mood {
     let monitor =
         [Monitor::Honest, Monitor::Honest, Monitor::SaysOn, Monitor::SaysOff, Monitor::Hangs];
     let monitor = monitor[rng.below(5)];
-    Mood { stop, monitor, program_fails: rng.percent(50), site_hangs: false }
+    let limit = if rng.percent(50) { LONG_TIMEOUT } else { 0 };
+    let start_hangs = rng.percent(20);
+    let program_fails = rng.percent(50);
+    Mood { stop, monitor, program_fails, start_hangs, limit, site_hangs: false }
 }
 
 fn wire_fault(rng: &mut Rng) -> Fault {

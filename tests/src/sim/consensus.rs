@@ -1,9 +1,9 @@
 //! How proposals become entries, how entries reach the nodes, and who leads.
 
 use vedette_core::apply::Applied;
-use vedette_core::command::{Command, GroupCommand, Proposal};
+use vedette_core::command::{Command, GroupCommand, Proposal, Tick};
 use vedette_core::director;
-use vedette_core::id::{CommandId, NodeNumber};
+use vedette_core::id::{CommandId, NodeNumber, Session};
 use vedette_core::model::HostStatus;
 use vedette_core::state::Outcome;
 use vedette_core::takeover::LetGo;
@@ -83,8 +83,12 @@ impl World {
         }
     }
 
-    /// Adds an entry to the log, and to the reference.
-    pub(super) fn append(&mut self, proposal: Proposal) -> Applied {
+    /// Adds an entry to the log, and to the reference. Its leader stamps it with its clocks.
+    pub(super) fn append(&mut self, mut proposal: Proposal) -> Applied {
+        if let Some((_, term)) = self.log.leader {
+            let run = Session(term);
+            proposal.tick = Some(Tick { run, us: self.now, ahead_us: None });
+        }
         self.log.entries.push(proposal);
         let index = self.log.committed();
         let Some(entry) = self.read_entry(index) else {

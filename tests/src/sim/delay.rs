@@ -1,11 +1,10 @@
-//! One stuck group is one stuck group: what an event that failed, or a command of the site that does not end, holds up.
+//! One stuck group is one stuck group: what an event that failed, or of which a program does not end, holds up.
 //!
 //! **Bound**: a group that nobody has, and that a node which is there could have, is in an event within twice the
-//! detection time, whatever other events failed or run a command of the site; looked at while a director has been in
-//! office for that long. Time in which an event is in progress that goes on does not count, as that one is bounded by
-//! itself: it goes on as long as one of its participants answers within [`STALL`], which is longer than any stop, any
-//! lease and any release program of this world takes. Not meant is a group whose own event failed (an operator was asked about that one), or whose last node's
-//! death is what failed.
+//! detection time, whatever other events failed or run a program that hangs; looked at while a director has been in
+//! office for that long. Time in which another event is voted on does not count, nor does the detection time that
+//! the others wait for one that goes on. Not meant is a group whose own event failed (an operator was asked about that
+//! one), or whose last node's death is what failed.
 
 use std::collections::BTreeMap;
 
@@ -14,32 +13,14 @@ use vedette_core::group::{Group, GroupDef, Policy};
 use vedette_core::model::{AgentStatus, HostStatus};
 use vedette_core::trigger::Trigger;
 
-use super::world::{MS, World, index_of};
-
-/// How long nobody answers in an event that goes on.
-const STALL: u64 = 4_500 * MS;
+use super::world::{World, index_of};
 
 /// Since when groups wait though only what failed, or hangs, is in the way.
 #[derive(Debug, Default)]
 pub(super) struct Delays {
     since: BTreeMap<String, u64>,
-    /// The moment of the event in progress, and since when it has been that one.
-    moment: (Option<Moment>, u64),
-}
-
-/// Event, phase, attempt, and how many have answered.
-type Moment = (u64, usize, u32, usize);
-
-/// Whether everybody who takes part in an event has answered and one of them failed, or a command of the site runs:
-/// nothing comes of waiting for it.
-fn stands_still(running: &Running) -> bool {
-    let answered = |node| running.arrived.contains(node) || running.failed.contains(node);
-    let site = matches!(running.event.trigger, Trigger::User { .. });
-    match running.stage {
-        Stage::Error => running.participants.iter().all(answered),
-        Stage::Running => site,
-        Stage::Voting => false,
-    }
+    /// The event that has been in progress, in that stage, since when.
+    stage: (Option<(u64, Stage)>, u64),
 }
 
 impl World {
@@ -54,18 +35,14 @@ impl World {
             since.checked_add(bound).is_some_and(|until| until <= now) && self.commits(director)
         });
         let current = self.reference.manager.current.as_ref();
-        let moment = current
-            .map(|it| (it.event.id, it.phase, it.attempt, it.arrived.len() + it.failed.len()));
-        // Who is stopped answers when it goes on, or is given up by others.
-        let awake = current.is_none_or(|running| {
-            running.participants.iter().all(|node| self.machines[index_of(*node)].serves())
-        });
-        if self.delays.moment.0 != moment || !awake {
-            self.delays.moment = (moment, now);
+        let stage = current.map(|running| (running.event.id, running.stage));
+        if self.delays.stage.0 != stage {
+            self.delays.stage = (stage, now);
         }
-        let stalls =
-            |it: &Running| it.stage == Stage::Running && now - self.delays.moment.1 > STALL;
-        let idle = current.is_none_or(|running| stands_still(running) || stalls(running));
+        let patience = bound / 2;
+        let lasts = now - self.delays.stage.1 > patience;
+        let open = |it: &Running| it.is_stuck() || it.may_run_aside() || (lasts && it.is_at_work());
+        let idle = current.is_none_or(open);
         let waiting: Vec<String> = if steady && idle {
             let groups = self.reference.definition.groups.iter();
             groups.filter(|def| self.waits_in_vain(def)).map(|def| def.name.clone()).collect()
@@ -81,7 +58,7 @@ impl World {
                 Some(running) => format!("behind {}", self.reference.event_label(&running.event)),
                 None => "behind nothing".into(),
             };
-            let what = format!("{name} waits {why}, which stands still, for longer than the bound");
+            let what = format!("{name} waits {why} for longer than the bound");
             self.checks.fail(now, what);
         }
     }
@@ -106,13 +83,17 @@ impl World {
             up && joined.is_none_or(|it| !it.joined && it.stopped.is_none())
         };
         let starting = def.policy == Policy::Rotating && def.nodes.iter().any(starts);
+        let voted_on = |running: &Running| running.stage == Stage::Voting;
         let about = |running: &Running| match &running.event.trigger {
             Trigger::GroupMove { group } => *group == def.name,
             Trigger::NodeDown { node, stop: None } => group.last == Some(*node),
             _ => false,
         };
-        let concerned =
-            state.manager.begun().any(|running| running.concerns(&def.name) || about(running));
+        let concerns = |running: &Running| {
+            let failed = running.is_stuck() && (running.concerns(&def.name) || about(running));
+            failed || running.has_in_hand(&def.name) || voted_on(running)
+        };
+        let concerned = state.manager.begun().any(concerns);
         wanted
             && def.policy != Policy::Concurrent
             && !concerned

@@ -28,6 +28,8 @@ use super::world::{Event, MS, World};
 const SOCKET: u64 = 200;
 /// How long a stop program may take.
 const STOP_TIMEOUT: u64 = 1_000 * MS;
+/// The same where an operator allowed much: longer than any bound on what others wait for.
+pub(super) const LONG_TIMEOUT: u64 = 9_000 * MS;
 /// How long a monitor may take.
 const MONITOR_TIMEOUT: u64 = 500 * MS;
 
@@ -59,6 +61,8 @@ struct Operation {
     emptied: u64,
     /// It has done what it is to do.
     done: bool,
+    /// It does not end by itself before its time is over.
+    hangs: bool,
 }
 
 impl Hand {
@@ -348,8 +352,9 @@ impl World {
         let kernel = &self.machines[node].kernel;
         let hangs = match action {
             Action::Stop if kernel.mood.stop == kernel::Stop::Hangs => {
-                kernel.lives.contains_key(&key).then_some(STOP_TIMEOUT)
+                kernel.lives.contains_key(&key).then_some(kernel.mood.limit.max(STOP_TIMEOUT))
             }
+            Action::Start if kernel.mood.start_hangs => Some(kernel.mood.limit.max(STOP_TIMEOUT)),
             Action::Monitor if kernel.mood.monitor == Monitor::Hangs => Some(MONITOR_TIMEOUT),
             _ => None,
         };
@@ -357,7 +362,8 @@ impl World {
         let emptied = self.machines[node].kernel.emptied(&key.0);
         let at_once = action == Action::Start && self.rng.percent(50);
         let Some(agent) = self.machines[node].agent.as_mut() else { return };
-        let operation = Operation { key: key.clone(), token, action, emptied, done: false };
+        let hangs = hangs.is_some();
+        let operation = Operation { key: key.clone(), token, action, emptied, done: false, hangs };
         agent.hand.under_way.insert(id, operation);
         let session = agent.session.0;
         if action == Action::Start {
@@ -403,6 +409,9 @@ impl World {
         let Some(operation) = agent.hand.under_way.get(&id) else { return };
         let (key, action) = (operation.key.clone(), operation.action);
         let done = match action {
+            Action::Start if self.machines[node].kernel.mood.start_hangs => {
+                failed("it did not end in time")
+            }
             Action::Start => match self.start_now(node, id) {
                 true => Done::default(),
                 false => failed("exit status 1"),
@@ -415,6 +424,17 @@ impl World {
             agent.hand.under_way.remove(&id);
         }
         self.act_soon(node, Input::Done { id, done });
+    }
+
+    /// Programs behave otherwise from now on: what hung ends, in a moment.
+    pub(super) fn end_what_hung(&mut self, node: usize) {
+        let Some(agent) = &self.machines[node].agent else { return };
+        let session = agent.session.0;
+        let hung = |(_, operation): &(&u64, &Operation)| operation.hangs;
+        let ids: Vec<u64> = agent.hand.under_way.iter().filter(hung).map(|(id, _)| *id).collect();
+        for id in ids {
+            self.schedule(10 * MS, Event::Operated { node, session, id });
+        }
     }
 
     fn operate_stop(&mut self, node: usize, key: &Key) -> Done {

@@ -76,6 +76,10 @@ pub(super) struct Mood {
     pub(super) stop: Stop,
     pub(super) monitor: Monitor,
     pub(super) program_fails: bool,
+    /// Start programs do not end by themselves.
+    pub(super) start_hangs: bool,
+    /// How long what hangs may take; 0 for a moment.
+    pub(super) limit: u64,
     /// Commands of events of the site do not end.
     pub(super) site_hangs: bool,
 }
@@ -317,5 +321,6 @@ impl World {
         let now = self.now;
         let kernel = &mut self.machines[node].kernel;
         (kernel.mood, kernel.mood_since) = (mood, now);
+        self.end_what_hung(node);
     }
 }

@@ -57,8 +57,8 @@ struct Job {
     task: Task,
     steps: Vec<Step>,
     began: u64,
-    /// The request of the step that is being done.
-    ask: Option<u64>,
+    /// Requests of the step that is being done and have no answer yet.
+    asked: Option<Vec<u64>>,
     failed: bool,
     /// Everything was done and said; it stays until the state has no such task any more.
     done: bool,
@@ -70,7 +70,8 @@ enum Step {
     Script,
     /// A command of the site that may hang.
     SiteHangs,
-    Ask(String, Verb),
+    /// Of several groups at once, as the event scripts do.
+    Ask(Vec<String>, Verb),
     CleanUp(String, u64),
     Say,
 }
@@ -157,9 +158,9 @@ impl World {
 
     fn begin_job(&mut self, node: usize, job: u64, task: Task) {
         let steps = self.steps_of(node, &task);
-        let (began, ask, failed, done) = (self.now, None, false, false);
+        let (began, asked, failed, done) = (self.now, None, false, false);
         let Some(agent) = self.machines[node].agent.as_mut() else { return };
-        agent.desk.jobs.insert(job, Job { task, steps, began, ask, failed, done });
+        agent.desk.jobs.insert(job, Job { task, steps, began, asked, failed, done });
         let session = agent.session.0;
         let after = self.rng.range(1, 20) * MS;
         self.schedule(after, Event::Work { node, session, job });
@@ -168,7 +169,7 @@ impl World {
     fn give_up_job(&mut self, node: usize, job: u64) {
         let Some(agent) = self.machines[node].agent.as_mut() else { return };
         let job = agent.desk.jobs.remove(&job);
-        if let Some(ask) = job.and_then(|job| job.ask) {
+        for ask in job.and_then(|job| job.asked).unwrap_or_default() {
             self.act(node, Input::Forgotten { ask });
         }
     }
@@ -192,12 +193,16 @@ impl World {
                         steps.push(Step::SiteHangs);
                     }
                     let (releases, acquires) = commands_do(commands);
-                    let ask = |verb| move |group: &str| Step::Ask(group.to_owned(), verb);
+                    let names = |groups: &mut dyn Iterator<Item = &str>| -> Vec<String> {
+                        groups.map(str::to_owned).collect()
+                    };
                     if releases {
-                        steps.extend(running.plan.releases(me).map(ask(Verb::Release)));
+                        let groups = names(&mut running.plan.releases(me));
+                        steps.push(Step::Ask(groups, Verb::Release));
                     }
                     if acquires {
-                        steps.extend(running.plan.acquires(me).map(ask(Verb::Acquire)));
+                        let groups = names(&mut running.plan.acquires(me));
+                        steps.push(Step::Ask(groups, Verb::Acquire));
                     }
                 }
             }
@@ -222,9 +227,9 @@ impl World {
                 (!self.hangs(node, commands, job.began)).then_some(false)
             }
             Step::SiteHangs => (!self.machines[node].kernel.mood.site_hangs).then_some(false),
-            Step::Ask(group, verb) => self.wait_for(node, id, job.ask, &group, Op::Perform(verb)),
+            Step::Ask(groups, verb) => self.wait_for(node, id, &groups, &Op::Perform(verb)),
             Step::CleanUp(group, token) => {
-                self.wait_for(node, id, job.ask, &group, Op::CleanUp { token })
+                self.wait_for(node, id, &[group], &Op::CleanUp { token })
             }
             Step::Say => {
                 self.answer(node, &job);
@@ -236,7 +241,7 @@ impl World {
         let mut after = LOOK;
         if let Some(failed) = finished {
             job.failed |= failed;
-            job.ask = None;
+            job.asked = None;
             job.steps.remove(0);
             job.done = job.steps.is_empty();
             after = self.rng.range(2, 60) * MS;
@@ -244,24 +249,25 @@ impl World {
         self.schedule(after, Event::Work { node, session, job: id });
     }
 
-    /// Asks the executor, and looks whether it has answered: whether it failed.
-    fn wait_for(
-        &mut self,
-        node: usize,
-        id: u64,
-        ask: Option<u64>,
-        group: &str,
-        op: Op,
-    ) -> Option<bool> {
-        if let Some(ask) = ask {
-            let agent = self.machines[node].agent.as_mut()?;
-            let said = agent.hand.answer(ask)?;
-            return Some(said.is_err_and(|stop| stop.exit != 0));
+    /// Asks the executor, and looks whether it has answered for all of them: whether one failed.
+    fn wait_for(&mut self, node: usize, id: u64, groups: &[String], op: &Op) -> Option<bool> {
+        let job = |world: &Self| world.machines[node].agent.as_ref()?.desk.jobs.get(&id).cloned();
+        if job(self)?.asked.is_none() {
+            let asked = groups.iter().map(|group| self.ask_for(node, group, op.clone())).collect();
+            self.machines[node].agent.as_mut()?.desk.jobs.get_mut(&id)?.asked = Some(asked);
+            return groups.is_empty().then_some(false);
         }
-        let ask = self.ask_for(node, group, op);
         let agent = self.machines[node].agent.as_mut()?;
-        agent.desk.jobs.get_mut(&id)?.ask = Some(ask);
-        None
+        let job = agent.desk.jobs.get_mut(&id)?;
+        let asked = job.asked.as_mut()?;
+        asked.retain(|ask| match agent.hand.answer(*ask) {
+            Some(said) => {
+                job.failed |= said.is_err_and(|stop| stop.exit != 0);
+                false
+            }
+            None => true,
+        });
+        asked.is_empty().then_some(false)
     }
 
     pub(super) fn holds_lease(&self, node: usize) -> bool {

@@ -243,10 +243,10 @@ impl ClusterState {
         serves && group.instances.len() > 1 && group.lost.is_none() && !missed && !planned
     }
 
-    /// The event in progress brings a group to a node no more.
+    /// No event brings a group to a node any more.
     fn plan_no_more(&mut self, name: &str, node: NodeNumber) {
-        let Some(running) = &mut self.manager.current else { return };
-        for planned in running.plan.moves.iter_mut().filter(|planned| planned.group == name) {
+        let moves = self.manager.all_begun_mut().flat_map(|running| &mut running.plan.moves);
+        for planned in moves.filter(|planned| planned.group == name) {
             planned.acquire.retain(|other| *other != node);
         }
     }

@@ -1,5 +1,5 @@
 //! What ends by itself: failures of a resource that are long ago, an operator's wish where a group shall be,
-//! the time that a group waits before it goes back home, and that a group flaps.
+//! the time that a group waits before it goes back home, that a group flaps, and that others wait for an event.
 //!
 //! Nothing here is scheduled. Whatever ends has its end in the state, every entry brings the time
 //! along ([`Timeline`](crate::state::Timeline)), and the first entry behind an end is the one in which
@@ -27,6 +27,7 @@ impl ClusterState {
         self.end_wishes(entry);
         self.end_flapping(entry);
         self.end_overlong(entry);
+        self.end_patience();
     }
 
     /// Plans when groups that wait for that go back home.

@@ -141,10 +141,10 @@ impl ClusterState {
         plan.moves.iter().map(words).collect::<Vec<String>>().join("; ")
     }
 
-    /// The event in progress is over.
-    pub(super) fn end_event(&mut self, entry: &mut Entry<'_>, how: &str) {
+    /// An event that had begun is over.
+    pub(super) fn end_event(&mut self, entry: &mut Entry<'_>, event: u64, how: &str) {
         self.record_groups(entry);
-        let Some(mut running) = self.manager.current.take() else { return };
+        let Some(mut running) = self.manager.take_begun(event) else { return };
         running.keep_steps();
         let (aborted, fine) = (how.starts_with("aborted"), how.starts_with("completed"));
         if aborted {
@@ -228,7 +228,8 @@ impl ClusterState {
         }
     }
 
-    fn is_untouched(&self, name: &str, node: NodeNumber) -> bool {
+    /// Whether a node has not begun with what it was given.
+    pub(super) fn is_untouched(&self, name: &str, node: NodeNumber) -> bool {
         let off = |known: &ResourceStatus| known.state == ResourceState::Offline;
         self.instance(name, node).is_some_and(|instance| instance.resources.values().all(off))
     }

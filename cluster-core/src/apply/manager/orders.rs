@@ -30,9 +30,9 @@ impl ClusterState {
         }
         self.check_recovery(event, action)?;
         self.bring_back(event);
-        let elapsed_ms = self.timeline.elapsed_ms();
+        let (elapsed_ms, patience_ms) = (self.timeline.elapsed_ms(), self.patience_ms());
         let Some(running) = &mut self.manager.current else { return Ok(false) };
-        running.begin_anew(elapsed_ms);
+        running.begin_anew(elapsed_ms, patience_ms);
         let failed: Vec<NodeNumber> = running.failed.iter().copied().collect();
         match action {
             RecoverAction::Retry => running.try_again(),
@@ -54,7 +54,7 @@ impl ClusterState {
             .because(format!("it had failed on {}", self.names(&failed)));
         self.record(entry, step);
         if action == RecoverAction::Abort {
-            self.end_event(entry, ABORTED);
+            self.end_event(entry, event.id, ABORTED);
         }
         Ok(true)
     }
@@ -94,16 +94,8 @@ impl ClusterState {
             Stage::Error => ("error", format!("it had failed on {}", self.names(&running.failed))),
         };
         self.say_ended(entry, &event, said);
-        self.end_begun(entry, id, ABORTED);
+        self.end_event(entry, id, ABORTED);
         true
-    }
-
-    /// Ends an event that has begun, whether it is in progress or has stepped aside; the one in progress stays that.
-    pub(super) fn end_begun(&mut self, entry: &mut Entry<'_>, id: u64, how: &str) {
-        let other = self.manager.current.take_if(|it| it.event.id != id);
-        self.bring_back(id);
-        self.end_event(entry, how);
-        self.manager.current = other;
     }
 
     fn say_ended(&mut self, entry: &mut Entry<'_>, event: &Event, (from, why): (&str, String)) {

@@ -34,71 +34,6 @@ impl ClusterState {
         true
     }
 
-    /// An event that failed steps aside for another one: what needs an operator holds up nothing else, and
-    /// neither does a program of the site that runs. Of its plan only what is blocked stays with it; other groups
-    /// that are not where they should be are moved by events of their own.
-    fn step_aside(&mut self, entry: &mut Entry<'_>, for_whom: &str) {
-        let Some(mut running) = self.manager.current.take() else { return };
-        let blocked = |group: &str| self.groups.get(group).is_some_and(|it| it.blocked.is_some());
-        running.plan.moves.retain(|planned| blocked(&planned.group));
-        let message = format!("{} steps aside for {for_whom}", self.event_label(&running.event));
-        let step = step_of(&running.event, Code::EventPhase, Severity::Informational, message);
-        let why = if running.may_run_aside() {
-            "its commands run on: nothing else waits for them"
-        } else {
-            "it failed and waits for an operator: vedette recover show"
-        };
-        self.record(entry, step.because(why));
-        self.manager.aside.push(running);
-    }
-
-    /// With nothing else to do, an event that stepped aside is in progress again: the first one that can go on,
-    /// which no other one that only waits holds up. What a later event made needless is over.
-    pub(super) fn take_up_again(&mut self, entry: &mut Entry<'_>) {
-        while self.manager.next().is_none() && self.manager.is_open() {
-            let able = self.manager.aside.iter().position(|it| self.can_go_on(it));
-            let first = (!self.manager.aside.is_empty()).then_some(0);
-            let Some(place) = able.or(first.filter(|_| self.manager.current.is_none())) else {
-                return;
-            };
-            let running = self.manager.aside.remove(place);
-            self.set_aside_current();
-            self.manager.current = Some(running);
-            match self.made_needless() {
-                Some(why) => self.end_event(entry, &format!("aborted: {why}")),
-                // Whoever failed may be gone, and the rest at the barrier.
-                None => self.proceed(entry),
-            }
-            if self.manager.current.is_none() {
-                self.queue_what_follows(entry);
-                self.queue_astray(entry);
-            }
-        }
-    }
-
-    /// Whether an event that stepped aside goes on without anybody's answer.
-    fn can_go_on(&self, running: &Running) -> bool {
-        let settled = self.on_failure(&running.event.trigger) != OnFailure::Wait;
-        running.is_complete() || (running.is_stuck() && settled)
-    }
-
-    /// The event in progress makes room without a word: it is in progress again in a moment.
-    pub(super) fn set_aside_current(&mut self) {
-        self.manager.aside.extend(self.manager.current.take());
-        self.manager.aside.sort_by_key(|it| it.event.id);
-    }
-
-    /// The reason for which the event in progress, which had stepped aside, has no purpose any more.
-    fn made_needless(&self) -> Option<String> {
-        let trigger = &self.manager.current.as_ref()?.event.trigger;
-        let node = match trigger {
-            Trigger::NodeUp(node) | Trigger::NodeDown { node, stop: Some(_) } => *node,
-            Trigger::SwapAdapter { node, .. } | Trigger::JoinStandby { node, .. } => *node,
-            _ => return None,
-        };
-        self.is_away(node).then(|| format!("{} went away meanwhile", self.node_name(node)))
-    }
-
     fn start_vote(&mut self, entry: &mut Entry<'_>) {
         let Some(id) = self.manager.next().map(|next| next.id) else { return };
         let Some(place) = self.manager.queue.iter().position(|event| event.id == id) else {
@@ -130,6 +65,9 @@ impl ClusterState {
             ends_ms: None,
             overran: false,
             skipped: false,
+            awaited_ms: None,
+            slow: false,
+            quiet_ms: None,
             steps: Vec::new(),
         });
     }
@@ -164,9 +102,8 @@ impl ClusterState {
 
     /// A vote on an event gives way to one of a higher rank.
     pub(super) fn give_way(&mut self, entry: &mut Entry<'_>) {
-        let free = |event: &&Event| {
-            self.manager.aside.iter().all(|it| !it.event.trigger.comes_before(&event.trigger))
-        };
+        let free =
+            |event: &&Event| self.manager.aside.iter().all(|it| !it.holds_up(&event.trigger));
         let Some(first) = self.manager.queue.iter().find(free) else { return };
         let (rank, label) = (first.trigger.rank(), self.event_label(first));
         let outranked = |running: &mut Running| {
@@ -189,16 +126,20 @@ impl ClusterState {
             && running.approvals.insert(node)
     }
 
-    /// The event in progress goes on as far as it can without anybody's answer.
+    /// Events go on as far as they can without anybody's answer: the one in progress, and those that do so aside.
     pub(super) fn proceed(&mut self, entry: &mut Entry<'_>) {
         self.conclude_vote(entry);
-        loop {
-            self.grant(entry);
-            self.follow_policy(entry);
-            if !self.pass_barrier(entry) {
-                return;
+        let begun: Vec<u64> = self.manager.begun().map(|running| running.event.id).collect();
+        for event in begun {
+            loop {
+                self.grant(entry, event);
+                self.follow_policy(entry, event);
+                if !self.pass_barrier(entry, event) {
+                    break;
+                }
             }
         }
+        self.give_up_the_rest();
     }
 
     fn conclude_vote(&mut self, entry: &mut Entry<'_>) {
@@ -217,25 +158,26 @@ impl ClusterState {
             .of_event(event.id, None, Some(took));
         self.record(entry, step);
         let Some(program) = self.rules.program(&event.trigger) else {
-            self.end_event(entry, "no rule");
+            self.end_event(entry, event.id, "no rule");
             return;
         };
         let (elapsed_ms, limit) = (self.timeline.elapsed_ms(), self.time_limit_of(&event.trigger));
+        let patience_ms = self.patience_ms();
         if let Some(running) = &mut self.manager.current {
             (running.stage, running.plan, running.program) = (Stage::Running, plan, program);
             running.time_limit_ms = limit;
-            running.begin_anew(elapsed_ms);
+            running.begin_anew(elapsed_ms, patience_ms);
         }
-        self.begin_phase(entry, 0);
+        self.begin_phase(entry, event.id, 0);
     }
 
-    fn begin_phase(&mut self, entry: &mut Entry<'_>, phase: usize) {
+    fn begin_phase(&mut self, entry: &mut Entry<'_>, event: u64, phase: usize) {
         let at = entry.proposal.at;
-        let Some(running) = &mut self.manager.current else { return };
+        let Some(running) = self.manager.begun_mut(event) else { return };
         let count = running.program.phases.len();
         if phase >= count {
             let how = if running.skipped { "completed after skip" } else { "completed" };
-            self.end_event(entry, how);
+            self.end_event(entry, event, how);
             return;
         }
         (running.phase, running.attempt, running.since) = (phase, 0, at);
@@ -247,19 +189,18 @@ impl ClusterState {
         if running.arrived == running.participants {
             return;
         }
-        let event = running.event.clone();
-        let words = self.phase_words(phase);
-        let message = format!("phase {} of {count} of {}", phase + 1, self.event_label(&event));
-        let step = step_of(&event, Code::EventPhase, Severity::Informational, message);
+        let running = running.clone();
+        let (event, words) = (&running.event, self.phase_words(&running));
+        let message = format!("phase {} of {count} of {}", phase + 1, self.event_label(event));
+        let step = step_of(event, Code::EventPhase, Severity::Informational, message);
         self.record(entry, step.because(words));
     }
 
-    /// What runs where in a phase, such as `node_down on n2, n3`.
-    fn phase_words(&self, phase: usize) -> String {
-        let Some(running) = &self.manager.current else { return String::new() };
+    /// What runs where in its phase, such as `node_down on n2, n3`.
+    fn phase_words(&self, running: &Running) -> String {
         let mut nodes: BTreeMap<usize, (&ProgramLine, Vec<NodeNumber>)> = BTreeMap::new();
         for node in &running.participants {
-            for (place, line) in running.commands(phase, *node) {
+            for (place, line) in running.commands(running.phase, *node) {
                 nodes.entry(place).or_insert((line, Vec::new())).1.push(*node);
             }
         }
@@ -270,14 +211,14 @@ impl ClusterState {
     }
 
     /// Goes to the next phase if everybody has arrived.
-    fn pass_barrier(&mut self, entry: &mut Entry<'_>) -> bool {
-        let Some(running) = &mut self.manager.current else { return false };
+    fn pass_barrier(&mut self, entry: &mut Entry<'_>, event: u64) -> bool {
+        let Some(running) = self.manager.begun_mut(event) else { return false };
         if !running.is_complete() {
             return false;
         }
         running.keep_steps();
         let next = running.phase + 1;
-        self.begin_phase(entry, next);
+        self.begin_phase(entry, event, next);
         true
     }
 

@@ -66,11 +66,9 @@ impl ClusterState {
 
     /// An event that failed goes on by itself, if that was said beforehand. Commands that still run on other
     /// nodes are waited for.
-    pub(super) fn follow_policy(&mut self, entry: &mut Entry<'_>) {
-        let Some(running) = self.manager.current.as_ref().filter(|running| running.is_stuck())
-        else {
-            return;
-        };
+    pub(super) fn follow_policy(&mut self, entry: &mut Entry<'_>, id: u64) {
+        let stuck = |running: &&Running| running.event.id == id && running.is_stuck();
+        let Some(running) = self.manager.begun().find(stuck) else { return };
         let (event, overran) = (running.event.clone(), running.overran);
         let failed = self.names(&running.failed);
         let (action, what) = match (self.on_failure(&event.trigger), overran) {
@@ -89,8 +87,8 @@ impl ClusterState {
         self.record(entry, step);
         if action == RecoverAction::Abort {
             let how = if overran { "its time limit is over" } else { "a command failed" };
-            self.end_event(entry, &format!("aborted: {how}"));
-        } else if let Some(running) = &mut self.manager.current {
+            self.end_event(entry, id, &format!("aborted: {how}"));
+        } else if let Some(running) = self.manager.begun_mut(id) {
             running.arrived.extend(std::mem::take(&mut running.failed));
             (running.skipped, running.stage) = (true, Stage::Running);
         }

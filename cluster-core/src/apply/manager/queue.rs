@@ -290,11 +290,7 @@ impl ClusterState {
         self.is_away(node)
             && (joined || self.waits(joining) || self.has_begun(joining))
             && !self.has_begun(dying)
-            && !self
-                .manager
-                .current
-                .as_ref()
-                .is_some_and(|it| !it.is_stuck() && leaving(&it.event.trigger))
+            && !self.manager.begun().any(|it| !it.is_stuck() && leaving(&it.event.trigger))
     }
 
     fn may_join(&self, node: NodeNumber) -> bool {
@@ -416,7 +412,7 @@ impl ClusterState {
         let failed: Vec<u64> =
             self.manager.failed().filter(about_it).map(|it| it.event.id).collect();
         for id in failed {
-            self.end_begun(entry, id, &format!("aborted: {why}"));
+            self.end_event(entry, id, &format!("aborted: {why}"));
         }
     }
 
@@ -452,13 +448,16 @@ impl ClusterState {
 
     /// When nothing waits or runs: the first group that is not where it should be.
     pub(super) fn queue_astray(&mut self, entry: &mut Entry<'_>) {
-        // Stops come first, but for one that failed and waits for an operator: that holds up nothing else.
-        let failed = |node: &NodeNumber| {
-            let stops = |it: &Running| matches!(it.event.trigger, Trigger::NodeDown { node: n, stop: Some(_) } if n == *node);
-            self.manager.failed().any(|it| it.is_stuck() && stops(it))
+        // Stops come first, but for those that wait themselves: for an operator, or until commands end.
+        let waits = |node: &NodeNumber| {
+            let stops = |trigger: &Trigger| matches!(trigger, Trigger::NodeDown { node: n, stop: Some(_) } if n == node);
+            let held_up = |it: &Event| stops(&it.trigger) && !self.manager.is_free(&it.trigger);
+            let open = |it: &Running| it.is_stuck() || it.may_run_aside();
+            self.manager.begun().any(|it| open(it) && stops(&it.event.trigger))
+                || self.manager.queue.iter().any(held_up)
         };
         let stopping = |(node, member): (&NodeNumber, &crate::event::Member)| {
-            member.joined && member.stopped.is_some() && !failed(node)
+            member.joined && member.stopped.is_some() && !waits(node)
         };
         if !self.is_idle()
             || self.manager.maintenance

@@ -86,7 +86,9 @@ impl ClusterState {
             _ => return ManagerState::Unknown,
         }
         let current = self.manager.current.as_ref();
-        if let Some(running) = current.filter(|running| running.participants.contains(&node)) {
+        let aside = self.manager.aside.iter().filter(|running| running.is_at_work());
+        let mut events = current.into_iter().chain(aside);
+        if let Some(running) = events.find(|running| running.participants.contains(&node)) {
             return state_in(running, node);
         }
         let quiet = self.manager.queue.is_empty() && current.is_none();

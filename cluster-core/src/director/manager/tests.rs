@@ -699,6 +699,9 @@ fn running(stage: Stage) -> Running {
         ends_ms: None,
         overran: false,
         skipped: false,
+        awaited_ms: None,
+        slow: false,
+        quiet_ms: None,
         steps: Vec::new(),
     }
 }

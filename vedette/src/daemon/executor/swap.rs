@@ -7,6 +7,7 @@
 use std::net::IpAddr;
 
 use tokio::sync::mpsc;
+use vedette_core::event::Running;
 use vedette_core::group::{ResourceDef, ResourceKind};
 use vedette_core::id::NetworkNumber;
 use vedette_core::state::ClusterState;
@@ -22,11 +23,11 @@ impl Shared {
         lines: &mpsc::Sender<String>,
     ) -> Result<Said, Stop> {
         let state = self.state();
-        let event = state.manager.current.as_ref().map_or(0, |running| running.event.id);
         let mut swapped = self.swapped.lock().await;
         let mut said = Vec::new();
         for network in networks(&state, name) {
             let called = state.network_name(network);
+            let event = self.event_of(&state, network);
             if event > 0 && swapped.get(&network) == Some(&event) {
                 said.push(format!("{called} was swapped in this event already"));
                 continue;
@@ -42,6 +43,13 @@ impl Shared {
             }
         }
         Ok(if said.is_empty() { format!("{name} has no addresses") } else { said.join("; ") })
+    }
+
+    /// The event that swaps the adapter, which may go on aside; else the one in progress, or 0.
+    fn event_of(&self, state: &ClusterState, network: NetworkNumber) -> u64 {
+        let mine = |it: &&Running| it.event.trigger.adapter() == Some((self.me, network));
+        let running = state.manager.begun().find(mine).or(state.manager.current.as_ref());
+        running.map_or(0, |running| running.event.id)
     }
 
     fn addresses_on(&self, wanted: NetworkNumber) -> Vec<IpAddr> {

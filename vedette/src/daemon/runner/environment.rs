@@ -182,6 +182,9 @@ mod tests {
             ends_ms: None,
             overran: false,
             skipped: false,
+            awaited_ms: None,
+            slow: false,
+            quiet_ms: None,
             steps: Vec::new(),
         }
     }

@@ -1,0 +1,161 @@
+//! Events that make room for others: those that failed, and those whose commands others have waited for long enough.
+//!
+//! One event is in progress at a time, and what happens meanwhile waits for it, as almost every event is over within
+//! a moment. One program that hangs would hold up everything else until its time is over: so others wait no longer than the
+//! detection time. From then on the event is *slow*, and any other may begin beside it that does not have to come after
+//! it ([`Running::holds_up`]). Its commands run on, and it passes its barriers; what they have in hand nobody else
+//! touches ([`Running::has_in_hand`]), and the rest of its plan is given up: another event moves that.
+//!
+//! Nothing waits for time here: the end of the patience is in the state, and takes effect in the first entry behind
+//! it, which the director proposes ([`ClusterState::patience_due`]).
+
+use crate::event::Running;
+use crate::group::GroupState;
+use crate::id::NodeNumber;
+use crate::model::Severity;
+use crate::plan::Move;
+use crate::record::Code;
+use crate::trigger::Trigger;
+
+use super::{ClusterState, Entry, step_of};
+
+impl ClusterState {
+    /// Events for which others have waited long enough are slow from now on.
+    pub(in crate::apply) fn end_patience(&mut self) {
+        let now = self.timeline.elapsed_ms();
+        for running in self.manager.all_begun_mut() {
+            running.slow |= running.awaited_ms.is_some_and(|until| until <= now);
+        }
+    }
+
+    /// How long others wait for an event.
+    pub(super) fn patience_ms(&self) -> u64 {
+        u64::try_from(self.settings.timing.detect().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// When others wait no longer for the event in progress, or for what a slow one has planned and does not begin with;
+    /// on the timeline.
+    pub(crate) fn patience_due(&self) -> Option<u64> {
+        let awaited = |running: &&Running| running.is_at_work() && !running.may_run_aside();
+        let current = self.manager.current.as_ref().filter(awaited).and_then(|it| it.awaited_ms);
+        let quiet = self.manager.begun().filter(|running| running.is_at_work());
+        let quiet = quiet.filter_map(|running| running.quiet_ms).min();
+        let quiet = quiet.map(|since| since.saturating_add(self.patience_ms()));
+        current.into_iter().chain(quiet).min()
+    }
+
+    /// An event that failed steps aside for another one, and so does one whose commands others have waited for long
+    /// enough: neither what needs an operator nor one program that does not end holds up anything else.
+    pub(super) fn step_aside(&mut self, entry: &mut Entry<'_>, for_whom: &str) {
+        let Some(running) = self.manager.current.take() else { return };
+        let message = format!("{} steps aside for {for_whom}", self.event_label(&running.event));
+        let step = step_of(&running.event, Code::EventPhase, Severity::Informational, message);
+        let why = if running.may_run_aside() {
+            "its commands run on: nothing else waits for them"
+        } else {
+            "it failed and waits for an operator: vedette recover show"
+        };
+        self.record(entry, step.because(why));
+        self.set_aside(running);
+    }
+
+    /// With nothing else to do, the first event that stepped aside is in progress again. What a later event made
+    /// needless is over.
+    pub(super) fn take_up_again(&mut self, entry: &mut Entry<'_>) {
+        while self.manager.current.is_none()
+            && self.manager.next().is_none()
+            && !self.manager.aside.is_empty()
+        {
+            let running = self.manager.aside.remove(0);
+            let (event, needless) = (running.event.id, self.made_needless(&running));
+            self.manager.current = Some(running);
+            if let Some(why) = needless {
+                self.end_event(entry, event, &format!("aborted: {why}"));
+                self.queue_what_follows(entry);
+                self.queue_astray(entry);
+            }
+        }
+    }
+
+    /// The event in progress makes room without a word: it is in progress again in a moment.
+    pub(super) fn set_aside_current(&mut self) {
+        if let Some(running) = self.manager.current.take() {
+            self.set_aside(running);
+        }
+    }
+
+    fn set_aside(&mut self, running: Running) {
+        self.manager.aside.push(running);
+        self.manager.aside.sort_by_key(|it| it.event.id);
+    }
+
+    /// The reason for which an event that had stepped aside has no purpose any more. One whose commands run ends by
+    /// itself.
+    fn made_needless(&self, running: &Running) -> Option<String> {
+        let node = match &running.event.trigger {
+            _ if !running.is_stuck() => return None,
+            Trigger::NodeUp(node) | Trigger::NodeDown { node, stop: Some(_) } => *node,
+            Trigger::SwapAdapter { node, .. } | Trigger::JoinStandby { node, .. } => *node,
+            _ => return None,
+        };
+        self.is_away(node).then(|| format!("{} went away meanwhile", self.node_name(node)))
+    }
+
+    /// Events keep of their plans what nobody else could do now. Of one that stepped aside because it failed that is what
+    /// is blocked, of a slow one what its commands have in hand: other groups that are not where they should be are
+    /// moved by events of their own. One of which nothing is in hand is between two commands; if it stays so, its plan
+    /// is nobody's.
+    pub(super) fn give_up_the_rest(&mut self) {
+        let (now, patience_ms) = (self.timeline.elapsed_ms(), self.patience_ms());
+        let aside = self.manager.aside.iter().filter(|running| running.is_stuck());
+        let slow = self.manager.begun().filter(|running| running.slow && running.is_at_work());
+        let trimmed: Vec<(u64, Option<u64>, Vec<Move>)> = (aside.chain(slow))
+            .map(|running| {
+                let in_hand =
+                    |planned: &Move| running.is_at_work() && self.is_about(running, planned);
+                let moves = &running.plan.moves;
+                let idle = running.is_at_work() && !moves.is_empty() && !moves.iter().any(in_hand);
+                let quiet_ms = idle.then(|| running.quiet_ms.unwrap_or(now));
+                let waits = quiet_ms.is_some_and(|since| now < since.saturating_add(patience_ms));
+                let kept = moves
+                    .iter()
+                    .filter(|planned| waits || self.is_blocked(&planned.group) || in_hand(planned));
+                (running.event.id, quiet_ms.filter(|_| waits), kept.cloned().collect())
+            })
+            .collect();
+        for (event, quiet_ms, moves) in trimmed {
+            if let Some(running) = self.manager.begun_mut(event) {
+                (running.quiet_ms, running.plan.moves) = (quiet_ms, moves);
+            }
+        }
+    }
+
+    fn is_blocked(&self, group: &str) -> bool {
+        self.groups.get(group).is_some_and(|group| group.blocked.is_some())
+    }
+
+    /// Whether a command of an event that runs may be about a move. Who has the group and is to release it may do so until
+    /// it has arrived at the barrier, and who is to acquire it may still be about to begin until then. What is in motion
+    /// there is in any case; what was given to a node that waits at a barrier is given back ([`ClusterState::is_stray`]).
+    fn is_about(&self, running: &Running, planned: &Move) -> bool {
+        let group = self.groups.get(&planned.group);
+        let state =
+            |node: &NodeNumber| group.and_then(|group| Some(group.instances.get(node)?.state));
+        let moves = |state| {
+            matches!(state, GroupState::Acquiring | GroupState::Releasing | GroupState::Error)
+        };
+        let takes_part = |node: &&NodeNumber| running.participants.contains(node);
+        let busy = |node: &NodeNumber| !running.arrived.contains(node);
+        let releases = |node: &NodeNumber| state(node).is_some_and(|it| busy(node) || moves(it));
+        let acquires = |node: &NodeNumber| match state(node) {
+            Some(GroupState::Online) => false,
+            Some(it) if moves(it) && !self.is_untouched(&planned.group, *node) => true,
+            _ => busy(node),
+        };
+        planned.release.iter().filter(takes_part).any(releases)
+            || planned.acquire.iter().filter(takes_part).any(acquires)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,202 @@
+//! One program that hangs is one program that hangs (R7): nobody waits for it for longer than the detection time.
+
+use std::time::Duration;
+
+use crate::command::{GroupCommand, ManagerCommand};
+use crate::event::RecoverAction;
+use crate::fixture::Fixture;
+use crate::group::GroupState;
+use crate::id::NodeNumber;
+use crate::trigger::{StopMode, Trigger};
+use crate::work::{Task, Way, tasks, way};
+
+const N1: NodeNumber = NodeNumber(1);
+const N2: NodeNumber = NodeNumber(2);
+const N3: NodeNumber = NodeNumber(3);
+
+/// Db moves from n2 to n3, and its stop program hangs on n2.
+fn hangs() -> (Fixture, u64) {
+    let mut fixture = Fixture::with_groups();
+    fixture.group(GroupCommand::Move { group: "db".into(), to: Some(N3), until: None });
+    let event = fixture.begin_event();
+    releases(&mut fixture, "db", N2);
+    perform_but(&mut fixture, (N2, event));
+    (fixture, event)
+}
+
+fn releases(fixture: &mut Fixture, group: &str, node: NodeNumber) {
+    let token = fixture.token(group, node).expect("it has it");
+    let (state, resources) = (Some(GroupState::Releasing), Vec::new());
+    let group = group.to_owned();
+    fixture.group(GroupCommand::Progress { group, node, token, state, resources });
+}
+
+/// Everybody does all that is asked, but one node its commands of one event.
+fn perform_but(fixture: &mut Fixture, (node, event): (NodeNumber, u64)) {
+    for _ in 0..64 {
+        if let Some(event) = fixture.state.manager.next().map(|event| event.id) {
+            fixture.manage(ManagerCommand::BeginVote { event });
+        }
+        let there: Vec<NodeNumber> = fixture.state.nodes_up().map(|node| node.number).collect();
+        let all = there
+            .into_iter()
+            .flat_map(|node| tasks(&fixture.state, node).into_iter().map(move |task| (node, task)));
+        let hangs = |at: NodeNumber, task: &Task| {
+            at == node && matches!(task, Task::Run { event: it, .. } if *it == event)
+        };
+        let all: Vec<(NodeNumber, Task)> = all.filter(|(at, task)| !hangs(*at, task)).collect();
+        let settled = all.is_empty() && fixture.state.manager.next().is_none();
+        for (node, task) in all {
+            fixture.perform(node, task);
+        }
+        if settled {
+            return;
+        }
+    }
+    panic!("it never settles: {:?}", fixture.state.manager);
+}
+
+fn pass(fixture: &mut Fixture) {
+    let patience = fixture.state.settings.timing.detect();
+    fixture.clock = fixture.clock.plus(patience);
+    fixture.group(GroupCommand::Due);
+}
+
+fn owner(fixture: &Fixture, group: &str) -> (Option<NodeNumber>, GroupState) {
+    let group = &fixture.state.groups[group];
+    (group.owner(), group.state())
+}
+
+/// A node dies while the stop program of another group hangs. Its groups are taken over; what hangs is left alone, and
+/// goes on where it is when it has ended.
+#[test]
+fn r7_a_death_waits_for_no_stop_that_hangs() {
+    let (mut fixture, event) = hangs();
+    fixture.node_down(N1, "silent");
+    fixture.lease_over(N1);
+    assert_eq!(fixture.state.manager.next(), None, "it may be over in a moment");
+    let due = fixture.state.next_due().expect("others wait no longer than that");
+    assert!(due > Duration::ZERO && due <= fixture.state.settings.timing.detect(), "{due:?}");
+    pass(&mut fixture);
+    perform_but(&mut fixture, (N2, event));
+    assert_eq!(owner(&fixture, "web"), (Some(N2), GroupState::Online), "it is taken over");
+    assert_eq!(owner(&fixture, "db"), (Some(N2), GroupState::Releasing));
+    let run = |task: &Task| matches!(task, Task::Run { event: it, .. } if *it == event);
+    assert!(tasks(&fixture.state, N2).iter().any(run), "its command is not killed");
+    let aside = fixture.records.iter().find(|record| record.message.contains("steps aside for"));
+    let why = "its commands run on: nothing else waits for them";
+    assert_eq!(aside.map(|record| record.cause.as_str()), Some(why));
+    fixture.run_events();
+    assert_eq!(owner(&fixture, "db"), (Some(N3), GroupState::Online));
+    let ended = fixture.state.manager.recent.iter().find(|ended| ended.event.id == event);
+    assert_eq!(ended.map(|ended| ended.how.as_str()), Some("completed"));
+}
+
+/// The same while a start program hangs; and an order about another group does not wait either. One about the same
+/// group does.
+#[test]
+fn r7_what_is_in_hand_is_left_alone() {
+    let mut fixture = Fixture::failing_over();
+    let event = fixture.state.manager.current.as_ref().expect("it").event.id;
+    pass(&mut fixture);
+    fixture.group(GroupCommand::Move { group: "web".into(), to: Some(N3), until: None });
+    assert_eq!(fixture.state.manager.next(), None, "it is being acquired");
+    fixture.group(GroupCommand::Move { group: "db".into(), to: Some(N3), until: None });
+    let next = fixture.state.manager.next().map(|event| event.trigger.clone());
+    assert_eq!(next, Some(Trigger::GroupMove { group: "db".into() }));
+    perform_but(&mut fixture, (N2, event));
+    assert_eq!(owner(&fixture, "db"), (Some(N3), GroupState::Online));
+    assert_eq!(owner(&fixture, "web"), (Some(N2), GroupState::Acquiring));
+    assert!(matches!(way(&fixture.state, "web", N2), Way::Open { .. }), "it still may");
+    fixture.run_events();
+    assert_eq!(owner(&fixture, "web"), (Some(N3), GroupState::Online), "as was ordered");
+}
+
+/// Who takes a group over is lost too, while another node runs a command of the same event: the group is free at once.
+#[test]
+fn r7_what_a_node_had_in_hand_is_free_when_it_dies() {
+    let mut fixture = Fixture::with_groups();
+    fixture.node_down(N1, "silent");
+    let first = fixture.begin_event();
+    pass(&mut fixture);
+    assert!(fixture.state.manager.begun().any(|it| it.has_in_hand("web")), "n2 waits for it");
+    fixture.node_down(N2, "silent");
+    fixture.lease_over(N1);
+    perform_but(&mut fixture, (N3, first));
+    assert_eq!(owner(&fixture, "web"), (Some(N3), GroupState::Online));
+    assert!(fixture.state.manager.begun().any(|it| it.event.id == first), "n3 has not answered");
+}
+
+/// A stop waits until commands have ended: it takes everything along that its node has.
+#[test]
+fn what_stops_a_node_waits_for_commands_that_run() {
+    let (mut fixture, event) = hangs();
+    pass(&mut fixture);
+    fixture.manage(ManagerCommand::Stop { nodes: vec![N1], how: StopMode::Takeover });
+    assert_eq!(fixture.state.manager.next(), None);
+    // What fails meanwhile goes elsewhere without waiting for that stop.
+    fixture.node_down(N1, "silent");
+    fixture.lease_over(N1);
+    perform_but(&mut fixture, (N2, event));
+    assert_eq!(owner(&fixture, "web"), (Some(N2), GroupState::Online));
+}
+
+/// A node that is stopped has released one group and hangs in another: the first one is not kept waiting.
+#[test]
+fn r7_what_was_released_comes_back_though_its_neighbour_hangs() {
+    let mut fixture = Fixture::with_groups();
+    fixture.manage(ManagerCommand::Stop { nodes: vec![N1], how: StopMode::Takeover });
+    let event = fixture.begin_event();
+    releases(&mut fixture, "batch", N1);
+    fixture.release("web", N1);
+    perform_but(&mut fixture, (N1, event));
+    let waits = (Some(N2), GroupState::Acquiring);
+    assert_eq!(owner(&fixture, "web"), waits, "n2 waits at the barrier");
+    assert!(fixture.state.next_due().is_some());
+    pass(&mut fixture);
+    perform_but(&mut fixture, (N1, event));
+    assert_eq!(owner(&fixture, "web"), (Some(N2), GroupState::Online));
+    assert!(fixture.state.manager.members[&N1].joined, "its event is not over");
+    fixture.run_events();
+    assert!(!fixture.state.manager.members[&N1].joined);
+    assert!(!fixture.state.groups["batch"].instances.contains_key(&N1));
+}
+
+/// It fails on one node and hangs on another: it holds up nobody, and an operator can skip what failed.
+#[test]
+fn r7_an_event_that_failed_on_one_node_and_hangs_on_another_holds_up_nobody() {
+    let (mut fixture, event) = hangs();
+    // In this phase n3 has done its part; its command fails instead.
+    if let Some(running) = fixture.state.manager.begun_mut(event) {
+        running.arrived.remove(&N3);
+        running.outcomes.remove(&N3);
+    }
+    fixture.fail_on(N3, "no such file");
+    assert!(!fixture.state.manager.is_open());
+    pass(&mut fixture);
+    fixture.node_down(N1, "silent");
+    fixture.lease_over(N1);
+    perform_but(&mut fixture, (N2, event));
+    assert_eq!(owner(&fixture, "web"), (Some(N2), GroupState::Online));
+    fixture.manage(ManagerCommand::Recover { event, action: RecoverAction::Skip });
+    fixture.run_events();
+    assert_eq!(owner(&fixture, "db"), (Some(N3), GroupState::Online));
+}
+
+/// Everything was released, and a command that is about no group does not end: the groups wait no longer for it.
+#[test]
+fn r7_a_command_that_hangs_behind_a_release_holds_up_nobody() {
+    let mut fixture = Fixture::with_groups();
+    fixture.group(GroupCommand::Move { group: "db".into(), to: Some(N3), until: None });
+    let event = fixture.begin_event();
+    perform_but(&mut fixture, (N2, event));
+    pass(&mut fixture);
+    fixture.release("db", N2);
+    let waits = (Some(N3), GroupState::Acquiring);
+    assert_eq!(owner(&fixture, "db"), waits, "it may end in a moment");
+    assert!(fixture.state.manager.begun().any(|it| it.has_in_hand("db")), "nobody is in a hurry");
+    pass(&mut fixture);
+    perform_but(&mut fixture, (N2, event));
+    assert_eq!(owner(&fixture, "db"), (Some(N3), GroupState::Online));
+    assert!(fixture.state.manager.begun().any(|it| it.event.id == event), "it still runs");
+}
