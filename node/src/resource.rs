@@ -31,6 +31,7 @@ pub mod announce;
 mod application;
 pub mod duplicate;
 mod file_system;
+pub mod interrupted;
 pub mod ocf;
 mod off;
 pub mod systemd;

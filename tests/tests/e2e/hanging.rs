@@ -1,24 +1,30 @@
-//! A site's own event whose script hangs: nobody waits for it, and an operator ends it with all that it started
-//! (finding T9).
+//! Programs that hang: a script of a site's own event (finding T9), start and stop programs (R7), and what an agent was
+//! running when it died. Nobody else waits for them, and nothing that they started is left.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use vedette_tests::lab::Lab;
+use vedette_tests::lab::{Lab, Victim};
 
-use crate::failover::{address, give, wait_online_on};
+use crate::failover::{address, give, group, wait_online, wait_online_on};
 use crate::transcripts::{run, script};
 use crate::{PATIENCE, lab, look};
 
 const RULE: &str = "UE_SITE_HANGS";
 
-/// How many processes run that program, on any node.
-fn running(program: &Path) -> usize {
+/// Processes that run that program, on any node.
+fn pids(program: &Path) -> Vec<i32> {
     let processes = std::fs::read_dir("/proc").expect("/proc").flatten();
     let runs = |entry: &std::fs::DirEntry| {
         std::fs::read_link(entry.path().join("exe")).is_ok_and(|exe| exe == program)
     };
-    processes.filter(runs).count()
+    let runs = processes.filter(runs);
+    runs.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// How many there are.
+fn running(program: &Path) -> usize {
+    pids(program).len()
 }
 
 fn wait(lab: &Lab, what: &str, seen: impl Fn(&Lab) -> bool) {
@@ -98,4 +104,101 @@ fn t9_a_script_that_hangs_holds_up_nobody() {
     std::fs::remove_file(folder.join("values.n2")).expect("removed");
     run(&lab, "n1", &["rules", "rollback", "0", "--yes"]);
     give(&lab, "");
+}
+
+/// Copies of `sleep` by those names, so that their processes are told from all others.
+fn sleepers<const N: usize>(folder: &Path, names: [&str; N]) -> [PathBuf; N] {
+    std::fs::create_dir_all(folder).expect("made");
+    names.map(|name| {
+        let program = folder.join(name);
+        std::fs::copy("/bin/sleep", &program).expect("sleep can be copied");
+        program
+    })
+}
+
+/// A group with one application and no monitor.
+fn app(name: &str, nodes: &str, start: &str, stop: &str) -> String {
+    format!(
+        "[groups.{name}]\npolicy = \"cascading\"\nnodes = [{nodes}]\nfallback = false\n\n\
+         [[groups.{name}.resources]]\nname = \"{name}-app\"\nkind = \"application\"\nstart = [\"{start}\"]\n\
+         stop = [\"{stop}\"]\nstart_timeout = \"5m\"\nstop_timeout = \"5m\"\n\n"
+    )
+}
+
+/// R7: the stop program of one group hangs for as long as it may, five minutes; a node dies meanwhile, and what it had
+/// is taken over as if nothing hung. When the program ends the first group goes where it was to go.
+#[test]
+fn r7_a_stop_program_that_hangs_holds_up_no_failover() {
+    let lab = lab();
+    let folder = lab.dir().join("stop_hangs");
+    let [service, hangs] = sleepers(&folder, ["service", "hangs"]);
+    let at = folder.display();
+    let start = script(&folder.join("start"), &format!("setsid {at}/service 100000 &"));
+    let stop =
+        script(&folder.join("stop"), &format!("[ -e {at}/well ] || {at}/hangs 100000\nexit 0"));
+    std::fs::write(folder.join("well"), "").expect("written");
+    let well = script(&folder.join("true"), "exit 0");
+    give(
+        &lab,
+        &(app("slow", "\"n1\", \"n2\"", &start, &stop)
+            + &app("web", "\"n3\", \"n2\"", &start, &well)),
+    );
+    wait_online(&lab, "n1", "slow", "n1");
+    wait_online(&lab, "n1", "web", "n3");
+    std::fs::remove_file(folder.join("well")).expect("removed");
+    run(&lab, "n1", &["group", "move", "slow", "--to", "n2", "--yes", "--no-wait"]);
+    wait(&lab, "the stop program to hang", |_| running(&hangs) == 1);
+
+    lab.kill("n3", Victim::Power).expect("power off");
+    let taken_over = |lab: &Lab| {
+        group(lab, "n1", "web").is_some_and(|(on, state)| on == ["n2"] && state == "ONLINE")
+    };
+    wait(&lab, "web to be taken over", taken_over);
+    assert_eq!(running(&hangs), 1, "it hangs as before");
+    let slow = group(&lab, "n1", "slow");
+    assert_eq!(slow, Some((vec!["n1".to_owned()], "RELEASING".to_owned())));
+    let manager = look::get(&lab, "n1", "/api/v1/manager").expect("an answer").json();
+    let begun = manager["set_aside"].as_array().into_iter().flatten();
+    let mut begun = begun.chain([&manager["in_progress"]]);
+    assert!(begun.any(|event| event["name"] == "group_move"), "it goes on: {manager}");
+
+    std::fs::write(folder.join("well"), "").expect("written");
+    let pid = pids(&hangs).pop().expect("it hangs");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL)
+        .expect("it can be ended");
+    wait_online(&lab, "n1", "slow", "n2");
+    assert_eq!(running(&service), 2, "one for each group");
+    lab.restart("n3").expect("power on");
+    crate::wait_healthy(&lab);
+    give(&lab, "");
+}
+
+/// An agent dies while a start program runs: the next one takes it neither for the service nor starts another one beside
+/// it. What was begun is ended, and begun anew.
+#[test]
+fn a_start_program_of_an_agent_that_died_is_ended() {
+    let lab = lab();
+    let folder = lab.dir().join("start_hangs");
+    let [service, hangs] = sleepers(&folder, ["service", "hangs"]);
+    let at = folder.display();
+    let start = script(
+        &folder.join("start"),
+        &format!(
+            "echo begun >> {at}/begun\nif ! [ -e {at}/hung ]; then touch {at}/hung; {at}/hangs 100000; fi\n\
+             setsid {at}/service 100000 &"
+        ),
+    );
+    let stop = script(&folder.join("stop"), "exit 0");
+    let file = folder.join("groups.toml");
+    std::fs::write(&file, app("slow", "\"n2\"", &start, &stop)).expect("written");
+    run(&lab, "n1", &["config", "apply", &file.display().to_string(), "--yes"]);
+    wait(&lab, "the start program to hang", |_| running(&hangs) == 1);
+    lab.kill("n2", Victim::Agent).expect("an agent can be killed");
+    wait_online(&lab, "n1", "slow", "n2");
+    assert_eq!((running(&hangs), running(&service)), (0, 1), "the second one came to its end");
+    let begun = std::fs::read_to_string(folder.join("begun")).expect("it was begun");
+    assert_eq!(begun.lines().count(), 2);
+    crate::wait_healthy(&lab);
+    give(&lab, "");
+    wait(&lab, "nothing of it to be left", |_| running(&service) == 0);
 }

@@ -153,6 +153,7 @@ async fn agent(config: Config, level: LevelHandle) -> Result<()> {
     alive.start(guard).context("a thread cannot be started")?;
     start_local(&ground, &local, &proposer, (past, guard));
     tokio::spawn(log_watch::run(log.clone(), publisher.clone()));
+    hands.end_interrupted().await;
     executor.start(links.orders(), links.lease_watch());
     tokio::spawn(renew::run(ground.dir.clone(), ground.member.clone(), tls));
     start_workers(&ground, &local, (&proposer, &publisher), &peers, level);

@@ -17,7 +17,8 @@ use vedette_core::work;
 use vedette_node::guard::client::LeaseWatch;
 use vedette_node::hold;
 use vedette_node::resource::duplicate::{Conflict, Probes};
-use vedette_node::resource::{self, Failure, Health, resource};
+use vedette_node::resource::interrupted::{Operation, UnderWay};
+use vedette_node::resource::{self, Failure, Health, interrupted, resource};
 use vedette_node::transcript::{Heading, Kind, Transcripts};
 
 use super::super::runner::verbosity;
@@ -66,6 +67,21 @@ impl Hands {
         resource(def).prepare(&self.context(group, 0, state)).await;
     }
 
+    /// Ends what an earlier agent of this node was doing when it died.
+    pub(crate) async fn end_interrupted(&self) {
+        for it in interrupted::end_all(&self.run, self.cgroup.as_deref()).await {
+            match (it.ran, it.ended) {
+                (_, false) => tracing::error!("{} of an earlier agent does not end", it.what),
+                (true, true) => {
+                    tracing::warn!("{} of an earlier agent still ran; it was ended", it.what)
+                }
+                (false, true) => {
+                    tracing::warn!("an earlier agent did not see the end of {}", it.what)
+                }
+            }
+        }
+    }
+
     /// Does one thing with a resource.
     pub(super) async fn act(&self, of: &Context, action: Action, def: &ResourceDef) -> Done {
         let done = match action {
@@ -102,8 +118,9 @@ impl Hands {
     /// Starts a resource; what is to be said about it.
     async fn start(&self, context: &Context, def: &ResourceDef) -> Result<String, Trouble> {
         let heading = self.heading(Kind::Resource, "start", context, def);
-        let context = self.context(&context.group, context.token, &context.state);
+        let mut context = self.context(&context.group, context.token, &context.state);
         let (what, made) = (format!("starting {}", def.name), resource(def));
+        let _mark = under_way(&mut context, def, Operation::Start)?;
         let work = self.kept(heading, made.start(&context));
         within(&what, def.start_timeout_ms, work).await
     }
@@ -111,8 +128,9 @@ impl Hands {
     /// Stops a resource; nothing of it is left.
     async fn stop(&self, context: &Context, def: &ResourceDef) -> Result<String, Trouble> {
         let heading = self.heading(Kind::Resource, "stop", context, def);
-        let context = self.context(&context.group, context.token, &context.state);
+        let mut context = self.context(&context.group, context.token, &context.state);
         let (what, made) = (format!("stopping {}", def.name), resource(def));
+        let _mark = under_way(&mut context, def, Operation::Stop)?;
         // After its stop program it is looked at.
         let limit_ms = def.stop_timeout_ms.saturating_add(def.monitor_timeout_ms);
         let work = self.kept(heading, made.stop(&context));
@@ -405,6 +423,18 @@ impl Shared {
         }
         self.hands.probes.keep(&wanted);
     }
+}
+
+/// Marks an operation for the next agent, if it runs programs that outlive this one.
+fn under_way(
+    context: &mut resource::Context,
+    def: &ResourceDef,
+    operation: Operation,
+) -> Result<Option<UnderWay>, Trouble> {
+    let runs_programs =
+        !matches!(def.kind, ResourceKind::Address { .. } | ResourceKind::Systemd { .. });
+    let mark = runs_programs.then(|| UnderWay::begin(context, &def.name, operation)).transpose();
+    mark.map_err(|failure| Trouble { why: failure.to_string(), late: false })
 }
 
 /// The device that has an address.
