@@ -382,6 +382,24 @@ fn r8_what_fails_in_maintenance_is_a_problem() {
     assert!(sentence.contains("(no process is left), and maintenance leaves it so"), "{sentence}");
 }
 
+/// While a resource of a group in service is started again in place, nobody reads that all is well.
+#[test]
+fn r6_what_is_started_again_in_place_is_a_problem() {
+    for state in [ResourceState::Stopping, ResourceState::Offline, ResourceState::Starting] {
+        let mut fixture = Fixture::with_groups();
+        assert_eq!(verdict(&fixture.view(NodeNumber(2))).0, Level::Fine);
+        let (group, node) = ("web".to_owned(), NodeNumber(1));
+        let token = fixture.token("web", node).expect("n1 has it");
+        let resources = vec![("httpd".to_owned(), state, String::new())];
+        fixture.group(GroupCommand::Progress { group, node, token, state: None, resources });
+        let (level, sentence) = verdict(&fixture.view(NodeNumber(2)));
+        assert_eq!(level, Level::Degraded, "{sentence}");
+        let told = format!("prod is degraded: httpd of group web is {state} on n1");
+        assert!(sentence.starts_with(&told), "{sentence}");
+        assert!(sentence.contains(": it is started again in place"), "{sentence}");
+    }
+}
+
 /// F15: why no node has a group, for each node that tried.
 #[test]
 fn f15_a_group_says_why_its_nodes_are_avoided() {

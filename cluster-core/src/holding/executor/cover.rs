@@ -64,6 +64,16 @@ impl Drop for Turn<'_> {
 }
 
 impl Port {
+    /// Tells the guard that it holds something no more. One that is silent is not waited for by each group anew: it
+    /// holds too much, which harms nobody, until [`follow`] has told it.
+    pub(super) async fn tell_less(&self) -> Result<(), String> {
+        let turn = self.wait(|desk| {
+            let silent = desk.telling.is_silent().then_some(false);
+            silent.or_else(|| (!desk.telling.busy).then_some(true))
+        });
+        if turn.await { self.tell(None).await } else { Err("its guard does not answer".into()) }
+    }
+
     /// Tells the guard what it is to hold: before anything is started, and after the last of it was stopped. Nothing
     /// may be started unless the guard agrees. What is to be held `newly` is held in its epoch or not at all: a guard
     /// that has let go of everything since that leave was given would take it for something else.
@@ -88,7 +98,10 @@ impl Port {
                 return Some(refused.clone());
             }
             let late = || format!("its guard did not answer within {} s", GUARD_ANSWERS.as_secs());
-            desk.is_past(deadline).then(|| Some(late()))
+            desk.is_past(deadline).then(|| {
+                desk.telling.unanswered = sequence;
+                Some(late())
+            })
         });
         answer.await.map_or(Ok(()), Err)?;
         self.desk().cover.accepted(covered);

@@ -65,6 +65,15 @@ pub(super) struct Telling {
     pub(super) last: u64,
     /// The last that was answered, and why it was refused if it was.
     pub(super) answered: (u64, Option<String>),
+    /// The last that was not answered in time.
+    pub(super) unanswered: u64,
+}
+
+impl Telling {
+    /// Whether the guard owes an answer for longer than it may take.
+    pub(super) const fn is_silent(&self) -> bool {
+        self.answered.0 < self.unanswered
+    }
 }
 
 /// See the module.

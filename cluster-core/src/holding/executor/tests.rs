@@ -395,6 +395,26 @@ fn a_group_is_released_in_reverse_and_told_last() {
     assert_eq!(bench.answer(8), Some(&Ok("nothing of web is on this node".into())));
 }
 
+/// A guard that is stopped is waited for once, and not by each group that is released.
+#[test]
+fn a_silent_guard_is_not_waited_for_by_each_group() {
+    let mut bench = owner();
+    bench.guard = false;
+    for group in ["web", "batch"] {
+        let op = Op::Perform(Verb::Release);
+        bench.give(Input::Ask { ask: 7, group: group.into(), op });
+    }
+    assert_eq!(bench.released(), [], "the first one waits for its answer");
+    bench.pass(3_000);
+    assert_eq!(bench.released(), [("as planned", false), ("as planned", false)]);
+    // When it goes on it is told what is left.
+    bench.guard = true;
+    bench.obey(None);
+    bench.state.groups.values_mut().for_each(|group| group.instances.clear());
+    bench.see();
+    assert_eq!(bench.covered(), [""; 0]);
+}
+
 /// R7: what cannot be stopped at the end of a lease is named, tried again, and holds up nobody meanwhile.
 #[test]
 fn what_does_not_go_is_named_and_tried_again() {

@@ -337,7 +337,10 @@ impl Port {
             }
             desk.news += 1;
         }
-        self.tell(held.as_ref()).await
+        match held {
+            Some(held) => self.tell(Some(&held)).await,
+            None => self.tell_less().await,
+        }
     }
 
     /// Changes what cannot be let go of, and has it told while it is so.

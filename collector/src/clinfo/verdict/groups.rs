@@ -87,21 +87,30 @@ fn of_group(
     }
 }
 
-/// A resource of a group in service that does not work: in maintenance it stays so.
+/// A resource of a group in service that does not work: in maintenance it stays so, else it is started again in place.
 fn failing(state: &ClusterState, name: &str, group: &Group, now: WallTime) -> Option<(u8, String)> {
+    use ResourceState::{Failed, Offline, Starting, Stopping};
     let all = group.instances.iter().flat_map(|(node, it)| {
-        it.resources.iter().map(move |(resource, status)| (node, resource, status))
+        let serves = it.state == GroupState::Online;
+        it.resources.iter().map(move |(resource, status)| (node, serves, resource, status))
     });
-    let (node, resource, status) =
-        all.into_iter().find(|(_, _, status)| status.state == ResourceState::Failed)?;
+    let (node, _, resource, status) = all.into_iter().find(|(_, serves, _, status)| {
+        status.state == Failed || (*serves && matches!(status.state, Offline | Starting | Stopping))
+    })?;
     let since = since(status.since, now);
     let why = match status.detail.as_str() {
         "" => String::new(),
         detail => format!(" ({})", detail.trim_end_matches('.')),
     };
-    let left = if state.is_left_alone(name, *node) { ", and maintenance leaves it so" } else { "" };
-    let node = state.node_name(*node);
-    Some((1, format!("{resource} of group {name} is FAILED on {node} {since}{why}{left}")))
+    let then = if state.is_left_alone(name, *node) {
+        ", and maintenance leaves it so"
+    } else if status.state != Failed {
+        ": it is started again in place"
+    } else {
+        ""
+    };
+    let (is, node) = (status.state, state.node_name(*node));
+    Some((1, format!("{resource} of group {name} is {is} on {node} {since}{why}{then}")))
 }
 
 /// Whether its policy had the group stopped, and keeps it off until an operator says something.
