@@ -139,9 +139,6 @@ pub struct Running {
     /// Whether that time is over, so that it goes on beside others ([`Running::may_run_aside`]).
     #[serde(default)]
     pub slow: bool,
-    /// Since when nothing of its plan has been in hand of a command that runs, on the cluster's timeline; of a slow one.
-    #[serde(default)]
-    pub quiet_ms: Option<u64>,
     /// Steps done in earlier phases, oldest first, bounded.
     pub steps: Vec<Step>,
 }
@@ -202,7 +199,7 @@ impl Running {
     pub fn begin_anew(&mut self, elapsed_ms: u64, patience_ms: u64) {
         self.ends_ms = self.time_limit_ms.map(|limit| elapsed_ms.saturating_add(limit));
         self.awaited_ms = Some(elapsed_ms.saturating_add(patience_ms));
-        (self.overran, self.slow, self.quiet_ms) = (false, false, None);
+        (self.overran, self.slow) = (false, false);
     }
 
     /// Whether the group is to move in this event.

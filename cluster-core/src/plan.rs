@@ -39,6 +39,13 @@ pub struct Stay {
     pub reason: String,
 }
 
+impl Move {
+    /// Whether `node` is to do something in it.
+    pub fn is_for(&self, node: NodeNumber) -> bool {
+        self.release.contains(&node) || self.acquire.contains(&node)
+    }
+}
+
 impl Plan {
     /// Groups that `node` releases.
     pub fn releases(&self, node: NodeNumber) -> impl Iterator<Item = &str> {

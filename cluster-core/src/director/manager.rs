@@ -26,6 +26,9 @@ use super::{Director, Office, Output};
 /// How long a node may take over a command's time limit before its answer is given up.
 const GRACE: Duration = Duration::from_secs(30);
 
+/// How long a node may take over a vote, in detection times: nothing has to be done for it.
+const VOTES: u32 = 3;
+
 /// How long a node may take to verify a document.
 const VERIFY_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -248,7 +251,7 @@ impl Director {
         let (event, phase, attempt) = (running.event.id, running.phase, running.attempt);
         let limit = Duration::from_millis(self.state.definition.manager.command_timeout_ms);
         let (voting, patience, heard) = match running.stage {
-            Stage::Voting => (true, self.timing().detect() * 10, &running.approvals),
+            Stage::Voting => (true, self.timing().detect() * VOTES, &running.approvals),
             Stage::Running => (false, limit + GRACE, &running.arrived),
             Stage::Error => return Vec::new(),
         };

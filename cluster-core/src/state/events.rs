@@ -1,7 +1,7 @@
 //! Questions about events: what they are called, what waits or has begun, and what a site has said about its own.
 
 use crate::definition::OnFailure;
-use crate::event::{Event, Stage};
+use crate::event::{Event, Running, Stage};
 use crate::id::NodeNumber;
 use crate::model::Substate;
 use crate::trigger::Trigger;
@@ -83,11 +83,13 @@ impl ClusterState {
             && self.manager.joined().next().is_some()
     }
 
-    /// Whether a user-defined event of that id waits or is in progress, in any stage.
-    pub fn has_user_event(&self, id: u64) -> bool {
+    /// Whether an event of that id can be ended before it is over: a user-defined one that waits or has begun, or one
+    /// that goes on beside others.
+    pub fn may_be_aborted(&self, id: u64) -> bool {
         let is_it = |event: &Event| event.id == id && matches!(event.trigger, Trigger::User { .. });
+        let goes_on = |it: &Running| it.event.id == id && it.may_run_aside();
         self.manager.queue.iter().any(is_it)
-            || self.manager.begun().any(|running| is_it(&running.event))
+            || self.manager.begun().any(|running| is_it(&running.event) || goes_on(running))
     }
 
     /// What becomes of an event of which a command failed.

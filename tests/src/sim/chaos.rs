@@ -275,6 +275,9 @@ fn trials(rng: &mut Rng, world: &mut World, setup: &Setup, span: u64) -> u64 {
             }
             put(lasts + 1_000 * MS, Trouble::Mood(next, Mood::default()));
             let other = (node + 1) % setup.nodes;
+            if rng.percent(40) {
+                put(rng.range(1_500, 4_000) * MS, Trouble::AbortSlow(node));
+            }
             let after = rng.range(200, 2_500) * MS;
             put(after, Trouble::PowerOff(other));
             put(lasts.max(4_500 * MS), Trouble::PowerOn(other));

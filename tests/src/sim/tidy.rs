@@ -1,7 +1,7 @@
 //! The operator who comes when the storm is over, and what is not well until he has done his work.
 
 use vedette_core::command::{Command, GroupCommand, ManagerCommand, Scope};
-use vedette_core::event::Stage;
+use vedette_core::event::{RecoverAction, Stage};
 use vedette_core::group::{GroupState, MultipleActive};
 
 use super::world::{Event, MS, World, index_of};
@@ -26,11 +26,16 @@ impl World {
         let state = &self.reference;
         let manager = &state.manager;
         if let Some(running) = manager.current.as_ref().filter(|r| r.stage == Stage::Error) {
-            let actions = vedette_core::event::RecoverAction::ALL;
+            let actions = RecoverAction::ALL;
             let action = actions[self.rng.below(actions.len())];
             let event = running.event.id;
             return Some(Command::Manager(ManagerCommand::Recover { event, action }));
         }
+        if let Some(abort) = self.abort_slow(10) {
+            return Some(abort);
+        }
+        let state = &self.reference;
+        let manager = &state.manager;
         if manager.members.values().any(|member| member.stopped.is_some()) {
             return Some(Command::Manager(ManagerCommand::Start { nodes: Vec::new() }));
         }
@@ -43,6 +48,15 @@ impl World {
         } else {
             GroupCommand::Online { group: group_name }
         }))
+    }
+
+    /// An operator ends what goes on beside others, in so many of a hundred cases.
+    pub(super) fn abort_slow(&mut self, percent: u64) -> Option<Command> {
+        let slow = self.reference.manager.begun().find(|it| it.slow && it.may_run_aside());
+        let event = slow?.event.id;
+        let action = RecoverAction::Abort;
+        let abort = Command::Manager(ManagerCommand::Recover { event, action });
+        self.rng.percent(percent).then_some(abort)
     }
 
     fn in_maintenance(&self) -> Option<Scope> {

@@ -243,6 +243,8 @@ pub(super) enum Trouble {
     PauseAllThree(usize, bool),
     /// A rule of the site fires on a node, which then behaves so.
     SiteEvent(usize, Mood),
+    /// An operator at that node ends an event that goes on beside others.
+    AbortSlow(usize),
     /// Somebody starts a group past the cluster.
     ByHand(usize, &'static str),
     Wipe(usize),
@@ -647,6 +649,12 @@ impl World {
                 self.pause_guard(*node, *paused);
             }
             Trouble::SiteEvent(node, mood) => self.site_event(*node, *mood),
+            Trouble::AbortSlow(node) => {
+                if let Some(abort) = self.abort_slow(100) {
+                    let proposal = self.proposal(*node, "root@n1", abort);
+                    self.submit(*node, proposal);
+                }
+            }
             Trouble::ByHand(node, group) => self.start_by_hand(*node, group),
             Trouble::Wipe(node) => self.wipe(*node),
             Trouble::Leave(node) => self.leave(*node),

@@ -31,7 +31,7 @@ pub(crate) enum EventCommand {
     List(ListArgs),
     /// Show what the cluster manager does: the event in progress, those that wait, the last ones
     Show(ShowArgs),
-    /// End a user-defined event, with its commands, or one that failed
+    /// End a user-defined event, with its commands, or one that failed or is slow
     Abort(AbortArgs),
     /// Show what this node's resource monitors see, and which rules have fired on any node
     Monitors(MonitorsArgs),
@@ -49,8 +49,9 @@ pub(crate) struct MonitorsArgs {}
 #[derive(Debug, Args)]
 #[command(
     after_help = "A user-defined event is ended wherever it is: it waits, it is voted on, its commands run or have \
-    failed. What of its commands runs is ended, whatever they started; what was not done is left undone. Events of \
-    the cluster itself are ended only after they failed, as by: vedette recover abort.\n\n\
+    failed. What of its commands runs is ended, whatever they started; what was not done is left undone. An event of \
+    the cluster itself is ended after it failed, as by: vedette recover abort; or while it goes on beside others, because \
+    a program of it takes long: what it was starting is stopped again, and what it was stopping goes on stopping.\n\n\
     Examples:\n  vedette event abort 12\n  vedette event abort 12 --yes"
 )]
 pub(crate) struct AbortArgs {

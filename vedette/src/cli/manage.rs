@@ -198,8 +198,8 @@ pub(crate) struct RetryArgs {
 /// `vedette recover skip|abort`
 #[derive(Debug, Args)]
 pub(crate) struct RecoverArgs {
-    /// The event; refused if it is not one that failed, or to be aborted and user-defined [default: the one
-    /// that failed]
+    /// The event; refused if it is not one that failed, or to be aborted and user-defined or slow [default: the
+    /// one that failed]
     #[arg(long, value_name = "ID")]
     event: Option<u64>,
     #[command(flatten)]
@@ -421,7 +421,7 @@ pub(super) fn go_on(
         ),
     };
     let takes_effect =
-        failed.contains(&event) || (action == RecoverAction::Abort && state.has_user_event(event));
+        failed.contains(&event) || (action == RecoverAction::Abort && state.may_be_aborted(event));
     if let Some(confirm) = confirm.filter(|_| takes_effect) {
         confirm.ask(&plan, "Do it?")?;
     }

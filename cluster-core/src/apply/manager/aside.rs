@@ -33,15 +33,10 @@ impl ClusterState {
         u64::try_from(self.settings.timing.detect().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// When others wait no longer for the event in progress, or for what a slow one has planned and does not begin with;
-    /// on the timeline.
+    /// When others wait no longer for the event in progress, on the timeline.
     pub(crate) fn patience_due(&self) -> Option<u64> {
         let awaited = |running: &&Running| running.is_at_work() && !running.may_run_aside();
-        let current = self.manager.current.as_ref().filter(awaited).and_then(|it| it.awaited_ms);
-        let quiet = self.manager.begun().filter(|running| running.is_at_work());
-        let quiet = quiet.filter_map(|running| running.quiet_ms).min();
-        let quiet = quiet.map(|since| since.saturating_add(self.patience_ms()));
-        current.into_iter().chain(quiet).min()
+        self.manager.current.as_ref().filter(awaited)?.awaited_ms
     }
 
     /// An event that failed steps aside for another one, and so does one whose commands others have waited for long
@@ -103,29 +98,25 @@ impl ClusterState {
 
     /// Events keep of their plans what nobody else could do now. Of one that stepped aside because it failed that is what
     /// is blocked, of a slow one what its commands have in hand: other groups that are not where they should be are
-    /// moved by events of their own. One of which nothing is in hand is between two commands; if it stays so, its plan
-    /// is nobody's.
+    /// moved by events of their own. One of which nothing is in hand keeps everything: a barrier is between two commands,
+    /// and what stands before it in a program is waited for, be it about a group or not.
     pub(super) fn give_up_the_rest(&mut self) {
-        let (now, patience_ms) = (self.timeline.elapsed_ms(), self.patience_ms());
         let aside = self.manager.aside.iter().filter(|running| running.is_stuck());
         let slow = self.manager.begun().filter(|running| running.slow && running.is_at_work());
-        let trimmed: Vec<(u64, Option<u64>, Vec<Move>)> = (aside.chain(slow))
+        let slow = slow.filter(|it| it.plan.moves.iter().any(|planned| self.is_about(it, planned)));
+        let kept = |running: &Running, planned: &Move| {
+            self.is_blocked(&planned.group)
+                || (running.is_at_work() && self.is_about(running, planned))
+        };
+        let trimmed: Vec<(u64, Vec<Move>)> = (aside.chain(slow))
             .map(|running| {
-                let in_hand =
-                    |planned: &Move| running.is_at_work() && self.is_about(running, planned);
-                let moves = &running.plan.moves;
-                let idle = running.is_at_work() && !moves.is_empty() && !moves.iter().any(in_hand);
-                let quiet_ms = idle.then(|| running.quiet_ms.unwrap_or(now));
-                let waits = quiet_ms.is_some_and(|since| now < since.saturating_add(patience_ms));
-                let kept = moves
-                    .iter()
-                    .filter(|planned| waits || self.is_blocked(&planned.group) || in_hand(planned));
-                (running.event.id, quiet_ms.filter(|_| waits), kept.cloned().collect())
+                let moves = running.plan.moves.iter().filter(|planned| kept(running, planned));
+                (running.event.id, moves.cloned().collect())
             })
             .collect();
-        for (event, quiet_ms, moves) in trimmed {
+        for (event, moves) in trimmed {
             if let Some(running) = self.manager.begun_mut(event) {
-                (running.quiet_ms, running.plan.moves) = (quiet_ms, moves);
+                running.plan.moves = moves;
             }
         }
     }

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use crate::command::Scope;
-use crate::event::{Event, RecoverAction, Stage};
+use crate::event::{Event, RecoverAction, Running, Stage};
 use crate::id::NodeNumber;
 use crate::model::Severity;
 use crate::record::{Code, Subject};
@@ -18,14 +18,14 @@ use super::{ClusterState, Entry, Happening, Refusal, step_of};
 const ABORTED: &str = "aborted";
 
 impl ClusterState {
-    /// An operator continues a failed event, or ends a user-defined one.
+    /// An operator continues a failed event, or ends one for which others do not wait.
     pub(in crate::apply) fn recover(
         &mut self,
         entry: &mut Entry<'_>,
         event: u64,
         action: RecoverAction,
     ) -> Result<bool, Refusal> {
-        if action == RecoverAction::Abort && self.end_user_event(entry, event) {
+        if action == RecoverAction::Abort && self.end_early(entry, event) {
             return Ok(true);
         }
         self.check_recovery(event, action)?;
@@ -70,8 +70,9 @@ impl ClusterState {
     }
 
     /// A user-defined event is ended wherever it is, with its commands: it moves no groups, so nothing of it is
-    /// left half done that anybody else relies on. Answers whether it was one, and not over yet.
-    fn end_user_event(&mut self, entry: &mut Entry<'_>, id: u64) -> bool {
+    /// left half done that anybody else relies on. So is any other one that goes on beside others: what it was acquiring
+    /// is given back, and what it was releasing is released all the same. Answers whether it was such a one.
+    fn end_early(&mut self, entry: &mut Entry<'_>, id: u64) -> bool {
         let is_it = |event: &Event| event.id == id && matches!(event.trigger, Trigger::User { .. });
         if let Some(place) = self.manager.queue.iter().position(is_it) {
             let event = self.manager.queue.remove(place);
@@ -79,9 +80,10 @@ impl ClusterState {
             self.end_unbegun(entry, event, ABORTED);
             return true;
         }
-        let Some(running) = self.manager.begun().find(|running| is_it(&running.event)) else {
-            return false;
+        let may_end = |running: &&Running| {
+            is_it(&running.event) || (running.event.id == id && running.may_run_aside())
         };
+        let Some(running) = self.manager.begun().find(may_end) else { return false };
         let event = running.event.clone();
         let busy =
             |node: &&NodeNumber| !running.arrived.contains(node) && !running.failed.contains(node);

@@ -67,7 +67,6 @@ impl ClusterState {
             skipped: false,
             awaited_ms: None,
             slow: false,
-            quiet_ms: None,
             steps: Vec::new(),
         });
     }
@@ -164,6 +163,11 @@ impl ClusterState {
         let (elapsed_ms, limit) = (self.timeline.elapsed_ms(), self.time_limit_of(&event.trigger));
         let patience_ms = self.patience_ms();
         if let Some(running) = &mut self.manager.current {
+            let needs = |node: &NodeNumber| {
+                event.trigger.node() == Some(*node) || plan.moves.iter().any(|it| it.is_for(*node))
+            };
+            let silent = &running.silent;
+            running.participants.retain(|node| !silent.contains(node) || needs(node));
             (running.stage, running.plan, running.program) = (Stage::Running, plan, program);
             running.time_limit_ms = limit;
             running.begin_anew(elapsed_ms, patience_ms);

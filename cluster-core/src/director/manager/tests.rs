@@ -701,7 +701,6 @@ fn running(stage: Stage) -> Running {
         skipped: false,
         awaited_ms: None,
         slow: false,
-        quiet_ms: None,
         steps: Vec::new(),
     }
 }
@@ -721,8 +720,8 @@ fn a_node_that_does_not_vote_is_given_up() {
     let mut state = quiet();
     state.manager.current = Some(running(Stage::Voting));
     let mut world = world(state);
-    assert_eq!(expired(&world.run(19_999)), [], "ten times the detection time");
-    assert_eq!(expired(&world.run(20_010)), [(20_000, 2, 1)]);
+    assert_eq!(expired(&world.run(12_999)), [], "three times the detection time");
+    assert_eq!(expired(&world.run(13_010)), [(13_000, 2, 1)]);
 }
 
 /// H18: a command may take as long as it may, its node a little longer; a new phase or attempt, or

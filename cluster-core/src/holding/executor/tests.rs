@@ -437,6 +437,22 @@ fn what_does_not_go_is_named_and_tried_again() {
     assert!(bench.executor.desk().stuck().groups.is_empty());
 }
 
+/// R7: a start program hangs, and an operator ends its event: the program is ended, and what it began is stopped.
+#[test]
+fn a_start_that_nobody_waits_for_any_more_is_ended() {
+    let mut bench = taking_over();
+    bench.slow.insert(Action::Start);
+    bench.ask(1, Verb::Acquire);
+    assert_eq!(bench.under_way.len(), 1, "it hangs");
+    bench.state.manager.current = None;
+    bench.see();
+    assert_eq!(bench.cancelled, 1);
+    assert_eq!(bench.take_done(), ["Stop httpd", "Stop web_address"]);
+    assert_eq!(bench.released(), [("its event is over", false)]);
+    let said = bench.answer(1).expect("an answer").as_ref().expect_err("it is not online");
+    assert_eq!(said.exit, 0, "its script has nothing to answer for");
+}
+
 /// Seeds 3502 and 7272 of the simulation: a node still stopped what it had of a group when it was given it again, came
 /// too late for it, and never gave that back.
 #[test]

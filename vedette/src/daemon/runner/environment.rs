@@ -184,7 +184,6 @@ mod tests {
             skipped: false,
             awaited_ms: None,
             slow: false,
-            quiet_ms: None,
             steps: Vec::new(),
         }
     }

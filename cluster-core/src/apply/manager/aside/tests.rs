@@ -183,20 +183,61 @@ fn r7_an_event_that_failed_on_one_node_and_hangs_on_another_holds_up_nobody() {
     assert_eq!(owner(&fixture, "db"), (Some(N3), GroupState::Online));
 }
 
-/// Everything was released, and a command that is about no group does not end: the groups wait no longer for it.
+/// An operator ends an event of which a start program hangs: what was begun is given back, and goes elsewhere. Before
+/// others stop waiting for it that is refused.
 #[test]
-fn r7_a_command_that_hangs_behind_a_release_holds_up_nobody() {
+fn r7_an_operator_ends_what_hangs() {
+    let mut fixture = Fixture::failing_over();
+    let event = fixture.state.manager.current.as_ref().expect("it").event.id;
+    let abort = |fixture: &Fixture| {
+        fixture.state.check_recovery(event, RecoverAction::Abort).map_err(|refusal| refusal.code)
+    };
+    assert_eq!(abort(&fixture), Err("not_failed".to_owned()));
+    assert!(!fixture.state.may_be_aborted(event));
+    pass(&mut fixture);
+    assert!(fixture.state.may_be_aborted(event));
+    fixture.manage(ManagerCommand::Recover { event, action: RecoverAction::Abort });
+    let cleans = |task: &Task| matches!(task, Task::CleanUp { group, .. } if group == "web");
+    assert!(tasks(&fixture.state, N2).iter().any(cleans));
+    fixture.run_events();
+    assert_eq!(owner(&fixture, "web"), (Some(N3), GroupState::Online));
+    let ended = fixture.state.manager.recent.iter().find(|ended| ended.event.id == event);
+    assert_eq!(ended.map(|ended| ended.how.as_str()), Some("aborted"));
+}
+
+/// Everything was released, and a command of the same phase that is about no group does not end: what stands before a
+/// barrier is waited for, and no other event does the same again meanwhile.
+#[test]
+fn what_stands_before_a_barrier_is_waited_for() {
     let mut fixture = Fixture::with_groups();
     fixture.group(GroupCommand::Move { group: "db".into(), to: Some(N3), until: None });
     let event = fixture.begin_event();
     perform_but(&mut fixture, (N2, event));
     pass(&mut fixture);
     fixture.release("db", N2);
-    let waits = (Some(N3), GroupState::Acquiring);
-    assert_eq!(owner(&fixture, "db"), waits, "it may end in a moment");
-    assert!(fixture.state.manager.begun().any(|it| it.has_in_hand("db")), "nobody is in a hurry");
     pass(&mut fixture);
     perform_but(&mut fixture, (N2, event));
+    assert_eq!(owner(&fixture, "db"), (Some(N3), GroupState::Acquiring));
+    assert_eq!(fixture.state.manager.begun().count(), 1);
+    fixture.run_events();
     assert_eq!(owner(&fixture, "db"), (Some(N3), GroupState::Online));
-    assert!(fixture.state.manager.begun().any(|it| it.event.id == event), "it still runs");
+}
+
+/// A node that gives no answer to a vote runs no commands either, and nobody waits for them unless it has something to
+/// do with a group.
+#[test]
+fn r7_who_gives_no_answer_to_a_vote_is_waited_for_no_more() {
+    for (to, waits) in [(N2, false), (N3, true)] {
+        let mut fixture = Fixture::with_groups();
+        fixture.group(GroupCommand::Move { group: "web".into(), to: Some(to), until: None });
+        let event = fixture.state.manager.queue[0].id;
+        fixture.manage(ManagerCommand::BeginVote { event });
+        for node in [N1, N2] {
+            fixture.manage(ManagerCommand::Approve { event, node });
+        }
+        let (phase, attempt, node) = (0, 0, N3);
+        fixture.manage(ManagerCommand::Expire { event, phase, attempt, node });
+        let running = fixture.state.manager.current.as_ref().expect("it goes on");
+        assert_eq!(running.participants.contains(&N3), waits, "to {to}");
+    }
 }

@@ -41,6 +41,8 @@ enum Begun {
     Lost,
     /// A resource cannot be started here.
     Failed(String),
+    /// The cluster has taken the leave back: nobody waits for it any more.
+    TakenBack,
     /// It was to be taken up as it is, and nothing of it works any more.
     Gone(String),
 }
@@ -88,7 +90,11 @@ impl Worker {
                     self.reported().await;
                     return Ok(format!("{} is online", self.group));
                 }
-                Begun::Failed(why) => return Err(self.could_not(held, why, lines).await),
+                Begun::Failed(why) => return Err(self.could_not(held, (why, true), lines).await),
+                Begun::TakenBack => {
+                    let why = "its event is over".to_owned();
+                    return Err(self.could_not(held, (why, false), lines).await);
+                }
                 Begun::Gone(why) => {
                     self.is_gone(token, &why).await;
                     return Err(Stop::clean(format!("{}: {why}", self.group)));
@@ -120,12 +126,24 @@ impl Worker {
             return self.look_over(held, lines).await.map_or_else(Begun::Gone, |()| Begun::Online);
         }
         // First of all: whether it was lost since.
-        let started = either(self.lost(), self.start(held, &held.resources, lines)).await;
+        let unwanted = self.unwanted(held.token);
+        let started = either(unwanted, self.start(held, &held.resources, lines)).await;
         match started {
             Either::Second(Ok(())) => Begun::Online,
             Either::Second(Err(why)) if !self.is_lost() && self.has_lease() => Begun::Failed(why),
+            Either::First(()) if !self.is_lost() && self.has_lease() => Begun::TakenBack,
             _ => Begun::Lost,
         }
+    }
+
+    /// Waits until the lease is lost, or no event brings that instance here any more.
+    async fn unwanted(&self, token: u64) {
+        let is_over = |desk: &mut Desk| {
+            let is_it = desk.instance(&self.group).is_some_and(|it| it.token == token);
+            let stray = is_it && desk.seen.quorate && desk.state().is_stray(&self.group, desk.me);
+            (desk.lease.losses != self.losses || stray).then_some(())
+        };
+        self.port.wait(is_over).await;
     }
 
     /// Waits for the cluster's leave: an instance here that may be acquired, in a state that knows
@@ -233,16 +251,22 @@ impl Worker {
         let Some(held) = held else { return Ok(()) };
         let why = "what was left of an attempt that failed".to_owned();
         self.tell(lines, format!("{}: stops {why}", self.group));
-        Err(self.could_not(held, why, lines).await)
+        Err(self.could_not(held, (why, true), lines).await)
     }
 
-    /// What was started is stopped again, so that another node can have the group.
-    async fn could_not(&mut self, held: Started, why: String, lines: Lines) -> Stop {
+    /// What was started is stopped again, so that another node can have the group; this one is avoided from now on, or
+    /// not.
+    async fn could_not(
+        &mut self,
+        held: Started,
+        (why, avoid): (String, bool),
+        lines: Lines,
+    ) -> Stop {
         let group = self.group.clone();
         match self.stop(&held, &held.resources, lines).await {
             Ok(()) => {
                 self.forget(held.token).await;
-                self.report_released(held.token, why.clone(), true);
+                self.report_released(held.token, why.clone(), avoid);
                 self.reported().await;
                 Stop::clean(format!("{group} could not be acquired: {why}"))
             }
@@ -283,7 +307,7 @@ impl Worker {
                 self.reported().await;
                 Ok(format!("{group} is as it is configured now"))
             }
-            Err(why) => Err(self.could_not(changed, why, lines).await),
+            Err(why) => Err(self.could_not(changed, (why, true), lines).await),
         }
     }
 
