@@ -175,13 +175,15 @@ impl Running {
     }
 
     /// Whether an event of that trigger waits until this one is over. Behind commands that run waits also what moves a
-    /// group that they have in hand, what stops a node, and what changes the configuration.
+    /// group that they have in hand, what stops a node that has one in hand, and what changes the configuration.
     pub fn holds_up(&self, trigger: &Trigger) -> bool {
         match trigger {
             Trigger::GroupMove { group } if self.is_at_work() => self.has_in_hand(group),
-            Trigger::NodeDown { stop: Some(_), .. }
-            | Trigger::ReconfigTopology { .. }
-            | Trigger::ReconfigResource { .. }
+            Trigger::NodeDown { node, stop: Some(_) } if self.is_at_work() => {
+                self.plan.moves.iter().any(|planned| planned.is_for(*node))
+                    || self.event.trigger.comes_before(trigger)
+            }
+            Trigger::ReconfigTopology { .. } | Trigger::ReconfigResource { .. }
                 if self.is_at_work() && !self.is_users() =>
             {
                 true

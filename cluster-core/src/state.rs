@@ -11,6 +11,7 @@ mod events;
 mod evidence;
 mod groups;
 mod members;
+mod patience;
 mod standbys;
 mod timeline;
 mod timely;

@@ -176,7 +176,7 @@ impl<'a> Nodes<'a> {
         let Some(node) = self.state.nodes.get(&number) else {
             return Some("is no member".into());
         };
-        if self.leaving == Some(number) {
+        if self.leaving == Some(number) || self.is_leaving(number) {
             return Some("is leaving".into());
         }
         if node.host != HostStatus::Up {
@@ -194,6 +194,16 @@ impl<'a> Nodes<'a> {
         }
         let joined = member.is_some_and(|member| member.joined) || self.joining == Some(number);
         (!joined).then(|| "has not joined".into())
+    }
+
+    /// Whether its failure or stop is being processed still, by an event that goes on beside others: it joins again
+    /// afterwards, and what it had been given by then would be taken for something of before.
+    fn is_leaving(&self, number: NodeNumber) -> bool {
+        self.state.manager.begun().any(|running| {
+            let about =
+                matches!(running.event.trigger, Trigger::NodeDown { node, .. } if node == number);
+            about && running.is_at_work()
+        })
     }
 
     pub(super) fn in_maintenance(&self, node: NodeNumber) -> bool {

@@ -4,14 +4,13 @@
 //! a moment. One program that hangs would hold up everything else until its time is over: so others wait no longer than the
 //! detection time. From then on the event is *slow*, and any other may begin beside it that does not have to come after
 //! it ([`Running::holds_up`]). Its commands run on, and it passes its barriers; what they have in hand nobody else
-//! touches ([`Running::has_in_hand`]), and the rest of its plan is given up: another event moves that.
+//! touches ([`Running::has_in_hand`]), and if that takes ten times as long the rest of its plan is given up: another
+//! event moves that.
 //!
 //! Nothing waits for time here: the end of the patience is in the state, and takes effect in the first entry behind
 //! it, which the director proposes ([`ClusterState::patience_due`]).
 
 use crate::event::Running;
-use crate::group::GroupState;
-use crate::id::NodeNumber;
 use crate::model::Severity;
 use crate::plan::Move;
 use crate::record::Code;
@@ -26,17 +25,6 @@ impl ClusterState {
         for running in self.manager.all_begun_mut() {
             running.slow |= running.awaited_ms.is_some_and(|until| until <= now);
         }
-    }
-
-    /// How long others wait for an event.
-    pub(super) fn patience_ms(&self) -> u64 {
-        u64::try_from(self.settings.timing.detect().as_millis()).unwrap_or(u64::MAX)
-    }
-
-    /// When others wait no longer for the event in progress, on the timeline.
-    pub(crate) fn patience_due(&self) -> Option<u64> {
-        let awaited = |running: &&Running| running.is_at_work() && !running.may_run_aside();
-        self.manager.current.as_ref().filter(awaited)?.awaited_ms
     }
 
     /// An event that failed steps aside for another one, and so does one whose commands others have waited for long
@@ -97,54 +85,24 @@ impl ClusterState {
     }
 
     /// Events keep of their plans what nobody else could do now. Of one that stepped aside because it failed that is what
-    /// is blocked, of a slow one what its commands have in hand: other groups that are not where they should be are
-    /// moved by events of their own. One of which nothing is in hand keeps everything: a barrier is between two commands,
+    /// is blocked, of one that has been slow for long what its commands have in hand: other groups that are not where they
+    /// should be are moved by events of their own, which takes them longer than a neighbour that stops a little late.
+    /// One of which nothing is in hand keeps everything: a barrier is between two commands,
     /// and what stands before it in a program is waited for, be it about a group or not.
     pub(super) fn give_up_the_rest(&mut self) {
+        let now = self.timeline.elapsed_ms();
         let aside = self.manager.aside.iter().filter(|running| running.is_stuck());
         let slow = self.manager.begun().filter(|running| running.slow && running.is_at_work());
-        let slow = slow.filter(|it| it.plan.moves.iter().any(|planned| self.is_about(it, planned)));
-        let kept = |running: &Running, planned: &Move| {
-            self.is_blocked(&planned.group)
-                || (running.is_at_work() && self.is_about(running, planned))
-        };
+        let patient =
+            |it: &Running| it.is_at_work() && self.keeps_until(it).is_some_and(|until| now < until);
         let trimmed: Vec<(u64, Vec<Move>)> = (aside.chain(slow))
-            .map(|running| {
-                let moves = running.plan.moves.iter().filter(|planned| kept(running, planned));
-                (running.event.id, moves.cloned().collect())
-            })
+            .map(|running| (running.event.id, self.kept(running, patient(running)).moves))
             .collect();
         for (event, moves) in trimmed {
             if let Some(running) = self.manager.begun_mut(event) {
                 running.plan.moves = moves;
             }
         }
-    }
-
-    fn is_blocked(&self, group: &str) -> bool {
-        self.groups.get(group).is_some_and(|group| group.blocked.is_some())
-    }
-
-    /// Whether a command of an event that runs may be about a move. Who has the group and is to release it may do so until
-    /// it has arrived at the barrier, and who is to acquire it may still be about to begin until then. What is in motion
-    /// there is in any case; what was given to a node that waits at a barrier is given back ([`ClusterState::is_stray`]).
-    fn is_about(&self, running: &Running, planned: &Move) -> bool {
-        let group = self.groups.get(&planned.group);
-        let state =
-            |node: &NodeNumber| group.and_then(|group| Some(group.instances.get(node)?.state));
-        let moves = |state| {
-            matches!(state, GroupState::Acquiring | GroupState::Releasing | GroupState::Error)
-        };
-        let takes_part = |node: &&NodeNumber| running.participants.contains(node);
-        let busy = |node: &NodeNumber| !running.arrived.contains(node);
-        let releases = |node: &NodeNumber| state(node).is_some_and(|it| busy(node) || moves(it));
-        let acquires = |node: &NodeNumber| match state(node) {
-            Some(GroupState::Online) => false,
-            Some(it) if moves(it) && !self.is_untouched(&planned.group, *node) => true,
-            _ => busy(node),
-        };
-        planned.release.iter().filter(takes_part).any(releases)
-            || planned.acquire.iter().filter(takes_part).any(acquires)
     }
 }
 

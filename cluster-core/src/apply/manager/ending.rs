@@ -5,7 +5,7 @@
 //! back what was left running when it ended, a group that changed is released as it was.
 
 use crate::event::{Ended, Running};
-use crate::group::{Group, GroupState, Instance, Policy, ResourceState, ResourceStatus};
+use crate::group::{Group, GroupState, Instance, Policy};
 use crate::id::NodeNumber;
 use crate::model::Severity;
 use crate::placement;
@@ -152,6 +152,9 @@ impl ClusterState {
         }
         self.settle_moves(entry, &running, fine);
         self.settle_trigger(entry, &running, aborted);
+        if let Trigger::NodeDown { node, stop: None } = running.event.trigger {
+            self.end_joins(entry, node);
+        }
         let at = entry.proposal.at;
         let took = ms_between(running.began, at);
         let severity = if fine { Severity::Notice } else { Severity::Warning };
@@ -228,12 +231,6 @@ impl ClusterState {
         }
     }
 
-    /// Whether a node has not begun with what it was given.
-    pub(super) fn is_untouched(&self, name: &str, node: NodeNumber) -> bool {
-        let off = |known: &ResourceStatus| known.state == ResourceState::Offline;
-        self.instance(name, node).is_some_and(|instance| instance.resources.values().all(off))
-    }
-
     /// Whether a node has not touched what it was given, for the first time: it came too late for its commands.
     fn is_first_pass(&self, name: &str, node: NodeNumber) -> bool {
         let passed = self.groups.get(name).is_some_and(|group| group.passed_over.contains(&node));
@@ -288,6 +285,16 @@ impl ClusterState {
             if stop.is_some() {
                 self.leave_maintained(entry, node);
             }
+        }
+    }
+
+    /// Joins of a node whose failure was processed are over: it joins anew if it is back.
+    fn end_joins(&mut self, entry: &mut Entry<'_>, node: NodeNumber) {
+        let joins = |it: &&Running| it.event.trigger == Trigger::NodeUp(node);
+        let joins: Vec<u64> = self.manager.begun().filter(joins).map(|it| it.event.id).collect();
+        for event in joins {
+            let how = format!("aborted: {} went away meanwhile", self.node_name(node));
+            self.end_event(entry, event, &how);
         }
     }
 

@@ -168,6 +168,7 @@ impl ClusterState {
             };
             let silent = &running.silent;
             running.participants.retain(|node| !silent.contains(node) || needs(node));
+            running.keep_participants();
             (running.stage, running.plan, running.program) = (Stage::Running, plan, program);
             running.time_limit_ms = limit;
             running.begin_anew(elapsed_ms, patience_ms);

@@ -62,6 +62,13 @@ fn pass(fixture: &mut Fixture) {
     fixture.group(GroupCommand::Due);
 }
 
+/// So long that an event gives up what it has not come to.
+fn pass_long(fixture: &mut Fixture) {
+    for _ in 0..10 {
+        pass(fixture);
+    }
+}
+
 fn owner(fixture: &Fixture, group: &str) -> (Option<NodeNumber>, GroupState) {
     let group = &fixture.state.groups[group];
     (group.owner(), group.state())
@@ -127,13 +134,35 @@ fn r7_what_a_node_had_in_hand_is_free_when_it_dies() {
     assert!(fixture.state.manager.begun().any(|it| it.event.id == first), "n3 has not answered");
 }
 
+/// What is where it was to go is nobody's any more: if it fails, it is moved by an event of its own at once.
+#[test]
+fn what_is_done_is_not_in_hand() {
+    let mut fixture = Fixture::with_groups();
+    fixture.node_down(N1, "silent");
+    fixture.lease_over(N1);
+    let event = fixture.begin_event();
+    fixture.acquire("web", N2);
+    let in_hand = |fixture: &Fixture| {
+        let mut begun = fixture.state.manager.begun();
+        begun.any(|it| it.event.id == event && it.has_in_hand("web"))
+    };
+    assert!(in_hand(&fixture), "it may be over in a moment");
+    pass(&mut fixture);
+    assert!(!in_hand(&fixture));
+    assert!(fixture.state.manager.begun().any(|it| it.event.id == event), "n2 has not answered");
+}
+
 /// A stop waits until commands have ended: it takes everything along that its node has.
 #[test]
 fn what_stops_a_node_waits_for_commands_that_run() {
     let (mut fixture, event) = hangs();
     pass(&mut fixture);
+    fixture.manage(ManagerCommand::Stop { nodes: vec![N3], how: StopMode::Takeover });
+    assert_eq!(fixture.state.manager.next(), None, "db is being brought there");
     fixture.manage(ManagerCommand::Stop { nodes: vec![N1], how: StopMode::Takeover });
-    assert_eq!(fixture.state.manager.next(), None);
+    let next = fixture.state.manager.next().map(|event| event.trigger.clone());
+    let stop = Some(StopMode::Takeover);
+    assert_eq!(next, Some(Trigger::NodeDown { node: N1, stop }), "it has nothing in hand");
     // What fails meanwhile goes elsewhere without waiting for that stop.
     fixture.node_down(N1, "silent");
     fixture.lease_over(N1);
@@ -152,14 +181,55 @@ fn r7_what_was_released_comes_back_though_its_neighbour_hangs() {
     perform_but(&mut fixture, (N1, event));
     let waits = (Some(N2), GroupState::Acquiring);
     assert_eq!(owner(&fixture, "web"), waits, "n2 waits at the barrier");
-    assert!(fixture.state.next_due().is_some());
     pass(&mut fixture);
+    perform_but(&mut fixture, (N1, event));
+    assert_eq!(owner(&fixture, "web"), waits, "it may be over in a moment");
+    assert!(fixture.state.next_due().is_some());
+    pass_long(&mut fixture);
     perform_but(&mut fixture, (N1, event));
     assert_eq!(owner(&fixture, "web"), (Some(N2), GroupState::Online));
     assert!(fixture.state.manager.members[&N1].joined, "its event is not over");
     fixture.run_events();
     assert!(!fixture.state.manager.members[&N1].joined);
     assert!(!fixture.state.groups["batch"].instances.contains_key(&N1));
+}
+
+/// A node dies while its own join hangs on another one: its failure is processed once, and the join is over.
+#[test]
+fn r7_a_node_that_dies_while_its_join_hangs_is_lost_once() {
+    let mut fixture = Fixture::with_groups();
+    fixture.node_down(N1, "silent");
+    fixture.lease_over(N1);
+    fixture.run_events();
+    fixture.returns(N1);
+    fixture.present(N1);
+    let join = fixture.begin_event();
+    assert_eq!(owner(&fixture, "web").0, Some(N2), "it is to go back");
+    releases(&mut fixture, "web", N2);
+    perform_but(&mut fixture, (N2, join));
+    pass(&mut fixture);
+    let before = fixture.state.manager.ended;
+    fixture.node_down(N1, "silent");
+    perform_but(&mut fixture, (N2, join));
+    let ended: Vec<(String, &str)> = (fixture.state.manager.recent.iter())
+        .skip_while(|ended| ended.event.id < join)
+        .map(|ended| (ended.event.trigger.name().to_owned(), ended.how.as_str()))
+        .collect();
+    let joined = ("node_up".to_owned(), "aborted: n1 went away meanwhile");
+    assert_eq!(ended[..2], [joined, ("node_down".to_owned(), "completed")]);
+    assert!(fixture.state.manager.ended - before <= 3, "{ended:?}");
+    assert_eq!(owner(&fixture, "web").1, GroupState::Online, "n2 has let go of it");
+}
+
+/// A node is back while its failure is still being processed: nothing is brought there before it has joined, as it would be
+/// restarted then.
+#[test]
+fn what_is_still_leaving_is_given_nothing() {
+    let mut fixture = Fixture::failing_over();
+    pass(&mut fixture);
+    fixture.returns(N1);
+    let obstacle = crate::placement::obstacle(&fixture.state, "batch", N1);
+    assert_eq!(obstacle.as_deref(), Some("is leaving"));
 }
 
 /// It fails on one node and hangs on another: it holds up nobody, and an operator can skip what failed.

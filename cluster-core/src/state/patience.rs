@@ -1,0 +1,106 @@
+//! Questions about events that take long: how long others wait for one, and what of its plan it keeps.
+//!
+//! What follows from the answers is done in `apply::manager::aside`.
+
+use crate::event::Running;
+use crate::group::{GroupState, ResourceState, ResourceStatus};
+use crate::id::NodeNumber;
+use crate::plan::Move;
+
+use super::ClusterState;
+
+/// How much longer than others its own groups wait for an event, in times that others wait: what is released behind a
+/// neighbour that takes its time goes where it was to go, with one interruption.
+const OWN_PATIENCE: u64 = 9;
+
+impl ClusterState {
+    /// How long others wait for an event.
+    pub(crate) fn patience_ms(&self) -> u64 {
+        u64::try_from(self.settings.timing.detect().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// When others wait no longer for the event in progress, or for what a slow one does not come to; on the timeline.
+    pub(crate) fn patience_due(&self) -> Option<u64> {
+        let awaited = |running: &&Running| running.is_at_work() && !running.may_run_aside();
+        let current = self.manager.current.as_ref().filter(awaited).and_then(|it| it.awaited_ms);
+        let slow = self.manager.begun().filter(|running| running.slow && running.is_at_work());
+        let slow = slow.filter(|running| !self.kept(running, false).is_complete());
+        let slow = slow.filter_map(|running| self.keeps_until(running));
+        current.into_iter().chain(slow).min()
+    }
+
+    /// Until when a slow event keeps what it has planned and not come to, on the timeline.
+    pub(crate) fn keeps_until(&self, running: &Running) -> Option<u64> {
+        Some(running.awaited_ms?.saturating_add(OWN_PATIENCE * self.patience_ms()))
+    }
+
+    /// What an event keeps of its plan: when it may keep what it has not come to, all but what is done.
+    pub(crate) fn kept(&self, running: &Running, patient: bool) -> Kept {
+        let all = &running.plan.moves;
+        if patient {
+            let moves = all.iter().filter(|planned| !self.is_done(planned)).cloned().collect();
+            return Kept { moves, of: all.len() };
+        }
+        let in_hand = |planned: &&Move| running.is_at_work() && self.is_about(running, planned);
+        if running.is_at_work() && !all.iter().any(|planned| in_hand(&planned)) {
+            return Kept { moves: all.clone(), of: all.len() };
+        }
+        let kept = |planned: &&Move| self.is_blocked(&planned.group) || in_hand(planned);
+        Kept { moves: all.iter().filter(kept).cloned().collect(), of: all.len() }
+    }
+
+    fn is_blocked(&self, group: &str) -> bool {
+        self.groups.get(group).is_some_and(|group| group.blocked.is_some())
+    }
+
+    /// Whether a command of an event that runs may be about a move. Who has the group and is to release it may do so until
+    /// it has arrived at the barrier, and who is to acquire it may still be about to begin until then. What is in motion
+    /// there is in any case; what was given to a node that waits at a barrier is given back ([`ClusterState::is_stray`]).
+    fn is_about(&self, running: &Running, planned: &Move) -> bool {
+        let group = self.groups.get(&planned.group);
+        let state =
+            |node: &NodeNumber| group.and_then(|group| Some(group.instances.get(node)?.state));
+        let moves = |state| {
+            matches!(state, GroupState::Acquiring | GroupState::Releasing | GroupState::Error)
+        };
+        let takes_part = |node: &&NodeNumber| running.participants.contains(node);
+        let busy = |node: &NodeNumber| !running.arrived.contains(node);
+        let releases = |node: &NodeNumber| state(node).is_some_and(|it| busy(node) || moves(it));
+        let acquires = |node: &NodeNumber| match state(node) {
+            Some(GroupState::Online) => false,
+            Some(it) if moves(it) && !self.is_untouched(&planned.group, *node) => true,
+            _ => busy(node),
+        };
+        planned.release.iter().filter(takes_part).any(releases)
+            || planned.acquire.iter().filter(takes_part).any(acquires)
+    }
+
+    /// Whether a group is where a move was to bring it. What is to be started anew where it is never counts as that.
+    fn is_done(&self, planned: &Move) -> bool {
+        let group = self.groups.get(&planned.group);
+        let state = |node| group.and_then(|group| Some(group.instances.get(node)?.state));
+        let Move { acquire, release, .. } = planned;
+        acquire.iter().all(|node| state(node) == Some(GroupState::Online))
+            && release.iter().all(|node| state(node).is_none())
+    }
+
+    /// Whether a node has not begun with what it was given.
+    pub(crate) fn is_untouched(&self, name: &str, node: NodeNumber) -> bool {
+        let off = |known: &ResourceStatus| known.state == ResourceState::Offline;
+        let group = self.groups.get(name).and_then(|group| group.instances.get(&node));
+        group.is_some_and(|instance| instance.resources.values().all(off))
+    }
+}
+
+/// What is kept of a plan.
+pub(crate) struct Kept {
+    pub(crate) moves: Vec<Move>,
+    /// How much there was.
+    of: usize,
+}
+
+impl Kept {
+    const fn is_complete(&self) -> bool {
+        self.moves.len() == self.of
+    }
+}
