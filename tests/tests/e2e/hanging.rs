@@ -202,3 +202,79 @@ fn a_start_program_of_an_agent_that_died_is_ended() {
     give(&lab, "");
     wait(&lab, "nothing of it to be left", |_| running(&service) == 0);
 }
+
+/// How often a service of that group was started on a node.
+fn starts(folder: &Path, group: &str) -> usize {
+    let log = std::fs::read_to_string(folder.join("starts")).unwrap_or_default();
+    log.lines().filter(|line| line.starts_with(group)).count()
+}
+
+/// Events of that name that have ended since a record.
+fn ended(lab: &Lab, seq: u64, name: &str) -> usize {
+    let records = look::records_after(lab, "n1", seq);
+    let is_it = |record: &&Value| {
+        let what = record["message"].as_str().unwrap_or_default();
+        record["code"] == "EVENT_ENDED" && what.contains(name)
+    };
+    records.iter().filter(is_it).count()
+}
+
+/// R7: two groups go back home, and the stop program of one takes three seconds: the other one is interrupted once. Then
+/// it hangs, and the home dies again: that is one event, and what was released is in service again.
+#[test]
+fn r7_a_neighbour_that_stops_late_costs_nothing_more() {
+    let lab = lab();
+    let folder = lab.dir().join("stops_late");
+    let [_, hangs] = sleepers(&folder, ["service", "hangs"]);
+    let at = folder.display();
+    let start = script(
+        &folder.join("start"),
+        &format!(
+            "echo \"$VEDETTE_GROUP $VEDETTE_NODE\" >> {at}/starts\nsetsid {at}/service 100000 &"
+        ),
+    );
+    let stop = script(&folder.join("stop"), "exit 0");
+    let late = script(
+        &folder.join("late"),
+        &format!("[ -e {at}/slow ] && sleep 3\n[ -e {at}/hung ] && {at}/hangs 100000\nexit 0"),
+    );
+    let home = "\"n2\", \"n3\"";
+    let groups = app("quick", home, &start, &stop) + &app("late", home, &start, &late);
+    give(&lab, &groups.replace("fallback = false", "fallback = true"));
+    let both = |on: &str| {
+        wait_online(&lab, "n1", "quick", on);
+        wait_online(&lab, "n1", "late", on);
+    };
+    both("n2");
+    lab.kill("n2", Victim::Power).expect("power off");
+    both("n3");
+    std::fs::write(folder.join("slow"), "").expect("written");
+    let before = starts(&folder, "quick");
+    lab.restart("n2").expect("power on");
+    both("n2");
+    assert_eq!(starts(&folder, "quick"), before + 1, "it went home at once");
+
+    lab.kill("n2", Victim::Power).expect("power off");
+    both("n3");
+    std::fs::remove_file(folder.join("slow")).expect("removed");
+    std::fs::write(folder.join("hung"), "").expect("written");
+    let seq = look::seq(&lab, "n1");
+    lab.restart("n2").expect("power on");
+    wait(&lab, "the stop program to hang", |_| running(&hangs) == 1);
+    lab.kill("n2", Victim::Power).expect("power off");
+    wait(&lab, "its failure to be processed", |lab| ended(lab, seq, "node_down n2") == 1);
+    let served = |lab: &Lab| {
+        group(lab, "n1", "quick").is_some_and(|(on, state)| on == ["n3"] && state == "ONLINE")
+    };
+    wait(&lab, "what was released to be served again", served);
+    std::fs::remove_file(folder.join("hung")).expect("removed");
+    for pid in pids(&hangs) {
+        let killed = nix::sys::signal::Signal::SIGKILL;
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), killed).expect("it can be ended");
+    }
+    both("n3");
+    assert_eq!(ended(&lab, seq, "node_down n2"), 1, "it was lost once");
+    lab.restart("n2").expect("power on");
+    crate::wait_healthy(&lab);
+    give(&lab, "");
+}
