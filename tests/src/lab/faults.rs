@@ -198,16 +198,21 @@ impl Lab {
         self.nft(name, &rules)
     }
 
-    /// Cuts the cables of one network on every node at the same moment, as a switch does that dies: cut
-    /// one after the other, the first node would be the only one that is not reached, and rightly blamed.
+    /// Stops one network for every node at the same moment, as a switch does that hangs. Its ports keep their carriers:
+    /// one kernel tells the loss of several carriers one after the other, up to a second apart, which several machines do
+    /// not, and the first node would be the only one that is not reached, and rightly blamed.
     ///
     /// # Errors
     /// If there is no such network.
     pub fn cut_everywhere(&self, network: &str) -> Result<()> {
-        let mut lines = Vec::new();
-        for name in self.names() {
-            lines.extend(self.port_lines(&name, Some(network), false)?);
-        }
+        self.set_switches(Some(network), false)
+    }
+
+    /// The switch of one network, or of all, working or not.
+    fn set_switches(&self, network: Option<&str>, up: bool) -> Result<()> {
+        let word = if up { "up" } else { "down" };
+        let line = |index| format!("link set br{index} {word}");
+        let lines: Vec<String> = self.networks(network)?.into_iter().map(line).collect();
         ip_batch_in(&self.plan.switch(), &lines)
     }
 
@@ -323,6 +328,7 @@ impl Lab {
     /// # Errors
     /// If a cable cannot be plugged in.
     pub fn heal(&self) -> Result<()> {
+        self.set_switches(None, true)?;
         for name in self.names() {
             self.nft(&name, "add table inet vedette_lab\ndelete table inet vedette_lab\n")?;
             if self.plan.holder_of(&name).is_some() {
