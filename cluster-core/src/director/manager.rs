@@ -26,7 +26,7 @@ use super::{Director, Office, Output};
 /// How long a node may take over a command's time limit before its answer is given up.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// How long a node may take over a vote, in detection times: nothing has to be done for it.
+/// Patience with a node in a vote, in detection times: nothing has to be done for it.
 const VOTES: u32 = 3;
 
 /// How long a node may take to verify a document.

@@ -22,7 +22,15 @@ fn pids(program: &Path) -> Vec<i32> {
     runs.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
-/// How many there are.
+/// Ends all of them.
+fn end(program: &Path) {
+    for pid in pids(program) {
+        let killed = nix::sys::signal::Signal::SIGKILL;
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), killed).expect("it can be ended");
+    }
+}
+
+/// Their number.
 fn running(program: &Path) -> usize {
     pids(program).len()
 }
@@ -163,9 +171,7 @@ fn r7_a_stop_program_that_hangs_holds_up_no_failover() {
     assert!(begun.any(|event| event["name"] == "group_move"), "it goes on: {manager}");
 
     std::fs::write(folder.join("well"), "").expect("written");
-    let pid = pids(&hangs).pop().expect("it hangs");
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL)
-        .expect("it can be ended");
+    end(&hangs);
     wait_online(&lab, "n1", "slow", "n2");
     assert_eq!(running(&service), 2, "one for each group");
     lab.restart("n3").expect("power on");
@@ -268,10 +274,7 @@ fn r7_a_neighbour_that_stops_late_costs_nothing_more() {
     };
     wait(&lab, "what was released to be served again", served);
     std::fs::remove_file(folder.join("hung")).expect("removed");
-    for pid in pids(&hangs) {
-        let killed = nix::sys::signal::Signal::SIGKILL;
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), killed).expect("it can be ended");
-    }
+    end(&hangs);
     both("n3");
     assert_eq!(ended(&lab, seq, "node_down n2"), 1, "it was lost once");
     lab.restart("n2").expect("power on");

@@ -201,7 +201,7 @@ impl ClusterState {
         self.record(entry, step.because(words));
     }
 
-    /// What runs where in its phase, such as `node_down on n2, n3`.
+    /// Commands of its phase and their nodes, such as `node_down on n2, n3`.
     fn phase_words(&self, running: &Running) -> String {
         let mut nodes: BTreeMap<usize, (&ProgramLine, Vec<NodeNumber>)> = BTreeMap::new();
         for node in &running.participants {

@@ -119,7 +119,7 @@ fn r7_what_is_in_hand_is_left_alone() {
     assert_eq!(owner(&fixture, "web"), (Some(N3), GroupState::Online), "as was ordered");
 }
 
-/// Who takes a group over is lost too, while another node runs a command of the same event: the group is free at once.
+/// A node that takes a group over is lost too, while another node runs a command of the same event: the group is free at once.
 #[test]
 fn r7_what_a_node_had_in_hand_is_free_when_it_dies() {
     let mut fixture = Fixture::with_groups();
@@ -134,7 +134,7 @@ fn r7_what_a_node_had_in_hand_is_free_when_it_dies() {
     assert!(fixture.state.manager.begun().any(|it| it.event.id == first), "n3 has not answered");
 }
 
-/// What is where it was to go is nobody's any more: if it fails, it is moved by an event of its own at once.
+/// A group that is where it was to go is nobody's any more: if it fails, it is moved by an event of its own at once.
 #[test]
 fn what_is_done_is_not_in_hand() {
     let mut fixture = Fixture::with_groups();
@@ -232,7 +232,7 @@ fn what_is_still_leaving_is_given_nothing() {
     assert_eq!(obstacle.as_deref(), Some("is leaving"));
 }
 
-/// It fails on one node and hangs on another: it holds up nobody, and an operator can skip what failed.
+/// An event fails on one node and hangs on another: it holds up nobody, and an operator can skip what failed.
 #[test]
 fn r7_an_event_that_failed_on_one_node_and_hangs_on_another_holds_up_nobody() {
     let (mut fixture, event) = hangs();

@@ -254,8 +254,7 @@ impl Worker {
         Err(self.could_not(held, (why, true), lines).await)
     }
 
-    /// What was started is stopped again, so that another node can have the group; this one is avoided from now on, or
-    /// not.
+    /// Stops again what was started, so that another node can have the group; this one is avoided from now on, or not.
     async fn could_not(
         &mut self,
         held: Started,
