@@ -252,6 +252,26 @@ fn what_the_guard_refuses_is_not_started_and_asked_for_again() {
     assert_eq!(bench.answer(7), Some(&Ok("web is online".into())));
 }
 
+/// Seed 2679 of the simulation: the disk of a guard refused its journal, and its node was asked for web until the
+/// time of the command was over, though another one could have had it.
+#[test]
+fn what_the_guard_goes_on_refusing_another_node_can_have() {
+    let mut bench = taking_over();
+    bench.guard = false;
+    bench.ask(7, Verb::Acquire);
+    for _ in 0..40 {
+        bench.obey(Some("it cannot be written"));
+        bench.obey(None);
+        bench.pass(100);
+    }
+    let started = bench.take_done().iter().any(|done| done.starts_with("Start"));
+    assert!(!started, "nothing is started that the guard does not hold");
+    let why = "web could not be acquired: it cannot be written";
+    assert_eq!(bench.answer(7), Some(&Err(Stop::clean(why))));
+    let gave_up = |it: &GroupCommand| matches!(it, GroupCommand::Released { avoid: true, .. });
+    assert!(bench.reports.iter().any(gave_up), "{:?}", bench.reports);
+}
+
 #[test]
 fn a_guard_that_does_not_answer_has_refused() {
     let mut bench = taking_over();
@@ -435,6 +455,33 @@ fn what_does_not_go_is_named_and_tried_again() {
     assert_eq!(bench.take_done(), ["Stop httpd", "Stop web_address"]);
     assert_eq!(bench.released(), [("its lease was over", false), ("its lease was over", false)]);
     assert!(bench.executor.desk().stuck().groups.is_empty());
+}
+
+/// R7: a start program hangs, and an operator wants the group off: the program is ended, in its event or in place.
+#[test]
+fn a_start_of_what_shall_be_off_is_ended() {
+    let mut bench = taking_over();
+    bench.slow.insert(Action::Start);
+    bench.ask(1, Verb::Acquire);
+    bench.state.groups.get_mut("web").expect("there is web").wanted_offline = true;
+    bench.see();
+    assert_eq!(bench.cancelled, 1);
+    assert_eq!(bench.released(), [("it shall be off", false)]);
+    let said = bench.answer(1).expect("an answer").as_ref().expect_err("it is not online");
+    assert_eq!(said.exit, 0, "its script has nothing to answer for");
+
+    let mut bench = owner();
+    bench.slow.insert(Action::Start);
+    bench.failing.insert(("httpd", Action::Monitor));
+    bench.pass(10_000);
+    assert_eq!(bench.under_way.len(), 1, "its restart hangs");
+    bench.state.groups.get_mut("web").expect("there is web").wanted_offline = true;
+    bench.see();
+    assert_eq!(bench.cancelled, 1);
+    bench.take_done();
+    bench.ask(2, Verb::Release);
+    assert_eq!(bench.take_done(), ["Stop httpd", "Stop web_address"]);
+    assert!(bench.answer(2).is_some_and(Result::is_ok));
 }
 
 /// R7: a start program hangs, and an operator ends its event: the program is ended, and what it began is stopped.

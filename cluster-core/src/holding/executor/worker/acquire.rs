@@ -41,8 +41,8 @@ enum Begun {
     Lost,
     /// A resource cannot be started here.
     Failed(String),
-    /// The cluster has taken the leave back: nobody waits for it any more.
-    TakenBack,
+    /// The cluster has taken the leave back: nobody waits for it any more, for that reason.
+    TakenBack(&'static str),
     /// It was to be taken up as it is, and nothing of it works any more.
     Gone(String),
 }
@@ -52,7 +52,8 @@ const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 impl Worker {
     /// Starts the group here, once the cluster lets it. A lease that is lost meanwhile takes back what
-    /// was started, and the leave with it; then another one is waited for.
+    /// was started, and the leave with it; then another one is waited for. A guard that does not agree for the
+    /// detection time, because its disk refuses its journal, say, will not: another node can have the group.
     pub(super) async fn acquire(&mut self, lines: Lines) -> Result<Said, Stop> {
         let deadline = {
             let desk = self.port.desk();
@@ -61,6 +62,7 @@ impl Worker {
             desk.now + Duration::from_millis(limit - limit / 10)
         };
         self.undo(lines).await?;
+        let mut refused = None;
         loop {
             if let Some(Letting { why, .. }) = &self.letting {
                 let what = format!("{} is not let go of here yet: {why}", self.group);
@@ -91,9 +93,8 @@ impl Worker {
                     return Ok(format!("{} is online", self.group));
                 }
                 Begun::Failed(why) => return Err(self.could_not(held, (why, true), lines).await),
-                Begun::TakenBack => {
-                    let why = "its event is over".to_owned();
-                    return Err(self.could_not(held, (why, false), lines).await);
+                Begun::TakenBack(why) => {
+                    return Err(self.could_not(held, (why.to_owned(), false), lines).await);
                 }
                 Begun::Gone(why) => {
                     self.is_gone(token, &why).await;
@@ -107,9 +108,17 @@ impl Worker {
                 Begun::Refused(why) => {
                     self.tell(lines, format!("{}: waits: {why}", self.group));
                     self.hold(None).await.ok();
-                    let again = self.port.desk().now + ASK_AGAIN;
-                    self.port.wait_until(again).await;
-                    if again >= deadline {
+                    let (now, patience) = {
+                        let desk = self.port.desk();
+                        (desk.now, desk.state().settings.timing.detect())
+                    };
+                    refused = refused.filter(|(of, _)| *of == token).or(Some((token, now)));
+                    let long = refused.is_some_and(|(_, since)| now.since(since) >= patience);
+                    if long && !self.is_left_as_it_is() {
+                        return Err(self.could_not(held, (why, true), lines).await);
+                    }
+                    self.port.wait_until(now + ASK_AGAIN).await;
+                    if now >= deadline {
                         return Err(Stop::failed(format!("{} is not acquired: {why}", self.group)));
                     }
                 }
@@ -131,19 +140,28 @@ impl Worker {
         match started {
             Either::Second(Ok(())) => Begun::Online,
             Either::Second(Err(why)) if !self.is_lost() && self.has_lease() => Begun::Failed(why),
-            Either::First(()) if !self.is_lost() && self.has_lease() => Begun::TakenBack,
+            Either::First(Some(why)) if !self.is_lost() && self.has_lease() => {
+                Begun::TakenBack(why)
+            }
             _ => Begun::Lost,
         }
     }
 
-    /// Waits until the lease is lost, or no event brings that instance here any more.
-    async fn unwanted(&self, token: u64) {
+    /// Waits until the lease is lost, or nobody wants that instance here any more, and says why that is so.
+    async fn unwanted(&self, token: u64) -> Option<&'static str> {
         let is_over = |desk: &mut Desk| {
+            if desk.lease.losses != self.losses {
+                return Some(None);
+            }
             let is_it = desk.instance(&self.group).is_some_and(|it| it.token == token);
-            let stray = is_it && desk.seen.quorate && desk.state().is_stray(&self.group, desk.me);
-            (desk.lease.losses != self.losses || stray).then_some(())
+            let stray = || desk.state().is_stray(&self.group, desk.me);
+            match is_it && desk.seen.quorate {
+                true if desk.is_to_be_off(&self.group) => Some(Some("it shall be off")),
+                true if stray() => Some(Some("its event is over")),
+                _ => None,
+            }
         };
-        self.port.wait(is_over).await;
+        self.port.wait(is_over).await
     }
 
     /// Waits for the cluster's leave: an instance here that may be acquired, in a state that knows

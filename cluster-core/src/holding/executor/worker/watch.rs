@@ -180,6 +180,10 @@ impl Worker {
             // Nothing of it is this node's any more; what failed is what the guard took away.
             return true;
         }
+        if !restarted && self.port.desk().is_to_be_off(&self.group) {
+            // An event is about to release it, or does already.
+            return true;
+        }
         if restarted {
             self.failing.remove(name);
             for again in held.from(name) {
@@ -202,14 +206,19 @@ impl Worker {
         true
     }
 
-    /// Stops a resource and all that was started after it, and starts them again.
+    /// Stops a resource and all that was started after it, and starts them again, unless the group is to be off.
     async fn restart(&self, held: &Started, resource: &ResourceDef) -> bool {
         let again = held.from(&resource.name);
-        let work = async {
-            self.stop(held, again, UNASKED).await?;
-            self.start(held, again, UNASKED).await
-        };
-        matches!(either(self.lost(), work).await, Either::Second(Ok(())))
+        let stopped = either(self.lost(), self.stop(held, again, UNASKED)).await;
+        if !matches!(stopped, Either::Second(Ok(()))) {
+            return false;
+        }
+        let given_up = self.port.wait(|desk| {
+            let lost = desk.lease.losses != self.losses;
+            (lost || desk.is_to_be_off(&self.group)).then_some(())
+        });
+        let started = either(given_up, self.start(held, again, UNASKED)).await;
+        matches!(started, Either::Second(Ok(())))
     }
 
     /// Waits until the state shows one failure more, so that it is not counted twice.
@@ -224,6 +233,12 @@ impl Worker {
 }
 
 impl Desk {
+    /// Whether a group is ordered off: what is being started of it is given up.
+    pub(super) fn is_to_be_off(&self, group: &str) -> bool {
+        let ordered = self.seen.state.groups.get(group).is_some_and(|it| it.wanted_offline);
+        ordered && self.seen.quorate && !self.is_left_as_it_is(group)
+    }
+
     /// How often a resource failed here, since somebody cleared it.
     fn fails(&self, group: &str, resource: &str) -> u32 {
         let group = self.seen.state.groups.get(group);
