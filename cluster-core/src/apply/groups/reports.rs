@@ -171,7 +171,8 @@ impl ClusterState {
         let happening = Happening::new(Code::Resource, severity, subject, message)
             .change(from, to)
             .because(detail)
-            .alerting(failed && !self.is_flapping(name));
+            // One that cannot be started or stopped is alerted by what becomes of its group.
+            .alerting(failed && from == ResourceState::Online && !self.is_flapping(name));
         let happening = self.in_event(entry, happening, Some(node), Some(took));
         self.record(entry, happening);
         true
@@ -277,7 +278,8 @@ impl ClusterState {
         let subject = self.resource_subject(name, resource);
         let happening = Happening::new(Code::ResourceFailed, Severity::Warning, subject, message)
             .because(why)
-            .alerting(!self.is_flapping(name));
+            // That it failed was alerted when it did ([`Self::resource_changed`]).
+            .alerting(!restarted && !self.is_flapping(name));
         let happening = self.in_event(entry, happening, Some(node), None);
         self.record(entry, happening);
         if !restarted {

@@ -340,11 +340,22 @@ fn fails_over(fixture: &mut Fixture) -> Vec<String> {
     fixture.records[told..].iter().filter(of_group).map(|record| record.message.clone()).collect()
 }
 
-/// A resource fails and is restarted in place; answers whether that alerts.
+/// A resource fails and is restarted in place; answers whether that alerts, which it does once.
 fn failure_alerts(fixture: &mut Fixture) -> bool {
+    let told = fixture.records.len();
+    let token = fixture.token("web", N1).unwrap();
+    let is = |fixture: &mut Fixture, state| {
+        let (group, resources) = ("web".to_owned(), vec![("httpd".into(), state, String::new())]);
+        fixture.group(GroupCommand::Progress { group, node: N1, token, state: None, resources });
+    };
+    is(fixture, ResourceState::Failed);
+    let at_once = fixture.records[told..].iter().filter(|record| record.alert).count();
+    is(fixture, ResourceState::Starting);
+    is(fixture, ResourceState::Online);
     fails(fixture, N1, true);
-    let record = fixture.records.iter().rfind(|record| record.code == Code::ResourceFailed);
-    record.unwrap().alert
+    let alerts = fixture.records[told..].iter().filter(|record| record.alert).count();
+    assert_eq!(alerts, at_once, "that it works again alerts nobody");
+    alerts == 1
 }
 
 /// F10: again and again is one alert and its end, whatever happens to the group in between.
