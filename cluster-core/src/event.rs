@@ -209,9 +209,13 @@ impl Running {
         self.plan.moves.iter().any(|planned| planned.group == group)
     }
 
-    /// Whether a node runs no command of it any more: it has arrived at the end of the last phase.
+    /// Whether a node runs no command of it any more on which anything depends: it waits at a barrier, and what
+    /// it has to run behind that may end as it likes. It does not begin with what it would be given now.
     pub fn is_done(&self, node: NodeNumber) -> bool {
-        self.phase + 1 >= self.program.phases.len() && self.arrived.contains(&node)
+        let depends = |phase: usize| {
+            self.commands(phase, node).iter().any(|(_, line)| line.expected.is_some())
+        };
+        self.arrived.contains(&node) && !(self.phase + 1..self.program.phases.len()).any(depends)
     }
 
     /// The commands of a phase that `node` runs, with their places in it (spec H17). None for a

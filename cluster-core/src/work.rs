@@ -177,11 +177,18 @@ pub fn way(state: &ClusterState, group: &str, me: NodeNumber) -> Way {
     if let Some(why) = known.and_then(|known| in_vain(state, running, group, known)) {
         return Way::Elsewhere(why);
     }
-    if let Some(why) = known.and_then(|known| withheld(group, known)) {
+    if let Some(why) = known.and_then(|known| withheld(running, group, known)) {
         return Way::Elsewhere(why);
     }
-    let others = known.into_iter().flat_map(|known| known.instances.keys());
-    let others: Vec<String> = others.map(|node| state.node_name(*node)).collect();
+    let others: Vec<NodeNumber> =
+        known.into_iter().flat_map(|known| known.instances.keys().copied()).collect();
+    let about = |node: &NodeNumber| releases(running, group, *node);
+    let late = running.slow && !others.is_empty() && others.iter().all(about);
+    let others: Vec<String> = others.iter().map(|node| state.node_name(*node)).collect();
+    if late && running.event.trigger == Trigger::NodeUp(me) {
+        // It has joined as far as it can; what comes later comes by another event.
+        return Way::Elsewhere(format!("{} takes long to let go of {group}", others.join(", ")));
+    }
     Way::Wait(match others.as_slice() {
         [] => "the cluster has not given it to this node yet".into(),
         names => format!("{} has not let go of it yet", names.join(", ")),
@@ -225,11 +232,21 @@ fn is_loose(state: &ClusterState, name: &str, ahead: &[&Trigger]) -> bool {
 
 /// Why nobody is given the group, whoever lets go of it: that was ordered, or came up, after the event was planned.
 /// When it is over, another event brings the group where it belongs.
-fn withheld(name: &str, group: &Group) -> Option<String> {
+fn withheld(running: &Running, name: &str, group: &Group) -> Option<String> {
     if group.wanted_offline {
         return Some(format!("{name} is to be off"));
     }
-    group.blocked.as_ref().map(|blocked| format!("{name} is blocked: {}", blocked.why))
+    let tries_again = |node| releases(running, name, node);
+    let blocked = group.blocked.as_ref().filter(|it| !it.node.is_some_and(tries_again));
+    blocked.map(|blocked| format!("{name} is blocked: {}", blocked.why))
+}
+
+/// Whether a node that is to release the group in an event is about it: it has neither arrived nor failed.
+fn releases(running: &Running, name: &str, node: NodeNumber) -> bool {
+    let about = running.participants.contains(&node)
+        && !running.arrived.contains(&node)
+        && !running.failed.contains(&node);
+    about && running.plan.releases(node).any(|group| group == name)
 }
 
 /// Why nobody will let go of the group in this event, if that is so.
@@ -238,7 +255,8 @@ fn in_vain(state: &ClusterState, running: &Running, name: &str, group: &Group) -
         return None;
     }
     group.instances.iter().find_map(|(node, instance)| {
-        let why = keeps(state, running, *node, instance).or_else(|| stays(state, name, *node))?;
+        let why =
+            keeps(state, running, (name, *node), instance).or_else(|| stays(state, name, *node))?;
         Some(format!("{} keeps {name}: {why}", state.node_name(*node)))
     })
 }
@@ -248,15 +266,25 @@ fn in_vain(state: &ClusterState, running: &Running, name: &str, group: &Group) -
 fn keeps(
     state: &ClusterState,
     running: &Running,
-    node: NodeNumber,
+    (name, node): (&str, NodeNumber),
     instance: &Instance,
 ) -> Option<String> {
     let there = state.nodes.get(&node).is_some_and(|known| known.host == HostStatus::Up);
     let busy = running.participants.contains(&node) && !running.arrived.contains(&node);
+    let failed = running.failed.contains(&node);
     match instance.state {
         GroupState::Unmanaged => Some("it was left running there".into()),
+        // Who is back takes that up as it is, in an event of its own.
+        GroupState::Unknown if there && instance.is_left() => {
+            Some("it was left running there".into())
+        }
+        // It tries again, or says in a moment that its command failed.
+        GroupState::Error if releases(running, name, node) => None,
         GroupState::Error if there && !state.definition.fencing.contains_key(&node) => {
             Some("its release failed".into())
+        }
+        GroupState::Online | GroupState::Releasing if there && failed => {
+            Some("its part of this event failed".into())
         }
         GroupState::Online if there && !busy => {
             Some("nothing in this event releases it now".into())

@@ -95,6 +95,7 @@ impl ClusterState {
         self.mark_states(entry);
         self.give_way(entry);
         self.proceed(entry);
+        self.join_who_can(entry);
         self.queue_what_follows(entry);
         self.prune_groups(entry);
         self.record_groups(entry);

@@ -358,15 +358,15 @@ fn every_predefined_event_has_a_program() {
     }
 }
 
-/// H17, H21: the leaving node runs first in a planned stop, before the others acquire.
+/// H17, H21: what a planned stop moves waits for itself alone: there is no barrier between the node that leaves and
+/// those that acquire, whose acquisitions wait for their groups.
 #[test]
-fn a_node_down_releases_before_it_acquires() {
+fn no_group_of_a_node_down_waits_for_another() {
     let store = RuleStore::default();
     let trigger = Trigger::NodeDown { node: NodeNumber(2), stop: Some(StopMode::Takeover) };
     assert_eq!(
         store.program(&trigger).unwrap().to_string(),
-        "event \"node_down\" 0 NULL\nbarrier\nother \"node_down\" 0 NULL\nbarrier\n\
-         all   \"node_down_complete\" X NULL\n"
+        "all   \"node_down\" 0 NULL\nbarrier\nall   \"node_down_complete\" X NULL\n"
     );
 }
 

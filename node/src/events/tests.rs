@@ -75,23 +75,22 @@ fn scripts_do_what_the_plan_says() {
     let acquired: &[&str] = &["acquire db", "acquire mail"];
     let all: &[&str] = &["release web", "acquire db", "acquire mail"];
     for (script, location, wanted) in [
-        ("node_up", "n2", released),
+        ("node_up", "n2", all),
         ("node_up", "n1", all),
-        ("node_up_complete", "n2", acquired),
-        ("node_up_complete", "n1", &[]),
-        ("node_down", "n1", released),
+        ("node_up_complete", "n2", &[]),
+        ("node_down", "n1", all),
         ("node_down", "n2", all),
         ("node_down_complete", "n2", &[]),
-        ("network_up", "neta", released),
-        ("network_up_complete", "neta", acquired),
-        ("network_down", "neta", released),
-        ("network_down_complete", "neta", acquired),
+        ("network_up", "neta", all),
+        ("network_up_complete", "neta", &[]),
+        ("network_down", "neta", all),
+        ("network_down_complete", "neta", &[]),
         ("swap_adapter", "n1", &["swap neta"]),
         ("swap_adapter_complete", "n1", &[]),
         ("join_standby", "n1", &[]),
         ("fail_standby", "n1", &[]),
-        ("reconfig_topology", "all", released),
-        ("reconfig_topology_complete", "all", acquired),
+        ("reconfig_topology", "all", all),
+        ("reconfig_topology_complete", "all", &[]),
         ("reconfig_resource_release", "all", released),
         ("reconfig_resource_acquire", "all", acquired),
         ("reconfig_resource_complete", "all", &[]),
@@ -119,6 +118,19 @@ fn the_status_is_the_worst_of_all() {
     assert_eq!(status, Some(3));
     let output = place.run("group_acquire", &[("VEDETTE_ACQUIRE", "bad")]);
     assert!(text(&output.stdout).contains("acquire bad failed with status 3"));
+}
+
+/// H17: what a node has to release and to acquire anew it does in that order, and not if the first fails.
+#[test]
+fn a_group_is_released_before_it_is_acquired_anew() {
+    let place = Place::new();
+    let both = [("VEDETTE_RELEASE", "bad web"), ("VEDETTE_ACQUIRE", "db web bad")];
+    let output = place.run("node_up", &both);
+    let printed = text(&output.stdout);
+    let done = |what: &str| printed.find(&format!("did --control /the/socket resource {what}"));
+    assert!(done("release web") < done("acquire web"), "{printed}");
+    assert!(done("acquire db").is_some() && done("release bad").is_some(), "{printed}");
+    assert_eq!((done("acquire bad"), output.status.code()), (None, Some(3)), "{printed}");
 }
 
 /// H20: VERBOSE_LOGGING makes a script trace itself.

@@ -249,7 +249,7 @@ fn trials(rng: &mut Rng, world: &mut World, setup: &Setup, span: u64) -> u64 {
     let limit = LONG_TIMEOUT;
     let mut put = |after: u64, trouble| world.schedule(at + after, Event::Trouble(trouble));
     put(lasts, Trouble::Mood(node, Mood::default()));
-    match rng.below(6) {
+    match rng.below(8) {
         0 => {
             let stop = if rng.percent(70) { Stop::Lies } else { Stop::Hangs };
             put(0, Trouble::Mood(node, Mood { stop, ..Mood::default() }));
@@ -263,7 +263,7 @@ fn trials(rng: &mut Rng, world: &mut World, setup: &Setup, span: u64) -> u64 {
             leaves(rng, world, node, at);
         }
         2 | 3 => {
-            let hangs = Mood { limit, ..Mood::default() };
+            let hangs = Mood { limit, spares: spared(rng), ..Mood::default() };
             let hangs = match rng.percent(50) {
                 true => Mood { stop: Stop::Hangs, ..hangs },
                 false => Mood { start_hangs: true, ..hangs },
@@ -289,6 +289,14 @@ fn trials(rng: &mut Rng, world: &mut World, setup: &Setup, span: u64) -> u64 {
             put(300 * MS, Trouble::PowerOff(other));
             put(lasts.max(4_500 * MS), Trouble::PowerOn(other));
         }
+        5 => {
+            // Several groups leave at once, and one of them does not stop.
+            let hangs = Mood { stop: Stop::Hangs, limit, spares: spared(rng), ..Mood::default() };
+            put(0, Trouble::Mood(node, hangs));
+            let nodes = vec![number_of(node)];
+            let stop = ManagerCommand::Stop { nodes, how: StopMode::Takeover };
+            orders(world, Command::Manager(stop), at);
+        }
         _ if rng.percent(40) => {
             put(0, Trouble::PauseAllThree(node, true));
             put(lasts, Trouble::PauseAllThree(node, false));
@@ -310,6 +318,11 @@ fn leaves(rng: &mut Rng, world: &mut World, node: usize, at: u64) {
         let nodes = vec![number_of(node)];
         Command::Manager(ManagerCommand::Stop { nodes, how: StopMode::Takeover })
     };
+    orders(world, command, at);
+}
+
+/// An operator's order in a trial.
+fn orders(world: &mut World, command: Command, at: u64) {
     let number = TRIAL;
     let proposal = world.proposal(0, "root@n1", command);
     world.checks.expect_operator(proposal.id, number);
@@ -443,7 +456,13 @@ fn mood(rng: &mut Rng) -> Mood {
     let limit = if rng.percent(50) { LONG_TIMEOUT } else { 0 };
     let start_hangs = rng.percent(20);
     let program_fails = rng.percent(50);
-    Mood { stop, monitor, program_fails, start_hangs, limit, site_hangs: false }
+    let spares = spared(rng);
+    Mood { stop, monitor, program_fails, start_hangs, spares, limit, site_hangs: false }
+}
+
+/// The group whose programs end well where others hang, if there is one.
+fn spared(rng: &mut Rng) -> Option<&'static str> {
+    [Some("web"), Some("web"), Some("db"), None][rng.below(4)]
 }
 
 fn wire_fault(rng: &mut Rng) -> Fault {

@@ -1,15 +1,17 @@
 //! One stuck group is one stuck group: what an event that failed, or of which a program does not end, holds up.
 //!
-//! **Bound**: a group that nobody has, and that a node which is there could have, is in an event within twice the
-//! detection time, whatever other events failed or run a program that hangs; looked at while a director has been in
-//! office for that long. Time in which another event is voted on does not count, nor does the detection time that
+//! **Bound**: a group that nobody has, and that a node which is there could have, is begun with within twice the
+//! detection time, whatever other events failed or run a program that hangs, its own event included; looked at while
+//! a director has been in office for that long. Time in which another event is voted on does
+//! not count, nor does the detection time that
 //! the others wait for one that goes on. Not meant is a group whose own event failed (an operator was asked about that
-//! one), or whose last node's death is what failed.
+//! one), or whose last node's death is what failed, or that waits until all that was reconfigured is off.
 
 use std::collections::BTreeMap;
 
 use vedette_core::event::{Running, Stage};
-use vedette_core::group::{Group, GroupDef, Policy};
+use vedette_core::group::{Group, GroupDef, GroupState, Instance, Policy, ResourceState};
+use vedette_core::id::NodeNumber;
 use vedette_core::model::{AgentStatus, HostStatus};
 use vedette_core::trigger::Trigger;
 
@@ -67,7 +69,11 @@ impl World {
     fn waits_in_vain(&self, def: &GroupDef) -> bool {
         let state = &self.reference;
         let Some(group) = state.groups.get(&def.name) else { return false };
-        let wanted = group.instances.is_empty()
+        let begun = |(node, given): (&NodeNumber, &Instance)| {
+            let untouched = given.resources.values().all(|it| it.state == ResourceState::Offline);
+            given.state != GroupState::Acquiring || !untouched || !self.can_begin(*node)
+        };
+        let wanted = !group.instances.iter().any(begun)
             && !group.wanted_offline
             && group.blocked.is_none()
             && group.held_for.is_none()
@@ -91,7 +97,9 @@ impl World {
         };
         let concerns = |running: &Running| {
             let failed = running.is_stuck() && (running.concerns(&def.name) || about(running));
-            failed || running.has_in_hand(&def.name) || voted_on(running)
+            let reconfigured = matches!(running.event.trigger, Trigger::ReconfigResource { .. })
+                && running.has_in_hand(&def.name);
+            failed || reconfigured || voted_on(running)
         };
         let concerned = state.manager.begun().any(concerns);
         wanted
@@ -101,7 +109,13 @@ impl World {
             && !group.maintenance
             && !kept
             && !starting
-            && self.has_a_place(def, group)
+            && (!group.instances.is_empty() || self.has_a_place(def, group))
+    }
+
+    /// Whether nothing keeps a node from beginning with what it is given.
+    fn can_begin(&self, node: NodeNumber) -> bool {
+        let awake = self.machines[index_of(node)].testifies_since() < u64::MAX;
+        awake && self.holds_lease(index_of(node))
     }
 
     fn has_a_place(&self, def: &GroupDef, group: &Group) -> bool {

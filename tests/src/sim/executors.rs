@@ -351,10 +351,12 @@ impl World {
         let key = (group, resource.name.clone());
         let kernel = &self.machines[node].kernel;
         let hangs = match action {
-            Action::Stop if kernel.mood.stop == kernel::Stop::Hangs => {
+            Action::Stop if kernel.mood.stop_of(&key.0) == kernel::Stop::Hangs => {
                 kernel.lives.contains_key(&key).then_some(kernel.mood.limit.max(STOP_TIMEOUT))
             }
-            Action::Start if kernel.mood.start_hangs => Some(kernel.mood.limit.max(STOP_TIMEOUT)),
+            Action::Start if kernel.mood.start_hangs(&key.0) => {
+                Some(kernel.mood.limit.max(STOP_TIMEOUT))
+            }
             Action::Monitor if kernel.mood.monitor == Monitor::Hangs => Some(MONITOR_TIMEOUT),
             _ => None,
         };
@@ -409,7 +411,7 @@ impl World {
         let Some(operation) = agent.hand.under_way.get(&id) else { return };
         let (key, action) = (operation.key.clone(), operation.action);
         let done = match action {
-            Action::Start if self.machines[node].kernel.mood.start_hangs => {
+            Action::Start if self.machines[node].kernel.mood.start_hangs(&key.0) => {
                 failed("it did not end in time")
             }
             Action::Start => match self.start_now(node, id) {

@@ -78,10 +78,24 @@ pub(super) struct Mood {
     pub(super) program_fails: bool,
     /// Start programs do not end by themselves.
     pub(super) start_hangs: bool,
+    /// Those of this group end well.
+    pub(super) spares: Option<&'static str>,
     /// How long what hangs may take; 0 for a moment.
     pub(super) limit: u64,
     /// Commands of events of the site do not end.
     pub(super) site_hangs: bool,
+}
+
+impl Mood {
+    /// Whether start programs of a group hang.
+    pub(super) fn start_hangs(self, group: &str) -> bool {
+        self.start_hangs && self.spares != Some(group)
+    }
+
+    /// How stop programs of a group behave.
+    pub(super) fn stop_of(self, group: &str) -> Stop {
+        if self.stop == Stop::Hangs && self.spares == Some(group) { Stop::Works } else { self.stop }
+    }
 }
 
 /// What around a guard refuses its work.
@@ -225,7 +239,7 @@ impl World {
     pub(super) fn stop_life(&mut self, node: usize, key: &Key) -> bool {
         let believed = self.bug == Some(Bug::StopBelieved);
         let kernel = &mut self.machines[node].kernel;
-        let Mood { stop, monitor, .. } = kernel.mood;
+        let (stop, monitor) = (kernel.mood.stop_of(&key.0), kernel.mood.monitor);
         let inside = kernel.lives.get(key).is_none_or(|life| life.place == Place::Inside);
         if stop == Stop::Works || inside {
             kernel.lives.remove(key);

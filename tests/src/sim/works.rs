@@ -70,8 +70,8 @@ enum Step {
     Script,
     /// A command of the site that may hang.
     SiteHangs,
-    /// Of several groups at once, as the event scripts do.
-    Ask(Vec<String>, Verb),
+    /// Of several groups at once, as the event scripts do; of the same group in that order.
+    Ask(Vec<(String, Verb)>),
     CleanUp(String, u64),
     Say,
 }
@@ -193,17 +193,12 @@ impl World {
                         steps.push(Step::SiteHangs);
                     }
                     let (releases, acquires) = commands_do(commands);
-                    let names = |groups: &mut dyn Iterator<Item = &str>| -> Vec<String> {
-                        groups.map(str::to_owned).collect()
-                    };
-                    if releases {
-                        let groups = names(&mut running.plan.releases(me));
-                        steps.push(Step::Ask(groups, Verb::Release));
-                    }
-                    if acquires {
-                        let groups = names(&mut running.plan.acquires(me));
-                        steps.push(Step::Ask(groups, Verb::Acquire));
-                    }
+                    let ask = |group: &str, verb| (group.to_owned(), verb);
+                    let released = running.plan.releases(me).filter(|_| releases);
+                    let acquired = running.plan.acquires(me).filter(|_| acquires);
+                    let asks = (released.map(|group| ask(group, Verb::Release)))
+                        .chain(acquired.map(|group| ask(group, Verb::Acquire)));
+                    steps.push(Step::Ask(asks.collect()));
                 }
             }
             Task::CleanUp { group, token } => steps.push(Step::CleanUp(group.clone(), *token)),
@@ -227,9 +222,12 @@ impl World {
                 (!self.hangs(node, commands, job.began)).then_some(false)
             }
             Step::SiteHangs => (!self.machines[node].kernel.mood.site_hangs).then_some(false),
-            Step::Ask(groups, verb) => self.wait_for(node, id, &groups, &Op::Perform(verb)),
+            Step::Ask(asks) => {
+                let op = |(group, verb)| (group, Op::Perform(verb));
+                self.wait_for(node, id, asks.into_iter().map(op).collect())
+            }
             Step::CleanUp(group, token) => {
-                self.wait_for(node, id, &[group], &Op::CleanUp { token })
+                self.wait_for(node, id, vec![(group, Op::CleanUp { token })])
             }
             Step::Say => {
                 self.answer(node, &job);
@@ -250,12 +248,14 @@ impl World {
     }
 
     /// Asks the executor, and looks whether it has answered for all of them: whether one failed.
-    fn wait_for(&mut self, node: usize, id: u64, groups: &[String], op: &Op) -> Option<bool> {
+    fn wait_for(&mut self, node: usize, id: u64, asks: Vec<(String, Op)>) -> Option<bool> {
         let job = |world: &Self| world.machines[node].agent.as_ref()?.desk.jobs.get(&id).cloned();
         if job(self)?.asked.is_none() {
-            let asked = groups.iter().map(|group| self.ask_for(node, group, op.clone())).collect();
+            let nothing = asks.is_empty();
+            let asked =
+                asks.into_iter().map(|(group, op)| self.ask_for(node, &group, op)).collect();
             self.machines[node].agent.as_mut()?.desk.jobs.get_mut(&id)?.asked = Some(asked);
-            return groups.is_empty().then_some(false);
+            return nothing.then_some(false);
         }
         let agent = self.machines[node].agent.as_mut()?;
         let job = agent.desk.jobs.get_mut(&id)?;

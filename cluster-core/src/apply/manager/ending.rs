@@ -11,6 +11,7 @@ use crate::model::Severity;
 use crate::placement;
 use crate::plan::{Move, Plan};
 use crate::record::Code;
+use crate::time::WallTime;
 use crate::trigger::{StopMode, Trigger};
 
 use super::{ClusterState, Entry, ms_between, step_of};
@@ -251,24 +252,18 @@ impl ClusterState {
         self.groups.get(group)?.instances.get(&node)
     }
 
-    fn instance_state(&self, group: &str, node: NodeNumber) -> Option<GroupState> {
+    pub(super) fn instance_state(&self, group: &str, node: NodeNumber) -> Option<GroupState> {
         self.instance(group, node).map(|instance| instance.state)
     }
 
     /// What an event means for the managers: who has joined, who is gone.
     fn settle_trigger(&mut self, entry: &mut Entry<'_>, running: &Running, aborted: bool) {
-        let (at, elapsed_ms) = (entry.proposal.at, self.timeline.elapsed_ms());
         let (node, stop) = match &running.event.trigger {
             Trigger::NodeUp(node) => {
-                let joined = running.participants.contains(node);
-                if let Some(member) = self.manager.members.get_mut(node) {
-                    member.joined = joined;
-                    (member.joined_at, member.joined_ms) = (at, elapsed_ms);
-                }
-                if joined {
-                    self.home_is_back(entry, *node);
-                    self.hold_no_longer(*node);
-                    self.swap_what_failed(entry, *node);
+                if running.participants.contains(node) {
+                    self.joins(entry, *node, running.began);
+                } else if let Some(member) = self.manager.members.get_mut(node) {
+                    member.joined = false;
                 }
                 return;
             }
@@ -285,6 +280,36 @@ impl ClusterState {
             if stop.is_some() {
                 self.leave_maintained(entry, node);
             }
+        }
+    }
+
+    /// A node takes part in events from now on, unless it has done so since the event began.
+    fn joins(&mut self, entry: &mut Entry<'_>, node: NodeNumber, began: WallTime) {
+        let (at, elapsed_ms) = (entry.proposal.at, self.timeline.elapsed_ms());
+        let Some(member) = self.manager.members.get_mut(&node) else { return };
+        if member.joined && member.joined_at >= began {
+            return;
+        }
+        member.joined = true;
+        (member.joined_at, member.joined_ms) = (at, elapsed_ms);
+        self.home_is_back(entry, node);
+        self.hold_no_longer(node);
+        self.swap_what_failed(entry, node);
+    }
+
+    /// A join that takes long, because another node does not let go of what is to come home, is over for the node
+    /// that joins as soon as that has done its part: it takes part in other events, and may be given other groups.
+    pub(super) fn join_who_can(&mut self, entry: &mut Entry<'_>) {
+        let joining = |running: &Running| match running.event.trigger {
+            Trigger::NodeUp(node) if running.slow && running.arrived.contains(&node) => {
+                Some((node, running.began))
+            }
+            _ => None,
+        };
+        let joining: Vec<(NodeNumber, WallTime)> =
+            self.manager.begun().filter_map(joining).collect();
+        for (node, began) in joining {
+            self.joins(entry, node, began);
         }
     }
 

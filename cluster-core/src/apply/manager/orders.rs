@@ -31,11 +31,12 @@ impl ClusterState {
         self.check_recovery(event, action)?;
         self.bring_back(event);
         let (elapsed_ms, patience_ms) = (self.timeline.elapsed_ms(), self.patience_ms());
+        let waited = self.manager.current.as_ref().map(|running| self.waited_in_vain(running));
         let Some(running) = &mut self.manager.current else { return Ok(false) };
         running.begin_anew(elapsed_ms, patience_ms);
         let failed: Vec<NodeNumber> = running.failed.iter().copied().collect();
         match action {
-            RecoverAction::Retry => running.try_again(),
+            RecoverAction::Retry => running.try_again(&waited.unwrap_or_default()),
             RecoverAction::Skip => {
                 running.arrived.extend(std::mem::take(&mut running.failed));
                 (running.skipped, running.stage) = (true, Stage::Running);

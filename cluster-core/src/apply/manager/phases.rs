@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::definition::OnFailure;
 use crate::event::{CommandOutcome, Event, Running, Stage, Step};
+use crate::group::GroupState;
 use crate::id::NodeNumber;
 use crate::model::{RunOutcome, Severity};
-use crate::plan::Plan;
+use crate::plan::{Move, Plan};
 use crate::record::Code;
 use crate::rules::{Program, ProgramLine};
 use crate::trigger::Trigger;
@@ -162,18 +163,33 @@ impl ClusterState {
         };
         let (elapsed_ms, limit) = (self.timeline.elapsed_ms(), self.time_limit_of(&event.trigger));
         let patience_ms = self.patience_ms();
+        let joining = self.joining(&plan);
         if let Some(running) = &mut self.manager.current {
             let needs = |node: &NodeNumber| {
                 event.trigger.node() == Some(*node) || plan.moves.iter().any(|it| it.is_for(*node))
             };
             let silent = &running.silent;
             running.participants.retain(|node| !silent.contains(node) || needs(node));
+            running.participants.extend(joining);
             running.keep_participants();
             (running.stage, running.plan, running.program) = (Stage::Running, plan, program);
             running.time_limit_ms = limit;
             running.begin_anew(elapsed_ms, patience_ms);
         }
         self.begin_phase(entry, event.id, 0);
+    }
+
+    /// Nodes with a part in a plan whose joins have begun and are not over: what those have brought them they can
+    /// release, though they have no vote yet.
+    fn joining(&self, plan: &Plan) -> Vec<NodeNumber> {
+        let begun = self.manager.begun().filter(|running| running.stage != Stage::Voting);
+        let joins = begun.filter_map(|running| match running.event.trigger {
+            Trigger::NodeUp(node) if running.participants.contains(&node) => Some(node),
+            _ => None,
+        });
+        joins
+            .filter(|node| plan.releases(*node).next().is_some() && self.can_answer(*node))
+            .collect()
     }
 
     fn begin_phase(&mut self, entry: &mut Entry<'_>, event: u64, phase: usize) {
@@ -327,6 +343,21 @@ impl ClusterState {
         self.record(entry, step.because(cause).of_event(event.id, Some(node), None).alerting(true));
     }
 
+    /// Who has arrived without groups that nodes which failed were to release.
+    pub(super) fn waited_in_vain(&self, running: &Running) -> BTreeSet<NodeNumber> {
+        let held_up =
+            |planned: &&Move| planned.release.iter().any(|it| running.failed.contains(it));
+        let moves = running.plan.moves.iter().filter(held_up);
+        let acquirers =
+            moves.flat_map(|it| it.acquire.iter().map(move |node| (it.group.as_str(), *node)));
+        acquirers
+            .filter(|(_, node)| running.arrived.contains(node))
+            .filter(|(group, node)| self.instance_state(group, *node) != Some(GroupState::Online))
+            .filter(|(_, node)| !running.commands(running.phase, *node).is_empty())
+            .map(|(_, node)| node)
+            .collect()
+    }
+
     /// Groups that a node is to release in an event and could not, and why.
     fn stuck(&self, event: u64, node: NodeNumber) -> Vec<(&str, &str)> {
         let mut begun = self.manager.begun();
@@ -424,14 +455,16 @@ impl Running {
         self.bound_steps();
     }
 
-    /// The failed nodes try again: what did not end as it should becomes a step of the past.
-    pub(super) fn try_again(&mut self) {
+    /// The failed nodes try again, and those that waited in vain for what they were to release: what did not end as
+    /// it should becomes a step of the past.
+    pub(super) fn try_again(&mut self, waited: &BTreeSet<NodeNumber>) {
         let phase = self.phase;
         for (node, outcomes) in &mut self.outcomes {
-            for failed in outcomes.extract_if(.., |outcome| !outcome.expected) {
-                self.steps.push(step(phase, *node, &failed));
+            for over in outcomes.extract_if(.., |it| !it.expected || waited.contains(node)) {
+                self.steps.push(step(phase, *node, &over));
             }
         }
+        self.arrived.retain(|node| !waited.contains(node));
         self.failed.clear();
         self.attempt += 1;
         self.stage = Stage::Running;

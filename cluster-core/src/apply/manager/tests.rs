@@ -88,10 +88,9 @@ fn the_first_node_joins_alone() {
     assert!(fixture.state.manager.members[&N1].joined);
 }
 
-/// H12: when a further node joins, the others run their part first and it waits at the barrier;
-/// then they wait for it.
+/// H12: when a further node joins, all run their parts, and wait for each other before the last one.
 #[test]
-fn a_further_node_waits_until_the_others_are_ready_for_it() {
+fn a_further_node_and_the_others_wait_for_each_other() {
     let mut fixture = Fixture::settled(3);
     fixture.present(N1);
     fixture.run_events();
@@ -101,11 +100,10 @@ fn a_further_node_waits_until_the_others_are_ready_for_it() {
     let states = |fixture: &Fixture| {
         [N1, N2].map(|node| fixture.state.manager.members[&node].state.name()).join(" ")
     };
-    assert_eq!(states(&fixture), "rp_running barrier");
-    assert_eq!(tasks(&fixture.state, N2), []);
+    assert_eq!(states(&fixture), "rp_running rp_running");
     perform_all(&mut fixture, N1);
     assert_eq!(states(&fixture), "barrier rp_running");
-    let run = Task::Run { event, phase: 1, attempt: 0, commands: vec![(0, "node_up".into())] };
+    let run = Task::Run { event, phase: 0, attempt: 0, commands: vec![(0, "node_up".into())] };
     assert_eq!(tasks(&fixture.state, N2), [run]);
     perform_all(&mut fixture, N2);
     assert_eq!(states(&fixture), "rp_running rp_running");
@@ -200,7 +198,7 @@ fn a_death_is_taken_over_and_a_return_reintegrated() {
     assert_eq!(fixture.state.groups["web"].state(), GroupState::Unknown);
     fixture.begin_event();
     let running = fixture.state.manager.current.as_ref().unwrap();
-    assert_eq!((running.phase, running.stage), (1, Stage::Running));
+    assert_eq!((running.phase, running.stage), (0, Stage::Running));
     assert_eq!(owners(&fixture)["web"], "n1");
     fixture.lease_over(N1);
     assert_eq!(owners(&fixture)["web"], "n2");
@@ -243,6 +241,7 @@ fn the_steps_of_a_failover_carry_its_incident() {
 #[test]
 fn node_sets_are_those_of_the_participants() {
     let mut fixture = Fixture::with_groups();
+    fixture.with_a_barrier();
     fixture.manage(ManagerCommand::Stop { nodes: vec![N3], how: StopMode::Takeover });
     fixture.begin_event();
     let running = fixture.state.manager.current.clone().unwrap();
@@ -276,12 +275,27 @@ fn a_failed_event_is_retried() {
     fixture.manage(ManagerCommand::Recover { event, action });
     assert_eq!(tasks(&fixture.state, N3), []);
     let commands = vec![(0, "node_down".to_owned())];
-    assert_eq!(tasks(&fixture.state, N2), [Task::Run { event, phase: 1, attempt: 1, commands }]);
+    assert_eq!(tasks(&fixture.state, N2), [Task::Run { event, phase: 0, attempt: 1, commands }]);
     fixture.lease_over(N1);
     fixture.run_events();
     assert_eq!(fixture.state.substate, Substate::Stable);
     assert_eq!(ended(&fixture).last().unwrap(), "node_down n1: completed");
     assert_eq!(owners(&fixture)["web"], "n2");
+}
+
+/// H18: who came away without a group because it was not released tries again as well, in the same event.
+#[test]
+fn who_waited_in_vain_is_run_again_too() {
+    let mut fixture = Fixture::with_groups();
+    fixture.manage(ManagerCommand::Stop { nodes: vec![N1], how: StopMode::Takeover });
+    let event = stuck(&mut fixture, N1);
+    fixture.manage(ManagerCommand::Recover { event, action: RecoverAction::Retry });
+    let runs = |node| matches!(tasks(&fixture.state, node)[..], [Task::Run { attempt: 1, .. }]);
+    assert_eq!([N1, N2, N3].map(runs), [true, true, false]);
+    fixture.run_events();
+    assert_eq!(owners(&fixture)["web"], "n2");
+    let last = fixture.state.manager.recent.back().expect("it has ended");
+    assert_eq!((last.event.id, last.how.as_str()), (event, "completed"));
 }
 
 /// H18: skipped, the event goes on; aborted, it ends; both are on record.
@@ -331,10 +345,10 @@ fn recovery_of_an_event_that_has_not_failed_is_refused() {
 fn stuck(fixture: &mut Fixture, node: NodeNumber) -> u64 {
     let event = fixture.begin_event();
     let others: Vec<NodeNumber> = [N1, N2, N3].into_iter().filter(|other| *other != node).collect();
+    fixture.fail_on(node, "");
     for other in others {
         perform_all(fixture, other);
     }
-    fixture.fail_on(node, "");
     assert!(fixture.state.manager.current.as_ref().is_some_and(Running::is_stuck));
     event
 }
@@ -406,7 +420,7 @@ fn the_death_of_whoever_failed_lets_the_event_go_on() {
     fixture.fail_on(N2, "");
     perform_all(&mut fixture, N3);
     fixture.node_down(N2, "silent");
-    assert_eq!(fixture.state.manager.current.as_ref().unwrap().phase, 2);
+    assert_eq!(fixture.state.manager.current.as_ref().unwrap().phase, 1);
     fixture.lease_over(N2);
     fixture.run_events();
     assert_eq!(owners(&fixture).into_values().collect::<Vec<_>>(), ["n3", "n3", "n3"]);
@@ -433,7 +447,7 @@ fn silence_is_a_failure() {
     let mut fixture = Fixture::with_groups();
     fixture.node_down(N1, "silent");
     let event = fixture.begin_event();
-    fixture.manage(ManagerCommand::Expire { event, phase: 1, attempt: 0, node: N2 });
+    fixture.manage(ManagerCommand::Expire { event, phase: 0, attempt: 0, node: N2 });
     let running = fixture.state.manager.current.as_ref().unwrap();
     assert!(running.stage == Stage::Error && running.failed.contains(&N2));
     fixture.manage(ManagerCommand::TooLong { event });

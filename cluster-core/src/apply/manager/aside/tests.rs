@@ -45,11 +45,11 @@ fn perform_but(fixture: &mut Fixture, (node, event): (NodeNumber, u64)) {
             at == node && matches!(task, Task::Run { event: it, .. } if *it == event)
         };
         let all: Vec<(NodeNumber, Task)> = all.filter(|(at, task)| !hangs(*at, task)).collect();
-        let settled = all.is_empty() && fixture.state.manager.next().is_none();
+        let mut any = fixture.state.manager.next().is_some();
         for (node, task) in all {
-            fixture.perform(node, task);
+            any |= fixture.perform(node, task);
         }
-        if settled {
+        if !any {
             return;
         }
     }
@@ -129,6 +129,10 @@ fn r7_what_a_node_had_in_hand_is_free_when_it_dies() {
     assert!(fixture.state.manager.begun().any(|it| it.has_in_hand("web")), "n2 waits for it");
     fixture.node_down(N2, "silent");
     fixture.lease_over(N1);
+    fixture.lease_over(N2);
+    perform_but(&mut fixture, (N3, first));
+    assert_eq!(owner(&fixture, "web"), (None, GroupState::Offline), "n3 waits for the disks of db");
+    pass(&mut fixture);
     perform_but(&mut fixture, (N3, first));
     assert_eq!(owner(&fixture, "web"), (Some(N3), GroupState::Online));
     assert!(fixture.state.manager.begun().any(|it| it.event.id == first), "n3 has not answered");
@@ -170,10 +174,24 @@ fn what_stops_a_node_waits_for_commands_that_run() {
     assert_eq!(owner(&fixture, "web"), (Some(N2), GroupState::Online));
 }
 
-/// A node that is stopped has released one group and hangs in another: the first one is not kept waiting.
+/// A node that is stopped has released one group and hangs in another: the first one does not wait for that.
 #[test]
 fn r7_what_was_released_comes_back_though_its_neighbour_hangs() {
     let mut fixture = Fixture::with_groups();
+    fixture.manage(ManagerCommand::Stop { nodes: vec![N1], how: StopMode::Takeover });
+    let event = fixture.begin_event();
+    releases(&mut fixture, "batch", N1);
+    fixture.release("web", N1);
+    perform_but(&mut fixture, (N1, event));
+    assert_eq!(owner(&fixture, "web"), (Some(N2), GroupState::Online));
+    assert!(fixture.state.manager.members[&N1].joined, "its event is not over");
+}
+
+/// With a barrier between the two the first one is not kept waiting for long.
+#[test]
+fn r7_what_waits_at_a_barrier_comes_back_though_its_neighbour_hangs() {
+    let mut fixture = Fixture::with_groups();
+    fixture.with_a_barrier();
     fixture.manage(ManagerCommand::Stop { nodes: vec![N1], how: StopMode::Takeover });
     let event = fixture.begin_event();
     releases(&mut fixture, "batch", N1);
@@ -192,6 +210,35 @@ fn r7_what_was_released_comes_back_though_its_neighbour_hangs() {
     fixture.run_events();
     assert!(!fixture.state.manager.members[&N1].joined);
     assert!(!fixture.state.groups["batch"].instances.contains_key(&N1));
+}
+
+/// A node joins, and another one does not let go of what is to come home: it is a member before that is over, and what
+/// happens meanwhile is its business too.
+#[test]
+fn r7_who_joins_is_a_member_though_another_one_hangs() {
+    let mut fixture = Fixture::with_groups();
+    fixture.node_down(N1, "silent");
+    fixture.lease_over(N1);
+    fixture.run_events();
+    fixture.returns(N1);
+    fixture.present(N1);
+    let join = fixture.begin_event();
+    releases(&mut fixture, "web", N2);
+    perform_but(&mut fixture, (N2, join));
+    assert!(!fixture.state.manager.members[&N1].joined, "it may be over in a moment");
+    // What it has already it releases, before it has a vote.
+    fixture.group(GroupCommand::Offline { group: "batch".into() });
+    pass(&mut fixture);
+    let event = fixture.state.manager.next().expect("batch is to be off").id;
+    fixture.manage(ManagerCommand::BeginVote { event });
+    assert!(!fixture.state.manager.members[&N1].joined);
+    perform_but(&mut fixture, (N2, join));
+    assert!(!fixture.state.groups["batch"].instances.contains_key(&N1), "it released it");
+    assert_eq!(fixture.state.groups["batch"].blocked, None);
+    assert!(fixture.state.manager.members[&N1].joined);
+    // What comes home later comes by an event of its own.
+    fixture.run_events();
+    assert_eq!(owner(&fixture, "web"), (Some(N1), GroupState::Online));
 }
 
 /// A node dies while its own join hangs on another one: its failure is processed once, and the join is over.
