@@ -81,6 +81,8 @@ pub const FAMILIES: &[Family] = &[
     manager::STEP,
     manager::STEPS,
     manager::TOO_LONG,
+    manager::ASIDE,
+    manager::OLDEST,
     manager::QUEUE,
     manager::ENDED,
     manager::FENCING,

@@ -113,6 +113,7 @@ fn unchanged(part: Part, old: &View, new: &View) -> bool {
         | Part::GroupNode
         | Part::Resource
         | Part::Queue
+        | Part::Begun
         | Part::WatchRule
         | Part::Fired
         | Part::Blind
@@ -150,5 +151,6 @@ fn build(part: Part, facts: &Facts<'_>) -> Block {
         Part::Standby => standby::build(facts),
         Part::LocalRecord => local::build_records(facts),
         Part::Condition => local::build_conditions(facts),
+        Part::Begun => manager::build_begun(facts),
     }
 }

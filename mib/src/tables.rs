@@ -50,10 +50,11 @@ pub(crate) enum Part {
     Standby,
     LocalRecord,
     Condition,
+    Begun,
 }
 
 impl Part {
-    pub(crate) const ALL: [Self; 23] = [
+    pub(crate) const ALL: [Self; 24] = [
         Self::Cluster,
         Self::Local,
         Self::History,
@@ -77,6 +78,7 @@ impl Part {
         Self::Standby,
         Self::LocalRecord,
         Self::Condition,
+        Self::Begun,
     ];
 }
 
@@ -107,6 +109,7 @@ pub fn objects() -> Vec<Object> {
         objects(standby::ENTRY, standby::COLUMNS),
         objects(local::RECORDS, local::RECORD_COLUMNS),
         objects(local::CONDITIONS, local::CONDITION_COLUMNS),
+        objects(manager::BEGUN, manager::BEGUN_COLUMNS),
     ]
     .concat()
 }

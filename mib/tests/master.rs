@@ -61,6 +61,7 @@ fn a_walk_shows_groups_and_events() {
         "vedetteGroupNodeTable",
         "vedetteResourceTable",
         "vedetteQueueTable",
+        "vedetteBegunTable",
     ]
     .map(|part| snmpd.ask("snmpwalk", &[], &[&format!("VEDETTE-MIB::{part}")]))
     .concat();

@@ -117,10 +117,37 @@ pub(super) const STEPS: Family = Family::gauge(
 
 pub(super) const TOO_LONG: Family = Family::gauge(
     "vedette_event_too_long",
-    "Whether the event in progress runs longer than it should; NaN where that is not known.",
+    "Whether an event that began runs longer than it should; NaN where that is not known.",
     |scrape, rows| {
-        let too_long = running(scrape).is_some_and(|running| running.too_long);
+        let too_long = scrape.view.state.manager.begun().any(|running| running.too_long);
         rows.flag_if_known(&cluster(scrape), known(scrape, too_long));
+    },
+);
+
+pub(super) const ASIDE: Family = Family::gauge(
+    "vedette_events_aside",
+    "Events that stepped aside for others, by stage: running takes long, and nothing else waits for it; \
+     error waits for an operator. NaN where that is not known.",
+    |scrape, rows| {
+        for (name, stage) in [("running", Stage::Running), ("error", Stage::Error)] {
+            let aside = scrape.view.state.manager.aside.iter();
+            let count = aside.filter(|running| running.stage == stage).count();
+            let labels = [cluster(scrape)[0], ("stage", name)];
+            rows.count(&labels, known(scrape, count));
+        }
+    },
+);
+
+pub(super) const OLDEST: Family = Family::gauge(
+    "vedette_event_oldest_age_seconds",
+    "Time since the oldest event that is not over was taken from the queue, in progress or aside; 0 if there \
+     is none, NaN where that is not known.",
+    |scrape, rows| {
+        let began = scrape.view.state.manager.begun().map(|running| running.began.0).min();
+        let now = (scrape.surface.clock)();
+        let age = began.map_or(0, |began| now.0.saturating_sub(began));
+        let age = known(scrape, age.max(0) as f64 / 1e6);
+        rows.add(&cluster(scrape), age.unwrap_or(f64::NAN));
     },
 );
 

@@ -1,5 +1,6 @@
 //! The cluster manager: scalars about the event in progress, `vedetteNodeManagerTable` with the
-//! manager of each node, and `vedetteQueueTable` with what waits (spec H11, H14).
+//! manager of each node, `vedetteQueueTable` with what waits, and `vedetteBegunTable` with what began and is not
+//! over (spec H11, H14).
 
 use vedette_core::event::{Event, ManagerState, Member, Running, Stage};
 use vedette_core::takeover::Backing;
@@ -12,6 +13,7 @@ use crate::value::Value;
 pub(crate) const SCALARS_OF: &[u32] = &[1, 4];
 pub(crate) const NODES: &[u32] = &[1, 16, 1];
 pub(crate) const QUEUE: &[u32] = &[1, 21, 1];
+pub(crate) const BEGUN: &[u32] = &[1, 30, 1];
 
 pub(crate) struct Scalars;
 
@@ -47,8 +49,7 @@ pub(crate) const SCALARS: &[Column<Scalars>] = &[
         f.known(|| Value::date(r.map_or_else(WallTime::default, |running| running.began)))
     }),
     column(9, "vedetteManagerEventStep", "Gauge32", |f, r| {
-        let runs = r.filter(|running| running.stage != Stage::Voting);
-        f.known(|| Value::gauge(runs.map_or(0, |running| running.phase + 1)))
+        f.known(|| Value::gauge(r.map_or(0, step)))
     }),
     column(10, "vedetteManagerEventSteps", "Gauge32", |f, r| {
         f.known(|| Value::gauge(r.map_or(0, |running| running.program.phases.len())))
@@ -72,7 +73,15 @@ pub(crate) const SCALARS: &[Column<Scalars>] = &[
     column(17, "vedetteManagerConfigurationPending", "TruthValue", |f, _| {
         f.known(|| Value::truth(f.view.state.documents.pending.is_some()))
     }),
+    column(18, "vedetteManagerBegunLength", "Gauge32", |f, _| {
+        f.known(|| Value::gauge(f.view.state.manager.begun().count()))
+    }),
 ];
+
+/// The phase that runs, counted from 1.
+fn step(running: &Running) -> usize {
+    if running.stage == Stage::Voting { 0 } else { running.phase + 1 }
+}
 
 fn stage(running: Option<&Running>) -> u32 {
     match running.map(|running| running.stage) {
@@ -154,4 +163,41 @@ pub(crate) fn build_queue(facts: &Facts<'_>) -> Block {
     let rows: Vec<(Vec<u32>, <Queue as Table>::Row<'_>)> =
         (1..).zip(queue).map(|(place, event)| (vec![place], event)).collect();
     Block::build(facts, QUEUE, QUEUE_COLUMNS, &rows)
+}
+
+pub(crate) struct Begun;
+
+/// An event, and whether it stepped aside.
+impl Table for Begun {
+    type Row<'a> = (&'a Running, bool);
+}
+
+pub(crate) const BEGUN_COLUMNS: &[Column<Begun>] = &[
+    column(2, "vedetteBegunEvent", "VedetteLogIndex", |_, (r, _)| Value::Counter64(r.event.id)),
+    column(3, "vedetteBegunName", "SnmpAdminString", |_, (r, _)| {
+        Value::text(r.event.trigger.name(), NAME)
+    }),
+    column(4, "vedetteBegunText", "VedetteText", |f, (r, _)| {
+        Value::text(&f.view.state.trigger_label(&r.event.trigger), TEXT)
+    }),
+    column(5, "vedetteBegunStage", "VedetteStageCode", |_, (r, _)| Value::code(stage(Some(r)))),
+    column(6, "vedetteBegunAside", "TruthValue", |_, (_, aside)| Value::truth(*aside)),
+    column(7, "vedetteBegunTime", "DateAndTime", |_, (r, _)| Value::date(r.began)),
+    column(8, "vedetteBegunStep", "Gauge32", |_, (r, _)| Value::gauge(step(r))),
+    column(9, "vedetteBegunSteps", "Gauge32", |_, (r, _)| Value::gauge(r.program.phases.len())),
+    column(10, "vedetteBegunTooLong", "TruthValue", |_, (r, _)| Value::truth(r.too_long)),
+    column(11, "vedetteBegunIncident", "VedetteLogIndex", |_, (r, _)| {
+        Value::Counter64(r.event.incident)
+    }),
+];
+
+pub(crate) fn build_begun(facts: &Facts<'_>) -> Block {
+    let manager = &facts.view.state.manager;
+    let current = manager.current.iter().map(|running| (running, false));
+    let mut begun: Vec<(&Running, bool)> =
+        current.chain(manager.aside.iter().map(|running| (running, true))).collect();
+    begun.sort_by_key(|(running, _)| running.event.id);
+    let rows: Vec<(Vec<u32>, <Begun as Table>::Row<'_>)> =
+        (1..).zip(begun).map(|(place, row)| (vec![place], row)).collect();
+    Block::build(facts, BEGUN, BEGUN_COLUMNS, &rows)
 }
