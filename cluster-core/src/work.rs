@@ -185,8 +185,8 @@ pub fn way(state: &ClusterState, group: &str, me: NodeNumber) -> Way {
     let about = |node: &NodeNumber| releases(running, group, *node);
     let late = running.slow && !others.is_empty() && others.iter().all(about);
     let others: Vec<String> = others.iter().map(|node| state.node_name(*node)).collect();
-    if late && running.event.trigger == Trigger::NodeUp(me) {
-        // It has joined as far as it can; what comes later comes by another event.
+    if late {
+        // This node has done its part; when it is released, another event brings it, with all the time that it needs.
         return Way::Elsewhere(format!("{} takes long to let go of {group}", others.join(", ")));
     }
     Way::Wait(match others.as_slice() {

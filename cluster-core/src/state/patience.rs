@@ -34,11 +34,13 @@ impl ClusterState {
         Some(running.awaited_ms?.saturating_add(OWN_PATIENCE * self.patience_ms()))
     }
 
-    /// What an event keeps of its plan: when it may keep what it has not come to, all but what is done.
+    /// What an event keeps of its plan: when it may keep what it has not come to, all but what is done, or nobody in it
+    /// will do.
     pub(crate) fn kept(&self, running: &Running, patient: bool) -> Kept {
         let all = &running.plan.moves;
         if patient {
-            let moves = all.iter().filter(|planned| !self.is_done(planned)).cloned().collect();
+            let over = |planned: &Move| self.is_done(planned) || self.is_left(running, planned);
+            let moves = all.iter().filter(|planned| !over(planned)).cloned().collect();
             return Kept { moves, of: all.len() };
         }
         let in_hand = |planned: &&Move| running.is_at_work() && self.is_about(running, planned);
@@ -73,6 +75,14 @@ impl ClusterState {
         };
         planned.release.iter().filter(takes_part).any(releases)
             || planned.acquire.iter().filter(takes_part).any(acquires)
+    }
+
+    /// Whether nobody has a group, and who was to acquire it has done its part of the event without it.
+    fn is_left(&self, running: &Running, planned: &Move) -> bool {
+        let free = self.groups.get(&planned.group).is_some_and(|it| it.instances.is_empty());
+        let part =
+            |node: &NodeNumber| running.participants.contains(node) && !running.is_done(*node);
+        free && !planned.acquire.iter().any(part)
     }
 
     /// Whether a group is where a move was to bring it. What is to be started anew where it is never counts as that.

@@ -187,6 +187,32 @@ fn r7_what_was_released_comes_back_though_its_neighbour_hangs() {
     assert!(fixture.state.manager.members[&N1].joined, "its event is not over");
 }
 
+/// Who is to have a group does not wait for long until it is released: another event brings it there, at once and with
+/// time of its own, whatever else the first one is about.
+#[test]
+fn r7_what_is_released_late_comes_by_another_event() {
+    let mut fixture = Fixture::with_groups();
+    fixture.manage(ManagerCommand::Stop { nodes: vec![N1], how: StopMode::Takeover });
+    let event = fixture.begin_event();
+    releases(&mut fixture, "batch", N1);
+    releases(&mut fixture, "web", N1);
+    perform_but(&mut fixture, (N1, event));
+    let arrived = |fixture: &Fixture| {
+        let mut begun = fixture.state.manager.begun();
+        begun.any(|it| it.event.id == event && it.arrived.contains(&N2))
+    };
+    assert!(!arrived(&fixture), "n2 waits for web");
+    pass(&mut fixture);
+    perform_but(&mut fixture, (N1, event));
+    assert!(arrived(&fixture));
+    fixture.release("web", N1);
+    perform_but(&mut fixture, (N1, event));
+    assert_eq!(owner(&fixture, "web"), (Some(N2), GroupState::Online));
+    assert!(fixture.state.groups["batch"].instances.contains_key(&N1), "it hangs still");
+    fixture.run_events();
+    assert!(!fixture.state.manager.members[&N1].joined);
+}
+
 /// With a barrier between the two the first one is not kept waiting for long.
 #[test]
 fn r7_what_waits_at_a_barrier_comes_back_though_its_neighbour_hangs() {
