@@ -161,6 +161,11 @@ impl Running {
         self.is_at_work() && (self.is_users() || self.slow)
     }
 
+    /// Whether nothing else waits for it, in progress or not: it failed, or others go on beside its commands.
+    pub fn is_beside(&self) -> bool {
+        self.is_stuck() || self.may_run_aside()
+    }
+
     /// Whether it is a user-defined one.
     pub fn is_users(&self) -> bool {
         matches!(self.event.trigger, Trigger::User { .. })

@@ -37,18 +37,20 @@ impl ClusterState {
     /// What an event keeps of its plan: when it may keep what it has not come to, all but what is done, or nobody in it
     /// will do.
     pub(crate) fn kept(&self, running: &Running, patient: bool) -> Kept {
-        let all = &running.plan.moves;
+        let (of, left) = (running.plan.moves.len(), |it: &Move| self.is_left(running, it));
+        let all: Vec<&Move> = running.plan.moves.iter().filter(|planned| !left(planned)).collect();
+        let kept = |keeps: &dyn Fn(&Move) -> bool| {
+            let moves = all.iter().filter(|planned| keeps(planned));
+            Kept { moves: moves.map(|planned| (*planned).clone()).collect(), of }
+        };
+        let in_hand = |planned: &Move| running.is_at_work() && self.is_about(running, planned);
         if patient {
-            let over = |planned: &Move| self.is_done(planned) || self.is_left(running, planned);
-            let moves = all.iter().filter(|planned| !over(planned)).cloned().collect();
-            return Kept { moves, of: all.len() };
+            return kept(&|planned| !self.is_done(planned));
         }
-        let in_hand = |planned: &&Move| running.is_at_work() && self.is_about(running, planned);
-        if running.is_at_work() && !all.iter().any(|planned| in_hand(&planned)) {
-            return Kept { moves: all.clone(), of: all.len() };
+        if running.is_at_work() && !all.iter().any(|planned| in_hand(planned)) {
+            return kept(&|_| true);
         }
-        let kept = |planned: &&Move| self.is_blocked(&planned.group) || in_hand(planned);
-        Kept { moves: all.iter().filter(kept).cloned().collect(), of: all.len() }
+        kept(&|planned| self.is_blocked(&planned.group) || in_hand(planned))
     }
 
     fn is_blocked(&self, group: &str) -> bool {
@@ -77,8 +79,11 @@ impl ClusterState {
             || planned.acquire.iter().filter(takes_part).any(acquires)
     }
 
-    /// Whether nobody has a group, and who was to acquire it has done its part of the event without it.
+    /// Whether nobody has a group, and who was to acquire it has done its part of an event that runs without it.
     fn is_left(&self, running: &Running, planned: &Move) -> bool {
+        if !running.is_at_work() || planned.acquire.is_empty() {
+            return false;
+        }
         let free = self.groups.get(&planned.group).is_some_and(|it| it.instances.is_empty());
         let part =
             |node: &NodeNumber| running.participants.contains(node) && !running.is_done(*node);

@@ -126,12 +126,12 @@ pub(super) const TOO_LONG: Family = Family::gauge(
 
 pub(super) const ASIDE: Family = Family::gauge(
     "vedette_events_aside",
-    "Events that stepped aside for others, by stage: running takes long, and nothing else waits for it; \
+    "Events for which nothing else waits, by stage: running takes long, and others go on beside it; \
      error waits for an operator. NaN where that is not known.",
     |scrape, rows| {
         for (name, stage) in [("running", Stage::Running), ("error", Stage::Error)] {
-            let aside = scrape.view.state.manager.aside.iter();
-            let count = aside.filter(|running| running.stage == stage).count();
+            let begun = scrape.view.state.manager.begun();
+            let count = begun.filter(|it| it.is_beside() && it.stage == stage).count();
             let labels = [cluster(scrape)[0], ("stage", name)];
             rows.count(&labels, known(scrape, count));
         }

@@ -167,36 +167,33 @@ pub(crate) fn build_queue(facts: &Facts<'_>) -> Block {
 
 pub(crate) struct Begun;
 
-/// An event, and whether it stepped aside.
+/// An event that is not over.
 impl Table for Begun {
-    type Row<'a> = (&'a Running, bool);
+    type Row<'a> = &'a Running;
 }
 
 pub(crate) const BEGUN_COLUMNS: &[Column<Begun>] = &[
-    column(2, "vedetteBegunEvent", "VedetteLogIndex", |_, (r, _)| Value::Counter64(r.event.id)),
-    column(3, "vedetteBegunName", "SnmpAdminString", |_, (r, _)| {
+    column(2, "vedetteBegunEvent", "VedetteLogIndex", |_, r| Value::Counter64(r.event.id)),
+    column(3, "vedetteBegunName", "SnmpAdminString", |_, r| {
         Value::text(r.event.trigger.name(), NAME)
     }),
-    column(4, "vedetteBegunText", "VedetteText", |f, (r, _)| {
+    column(4, "vedetteBegunText", "VedetteText", |f, r| {
         Value::text(&f.view.state.trigger_label(&r.event.trigger), TEXT)
     }),
-    column(5, "vedetteBegunStage", "VedetteStageCode", |_, (r, _)| Value::code(stage(Some(r)))),
-    column(6, "vedetteBegunAside", "TruthValue", |_, (_, aside)| Value::truth(*aside)),
-    column(7, "vedetteBegunTime", "DateAndTime", |_, (r, _)| Value::date(r.began)),
-    column(8, "vedetteBegunStep", "Gauge32", |_, (r, _)| Value::gauge(step(r))),
-    column(9, "vedetteBegunSteps", "Gauge32", |_, (r, _)| Value::gauge(r.program.phases.len())),
-    column(10, "vedetteBegunTooLong", "TruthValue", |_, (r, _)| Value::truth(r.too_long)),
-    column(11, "vedetteBegunIncident", "VedetteLogIndex", |_, (r, _)| {
+    column(5, "vedetteBegunStage", "VedetteStageCode", |_, r| Value::code(stage(Some(r)))),
+    column(6, "vedetteBegunAside", "TruthValue", |_, r| Value::truth(r.is_beside())),
+    column(7, "vedetteBegunTime", "DateAndTime", |_, r| Value::date(r.began)),
+    column(8, "vedetteBegunStep", "Gauge32", |_, r| Value::gauge(step(r))),
+    column(9, "vedetteBegunSteps", "Gauge32", |_, r| Value::gauge(r.program.phases.len())),
+    column(10, "vedetteBegunTooLong", "TruthValue", |_, r| Value::truth(r.too_long)),
+    column(11, "vedetteBegunIncident", "VedetteLogIndex", |_, r| {
         Value::Counter64(r.event.incident)
     }),
 ];
 
 pub(crate) fn build_begun(facts: &Facts<'_>) -> Block {
-    let manager = &facts.view.state.manager;
-    let current = manager.current.iter().map(|running| (running, false));
-    let mut begun: Vec<(&Running, bool)> =
-        current.chain(manager.aside.iter().map(|running| (running, true))).collect();
-    begun.sort_by_key(|(running, _)| running.event.id);
+    let mut begun: Vec<&Running> = facts.view.state.manager.begun().collect();
+    begun.sort_by_key(|running| running.event.id);
     let rows: Vec<(Vec<u32>, <Begun as Table>::Row<'_>)> =
         (1..).zip(begun).map(|(place, row)| (vec![place], row)).collect();
     Block::build(facts, BEGUN, BEGUN_COLUMNS, &rows)

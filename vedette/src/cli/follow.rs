@@ -166,13 +166,16 @@ fn label(state: &ClusterState, running: &Running) -> String {
     format!("{} {}", running.event.id, state.trigger_label(&running.event.trigger))
 }
 
-/// The event that is about the group and in progress, or the one in progress for which it has to wait.
+/// The event that began and is about the group, or one that has to be over first.
 fn event_of<'a>(state: &'a ClusterState, name: &str) -> Option<(&'a Running, bool)> {
     if let Some(own) = state.manager.begun().find(|running| is_about(running, name)) {
         return Some((own, true));
     }
-    let queued = state.manager.queue.iter().any(|event| moves(&event.trigger, name));
-    state.manager.current.as_ref().filter(|_| queued).map(|running| (running, false))
+    let manager = &state.manager;
+    let queued = manager.queue.iter().find(|event| moves(&event.trigger, name))?;
+    let current = manager.current.as_ref().filter(|_| !manager.is_open());
+    let first = current.or_else(|| manager.begun().find(|it| it.holds_up(&queued.trigger)));
+    first.map(|running| (running, false))
 }
 
 fn moves(trigger: &Trigger, name: &str) -> bool {

@@ -297,12 +297,21 @@ impl ClusterState {
         self.swap_what_failed(entry, node);
     }
 
-    /// A join that takes long, because another node does not let go of what is to come home, is over for the node
-    /// that joins as soon as that has done its part: it takes part in other events, and may be given other groups.
+    /// A join that takes long, because another node does not let go of what is to come home or one group takes its
+    /// time to start, is over for the node that joins as soon as that has done its part, or has come to its groups: it
+    /// takes part in other events, and may be given other groups.
     pub(super) fn join_who_can(&mut self, entry: &mut Entry<'_>) {
+        let serves = |node: NodeNumber| {
+            self.groups.iter().any(|(name, group)| match group.instances.get(&node) {
+                Some(it) if it.state == GroupState::Acquiring => !self.is_untouched(name, node),
+                Some(it) => it.state == GroupState::Online,
+                None => false,
+            })
+        };
         let joining = |running: &Running| match running.event.trigger {
-            Trigger::NodeUp(node) if running.slow && running.arrived.contains(&node) => {
-                Some((node, running.began))
+            Trigger::NodeUp(node) if running.slow && running.participants.contains(&node) => {
+                let ready = running.arrived.contains(&node) || serves(node);
+                ready.then_some((node, running.began))
             }
             _ => None,
         };

@@ -139,6 +139,8 @@ impl ClusterState {
                 }
             }
         }
+        // What is released for another node is recorded as that, before it is left to another event.
+        self.record_groups(entry);
         self.give_up_the_rest();
     }
 
