@@ -186,6 +186,13 @@ fn is_about(running: &Running, name: &str) -> bool {
     running.concerns(name) || moves(&running.event.trigger, name)
 }
 
+/// Whether an event about the group waits or is not over.
+fn is_being_moved(state: &ClusterState, name: &str) -> bool {
+    let manager = &state.manager;
+    manager.begun().any(|running| is_about(running, name) && !running.is_stuck())
+        || manager.queue.iter().any(|event| moves(&event.trigger, name))
+}
+
 /// What became of it, if that can be said: the sentence, or why it is not as it was ordered.
 fn verdict(state: &ClusterState, name: &str, group: &Group, goal: Goal) -> Option<Result<String>> {
     let said = clean(name);

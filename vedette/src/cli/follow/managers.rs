@@ -10,7 +10,7 @@ use vedette_core::trigger::{StopMode, Trigger};
 use super::super::context::Context;
 use super::super::fail::{Failure, Result};
 use super::super::text::{clean, length};
-use super::{Await, Look, follow, label, step as step_of_group};
+use super::{Await, Look, follow, is_being_moved, label, step as step_of_group};
 
 /// What was ordered, of which nodes: of all if none is named.
 #[derive(Clone, Debug)]
@@ -163,6 +163,8 @@ impl Order {
             match group.state() {
                 GroupState::Online => places.push(is),
                 GroupState::Acquiring | GroupState::Releasing => return None,
+                // Released late, it is brought by an event of its own.
+                _ if is_being_moved(state, name) => return None,
                 _ if group.wanted_offline || def.policy == Policy::Concurrent => {}
                 _ => {
                     let why = group.blocked.as_ref().map(|it| format!(": {}", it.why));
@@ -176,6 +178,15 @@ impl Order {
     }
 
     fn started(&self, state: &ClusterState) -> Option<Result<String>> {
+        let stops = |trigger: &Trigger| match trigger {
+            Trigger::NodeDown { node, stop: Some(_) } => self.nodes.contains(node),
+            _ => false,
+        };
+        // Who is still being stopped takes part in nothing new until that is over.
+        let mut begun = state.manager.begun().filter(|running| !running.is_stuck());
+        if begun.any(|running| stops(&running.event.trigger)) {
+            return None;
+        }
         let mut waits = self.nodes.iter().filter(|node| {
             let member = state.manager.members.get(*node);
             !member.is_some_and(|member| member.stopped.is_none() && member.joined)
