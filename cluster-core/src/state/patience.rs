@@ -34,8 +34,8 @@ impl ClusterState {
         Some(running.awaited_ms?.saturating_add(OWN_PATIENCE * self.patience_ms()))
     }
 
-    /// What an event keeps of its plan: when it may keep what it has not come to, all but what is done, or nobody in it
-    /// will do.
+    /// The part of its plan that an event keeps: when it may keep what it has not come to, all but what is done, or
+    /// nobody in it will do.
     pub(crate) fn kept(&self, running: &Running, patient: bool) -> Kept {
         let (of, left) = (running.plan.moves.len(), |it: &Move| self.is_left(running, it));
         let all: Vec<&Move> = running.plan.moves.iter().filter(|planned| !left(planned)).collect();

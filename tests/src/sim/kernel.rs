@@ -92,7 +92,7 @@ impl Mood {
         self.start_hangs && self.spares != Some(group)
     }
 
-    /// How stop programs of a group behave.
+    /// Behaviour of stop programs of a group.
     pub(super) fn stop_of(self, group: &str) -> Stop {
         if self.stop == Stop::Hangs && self.spares == Some(group) { Stop::Works } else { self.stop }
     }

@@ -345,7 +345,7 @@ impl ClusterState {
         self.record(entry, step.because(cause).of_event(event.id, Some(node), None).alerting(true));
     }
 
-    /// Who has arrived without groups that nodes which failed were to release.
+    /// Nodes that have arrived without groups that nodes which failed were to release.
     pub(super) fn waited_in_vain(&self, running: &Running) -> BTreeSet<NodeNumber> {
         let held_up =
             |planned: &&Move| planned.release.iter().any(|it| running.failed.contains(it));

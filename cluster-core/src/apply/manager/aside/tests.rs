@@ -187,8 +187,8 @@ fn r7_what_was_released_comes_back_though_its_neighbour_hangs() {
     assert!(fixture.state.manager.members[&N1].joined, "its event is not over");
 }
 
-/// Who is to have a group does not wait for long until it is released: another event brings it there, at once and with
-/// time of its own, whatever else the first one is about.
+/// A node that is to have a group does not wait for long until it is released: another event brings it there, at once
+/// and with time of its own, whatever else the first one is about.
 #[test]
 fn r7_what_is_released_late_comes_by_another_event() {
     let mut fixture = Fixture::with_groups();
@@ -269,10 +269,8 @@ fn r7_what_waits_at_a_barrier_comes_back_though_its_neighbour_hangs() {
     assert!(!fixture.state.groups["batch"].instances.contains_key(&N1));
 }
 
-/// A node joins, and another one does not let go of what is to come home: it is a member before that is over, and what
-/// happens meanwhile is its business too.
-#[test]
-fn r7_who_joins_is_a_member_though_another_one_hangs() {
+/// N1, the home of web, is back, and its join begins.
+fn comes_home() -> (Fixture, u64) {
     let mut fixture = Fixture::with_groups();
     fixture.node_down(N1, "silent");
     fixture.lease_over(N1);
@@ -280,6 +278,14 @@ fn r7_who_joins_is_a_member_though_another_one_hangs() {
     fixture.returns(N1);
     fixture.present(N1);
     let join = fixture.begin_event();
+    (fixture, join)
+}
+
+/// A node joins, and another one does not let go of what is to come home: it is a member before that is over, and what
+/// happens meanwhile is its business too.
+#[test]
+fn r7_who_joins_is_a_member_though_another_one_hangs() {
+    let (mut fixture, join) = comes_home();
     releases(&mut fixture, "web", N2);
     perform_but(&mut fixture, (N2, join));
     assert!(!fixture.state.manager.members[&N1].joined, "it may be over in a moment");
@@ -300,13 +306,7 @@ fn r7_who_joins_is_a_member_though_another_one_hangs() {
 /// A node dies while its own join hangs on another one: its failure is processed once, and the join is over.
 #[test]
 fn r7_a_node_that_dies_while_its_join_hangs_is_lost_once() {
-    let mut fixture = Fixture::with_groups();
-    fixture.node_down(N1, "silent");
-    fixture.lease_over(N1);
-    fixture.run_events();
-    fixture.returns(N1);
-    fixture.present(N1);
-    let join = fixture.begin_event();
+    let (mut fixture, join) = comes_home();
     assert_eq!(owner(&fixture, "web").0, Some(N2), "it is to go back");
     releases(&mut fixture, "web", N2);
     perform_but(&mut fixture, (N2, join));
