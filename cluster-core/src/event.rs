@@ -139,6 +139,10 @@ pub struct Running {
     /// Whether that time is over, so that it goes on beside others ([`Running::may_run_aside`]).
     #[serde(default)]
     pub slow: bool,
+    /// Whether what it means for the membership of its node was settled while it went on, so that nothing about that node
+    /// waits for it any more.
+    #[serde(default)]
+    pub settled: bool,
     /// Steps done in earlier phases, oldest first, bounded.
     pub steps: Vec<Step>,
 }
@@ -182,18 +186,18 @@ impl Running {
     /// Whether an event of that trigger waits until this one is over. Behind commands that run waits also what moves a
     /// group that they have in hand, what stops a node that has one in hand, and what changes the configuration.
     pub fn holds_up(&self, trigger: &Trigger) -> bool {
+        let comes_before = !self.settled && self.event.trigger.comes_before(trigger);
         match trigger {
             Trigger::GroupMove { group } if self.is_at_work() => self.has_in_hand(group),
             Trigger::NodeDown { node, stop: Some(_) } if self.is_at_work() => {
-                self.plan.moves.iter().any(|planned| planned.is_for(*node))
-                    || self.event.trigger.comes_before(trigger)
+                self.plan.moves.iter().any(|planned| planned.is_for(*node)) || comes_before
             }
             Trigger::ReconfigTopology { .. } | Trigger::ReconfigResource { .. }
                 if self.is_at_work() && !self.is_users() =>
             {
                 true
             }
-            _ => self.event.trigger.comes_before(trigger),
+            _ => comes_before,
         }
     }
 

@@ -166,6 +166,9 @@ pub fn way(state: &ClusterState, group: &str, me: NodeNumber) -> Way {
             _ => Way::Open { token: instance.token },
         };
     }
+    if state.is_giving_up(me).is_some() {
+        return Way::Elsewhere(format!("{} is being stopped", state.node_name(me)));
+    }
     let Some(running) = planned else {
         return Way::Closed(format!(
             "no event in progress gives {group} to this node; to have it moved: vedette group move {group}"

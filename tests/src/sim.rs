@@ -110,11 +110,13 @@ pub enum Bug {
     FailedNotAside,
     /// One whose programs run for long does not either.
     SlowNotAside,
+    /// A node that is back waits until the event of its failure is over.
+    JoinWaits,
 }
 
 impl Bug {
     /// Every one.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::ReplayAccepted,
         Self::OneDirectionSuffices,
         Self::SuspectBelieved,
@@ -146,5 +148,6 @@ impl Bug {
         Self::ReaperAbsent,
         Self::FailedNotAside,
         Self::SlowNotAside,
+        Self::JoinWaits,
     ];
 }

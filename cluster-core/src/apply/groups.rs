@@ -151,7 +151,9 @@ impl ClusterState {
             // What was left running is managed again whatever is wanted of it: only then can it be
             // released.
             let left = group.instances.get(&node).is_some_and(Instance::is_left);
-            let free = !group.wanted_offline && !group.avoid.contains(&node);
+            let free = !group.wanted_offline
+                && !group.avoid.contains(&node)
+                && self.is_giving_up(node).is_none();
             left || (group.blocked.is_none() && free)
         })
     }

@@ -9,6 +9,7 @@
 //! - `phases`: the vote, phases and barriers;
 //! - `aside`: events that make room for others;
 //! - `ending`: plans, and what an event leaves behind;
+//! - `membership`: what an event means for its node, and from when on;
 //! - `orders`: stop, start, maintenance, and what to do about a failed event;
 //! - `states`: the state of each node's manager (spec H11);
 //! - `watching`: which rules about values have fired, and what cannot be watched.
@@ -16,6 +17,7 @@
 mod aside;
 mod attendance;
 mod ending;
+mod membership;
 pub(super) mod orders;
 mod phases;
 mod policy;
@@ -95,7 +97,7 @@ impl ClusterState {
         self.mark_states(entry);
         self.give_way(entry);
         self.proceed(entry);
-        self.join_who_can(entry);
+        self.settle_early(entry);
         self.queue_what_follows(entry);
         self.prune_groups(entry);
         self.record_groups(entry);

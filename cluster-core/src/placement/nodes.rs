@@ -202,7 +202,7 @@ impl<'a> Nodes<'a> {
         self.state.manager.begun().any(|running| {
             let about =
                 matches!(running.event.trigger, Trigger::NodeDown { node, .. } if node == number);
-            about && running.is_at_work()
+            about && !running.settled && running.is_at_work()
         })
     }
 

@@ -8,6 +8,7 @@ use crate::model::HostStatus;
 use crate::reach;
 use crate::refusal::Refusal;
 use crate::time::WallTime;
+use crate::trigger::StopMode;
 
 use super::ClusterState;
 
@@ -170,8 +171,14 @@ impl ClusterState {
         self.nodes.values().map(|node| (node.number, node.name.clone())).collect()
     }
 
+    /// How a node's manager is being stopped, if what the node has leaves it thereby: it begins with nothing any more.
+    pub(crate) fn is_giving_up(&self, node: NodeNumber) -> Option<StopMode> {
+        let member = self.manager.members.get(&node)?;
+        member.stopped.filter(|how| *how != StopMode::Forced)
+    }
+
     /// Whether a node's host is there, as far as everybody knows.
-    pub(crate) fn is_there(&self, node: NodeNumber) -> bool {
+    pub fn is_there(&self, node: NodeNumber) -> bool {
         let host = self.nodes.get(&node).map(|node| node.host);
         matches!(host, Some(HostStatus::Up | HostStatus::Netpar))
     }

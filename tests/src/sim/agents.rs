@@ -17,6 +17,7 @@ use vedette_core::runner::Runner;
 use vedette_core::standing::{Disk, Facts, LogSeen, Past, Standing, as_believed};
 use vedette_core::state::ClusterState;
 use vedette_core::step_down;
+use vedette_core::trigger::Trigger;
 
 use super::Bug;
 use super::node::Agent;
@@ -202,6 +203,11 @@ impl World {
             {
                 None
             }
+            (Some(Bug::JoinWaits), Command::Manager(ManagerCommand::BeginVote { event }))
+                if self.joins_meanwhile(event) =>
+            {
+                None
+            }
             (Some(Bug::SilenceIgnored), Command::Observe { mut changes }) => {
                 changes.retain(|c| !matches!(c, Change::Host { to: HostStatus::Down, .. }));
                 Some(Command::Observe { changes })
@@ -216,6 +222,18 @@ impl World {
             }
             (_, command) => Some(command),
         }
+    }
+
+    /// Whether an event brings back a node whose failure is still being recovered from.
+    fn joins_meanwhile(&self, event: u64) -> bool {
+        let manager = &self.reference.manager;
+        let joins =
+            manager.queue.iter().find(|it| it.id == event).and_then(|it| match it.trigger {
+                Trigger::NodeUp(node) => Some(node),
+                _ => None,
+            });
+        let failed = |node| Trigger::NodeDown { node, stop: None };
+        joins.is_some_and(|node| manager.begun().any(|it| it.event.trigger == failed(node)))
     }
 
     pub(super) fn report_arrives(&mut self, to: usize, from: usize, report: Arc<Report>) {

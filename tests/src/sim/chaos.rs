@@ -238,7 +238,7 @@ fn storm(rng: &mut Rng, world: &mut World, setup: &Setup, span: u64) -> u64 {
 }
 
 /// What takes several things at once: a stop that does not work where a group is to leave, a death while a command of
-/// the site does not end or a release is stuck, a machine of which all three processes that let go are stopped.
+/// the site does not end or a release is stuck, a node that is back while what it had does not start, a machine of which all three processes that let go are stopped.
 fn trials(rng: &mut Rng, world: &mut World, setup: &Setup, span: u64) -> u64 {
     if setup.document.is_none() || !rng.percent(30) {
         return 0;
@@ -249,7 +249,7 @@ fn trials(rng: &mut Rng, world: &mut World, setup: &Setup, span: u64) -> u64 {
     let limit = LONG_TIMEOUT;
     let mut put = |after: u64, trouble| world.schedule(at + after, Event::Trouble(trouble));
     put(lasts, Trouble::Mood(node, Mood::default()));
-    match rng.below(8) {
+    match rng.below(9) {
         0 => {
             let stop = if rng.percent(70) { Stop::Lies } else { Stop::Hangs };
             put(0, Trouble::Mood(node, Mood { stop, ..Mood::default() }));
@@ -296,6 +296,16 @@ fn trials(rng: &mut Rng, world: &mut World, setup: &Setup, span: u64) -> u64 {
             let nodes = vec![number_of(node)];
             let stop = ManagerCommand::Stop { nodes, how: StopMode::Takeover };
             orders(world, Command::Manager(stop), at);
+        }
+        6 => {
+            // A node dies and is back soon, while others start what it had and that takes long.
+            for other in (0..setup.nodes).filter(|other| *other != node) {
+                let hangs = Mood { start_hangs: true, limit, ..Mood::default() };
+                put(0, Trouble::Mood(other, hangs));
+                put(lasts, Trouble::Mood(other, Mood::default()));
+            }
+            put(200 * MS, Trouble::PowerOff(node));
+            put(rng.range(1_700, 3_000) * MS, Trouble::PowerOn(node));
         }
         _ if rng.percent(40) => {
             put(0, Trouble::PauseAllThree(node, true));

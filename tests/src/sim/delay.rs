@@ -6,6 +6,8 @@
 //! not count, nor does the detection time that
 //! the others wait for one that goes on. Not meant is a group whose own event failed (an operator was asked about that
 //! one), or whose last node's death is what failed, or that waits until all that was reconfigured is off.
+//!
+//! Within the same bound a node that is there, and that nobody has stopped, is a member, unless its own join failed.
 
 use std::collections::BTreeMap;
 
@@ -47,7 +49,11 @@ impl World {
         let idle = current.is_none_or(open);
         let waiting: Vec<String> = if steady && idle {
             let groups = self.reference.definition.groups.iter();
-            groups.filter(|def| self.waits_in_vain(def)).map(|def| def.name.clone()).collect()
+            let groups = groups.filter(|def| self.waits_in_vain(def)).map(|def| def.name.clone());
+            let nodes = self.reference.nodes.keys().filter(|node| self.waits_to_join(**node));
+            let nodes =
+                nodes.map(|node| format!("{} to be a member", self.reference.node_name(*node)));
+            groups.chain(nodes).collect()
         } else {
             Vec::new()
         };
@@ -110,6 +116,26 @@ impl World {
             && !kept
             && !starting
             && (!group.instances.is_empty() || self.has_a_place(def, group))
+    }
+
+    /// A node that is there takes no part, and no event about it failed, or is voted on.
+    fn waits_to_join(&self, node: NodeNumber) -> bool {
+        let state = &self.reference;
+        let there = state
+            .nodes
+            .get(&node)
+            .is_some_and(|it| it.host == HostStatus::Up && it.agent == AgentStatus::Running);
+        let member = state.manager.members.get(&node);
+        let outside = member.is_some_and(|it| !it.joined && it.stopped.is_none());
+        let asked = |running: &Running| {
+            let own = running.event.trigger == Trigger::NodeUp(node);
+            running.stage == Stage::Voting || (own && running.failed.contains(&node))
+        };
+        state.seeded
+            && there
+            && outside
+            && self.can_begin(node)
+            && !state.manager.begun().any(asked)
     }
 
     /// Whether nothing keeps a node from beginning with what it is given.

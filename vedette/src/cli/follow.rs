@@ -227,7 +227,11 @@ fn verdict(state: &ClusterState, name: &str, group: &Group, goal: Goal) -> Optio
         }
         (GroupState::Online, Goal::On(Some(node))) => {
             let wanted = state.node_name(node);
-            let why = group.avoid_why.get(&node).map(|why| format!(": {why}")).unwrap_or_default();
+            let why = group.avoid_why.get(&node).map(|why| format!(": {why}")).or_else(|| {
+                let obstacle = vedette_core::placement::obstacle(state, name, node)?;
+                Some(format!(", which {obstacle}"))
+            });
+            let why = why.unwrap_or_default();
             Some(Err(Failure::refused(
                 clean(&format!("{now}, and not on {wanted}{why}")),
                 format!("See why: vedette group show {said}."),

@@ -6,8 +6,9 @@ use crate::group::{
 };
 use crate::id::NodeNumber;
 use crate::model::Severity;
+use crate::plan::Move;
 use crate::record::{Code, Record};
-use crate::trigger::{Motive, Trigger};
+use crate::trigger::{Motive, StopMode, Trigger};
 
 use super::{ClusterState, Entry, Happening};
 
@@ -231,7 +232,24 @@ impl ClusterState {
             // Nothing of it was left running, and maintenance starts nothing: not in this event either.
             self.plan_no_more(name, node);
         }
+        if let Some(how) = self.is_giving_up(node) {
+            self.plan_no_more(name, node);
+            self.take_along(name, node, how);
+        }
         true
+    }
+
+    /// A node that is stopped without takeover keeps what it let go of before its event began, unless others are to have
+    /// it (spec H21).
+    fn take_along(&mut self, name: &str, node: NodeNumber, how: StopMode) {
+        let goes = |planned: &Move| planned.group == name && !planned.acquire.is_empty();
+        let goes = self.manager.begun().any(|running| running.plan.moves.iter().any(goes));
+        let Some(group) = self.groups.get_mut(name).filter(|it| it.instances.is_empty()) else {
+            return;
+        };
+        if how == StopMode::Graceful && !goes && !group.wanted_offline {
+            group.held_for = Some(node);
+        }
     }
 
     /// Whether a node lets go by itself of what it has of a group that others serve as well, and nobody has missed it

@@ -11,7 +11,6 @@ use crate::model::Severity;
 use crate::placement;
 use crate::plan::{Move, Plan};
 use crate::record::Code;
-use crate::time::WallTime;
 use crate::trigger::{StopMode, Trigger};
 
 use super::{ClusterState, Entry, ms_between, step_of};
@@ -153,9 +152,6 @@ impl ClusterState {
         }
         self.settle_moves(entry, &running, fine);
         self.settle_trigger(entry, &running, aborted);
-        if let Trigger::NodeDown { node, stop: None } = running.event.trigger {
-            self.end_joins(entry, node);
-        }
         let at = entry.proposal.at;
         let took = ms_between(running.began, at);
         let severity = if fine { Severity::Notice } else { Severity::Warning };
@@ -254,88 +250,6 @@ impl ClusterState {
 
     pub(super) fn instance_state(&self, group: &str, node: NodeNumber) -> Option<GroupState> {
         self.instance(group, node).map(|instance| instance.state)
-    }
-
-    /// What an event means for the managers: who has joined, who is gone.
-    fn settle_trigger(&mut self, entry: &mut Entry<'_>, running: &Running, aborted: bool) {
-        let (node, stop) = match &running.event.trigger {
-            Trigger::NodeUp(node) => {
-                if running.participants.contains(node) {
-                    self.joins(entry, *node, running.began);
-                } else if let Some(member) = self.manager.members.get_mut(node) {
-                    member.joined = false;
-                }
-                return;
-            }
-            Trigger::NodeDown { node, stop } => (*node, *stop),
-            _ => return,
-        };
-        let stays = aborted && stop.is_some() && running.participants.contains(&node);
-        let Some(member) = self.manager.members.get_mut(&node) else { return };
-        if stays {
-            member.stopped = None;
-            self.hold_no_longer(node);
-        } else {
-            member.joined = false;
-            if stop.is_some() {
-                self.leave_maintained(entry, node);
-            }
-        }
-    }
-
-    /// A node takes part in events from now on, unless it has done so since the event began.
-    fn joins(&mut self, entry: &mut Entry<'_>, node: NodeNumber, began: WallTime) {
-        let (at, elapsed_ms) = (entry.proposal.at, self.timeline.elapsed_ms());
-        let Some(member) = self.manager.members.get_mut(&node) else { return };
-        if member.joined && member.joined_at >= began {
-            return;
-        }
-        member.joined = true;
-        (member.joined_at, member.joined_ms) = (at, elapsed_ms);
-        self.home_is_back(entry, node);
-        self.hold_no_longer(node);
-        self.swap_what_failed(entry, node);
-    }
-
-    /// A join that takes long, because another node does not let go of what is to come home or one group takes its
-    /// time to start, is over for the node that joins as soon as that has done its part, or has come to its groups: it
-    /// takes part in other events, and may be given other groups.
-    pub(super) fn join_who_can(&mut self, entry: &mut Entry<'_>) {
-        let serves = |node: NodeNumber| {
-            self.groups.iter().any(|(name, group)| match group.instances.get(&node) {
-                Some(it) if it.state == GroupState::Acquiring => !self.is_untouched(name, node),
-                Some(it) => it.state == GroupState::Online,
-                None => false,
-            })
-        };
-        let joining = |running: &Running| match running.event.trigger {
-            Trigger::NodeUp(node) if running.slow && running.participants.contains(&node) => {
-                let ready = running.arrived.contains(&node) || serves(node);
-                ready.then_some((node, running.began))
-            }
-            _ => None,
-        };
-        let joining: Vec<(NodeNumber, WallTime)> =
-            self.manager.begun().filter_map(joining).collect();
-        for (node, began) in joining {
-            self.joins(entry, node, began);
-        }
-    }
-
-    /// Joins of a node whose failure was processed are over: it joins anew if it is back.
-    fn end_joins(&mut self, entry: &mut Entry<'_>, node: NodeNumber) {
-        let joins = |it: &&Running| it.event.trigger == Trigger::NodeUp(node);
-        let joins: Vec<u64> = self.manager.begun().filter(joins).map(|it| it.event.id).collect();
-        for event in joins {
-            let how = format!("aborted: {} went away meanwhile", self.node_name(node));
-            self.end_event(entry, event, &how);
-        }
-    }
-
-    pub(super) fn hold_no_longer(&mut self, node: NodeNumber) {
-        for group in self.groups.values_mut() {
-            group.held_for.take_if(|held| *held == node);
-        }
     }
 }
 

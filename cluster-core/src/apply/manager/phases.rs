@@ -68,6 +68,7 @@ impl ClusterState {
             skipped: false,
             awaited_ms: None,
             slow: false,
+            settled: false,
             steps: Vec::new(),
         });
     }
@@ -165,33 +166,18 @@ impl ClusterState {
         };
         let (elapsed_ms, limit) = (self.timeline.elapsed_ms(), self.time_limit_of(&event.trigger));
         let patience_ms = self.patience_ms();
-        let joining = self.joining(&plan);
         if let Some(running) = &mut self.manager.current {
             let needs = |node: &NodeNumber| {
                 event.trigger.node() == Some(*node) || plan.moves.iter().any(|it| it.is_for(*node))
             };
             let silent = &running.silent;
             running.participants.retain(|node| !silent.contains(node) || needs(node));
-            running.participants.extend(joining);
             running.keep_participants();
             (running.stage, running.plan, running.program) = (Stage::Running, plan, program);
             running.time_limit_ms = limit;
             running.begin_anew(elapsed_ms, patience_ms);
         }
         self.begin_phase(entry, event.id, 0);
-    }
-
-    /// Nodes with a part in a plan whose joins have begun and are not over: what those have brought them they can
-    /// release, though they have no vote yet.
-    fn joining(&self, plan: &Plan) -> Vec<NodeNumber> {
-        let begun = self.manager.begun().filter(|running| running.stage != Stage::Voting);
-        let joins = begun.filter_map(|running| match running.event.trigger {
-            Trigger::NodeUp(node) if running.participants.contains(&node) => Some(node),
-            _ => None,
-        });
-        joins
-            .filter(|node| plan.releases(*node).next().is_some() && self.can_answer(*node))
-            .collect()
     }
 
     fn begin_phase(&mut self, entry: &mut Entry<'_>, event: u64, phase: usize) {

@@ -289,8 +289,10 @@ impl ClusterState {
         let joined = self.manager.members.get(&node).is_some_and(|member| member.joined);
         self.is_away(node)
             && (joined || self.waits(joining) || self.has_begun(joining))
-            && !self.has_begun(dying)
-            && !self.manager.begun().any(|it| !it.is_stuck() && leaving(&it.event.trigger))
+            && !self.manager.begun().any(|it| {
+                let trigger = &it.event.trigger;
+                !it.settled && (dying(trigger) || (!it.is_stuck() && leaving(trigger)))
+            })
     }
 
     fn may_join(&self, node: NodeNumber) -> bool {
@@ -300,6 +302,7 @@ impl ClusterState {
             Trigger::NodeDown { node: n, .. } => *n == node,
             _ => false,
         };
+        let about = |running: &Running| !running.settled && about(running);
         self.seeded && self.is_ready(node) && !joined && !self.manager.begun().any(about)
     }
 
@@ -328,7 +331,8 @@ impl ClusterState {
         for (node, mode) in stopping {
             let leaving =
                 |t: &Trigger| matches!(t, Trigger::NodeDown { node: n, .. } if *n == node);
-            if !self.has_begun(leaving) && !self.waits(leaving) {
+            let leaves = |it: &Running| !it.settled && leaving(&it.event.trigger);
+            if !self.manager.begun().any(leaves) && !self.waits(leaving) {
                 let trigger = Trigger::NodeDown { node, stop: Some(mode) };
                 self.enqueue(entry, trigger, "an operator stops it", None);
             }

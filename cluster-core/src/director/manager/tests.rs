@@ -701,6 +701,7 @@ fn running(stage: Stage) -> Running {
         skipped: false,
         awaited_ms: None,
         slow: false,
+        settled: false,
         steps: Vec::new(),
     }
 }

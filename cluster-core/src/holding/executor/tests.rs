@@ -9,6 +9,7 @@ use crate::fixture::Fixture;
 use crate::group::ResourceState;
 use crate::state::ClusterState;
 use crate::takeover::{Backing, Unreleased};
+use crate::trigger::StopMode;
 
 const N1: NodeNumber = NodeNumber(1);
 const N2: NodeNumber = NodeNumber(2);
@@ -457,18 +458,24 @@ fn what_does_not_go_is_named_and_tried_again() {
     assert!(bench.executor.desk().stuck().groups.is_empty());
 }
 
-/// R7: a start program hangs, and an operator wants the group off: the program is ended, in its event or in place.
+/// R7: a start program hangs, and an operator wants the group off, or the node stopped: the program is ended, in its event
+/// or in place.
 #[test]
 fn a_start_of_what_shall_be_off_is_ended() {
-    let mut bench = taking_over();
-    bench.slow.insert(Action::Start);
-    bench.ask(1, Verb::Acquire);
-    bench.state.groups.get_mut("web").expect("there is web").wanted_offline = true;
-    bench.see();
-    assert_eq!(bench.cancelled, 1);
-    assert_eq!(bench.released(), [("it shall be off", false)]);
-    let said = bench.answer(1).expect("an answer").as_ref().expect_err("it is not online");
-    assert_eq!(said.exit, 0, "its script has nothing to answer for");
+    for stops in [false, true] {
+        let mut bench = taking_over();
+        bench.slow.insert(Action::Start);
+        bench.ask(1, Verb::Acquire);
+        let member = bench.state.manager.members.get_mut(&N2).expect("a manager");
+        member.stopped = stops.then_some(StopMode::Takeover);
+        bench.state.groups.get_mut("web").expect("there is web").wanted_offline = !stops;
+        bench.see();
+        assert_eq!(bench.cancelled, 1);
+        let why = if stops { "this node is being stopped" } else { "it shall be off" };
+        assert_eq!(bench.released(), [(why, false)]);
+        let said = bench.answer(1).expect("an answer").as_ref().expect_err("it is not online");
+        assert_eq!(said.exit, 0, "its script has nothing to answer for");
+    }
 
     let mut bench = owner();
     bench.slow.insert(Action::Start);

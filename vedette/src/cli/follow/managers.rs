@@ -25,7 +25,9 @@ pub(crate) struct Order {
 impl Order {
     /// An order to those nodes, as the state was when it was given.
     pub(crate) fn new(state: &ClusterState, nodes: &[NodeNumber], how: Option<StopMode>) -> Self {
-        let all = || state.manager.members.keys().copied().collect();
+        // Who is not there is not stopped by an order to all.
+        let there = |node: &NodeNumber| how.is_none() || state.is_there(*node);
+        let all = || state.manager.members.keys().copied().filter(there).collect();
         let nodes = if nodes.is_empty() { all() } else { nodes.to_vec() };
         let has = |node: &NodeNumber, name: &str| {
             let instance = state.groups.get(name).and_then(|it| it.instances.get(node));
@@ -105,7 +107,7 @@ impl Order {
                 "See what failed: vedette recover show.",
             )));
         }
-        if state.manager.begun().any(|running| about(&running.event.trigger)) {
+        if state.manager.begun().any(|it| !it.settled && about(&it.event.trigger)) {
             return None;
         }
         match self.how {
@@ -119,6 +121,13 @@ impl Order {
         let over = |node: &NodeNumber| {
             member(node).is_none_or(|member| member.stopped.is_some() && !member.joined)
         };
+        let wanted = |node: &&NodeNumber| member(node).is_some_and(|it| it.stopped.is_none());
+        if let Some(node) = self.nodes.iter().find(wanted) {
+            let what =
+                format!("the manager of {} was started again meanwhile", state.node_name(*node));
+            let advice = "See who ordered that: vedette history show --code NODE_ORDERED.";
+            return Some(Err(Failure::refused(clean(&what), advice)));
+        }
         if !self.nodes.iter().all(over) {
             return None;
         }
@@ -182,8 +191,8 @@ impl Order {
             Trigger::NodeDown { node, stop: Some(_) } => self.nodes.contains(node),
             _ => false,
         };
-        // Who is still being stopped takes part in nothing new until that is over.
-        let mut begun = state.manager.begun().filter(|running| !running.is_stuck());
+        // Who is still being stopped takes part in nothing new until that is over, or for as long as others wait.
+        let mut begun = state.manager.begun().filter(|it| !it.is_stuck() && !it.settled);
         if begun.any(|running| stops(&running.event.trigger)) {
             return None;
         }
@@ -306,5 +315,45 @@ mod tests {
         let away = order.verdict(&fixture.state).unwrap().unwrap_err();
         assert_eq!(away.exit, REFUSED);
         assert_eq!(away.what, "n2 is DOWN, and takes part once it is there");
+    }
+
+    #[test]
+    fn a_stop_of_all_is_of_those_that_are_there() {
+        let mut fixture = Fixture::with_groups();
+        fixture.node_down(N1, "silent");
+        fixture.lease_over(N1);
+        fixture.run_events();
+        let order = stop(&mut fixture, &[], StopMode::Graceful);
+        assert!(!order.nodes.contains(&N1));
+        fixture.run_events();
+        assert_eq!(order.verdict(&fixture.state), Some(Ok(String::new())));
+    }
+
+    /// A start program hangs on another node: whoever stops, or starts, the first one is not kept waiting for it.
+    #[test]
+    fn what_goes_on_elsewhere_is_not_waited_for() {
+        let mut fixture = Fixture::with_groups();
+        let stopped = stop(&mut fixture, &[N2], StopMode::Graceful);
+        while fixture.state.manager.current.is_none() {
+            assert!(fixture.work());
+        }
+        if let Some(running) = &mut fixture.state.manager.current {
+            running.settled = true;
+        }
+        let member = |fixture: &mut Fixture, joined: bool, how: Option<StopMode>| {
+            let member = fixture.state.manager.members.get_mut(&N2).expect("a manager");
+            (member.joined, member.stopped) = (joined, how);
+        };
+        assert_eq!(stopped.verdict(&fixture.state), None, "it is a member");
+        member(&mut fixture, false, Some(StopMode::Graceful));
+        let kept = stopped.verdict(&fixture.state).unwrap().unwrap_err();
+        assert_eq!(kept.what, "batch is not released");
+        let started = Order::new(&fixture.state, &[N2], None);
+        member(&mut fixture, false, None);
+        assert_eq!(started.verdict(&fixture.state), None, "it is no member");
+        member(&mut fixture, true, None);
+        assert_eq!(started.verdict(&fixture.state), Some(Ok(String::new())));
+        let again = stopped.verdict(&fixture.state).unwrap().unwrap_err();
+        assert_eq!(again.what, "the manager of n2 was started again meanwhile");
     }
 }

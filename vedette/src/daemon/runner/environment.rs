@@ -184,6 +184,7 @@ mod tests {
             skipped: false,
             awaited_ms: None,
             slow: false,
+            settled: false,
             steps: Vec::new(),
         }
     }

@@ -325,14 +325,107 @@ fn r7_a_node_that_dies_while_its_join_hangs_is_lost_once() {
 }
 
 /// A node is back while its failure is still being processed: nothing is brought there before it has joined, as it would be
-/// restarted then.
+/// restarted then. When that takes long because a start program hangs elsewhere, it joins meanwhile.
 #[test]
-fn what_is_still_leaving_is_given_nothing() {
+fn r7_who_is_back_joins_though_what_its_failure_moved_hangs() {
     let mut fixture = Fixture::failing_over();
-    pass(&mut fixture);
+    let failure = fixture.state.manager.current.as_ref().expect("it").event.id;
     fixture.returns(N1);
+    fixture.present(N1);
     let obstacle = crate::placement::obstacle(&fixture.state, "batch", N1);
     assert_eq!(obstacle.as_deref(), Some("is leaving"));
+    perform_but(&mut fixture, (N2, failure));
+    assert_eq!(fixture.state.manager.queue, [], "it may be over in a moment");
+    pass(&mut fixture);
+    perform_but(&mut fixture, (N2, failure));
+    assert!(fixture.state.manager.members[&N1].joined);
+    let told = fixture.records.iter().find(|record| record.message == "n1 may join again");
+    assert!(told.is_some_and(|record| record.cause.ends_with("goes on beside others")), "{told:?}");
+    assert_eq!(owner(&fixture, "web"), (Some(N2), GroupState::Acquiring), "that is left alone");
+    // It dies once more, which is an event of its own, and what hung ends.
+    fixture.node_down(N1, "silent");
+    perform_but(&mut fixture, (N2, failure));
+    assert!(!fixture.state.manager.members[&N1].joined);
+    fixture.returns(N1);
+    fixture.present(N1);
+    fixture.run_events();
+    assert!(fixture.state.manager.members[&N1].joined, "what ended late changes nothing");
+    assert!(fixture.state.manager.begun().next().is_none());
+}
+
+/// A manager is started again while its stop hangs: the node stays a member, and its other groups come
+/// home.
+#[test]
+fn r7_who_is_started_again_while_its_stop_hangs_stays() {
+    let mut fixture = Fixture::with_groups();
+    fixture.manage(ManagerCommand::Stop { nodes: vec![N1], how: StopMode::Takeover });
+    let stop = fixture.begin_event();
+    releases(&mut fixture, "batch", N1);
+    fixture.release("web", N1);
+    perform_but(&mut fixture, (N1, stop));
+    assert_eq!(owner(&fixture, "web"), (Some(N2), GroupState::Online));
+    fixture.manage(ManagerCommand::Start { nodes: vec![N1] });
+    pass(&mut fixture);
+    perform_but(&mut fixture, (N1, stop));
+    assert!(fixture.state.manager.members[&N1].joined);
+    assert_eq!(owner(&fixture, "web"), (Some(N1), GroupState::Online), "it is home");
+    // Stopped once more it leaves when what hangs is over, and not before.
+    fixture.manage(ManagerCommand::Stop { nodes: vec![N1], how: StopMode::Takeover });
+    perform_but(&mut fixture, (N1, stop));
+    assert!(fixture.state.manager.members[&N1].joined);
+    fixture.run_events();
+    assert!(!fixture.state.manager.members[&N1].joined);
+    assert_eq!(owner(&fixture, "web"), (Some(N2), GroupState::Online));
+}
+
+/// A node that was stopped and has let go of everything has left, whatever others still start.
+#[test]
+fn r7_who_has_stopped_is_gone_though_what_it_had_hangs_elsewhere() {
+    let mut fixture = Fixture::with_groups();
+    fixture.manage(ManagerCommand::Stop { nodes: vec![N1], how: StopMode::Takeover });
+    let stop = fixture.begin_event();
+    perform_but(&mut fixture, (N2, stop));
+    assert!(fixture.state.manager.members[&N1].joined, "it may be over in a moment");
+    pass(&mut fixture);
+    assert!(!fixture.state.manager.members[&N1].joined);
+    fixture.manage(ManagerCommand::Start { nodes: vec![N1] });
+    perform_but(&mut fixture, (N2, stop));
+    assert!(fixture.state.manager.members[&N1].joined);
+    fixture.run_events();
+    assert!(fixture.state.manager.members[&N1].joined, "what ended late changes nothing");
+}
+
+/// A node joins, and its own program hangs before it has come to anything: others give it nothing of that event any more,
+/// and it takes part in everything else.
+#[test]
+fn r7_who_joins_is_a_member_though_its_own_program_hangs() {
+    let (mut fixture, join) = comes_home();
+    perform_but(&mut fixture, (N1, join));
+    assert!(!fixture.state.manager.members[&N1].joined, "it may be over in a moment");
+    pass(&mut fixture);
+    assert!(fixture.state.manager.members[&N1].joined);
+}
+
+/// A node is stopped while its join hangs: what it starts it gives back, and what it was to have goes with it or to others,
+/// as ordered.
+#[test]
+fn r7_who_is_stopped_while_it_joins_begins_with_nothing() {
+    for how in [StopMode::Takeover, StopMode::Graceful] {
+        let (mut fixture, join) = comes_home();
+        fixture.release("web", N2);
+        perform_but(&mut fixture, (N1, join));
+        assert_eq!(owner(&fixture, "web"), (Some(N1), GroupState::Acquiring), "it hangs");
+        fixture.manage(ManagerCommand::Stop { nodes: vec![N1], how });
+        fixture.release("web", N1);
+        assert!(matches!(way(&fixture.state, "web", N1), Way::Elsewhere(_)));
+        fixture.run_events();
+        assert!(!fixture.state.manager.members[&N1].joined);
+        let wanted = match how {
+            StopMode::Takeover => (Some(N2), GroupState::Online),
+            _ => (None, GroupState::Offline),
+        };
+        assert_eq!(owner(&fixture, "web"), wanted, "{how}");
+    }
 }
 
 /// An event fails on one node and hangs on another: it holds up nobody, and an operator can skip what failed.

@@ -154,12 +154,11 @@ impl Worker {
                 return Some(None);
             }
             let is_it = desk.instance(&self.group).is_some_and(|it| it.token == token);
-            let stray = || desk.state().is_stray(&self.group, desk.me);
-            match is_it && desk.seen.quorate {
-                true if desk.is_to_be_off(&self.group) => Some(Some("it shall be off")),
-                true if stray() => Some(Some("its event is over")),
-                _ => None,
+            if !is_it || !desk.seen.quorate {
+                return None;
             }
+            let stray = || desk.state().is_stray(&self.group, desk.me);
+            desk.why_off(&self.group).or_else(|| stray().then_some("its event is over")).map(Some)
         };
         self.port.wait(is_over).await
     }

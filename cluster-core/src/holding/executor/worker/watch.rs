@@ -233,10 +233,22 @@ impl Worker {
 }
 
 impl Desk {
-    /// Whether a group is ordered off: what is being started of it is given up.
+    /// Whether a group is ordered off, or this node to stop, so that what is being started of it here is given up.
     pub(super) fn is_to_be_off(&self, group: &str) -> bool {
-        let ordered = self.seen.state.groups.get(group).is_some_and(|it| it.wanted_offline);
-        ordered && self.seen.quorate && !self.is_left_as_it_is(group)
+        self.why_off(group).is_some()
+    }
+
+    /// The order for which that is so.
+    pub(super) fn why_off(&self, group: &str) -> Option<&'static str> {
+        let state = &self.seen.state;
+        let ordered = state.groups.get(group).is_some_and(|it| it.wanted_offline);
+        let stops = state.is_giving_up(self.me).is_some();
+        let why = match (ordered, stops) {
+            (true, _) => "it shall be off",
+            (_, true) => "this node is being stopped",
+            _ => return None,
+        };
+        (self.seen.quorate && !self.is_left_as_it_is(group)).then_some(why)
     }
 
     /// How often a resource failed here, since somebody cleared it.
