@@ -1,6 +1,8 @@
 //! Programs that hang: a script of a site's own event (finding T9), start and stop programs (R7), and what an agent was
 //! running when it died. Nobody else waits for them, and nothing that they started is left.
 
+mod membership;
+
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
