@@ -354,10 +354,13 @@ pub(crate) fn notes(group: &GroupDoc, now: &str) -> Vec<String> {
     }
     for instance in &group.instances {
         for resource in &instance.resources {
-            if resource.state == ResourceState::Failed && group.state == GroupState::Online {
+            // Of a group that is ONLINE as a whole, what is not: it failed, or is started again in place.
+            let works = matches!(resource.state, ResourceState::Online | ResourceState::Unknown);
+            if !works && instance.state == GroupState::Online {
                 let why = resource.detail.trim_end_matches('.');
                 let why = if why.is_empty() { String::new() } else { format!(": {why}") };
-                notes.push(format!("{} is FAILED on {}{why}", resource.name, instance.node));
+                let (name, state) = (&resource.name, resource.state);
+                notes.push(format!("{name} is {state} on {}{why}", instance.node));
             }
             let Some(seen) = resource.tolerated.as_ref().filter(|seen| seen.count > 0) else {
                 continue;
