@@ -70,7 +70,7 @@ impl<'a> Entry<'a> {
 }
 
 /// The parts of a record that its maker decides; the rest is filled in by [`ClusterState::record`].
-struct Happening {
+struct RecordDraft {
     code: Code,
     severity: Severity,
     subject: Subject,
@@ -89,7 +89,7 @@ struct Happening {
     told: Option<Told>,
 }
 
-impl Happening {
+impl RecordDraft {
     fn new(code: Code, severity: Severity, subject: Subject, message: impl Into<String>) -> Self {
         Self {
             code,
@@ -237,7 +237,7 @@ impl ClusterState {
     }
 
     /// Adds a record, chained to the one before; an alerting one is also queued for the script.
-    fn record(&mut self, entry: &mut Entry<'_>, happening: Happening) {
+    fn record(&mut self, entry: &mut Entry<'_>, happening: RecordDraft) {
         let mut record = Record {
             seq: self.seq + 1,
             index: entry.index,

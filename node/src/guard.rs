@@ -7,9 +7,9 @@
 //!
 //! ```text
 //!   main thread   supervises the agent; signals            (this file)
-//!   heartbeat     topology, sockets; real-time              heart, nets
+//!   heartbeat     topology, sockets; real-time              heartbeat, sockets
 //!   enforcer      holds nothing without a lease             enforcer, lease, gate, watchdog
-//!   clerk         writes down what is held                  clerk
+//!   journal         writes down what is held                  journal
 //!   reaper        a process: lets go if all others cannot   reaper
 //!   control       orders and notices over the socket        control, protocol, client
 //!   probe         asks a third party when in doubt (H4)     probe
@@ -23,17 +23,17 @@
 //!   everything.
 //! - If the guard ends, the agent ends: by the end of its socket, and by SIGTERM from the kernel.
 
+mod beat_sockets;
 mod child;
-mod clerk;
 pub mod client;
 mod control;
 mod enforcer;
 mod gate;
-mod heart;
+mod heartbeat;
+mod held_journal;
 mod lease;
 mod lease_watch;
 mod memory;
-mod nets;
 mod probe;
 pub mod protocol;
 pub mod reaper;
@@ -55,13 +55,13 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use vedette_core::holding::Inheritance;
 use vedette_core::id::Session;
 
-pub use self::nets::bind;
+pub use self::beat_sockets::bind;
 
 use self::child::{Agent, BackOff};
 use self::control::{Inside, Presence};
 use self::enforcer::{EnforcerHandle, Task};
 use self::gate::Gate;
-use self::heart::{Command, Heart};
+use self::heartbeat::{Command, Heartbeat};
 use self::lease::LeaseCell;
 use self::protocol::Notice;
 use self::reaper::Board;
@@ -181,28 +181,29 @@ pub fn run(config: GuardConfig) -> Result<ExitReason, GuardError> {
     let board = Arc::new(Board::new().map_err(system("no memory can be shared"))?);
     let lease = LeaseCell::new(Arc::clone(&board)).map_err(system("no event descriptor"))?;
     let lease = Arc::new(lease);
-    let (heart, beating) = heart::start(session, targets, doubts.clone(), Arc::clone(&lease))
-        .map_err(system("the heartbeat cannot be started"))?;
-    let clerk = clerk::start(file).map_err(system("the clerk cannot be started"))?;
+    let (heartbeat, beating) =
+        heartbeat::start(session, targets, doubts.clone(), Arc::clone(&lease))
+            .map_err(system("the heartbeat cannot be started"))?;
+    let journal = held_journal::start(file).map_err(system("the journal cannot be started"))?;
     let shared = Arc::clone(&board);
     let start = (inherited, config.watchdog.clone());
-    let enforcer = enforcer::start(lease, shared, heart.clone(), clerk.clone(), start)
+    let enforcer = enforcer::start(lease, shared, heartbeat.clone(), journal.clone(), start)
         .map_err(system("the enforcer cannot be started"))?;
     let presence = Arc::new(Presence::new().map_err(system("no event descriptor"))?);
     let welcome = Notice::Welcome { session, version: config.version.clone() };
-    let prober = heart.clone();
+    let prober = heartbeat.clone();
     thread("probe", move || probe::run(&to_probe, &doubts, &prober))?;
-    let inside = Inside { heart: heart.clone(), enforcer: enforcer.clone(), clerk };
+    let inside = Inside { heartbeat: heartbeat.clone(), enforcer: enforcer.clone(), journal };
     let seen = Arc::clone(&presence);
     thread("control", move || control::serve(&listener, &inside, &seen, &welcome))?;
-    let inside = (heart.clone(), enforcer.clone(), board);
+    let inside = (heartbeat.clone(), enforcer.clone(), board);
     let supervisor = Supervisor::new(&config, inside, presence, signals);
     let reason = supervisor.run();
     enforcer.end();
     if reason == ExitReason::Left {
-        farewell(&heart);
+        farewell(&heartbeat);
     }
-    heart.tell(Command::Stop);
+    heartbeat.tell(Command::Stop);
     let _ = beating.join();
     let _ = std::fs::remove_file(&config.socket);
     Ok(reason)
@@ -242,9 +243,9 @@ fn remove_gate(table: Option<&str>) {
 }
 
 /// Says goodbye, often enough that one lost packet does not matter.
-fn farewell(heart: &Heart) {
+fn farewell(heartbeat: &Heartbeat) {
     for _ in 0..3 {
-        heart.tell(Command::Leave);
+        heartbeat.tell(Command::Leave);
         std::thread::sleep(FAREWELL);
     }
 }
@@ -301,7 +302,7 @@ fn signals() -> io::Result<SignalFd> {
 /// Keeps an agent and a reaper running.
 struct Supervisor<'a> {
     config: &'a GuardConfig,
-    heart: Heart,
+    heartbeat: Heartbeat,
     enforcer: EnforcerHandle,
     board: Arc<Board>,
     reaper: reaper::Watched,
@@ -320,14 +321,14 @@ struct Supervisor<'a> {
 impl<'a> Supervisor<'a> {
     fn new(
         config: &'a GuardConfig,
-        (heart, enforcer, board): (Heart, EnforcerHandle, Arc<Board>),
+        (heartbeat, enforcer, board): (Heartbeat, EnforcerHandle, Arc<Board>),
         presence: Arc<Presence>,
         signals: SignalFd,
     ) -> Self {
         let now = Instant::now();
         Self {
             config,
-            heart,
+            heartbeat,
             enforcer,
             board,
             reaper: reaper::Watched::new(config.reaper.clone()),
@@ -410,7 +411,7 @@ impl<'a> Supervisor<'a> {
 
     /// The agent ended. Returns why the guard ends too, if it does.
     fn ended(&mut self, status: ExitStatus) -> Option<ExitReason> {
-        self.heart.tell(Command::Gone);
+        self.heartbeat.tell(Command::Gone);
         let life = self.agent.take().map(|agent| agent.life()).unwrap_or_default();
         if status.code() == Some(EXIT_CONFIGURATION) {
             return Some(ExitReason::Configuration);

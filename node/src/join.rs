@@ -19,7 +19,7 @@ mod token;
 
 pub use init::{InitRequest, init};
 pub use member::{Admission, Admitter, JoinDesk, LARGEST_OFFSET, REMEMBERED, admit};
-pub use messages::{JoinAnswer, JoinHello, JoinWelcome, OfferedNetwork, Surroundings};
+pub use messages::{JoinAnswer, JoinHello, JoinWelcome, OfferedNetwork, PeerSet};
 pub use token::{Token, TokenError};
 
 use std::collections::BTreeMap;
@@ -177,7 +177,7 @@ pub async fn join(request: &JoinRequest) -> Result<Joined, JoinError> {
         return Err(bad(member, "the result of a dry run, though none was asked for"));
     };
     let membership = asking.accept(member, &welcome)?;
-    dir.store_document(WELCOME, &welcome.surroundings)?;
+    dir.store_document(WELCOME, &welcome.peer_set)?;
     dir.store(&membership)?;
     dir.remove_document(JOINING)?;
     Ok(Joined::Member(membership.identity))

@@ -15,7 +15,7 @@ use vedette_core::state::{ClusterState, Outcome};
 use vedette_core::time::WallTime;
 use vedette_node::identity::{Identity, StateDir, StateDirError, WELCOME};
 use vedette_node::join::{
-    Admitter, JoinDesk, JoinError, JoinRequest, Joined, Surroundings, Token, init, join,
+    Admitter, JoinDesk, JoinError, JoinRequest, Joined, PeerSet, Token, init, join,
 };
 use vedette_node::pki::Tls;
 
@@ -58,7 +58,7 @@ async fn a_node_joins() {
     let state = first.log.state();
     let node = &state.nodes[&NodeNumber(3)];
     assert_eq!((node.raft_id, node.storage), (identity.raft_id, identity.storage));
-    let welcome: Surroundings = dir.document(WELCOME).expect("readable").expect("there");
+    let welcome: PeerSet = dir.document(WELCOME).expect("readable").expect("there");
     assert_eq!(welcome.members, vedette_node::peers::members(&state));
     assert_eq!((&welcome.networks, &welcome.settings), (&state.networks, &state.settings));
     assert!(!home.path().join("state/joining.json").exists());

@@ -8,23 +8,23 @@ mod agent_main;
 mod alerts;
 mod backfill;
 pub(crate) mod control;
+mod director_task;
 pub(crate) mod executor;
+mod guard_bridge;
 mod guard_main;
 mod leave;
-mod links;
 mod local_log;
 mod log_watch;
 mod monitors;
-mod office;
+mod peer_set;
 mod program;
 mod proposer;
 mod publisher;
 mod renew;
 mod runner;
 mod service;
-mod silence;
+mod step_down;
 mod surfaces;
-mod surroundings;
 mod transport;
 mod verify;
 mod wiring;
@@ -36,7 +36,7 @@ use anyhow::{Result, bail};
 use vedette_core::config::Config;
 use vedette_core::id::{NetworkNumber, Session};
 use vedette_node::identity::{Membership, StateDir};
-use vedette_node::join::Surroundings;
+use vedette_node::join::PeerSet;
 use vedette_node::transcript::Transcripts;
 
 pub(crate) use agent_main::agent_main;
@@ -58,16 +58,16 @@ fn for_operator<T, E: Into<anyhow::Error>>(result: std::result::Result<T, E>) ->
 }
 
 /// What is on this node's disk and in its configuration.
-struct Ground {
+struct NodeContext {
     config: Config,
     dir: StateDir,
     member: Membership,
-    surroundings: Surroundings,
+    peer_set: PeerSet,
     session: Session,
     transcripts: Transcripts,
 }
 
-impl Ground {
+impl NodeContext {
     fn read(config: Config) -> Result<Self> {
         let dir = StateDir::new(&config.state_dir);
         let member = dir.load()?;
@@ -80,30 +80,30 @@ impl Ground {
                 dir.path().display()
             );
         }
-        let Some(mut surroundings) = surroundings::last_known(&dir)? else {
+        let Some(mut peer_set) = peer_set::last_known(&dir)? else {
             bail!(
                 "the state directory {} does not say who the other members are. Delete this node \
                  on a member and join again: vedette node delete NODE, vedette join TOKEN.",
                 dir.path().display()
             );
         };
-        for sentence in surroundings::corrected(&mut surroundings, own, &config) {
+        for sentence in peer_set::corrected(&mut peer_set, own, &config) {
             tracing::warn!("{sentence}");
         }
         let transcripts = Transcripts::new(dir.path(), &member.identity.name);
         let session = Session(new_session());
-        Ok(Self { config, dir, member, surroundings, session, transcripts })
+        Ok(Self { config, dir, member, peer_set, session, transcripts })
     }
 
     /// This node's own address on each network.
     fn addresses(&self) -> BTreeMap<NetworkNumber, IpAddr> {
-        let own = self.surroundings.members.get(&self.member.identity.number);
+        let own = self.peer_set.members.get(&self.member.identity.number);
         let own = own.map(|peer| peer.addresses.clone()).unwrap_or_default();
         own.into_iter().map(|(network, address)| (network, address.ip())).collect()
     }
 
     fn peer_addresses(&self) -> Vec<SocketAddr> {
-        surroundings::listens_at(&self.surroundings, self.member.identity.number)
+        peer_set::listens_at(&self.peer_set, self.member.identity.number)
     }
 }
 

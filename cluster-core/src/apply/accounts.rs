@@ -17,7 +17,7 @@ use crate::state::QuorumLoss;
 use crate::time::WallTime;
 
 use super::manager::orders::unknown_node;
-use super::{ClusterState, Entry, Happening, Refusal};
+use super::{ClusterState, Entry, RecordDraft, Refusal};
 
 /// How long after the end of an outage a node may still account for its beginning.
 const JUST_OVER_US: i64 = 60_000_000;
@@ -63,9 +63,9 @@ impl ClusterState {
         let message = format!("{missing} local records of {} are missing", self.node_name(node));
         let subject = Subject::Node(node);
         let happening =
-            Happening::new(Code::AccountIncomplete, Severity::Warning, subject, message)
+            RecordDraft::new(Code::AccountIncomplete, Severity::Warning, subject, message)
                 .because("its journal was full, or was lost, before it could account for them");
-        self.record(entry, Happening { node: Some(node), ..happening });
+        self.record(entry, RecordDraft { node: Some(node), ..happening });
         self.doubt_ends(node);
     }
 
@@ -90,7 +90,7 @@ impl ClusterState {
             Phase::Happened => ("", ""),
         };
         let happening =
-            Happening::new(content.code, content.severity, content.subject, &*content.message)
+            RecordDraft::new(content.code, content.severity, content.subject, &*content.message)
                 .change(previous, current)
                 .because(&*content.cause)
                 .of_incident(incident);
@@ -101,7 +101,7 @@ impl ClusterState {
         let afterwards = Told { number: *number, happened_at: stamp.at, clock_offset_ms };
         self.record(
             entry,
-            Happening {
+            RecordDraft {
                 node: Some(node),
                 duration_ms: content.duration_ms,
                 elapsed_ms: Some(elapsed_ms),

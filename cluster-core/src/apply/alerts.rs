@@ -8,7 +8,7 @@ use crate::id::{Hash, NodeNumber, Session};
 use crate::model::{AlertTest, RunOutcome, ScriptVersion, Severity};
 use crate::record::{Code, Subject};
 
-use super::{ClusterState, Entry, Happening, Refusal};
+use super::{ClusterState, Entry, RecordDraft, Refusal};
 
 /// The longest alert script, in bytes; it is part of every snapshot.
 const LONGEST_SCRIPT: usize = 64 * 1_024;
@@ -103,7 +103,7 @@ impl ClusterState {
         let message = format!("alert script version {to} is in force");
         self.record(
             entry,
-            Happening::new(code, Severity::Notice, Subject::AlertScript, message)
+            RecordDraft::new(code, Severity::Notice, Subject::AlertScript, message)
                 .change(from, to)
                 .because(comment),
         );
@@ -143,7 +143,7 @@ impl ClusterState {
             outcome.summary()
         );
         let mut happening =
-            Happening::new(Code::AlertDelivered, severity, Subject::AlertScript, message)
+            RecordDraft::new(Code::AlertDelivered, severity, Subject::AlertScript, message)
                 .because(outcome_cause(outcome))
                 .of_incident(pending.record.incident);
         happening.current = outcome.summary();
@@ -163,7 +163,7 @@ impl ClusterState {
         let message = format!("{too_many} alerts were given up: more than {MOST_ALERTS} waited");
         self.record(
             entry,
-            Happening::new(Code::AlertsDropped, Severity::Error, Subject::AlertScript, message),
+            RecordDraft::new(Code::AlertsDropped, Severity::Error, Subject::AlertScript, message),
         );
     }
 
@@ -187,7 +187,7 @@ impl ClusterState {
             members.to_vec()
         };
         let names: Vec<String> = chosen.iter().map(|node| self.node_name(*node)).collect();
-        let mut happening = Happening::new(
+        let mut happening = RecordDraft::new(
             Code::AlertTestRequested,
             Severity::Informational,
             Subject::AlertScript,
@@ -233,7 +233,7 @@ impl ClusterState {
         let message =
             format!("test of the alert script on {}: {}", self.node_name(node), outcome.summary());
         let mut happening =
-            Happening::new(Code::AlertTested, severity, Subject::AlertScript, message)
+            RecordDraft::new(Code::AlertTested, severity, Subject::AlertScript, message)
                 .because(outcome_cause(outcome));
         happening.test = true;
         happening.current = outcome.summary();

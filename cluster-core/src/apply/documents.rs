@@ -20,7 +20,7 @@ use crate::record::{Code, Subject};
 use crate::time::WallTime;
 use crate::trigger::Trigger;
 
-use super::{ClusterState, Entry, Happening, Refusal};
+use super::{ClusterState, Entry, RecordDraft, Refusal};
 
 #[cfg(test)]
 mod tests;
@@ -301,7 +301,7 @@ impl ClusterState {
         let message = format!("configuration version {number} is in force");
         self.record(
             entry,
-            Happening::new(Code::ConfigApplied, Severity::Notice, Subject::Document, message)
+            RecordDraft::new(Code::ConfigApplied, Severity::Notice, Subject::Document, message)
                 .change(from, number)
                 .because(comment),
         );
@@ -315,7 +315,7 @@ impl ClusterState {
         for line in difference.settings.iter().chain(&difference.topology) {
             let line = line.trim_start_matches(['~', '+', '-', ' ']);
             let happening = |text| {
-                Happening::new(Code::SettingChanged, Severity::Notice, Subject::Cluster, text)
+                RecordDraft::new(Code::SettingChanged, Severity::Notice, Subject::Cluster, text)
             };
             let by = format!("configuration version {}", self.documents.active);
             self.record(entry, happening(line.to_owned()).because(by));
@@ -374,7 +374,7 @@ impl ClusterState {
         message: String,
         cause: impl Into<String>,
     ) {
-        let happening = Happening::new(code, severity, Subject::Document, message).because(cause);
+        let happening = RecordDraft::new(code, severity, Subject::Document, message).because(cause);
         self.record(entry, happening);
     }
 }

@@ -39,7 +39,7 @@ use crate::record::{Code, Record, Subject};
 use crate::time::WallTime;
 use crate::trigger::{Motive, Trigger};
 
-use super::{ClusterState, Entry, Happening, Refusal};
+use super::{ClusterState, Entry, RecordDraft, Refusal};
 
 impl ClusterState {
     /// A command about groups.
@@ -219,7 +219,7 @@ impl ClusterState {
         }
         group.avoid_why.insert(node, why.into());
         let message = format!("group {name} could not be acquired by {}", self.node_name(node));
-        let happening = Happening::new(Code::ResourceFailed, Severity::Warning, subject, message);
+        let happening = RecordDraft::new(Code::ResourceFailed, Severity::Warning, subject, message);
         let happening =
             self.in_event(entry, happening.because(why).alerting(alert), Some(node), None);
         self.record(entry, happening);
@@ -359,7 +359,7 @@ impl ClusterState {
         };
         let cause = entry.causes.get(name).cloned().unwrap_or_default();
         let message = format!("group {name} is {to}{place}");
-        let happening = Happening::new(Code::Group, severity, Subject::Group(number), message)
+        let happening = RecordDraft::new(Code::Group, severity, Subject::Group(number), message)
             .change(from, to)
             .because(cause)
             .alerting(to == GroupState::Error || unplanned && !self.is_flapping(name));
@@ -472,10 +472,10 @@ impl ClusterState {
     fn in_event(
         &self,
         entry: &Entry<'_>,
-        happening: Happening,
+        happening: RecordDraft,
         node: Option<NodeNumber>,
         took: Option<u64>,
-    ) -> Happening {
+    ) -> RecordDraft {
         let of_node = node.and_then(|node| self.nodes.get(&node)?.incident);
         self.in_event_or(of_node.or(entry.begins), happening, node, took)
     }
@@ -483,16 +483,16 @@ impl ClusterState {
     fn in_event_or(
         &self,
         trouble: Option<u64>,
-        happening: Happening,
+        happening: RecordDraft,
         node: Option<NodeNumber>,
         took: Option<u64>,
-    ) -> Happening {
+    ) -> RecordDraft {
         let event = self.event_about(happening.subject).map(|running| &running.event);
         match event.filter(|event| trouble.is_none_or(|incident| incident == event.incident)) {
             Some(event) => {
                 happening.of_event(event.id, node, took).of_incident(Some(event.incident))
             }
-            None => Happening { node, duration_ms: took, ..happening }.of_incident(trouble),
+            None => RecordDraft { node, duration_ms: took, ..happening }.of_incident(trouble),
         }
     }
 
@@ -523,7 +523,7 @@ impl ClusterState {
             let outage = outage.filter(|_| from != GroupState::Online);
             let message = format!("group {name} is gone");
             let subject = Subject::Group(number);
-            let happening = Happening::new(Code::Group, Severity::Notice, subject, message)
+            let happening = RecordDraft::new(Code::Group, Severity::Notice, subject, message)
                 .change(from, GroupState::Offline)
                 .because(Record::NOT_CONFIGURED);
             let happening = self.in_event_or(outage, happening, None, None);

@@ -36,7 +36,7 @@ use crate::record::{Code, Subject};
 use crate::takeover::{Backing, LetGo, Unreleased};
 use crate::trigger::Trigger;
 
-use super::{ClusterState, Entry, Happening, Refusal};
+use super::{ClusterState, Entry, RecordDraft, Refusal};
 
 impl ClusterState {
     /// A command about events or managers.
@@ -143,7 +143,7 @@ impl ClusterState {
         if renewed {
             let message = format!("{} has opened its log with {log}", self.node_name(node));
             let (code, severity) = (Code::SettingChanged, Severity::Informational);
-            self.record(entry, Happening::new(code, severity, Subject::Node(node), message));
+            self.record(entry, RecordDraft::new(code, severity, Subject::Node(node), message));
         }
         let member = self.manager.members.entry(node).or_insert(Member {
             state: ManagerState::Unknown,
@@ -239,8 +239,8 @@ impl ClusterState {
 }
 
 /// A record that is a step of an event.
-fn step_of(event: &Event, code: Code, severity: Severity, message: String) -> Happening {
-    Happening::new(code, severity, Subject::Event, message)
+fn step_of(event: &Event, code: Code, severity: Severity, message: String) -> RecordDraft {
+    RecordDraft::new(code, severity, Subject::Event, message)
         .of_event(event.id, None, None)
         .of_incident(Some(event.incident))
 }

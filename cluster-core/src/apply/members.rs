@@ -13,7 +13,7 @@ use crate::model::{
 use crate::record::{Code, Subject};
 use crate::time::WallTime;
 
-use super::{ClusterState, Entry, Happening, Refusal};
+use super::{ClusterState, Entry, RecordDraft, Refusal};
 
 /// How many sets of voters are remembered. A node that goes by an earlier one is not taken over from by silence.
 const VOTER_SETS: usize = 32;
@@ -56,7 +56,7 @@ impl ClusterState {
         let message = format!("cluster {name} was formed");
         self.record(
             entry,
-            Happening::new(Code::ClusterFormed, Severity::Notice, Subject::Cluster, message),
+            RecordDraft::new(Code::ClusterFormed, Severity::Notice, Subject::Cluster, message),
         );
         let first = first.clone();
         let raft_id = *raft_id;
@@ -100,7 +100,7 @@ impl ClusterState {
         let message = format!("{name} may join as node {number} until {expires_at}");
         self.record(
             entry,
-            Happening::new(Code::TokenIssued, Severity::Informational, Subject::Cluster, message),
+            RecordDraft::new(Code::TokenIssued, Severity::Informational, Subject::Cluster, message),
         );
         Ok(true)
     }
@@ -155,7 +155,7 @@ impl ClusterState {
         let message = format!("{} was added as node {}", new.name, new.number);
         self.record(
             entry,
-            Happening::new(Code::NodeAdded, Severity::Notice, Subject::Node(new.number), message),
+            RecordDraft::new(Code::NodeAdded, Severity::Notice, Subject::Node(new.number), message),
         );
     }
 
@@ -184,7 +184,7 @@ impl ClusterState {
         let name = node.name.clone();
         self.record(
             entry,
-            Happening::new(
+            RecordDraft::new(
                 Code::NodeRemoved,
                 Severity::Notice,
                 Subject::Node(number),
@@ -276,7 +276,7 @@ impl ClusterState {
 
     fn setting_gone(&mut self, entry: &mut Entry<'_>, message: String) {
         let (code, severity) = (Code::SettingChanged, Severity::Notice);
-        let happening = Happening::new(code, severity, Subject::Cluster, message);
+        let happening = RecordDraft::new(code, severity, Subject::Cluster, message);
         self.record(entry, happening.because("a node was deleted"));
     }
 
@@ -343,7 +343,7 @@ impl ClusterState {
             let message = format!("voters are {}", names.join(", "));
             self.record(
                 entry,
-                Happening::new(Code::VotersChanged, Severity::Notice, Subject::Cluster, message),
+                RecordDraft::new(Code::VotersChanged, Severity::Notice, Subject::Cluster, message),
             );
         }
         changed
@@ -407,7 +407,7 @@ impl ClusterState {
         let message = format!("{what} was changed from {from} to {to}");
         self.record(
             entry,
-            Happening::new(Code::SettingChanged, Severity::Notice, Subject::Cluster, message)
+            RecordDraft::new(Code::SettingChanged, Severity::Notice, Subject::Cluster, message)
                 .change(from, to),
         );
     }
@@ -421,7 +421,7 @@ impl ClusterState {
             self.missing_nodes().iter().map(|node| node.name.clone()).collect();
         self.record(
             entry,
-            Happening::new(
+            RecordDraft::new(
                 Code::ClusterSeeded,
                 Severity::Warning,
                 Subject::Cluster,

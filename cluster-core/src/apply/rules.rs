@@ -10,7 +10,7 @@ use crate::model::Severity;
 use crate::record::{Code, Subject};
 use crate::rules::{RuleSet, has_errors, missing_nodes};
 
-use super::{ClusterState, Entry, Happening, Refusal};
+use super::{ClusterState, Entry, RecordDraft, Refusal};
 
 /// How many versions are kept.
 const KEPT_VERSIONS: usize = 50;
@@ -119,7 +119,7 @@ impl ClusterState {
         let message = format!("version {to} of the rules is in force");
         self.record(
             entry,
-            Happening::new(code, Severity::Notice, Subject::Rules, message)
+            RecordDraft::new(code, Severity::Notice, Subject::Rules, message)
                 .change(from, to)
                 .because(comment),
         );

@@ -10,7 +10,7 @@ use crate::record::{Code, Subject};
 use crate::state::Silence;
 use crate::time::WallTime;
 
-use super::{ClusterState, Entry, Happening, Refusal};
+use super::{ClusterState, Entry, RecordDraft, Refusal};
 
 impl ClusterState {
     /// A new director. Without continuity nothing known of the nodes holds any more: the cluster
@@ -38,7 +38,7 @@ impl ClusterState {
         self.term = term;
         self.record(
             entry,
-            Happening::new(
+            RecordDraft::new(
                 Code::DirectorElected,
                 Severity::Notice,
                 Subject::Cluster,
@@ -134,12 +134,12 @@ impl ClusterState {
         let message = format!("node {} is {to}", node.name);
         let agent = node.agent;
         let alert = from != HostStatus::Unknown || to != HostStatus::Up;
-        let happening = Happening::new(Code::NodeHost, severity, Subject::Node(number), message)
+        let happening = RecordDraft::new(Code::NodeHost, severity, Subject::Node(number), message)
             .change(from, to)
             .because(cause)
             .alerting(alert)
             .of_incident(incident);
-        self.record(entry, Happening { duration_ms: silent_ms, ..happening });
+        self.record(entry, RecordDraft { duration_ms: silent_ms, ..happening });
         if let Some(incident) = incident.filter(|_| vanished) {
             let noticed_ms = self.timeline.elapsed_ms();
             let since_ms = noticed_ms.saturating_sub(silent_ms.unwrap_or(0));
@@ -179,7 +179,7 @@ impl ClusterState {
             let name = self.node_name(number);
             self.record(
                 entry,
-                Happening::new(
+                RecordDraft::new(
                     Code::NodeAgent,
                     Severity::Informational,
                     Subject::Node(number),
@@ -217,7 +217,7 @@ impl ClusterState {
         let incident = node.incident;
         self.record(
             entry,
-            Happening::new(Code::NodeAgent, severity, Subject::Node(number), message)
+            RecordDraft::new(Code::NodeAgent, severity, Subject::Node(number), message)
                 .change(from, to)
                 .because(cause)
                 .alerting(alert)
@@ -245,7 +245,7 @@ impl ClusterState {
         let message = format!("network {} is {to}", network.name);
         self.record(
             entry,
-            Happening::new(Code::Network, severity, Subject::Network(number), message)
+            RecordDraft::new(Code::Network, severity, Subject::Network(number), message)
                 .change(from, to)
                 .because(cause)
                 .alerting(from != NetworkStatus::Unknown),
@@ -309,7 +309,7 @@ impl ClusterState {
         let alert = fails || (from == InterfaceStatus::Down && !followed);
         self.record(
             entry,
-            Happening::new(Code::Interface, severity, subject, message)
+            RecordDraft::new(Code::Interface, severity, subject, message)
                 .change(from, to)
                 .because(cause)
                 .alerting(alert)
@@ -361,7 +361,9 @@ impl ClusterState {
         let message = format!("link {} is {to}", self.subject_name(&subject));
         self.record(
             entry,
-            Happening::new(Code::Link, severity, subject, message).change(from, to).because(cause),
+            RecordDraft::new(Code::Link, severity, subject, message)
+                .change(from, to)
+                .because(cause),
         );
         true
     }
@@ -379,7 +381,7 @@ impl ClusterState {
         self.seeded = true;
         self.record(
             entry,
-            Happening::new(
+            RecordDraft::new(
                 Code::ClusterSeeded,
                 Severity::Notice,
                 Subject::Cluster,
@@ -415,7 +417,7 @@ impl ClusterState {
             let message = format!("cluster {} is {status}", self.name);
             self.record(
                 entry,
-                Happening::new(Code::ClusterState, severity, Subject::Cluster, message)
+                RecordDraft::new(Code::ClusterState, severity, Subject::Cluster, message)
                     .change(from, status)
                     .alerting(from != ClusterStatus::NotConfigured),
             );
@@ -426,7 +428,7 @@ impl ClusterState {
             let message = format!("cluster {} is {substate}", self.name);
             self.record(
                 entry,
-                Happening::new(
+                RecordDraft::new(
                     Code::ClusterSubstate,
                     Severity::Informational,
                     Subject::Cluster,

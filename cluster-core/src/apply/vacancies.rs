@@ -22,7 +22,7 @@ use crate::model::{HostStatus, Node, Severity};
 use crate::record::{Code, Subject};
 use crate::state::{End, Ending, FRESH_MS, QuorumLoss, Vacancy};
 
-use super::{ClusterState, Entry, Happening};
+use super::{ClusterState, Entry, RecordDraft};
 
 /// Accounts come when nodes can give them; directors that follow each other quickly make a few of these.
 const MOST: usize = 4;
@@ -238,12 +238,12 @@ impl ClusterState {
         let least = if at_least { "at least " } else { "" };
         let message = format!("nobody had a quorum of {} for {least}{seconds:.1} s", self.name);
         let happening =
-            Happening::new(Code::QuorumAbsent, Severity::Error, Subject::Cluster, message)
+            RecordDraft::new(Code::QuorumAbsent, Severity::Error, Subject::Cluster, message)
                 .because(cause)
                 .of_incident(incident);
         self.record(
             entry,
-            Happening {
+            RecordDraft {
                 duration_ms: Some(lasted_ms),
                 elapsed_ms: Some(until_ms.max(1)),
                 ..happening

@@ -13,9 +13,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 
-use super::clerk::{Clerk, Note};
 use super::enforcer::{EnforcerHandle, Task};
-use super::heart::{Command, Heart};
+use super::heartbeat::{Command, Heartbeat};
+use super::held_journal::{HeldJournal, JournalOrder};
 use super::protocol::{LineError, Lines, Notice, Order, line};
 use super::sys::Waker;
 
@@ -25,9 +25,9 @@ const WAITING: usize = 64;
 /// To whom orders go.
 #[derive(Clone, Debug)]
 pub(super) struct Inside {
-    pub(super) heart: Heart,
+    pub(super) heartbeat: Heartbeat,
     pub(super) enforcer: EnforcerHandle,
-    pub(super) clerk: Clerk,
+    pub(super) journal: HeldJournal,
 }
 
 /// What the supervisor wants to know of the conversation.
@@ -99,12 +99,12 @@ fn converse(
         .name("notices".into())
         .stack_size(256 << 10)
         .spawn(move || write(&mut writer, &notices))?;
-    inside.heart.tell(Command::Listener(sender.clone()));
+    inside.heartbeat.tell(Command::Listener(sender.clone()));
     inside.enforcer.tell(Task::Listener(sender));
     presence.connected.store(true, Ordering::Relaxed);
     let result = listen_to(&mut stream, inside, presence);
     presence.connected.store(false, Ordering::Relaxed);
-    inside.heart.tell(Command::Gone);
+    inside.heartbeat.tell(Command::Gone);
     inside.enforcer.tell(Task::Gone);
     // Ends a writer that waits for the agent to read.
     let _ = stream.shutdown(Shutdown::Both);
@@ -142,19 +142,19 @@ fn refused(error: LineError) -> io::Error {
 }
 
 fn obey(order: Order, inside: &Inside, presence: &Presence) {
-    let heart = &inside.heart;
+    let heartbeat = &inside.heartbeat;
     match order {
-        Order::Hold(hold) => inside.clerk.tell(Note::Hold(hold)),
+        Order::Hold(hold) => inside.journal.tell(JournalOrder::Hold(hold)),
         Order::Configure(configure) => {
             inside.enforcer.configure(&configure);
-            heart.tell(Command::Configure(configure));
+            heartbeat.tell(Command::Configure(configure));
         }
         Order::Status { status, director, continuity, position, log_stalled } => {
-            heart.tell(Command::Status { status, director, continuity, position, log_stalled });
+            heartbeat.tell(Command::Status { status, director, continuity, position, log_stalled });
         }
         Order::Leave => {
             presence.leaving.store(true, Ordering::Relaxed);
-            heart.tell(Command::Leave);
+            heartbeat.tell(Command::Leave);
         }
         Order::Shutdown => {
             presence.shutdown.store(true, Ordering::Relaxed);

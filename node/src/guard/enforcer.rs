@@ -19,9 +19,9 @@ use vedette_core::holding::{
 use vedette_core::model::Timing;
 use vedette_core::time::Instant;
 
-use super::clerk::{Clerk, Note};
 use super::gate::{Gate, table_name};
-use super::heart::{Command, Heart};
+use super::heartbeat::{Command, Heartbeat};
+use super::held_journal::{HeldJournal, JournalOrder};
 use super::lease::LeaseCell;
 use super::protocol::{Configure, Notice};
 use super::reaper::Board;
@@ -91,15 +91,15 @@ impl EnforcerHandle {
 pub(super) fn start(
     cell: Arc<LeaseCell>,
     board: Arc<Board>,
-    heart: Heart,
-    clerk: Clerk,
+    heartbeat: Heartbeat,
+    journal: HeldJournal,
     (inherited, watchdog): (Inheritance, Option<PathBuf>),
 ) -> io::Result<EnforcerHandle> {
     let (sender, tasks) = channel();
     let handle = EnforcerHandle { tasks: sender, cell: Arc::clone(&cell) };
-    clerk.tell(Note::Enforcer(handle.clone()));
+    journal.tell(JournalOrder::Enforcer(handle.clone()));
     std::thread::Builder::new().name("enforcer".into()).stack_size(256 << 10).spawn(move || {
-        Driver::new(cell, board, (heart, clerk), tasks, (inherited, watchdog)).run();
+        Driver::new(cell, board, (heartbeat, journal), tasks, (inherited, watchdog)).run();
     })?;
     Ok(handle)
 }
@@ -110,16 +110,16 @@ struct Driver {
     outputs: VecDeque<Output>,
     cell: Arc<LeaseCell>,
     board: Arc<Board>,
-    heart: Heart,
-    clerk: Clerk,
+    heartbeat: Heartbeat,
+    journal: HeldJournal,
     tasks: Receiver<Task>,
     listener: Option<SyncSender<Notice>>,
     pending_notices: VecDeque<Notice>,
     gate: Option<Gate>,
     watchdog: Option<Watchdog>,
     looks: Looks,
-    /// The clerk waits for what is held after its order.
-    clerk_waits: Option<Sender<Held>>,
+    /// The journal waits for what is held after its order.
+    journal_waits: Option<Sender<Held>>,
     ended: bool,
 }
 
@@ -127,7 +127,7 @@ impl Driver {
     fn new(
         cell: Arc<LeaseCell>,
         board: Arc<Board>,
-        (heart, clerk): (Heart, Clerk),
+        (heartbeat, journal): (Heartbeat, HeldJournal),
         tasks: Receiver<Task>,
         (inherited, path): (Inheritance, Option<PathBuf>),
     ) -> Self {
@@ -143,15 +143,15 @@ impl Driver {
             outputs: out.into(),
             cell,
             board,
-            heart,
-            clerk,
+            heartbeat,
+            journal,
             tasks,
             listener: None,
             pending_notices: VecDeque::new(),
             gate: None,
             watchdog,
             looks: Looks::default(),
-            clerk_waits: None,
+            journal_waits: None,
             ended: false,
         }
     }
@@ -198,7 +198,7 @@ impl Driver {
                 self.hand_in(Input::Configure { table, timing });
             }
             Task::Hold(order, answer) => {
-                self.clerk_waits = Some(answer);
+                self.journal_waits = Some(answer);
                 self.hand_in(Input::Hold(order));
             }
             Task::Refuse(sequence, why) => self.hand_in(Input::Unwritten { sequence, why }),
@@ -260,14 +260,14 @@ impl Driver {
             }
             Output::Begin => self.board.begin(),
             Output::ReleaseMax(time_ms) => self.board.set_release_max(time_ms),
-            Output::Word(word) => self.heart.tell(Command::Holds(word)),
+            Output::Word(word) => self.heartbeat.tell(Command::Holds(word)),
             Output::Tell(announcement) => self.announce(announcement),
             Output::Log(text) => tracing::warn!("{text}"),
             Output::WantGrants(wanted) => self.cell.want(wanted),
             Output::Pet => {
                 let _ = self.watchdog.as_mut().map(Watchdog::pet);
             }
-            Output::Nudge => self.heart.nudge(),
+            Output::Nudge => self.heartbeat.nudge(),
             Output::CloseWatchdog => {
                 let _ = self.watchdog.take().map(Watchdog::close);
             }
@@ -278,11 +278,11 @@ impl Driver {
 
     fn write_down(&mut self, entry: JournalEntry) {
         if let JournalEntry::Held(held) = entry {
-            if let Some(clerk) = self.clerk_waits.take() {
-                let _ = clerk.send(held);
+            if let Some(journal) = self.journal_waits.take() {
+                let _ = journal.send(held);
             }
         } else {
-            self.clerk.tell(Note::Entry(entry));
+            self.journal.tell(JournalOrder::Entry(entry));
         }
     }
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Protocol, Socket, Type};
 use vedette_core::id::NetworkNumber;
 
-use super::heart::{Command, Heart};
+use super::heartbeat::{Command, Heartbeat};
 use super::protocol::OwnNetwork;
 
 const EVERY: Duration = Duration::from_secs(1);
@@ -50,7 +50,7 @@ impl Target {
 }
 
 /// Probes until the heartbeat is gone.
-pub(super) fn run(targets: &Receiver<Vec<Target>>, doubts: &Doubts, heart: &Heart) {
+pub(super) fn run(targets: &Receiver<Vec<Target>>, doubts: &Doubts, heartbeat: &Heartbeat) {
     let mut current = Vec::new();
     let mut sequence = 0;
     loop {
@@ -63,7 +63,7 @@ pub(super) fn run(targets: &Receiver<Vec<Target>>, doubts: &Doubts, heart: &Hear
         for target in &current {
             let doubted = doubts.has(target.network);
             let answer = doubted.then(|| echo(target.from, target.to, sequence)).flatten();
-            heart.tell(Command::Probed(target.network, answer));
+            heartbeat.tell(Command::Probed(target.network, answer));
         }
     }
 }

@@ -21,7 +21,7 @@ use vedette_core::state::ClusterState;
 use vedette_core::time::WallTime;
 
 use super::init::check_name;
-use super::messages::{JoinAnswer, JoinHello, JoinWelcome, Surroundings};
+use super::messages::{JoinAnswer, JoinHello, JoinWelcome, PeerSet};
 use crate::identity::{Membership, VERSION};
 use crate::peers::hello::{PROTOCOL, check_version};
 use crate::peers::{Peer, members};
@@ -290,7 +290,7 @@ impl JoinDesk {
             ca_key: self.member.ca_key.clone(),
             node_cert,
             cluster_key: self.member.cluster_key.to_hex(),
-            surroundings: surroundings(&state, hello)?,
+            peer_set: peer_set(&state, hello)?,
         })
     }
 
@@ -300,7 +300,7 @@ impl JoinDesk {
 }
 
 /// The cluster with the new node, which this member's state may not show yet.
-fn surroundings(state: &ClusterState, hello: &JoinHello) -> Result<Surroundings, Refusal> {
+fn peer_set(state: &ClusterState, hello: &JoinHello) -> Result<PeerSet, Refusal> {
     let mut members = members(state);
     let port = |network: &NetworkNumber| state.networks.get(network).map_or(0, |n| n.peer_port);
     let addresses = match_networks(hello, state)?
@@ -310,7 +310,7 @@ fn surroundings(state: &ClusterState, hello: &JoinHello) -> Result<Surroundings,
     let new = Peer { name: hello.name.clone(), storage: hello.storage, addresses };
     members.entry(hello.number).or_insert(new);
     let (networks, settings) = (state.networks.clone(), state.settings.clone());
-    Ok(Surroundings { networks, members, settings })
+    Ok(PeerSet { networks, members, settings })
 }
 
 fn internal(why: &dyn std::error::Error) -> Refusal {

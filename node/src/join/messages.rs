@@ -89,13 +89,13 @@ pub struct JoinWelcome {
     /// Key of heartbeats, in hexadecimal digits.
     pub cluster_key: String,
     /// Whom to talk to.
-    pub surroundings: Surroundings,
+    pub peer_set: PeerSet,
 }
 
 /// The cluster as the new member needs it until its own log knows (A5): left in the state
 /// directory as `welcome.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Surroundings {
+pub struct PeerSet {
     /// The networks.
     pub networks: BTreeMap<NetworkNumber, Network>,
     /// All members, the new one included.

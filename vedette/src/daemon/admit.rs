@@ -12,7 +12,7 @@ use vedette_node::identity::Membership;
 use vedette_node::join::{Admitter, JoinDesk, Token};
 use vedette_node::pki::PkiError;
 
-use super::office::fresh_id;
+use super::director_task::fresh_id;
 use super::proposer::Proposer;
 use super::publisher::Publisher;
 

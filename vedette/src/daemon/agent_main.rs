@@ -22,11 +22,11 @@ use super::local_log::{Alive, LocalLog};
 use super::proposer::Proposer;
 use super::publisher::Publisher;
 use super::wiring::{
-    form_if_new, hands, open_history, open_log, start_local, start_runner, start_workers,
+    form_if_new, open_history, open_log, ops, start_local, start_runner, start_workers,
 };
 use super::{
-    Ground, admit, control, executor, for_operator, leave, links, log_watch, monitors, office,
-    renew, service, silence, surfaces,
+    NodeContext, admit, control, director_task, executor, for_operator, guard_bridge, leave,
+    log_watch, monitors, renew, service, step_down, surfaces,
 };
 
 /// A sign of life, in the state directory.
@@ -53,54 +53,55 @@ pub(crate) fn agent_main(config: Config, level: LevelHandle) -> Result<()> {
 
 async fn agent(config: Config, level: LevelHandle) -> Result<()> {
     // Before anything is touched: an agent without a guard is of no use.
-    for_operator(links::guard_socket())?;
-    let ground = tokio::task::spawn_blocking(move || for_operator(Ground::read(config))).await??;
+    for_operator(guard_bridge::guard_socket())?;
+    let context =
+        tokio::task::spawn_blocking(move || for_operator(NodeContext::read(config))).await??;
     // Nobody else may write here while this agent runs.
-    let dir = ground.dir.clone();
+    let dir = context.dir.clone();
     let lock = move || for_operator(dir.lock_within(ORPHAN_PATIENCE));
     let _lock = tokio::task::spawn_blocking(lock).await??;
-    let me = ground.member.identity.number;
-    let (history, set_aside) = open_history(&ground).await?;
+    let me = context.member.identity.number;
+    let (history, set_aside) = open_history(&context).await?;
     let publisher =
-        Arc::new(Publisher::new(me, ground.session, ClusterState::default(), Arc::new(history))?);
-    let tls = Tls::new(&ground.member)?;
+        Arc::new(Publisher::new(me, context.session, ClusterState::default(), Arc::new(history))?);
+    let tls = Tls::new(&context.member)?;
     let peers = Peers::new(tls.clone());
     // What was known last, until the log says what is now.
     peers.roster().set_outdated(true);
-    peers.update(ground.surroundings.members.clone());
+    peers.update(context.peer_set.members.clone());
 
-    let log = open_log(&ground, &peers, &publisher).await?;
-    let identity = (me, ground.session);
-    let name = ground.member.identity.name.clone();
+    let log = open_log(&context, &peers, &publisher).await?;
+    let identity = (me, context.session);
+    let name = context.member.identity.name.clone();
     let proposer = Proposer::new(identity, log.clone(), peers.clone(), publisher.clone());
-    let local = LocalLog::new((me, name), ground.session, publisher.clone());
+    let local = LocalLog::new((me, name), context.session, publisher.clone());
     if let Some(set_aside) = set_aside {
         local.history_set_aside(&set_aside);
     }
     let (alive, past) = for_operator(
-        Alive::open(&ground.dir.path().join(ALIVE))
+        Alive::open(&context.dir.path().join(ALIVE))
             .context("the state directory cannot be written"),
     )?;
     let continuity = Arc::new(AtomicBool::new(false));
-    let office = office::start(office::Means {
+    let director = director_task::start(director_task::DirectorDeps {
         me,
-        session: ground.session,
+        session: context.session,
         log: log.clone(),
         proposer: proposer.clone(),
         publisher: publisher.clone(),
         continuity: continuity.clone(),
     });
     let admission =
-        admit::Admission::new(ground.member.clone(), publisher.clone(), proposer.clone())?;
+        admit::Admission::new(context.member.clone(), publisher.clone(), proposer.clone())?;
     let answers = service::Answers {
         log: log.clone(),
-        office: office.clone(),
+        director: director.clone(),
         proposer: proposer.clone(),
         publisher: publisher.clone(),
         admission: admission.clone(),
     };
     let server = Server::start(
-        &ground.peer_addresses(),
+        &context.peer_addresses(),
         tls.clone(),
         peers.roster(),
         Arc::new(answers),
@@ -109,12 +110,12 @@ async fn agent(config: Config, level: LevelHandle) -> Result<()> {
     let (shutdown, over) = watch::channel(false);
     let (leave, mut leaving) = mpsc::channel(1);
     let (renew, mut renewing) = mpsc::channel(1);
-    let hands = hands(&ground)?;
-    let executor = executor::Executor::new(executor::Means {
+    let ops = ops(&context)?;
+    let executor = executor::Executor::new(executor::ExecutorDeps {
         me,
         proposer: proposer.clone(),
         publisher: publisher.clone(),
-        hands: hands.clone(),
+        ops: ops.clone(),
         local: local.clone(),
     });
     let control = control::Control {
@@ -124,53 +125,53 @@ async fn agent(config: Config, level: LevelHandle) -> Result<()> {
         peers: peers.clone(),
         admission,
         executor: executor.clone(),
-        transcripts: ground.transcripts.clone(),
+        transcripts: context.transcripts.clone(),
         leave,
     };
-    surfaces::start_http(&ground.config, &publisher, control, over).await?;
-    let snmp = surfaces::start_snmp(&ground.config, &publisher)?;
-    form_if_new(&ground, &log).await?;
+    surfaces::start_http(&context.config, &publisher, control, over).await?;
+    let snmp = surfaces::start_snmp(&context.config, &publisher)?;
+    form_if_new(&context, &log).await?;
 
-    let mut links = links::start(links::Means {
-        ground: links::Known {
+    let mut bridge = guard_bridge::start(guard_bridge::BridgeDeps {
+        context: guard_bridge::BridgeContext {
             me,
-            cluster: ground.member.identity.cluster,
-            key: ground.member.cluster_key.clone(),
-            session: ground.session,
-            dir: ground.dir.clone(),
-            surroundings: ground.surroundings.clone(),
+            cluster: context.member.identity.cluster,
+            key: context.member.cluster_key.clone(),
+            session: context.session,
+            dir: context.dir.clone(),
+            peer_set: context.peer_set.clone(),
         },
         log: log.clone(),
         peers: peers.clone(),
         server,
-        office,
+        director,
         publisher: publisher.clone(),
         continuity,
         executor: executor.clone(),
     })
     .await?;
-    let guard = links.guard_session().await;
+    let guard = bridge.guard_session().await;
     alive.start(guard).context("a thread cannot be started")?;
-    start_local(&ground, &local, &proposer, (past, guard));
+    start_local(&context, &local, &proposer, (past, guard));
     tokio::spawn(log_watch::run(log.clone(), publisher.clone()));
-    hands.end_interrupted().await;
-    executor.start(links.orders(), links.lease_watch());
-    tokio::spawn(renew::run(ground.dir.clone(), ground.member.clone(), tls));
-    start_workers(&ground, &local, (&proposer, &publisher), &peers, level);
-    tokio::spawn(monitors::run(monitors::Means {
+    ops.end_interrupted().await;
+    executor.start(bridge.orders(), bridge.lease_watch());
+    tokio::spawn(renew::run(context.dir.clone(), context.member.clone(), tls));
+    start_workers(&context, &local, (&proposer, &publisher), &peers, level);
+    tokio::spawn(monitors::run(monitors::MonitorDeps {
         me,
-        session: ground.session,
+        session: context.session,
         proposer: proposer.clone(),
         publisher: publisher.clone(),
-        folder: hands.run.clone(),
-        transcripts: hands.transcripts.clone(),
+        folder: ops.run.clone(),
+        transcripts: ops.transcripts.clone(),
     }));
-    start_runner(&ground, &proposer, &publisher, &executor, hands, renew)?;
+    start_runner(&context, &proposer, &publisher, &executor, ops, renew)?;
     let handing_over = leave::Leaving {
         me,
         proposer: proposer.clone(),
         publisher: publisher.clone(),
-        state_dir: ground.dir.path().to_owned(),
+        state_dir: context.dir.path().to_owned(),
     };
 
     let mut signals = Signals::new()?;
@@ -178,30 +179,30 @@ async fn agent(config: Config, level: LevelHandle) -> Result<()> {
         () = signals.next() => signals.meaning().await,
         how = leaving.recv() => End::Leave(how.unwrap_or_default()),
         Some(()) = renewing.recv() => End::Renew,
-        () = links.guard_gone() => End::Orphaned,
+        () = bridge.guard_gone() => End::Orphaned,
         why = log.fatal() => End::Failed(format!("the log of this node stopped: {why}")),
-        why = silence::cannot_lead(&log, &publisher) => End::Relieved(why),
+        why = step_down::cannot_lead(&log, &publisher) => End::Relieved(why),
     };
     if matches!(reason, End::Leave(control::Leave { now: false })) {
         tokio::select! {
             () = handing_over.hand_over() => {}
             () = signals.next() => tracing::warn!("told to end twice, and ends at once"),
             _ = leaving.recv() => tracing::warn!("told to leave twice, and leaves at once"),
-            () = links.guard_gone() => reason = End::Orphaned,
+            () = bridge.guard_gone() => reason = End::Orphaned,
         }
     }
     match reason {
         End::Leave(_) => executor.let_go_of_all(true).await,
         // Who is not heard leads nobody, however long it takes to let go.
         End::Orphaned => {
-            tokio::join!(silence::hand_over(&log, &publisher), executor.let_go_of_all(false));
+            tokio::join!(step_down::hand_over(&log, &publisher), executor.let_go_of_all(false));
         }
         End::Renew | End::Relieved(_) | End::Failed(_) => {}
     }
     if matches!(reason, End::Leave(_) | End::Renew) {
         alive.leave();
     }
-    end(reason, &log, &mut links, &publisher, (shutdown, snmp)).await
+    end(reason, &log, &mut bridge, &publisher, (shutdown, snmp)).await
 }
 
 /// How long the death of a guard that was killed takes.
@@ -261,16 +262,16 @@ enum End {
 async fn end(
     reason: End,
     log: &Log,
-    links: &mut links::Links,
+    bridge: &mut guard_bridge::GuardBridge,
     publisher: &Publisher,
     surfaces: (watch::Sender<bool>, Option<surfaces::Snmp>),
 ) -> Result<()> {
     let (shutdown, snmp) = surfaces;
     if matches!(reason, End::Leave(_) | End::Renew | End::Relieved(_)) {
-        silence::hand_over(log, publisher).await;
+        step_down::hand_over(log, publisher).await;
     }
     if matches!(reason, End::Leave(_)) {
-        links.leave().await;
+        bridge.leave().await;
     }
     shutdown.send_replace(true);
     drop(snmp);

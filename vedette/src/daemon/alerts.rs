@@ -20,8 +20,8 @@ use vedette_core::record::{Record, Subject};
 use vedette_core::state::ClusterState;
 use vedette_node::transcript::{Heading, Kind, Transcripts};
 
+use super::director_task::fresh_id;
 use super::local_log::LocalLog;
-use super::office::fresh_id;
 use super::proposer::Proposer;
 use super::publisher::Publisher;
 

@@ -36,8 +36,8 @@ use vedette_node::peers::{Peers, kinds};
 use vedette_node::transcript::Transcripts;
 
 use super::admit::Admission;
+use super::director_task::fresh_id;
 use super::executor::Executor;
-use super::office::fresh_id;
 use super::proposer::{Proposer, wall_time};
 use super::publisher::Publisher;
 use super::service::HeadMessage;

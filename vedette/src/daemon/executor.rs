@@ -1,6 +1,6 @@
 //! Does the resource work of this node: drives the core's [`Machine`] and carries out what comes out of it.
 //!
-//! What is decided is decided there. Here are its hands ([`Hands`]), the guard's socket, the log to which it reports,
+//! What is decided is decided there. Here are its operations ([`ResourceOps`]), the guard's socket, the log to which it reports,
 //! the scripts that ask, and the clock. Outputs are carried out in the order in which they come, by one task;
 //! what takes time is a task of its own, and the next input when it is over.
 //!
@@ -9,9 +9,9 @@
 
 mod carry;
 mod foreign;
-mod hands;
 mod own;
 mod reporter;
+mod resource_ops;
 mod sightings;
 mod standby;
 mod swap;
@@ -41,8 +41,8 @@ use super::local_log::{LocalLog, boot_time_us};
 use super::proposer::Proposer;
 use super::publisher::Publisher;
 
-pub(crate) use hands::Hands;
 use reporter::Reporter;
+pub(crate) use resource_ops::ResourceOps;
 use vedette_core::holding::executor::GuardFacts;
 pub(crate) use vedette_core::holding::executor::{Said, Stop, Verb};
 
@@ -50,11 +50,11 @@ pub(crate) use vedette_core::holding::executor::{Said, Stop, Verb};
 const IN_ORDER: Duration = Duration::from_secs(10);
 
 /// What the executor needs.
-pub(crate) struct Means {
+pub(crate) struct ExecutorDeps {
     pub(crate) me: NodeNumber,
     pub(crate) proposer: Proposer,
     pub(crate) publisher: Arc<Publisher>,
-    pub(crate) hands: Hands,
+    pub(crate) ops: ResourceOps,
     pub(crate) local: LocalLog,
 }
 
@@ -69,7 +69,7 @@ struct Shared {
     me: NodeNumber,
     proposer: Proposer,
     publisher: Arc<Publisher>,
-    hands: Hands,
+    ops: ResourceOps,
     local: LocalLog,
     orders: OnceLock<Orders>,
     /// What lets go if the guard cannot.
@@ -105,18 +105,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Executor {
     /// An executor that does nothing until it has a guard ([`Executor::start`]).
-    pub(crate) fn new(means: Means) -> Self {
-        let view = means.publisher.views().borrow().clone();
+    pub(crate) fn new(deps: ExecutorDeps) -> Self {
+        let view = deps.publisher.views().borrow().clone();
         let (out, to_carry_out) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
-            me: means.me,
-            proposer: means.proposer,
-            publisher: means.publisher,
-            hands: means.hands,
-            local: means.local,
+            me: deps.me,
+            proposer: deps.proposer,
+            publisher: deps.publisher,
+            ops: deps.ops,
+            local: deps.local,
             orders: OnceLock::new(),
             watch: OnceLock::new(),
-            machine: Mutex::new(Machine::new(means.me, seen(&view))),
+            machine: Mutex::new(Machine::new(deps.me, seen(&view))),
             out,
             bell: Notify::new(),
             news: watch::Sender::new(0),
@@ -135,12 +135,12 @@ impl Executor {
     /// Starts its work, for which it speaks to the guard by `orders`.
     pub(crate) fn start(&self, orders: Orders, watch: LeaseWatch) {
         let _ = self.0.watch.set(watch.clone());
-        let _ = self.0.hands.lease.set(watch.clone());
+        let _ = self.0.ops.lease.set(watch.clone());
         if self.0.orders.set(orders).is_ok() {
             self.0.remember_stuck();
             tokio::spawn(keep_time(self.0.clone()));
             tokio::spawn(follow_watch(self.0.clone(), watch));
-            tokio::spawn(hands::prepare(self.0.clone()));
+            tokio::spawn(resource_ops::prepare(self.0.clone()));
             tokio::spawn(units::follow(self.0.clone()));
             tokio::spawn(standby::watch(self.0.clone()));
             tokio::spawn(sightings::watch(self.0.clone()));
@@ -247,7 +247,7 @@ impl Executor {
         let ended = tokio::time::timeout(IN_ORDER, over).await.is_ok();
         let left = self.0.desk(|desk| desk.ends_with_the_lease());
         if !ended || !left.is_empty() {
-            let all = self.0.hands.all(&self.0.state(), &left);
+            let all = self.0.ops.all(&self.0.state(), &left);
             let limit = millis(self.0.state().settings.timing.release_max_ms);
             let released =
                 tokio::task::spawn_blocking(move || hold::release_all(&all, limit)).await;

@@ -12,7 +12,7 @@ use vedette_node::guard;
 use vedette_node::guard::protocol::OwnNetwork;
 use vedette_node::identity::VERSION;
 
-use super::{Ground, NeedsOperator, for_operator, surroundings};
+use super::{NeedsOperator, NodeContext, for_operator, peer_set};
 
 /// Where guard and agent meet, in the state directory.
 const GUARD_SOCKET: &str = "guard.sock";
@@ -22,20 +22,20 @@ const GUARD_SOCKET: &str = "guard.sock";
 /// # Errors
 /// What could not be started, with what to do.
 pub(crate) fn guard_main(config: Config, arguments: Vec<OsString>) -> Result<()> {
-    let ground = for_operator(Ground::read(config))?;
-    let socket = ground.dir.path().join(GUARD_SOCKET);
-    if !guard_runs(ground.dir.path()) {
-        for_operator(check_addresses(&ground))?;
+    let context = for_operator(NodeContext::read(config))?;
+    let socket = context.dir.path().join(GUARD_SOCKET);
+    if !guard_runs(context.dir.path()) {
+        for_operator(check_addresses(&context))?;
     }
     let program = std::env::current_exe().context("the path of this program is not known")?;
     let agent = std::iter::once(program.into_os_string()).chain(arguments).collect();
     let guard = guard::GuardConfig {
-        state_dir: ground.dir.path().to_owned(),
+        state_dir: context.dir.path().to_owned(),
         socket,
         agent,
-        reaper: crate::reaper::words(ground.dir.path().to_owned(), ground.config.log),
+        reaper: crate::reaper::words(context.dir.path().to_owned(), context.config.log),
         version: VERSION.into(),
-        watchdog: ground.config.watchdog.clone(),
+        watchdog: context.config.watchdog.clone(),
     };
     match guard::run(guard)? {
         guard::ExitReason::Left => Ok(()),
@@ -54,12 +54,12 @@ pub(crate) fn guard_runs(state_dir: &std::path::Path) -> bool {
 
 /// A port in use is refused at start (spec H7), and so are addresses none of which is on this host. With one that
 /// is, the node starts and hears of the others whether the rest was corrected; it is tried again every second.
-fn check_addresses(ground: &Ground) -> Result<()> {
-    let networks = &ground.surroundings.networks;
+fn check_addresses(context: &NodeContext) -> Result<()> {
+    let networks = &context.peer_set.networks;
     let mut findings = Vec::new();
     let mut elsewhere = Vec::new();
     let mut here = false;
-    for (number, address) in ground.addresses() {
+    for (number, address) in context.addresses() {
         let Some(network) = networks.get(&number) else { continue };
         let own = OwnNetwork {
             number,
@@ -72,14 +72,14 @@ fn check_addresses(ground: &Ground) -> Result<()> {
             // A person knows the network by its name.
             let name = format!("network {}", network.name);
             let why = why.replacen(&format!("network {number}"), &name, 1);
-            if surroundings::is_here(address) { findings.push(why) } else { elsewhere.push(why) }
+            if peer_set::is_here(address) { findings.push(why) } else { elsewhere.push(why) }
         }
-        here |= surroundings::is_here(address);
+        here |= peer_set::is_here(address);
     }
     let deadline = std::time::Instant::now() + PORT_PATIENCE;
-    let peers = ground.peer_addresses().into_iter();
+    let peers = context.peer_addresses().into_iter();
     let peers = peers.map(|at| (at, "other nodes", "another peer_port for the network"));
-    let http = ground.config.http.map(|at| (at, "HTTP", "another [http] listen"));
+    let http = context.config.http.map(|at| (at, "HTTP", "another [http] listen"));
     for (address, whom, other) in peers.chain(http) {
         if is_taken(address, deadline) {
             let port = address.port();

@@ -18,7 +18,7 @@ use vedette_core::state::ClusterState;
 use vedette_core::trigger::StopMode;
 use vedette_core::view::View;
 
-use super::office::fresh_id;
+use super::director_task::fresh_id;
 use super::proposer::Proposer;
 use super::publisher::Publisher;
 

@@ -35,7 +35,7 @@ use vedette_core::view::View;
 use vedette_core::watchers::{Observed, Watchers};
 use vedette_node::transcript::Transcripts;
 
-use super::office::fresh_id;
+use super::director_task::fresh_id;
 use super::proposer::{Proposer, wall_time};
 use super::publisher::Publisher;
 
@@ -43,7 +43,7 @@ use super::publisher::Publisher;
 const QUEUE: usize = 64;
 
 /// What the task needs.
-pub(crate) struct Means {
+pub(crate) struct MonitorDeps {
     pub(crate) me: NodeNumber,
     pub(crate) session: Session,
     pub(crate) proposer: Proposer,
@@ -80,7 +80,7 @@ struct Basis {
 }
 
 struct Watch {
-    means: Means,
+    deps: MonitorDeps,
     basis: Option<Basis>,
     rules: Vec<Rule>,
     running: BTreeMap<String, Running>,
@@ -91,11 +91,11 @@ struct Watch {
 }
 
 /// Runs until the process ends.
-pub(crate) async fn run(means: Means) {
-    let mut views = means.publisher.views();
+pub(crate) async fn run(deps: MonitorDeps) {
+    let mut views = deps.publisher.views();
     let (sender, mut looks) = mpsc::channel(QUEUE);
     let mut watch = Watch {
-        means,
+        deps,
         basis: None,
         rules: Vec::new(),
         running: BTreeMap::new(),
@@ -125,7 +125,7 @@ impl Watch {
             return;
         }
         let rules = state.rules.rules();
-        let found = needs(self.means.me, &rules, &basis.monitors);
+        let found = needs(self.deps.me, &rules, &basis.monitors);
         self.basis = Some(basis);
         self.watchers.reload(&rules);
         let same = |need: &Need| found.monitors.contains(need);
@@ -159,10 +159,10 @@ impl Watch {
         }
         let monitor = look::Monitored {
             need: need.clone(),
-            me: self.means.me,
-            name: self.means.publisher.state().node_name(self.means.me),
-            folder: self.means.folder.clone(),
-            transcripts: self.means.transcripts.clone(),
+            me: self.deps.me,
+            name: self.deps.publisher.state().node_name(self.deps.me),
+            folder: self.deps.folder.clone(),
+            transcripts: self.deps.transcripts.clone(),
             looks: self.looks.clone(),
         };
         let task = tokio::spawn(monitor.run());
@@ -171,7 +171,7 @@ impl Watch {
 
     /// Changes what is shown, which is of the monitors that run and of no others.
     fn show(&self, change: impl FnOnce(&mut BTreeMap<String, MonitorView>)) {
-        self.means.publisher.update_local(|local| {
+        self.deps.publisher.update_local(|local| {
             let mut shown = (*local.monitors).clone();
             shown.retain(|name, _| self.running.contains_key(name));
             for (name, running) in &self.running {
@@ -213,8 +213,8 @@ impl Watch {
     }
 
     async fn observe(&mut self, reading: &Reading) {
-        let view = self.means.publisher.views().borrow().clone();
-        if !watches(&view, (self.means.me, self.means.session)) {
+        let view = self.deps.publisher.views().borrow().clone();
+        if !watches(&view, (self.deps.me, self.deps.session)) {
             return;
         }
         let instance = reading.instance.to_string();
@@ -240,7 +240,7 @@ impl Watch {
 
     /// Tells the cluster what cannot be watched, and what can be again, as far as it does not know.
     async fn tell(&self, view: &View) {
-        let me = self.means.me;
+        let me = self.deps.me;
         if self.basis.is_none() || !view.local.quorate {
             return;
         }
@@ -250,7 +250,7 @@ impl Watch {
     }
 
     async fn propose(&self, command: ManagerCommand) {
-        let proposer = &self.means.proposer;
+        let proposer = &self.deps.proposer;
         let proposal = proposer.proposal(fresh_id(), AGENT, Command::Manager(command));
         // What is refused or lost is seen again at the next look, if it is still so.
         match proposer.propose(proposal).await {

@@ -27,15 +27,15 @@ use vedette_core::time::Instant;
 use vedette_core::trigger::Trigger;
 use vedette_core::work::Task;
 use vedette_node::identity::StateDir;
-use vedette_node::join::Surroundings;
+use vedette_node::join::PeerSet;
 use vedette_node::transcript::{Heading, Kind};
 
-use super::executor::{self, Executor, Hands};
+use super::director_task::fresh_id;
+use super::executor::{self, Executor, ResourceOps};
 use super::leave;
-use super::office::fresh_id;
 use super::proposer::Proposer;
 use super::publisher::Publisher;
-use super::{surroundings, verify};
+use super::{peer_set, verify};
 
 use enclosure::Enclosure;
 pub(crate) use environment::{Place, verbosity};
@@ -51,7 +51,7 @@ pub(crate) struct Runner {
     pub(crate) proposer: Proposer,
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) executor: Executor,
-    pub(crate) hands: Hands,
+    pub(crate) ops: ResourceOps,
     /// Where the program and its socket are, for scripts.
     pub(crate) place: Place,
     /// The folder of the event scripts.
@@ -80,7 +80,7 @@ impl Runner {
         if let Ok(ended @ 1..) = ended {
             tracing::warn!(ended, "event scripts of an earlier agent still ran, and were ended");
         }
-        enclosure::tidy(self.hands.cgroup.as_deref());
+        enclosure::tidy(self.ops.cgroup.as_deref());
         let mut views = self.publisher.views();
         let mut news = self.executor.news();
         let mut machine = Machine::new(self.me, self.session, self.log_timing);
@@ -140,8 +140,8 @@ impl Runner {
     /// Lets the agent end, to be started again with the timers in force. They are read from the disk
     /// then, so nothing is gained before they are there.
     async fn renew(&self) {
-        let wanted = |known: Surroundings| known.settings.timing.log();
-        let on_disk = || surroundings::last_known(&StateDir::new(&self.state_dir));
+        let wanted = |known: PeerSet| known.settings.timing.log();
+        let on_disk = || peer_set::last_known(&StateDir::new(&self.state_dir));
         loop {
             let log = self.publisher.state().settings.timing.log();
             if on_disk().ok().flatten().map(wanted) == Some(log) {
@@ -165,12 +165,11 @@ impl Runner {
             Task::CleanUp { group, token } => return self.executor.clean_up(group, token).await,
             Task::Renew => return self.renew().await,
             Task::Verify { proposal } => {
-                let verify::Found { findings, warnings } =
-                    verify::pending(&self.hands, &state).await;
+                let verify::Found { findings, warnings } = verify::pending(&self.ops, &state).await;
                 Command::Config(ConfigCommand::Verified { proposal, node, findings, warnings })
             }
             Task::Fence { node: whom, attempt } => {
-                let outcome = fence::call(&state, whom, &self.hands.transcripts).await;
+                let outcome = fence::call(&state, whom, &self.ops.transcripts).await;
                 Command::Group(GroupCommand::Fenced { node: whom, by: node, attempt, outcome })
             }
         };
@@ -189,7 +188,7 @@ impl Runner {
         let limit = state.definition.manager.command_timeout_ms;
         let limit = running.time_limit_ms.map_or(limit, |own| own.min(limit));
         let enclosed = matches!(running.event.trigger, Trigger::User { .. });
-        let root = self.hands.cgroup.as_deref().filter(|_| enclosed);
+        let root = self.ops.cgroup.as_deref().filter(|_| enclosed);
         let runs = commands.into_iter().map(|(index, line)| {
             let environment = environment::of(state, running, self.me, index, &self.place);
             let expected = running.program.phases.get(running.phase).and_then(|p| p.get(index));
@@ -207,7 +206,7 @@ impl Runner {
                 limit: Duration::from_millis(limit),
                 scripts: self.events.clone(),
                 enclosure: Enclosure::new(root, (event, running.phase, running.attempt, index)),
-                tape: Some(self.hands.transcripts.tape(heading)),
+                tape: Some(self.ops.transcripts.tape(heading)),
                 traces: state.definition.manager.verbose,
             }
             .run()

@@ -14,7 +14,7 @@ use vedette_node::log::Log;
 use vedette_node::peers::{PeerIdentity, Service, kinds};
 
 use super::admit::Admission;
-use super::office::Office;
+use super::director_task::DirectorHandle;
 use super::proposer::Proposer;
 use super::publisher::Publisher;
 
@@ -51,7 +51,7 @@ pub(crate) struct RowsRequest {
 /// See the module.
 pub(crate) struct Answers {
     pub(crate) log: Log,
-    pub(crate) office: Office,
+    pub(crate) director: DirectorHandle,
     pub(crate) proposer: Proposer,
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) admission: Admission,
@@ -83,8 +83,8 @@ impl Answers {
                 let message: ReportMessage = read(&body)?;
                 // Who reports is who the certificate says.
                 if message.report.observer == node {
-                    self.office.tell(Input::AgentSession { node, session: message.session });
-                    self.office.tell(Input::Report(Arc::new(message.report)));
+                    self.director.tell(Input::AgentSession { node, session: message.session });
+                    self.director.tell(Input::Report(Arc::new(message.report)));
                 }
                 write(&self.log.leadership().borrow().me)
             }

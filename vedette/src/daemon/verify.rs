@@ -11,8 +11,8 @@ use vedette_core::group::{ResourceDef, ResourceKind};
 use vedette_core::id::NodeNumber;
 use vedette_core::state::ClusterState;
 
-use super::executor::Hands;
-use super::surroundings;
+use super::executor::ResourceOps;
+use super::peer_set;
 
 /// What was found on this machine, a sentence each.
 #[derive(Debug, Default)]
@@ -31,7 +31,7 @@ impl Found {
 }
 
 /// What there is to be said of the pending document on this machine; nothing if none is pending.
-pub(crate) async fn pending(hands: &Hands, state: &Arc<ClusterState>) -> Found {
+pub(crate) async fn pending(ops: &ResourceOps, state: &Arc<ClusterState>) -> Found {
     let Some(pending) = &state.documents.pending else { return Found::default() };
     let (document, findings) = document::read(&pending.version.text, state);
     if findings.iter().any(|finding| finding.error) {
@@ -40,8 +40,8 @@ pub(crate) async fn pending(hands: &Hands, state: &Arc<ClusterState>) -> Found {
         findings.iter().filter(|finding| finding.error).for_each(|finding| found.take(finding));
         return found;
     }
-    let mut found = machine(hands, &document.definition, state, pending.dry_run).await;
-    found.findings.extend(addresses(&document, state, hands.me, pending.dry_run));
+    let mut found = machine(ops, &document.definition, state, pending.dry_run).await;
+    found.findings.extend(addresses(&document, state, ops.me, pending.dry_run));
     found
 }
 
@@ -63,7 +63,7 @@ fn addresses(document: &Document, state: &ClusterState, me: NodeNumber, all: boo
     });
     let asked = service.chain(standbys).filter(|(_, _, new)| all || *new);
     asked
-        .filter(|(_, address, _)| !surroundings::is_here(*address))
+        .filter(|(_, address, _)| !peer_set::is_here(*address))
         .map(|(key, address, _)| {
             format!(
                 "{key}: {address} is not on this machine. Give it to an adapter (ip address add {address}/… dev …), \
@@ -75,14 +75,19 @@ fn addresses(document: &Document, state: &ClusterState, me: NodeNumber, all: boo
 
 /// What there is to be said of a definition on this machine. A resource that is in force as it is stands in the
 /// way of `verify` alone (`all`): what it lacks may be what is being repaired.
-async fn machine(hands: &Hands, definition: &Definition, state: &ClusterState, all: bool) -> Found {
-    let (me, mut found) = (hands.me, Found::default());
+async fn machine(
+    ops: &ResourceOps,
+    definition: &Definition,
+    state: &ClusterState,
+    all: bool,
+) -> Found {
+    let (me, mut found) = (ops.me, Found::default());
     for group in definition.groups.iter().filter(|group| group.nodes.contains(&me)) {
         let present = state.definition.group(&group.name).filter(|it| it.nodes.contains(&me));
         for (place, resource) in group.resources.iter().enumerate() {
             let is_in_force = present.is_some_and(|present| present.resources.contains(resource));
             let makes = group.resources[..place].iter().any(makes_devices);
-            for mut finding in hands.verify(&group.name, state, resource, makes).await {
+            for mut finding in ops.verify(&group.name, state, resource, makes).await {
                 finding.error &= all || !is_in_force;
                 found.take(&finding);
             }

@@ -17,7 +17,7 @@ use super::local_log::{LocalLog, Past};
 use super::proposer::Proposer;
 use super::publisher::Publisher;
 use super::{
-    Ground, alerts, backfill, executor, for_operator, local_log, proposer, runner, surfaces,
+    NodeContext, alerts, backfill, executor, for_operator, local_log, proposer, runner, surfaces,
     transport,
 };
 
@@ -37,34 +37,34 @@ const RUN: &str = "run";
 const ALERT_LOG: &str = "alert.log";
 
 /// Opens the history. A damaged one is set aside if other members have its records.
-pub(super) async fn open_history(ground: &Ground) -> Result<(History, Option<SetAside>)> {
-    let path = ground.dir.path().join(HISTORY);
-    if ground.surroundings.members.len() < 2 {
+pub(super) async fn open_history(context: &NodeContext) -> Result<(History, Option<SetAside>)> {
+    let path = context.dir.path().join(HISTORY);
+    if context.peer_set.members.len() < 2 {
         let opened = tokio::task::spawn_blocking(move || for_operator(History::open(path)));
         return Ok((opened.await??, None));
     }
     // What was notified was in the history: it is told nobody again.
-    let told = surfaces::notified(&ground.config);
+    let told = surfaces::notified(&context.config);
     let (history, set_aside) = tokio::task::spawn_blocking(move || {
         for_operator(History::open_or_set_aside(path, proposer::wall_time(), told))
     })
     .await??;
     if let Some(set_aside) = &set_aside {
-        surfaces::notify_after(&ground.config, set_aside.last);
+        surfaces::notify_after(&context.config, set_aside.last);
         tracing::error!("{set_aside}");
     }
     Ok((history, set_aside))
 }
 
 pub(super) async fn open_log(
-    ground: &Ground,
+    context: &NodeContext,
     peers: &Peers,
     publisher: &Arc<Publisher>,
 ) -> Result<Log> {
-    let identity = &ground.member.identity;
-    let path = ground.dir.path().join(CLUSTER_DB);
+    let identity = &context.member.identity;
+    let path = context.dir.path().join(CLUSTER_DB);
     // A log that was there once must be there: only a node that was just made may begin one.
-    let made = ground.dir.path().join("log.made");
+    let made = context.dir.path().join("log.made");
     let create = !made.exists();
     let config = LogConfig {
         path,
@@ -73,7 +73,7 @@ pub(super) async fn open_log(
             raft_id: identity.raft_id,
             storage: identity.storage,
         },
-        timing: ground.surroundings.settings.timing,
+        timing: context.peer_set.settings.timing,
         create,
     };
     let transport =
@@ -86,8 +86,8 @@ pub(super) async fn open_log(
 }
 
 /// The first member forms the cluster when its daemon starts for the first time.
-pub(super) async fn form_if_new(ground: &Ground, log: &Log) -> Result<()> {
-    let Some(form) = ground.dir.document::<Proposal>(FORM)? else { return Ok(()) };
+pub(super) async fn form_if_new(context: &NodeContext, log: &Log) -> Result<()> {
+    let Some(form) = context.dir.document::<Proposal>(FORM)? else { return Ok(()) };
     match log.form(form).await {
         Ok(_) | Err(log::FormError::AlreadyFormed) => {}
         Err(error) => bail!("the cluster cannot be formed: {error}"),
@@ -97,37 +97,37 @@ pub(super) async fn form_if_new(ground: &Ground, log: &Log) -> Result<()> {
 
 /// Starts what tells of this node itself.
 pub(super) fn start_local(
-    ground: &Ground,
+    context: &NodeContext,
     local: &LocalLog,
     proposer: &Proposer,
     start: (Option<Past>, Session),
 ) {
     let (past, guard) = start;
     local.started(past, guard);
-    let disk = local_log::Disk { state_dir: ground.dir.path().to_owned() };
+    let disk = local_log::Disk { state_dir: context.dir.path().to_owned() };
     tokio::spawn(local_log::follow(local.clone(), disk));
     tokio::spawn(local_log::account(local.clone(), proposer.clone()));
-    tokio::spawn(local_log::Runner(alert_script(ground, local)).run(local.clone()));
+    tokio::spawn(local_log::Runner(alert_script(context, local)).run(local.clone()));
 }
 
 pub(super) fn start_workers(
-    ground: &Ground,
+    context: &NodeContext,
     local: &LocalLog,
     (proposer, publisher): (&Proposer, &Arc<Publisher>),
     peers: &Peers,
     level: LevelHandle,
 ) {
-    let me = ground.member.identity.number;
+    let me = context.member.identity.number;
     tokio::spawn(backfill::run(me, publisher.clone(), peers.clone()));
     tokio::spawn(follow_level(publisher.clone(), level));
-    let script = alert_script(ground, local);
+    let script = alert_script(context, local);
     if let Err(error) = vedette_collector::alerts::prepare_log(&script.log, script.user.as_deref())
     {
         tracing::warn!(%error, "the log of the alert script cannot be prepared");
     }
     let runner = alerts::Runner {
         me,
-        session: ground.session,
+        session: context.session,
         proposer: proposer.clone(),
         publisher: publisher.clone(),
         script,
@@ -137,32 +137,32 @@ pub(super) fn start_workers(
 
 /// Starts what does the work that the state gives this node.
 pub(super) fn start_runner(
-    ground: &Ground,
+    context: &NodeContext,
     proposer: &Proposer,
     publisher: &Arc<Publisher>,
     executor: &executor::Executor,
-    hands: executor::Hands,
+    ops: executor::ResourceOps,
     renew: mpsc::Sender<()>,
 ) -> Result<()> {
-    let events = vedette_node::events::materialise(ground.dir.path())
+    let events = vedette_node::events::materialise(context.dir.path())
         .context("the event scripts cannot be written")?;
     let program = std::env::current_exe().context("the path of this program is not known")?;
     let place = runner::Place {
         program: program.display().to_string(),
-        control: ground.config.control.display().to_string(),
+        control: context.config.control.display().to_string(),
         events: events.display().to_string(),
     };
     let runner = runner::Runner {
-        me: ground.member.identity.number,
-        session: ground.session,
+        me: context.member.identity.number,
+        session: context.session,
         proposer: proposer.clone(),
         publisher: publisher.clone(),
         executor: executor.clone(),
-        hands,
+        ops,
         place,
         events,
-        state_dir: ground.dir.path().to_owned(),
-        log_timing: ground.surroundings.settings.timing.log(),
+        state_dir: context.dir.path().to_owned(),
+        log_timing: context.peer_set.settings.timing.log(),
         renew,
     };
     tokio::spawn(runner.run());
@@ -170,9 +170,9 @@ pub(super) fn start_runner(
 }
 
 /// What resources of this node need to know of it.
-pub(super) fn hands(ground: &Ground) -> Result<executor::Hands> {
-    let identity = &ground.member.identity;
-    let (state, run) = (ground.dir.path().join(RESOURCES), ground.dir.path().join(RUN));
+pub(super) fn ops(context: &NodeContext) -> Result<executor::ResourceOps> {
+    let identity = &context.member.identity;
+    let (state, run) = (context.dir.path().join(RESOURCES), context.dir.path().join(RUN));
     for folder in [&state, &run] {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("{} cannot be made", folder.display()))?;
@@ -182,16 +182,24 @@ pub(super) fn hands(ground: &Ground) -> Result<executor::Hands> {
         tracing::warn!("there are no control groups here: applications cannot be kept together");
     }
     let (probes, lease) = Default::default();
-    let transcripts = ground.transcripts.clone();
-    Ok(executor::Hands { me: identity.number, cgroup, state, run, probes, lease, transcripts })
+    let transcripts = context.transcripts.clone();
+    Ok(executor::ResourceOps {
+        me: identity.number,
+        cgroup,
+        state,
+        run,
+        probes,
+        lease,
+        transcripts,
+    })
 }
 
-fn alert_script(ground: &Ground, local: &LocalLog) -> alerts::Script {
+fn alert_script(context: &NodeContext, local: &LocalLog) -> alerts::Script {
     alerts::Script {
-        user: ground.config.alert.user.clone(),
-        mail_to: ground.config.alert.mail_to.clone(),
-        log: ground.dir.path().join(ALERT_LOG),
-        transcripts: ground.transcripts.clone(),
+        user: context.config.alert.user.clone(),
+        mail_to: context.config.alert.mail_to.clone(),
+        log: context.dir.path().join(ALERT_LOG),
+        transcripts: context.transcripts.clone(),
         local: local.clone(),
     }
 }

@@ -9,7 +9,7 @@ use crate::model::Severity;
 use crate::record::Code;
 
 use super::reports::Which;
-use super::{ClusterState, Entry, Happening};
+use super::{ClusterState, Entry, RecordDraft};
 
 impl ClusterState {
     /// Resource, hardware address and device, as the node of the instance heard them.
@@ -44,7 +44,7 @@ impl ClusterState {
             }
         };
         let subject = self.resource_subject(name, resource);
-        let happening = Happening::new(Code::AddressConflict, severity, subject, message);
+        let happening = RecordDraft::new(Code::AddressConflict, severity, subject, message);
         let happening = happening.because(cause).alerting(true);
         let happening = self.in_event(entry, happening, Some(node), None);
         self.record(entry, happening);

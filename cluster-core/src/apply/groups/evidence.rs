@@ -13,7 +13,7 @@ use crate::model::{HostStatus, RunOutcome, Severity};
 use crate::record::{Code, Subject};
 use crate::takeover::LetGo;
 
-use super::{ClusterState, Entry, Happening, Refusal};
+use super::{ClusterState, Entry, RecordDraft, Refusal};
 
 impl ClusterState {
     /// All instances of a node end of which that is evidence. The end of a lease says nothing of what was left running
@@ -101,7 +101,7 @@ impl ClusterState {
         } else {
             (Severity::Notice, format!("{place} has let go of {names}"))
         };
-        let happening = Happening::new(Code::LetGo, severity, Subject::Node(node), message);
+        let happening = RecordDraft::new(Code::LetGo, severity, Subject::Node(node), message);
         let happening = self.in_event(entry, happening.because(words), Some(node), None);
         self.record(entry, happening);
     }
@@ -175,7 +175,7 @@ impl ClusterState {
         }
         let message = format!("takeover of {} from {} has to wait", news.join(", "), known.name);
         let happening =
-            Happening::new(Code::TakeoverWaits, Severity::Error, Subject::Node(node), message);
+            RecordDraft::new(Code::TakeoverWaits, Severity::Error, Subject::Node(node), message);
         let happening =
             self.in_event(entry, happening.because(why).alerting(true), Some(node), None);
         self.record(entry, happening);
@@ -233,7 +233,7 @@ impl ClusterState {
         alert: bool,
         took: Option<u64>,
     ) {
-        let happening = Happening::new(Code::Fencing, severity, Subject::Node(node), message);
+        let happening = RecordDraft::new(Code::Fencing, severity, Subject::Node(node), message);
         let happening = happening.because(why).alerting(alert);
         let happening = self.in_event(entry, happening, Some(node), took);
         self.record(entry, happening);

@@ -13,7 +13,7 @@ use crate::group::Group;
 use crate::model::Severity;
 use crate::record::{Code, Subject};
 
-use super::{ClusterState, Entry, Happening};
+use super::{ClusterState, Entry, RecordDraft};
 
 impl ClusterState {
     /// A group came online on another node after a failure.
@@ -75,7 +75,7 @@ impl ClusterState {
         (from, to): (&str, &str),
     ) {
         let happening =
-            Happening::new(Code::GroupFlapping, severity, Subject::Group(number), message);
+            RecordDraft::new(Code::GroupFlapping, severity, Subject::Group(number), message);
         let happening = happening.change(from, to).because(why).alerting(true);
         let happening = self.in_event(entry, happening, None, None);
         self.record(entry, happening);

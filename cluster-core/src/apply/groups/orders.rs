@@ -9,7 +9,7 @@ use crate::model::Severity;
 use crate::record::{Code, Subject};
 use crate::trigger::Trigger;
 
-use super::{ClusterState, Entry, Happening, Refusal};
+use super::{ClusterState, Entry, RecordDraft, Refusal};
 
 impl ClusterState {
     /// The group of that name.
@@ -247,7 +247,7 @@ impl ClusterState {
     fn ordered(&mut self, entry: &mut Entry<'_>, name: &str, message: String) {
         let number = self.groups.get(name).map_or(0, |group| group.number);
         let subject = Subject::Group(number);
-        let happening = Happening::new(Code::GroupOrdered, Severity::Notice, subject, message);
+        let happening = RecordDraft::new(Code::GroupOrdered, Severity::Notice, subject, message);
         self.record(entry, happening);
     }
 
@@ -305,7 +305,7 @@ impl ClusterState {
         let number = self.groups.get(name).map_or(0, |group| group.number);
         let message = format!("failures of group {name}{place} were cleared");
         let subject = Subject::Group(number);
-        let happening = Happening::new(Code::FailuresCleared, Severity::Notice, subject, message);
+        let happening = RecordDraft::new(Code::FailuresCleared, Severity::Notice, subject, message);
         self.record(entry, happening);
         if flaps {
             self.steady_again(entry, name, "an operator cleared its failures".into());

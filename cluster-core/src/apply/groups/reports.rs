@@ -10,7 +10,7 @@ use crate::plan::Move;
 use crate::record::{Code, Record};
 use crate::trigger::{Motive, StopMode, Trigger};
 
-use super::{ClusterState, Entry, Happening};
+use super::{ClusterState, Entry, RecordDraft};
 
 /// Group, node and token, by which an instance is meant.
 pub(super) type Which<'a> = (&'a String, NodeNumber, u64);
@@ -169,7 +169,7 @@ impl ClusterState {
         let severity = if failed { Severity::Warning } else { Severity::Informational };
         let message = format!("resource {resource} is {to} on {}", self.node_name(node));
         let subject = self.resource_subject(name, resource);
-        let happening = Happening::new(Code::Resource, severity, subject, message)
+        let happening = RecordDraft::new(Code::Resource, severity, subject, message)
             .change(from, to)
             .because(detail)
             // One that cannot be started or stopped is alerted by what becomes of its group.
@@ -199,7 +199,7 @@ impl ClusterState {
         let message =
             format!("resource {resource} is still ONLINE on {place}, over another adapter");
         let online = ResourceState::Online;
-        let happening = Happening::new(Code::Resource, Severity::Informational, subject, message)
+        let happening = RecordDraft::new(Code::Resource, Severity::Informational, subject, message)
             .change(online, online)
             .because(detail);
         let happening = self.in_event(entry, happening, Some(node), None);
@@ -294,7 +294,7 @@ impl ClusterState {
             self.node_name(node)
         );
         let subject = self.resource_subject(name, resource);
-        let happening = Happening::new(Code::ResourceFailed, Severity::Warning, subject, message)
+        let happening = RecordDraft::new(Code::ResourceFailed, Severity::Warning, subject, message)
             .because(why)
             // That it failed was alerted when it did ([`Self::resource_changed`]).
             .alerting(!restarted && !self.is_flapping(name));

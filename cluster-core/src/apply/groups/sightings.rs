@@ -15,7 +15,7 @@ use crate::id::NodeNumber;
 use crate::model::Severity;
 use crate::record::{Code, Subject};
 
-use super::{ClusterState, Entry, Happening};
+use super::{ClusterState, Entry, RecordDraft};
 
 impl ClusterState {
     /// What runs of a group on a node that does not have it: one record when that begins and one when it
@@ -164,7 +164,8 @@ impl ClusterState {
     ) {
         let number = self.groups.get(name).map_or(0, |group| group.number);
         let subject = Subject::Group(number);
-        let happening = Happening::new(Code::MultipleActive, severity, subject, message.to_owned());
+        let happening =
+            RecordDraft::new(Code::MultipleActive, severity, subject, message.to_owned());
         let happening = happening.because(cause).alerting(true);
         let happening = self.in_event(entry, happening, Some(node), None);
         self.record(entry, happening);

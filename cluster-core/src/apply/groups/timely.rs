@@ -18,7 +18,7 @@ use crate::placement;
 use crate::record::{Code, Subject};
 use crate::state::wish_ends_at;
 
-use super::{ClusterState, Entry, Happening};
+use super::{ClusterState, Entry, RecordDraft};
 
 impl ClusterState {
     /// Ends what ends by now.
@@ -59,8 +59,8 @@ impl ClusterState {
             let why = format!("none for {}", crate::document::duration_text(window));
             let subject = self.resource_subject(&name, resource);
             let code = Code::FailuresCleared;
-            let happening = Happening::new(code, Severity::Informational, subject, message);
-            let happening = Happening { node: Some(node), ..happening.because(why) };
+            let happening = RecordDraft::new(code, Severity::Informational, subject, message);
+            let happening = RecordDraft { node: Some(node), ..happening.because(why) };
             self.record(entry, happening);
         }
     }
@@ -114,7 +114,7 @@ impl ClusterState {
         let message = format!("preference of group {name} for {place} has ended");
         let subject = Subject::Group(number);
         let (code, severity) = (Code::GroupOrdered, Severity::Informational);
-        let happening = Happening::new(code, severity, subject, message).because(why);
+        let happening = RecordDraft::new(code, severity, subject, message).because(why);
         self.record(entry, happening);
     }
 }

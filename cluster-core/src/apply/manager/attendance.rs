@@ -12,7 +12,7 @@ use crate::id::NodeNumber;
 use crate::model::{AgentStatus, Severity};
 use crate::record::{Code, Subject};
 
-use super::super::{ClusterState, Entry, Happening};
+use super::super::{ClusterState, Entry, RecordDraft};
 
 impl ClusterState {
     /// Whether an answer of a node is to be waited for: it is there, and its agent runs or is away for a
@@ -49,7 +49,7 @@ impl ClusterState {
         let message = format!("manager of {name} {what}");
         self.record(
             entry,
-            Happening::new(Code::Manager, severity, Subject::Node(node), message).because(why),
+            RecordDraft::new(Code::Manager, severity, Subject::Node(node), message).because(why),
         );
         true
     }

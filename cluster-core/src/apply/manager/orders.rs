@@ -12,7 +12,7 @@ use crate::model::Severity;
 use crate::record::{Code, Subject};
 use crate::trigger::{StopMode, Trigger};
 
-use super::{ClusterState, Entry, Happening, Refusal, step_of};
+use super::{ClusterState, Entry, RecordDraft, Refusal, step_of};
 
 /// How an event ended that an operator ended.
 const ABORTED: &str = "aborted";
@@ -298,7 +298,7 @@ impl ClusterState {
         (from, to): (String, &str),
     ) {
         let happening =
-            Happening::new(Code::NodeOrdered, Severity::Notice, Subject::Node(node), message);
+            RecordDraft::new(Code::NodeOrdered, Severity::Notice, Subject::Node(node), message);
         self.record(entry, happening.change(from, to));
     }
 
@@ -389,7 +389,7 @@ impl ClusterState {
         let message = format!("maintenance of {what} {verb}");
         self.record(
             entry,
-            Happening::new(Code::Maintenance, severity, subject, message)
+            RecordDraft::new(Code::Maintenance, severity, subject, message)
                 .change(words(!on), words(on)),
         );
         Ok(true)

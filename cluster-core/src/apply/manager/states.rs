@@ -12,7 +12,7 @@ use crate::record::{Code, Subject};
 use crate::time::WallTime;
 use crate::trigger::Trigger;
 
-use super::{ClusterState, Entry, Happening, ms_between};
+use super::{ClusterState, Entry, RecordDraft, ms_between};
 
 impl ClusterState {
     /// Brings the states of all managers up to date.
@@ -64,7 +64,7 @@ impl ClusterState {
         };
         let message = format!("{word} of {}: {from} → {to}", self.names(nodes));
         let mut happening =
-            Happening::new(Code::Manager, Severity::Informational, subject, message)
+            RecordDraft::new(Code::Manager, Severity::Informational, subject, message)
                 .change(from, to);
         if let Some(running) = &self.manager.current {
             let (event, incident) = (running.event.id, running.event.incident);

@@ -14,7 +14,7 @@ use crate::record::{Code, Record, Subject};
 use crate::rules::Rule;
 use crate::trigger::Trigger;
 
-use super::{ClusterState, Entry, Happening, Refusal};
+use super::{ClusterState, Entry, RecordDraft, Refusal};
 
 /// Instances that may have fired at a time, of all rules.
 const MOST_FIRED: usize = 4_096;
@@ -53,7 +53,7 @@ impl ClusterState {
         instances.insert(instance.clone(), firing);
         let message = format!("{rule} {} has fired", self.node_name(*node));
         let (code, severity) = (Code::RuleFired, Severity::Informational);
-        let mut happening = Happening::new(code, severity, Subject::Node(*node), message)
+        let mut happening = RecordDraft::new(code, severity, Subject::Node(*node), message)
             .change("", value)
             .because(format!("its predicate{}{instance}", Record::HOLDS_FOR));
         if queued {
@@ -78,7 +78,7 @@ impl ClusterState {
         let message = format!("{rule} {} is armed again", self.node_name(node));
         self.record(
             entry,
-            Happening::new(
+            RecordDraft::new(
                 Code::RuleRearmed,
                 Severity::Informational,
                 Subject::Node(node),
@@ -101,7 +101,7 @@ impl ClusterState {
         let message = format!("{rule} {} is armed again", self.node_name(firing.node));
         let why = "the cluster was started anew before its event was over, so it may fire again";
         let (code, severity) = (Code::RuleRearmed, Severity::Notice);
-        let happening = Happening::new(code, severity, Subject::Node(firing.node), message);
+        let happening = RecordDraft::new(code, severity, Subject::Node(firing.node), message);
         self.record(entry, happening.change(firing.value, "").because(why));
     }
 
@@ -124,14 +124,14 @@ impl ClusterState {
                 let why: String = why.chars().take(LONGEST).collect();
                 all.insert(what.clone(), why.clone());
                 let message = format!("{what}{}{name}", Record::CANNOT_BE_WATCHED);
-                Happening::new(Code::Monitor, Severity::Warning, Subject::Node(*node), message)
+                RecordDraft::new(Code::Monitor, Severity::Warning, Subject::Node(*node), message)
                     .change("works", "failed")
                     .because(why)
             }
             None => {
                 let before = all.remove(what).unwrap_or_default();
                 let message = format!("{what}{}{name} again", Record::IS_WATCHED);
-                Happening::new(Code::Monitor, Severity::Notice, Subject::Node(*node), message)
+                RecordDraft::new(Code::Monitor, Severity::Notice, Subject::Node(*node), message)
                     .change("failed", "works")
                     .because(format!("before: {before}"))
             }

@@ -10,8 +10,8 @@ use vedette_core::holding::executor::{Action, Input, Orders, Output};
 use vedette_node::guard::protocol::{Hold, Order};
 
 use super::super::runner::insist;
-use super::hands::Context;
 use super::reporter::Reporter;
+use super::resource_ops::Context;
 use super::{Shared, lock};
 
 /// One after the other, for as long as the process lives.
@@ -22,7 +22,7 @@ pub(super) async fn out(shared: Arc<Shared>, mut waiting: mpsc::UnboundedReceive
 }
 
 async fn carry_out(shared: &Arc<Shared>, output: Output) {
-    let hands = &shared.hands;
+    let ops = &shared.ops;
     match output {
         Output::Order(orders) => order(shared, *orders).await,
         Output::Do { id, group, token, action, resource } => {
@@ -37,17 +37,17 @@ async fn carry_out(shared: &Arc<Shared>, output: Output) {
             }
         }
         Output::LookOutside { id, group, started } => {
-            let resources = hands.outside(&group, &shared.state(), &started);
+            let resources = ops.outside(&group, &shared.state(), &started);
             shared.act(Input::Outside { id, resources });
         }
         Output::Announce(resource) => {
             let shared = shared.clone();
             tokio::spawn(async move {
-                shared.hands.announce(&shared.state(), &resource).await;
+                shared.ops.announce(&shared.state(), &resource).await;
             });
         }
-        Output::MakePlace(group) => hands.make_place(&group, &shared.state()),
-        Output::RemovePlace(group) => hands.remove_place(&group, &shared.state()),
+        Output::MakePlace(group) => ops.make_place(&group, &shared.state()),
+        Output::RemovePlace(group) => ops.remove_place(&group, &shared.state()),
         Output::Report { group, number, command } => {
             lock(&shared.reporters)
                 .entry(group.clone())
@@ -81,13 +81,13 @@ async fn carry_out(shared: &Arc<Shared>, output: Output) {
 
 /// Tells the guard what it is to hold.
 async fn order(shared: &Arc<Shared>, orders: Orders) {
-    let (state, hands) = (shared.state(), &shared.hands);
+    let (state, ops) = (shared.state(), &shared.ops);
     let Orders { sequence, epoch, covered, left, anew } = orders;
-    let mut known: BTreeSet<_> = hands.known(&state);
-    for left in hands.all(&state, &left).addresses {
+    let mut known: BTreeSet<_> = ops.known(&state);
+    for left in ops.all(&state, &left).addresses {
         known.remove(&left.address);
     }
-    let held = hands.all(&state, &covered);
+    let held = ops.all(&state, &covered);
     let order = Order::Hold(Box::new(Hold { sequence, epoch, known, held, anew }));
     let sent = match shared.orders.get() {
         Some(orders) => orders.send(&order).await.map_err(|error| error.to_string()),
@@ -110,7 +110,7 @@ fn begin(
     let work = {
         let shared = shared.clone();
         async move {
-            let done = shared.hands.act(&context, action, &resource).await;
+            let done = shared.ops.act(&context, action, &resource).await;
             lock(&shared.under_way).remove(&id);
             shared.act(Input::Done { id, done });
         }

@@ -11,7 +11,7 @@ use vedette_core::duplicate::Hardware;
 use vedette_core::group::{GroupState, ResourceDef, ResourceKind};
 use vedette_node::resource::duplicate::Conflict;
 
-use super::super::office::fresh_id;
+use super::super::director_task::fresh_id;
 use super::{Shared, millis};
 
 /// Between two looks at the time.
@@ -35,7 +35,7 @@ pub(super) async fn watch(shared: Arc<Shared>) {
         });
         for (group, token, def) in served {
             let state = shared.state();
-            let heard = shared.hands.answered_besides(&group, &state, &def).await;
+            let heard = shared.ops.answered_besides(&group, &state, &def).await;
             let key = (group.clone(), def.name.clone());
             let Some(conflict) = heard else {
                 told.remove(&key);

@@ -113,7 +113,7 @@ impl Shared {
             let resources = state.definition.group(&name).map(|def| def.resources.as_slice());
             let mut off = true;
             for def in resources.unwrap_or_default() {
-                off = off && self.hands.is_off(&name, &state, def).await;
+                off = off && self.ops.is_off(&name, &state, def).await;
             }
             if off {
                 self.act(Input::SeenOff { group: name });
@@ -169,7 +169,7 @@ impl Shared {
             let defined = state.definition.group(name).map(|def| def.resources.clone());
             let defined = defined.map(|resources| Started { token: *token, epoch: *of, resources });
             let left = known_here.get(name).or(defined.as_ref());
-            let left = left.map(|held| self.hands.left_to_agent(name, &state, held));
+            let left = left.map(|held| self.ops.left_to_agent(name, &state, held));
             let (message, cause) = match left.filter(|left| !left.is_empty()) {
                 None if rest.contains(name) => {
                     let rest = format!("{why}; not all of it has ended yet");

@@ -12,7 +12,7 @@ use vedette_core::group::ResourceDef;
 use vedette_core::holding::executor::{Found, Input, Op, Sighted, Sightings, strange};
 use vedette_core::state::ClusterState;
 
-use super::super::office::fresh_id;
+use super::super::director_task::fresh_id;
 use super::{Shared, millis, now};
 
 /// Between two looks at the time.
@@ -111,7 +111,7 @@ async fn ask(
     group: String,
     def: ResourceDef,
 ) -> bool {
-    shared.hands.runs(&group, &state, &def).await
+    shared.ops.runs(&group, &state, &def).await
 }
 
 /// With as few others as may run at a time; what takes long makes room for them.

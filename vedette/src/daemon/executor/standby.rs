@@ -22,7 +22,7 @@ use vedette_core::id::{NetworkNumber, NodeNumber};
 use vedette_core::state::ClusterState;
 use vedette_core::trigger::Trigger;
 
-use super::super::office::fresh_id;
+use super::super::director_task::fresh_id;
 use super::Shared;
 
 /// Between two looks.
@@ -86,7 +86,7 @@ async fn round_about(
 ) -> Vec<(NetworkNumber, String)> {
     let Some(own) = state.nodes.get(&shared.me) else { return Vec::new() };
     let (mut found, now) = (Vec::new(), Instant::now());
-    let standbys = shared.hands.standbys(state);
+    let standbys = shared.ops.standbys(state);
     dead.retain(|network, _| standbys.contains_key(network));
     for (network, standby) in standbys {
         let Some(interface) = own.interfaces.get(&network) else { continue };
@@ -108,7 +108,7 @@ async fn round_about(
 /// Has nothing sent into a dead standby adapter.
 async fn route_past(shared: &Shared, state: &ClusterState) {
     let Some(own) = state.nodes.get(&shared.me) else { return };
-    let standbys = shared.hands.standbys(state).into_iter();
+    let standbys = shared.ops.standbys(state).into_iter();
     let pair = |(network, standby)| Some((own.interfaces.get(&network)?.address, standby));
     let pairs: Vec<_> = standbys.filter_map(pair).collect();
     if !pairs.is_empty()
@@ -121,7 +121,7 @@ async fn route_past(shared: &Shared, state: &ClusterState) {
 /// Groups held here with an address on an adapter that has no link, where another one has, and whether a swap takes
 /// all of those along. Not in maintenance, nor what is left to itself.
 async fn adrift(shared: &Shared, state: &ClusterState) -> BTreeMap<String, bool> {
-    let standbys = shared.hands.standbys(state);
+    let standbys = shared.ops.standbys(state);
     let is = |it: &ResourceDef| matches!(it.kind, ResourceKind::Address { network, .. } if standbys.contains_key(&network));
     let mut found = BTreeMap::new();
     let held = shared.desk(|desk| desk.ends_with_the_lease());
@@ -132,7 +132,7 @@ async fn adrift(shared: &Shared, state: &ClusterState) -> BTreeMap<String, bool>
         if addresses.is_empty() {
             continue;
         }
-        let lost = shared.hands.adrift(state, addresses).await;
+        let lost = shared.ops.adrift(state, addresses).await;
         if !lost.is_empty() {
             found.insert(group, lost.iter().all(|(_, with_swap)| *with_swap));
         }
@@ -158,7 +158,7 @@ fn due(
 /// Why each of them would not do, if it would not.
 async fn look(shared: &Shared, state: &ClusterState) -> Found {
     let mut found = Found::new();
-    for (network, address) in shared.hands.standbys(state) {
+    for (network, address) in shared.ops.standbys(state) {
         // What cannot be seen is no news.
         if let Ok(fault) = vedette_node::resource::address::standby_fault(address).await {
             found.insert(network, fault);

@@ -33,7 +33,7 @@ impl Shared {
                 continue;
             }
             let held = self.addresses_on(network);
-            match self.hands.swap(&state, network, held).await {
+            match self.ops.swap(&state, network, held).await {
                 Ok(detail) => {
                     let _ = lines.try_send(format!("{called}: {detail}"));
                     said.push(format!("{called} is swapped"));

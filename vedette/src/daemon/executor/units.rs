@@ -21,7 +21,7 @@ const AGAIN: Duration = Duration::from_secs(5);
 
 /// Keeps systemd in line with the definition.
 pub(super) async fn follow(shared: Arc<Shared>) {
-    let Some(root) = shared.hands.cgroup.clone() else { return };
+    let Some(root) = shared.ops.cgroup.clone() else { return };
     let mut views = shared.publisher.views();
     let mut kept = None;
     loop {
@@ -52,7 +52,7 @@ impl Shared {
         });
         let mut units = BTreeMap::new();
         for (group, resources) in defined.chain(held) {
-            let context = self.hands.context(&group, 0, state);
+            let context = self.ops.context(&group, 0, state);
             let Some(place) = context.group_directory() else { continue };
             for resource in resources {
                 if let ResourceKind::Systemd { unit } = resource.kind {

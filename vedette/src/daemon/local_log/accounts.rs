@@ -13,7 +13,7 @@ use vedette_core::local::LocalRecord;
 use vedette_core::model::AgentStatus;
 use vedette_core::view::View;
 
-use super::super::office::fresh_id;
+use super::super::director_task::fresh_id;
 use super::super::proposer::{Proposer, Reading, ahead_of_entries};
 use super::LocalLog;
 

@@ -20,8 +20,8 @@ use vedette_core::time::Instant;
 use vedette_core::topology::{Config, Input, Output, Peer, Reject, Rejected, Topology};
 use vedette_core::wire::{Codec, Ends};
 
+use super::beat_sockets::BeatSockets;
 use super::lease::LeaseCell;
-use super::nets::Nets;
 use super::probe::{Doubts, Target};
 use super::protocol::{Configure, Confirmed, Notice};
 use super::sys::{self, Waker};
@@ -57,12 +57,12 @@ pub(super) enum Command {
 
 /// How other threads speak to the heartbeat thread.
 #[derive(Clone, Debug)]
-pub(super) struct Heart {
+pub(super) struct Heartbeat {
     commands: Sender<Command>,
     waker: Arc<Waker>,
 }
 
-impl Heart {
+impl Heartbeat {
     pub(super) fn tell(&self, command: Command) {
         // If the thread is gone, so is the guard.
         let _ = self.commands.send(command);
@@ -81,19 +81,18 @@ pub(super) fn start(
     targets: Sender<Vec<Target>>,
     doubts: Doubts,
     lease: Arc<LeaseCell>,
-) -> io::Result<(Heart, std::thread::JoinHandle<()>)> {
+) -> io::Result<(Heartbeat, std::thread::JoinHandle<()>)> {
     let (sender, commands) = std::sync::mpsc::channel();
     let waker = Arc::new(Waker::new()?);
-    let heart = Heart { commands: sender, waker: Arc::clone(&waker) };
-    let thread = std::thread::Builder::new()
-        .name("heartbeat".into())
-        .stack_size(256 << 10)
-        .spawn(move || Beating::new(session, commands, waker, targets, doubts, lease).run())?;
-    Ok((heart, thread))
+    let heartbeat = Heartbeat { commands: sender, waker: Arc::clone(&waker) };
+    let thread = std::thread::Builder::new().name("heartbeat".into()).stack_size(256 << 10).spawn(
+        move || HeartbeatLoop::new(session, commands, waker, targets, doubts, lease).run(),
+    )?;
+    Ok((heartbeat, thread))
 }
 
 /// What belongs to the thread.
-struct Beating {
+struct HeartbeatLoop {
     lease: Arc<LeaseCell>,
     /// The enforcer's last word of what is held.
     word: Word,
@@ -103,7 +102,7 @@ struct Beating {
     targets: Sender<Vec<Target>>,
     doubts: Doubts,
     cluster: Option<Cluster>,
-    nets: Nets,
+    sockets: BeatSockets,
     own: Input,
     listener: Option<SyncSender<Notice>>,
     unsaid: Vec<Notice>,
@@ -153,7 +152,7 @@ const fn no_agent(continuity: bool) -> Input {
     }
 }
 
-impl Beating {
+impl HeartbeatLoop {
     fn new(
         session: Session,
         commands: Receiver<Command>,
@@ -171,7 +170,7 @@ impl Beating {
             targets,
             doubts,
             cluster: None,
-            nets: Nets::default(),
+            sockets: BeatSockets::default(),
             own: no_agent(false),
             continuity: false,
             listener: None,
@@ -199,7 +198,9 @@ impl Beating {
         loop {
             fds.clear();
             fds.push(sys::readable(&*self.waker));
-            fds.extend(self.nets.nets.iter().filter_map(|n| n.socket.as_ref()).map(sys::readable));
+            fds.extend(
+                self.sockets.sockets.iter().filter_map(|n| n.socket.as_ref()).map(sys::readable),
+            );
             sys::wait(&mut fds, self.time_left());
             if fds[0].revents != 0 {
                 self.waker.clear();
@@ -230,7 +231,7 @@ impl Beating {
     /// Until something is due.
     fn time_left(&self) -> Option<Duration> {
         let beat = self.cluster.as_ref().and_then(|c| c.topology.deadline());
-        let due = [beat, self.nets.deadline()].into_iter().flatten().min()?;
+        let due = [beat, self.sockets.deadline()].into_iter().flatten().min()?;
         Some(due.since(self.now()))
     }
 
@@ -286,7 +287,7 @@ impl Beating {
     }
 
     fn configure(&mut self, now: Instant, configure: Configure) {
-        for text in self.nets.configure(now, &configure) {
+        for text in self.sockets.configure(now, &configure) {
             tracing::warn!("{text}");
             self.unsaid.push(Notice::Warning { text });
         }
@@ -307,18 +308,18 @@ impl Beating {
                 self.step(now, Input::Holds(self.word));
             }
         }
-        for at in 0..self.nets.nets.len() {
-            let interface = self.nets.nets[at].interface();
+        for at in 0..self.sockets.sockets.len() {
+            let interface = self.sockets.sockets[at].interface();
             self.step(now, Input::Interface(interface));
         }
-        let targets = self.nets.nets.iter().filter_map(|net| Target::of(&net.own)).collect();
+        let targets = self.sockets.sockets.iter().filter_map(|net| Target::of(&net.own)).collect();
         // Without a prober there are no probes.
         let _ = self.targets.send(targets);
         self.flush(now);
     }
 
     fn set_probe(&mut self, now: Instant, network: NetworkNumber, answer: Option<bool>) {
-        if let Some(net) = self.nets.nets.iter_mut().find(|net| net.own.number == network) {
+        if let Some(net) = self.sockets.sockets.iter_mut().find(|net| net.own.number == network) {
             net.probe = answer;
             let interface = net.interface();
             self.step(now, Input::Interface(interface));
@@ -327,7 +328,7 @@ impl Beating {
 
     fn pass_time(&mut self) {
         let now = self.now();
-        self.nets.retry(now);
+        self.sockets.retry(now);
         let Some(cluster) = &mut self.cluster else { return };
         if cluster.topology.deadline().is_some_and(|due| now >= due) {
             cluster.topology.on_timeout(now, &mut self.out);
@@ -342,9 +343,9 @@ impl Beating {
 
     fn receive(&mut self) {
         let mut buffer = [0; BUFFER];
-        for at in 0..self.nets.nets.len() {
+        for at in 0..self.sockets.sockets.len() {
             for _ in 0..BURST {
-                let net = &self.nets.nets[at];
+                let net = &self.sockets.sockets[at];
                 let Some(socket) = &net.socket else { break };
                 let Ok((length, _)) = socket.recv_from(&mut buffer) else { break };
                 let network = net.own.number;
@@ -370,7 +371,7 @@ impl Beating {
                     let Some(ends) = cluster.ends(beat.source, beat.destination) else { continue };
                     let packet = cluster.codec.encode(&beat, &ends);
                     let to = (beat.destination, beat.network);
-                    if let Some(network) = self.nets.send(now, to, &packet) {
+                    if let Some(network) = self.sockets.send(now, to, &packet) {
                         self.interface_changed(now, network);
                     }
                 }
@@ -382,7 +383,7 @@ impl Beating {
 
     /// The machine answers this with a wish to report, nothing else.
     fn interface_changed(&mut self, now: Instant, network: NetworkNumber) {
-        let interface = self.nets.interface(network);
+        let interface = self.sockets.interface(network);
         if let (Some(cluster), Some(interface)) = (&mut self.cluster, interface) {
             cluster.topology.handle(now, Input::Interface(interface), &mut self.out);
             self.out.clear();

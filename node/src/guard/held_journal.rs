@@ -1,4 +1,4 @@
-//! The clerk: writes down what the node holds, so that nobody else has to wait for the disk.
+//! The journal: writes down what the node holds, so that nobody else has to wait for the disk.
 //!
 //! An order to hold goes through it: it is written, then the enforcer takes or refuses it, then what
 //! is not held any more is struck out. A guard that dies anywhere in between leaves a file that
@@ -12,9 +12,9 @@ use vedette_core::holding::{Hold, JournalEntry};
 use super::enforcer::{EnforcerHandle, Task};
 use crate::hold::File;
 
-/// What the clerk is told.
+/// Messages to the thread of the journal.
 #[derive(Debug)]
-pub(super) enum Note {
+pub(super) enum JournalOrder {
     /// Whom to hand orders to.
     Enforcer(EnforcerHandle),
     /// An order of the agent.
@@ -23,39 +23,39 @@ pub(super) enum Note {
     Entry(JournalEntry),
 }
 
-/// How other threads speak to the clerk.
+/// Handle of the thread, for the other ones of the guard.
 #[derive(Clone, Debug)]
-pub(super) struct Clerk(Sender<Note>);
+pub(super) struct HeldJournal(Sender<JournalOrder>);
 
-impl Clerk {
-    pub(super) fn tell(&self, note: Note) {
+impl HeldJournal {
+    pub(super) fn tell(&self, order: JournalOrder) {
         // If the thread is gone, so is the guard.
-        let _ = self.0.send(note);
+        let _ = self.0.send(order);
     }
 }
 
 /// Starts the thread.
-pub(super) fn start(file: File) -> io::Result<Clerk> {
-    let (sender, notes) = channel();
+pub(super) fn start(file: File) -> io::Result<HeldJournal> {
+    let (sender, orders) = channel();
     std::thread::Builder::new()
-        .name("clerk".into())
+        .name("journal".into())
         .stack_size(128 << 10)
-        .spawn(move || run(file, &notes))?;
-    Ok(Clerk(sender))
+        .spawn(move || run(file, &orders))?;
+    Ok(HeldJournal(sender))
 }
 
-fn run(mut file: File, notes: &Receiver<Note>) {
+fn run(mut file: File, orders: &Receiver<JournalOrder>) {
     let mut enforcer = None;
-    for note in notes {
-        let written = match note {
-            Note::Enforcer(who) => {
+    for order in orders {
+        let written = match order {
+            JournalOrder::Enforcer(who) => {
                 enforcer = Some(who);
                 Ok(())
             }
-            Note::Hold(order) => {
-                enforcer.as_ref().map_or(Ok(()), |who| hold(&mut file, order, who))
+            JournalOrder::Hold(hold) => {
+                enforcer.as_ref().map_or(Ok(()), |who| expect(&mut file, hold, who))
             }
-            Note::Entry(entry) => file.update(|kept| kept.write(entry)),
+            JournalOrder::Entry(entry) => file.update(|kept| kept.write(entry)),
         };
         if let Err(error) = written {
             tracing::error!(
@@ -67,7 +67,7 @@ fn run(mut file: File, notes: &Receiver<Note>) {
     }
 }
 
-fn hold(file: &mut File, order: Box<Hold>, enforcer: &EnforcerHandle) -> io::Result<()> {
+fn expect(file: &mut File, order: Box<Hold>, enforcer: &EnforcerHandle) -> io::Result<()> {
     if let Err(error) = file.update(|kept| kept.expect(&order.held)) {
         let why = format!("it cannot be written to the state directory: {error}");
         enforcer.tell(Task::Refuse(order.sequence, why));

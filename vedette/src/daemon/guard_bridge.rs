@@ -22,17 +22,17 @@ use vedette_node::guard::protocol::{
     Configure, Confirmed, Notice, Order, OwnNetwork, PeerNode, SOCKET_VARIABLE, Secret,
 };
 use vedette_node::identity::{ClusterKey, StateDir, WELCOME};
-use vedette_node::join::Surroundings;
+use vedette_node::join::PeerSet;
 use vedette_node::log::{Leadership, Log};
 use vedette_node::peers::{Peers, Server, kinds};
 
+use super::director_task::DirectorHandle;
 use super::executor::Executor;
 use super::local_log::boot_time_us;
-use super::office::Office;
+use super::peer_set;
 use super::proposer::own_clock_us;
 use super::publisher::Publisher;
 use super::service::ReportMessage;
-use super::surroundings;
 
 /// How often a guard is told how its agent does; after five seconds of silence it would restart it.
 const STATUS_EVERY: Duration = Duration::from_millis(250);
@@ -44,36 +44,36 @@ const POSITION_EVERY: Duration = Duration::from_millis(100);
 const REPORT_PATIENCE: Duration = Duration::from_millis(500);
 
 /// What is known before anything is connected.
-pub(crate) struct Known {
+pub(crate) struct BridgeContext {
     pub(crate) me: NodeNumber,
     pub(crate) cluster: ClusterId,
     pub(crate) key: ClusterKey,
     pub(crate) session: Session,
     pub(crate) dir: StateDir,
-    pub(crate) surroundings: Surroundings,
+    pub(crate) peer_set: PeerSet,
 }
 
 /// What the tasks need.
-pub(crate) struct Means {
-    pub(crate) ground: Known,
+pub(crate) struct BridgeDeps {
+    pub(crate) context: BridgeContext,
     pub(crate) log: Log,
     pub(crate) peers: Peers,
     pub(crate) server: Server,
-    pub(crate) office: Office,
+    pub(crate) director: DirectorHandle,
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) continuity: Arc<AtomicBool>,
     pub(crate) executor: Executor,
 }
 
 /// The running tasks.
-pub(crate) struct Links {
+pub(crate) struct GuardBridge {
     orders: Orders,
     watch: LeaseWatch,
     gone: mpsc::Receiver<()>,
     guard: mpsc::UnboundedReceiver<Session>,
 }
 
-impl Links {
+impl GuardBridge {
     /// The run of the guard, which it says first.
     pub(crate) async fn guard_session(&mut self) -> Session {
         self.guard.recv().await.unwrap_or_default()
@@ -112,22 +112,22 @@ pub(crate) fn guard_socket() -> Result<PathBuf> {
 }
 
 /// Connects to the guard and starts the tasks.
-pub(crate) async fn start(means: Means) -> Result<Links> {
+pub(crate) async fn start(deps: BridgeDeps) -> Result<GuardBridge> {
     let path = guard_socket()?;
     let (orders, notices) = connect(&path).await?;
     let watch = notices.lease_watch();
     let (gone_sender, gone) = mpsc::channel(1);
     let (reports, latest) = watch::channel(None);
-    let means = Arc::new(means);
+    let deps = Arc::new(deps);
     let (welcome, guard) = mpsc::unbounded_channel();
-    let executor = means.executor.clone();
+    let executor = deps.executor.clone();
     let heard = Arc::new(AtomicU64::new(0));
     tokio::spawn(listen(notices, (reports, welcome), gone_sender, executor, heard.clone()));
-    let (log, publisher) = (means.log.clone(), means.publisher.clone());
-    tokio::spawn(super::silence::watch_guard(log, publisher, latest.clone()));
-    tokio::spawn(report(means.clone(), latest.clone()));
-    tokio::spawn(tell(means, orders.clone(), latest, heard));
-    Ok(Links { orders, watch, gone, guard })
+    let (log, publisher) = (deps.log.clone(), deps.publisher.clone());
+    tokio::spawn(super::step_down::watch_guard(log, publisher, latest.clone()));
+    tokio::spawn(report(deps.clone(), latest.clone()));
+    tokio::spawn(tell(deps, orders.clone(), latest, heard));
+    Ok(GuardBridge { orders, watch, gone, guard })
 }
 
 /// Takes the guard's notices until it is gone.
@@ -165,8 +165,8 @@ async fn listen(
 /// Hands each report to the director. One is on its way at a time; what comes meanwhile replaces
 /// what waits, since only the latest counts. One that is on its way to a director that is replaced is
 /// given up: it is dead most likely, and its successor needs the next one to say so.
-async fn report(means: Arc<Means>, mut latest: watch::Receiver<Option<Arc<Report>>>) {
-    let mut leadership = means.log.leadership();
+async fn report(deps: Arc<BridgeDeps>, mut latest: watch::Receiver<Option<Arc<Report>>>) {
+    let mut leadership = deps.log.leadership();
     loop {
         let report = latest.borrow_and_update().clone();
         let leader = leadership.borrow_and_update().leader;
@@ -175,7 +175,7 @@ async fn report(means: Arc<Means>, mut latest: watch::Receiver<Option<Arc<Report
         tokio::pin!(leader_changed);
         if let (Some(report), Some(leader)) = (report, leader) {
             tokio::select! {
-                () = send_report(&means, report, leader) => {}
+                () = send_report(&deps, report, leader) => {}
                 changed = &mut leader_changed => if changed.is_err() { return } else { continue },
             }
         }
@@ -186,16 +186,16 @@ async fn report(means: Arc<Means>, mut latest: watch::Receiver<Option<Arc<Report
     }
 }
 
-async fn send_report(means: &Means, report: Arc<Report>, leader: RaftId) {
-    let state = means.publisher.state();
+async fn send_report(deps: &BridgeDeps, report: Arc<Report>, leader: RaftId) {
+    let state = deps.publisher.state();
     let Some(node) = state.nodes.values().find(|node| node.raft_id == leader) else { return };
-    if node.number == means.ground.me {
-        means.office.tell(Input::Report(report));
+    if node.number == deps.context.me {
+        deps.director.tell(Input::Report(report));
         return;
     }
-    let message = ReportMessage { session: means.ground.session, report: (*report).clone() };
+    let message = ReportMessage { session: deps.context.session, report: (*report).clone() };
     let Ok(body) = serde_json::to_vec(&message) else { return };
-    let sent = means.peers.call(node.number, kinds::REPORT, body, REPORT_PATIENCE).await;
+    let sent = deps.peers.call(node.number, kinds::REPORT, body, REPORT_PATIENCE).await;
     if let Err(error) = sent {
         tracing::debug!(%error, "a report did not reach the director");
     }
@@ -203,22 +203,22 @@ async fn send_report(means: &Means, report: Arc<Report>, leader: RaftId) {
 
 /// Keeps the view's local part, the guard, the connections and the director's facts up to date.
 async fn tell(
-    means: Arc<Means>,
+    deps: Arc<BridgeDeps>,
     orders: Orders,
     mut latest: watch::Receiver<Option<Arc<Report>>>,
     heard: Arc<AtomicU64>,
 ) {
-    let mut views = means.publisher.views();
-    let mut leadership = means.log.leadership();
-    let (mut disk, mut deleted) = (means.log.disk(), means.peers.deleted());
+    let mut views = deps.publisher.views();
+    let mut leadership = deps.log.leadership();
+    let (mut disk, mut deleted) = (deps.log.disk(), deps.peers.deleted());
     let mut told = Told::default();
     loop {
         let report = latest.borrow_and_update().clone();
-        let report = report.map(|report| of_now(report, &heard, &means.publisher.state()));
+        let report = report.map(|report| of_now(report, &heard, &deps.publisher.state()));
         let state = views.borrow_and_update().state.clone();
         let leads = leadership.borrow_and_update().clone();
         disk.mark_unchanged();
-        told.step(&means, &orders, &state, &leads, report).await;
+        told.step(&deps, &orders, &state, &leads, report).await;
         tokio::select! {
             changed = latest.changed() => if changed.is_err() { return },
             changed = views.changed() => if changed.is_err() { return },
@@ -245,20 +245,20 @@ struct Told {
     status: Option<(AgentStatus, Option<u64>, bool)>,
     position: u64,
     status_at: Option<tokio::time::Instant>,
-    surroundings: Option<Surroundings>,
+    peer_set: Option<PeerSet>,
 }
 
 impl Told {
     async fn step(
         &mut self,
-        means: &Means,
+        deps: &BridgeDeps,
         orders: &Orders,
         state: &ClusterState,
         leads: &Leadership,
         report: Option<Arc<Report>>,
     ) {
         let facts = Facts {
-            me: means.ground.me,
+            me: deps.context.me,
             state,
             log: LogSeen {
                 leads: leads.me,
@@ -268,19 +268,19 @@ impl Told {
                 committed: leads.committed,
             },
             report: report.as_deref(),
-            disk: &means.log.disk().borrow().clone(),
-            deleted: means.peers.deleted().borrow().map(|deleted| deleted.by),
+            disk: &deps.log.disk().borrow().clone(),
+            deleted: deps.peers.deleted().borrow().map(|deleted| deleted.by),
         };
         let standing = Standing::of(&facts, self.past);
         self.past = standing.past();
-        means.continuity.store(standing.continuity, Ordering::SeqCst);
+        deps.continuity.store(standing.continuity, Ordering::SeqCst);
         if let Some(report) = &report {
-            means.peers.set_links(&report.links);
+            deps.peers.set_links(&report.links);
         }
-        self.surround(means, orders, state, leads).await;
-        let log_stalled = means.publisher.views().borrow().local.log.stalled_since.is_some();
+        self.surround(deps, orders, state, leads).await;
+        let log_stalled = deps.publisher.views().borrow().local.log.stalled_since.is_some();
         self.status(orders, (&standing, log_stalled), leads, state).await;
-        means.publisher.update_local(|local| {
+        deps.publisher.update_local(|local| {
             standing.apply(local);
             if let Some(report) = report.as_deref().filter(|_| local.report != report) {
                 Arc::make_mut(&mut local.clocks).learn(report, own_clock_us());
@@ -292,28 +292,28 @@ impl Told {
     /// Members, addresses, timers: to the guard, the connections and the disk.
     async fn surround(
         &mut self,
-        means: &Means,
+        deps: &BridgeDeps,
         orders: &Orders,
         state: &ClusterState,
         leads: &Leadership,
     ) {
-        let ground = &means.ground;
-        let now = surroundings::of_state(ground.me, state, leads);
-        means.peers.roster().set_outdated(now.is_none());
+        let context = &deps.context;
+        let now = peer_set::of_state(context.me, state, leads);
+        deps.peers.roster().set_outdated(now.is_none());
         if let Some(now) = now
-            && !self.surroundings.as_ref().is_some_and(|old| surroundings::same(old, &now))
+            && !self.peer_set.as_ref().is_some_and(|old| peer_set::same(old, &now))
         {
-            means.peers.update(now.members.clone());
-            for error in means.server.listen_on(&surroundings::listens_at(&now, ground.me)) {
+            deps.peers.update(now.members.clone());
+            for error in deps.server.listen_on(&peer_set::listens_at(&now, context.me)) {
                 tracing::error!(%error, "other nodes cannot reach this one there");
             }
-            if let Err(error) = ground.dir.store_document(WELCOME, &now) {
+            if let Err(error) = context.dir.store_document(WELCOME, &now) {
                 tracing::error!(%error, "the members of the cluster cannot be kept on disk");
             }
-            self.surroundings = Some(now);
+            self.peer_set = Some(now);
         }
-        let known = self.surroundings.as_ref().unwrap_or(&ground.surroundings);
-        let configure = configure(ground, known, state);
+        let known = self.peer_set.as_ref().unwrap_or(&context.peer_set);
+        let configure = configure(context, known, state);
         if self.configure.as_ref() != Some(&configure) {
             send(orders, &Order::Configure(Box::new(configure.clone()))).await;
             self.configure = Some(configure);
@@ -372,8 +372,8 @@ async fn send(orders: &Orders, order: &Order) {
     }
 }
 
-fn configure(ground: &Known, known: &Surroundings, state: &ClusterState) -> Configure {
-    let own = known.members.get(&ground.me);
+fn configure(context: &BridgeContext, known: &PeerSet, state: &ClusterState) -> Configure {
+    let own = known.members.get(&context.me);
     let networks = known.networks.iter().filter_map(|(number, network)| {
         Some(OwnNetwork {
             number: *number,
@@ -384,11 +384,11 @@ fn configure(ground: &Known, known: &Surroundings, state: &ClusterState) -> Conf
         })
     });
     let peers =
-        known.members.iter().filter(|(number, _)| **number != ground.me).map(|(number, peer)| {
+        known.members.iter().filter(|(number, _)| **number != context.me).map(|(number, peer)| {
             PeerNode {
                 number: *number,
                 storage: peer.storage,
-                live: surroundings::is_live(state, *number),
+                live: peer_set::is_live(state, *number),
                 addresses: peer
                     .addresses
                     .iter()
@@ -398,10 +398,10 @@ fn configure(ground: &Known, known: &Surroundings, state: &ClusterState) -> Conf
         });
     let voters = state.voter_set();
     Configure {
-        me: ground.me,
+        me: context.me,
         storage: own.map_or(StorageId([0; 16]), |own| own.storage),
-        cluster: ground.cluster,
-        key: Secret::new(ground.key.0),
+        cluster: context.cluster,
+        key: Secret::new(context.key.0),
         timing: known.settings.timing,
         networks: networks.collect(),
         peers: peers.collect(),

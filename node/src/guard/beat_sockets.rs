@@ -28,8 +28,8 @@ pub(super) struct Net {
 
 /// All networks, and where peers are on them.
 #[derive(Debug, Default)]
-pub(super) struct Nets {
-    pub(super) nets: Vec<Net>,
+pub(super) struct BeatSockets {
+    pub(super) sockets: Vec<Net>,
     /// In order, to be searched without allocation.
     peers: Vec<((NodeNumber, NetworkNumber), SocketAddr)>,
 }
@@ -61,11 +61,11 @@ pub fn bind(network: &OwnNetwork) -> Result<UdpSocket, String> {
     })
 }
 
-impl Nets {
+impl BeatSockets {
     /// Takes another configuration; sockets that stay the same stay open. Returns a sentence for
     /// each that cannot be opened.
     pub(super) fn configure(&mut self, now: Instant, configure: &Configure) -> Vec<String> {
-        let mut old = std::mem::take(&mut self.nets);
+        let mut old = std::mem::take(&mut self.sockets);
         let mut warnings = Vec::new();
         for own in &configure.networks {
             let same = |net: &Net| {
@@ -76,7 +76,7 @@ impl Nets {
                 Some(at) => Net { own: own.clone(), ..old.swap_remove(at) },
                 None => Net::open(now, own.clone(), &mut old, &mut warnings),
             };
-            self.nets.push(net);
+            self.sockets.push(net);
         }
         self.peers = peers(configure);
         warnings
@@ -91,7 +91,7 @@ impl Nets {
     ) -> Option<NetworkNumber> {
         let at = self.peers.binary_search_by_key(&(peer, network), |(key, _)| *key).ok()?;
         let address = self.peers[at].1;
-        let net = self.nets.iter_mut().find(|net| net.own.number == network)?;
+        let net = self.sockets.iter_mut().find(|net| net.own.number == network)?;
         let usable = match net.socket.as_ref()?.send_to(packet, address) {
             Ok(_) => true,
             Err(error) => net.usable && !own_fault(&error),
@@ -101,7 +101,7 @@ impl Nets {
 
     /// Makes sockets anew that cannot be used.
     pub(super) fn retry(&mut self, now: Instant) {
-        for net in self.nets.iter_mut().filter(|net| !net.usable && now >= net.retry_at) {
+        for net in self.sockets.iter_mut().filter(|net| !net.usable && now >= net.retry_at) {
             net.retry_at = now + RETRY;
             // The old socket has to be closed first, or it would be in the way.
             net.socket = None;
@@ -110,11 +110,11 @@ impl Nets {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.nets.iter().filter(|net| !net.usable).map(|net| net.retry_at).min()
+        self.sockets.iter().filter(|net| !net.usable).map(|net| net.retry_at).min()
     }
 
     pub(super) fn interface(&self, network: NetworkNumber) -> Option<OwnInterface> {
-        self.nets.iter().find(|net| net.own.number == network).map(Net::interface)
+        self.sockets.iter().find(|net| net.own.number == network).map(Net::interface)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The executor's hands: resources as [`vedette_node::resource`] knows them, and what the guard is told.
+//! The executor's operations: resources as [`vedette_node::resource`] knows them, and what the guard is told.
 //!
 //! Nothing is decided here. What is needed of the state (addresses, standby adapters) is taken out of
 //! it for each call, so that a change of the configuration holds from the next call on.
@@ -36,7 +36,7 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// Does what is to be done on this machine.
 #[derive(Clone, Debug)]
-pub(crate) struct Hands {
+pub(crate) struct ResourceOps {
     pub(crate) me: NodeNumber,
     /// The directory of control groups of this node; none where the kernel has none.
     pub(crate) cgroup: Option<PathBuf>,
@@ -61,7 +61,7 @@ struct Trouble {
     late: bool,
 }
 
-impl Hands {
+impl ResourceOps {
     /// Begins what takes time and changes nothing, for a resource that will be started here.
     async fn prepare(&self, group: &str, state: &ClusterState, def: &ResourceDef) {
         resource(def).prepare(&self.context(group, 0, state)).await;
@@ -417,11 +417,11 @@ impl Shared {
                 }
                 let (shared, state) = (self.clone(), state.clone());
                 let (group, resource) = (group.to_owned(), resource.clone());
-                let work = async move { shared.hands.prepare(&group, &state, &resource).await };
+                let work = async move { shared.ops.prepare(&group, &state, &resource).await };
                 tokio::spawn(work);
             }
         }
-        self.hands.probes.keep(&wanted);
+        self.ops.probes.keep(&wanted);
     }
 }
 

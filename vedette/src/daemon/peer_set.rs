@@ -13,13 +13,13 @@ use vedette_core::id::{NetworkNumber, NodeNumber};
 use vedette_core::model::{HostStatus, Network, NetworkStatus};
 use vedette_core::state::ClusterState;
 use vedette_node::identity::{FORM, StateDir, StateDirError, WELCOME};
-use vedette_node::join::Surroundings;
+use vedette_node::join::PeerSet;
 use vedette_node::log::Leadership;
 use vedette_node::peers::{Peer, members};
 
 /// What is known last: from the state, from joining, or from forming the cluster.
-pub(crate) fn last_known(dir: &StateDir) -> Result<Option<Surroundings>, StateDirError> {
-    if let Some(known) = dir.document::<Surroundings>(WELCOME)? {
+pub(crate) fn last_known(dir: &StateDir) -> Result<Option<PeerSet>, StateDirError> {
+    if let Some(known) = dir.document::<PeerSet>(WELCOME)? {
         return Ok(Some(known));
     }
     let Some(form) = dir.document::<Proposal>(FORM)? else { return Ok(None) };
@@ -27,7 +27,7 @@ pub(crate) fn last_known(dir: &StateDir) -> Result<Option<Surroundings>, StateDi
 }
 
 /// What the forming of a cluster says.
-fn of_form(form: &Proposal) -> Option<Surroundings> {
+fn of_form(form: &Proposal) -> Option<PeerSet> {
     let Command::Form { networks, first, settings, .. } = &form.command else { return None };
     let networks: BTreeMap<NetworkNumber, Network> = networks
         .iter()
@@ -53,7 +53,7 @@ fn of_form(form: &Proposal) -> Option<Surroundings> {
         .collect();
     let first_peer = Peer { name: first.name.clone(), storage: first.storage, addresses };
     let members = BTreeMap::from([(first.number, first_peer)]);
-    Some(Surroundings { networks, members, settings: settings.clone() })
+    Some(PeerSet { networks, members, settings: settings.clone() })
 }
 
 /// What the state says, if it is of now and this node is a member.
@@ -61,14 +61,14 @@ pub(crate) fn of_state(
     me: NodeNumber,
     state: &ClusterState,
     leadership: &Leadership,
-) -> Option<Surroundings> {
+) -> Option<PeerSet> {
     let of_now = leadership.leader.is_some()
         && leadership.last_applied > 0
         && leadership.last_applied >= leadership.committed;
     if !of_now || !state.nodes.contains_key(&me) {
         return None;
     }
-    Some(Surroundings {
+    Some(PeerSet {
         networks: state.networks.clone(),
         members: members(state),
         settings: state.settings.clone(),
@@ -84,7 +84,7 @@ pub(crate) fn is_here(address: IpAddr) -> bool {
 /// A node whose last known address is not on this machine takes the one that its own configuration names for that
 /// network, if that is here: whoever corrects the file corrects the node, even if nobody can be reached. What the
 /// cluster's document says holds again as soon as it is known. Answers what was done, a sentence each.
-pub(crate) fn corrected(known: &mut Surroundings, me: NodeNumber, config: &Config) -> Vec<String> {
+pub(crate) fn corrected(known: &mut PeerSet, me: NodeNumber, config: &Config) -> Vec<String> {
     let mut said = Vec::new();
     let Some(own) = known.members.get_mut(&me) else { return said };
     for (number, place) in &mut own.addresses {
@@ -108,7 +108,7 @@ pub(crate) fn corrected(known: &mut Surroundings, me: NodeNumber, config: &Confi
 }
 
 /// Where a member listens for the others, one address a network.
-pub(crate) fn listens_at(known: &Surroundings, node: NodeNumber) -> Vec<SocketAddr> {
+pub(crate) fn listens_at(known: &PeerSet, node: NodeNumber) -> Vec<SocketAddr> {
     known
         .members
         .get(&node)
@@ -116,8 +116,8 @@ pub(crate) fn listens_at(known: &Surroundings, node: NodeNumber) -> Vec<SocketAd
 }
 
 /// What differs between two moments only by statuses is the same.
-pub(crate) fn same(one: &Surroundings, other: &Surroundings) -> bool {
-    let bare = |all: &Surroundings| {
+pub(crate) fn same(one: &PeerSet, other: &PeerSet) -> bool {
+    let bare = |all: &PeerSet| {
         let mut all = all.clone();
         for network in all.networks.values_mut() {
             network.status = NetworkStatus::Unknown;
@@ -140,9 +140,9 @@ mod tests {
 
     use super::*;
 
-    fn surroundings(address: [u8; 4]) -> Surroundings {
+    fn peer_set(address: [u8; 4]) -> PeerSet {
         let fixture = vedette_core::fixture::Fixture::settled(2);
-        let mut all = Surroundings {
+        let mut all = PeerSet {
             networks: fixture.state.networks.clone(),
             members: members(&fixture.state),
             settings: fixture.state.settings.clone(),
@@ -164,10 +164,10 @@ mod tests {
     #[test]
     fn j2_a_corrected_file_corrects_the_node() {
         let (me, first) = (NodeNumber(1), NetworkNumber(1));
-        let address = |known: &Surroundings, node: u16| {
+        let address = |known: &PeerSet, node: u16| {
             known.members[&NodeNumber(node)].addresses[&first].ip().to_string()
         };
-        let mut known = surroundings([192, 0, 2, 7]);
+        let mut known = peer_set([192, 0, 2, 7]);
         let said = corrected(&mut known, me, &config("127.0.0.1"));
         assert!(
             said.len() == 1 && said[0].starts_with("network neta: 192.0.2.7 is not"),
@@ -178,9 +178,9 @@ mod tests {
             ("127.0.0.1".into(), "192.0.2.7".into())
         );
         // One that is here stays, whatever the file says; and one that is nowhere helps nobody.
-        let mut right = surroundings([127, 0, 0, 1]);
+        let mut right = peer_set([127, 0, 0, 1]);
         assert_eq!(corrected(&mut right, me, &config("127.0.0.2")), Vec::<String>::new());
-        let mut wrong = surroundings([192, 0, 2, 7]);
+        let mut wrong = peer_set([192, 0, 2, 7]);
         assert_eq!(corrected(&mut wrong, me, &config("192.0.2.9")), Vec::<String>::new());
     }
 }

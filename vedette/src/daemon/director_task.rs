@@ -34,9 +34,9 @@ const VOTERS_AGAIN: Duration = Duration::from_millis(50);
 
 /// The way in.
 #[derive(Clone)]
-pub(crate) struct Office(mpsc::Sender<Input>);
+pub(crate) struct DirectorHandle(mpsc::Sender<Input>);
 
-impl Office {
+impl DirectorHandle {
     /// Tells the director something; what does not fit is dropped, and comes again.
     pub(crate) fn tell(&self, input: Input) {
         let _ = self.0.try_send(input);
@@ -44,7 +44,7 @@ impl Office {
 }
 
 /// What the task needs.
-pub(crate) struct Means {
+pub(crate) struct DirectorDeps {
     pub(crate) me: NodeNumber,
     pub(crate) session: Session,
     pub(crate) log: Log,
@@ -55,22 +55,22 @@ pub(crate) struct Means {
 }
 
 /// Starts the task.
-pub(crate) fn start(means: Means) -> Office {
+pub(crate) fn start(deps: DirectorDeps) -> DirectorHandle {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    let office = Office(sender);
-    tokio::spawn(run(means, office.clone(), receiver));
-    office
+    let handle = DirectorHandle(sender);
+    tokio::spawn(run(deps, handle.clone(), receiver));
+    handle
 }
 
-async fn run(means: Means, office: Office, mut inputs: mpsc::Receiver<Input>) {
+async fn run(deps: DirectorDeps, handle: DirectorHandle, mut inputs: mpsc::Receiver<Input>) {
     // The clock of this node's guard: what reports say is compared with it.
     let now = || time::Instant::from_micros(boot_time_us());
-    let mut director = Director::new(means.publisher.state());
+    let mut director = Director::new(deps.publisher.state());
     let mut out = Vec::new();
-    let mut views = means.publisher.views();
-    let mut leadership = means.log.leadership();
+    let mut views = deps.publisher.views();
+    let mut leadership = deps.log.leadership();
     let mut seen = Leadership::default();
-    let membership = Membership::start(&means);
+    let membership = Membership::start(&deps);
     loop {
         let deadline = director.deadline();
         tokio::select! {
@@ -87,14 +87,14 @@ async fn run(means: Means, office: Office, mut inputs: mpsc::Receiver<Input>) {
             changed = leadership.changed() => {
                 if changed.is_err() { return }
                 let new = leadership.borrow_and_update().clone();
-                follow(&means, &mut director, (&seen, &new), now(), &mut out);
+                follow(&deps, &mut director, (&seen, &new), now(), &mut out);
                 seen = new;
                 membership.look();
             }
             () = sleep_until(now(), deadline) => director.on_timeout(now(), &mut out),
         }
         for output in out.drain(..) {
-            carry_out(&means, &office, output);
+            carry_out(&deps, &handle, output);
         }
     }
 }
@@ -108,18 +108,18 @@ async fn sleep_until(now: time::Instant, deadline: Option<time::Instant>) {
 
 /// Tells the director what changed about who leads and who votes.
 fn follow(
-    means: &Means,
+    deps: &DirectorDeps,
     director: &mut Director,
     (old, new): (&Leadership, &Leadership),
     now: time::Instant,
     out: &mut Vec<Output>,
 ) {
     if new.me && (!old.me || old.term != new.term) {
-        let continuity = means.continuity.load(std::sync::atomic::Ordering::SeqCst);
+        let continuity = deps.continuity.load(std::sync::atomic::Ordering::SeqCst);
         let elected = Input::Elected {
             term: new.term,
-            me: means.me,
-            session: means.session,
+            me: deps.me,
+            session: deps.session,
             own_continuity: continuity,
         };
         director.handle(now, elected, out);
@@ -129,7 +129,7 @@ fn follow(
     }
     let fresh = !old.me || old.voters != new.voters || old.joint != new.joint;
     if new.me && fresh && !new.joint {
-        let state = means.publisher.state();
+        let state = deps.publisher.state();
         let voters = numbers(&state, &new.voters);
         director.handle(now, Input::Voters(voters), out);
     }
@@ -140,33 +140,33 @@ fn numbers(state: &ClusterState, members: &BTreeSet<RaftId>) -> Vec<NodeNumber> 
     state.nodes.values().filter(votes).map(|node| node.number).collect()
 }
 
-fn carry_out(means: &Means, office: &Office, output: Output) {
+fn carry_out(deps: &DirectorDeps, handle: &DirectorHandle, output: Output) {
     match output {
         Output::Propose { id, command } => {
-            let proposal = means.proposer.proposal(id, ACTOR, command);
-            let proposal = means.proposer.stamped(&proposal);
-            let (log, office) = (means.log.clone(), office.clone());
+            let proposal = deps.proposer.proposal(id, ACTOR, command);
+            let proposal = deps.proposer.stamped(&proposal);
+            let (log, handle) = (deps.log.clone(), handle.clone());
             tokio::spawn(async move {
                 let input = match log.propose(proposal).await {
                     Ok(outcome) => Input::Proposed { id, outcome },
                     Err(_) => Input::Lost { id },
                 };
                 // Must arrive: the director waits for it.
-                let _ = office.0.send(input).await;
+                let _ = handle.0.send(input).await;
             });
         }
         Output::SetVoters(voters) => {
-            let state = means.publisher.state();
+            let state = deps.publisher.state();
             let ids: BTreeSet<RaftId> = voters
                 .iter()
                 .filter_map(|number| state.nodes.get(number))
                 .map(|node| node.raft_id)
                 .collect();
-            let (log, office) = (means.log.clone(), office.clone());
+            let (log, handle) = (deps.log.clone(), handle.clone());
             tokio::spawn(async move {
                 if let Err(error) = set_voters(&log, ids).await {
                     tracing::debug!(%error, "the voters were not changed");
-                    let _ = office.0.send(Input::VotersFailed).await;
+                    let _ = handle.0.send(Input::VotersFailed).await;
                 }
             });
         }
@@ -194,9 +194,9 @@ async fn set_voters(log: &Log, voters: BTreeSet<RaftId>) -> Result<(), Membershi
 struct Membership(Arc<tokio::sync::Notify>);
 
 impl Membership {
-    fn start(means: &Means) -> Self {
+    fn start(deps: &DirectorDeps) -> Self {
         let wake = Arc::new(tokio::sync::Notify::new());
-        tokio::spawn(keep_members(means.log.clone(), means.publisher.clone(), wake.clone()));
+        tokio::spawn(keep_members(deps.log.clone(), deps.publisher.clone(), wake.clone()));
         Self(wake)
     }
 
