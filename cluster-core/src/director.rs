@@ -37,8 +37,8 @@ use crate::state::{ClusterState, Outcome};
 use crate::time::Instant;
 
 use damper::Damper;
-use evidence::{Caution, Presented};
-use manager::Watch;
+use evidence::{Presented, RecentTimers};
+use manager::DutyTimers;
 
 /// The name under which the director proposes.
 pub const ACTOR: &str = "director";
@@ -141,7 +141,7 @@ struct Office {
 /// What is under way, with the index at which it was applied once that is known: the state must
 /// have come so far before the next one is decided on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Flight {
+struct InFlight {
     id: CommandId,
     applied: Option<u64>,
     since: Instant,
@@ -149,7 +149,7 @@ struct Flight {
 
 /// The latest report of a node and when it came.
 #[derive(Clone, Debug)]
-struct Arrival {
+struct ReceivedReport {
     report: Arc<Report>,
     at: Instant,
     /// When the first report of that run of the guard came.
@@ -162,20 +162,20 @@ pub struct Director {
     state: Arc<ClusterState>,
     phase: Phase,
     office: Option<Office>,
-    arrivals: BTreeMap<NodeNumber, Arrival>,
+    arrivals: BTreeMap<NodeNumber, ReceivedReport>,
     sessions: BTreeMap<NodeNumber, Session>,
     /// Statuses of the state, and since when this director has known them.
     agents: BTreeMap<NodeNumber, (AgentStatus, Instant)>,
     unknown: BTreeMap<NodeNumber, Instant>,
     away: BTreeMap<NodeNumber, Instant>,
     damper: Damper,
-    observing: Option<Flight>,
-    claiming: Option<Flight>,
-    recording_voters: Option<Flight>,
-    managing: Option<Flight>,
-    evicting: Option<Flight>,
-    watch: Watch,
-    caution: Caution,
+    observing: Option<InFlight>,
+    claiming: Option<InFlight>,
+    recording_voters: Option<InFlight>,
+    managing: Option<InFlight>,
+    evicting: Option<InFlight>,
+    watch: DutyTimers,
+    recent_timers: RecentTimers,
     presented: Presented,
     voters: Option<Vec<NodeNumber>>,
     wanted_voters: Option<(Vec<NodeNumber>, Instant)>,
@@ -202,8 +202,8 @@ impl Director {
             recording_voters: None,
             managing: None,
             evicting: None,
-            watch: Watch::default(),
-            caution: Caution::default(),
+            watch: DutyTimers::default(),
+            recent_timers: RecentTimers::default(),
             presented: Presented::default(),
             voters: None,
             wanted_voters: None,
@@ -307,7 +307,7 @@ impl Director {
         let news =
             waits || !fresh_before || same_run.is_none_or(|known| differs(&known.report, &report));
         let first = same_run.map_or(now, |known| known.first);
-        self.arrivals.insert(node, Arrival { report, at: now, first });
+        self.arrivals.insert(node, ReceivedReport { report, at: now, first });
         news
     }
 
@@ -332,7 +332,7 @@ impl Director {
         self.arrivals.retain(|node, _| state.nodes.contains_key(node));
         self.sessions.retain(|node, _| state.nodes.contains_key(node));
         self.watch.take_state(now, &state);
-        self.caution.timing(now, &self.state.settings.timing, &state.settings.timing);
+        self.recent_timers.timing(now, &self.state.settings.timing, &state.settings.timing);
         self.state = state;
     }
 
@@ -348,7 +348,7 @@ impl Director {
             let refused = matches!(outcome, Outcome::Refused(_));
             self.phase = if refused { Phase::Idle } else { Phase::Serving };
             // The first judgement waits for the state that the office made.
-            self.observing = Some(Flight { id, applied: Some(index), since: now });
+            self.observing = Some(InFlight { id, applied: Some(index), since: now });
         }
         for flight in self.flights() {
             if let Some(flight) = flight.as_mut().filter(|flight| flight.id == done) {
@@ -372,7 +372,7 @@ impl Director {
     }
 
     /// Everything that is under way.
-    fn flights(&mut self) -> [&mut Option<Flight>; 5] {
+    fn flights(&mut self) -> [&mut Option<InFlight>; 5] {
         [
             &mut self.observing,
             &mut self.claiming,
@@ -453,7 +453,7 @@ impl Director {
     }
 
     fn evidence(&self, now: Instant, office: Office) -> Evidence {
-        let received = |arrival: &Arrival| Received {
+        let received = |arrival: &ReceivedReport| Received {
             report: Arc::clone(&arrival.report),
             age: now - arrival.at,
             observing: now - arrival.first,
@@ -482,10 +482,10 @@ impl Director {
         office: Office,
         command: Command,
         out: &mut Vec<Output>,
-    ) -> Flight {
+    ) -> InFlight {
         let id = self.draw(office);
         out.push(Output::Propose { id, command });
-        Flight { id, applied: None, since: now }
+        InFlight { id, applied: None, since: now }
     }
 
     /// The id of the next proposal: unique without randomness, as a node is elected at most once a

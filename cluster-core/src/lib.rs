@@ -46,7 +46,7 @@ pub mod record;
 pub mod refusal;
 pub mod rules;
 pub mod runner;
-pub mod standing;
+pub mod self_status;
 pub mod state;
 pub mod step_down;
 pub mod takeover;

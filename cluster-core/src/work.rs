@@ -137,7 +137,7 @@ fn renewal(state: &ClusterState, me: NodeNumber) -> Option<Task> {
 
 /// What stands between a node and a group that a script wants to acquire there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum Admission {
     /// Nothing: the node has the cluster's leave, under this token.
     Open {
         /// The instance's token.
@@ -152,36 +152,38 @@ pub enum Way {
 }
 
 /// Whether `me` may acquire `group` now, has to wait, or waits in vain.
-pub fn way(state: &ClusterState, group: &str, me: NodeNumber) -> Way {
+pub fn admission(state: &ClusterState, group: &str, me: NodeNumber) -> Admission {
     let planned = plans(state, group, me);
     if planned.is_some() && state.definition.group(group).is_none() {
-        return Way::Elsewhere(format!("{group} is not part of the configuration any more"));
+        return Admission::Elsewhere(format!("{group} is not part of the configuration any more"));
     }
     let known = state.groups.get(group);
     if let Some(instance) = known.and_then(|known| known.instances.get(&me)) {
         return match instance.state {
             // Its lease ended for a moment, say; that is over soon, or fails.
-            GroupState::Releasing => Way::Wait(format!("{group} is still being released here")),
-            GroupState::Error => Way::Closed(format!("{group} is ERROR on this node")),
-            _ => Way::Open { token: instance.token },
+            GroupState::Releasing => {
+                Admission::Wait(format!("{group} is still being released here"))
+            }
+            GroupState::Error => Admission::Closed(format!("{group} is ERROR on this node")),
+            _ => Admission::Open { token: instance.token },
         };
     }
     if state.is_giving_up(me).is_some() {
-        return Way::Elsewhere(format!("{} is being stopped", state.node_name(me)));
+        return Admission::Elsewhere(format!("{} is being stopped", state.node_name(me)));
     }
     let Some(running) = planned else {
-        return Way::Closed(format!(
+        return Admission::Closed(format!(
             "no event in progress gives {group} to this node; to have it moved: vedette group move {group}"
         ));
     };
     if known.is_some_and(|known| known.avoid.contains(&me)) {
-        return Way::Elsewhere(format!("{group} could not be acquired by this node before"));
+        return Admission::Elsewhere(format!("{group} could not be acquired by this node before"));
     }
     if let Some(why) = known.and_then(|known| in_vain(state, running, group, known)) {
-        return Way::Elsewhere(why);
+        return Admission::Elsewhere(why);
     }
     if let Some(why) = known.and_then(|known| withheld(running, group, known)) {
-        return Way::Elsewhere(why);
+        return Admission::Elsewhere(why);
     }
     let others: Vec<NodeNumber> =
         known.into_iter().flat_map(|known| known.instances.keys().copied()).collect();
@@ -190,9 +192,12 @@ pub fn way(state: &ClusterState, group: &str, me: NodeNumber) -> Way {
     let others: Vec<String> = others.iter().map(|node| state.node_name(*node)).collect();
     if late {
         // This node has done its part; when it is released, another event brings it, with all the time that it needs.
-        return Way::Elsewhere(format!("{} takes long to let go of {group}", others.join(", ")));
+        return Admission::Elsewhere(format!(
+            "{} takes long to let go of {group}",
+            others.join(", ")
+        ));
     }
-    Way::Wait(match others.as_slice() {
+    Admission::Wait(match others.as_slice() {
         [] => "the cluster has not given it to this node yet".into(),
         names => format!("{} has not let go of it yet", names.join(", ")),
     })
@@ -397,7 +402,8 @@ mod tests {
                 other.group = "db".into();
                 running.plan.moves.push(other);
             });
-            ["web", "db"].map(|group| matches!(way(&state, group, N2), Way::Elsewhere(_)))
+            ["web", "db"]
+                .map(|group| matches!(admission(&state, group, N2), Admission::Elsewhere(_)))
         };
         assert_eq!(way_when(&[]), [false, false], "it may be fenced");
         assert_eq!(way_when(&["web"]), [true, false]);
@@ -422,7 +428,10 @@ mod tests {
     #[test]
     fn h25_who_waits_for_a_release_says_for_whose() {
         let waits = moving(|state| web(state, GroupState::Releasing));
-        assert_eq!(way(&waits, "web", N2), Way::Wait("n1 has not let go of it yet".into()));
+        assert_eq!(
+            admission(&waits, "web", N2),
+            Admission::Wait("n1 has not let go of it yet".into())
+        );
     }
 
     /// A holder that is there and has nothing left to do in this phase will not let go of it.
@@ -430,17 +439,20 @@ mod tests {
     fn h25_nobody_waits_in_vain() {
         for how in [GroupState::Online, GroupState::Unmanaged, GroupState::Error] {
             let keeps = moving(|state| web(state, how));
-            assert!(matches!(way(&keeps, "web", N2), Way::Elsewhere(_)), "{how}");
+            assert!(matches!(admission(&keeps, "web", N2), Admission::Elsewhere(_)), "{how}");
         }
         let busy = moving(|state| {
             state.manager.current.as_mut().expect("an event").arrived.clear();
         });
-        assert!(matches!(way(&busy, "web", N2), Way::Wait(_)), "its command may still release it");
+        assert!(
+            matches!(admission(&busy, "web", N2), Admission::Wait(_)),
+            "its command may still release it"
+        );
         let away = moving(|state| {
             state.nodes.get_mut(&N1).expect("n1").host = HostStatus::Down;
         });
         assert!(
-            matches!(way(&away, "web", N2), Way::Wait(_)),
+            matches!(admission(&away, "web", N2), Admission::Wait(_)),
             "it is evicted when that is certain"
         );
     }
@@ -455,15 +467,15 @@ mod tests {
                 web.instances.clear();
                 change(web);
             });
-            way(&state, "web", N2)
+            admission(&state, "web", N2)
         };
-        assert!(matches!(free(&|_| ()), Way::Wait(_)));
-        let off = Way::Elsewhere("web is to be off".into());
+        assert!(matches!(free(&|_| ()), Admission::Wait(_)));
+        let off = Admission::Elsewhere("web is to be off".into());
         assert_eq!(free(&|web| web.wanted_offline = true), off);
         let since = crate::time::WallTime::default();
         let why = "it also runs on n3".to_owned();
         let blocked = crate::group::Blocked { node: None, why, since };
-        let off = Way::Elsewhere("web is blocked: it also runs on n3".into());
+        let off = Admission::Elsewhere("web is blocked: it also runs on n3".into());
         assert_eq!(free(&|web| web.blocked = Some(blocked.clone())), off);
     }
 
@@ -494,6 +506,6 @@ mod tests {
     #[test]
     fn h25_only_what_an_event_gives_is_acquired() {
         let state = Fixture::with_groups().state;
-        assert!(matches!(way(&state, "web", NodeNumber(9)), Way::Closed(_)));
+        assert!(matches!(admission(&state, "web", NodeNumber(9)), Admission::Closed(_)));
     }
 }

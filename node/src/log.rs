@@ -54,7 +54,7 @@ pub use schema::{Identity, LogError};
 pub use store::Store;
 pub use types::{Committed, Entry, LeaderId, LogId, Members, Payload, Snapshot, SnapshotMeta};
 pub use types::{Types, Vote};
-pub use vedette_core::standing::Disk;
+pub use vedette_core::self_status::Disk;
 pub use wire::{
     Append, Appended, Ballot, Distrust, Install, RaftReply, RaftRpc, Transfer, Transferred, Voted,
 };

@@ -37,6 +37,7 @@ use crate::takeover::{Backing, LetGo, Unreleased};
 use crate::trigger::Trigger;
 
 use super::{ClusterState, Entry, RecordDraft, Refusal};
+use phases::AttemptKey;
 
 impl ClusterState {
     /// A command about events or managers.
@@ -69,10 +70,12 @@ impl ClusterState {
             ManagerCommand::BeginVote { event } => Ok(self.begin_vote(entry, *event)),
             ManagerCommand::Approve { event, node } => Ok(self.approve(*event, *node)),
             ManagerCommand::Ran { event, phase, attempt, node, outcomes } => {
-                Ok(self.ran(entry, (*event, *phase, *attempt), *node, outcomes))
+                let key = AttemptKey { event: *event, phase: *phase, attempt: *attempt };
+                Ok(self.ran(entry, key, *node, outcomes))
             }
             ManagerCommand::Expire { event, phase, attempt, node } => {
-                Ok(self.expire(entry, (*event, *phase, *attempt), *node))
+                let key = AttemptKey { event: *event, phase: *phase, attempt: *attempt };
+                Ok(self.expire(entry, key, *node))
             }
             ManagerCommand::Attend { node, attends } => Ok(self.attend(entry, *node, *attends)),
             ManagerCommand::TooLong { event } => Ok(self.too_long(entry, *event)),

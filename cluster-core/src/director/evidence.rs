@@ -82,12 +82,12 @@ type Holders = BTreeMap<NodeNumber, BTreeSet<String>>;
 
 /// Which timers were in force lately.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Caution {
+pub(super) struct RecentTimers {
     /// The longest wait of timers that were replaced, and until when it counts.
     old: Option<(Timing, Instant)>,
 }
 
-impl Caution {
+impl RecentTimers {
     /// Takes note of new timers; the slower ones count for a while.
     pub(super) fn timing(&mut self, now: Instant, before: &Timing, after: &Timing) {
         let until = now + OLD_TIMING;
@@ -245,7 +245,7 @@ impl Director {
     /// The slowest timers by which a node may let go.
     fn slowest(&self, now: Instant, node: NodeNumber) -> Timing {
         let presented = self.state.manager.members.get(&node).and_then(|member| member.timing);
-        self.caution.slowest(now, self.timing(), presented)
+        self.recent_timers.slowest(now, self.timing(), presented)
     }
 
     /// Time that a node's release may take beyond that of its guard, for what of it is over first; none if the end of

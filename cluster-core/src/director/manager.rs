@@ -92,7 +92,7 @@ pub(super) struct Due {
 
 /// What the director remembers for the manager.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Watch {
+pub(super) struct DutyTimers {
     /// Since when each thing that matters now has been known.
     seen: BTreeMap<Seen, Instant>,
     /// Where the timeline was in the last entry that is known, and when that entry became known here: the same
@@ -103,7 +103,7 @@ pub(super) struct Watch {
     tried: BTreeMap<Duty, Instant>,
 }
 
-impl Watch {
+impl DutyTimers {
     /// Everything counts anew: another office has begun.
     pub(super) fn restart(&mut self, now: Instant) {
         self.seen.values_mut().for_each(|at| *at = now);

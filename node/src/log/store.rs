@@ -22,7 +22,7 @@ use openraft::{OptionalSend, RaftLogReader};
 use openraft_rt_tokio::TokioRuntime;
 use serde::Serialize;
 use tokio::sync::watch;
-use vedette_core::standing::Disk;
+use vedette_core::self_status::Disk;
 
 use super::machine::Snapshots;
 use super::schema::{self, Contents, Identity, LogError};

@@ -21,7 +21,7 @@ use std::time::Duration;
 use nix::sys::statvfs::statvfs;
 use rusqlite::{CachedStatement, Connection, ErrorCode, Transaction, params};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
-use vedette_core::standing::Disk;
+use vedette_core::self_status::Disk;
 
 use super::schema::as_integer;
 use super::types::Snapshot;

@@ -14,7 +14,7 @@ use vedette_core::model::{AgentStatus, HostStatus, LinkStatus, RunOutcome};
 use vedette_core::observation::Report;
 use vedette_core::record::Code;
 use vedette_core::runner::Runner;
-use vedette_core::standing::{Disk, Facts, LogSeen, Past, Standing, as_believed};
+use vedette_core::self_status::{Disk, LogSeen, Past, SelfFacts, SelfStatus, as_believed};
 use vedette_core::state::ClusterState;
 use vedette_core::step_down;
 use vedette_core::trigger::Trigger;
@@ -326,7 +326,7 @@ impl World {
             applied: machine.applied as u64,
             committed: committed as u64,
         };
-        let facts = Facts {
+        let facts = SelfFacts {
             me: machine.number,
             state: &machine.state,
             log,
@@ -334,16 +334,16 @@ impl World {
             disk: &Disk::Takes,
             deleted: None,
         };
-        let standing = Standing::of(&facts, agent.past);
-        agent.past = standing.past();
-        let became = standing.agent == AgentStatus::Running && agent.status != standing.agent;
-        (agent.status, agent.quorate) = (standing.agent, standing.quorate);
+        let own = SelfStatus::of(&facts, agent.past);
+        agent.past = own.past();
+        let became = own.agent == AgentStatus::Running && agent.status != own.agent;
+        (agent.status, agent.quorate) = (own.agent, own.quorate);
         if became {
             agent.steady_since = now;
         }
         let guard = machine.guard.as_mut();
         let news = guard.is_some_and(|guard| {
-            std::mem::replace(&mut guard.continuity, standing.continuity) != standing.continuity
+            std::mem::replace(&mut guard.continuity, own.continuity) != own.continuity
         });
         if became || news {
             self.tell_guard(node);

@@ -10,7 +10,7 @@ use vedette_core::holding::{Enforcer, Held, Hold, Kept, LeaseNow};
 use vedette_core::id::{CommandId, NetworkNumber, NodeNumber, Session};
 use vedette_core::model::{AgentStatus, HostStatus, Priority};
 use vedette_core::runner::Runner;
-use vedette_core::standing::Past;
+use vedette_core::self_status::Past;
 use vedette_core::state::ClusterState;
 use vedette_core::step_down::StepDown;
 use vedette_core::takeover::Word;

@@ -15,7 +15,7 @@ use vedette_core::director::Input;
 use vedette_core::id::{ClusterId, NodeNumber, RaftId, Session, StorageId};
 use vedette_core::model::AgentStatus;
 use vedette_core::observation::Report;
-use vedette_core::standing::{Facts, LogSeen, Past, Standing, as_believed};
+use vedette_core::self_status::{LogSeen, Past, SelfFacts, SelfStatus, as_believed};
 use vedette_core::state::ClusterState;
 use vedette_node::guard::client::{LeaseWatch, Notices, Orders, connect};
 use vedette_node::guard::protocol::{
@@ -257,7 +257,7 @@ impl Told {
         leads: &Leadership,
         report: Option<Arc<Report>>,
     ) {
-        let facts = Facts {
+        let facts = SelfFacts {
             me: deps.context.me,
             state,
             log: LogSeen {
@@ -271,17 +271,17 @@ impl Told {
             disk: &deps.log.disk().borrow().clone(),
             deleted: deps.peers.deleted().borrow().map(|deleted| deleted.by),
         };
-        let standing = Standing::of(&facts, self.past);
-        self.past = standing.past();
-        deps.continuity.store(standing.continuity, Ordering::SeqCst);
+        let own = SelfStatus::of(&facts, self.past);
+        self.past = own.past();
+        deps.continuity.store(own.continuity, Ordering::SeqCst);
         if let Some(report) = &report {
             deps.peers.set_links(&report.links);
         }
         self.surround(deps, orders, state, leads).await;
         let log_stalled = deps.publisher.views().borrow().local.log.stalled_since.is_some();
-        self.status(orders, (&standing, log_stalled), leads, state).await;
+        self.status(orders, (&own, log_stalled), leads, state).await;
         deps.publisher.update_local(|local| {
-            standing.apply(local);
+            own.apply(local);
             if let Some(report) = report.as_deref().filter(|_| local.report != report) {
                 Arc::make_mut(&mut local.clocks).learn(report, own_clock_us());
             }
@@ -324,7 +324,7 @@ impl Told {
     async fn status(
         &mut self,
         orders: &Orders,
-        (standing, log_stalled): (&Standing, bool),
+        (own, log_stalled): (&SelfStatus, bool),
         leads: &Leadership,
         state: &ClusterState,
     ) {
@@ -334,7 +334,7 @@ impl Told {
             term: leads.term,
             age_us: u64::try_from(at.elapsed().as_micros()).unwrap_or(u64::MAX),
         });
-        let news = (standing.agent, director.map(|confirmed| confirmed.term), standing.continuity);
+        let news = (own.agent, director.map(|confirmed| confirmed.term), own.continuity);
         let every = status_every(leads, state, self.position);
         let due = self.status_at.is_none_or(|at| at.elapsed() >= every);
         if self.status == Some(news) && !due {
@@ -344,9 +344,9 @@ impl Told {
         self.position = leads.last_applied;
         self.status_at = Some(tokio::time::Instant::now());
         let order = Order::Status {
-            status: standing.agent,
+            status: own.agent,
             director,
-            continuity: standing.continuity,
+            continuity: own.continuity,
             position: self.position,
             log_stalled,
         };

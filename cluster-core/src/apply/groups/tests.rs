@@ -16,7 +16,7 @@ use crate::record::Code;
 use crate::state::ClusterState;
 use crate::takeover::{Backing, LetGo, Remains};
 use crate::trigger::{StopMode, Trigger};
-use crate::work::{self, Task, Way, tasks};
+use crate::work::{self, Admission, Task, tasks};
 
 use super::super::testing::refused;
 
@@ -197,9 +197,9 @@ fn what_is_configured_no_more_is_not_acquired() {
     let mut fixture = Fixture::with_groups();
     fixture.group(GroupCommand::Move { group: "web".into(), to: Some(N3), until: None });
     begin(&mut fixture);
-    assert!(!matches!(work::way(&fixture.state, "web", N3), Way::Elsewhere(_)));
+    assert!(!matches!(work::admission(&fixture.state, "web", N3), Admission::Elsewhere(_)));
     fixture.state.definition.groups.retain(|group| group.name != "web");
-    assert!(matches!(work::way(&fixture.state, "web", N3), Way::Elsewhere(_)));
+    assert!(matches!(work::admission(&fixture.state, "web", N3), Admission::Elsewhere(_)));
 }
 
 /// While an event waits for an operator, what a node loses belongs to the incident of that node, and is

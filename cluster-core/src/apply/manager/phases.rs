@@ -22,8 +22,19 @@ use super::{ClusterState, Entry, ms_between, step_of};
 /// How many steps of an event are kept in the state; the history has all.
 const MOST_STEPS: usize = 256;
 
-/// Event, phase and attempt, by which an answer is known to be one of now.
-type Moment = (u64, usize, u32);
+/// Key of an attempt, by which an answer is known to be one of now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct AttemptKey {
+    pub(super) event: u64,
+    pub(super) phase: usize,
+    pub(super) attempt: u32,
+}
+
+impl AttemptKey {
+    fn of(running: &Running) -> Self {
+        Self { event: running.event.id, phase: running.phase, attempt: running.attempt }
+    }
+}
 
 impl ClusterState {
     /// The queue has settled.
@@ -233,9 +244,9 @@ impl ClusterState {
 
     /// The running event, if an answer of `node` for that moment means anything now: the node takes
     /// part, and has neither arrived nor failed yet.
-    fn awaits(&self, moment: Moment, node: NodeNumber) -> Option<&Running> {
+    fn awaits(&self, attempt: AttemptKey, node: NodeNumber) -> Option<&Running> {
         self.manager.begun().find(|running| {
-            (running.event.id, running.phase, running.attempt) == moment
+            AttemptKey::of(running) == attempt
                 && running.stage != Stage::Voting
                 && running.participants.contains(&node)
                 && !running.arrived.contains(&node)
@@ -246,11 +257,11 @@ impl ClusterState {
     pub(super) fn ran(
         &mut self,
         entry: &mut Entry<'_>,
-        moment: Moment,
+        attempt: AttemptKey,
         node: NodeNumber,
         outcomes: &[CommandOutcome],
     ) -> bool {
-        let Some(running) = self.awaits(moment, node) else { return false };
+        let Some(running) = self.awaits(attempt, node) else { return false };
         let pending: BTreeSet<usize> = running.pending(node).iter().map(|(at, _)| *at).collect();
         let event = running.event.clone();
         let mut answers: Vec<CommandOutcome> =
@@ -362,14 +373,14 @@ impl ClusterState {
     pub(super) fn expire(
         &mut self,
         entry: &mut Entry<'_>,
-        moment: Moment,
+        attempt: AttemptKey,
         node: NodeNumber,
     ) -> bool {
         let name = self.node_name(node);
-        let voting = |it: &&Running| it.event.id == moment.0 && it.stage == Stage::Voting;
+        let voting = |it: &&Running| it.event.id == attempt.event && it.stage == Stage::Voting;
         if let Some(running) = self.manager.current.as_ref().filter(voting) {
             let event = running.event.clone();
-            if !self.approve(moment.0, node) {
+            if !self.approve(attempt.event, node) {
                 return false;
             }
             if let Some(running) = &mut self.manager.current {
@@ -385,7 +396,7 @@ impl ClusterState {
             self.record(entry, step.because("the event goes on without its approval"));
             return true;
         }
-        let Some(running) = self.awaits(moment, node) else { return false };
+        let Some(running) = self.awaits(attempt, node) else { return false };
         let took = ms_between(running.since, entry.proposal.at);
         let silent = |(index, line): &(usize, &ProgramLine)| CommandOutcome {
             index: *index,
@@ -395,7 +406,7 @@ impl ClusterState {
             outcome: no_answer(took),
         };
         let outcomes: Vec<CommandOutcome> = running.pending(node).iter().map(silent).collect();
-        self.ran(entry, moment, node, &outcomes)
+        self.ran(entry, attempt, node, &outcomes)
     }
 
     pub(super) fn too_long(&mut self, entry: &mut Entry<'_>, event: u64) -> bool {

@@ -8,7 +8,7 @@ use crate::fixture::Fixture;
 use crate::group::GroupState;
 use crate::id::NodeNumber;
 use crate::trigger::{StopMode, Trigger};
-use crate::work::{Task, Way, tasks, way};
+use crate::work::{Admission, Task, admission, tasks};
 
 const N1: NodeNumber = NodeNumber(1);
 const N2: NodeNumber = NodeNumber(2);
@@ -114,7 +114,7 @@ fn r7_what_is_in_hand_is_left_alone() {
     perform_but(&mut fixture, (N2, event));
     assert_eq!(owner(&fixture, "db"), (Some(N3), GroupState::Online));
     assert_eq!(owner(&fixture, "web"), (Some(N2), GroupState::Acquiring));
-    assert!(matches!(way(&fixture.state, "web", N2), Way::Open { .. }), "it still may");
+    assert!(matches!(admission(&fixture.state, "web", N2), Admission::Open { .. }), "it still may");
     fixture.run_events();
     assert_eq!(owner(&fixture, "web"), (Some(N3), GroupState::Online), "as was ordered");
 }
@@ -417,7 +417,7 @@ fn r7_who_is_stopped_while_it_joins_begins_with_nothing() {
         assert_eq!(owner(&fixture, "web"), (Some(N1), GroupState::Acquiring), "it hangs");
         fixture.manage(ManagerCommand::Stop { nodes: vec![N1], how });
         fixture.release("web", N1);
-        assert!(matches!(way(&fixture.state, "web", N1), Way::Elsewhere(_)));
+        assert!(matches!(admission(&fixture.state, "web", N1), Admission::Elsewhere(_)));
         fixture.run_events();
         assert!(!fixture.state.manager.members[&N1].joined);
         let wanted = match how {

@@ -12,7 +12,7 @@ use crate::time::Instant;
 use crate::work;
 
 /// What stands between this node and a group.
-enum Way {
+enum Decision {
     /// Nothing: this is its token, and the epoch of the guard.
     Open { token: u64, epoch: u64 },
     /// Something that may change.
@@ -173,15 +173,15 @@ impl Worker {
                 return Some(Ok(Leave::Meanwhile(ask, op)));
             }
             match self.way(desk) {
-                Way::Open { token, epoch } => return Some(Ok(Leave::Given { token, epoch })),
-                Way::Elsewhere(why) => return Some(Err(Stop::clean(why))),
-                Way::Closed(why) => return Some(Err(Stop::failed(why))),
-                Way::Wait(why) if why != told => {
+                Decision::Open { token, epoch } => return Some(Ok(Leave::Given { token, epoch })),
+                Decision::Elsewhere(why) => return Some(Err(Stop::clean(why))),
+                Decision::Closed(why) => return Some(Err(Stop::failed(why))),
+                Decision::Wait(why) if why != told => {
                     let text = format!("{}: waits: {why}", self.group);
                     self.port.put(Output::Line { ask, text });
                     told = why;
                 }
-                Way::Wait(_) => {}
+                Decision::Wait(_) => {}
             }
             if desk.asked.forgotten.contains(&ask) {
                 return Some(Err(Stop::failed("nobody waits for it any more")));
@@ -192,30 +192,30 @@ impl Worker {
         leave.await
     }
 
-    fn way(&self, desk: &Desk) -> Way {
+    fn way(&self, desk: &Desk) -> Decision {
         let (state, group) = (&desk.seen.state, &self.group);
         if !desk.seen.quorate {
             let lacks =
                 if desk.seen.lease == Some(true) { "hears no director" } else { "has no lease" };
-            return Way::Wait(format!("this node {lacks}"));
+            return Decision::Wait(format!("this node {lacks}"));
         }
         let unreleased = desk.guard.as_ref().map(|it| &it.unreleased);
         // What was left running is not to be let go of.
         let unreleased = unreleased.filter(|_| !desk.is_left_as_it_is(group));
         if let Some(why) = unreleased.and_then(|it| it.obstacle(group)) {
-            return Way::Elsewhere(format!("this node {why}"));
+            return Decision::Elsewhere(format!("this node {why}"));
         }
         let Some(epoch) = desk.epoch() else {
-            return Way::Wait("the cluster does not know yet how this node's guard is".into());
+            return Decision::Wait("the cluster does not know yet how this node's guard is".into());
         };
-        match work::way(state, group, desk.me) {
-            work::Way::Open { token } if desk.is_over(group, token) => {
-                Way::Wait("it was just released".into())
+        match work::admission(state, group, desk.me) {
+            work::Admission::Open { token } if desk.is_over(group, token) => {
+                Decision::Wait("it was just released".into())
             }
-            work::Way::Open { token } => Way::Open { token, epoch },
-            work::Way::Wait(why) => Way::Wait(why),
-            work::Way::Elsewhere(why) => Way::Elsewhere(why),
-            work::Way::Closed(why) => Way::Closed(why),
+            work::Admission::Open { token } => Decision::Open { token, epoch },
+            work::Admission::Wait(why) => Decision::Wait(why),
+            work::Admission::Elsewhere(why) => Decision::Elsewhere(why),
+            work::Admission::Closed(why) => Decision::Closed(why),
         }
     }
 

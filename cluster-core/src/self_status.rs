@@ -49,7 +49,7 @@ pub struct LogSeen {
 
 /// Everything that is known at a moment.
 #[derive(Clone, Copy, Debug)]
-pub struct Facts<'a> {
+pub struct SelfFacts<'a> {
     /// This node.
     pub me: NodeNumber,
     /// The state on hand.
@@ -82,7 +82,7 @@ pub struct Past {
 
 /// Consequences for what this node may say of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct SelfStatus {
     /// Its guard has a lease.
     pub lease: bool,
     /// It has one, and has heard a director with a majority behind it lately: it may claim to know the cluster.
@@ -101,10 +101,10 @@ pub struct Standing {
     pub continuity: bool,
 }
 
-impl Standing {
+impl SelfStatus {
     /// Works it out.
-    pub fn of(facts: &Facts<'_>, past: Past) -> Self {
-        let Facts { me, state, log, report, disk, deleted } = facts;
+    pub fn of(facts: &SelfFacts<'_>, past: Past) -> Self {
+        let SelfFacts { me, state, log, report, disk, deleted } = facts;
         let lease = report.is_some_and(|report| report.lease);
         let quorate = lease && report.is_some_and(|report| report.directed);
         let director = log.leads && state.director == Some(*me);
@@ -164,8 +164,8 @@ fn host(report: Option<&Report>, lease: bool) -> HostStatus {
 }
 
 /// For whom or what this node waits, in words (spec V10).
-fn waiting_for(facts: &Facts<'_>, quorate: bool) -> String {
-    let Facts { me, state, report, .. } = facts;
+fn waiting_for(facts: &SelfFacts<'_>, quorate: bool) -> String {
+    let SelfFacts { me, state, report, .. } = facts;
     let Some(report) = report else { return "its own guard".into() };
     if let Some(deleted) = facts.deleted.filter(|_| !quorate) {
         return format!("nothing: it was deleted, as {} says", state.node_name(deleted));
@@ -252,7 +252,7 @@ mod tests {
     fn a_node_alone_says_so() {
         let fixture = Fixture::settled(3);
         let report = report(false, &[]);
-        let facts = Facts {
+        let facts = SelfFacts {
             me: NodeNumber(1),
             state: &fixture.state,
             log: LogSeen::default(),
@@ -260,19 +260,19 @@ mod tests {
             disk: &Disk::Takes,
             deleted: None,
         };
-        let standing = Standing::of(&facts, Past { running: true, continuity: true });
-        assert_eq!(standing.host, HostStatus::Disconnected);
-        assert!(!standing.quorate);
+        let own = SelfStatus::of(&facts, Past { running: true, continuity: true });
+        assert_eq!(own.host, HostStatus::Disconnected);
+        assert!(!own.quorate);
         assert_eq!(
-            standing.waiting_for,
+            own.waiting_for,
             "a majority: 1 of 3 voters is there and 2 are needed; n2, n3 not"
         );
     }
 
-    fn settled(lease: bool, term: u64, past: Past) -> Standing {
+    fn settled(lease: bool, term: u64, past: Past) -> SelfStatus {
         let fixture = Fixture::settled(3);
         let report = report(lease, &[2]);
-        let facts = Facts {
+        let facts = SelfFacts {
             me: NodeNumber(1),
             state: &fixture.state,
             log: led(fixture.state.term + term),
@@ -280,7 +280,7 @@ mod tests {
             disk: &Disk::Takes,
             deleted: None,
         };
-        Standing::of(&facts, past)
+        SelfStatus::of(&facts, past)
     }
 
     /// F15: a node that was deleted says so, and not that it is cut off, until it is taken in again.
@@ -288,7 +288,7 @@ mod tests {
     fn a_deleted_node_says_so() {
         let fixture = Fixture::settled(3);
         let stage = |report: Report| {
-            let facts = Facts {
+            let facts = SelfFacts {
                 me: NodeNumber(1),
                 state: &fixture.state,
                 log: led(0),
@@ -296,8 +296,8 @@ mod tests {
                 disk: &Disk::Takes,
                 deleted: Some(NodeNumber(2)),
             };
-            let standing = Standing::of(&facts, Past::default());
-            (standing.stage, standing.waiting_for)
+            let own = SelfStatus::of(&facts, Past::default());
+            (own.stage, own.waiting_for)
         };
         let (deleted, waits) = stage(report(false, &[]));
         assert_eq!((deleted, waits.as_str()), ("deleted", "nothing: it was deleted, as n2 says"));
@@ -309,8 +309,8 @@ mod tests {
     fn a_node_whose_disk_takes_nothing_takes_no_part() {
         let fixture = Fixture::settled(3);
         let report = report(true, &[2]);
-        let standing = |disk: &Disk, running| {
-            let facts = Facts {
+        let own = |disk: &Disk, running| {
+            let facts = SelfFacts {
                 me: NodeNumber(1),
                 state: &fixture.state,
                 log: led(fixture.state.term),
@@ -318,15 +318,15 @@ mod tests {
                 disk,
                 deleted: None,
             };
-            Standing::of(&facts, Past { running, continuity: true })
+            SelfStatus::of(&facts, Past { running, continuity: true })
         };
-        let full = standing(&Disk::Refuses("the disk is full.".into()), true);
+        let full = own(&Disk::Refuses("the disk is full.".into()), true);
         assert_eq!((full.agent, full.stage), (AgentStatus::Initializing, "disk"));
         assert_eq!(full.waiting_for, "its disk: the disk is full.");
         assert!(full.quorate && full.continuity, "it holds what it has");
         for running in [false, true] {
-            assert_eq!(standing(&Disk::Untried, running).agent, AgentStatus::Initializing);
-            assert_eq!(standing(&Disk::Takes, running).agent, AgentStatus::Running);
+            assert_eq!(own(&Disk::Untried, running).agent, AgentStatus::Initializing);
+            assert_eq!(own(&Disk::Takes, running).agent, AgentStatus::Running);
         }
     }
 
