@@ -5,13 +5,23 @@
 //! values. That is why the same code runs in a daemon, in a simulator with thousands of seeds and
 //! in a golden text file, and why every node that applies the same log holds the same state.
 //!
-//! Two halves:
+//! By topic; a module uses those of its own line and of lines above it:
 //!
-//! - *local* (differs between nodes): [`topology`], [`wire`], [`lease`], [`clock`]; what one node
-//!   observes.
-//! - *replicated* (identical at equal revision): [`state`] is data, and [`apply`] turns a committed
-//!   [`command::Command`] into a new state and [`record::Record`]s. [`director`] and [`diagnosis`]
-//!   turn observations into commands.
+//! | Topic | Modules |
+//! |---|---|
+//! | vocabulary | [`id`], [`time`], [`refusal`], [`model`], [`group`], [`plan`], [`trigger`], [`reach`], [`takeover`] |
+//! | what is written down | [`record`], [`local`] |
+//! | a node's file, monitors and rules | [`config`], [`variable`], [`predicate`], [`rules`], [`tolerance`] |
+//! | what a node sees by itself | [`wire`], [`observation`], [`lease`], [`topology`], [`duplicate`], [`log_health`], [`log_memory`] |
+//! | the replicated state: its data, and what changes it | [`event`], [`command`], [`definition`], [`state`] |
+//! | judgement: pure functions of the state | [`clock`], [`diagnosis`], [`document`], [`placement`], [`work`] |
+//! | transitions of the state | [`apply`] |
+//! | machines of a node: inputs, deadlines, outputs | [`holding`], [`runner`], [`watchers`], [`director`], [`step_down`] |
+//! | what is shown | [`local_view`], [`self_status`], [`knowledge`], [`view`] |
+//!
+//! What is local differs between nodes; what is replicated is identical at equal revision: [`apply`] turns a committed
+//! [`command::Command`] into a new state and [`record::Record`]s, and [`director`] turns observations into commands.
+//! [`fixture`] is the example cluster of all tests.
 //!
 //! Data is below, transitions are above: what plans, judges and shows depends on [`state`] and not on
 //! [`apply`], and no modules use each other in a circle.

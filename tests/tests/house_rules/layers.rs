@@ -206,6 +206,45 @@ fn no_modules_of_the_core_go_in_a_circle() {
     assert!(circles.is_empty(), "in cluster-core/src:\n{}", circles.join("\n"));
 }
 
+/// The topics of a table such as `| vocabulary | [`id`], [`time`] |`: modules, by line.
+fn topics(text: &str) -> Vec<Vec<&str>> {
+    let rows = text.lines().filter_map(|line| line.strip_prefix("//! | "));
+    rows.map(|row| row.split("[`").skip(1).filter_map(|it| Some(it.split_once("`]")?.0)).collect())
+        .filter(|modules: &Vec<&str>| !modules.is_empty())
+        .collect()
+}
+
+/// What the table of topics says and the modules do not: each is in it once, and uses none of a line below its own.
+fn untrue(text: &str, graph: &Graph) -> Vec<String> {
+    let topics = topics(text);
+    let line_of = |module: &str| topics.iter().position(|modules| modules.contains(&module));
+    let told = |module: &str| topics.iter().flatten().filter(|it| **it == module).count();
+    let modules = graph.keys().filter(|module| *module != "fixture");
+    let mut untrue: Vec<String> = modules
+        .filter(|module| told(module) != 1)
+        .map(|module| format!("{module} is {} times in the table", told(module)))
+        .collect();
+    for (module, uses) in graph.iter().filter(|(module, _)| *module != "fixture") {
+        let below = |used: &&String| line_of(used) > line_of(module);
+        untrue.extend(uses.keys().filter(below).map(|used| format!("{module} uses {used}")));
+    }
+    untrue
+}
+
+/// The table at the head of the core is true.
+#[test]
+fn topics_are_in_the_order_of_use() {
+    let files = core();
+    let lib = files.iter().find(|(file, _)| file == "lib.rs").expect("the crate has one");
+    assert_eq!(untrue(&lib.1, &graph(&files)), [""; 0]);
+    // It would be noticed.
+    let table = "//! | one | [`a`] |\n//! | two | [`b`], [`b`] |\n";
+    let files = [("a.rs", "use crate::b::It;"), ("b.rs", ""), ("c.rs", "")];
+    let files = files.map(|(file, text)| (file.to_owned(), text.to_owned()));
+    let found = ["b is 2 times in the table", "c is 0 times in the table", "a uses b"];
+    assert_eq!(untrue(table, &graph(&files)), found);
+}
+
 /// Types that files give methods, where the module has no type of that name: file, line and type.
 fn foreign_methods(files: &[File]) -> Vec<(String, usize, String)> {
     let shipped = shipped(files);
