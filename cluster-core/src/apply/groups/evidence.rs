@@ -39,9 +39,11 @@ impl ClusterState {
             .filter(|name| self.is_proven(name, node, evidence))
             .filter(|name| self.programs_ended(name, evidence))
             .collect();
-        // What was not proven still waits, and is what a fence agent is called for.
+        // What was not proven still waits, and is what a fence agent is called for; a node that is back speaks for itself.
+        let back = matches!(evidence, LetGo::Released);
         let more = self.groups.iter().any(|(name, group)| {
-            group.ends_with_lease(node) && !ended.contains(name) && !self.lease_proves(name, node)
+            let in_time = group.ends_with_lease(node) && self.lease_proves(name, node);
+            group.instances.contains_key(&node) && !ended.contains(name) && !in_time && !back
         });
         let asked = !more && self.manager.fencing.remove(&node).is_some();
         if let Some(waiting) = self.manager.takeovers.get_mut(&node) {
@@ -433,6 +435,22 @@ mod tests {
         assert_eq!((waits(&fixture, "web"), waits(&fixture, "batch")), (Some(why), None));
         fixture.group(GroupCommand::ConfirmOff { node });
         assert!(!has(&fixture, "web") && fixture.state.manager.takeovers.is_empty());
+    }
+
+    /// A node that could not stop a group goes away, and its lease is over for its other ones: what waits for evidence
+    /// is shown until there is some, and its fencing goes on.
+    #[test]
+    fn r7_what_waits_is_shown_though_others_are_over() {
+        let mut fixture = Fixture::with_groups();
+        let node = fixture.state.groups["web"].owner().expect("an owner");
+        fixture.state.groups.get_mut("web").expect("it").unreleased.insert(node);
+        fixture.node_down(node, "silent");
+        let groups = ["web".to_owned()].into();
+        fixture.group(GroupCommand::Waits { node, groups, why: "it could not stop it".into() });
+        fixture.lease_over(node);
+        let has = |name: &str| fixture.state.groups[name].instances.contains_key(&node);
+        assert!(has("web") && !has("batch"), "batch alone is over");
+        assert_eq!(fixture.state.takeover_waits_for("web", node), Some("it could not stop it"));
     }
 
     /// What a guard says it has not let go of yet is not over by its epoch; everything else is.
