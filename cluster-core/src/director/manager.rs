@@ -41,6 +41,10 @@ const RESTARTS_LEAST: Duration = Duration::from_secs(2);
 /// done so by then.
 const STEADY: Duration = Duration::from_secs(5);
 
+/// An agent that ends so often within that time is not waited for until it is steady again.
+const OFTEN: usize = 3;
+const LATELY: Duration = Duration::from_secs(30);
+
 /// Something whose age matters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Seen {
@@ -101,6 +105,8 @@ pub(super) struct DutyTimers {
     came: Instant,
     /// When each duty was last proposed.
     tried: BTreeMap<Duty, Instant>,
+    /// When agents of nodes that are there were seen to end, lately.
+    ends: BTreeMap<NodeNumber, Vec<Instant>>,
 }
 
 impl DutyTimers {
@@ -115,10 +121,24 @@ impl DutyTimers {
             let at = self.seen.get(&seen).copied().unwrap_or(now);
             (seen, at)
         };
-        self.seen = what_matters(state).into_iter().map(since).collect();
+        let seen: BTreeMap<Seen, Instant> = what_matters(state).into_iter().map(since).collect();
+        for seen in seen.keys().filter(|it| !self.seen.contains_key(it)) {
+            if let Seen::Agent(node, false) = seen {
+                let ends = self.ends.entry(*node).or_default();
+                ends.retain(|at| now - *at < LATELY);
+                ends.push(now);
+            }
+        }
+        self.seen = seen;
         if self.timeline != state.timeline {
             (self.timeline, self.came) = (state.timeline, now);
         }
+    }
+
+    /// Whether the agent of a node comes and goes.
+    fn comes_and_goes(&self, now: Instant, node: NodeNumber) -> bool {
+        let ends = self.ends.get(&node).into_iter().flatten();
+        ends.filter(|at| now - **at < LATELY).count() >= OFTEN
     }
 
     pub(super) fn since(&self, seen: &Seen) -> Option<Instant> {
@@ -181,7 +201,7 @@ impl Director {
             self.evicting = Some(self.propose(now, office, due.command, out));
             self.watch.tries(now, due.duty);
         }
-        let mut dues = self.event_duties();
+        let mut dues = self.event_duties(now);
         dues.extend(self.fence_duties(now, office));
         if self.managing.is_none()
             && let Some(due) = self.ripe(now, dues)
@@ -198,14 +218,14 @@ impl Director {
         dues.into_iter().find(|due| due.at <= now && self.watch.may_try(now, &due.duty, pause))
     }
 
-    fn event_duties(&self) -> Vec<Due> {
+    fn event_duties(&self, now: Instant) -> Vec<Due> {
         let mut dues: Vec<Due> = self.vote().into_iter().collect();
         for running in attended(&self.state) {
             dues.extend(self.given_up(running));
             dues.extend(self.too_long(running));
         }
         dues.extend(self.withdrawal());
-        dues.extend(self.attendance());
+        dues.extend(self.attendance(now));
         dues.extend(self.passing());
         dues
     }
@@ -219,10 +239,12 @@ impl Director {
 
     /// Nodes whose agents have been away for so long that nobody waits for them, and those that are back to
     /// stay.
-    fn attendance(&self) -> Vec<Due> {
+    fn attendance(&self, now: Instant) -> Vec<Due> {
         let away_after = (self.timing().detect() * RESTARTS).max(RESTARTS_LEAST);
         let due = |(node, member): (&NodeNumber, &Member)| {
             let attends = member.absent;
+            let often = self.watch.comes_and_goes(now, *node);
+            let away_after = if often { Duration::ZERO } else { away_after };
             let since = self.watch.since(&Seen::Agent(*node, attends))?;
             let command = Command::Manager(ManagerCommand::Attend { node: *node, attends });
             let at = since + if attends { STEADY } else { away_after };

@@ -128,6 +128,28 @@ fn a_node_without_an_agent_is_given_up_until_it_has_one_that_stays() {
     assert_eq!(attend(&world.run(42_010)), [(42_000, true)]);
 }
 
+/// T9: one that comes and goes is not waited for when it goes for the third time.
+#[test]
+fn t9_an_agent_that_comes_and_goes_is_not_waited_for() {
+    let mut world = world(quiet());
+    let agent = |world: &mut World, is| {
+        world.change(|state| state.nodes.get_mut(&NodeNumber(2)).unwrap().agent = is);
+    };
+    world.run(20_000);
+    let mut attends = Vec::new();
+    for round in 0..3 {
+        for (is, until) in [(AgentStatus::Down, 400), (AgentStatus::Running, 1_000)] {
+            agent(&mut world, is);
+            let proposed = world.run(20_000 + round * 1_000 + until);
+            attends.extend(proposed.iter().filter_map(|(_, command)| match command {
+                Command::Manager(ManagerCommand::Attend { attends, .. }) => Some((round, *attends)),
+                _ => None,
+            }));
+        }
+    }
+    assert_eq!(attends.first(), Some(&(2, false)), "{attends:?}");
+}
+
 /// A silent node's guard may run release programs until their time is over: R2, what no control group holds.
 #[test]
 fn a_release_program_is_waited_for() {
