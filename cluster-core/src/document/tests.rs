@@ -94,6 +94,7 @@ fn r6_counts_and_windows_have_to_make_sense() {
     for (text, key, why) in [
         (resource("failure_window = \"0\""), "failure_window", "restarted in place for ever"),
         (resource("failure_window = \"1s\""), "failure_window", "at least 2s"),
+        (resource("fall = 5\nfailure_window = \"5s\""), "failure_window", "at least 6s"),
         (resource("fall = 0"), "fall", "0 is out of range"),
         (resource("timeout_fall = 101"), "timeout_fall", "1 to 100"),
         (resource("rise = 0"), "rise", "0 is out of range"),

@@ -49,6 +49,11 @@ pub(super) struct Application {
     pub(super) release: Vec<String>,
 }
 
+/// Whether a monitor came so far as to say something: with statuses 126 and 127 a shell says that it could not be run.
+fn spoke(outcome: &RunOutcome) -> bool {
+    outcome.exit.is_some_and(|status| status != 126 && status != 127)
+}
+
 impl Application {
     async fn bring_up(&self, context: &Context) -> Result<Detail, Failure> {
         if self.look(context).await == Ok(Health::Running) {
@@ -165,7 +170,7 @@ impl Application {
         }
         match (outcome.succeeded(), lives) {
             (true, _) => Ok(Health::Running),
-            (false, false) if outcome.exit.is_some() => {
+            (false, false) if spoke(&outcome) => {
                 context.printed.note(&outcome.output);
                 Ok(Health::NotRunning)
             }
@@ -186,7 +191,7 @@ impl Application {
             let advice = format!("{advice}, or give it more time (monitor_timeout).");
             return Failure::new(why, advice).with(outcome.output.clone()).late();
         }
-        if outcome.exit.is_none() {
+        if !spoke(outcome) {
             let what = "the monitor said nothing";
             return Failure::of_run(what, outcome, format!("{advice}."));
         }

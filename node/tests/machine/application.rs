@@ -202,6 +202,21 @@ async fn h25_a_stop_that_only_asks_is_waited_for() {
     assert_eq!(std::fs::read_to_string(&asked).unwrap().lines().count(), 4);
 }
 
+/// Nor does one that cannot be run, as a shell says with 127.
+#[tokio::test]
+async fn r1_a_monitor_that_cannot_be_run_is_no_answer() {
+    for status in [126, 127] {
+        let site = Site::new(&format!("status{status}"));
+        let context = site.context();
+        let monitor = format!("test ! -e {} || exit {status}; {}", site.file("gone"), site.runs());
+        let service = site.outside("exit 0", &monitor);
+        service.start(&context).await.unwrap();
+        std::fs::write(site.file("gone"), "").unwrap();
+        let failure = service.stop(&context).await.unwrap_err();
+        assert!(failure.why.starts_with("nobody can tell whether it still runs"), "{failure}");
+    }
+}
+
 /// A monitor that hangs proves nothing of a service that lives elsewhere.
 #[tokio::test]
 async fn h25_a_silent_monitor_is_no_answer_for_what_lives_elsewhere() {

@@ -49,9 +49,10 @@ fn times(group: &GroupDef, resource: &ResourceDef, found: &mut Vec<Finding>) {
     }
 }
 
-/// A failure that is forgotten before the next look counts for nothing.
+/// A failure that is forgotten before the next one could be seen counts for nothing.
 fn failure_window(group: &GroupDef, resource: &ResourceDef, found: &mut Vec<Finding>) {
-    let least = resource.monitor_interval_ms.saturating_add(1_000);
+    let looks = resource.monitor_interval_ms.saturating_mul(u64::from(resource.fall));
+    let least = looks.saturating_add(1_000);
     if resource.failure_window_ms < least {
         let window = written(resource.failure_window_ms);
         let what = format!(
