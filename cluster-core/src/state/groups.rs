@@ -8,6 +8,9 @@ use crate::record::Subject;
 
 use super::ClusterState;
 
+/// How looks for resources begin among what cannot be watched.
+const LOOKED_FOR: &str = "resource ";
+
 impl ClusterState {
     /// The name of the group with that number.
     pub fn group_name(&self, number: u16) -> String {
@@ -88,12 +91,30 @@ impl ClusterState {
         }
     }
 
+    /// What a resource is called among what cannot be watched, where its monitor gives no answer on a node that does not
+    /// have its group.
+    pub fn look_for(resource: &str) -> String {
+        format!("{LOOKED_FOR}{resource}")
+    }
+
+    /// Whether what cannot be watched is such a resource.
+    pub fn is_look(what: &str) -> bool {
+        what.starts_with(LOOKED_FOR)
+    }
+
+    /// Whether nobody knows if a resource runs on a node that does not have its group: its monitor gives no answer there.
+    pub fn is_unseen(&self, group: &Group, resource: &str, node: NodeNumber) -> bool {
+        let blind = self.manager.blind.get(&node);
+        !group.instances.contains_key(&node)
+            && blind.is_some_and(|all| all.contains_key(&Self::look_for(resource)))
+    }
+
     /// Whether a resource runs on a node that does not have its group; none if nobody knows.
     pub fn runs_besides(&self, group: &Group, resource: &str, node: NodeNumber) -> Option<bool> {
         let seen = group.also.get(&node);
         match seen.filter(|seen| seen.resources.contains(resource)) {
             Some(seen) => self.doubt(node, seen).is_none().then_some(true),
-            None => Some(false),
+            None => (!self.is_unseen(group, resource, node)).then_some(false),
         }
     }
 

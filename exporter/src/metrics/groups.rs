@@ -59,12 +59,16 @@ pub(super) const STANDBYS: Family = Family::gauge(
 pub(super) const MULTIPLE_ACTIVE: Family = Family::gauge(
     "vedette_group_multiple_active",
     "Whether something of a resource group was seen to run on a node that does not have the group; NaN \
-     where that is not known, as of a node that is not there, or from which it was taken over without proof \
-     that all of it had ended.",
+     where that is not known, as of a node that is not there, on which a monitor gives no answer, or from \
+     which it was taken over without proof that all of it had ended.",
     |scrape, rows| {
         each_node(scrape, rows, |rows, labels, group, node| {
             let seen = group.also.get(&node);
             let doubtful = seen.is_some_and(|it| scrape.view.state.doubt(node, it).is_some());
+            let state = &scrape.view.state;
+            let unseen = |resource: &String| state.is_unseen(group, resource, node);
+            let doubtful =
+                doubtful || (seen.is_none() && group.resource_numbers.keys().any(unseen));
             let runs = known(scrape, seen.is_some()).filter(|_| !doubtful);
             rows.flag_if_known(labels, runs);
         });

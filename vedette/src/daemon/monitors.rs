@@ -290,7 +290,9 @@ fn differences(
     let knows = |what: &String| known.is_some_and(|known| known.contains_key(what));
     let room = Manager::MOST_BLIND.saturating_sub(known.map_or(0, BTreeMap::len));
     let new = troubles.iter().filter(|(what, _)| !knows(what)).take(room);
-    let over = known.into_iter().flatten().filter(|(what, _)| !troubles.contains_key(*what));
+    // Looks for what should not run have their own teller.
+    let own = known.into_iter().flatten().filter(|(what, _)| !ClusterState::is_look(what));
+    let over = own.filter(|(what, _)| !troubles.contains_key(*what));
     new.map(|(what, why)| (what.clone(), Some(why.clone())))
         .chain(over.map(|(what, _)| (what.clone(), None)))
         .collect()

@@ -187,7 +187,13 @@ fn stopped(state: &ClusterState) -> impl Iterator<Item = (u8, String)> {
 fn blind(state: &ClusterState) -> impl Iterator<Item = (u8, String)> {
     state.manager.blind.iter().flat_map(move |(node, all)| {
         let node = state.node_name(*node);
-        all.iter().map(move |(what, why)| (7, format!("{what} sees nothing on {node} ({why})")))
+        all.iter().map(move |(what, why)| {
+            let how = match ClusterState::is_look(what) {
+                true => "cannot be looked for",
+                false => "sees nothing",
+            };
+            (7, format!("{what} {how} on {node} ({why})"))
+        })
     })
 }
 

@@ -52,6 +52,17 @@ pub(crate) struct ResourceOps {
     pub(crate) transcripts: Transcripts,
 }
 
+/// What a look at a resource showed on a node that does not have its group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// It runs.
+    Runs,
+    /// It does not, as far as can be seen.
+    Off,
+    /// Its monitor gave no answer, and why.
+    Silent(String),
+}
+
 /// Why an operation was no success.
 #[derive(Debug)]
 struct Trouble {
@@ -184,8 +195,15 @@ impl ResourceOps {
 
     /// Whether a resource of a group runs here, whoever has the group: one that does not answer does not, unless
     /// the control group that its engine fills shows it.
-    pub(super) async fn runs(&self, group: &str, state: &ClusterState, def: &ResourceDef) -> bool {
-        self.health(group, state, def).await == Some(Health::Running) || resource::is_seen(def)
+    pub(super) async fn look(&self, group: &str, state: &ClusterState, def: &ResourceDef) -> Look {
+        let answer = self.answer(group, state, def).await;
+        match answer {
+            _ if resource::is_seen(def) => Look::Runs,
+            Some(Ok(Health::Running)) => Look::Runs,
+            Some(Err(failure)) if failure.late => Look::Silent(failure.why),
+            Some(_) => Look::Off,
+            None => Look::Silent("its monitor does not end".into()),
+        }
     }
 
     /// Whether a resource is seen not to run here: one that does not answer is not.
@@ -200,9 +218,18 @@ impl ResourceOps {
 
     /// What the monitor of a resource says, if it says anything in time.
     async fn health(&self, group: &str, state: &ClusterState, def: &ResourceDef) -> Option<Health> {
+        self.answer(group, state, def).await?.ok()
+    }
+
+    async fn answer(
+        &self,
+        group: &str,
+        state: &ClusterState,
+        def: &ResourceDef,
+    ) -> Option<Result<Health, Failure>> {
         let (context, made) = (self.context(group, 0, state), resource(def));
         let limit = millis(def.monitor_timeout_ms) + GRACE;
-        tokio::time::timeout(limit, made.monitor(&context)).await.ok()?.ok()
+        tokio::time::timeout(limit, made.monitor(&context)).await.ok()
     }
 
     /// Tells neighbours where an address is.
