@@ -184,7 +184,7 @@ impl Running {
     }
 
     /// Whether an event of that trigger waits until this one is over. Behind commands that run waits also what moves a
-    /// group that they have in hand, what stops a node that has one in hand, and what changes the configuration.
+    /// group that they have in hand, what stops a node that has one in hand, and what changes standby adapters.
     pub fn holds_up(&self, trigger: &Trigger) -> bool {
         let comes_before = !self.settled && self.event.trigger.comes_before(trigger);
         match trigger {
@@ -192,11 +192,7 @@ impl Running {
             Trigger::NodeDown { node, stop: Some(_) } if self.is_at_work() => {
                 self.plan.moves.iter().any(|planned| planned.is_for(*node)) || comes_before
             }
-            Trigger::ReconfigTopology { .. } | Trigger::ReconfigResource { .. }
-                if self.is_at_work() && !self.is_users() =>
-            {
-                true
-            }
+            Trigger::ReconfigTopology { .. } if self.is_at_work() && !self.is_users() => true,
             _ => comes_before,
         }
     }

@@ -425,6 +425,9 @@ pub struct Group {
     /// has it no more: by this it is released.
     #[serde(default)]
     pub retired: Option<GroupDef>,
+    /// A new definition was to change what is active, and another event had that in hand: it is done afterwards.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub postponed: bool,
     /// The incident in which it went out of service last; a local record that is told afterwards
     /// belongs to it.
     #[serde(default)]

@@ -102,6 +102,7 @@ impl ClusterState {
         self.proceed(entry);
         self.settle_early(entry);
         self.queue_what_follows(entry);
+        self.queue_postponed(entry);
         self.prune_groups(entry);
         self.record_groups(entry);
         self.unblock_hopeful(entry);

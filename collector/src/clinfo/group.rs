@@ -13,6 +13,7 @@ use vedette_core::group::{
 use vedette_core::id::NodeNumber;
 use vedette_core::model::{HostStatus, Node};
 use vedette_core::state::ClusterState;
+use vedette_core::trigger::Trigger;
 use vedette_core::view::View;
 
 use super::LastKnownGroupDoc;
@@ -212,8 +213,8 @@ pub struct InstanceDoc {
     pub since: String,
     /// The log index that allowed it: a fencing token.
     pub token: u64,
-    /// Whether it ends with its node's lease. If not, maintenance or a forced stop has left it to itself, and
-    /// the node's silence is no reason to start it elsewhere.
+    /// Whether it was acquired under its node's lease, and ends with it as far as its resources can. If not, maintenance
+    /// or a forced stop has left it to itself, and the node's silence is no reason to start it elsewhere.
     #[serde(default)]
     pub covered: bool,
     /// Its resources there, in the order in which they are acquired.
@@ -345,7 +346,8 @@ impl GroupDoc {
             preferred: place(group.preferred),
             preferred_until: preferred_until(group).filter(|_| knows),
             held_for: place(group.held_for),
-            waits_for: waits_for(state, name, group).filter(|_| knows),
+            waits_for: (waits_for(state, name, group).or_else(|| waits_for_change(state, group)))
+                .filter(|_| knows),
             last: place(group.last),
             also_on: knows.then(|| also_on(state, name, group)),
             blocked: group.blocked.as_ref().map(|blocked| BlockedDoc {
@@ -401,6 +403,19 @@ pub(super) fn waits_for(state: &ClusterState, name: &str, group: &Group) -> Opti
     Some(match names.as_slice() {
         [only] => format!("{only}, whose manager takes no part"),
         several => format!("one of {}, whose managers take no part", several.join(", ")),
+    })
+}
+
+/// The event that changes what is active to what the configuration has by now.
+fn waits_for_change(state: &ClusterState, group: &Group) -> Option<String> {
+    group.retired.as_ref()?;
+    let changes = |trigger: &Trigger| matches!(trigger, Trigger::ReconfigResource { .. });
+    let waiting = state.manager.queue.iter();
+    let begun = state.manager.begun().map(|running| &running.event);
+    let event = begun.chain(waiting).find(|event| changes(&event.trigger));
+    Some(match event {
+        Some(event) => format!("{} to be as it is configured now", state.event_label(event)),
+        None => "its next start to be as it is configured now".into(),
     })
 }
 

@@ -19,6 +19,7 @@ use vedette_core::command::ConfigCommand;
 use vedette_core::definition::DocumentStore;
 use vedette_core::document::{self, Difference, Document, Finding};
 use vedette_core::state::ClusterState;
+use vedette_core::trigger::Trigger;
 
 use super::aside;
 use super::ask::{self, Confirm};
@@ -365,6 +366,14 @@ fn is_in_force(state: &ClusterState, text: &str, read: &Document) -> bool {
     present.is_none_or(|present| present.text == text) && *read == Document::of(state)
 }
 
+/// The event that brings groups into line with what is in force, if it is not over.
+fn changes(state: &ClusterState) -> Option<String> {
+    let waiting = state.manager.queue.iter();
+    let mut events = state.manager.begun().map(|running| &running.event).chain(waiting);
+    let event = events.find(|it| matches!(it.trigger, Trigger::ReconfigResource { .. }))?;
+    Some(state.event_label(event))
+}
+
 fn finished(context: &Context, ending: &Ending, found: &[Finding]) -> Result<u8> {
     ending.accepted()?;
     let version = ending.version.unwrap_or_default();
@@ -372,6 +381,10 @@ fn finished(context: &Context, ending: &Ending, found: &[Finding]) -> Result<u8>
         "Version {version} is in force: {} verified it.",
         ending.nodes.keys().cloned().collect::<Vec<_>>().join(", ")
     );
+    let follows = changes(&context.state()?);
+    let sentence = follows.map_or(sentence.clone(), |event| {
+        format!("{sentence} What runs is changed by {event}: vedette event show.")
+    });
     let more = InForceDoc { version: Some(version), ..ending.more(found) };
     context.done_with(&sentence, &Done::Changed(ending.id), Some(more))
 }

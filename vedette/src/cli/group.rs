@@ -165,11 +165,10 @@ pub(crate) struct OnlineArgs {
 
 /// `vedette group offline`
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Exit status: 0 it is off, 1 it waits, 2 it could not be released, 3 not done in \
+#[command(after_help = "The preference of an earlier move ends with it.\n\n\
+    Exit status: 0 it is off, 1 it waits, 2 it could not be released, 3 not done in \
     time.\n\n\
-    Examples:\n  vedette group offline web\n  vedette group offline web --yes"
-)]
+    Examples:\n  vedette group offline web\n  vedette group offline web --yes")]
 pub(crate) struct OfflineArgs {
     /// The group
     #[arg(add = complete::groups())]

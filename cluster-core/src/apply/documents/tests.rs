@@ -1,7 +1,7 @@
 //! H34, H35, H36: a document on its way into force, by commands alone.
 
 use super::*;
-use crate::command::{Change, Command};
+use crate::command::{Change, Command, GroupCommand};
 use crate::fixture::Fixture;
 use crate::group::{GroupState, Instance};
 use crate::id::CommandId;
@@ -223,6 +223,41 @@ fn h34_what_does_not_change_is_not_disturbed() {
     assert_eq!(fixture.state.groups["web"].retired, None, "it runs on as it is");
     assert_eq!((fixture.state.nodes, fixture.state.links), (nodes, links));
     assert_eq!(last_message_of(&fixture.records, Code::SettingChanged), None);
+}
+
+/// R7: a group that does not start holds up no change of others; it is changed when that is over.
+#[test]
+fn r7_a_change_waits_for_no_group_that_hangs() {
+    let text = |host: u8| {
+        let group = |name: &str, net: u8| {
+            format!(
+                "[groups.{name}]\nnodes = [\"n1\", \"n2\"]\n[groups.{name}.resources.{name}-ip]\n\
+                 kind = \"address\"\naddress = \"10.91.{net}.{host}/16\"\n"
+            )
+        };
+        group("api", 7) + &group("web", 8)
+    };
+    let (n1, n2) = (NodeNumber(1), NodeNumber(2));
+    let mut fixture = Fixture::settled(3);
+    fixture.join_managers();
+    in_force(&mut fixture, &text(1));
+    fixture.run_events();
+    fixture.group(GroupCommand::Move { group: "web".into(), to: Some(n2), until: None });
+    let event = fixture.begin_event();
+    fixture.run_events_but((n2, event));
+    fixture.pass_patience();
+    in_force(&mut fixture, &text(2));
+    let tokens = |fixture: &Fixture| (fixture.token("api", n1), fixture.token("web", n2));
+    let before = tokens(&fixture);
+    fixture.run_events_but((n2, event));
+    let after = tokens(&fixture);
+    assert_ne!(after.0, before.0, "api was acquired anew");
+    assert_eq!(after.1, before.1, "web is in hand");
+    assert!(fixture.state.groups["web"].retired.is_some());
+    fixture.run_events();
+    assert_ne!(tokens(&fixture).1, before.1, "now it was changed, too");
+    assert!(fixture.state.groups.values().all(|group| group.retired.is_none()));
+    assert!(fixture.state.manager.begun().next().is_none());
 }
 
 fn last_message_of(

@@ -213,7 +213,10 @@ impl ClusterState {
             let what = format!("group {name} shall be off already, and is {}", group.state());
             return Err(Refusal::met("nothing_to_do", what));
         }
-        let active = !group.instances.is_empty();
+        let (active, wish) = (!group.instances.is_empty(), group.preferred.is_some());
+        if wish {
+            self.end_wish(entry, name, "an operator wants it off");
+        }
         if let Some(group) = self.groups.get_mut(name) {
             (group.wanted_offline, group.preferred, group.held_for) = (true, None, None);
             group.stopped_for = None;

@@ -106,7 +106,7 @@ impl ClusterState {
         if def.policy == Policy::Cascading { placement::home(self, def) } else { None }
     }
 
-    fn end_wish(&mut self, entry: &mut Entry<'_>, name: &str, why: &str) {
+    pub(super) fn end_wish(&mut self, entry: &mut Entry<'_>, name: &str, why: &str) {
         let Some(group) = self.groups.get_mut(name) else { return };
         group.preferred_until = None;
         let (number, node) = (group.number, group.preferred.take());

@@ -19,6 +19,9 @@ impl ClusterState {
     /// What has to hold before the plan is made: a node that is stopped without takeover takes its
     /// groups along (spec H21).
     pub(super) fn prepare(&mut self, trigger: &Trigger) {
+        if matches!(trigger, Trigger::ReconfigResource { .. }) {
+            self.postpone_what_is_in_hand();
+        }
         let leaving: Vec<NodeNumber> = match trigger {
             Trigger::NodeDown { node, stop: Some(StopMode::Graceful) } => vec![*node],
             Trigger::GroupMove { .. } if self.all_stop() => {
@@ -40,6 +43,33 @@ impl ClusterState {
             if exclusive && concerned && !left && !group.wanted_offline && owner.is_some() {
                 group.held_for = owner;
             }
+        }
+    }
+
+    /// Groups that were defined anew and are in the hands of another event are changed when that is over.
+    fn postpone_what_is_in_hand(&mut self) {
+        let begun: Vec<&Running> = self.manager.begun().collect();
+        for (name, group) in &mut self.groups {
+            let in_hand = begun.iter().any(|running| running.has_in_hand(name));
+            group.postponed = in_hand && group.retired.is_some();
+        }
+    }
+
+    /// What was postponed has its turn: nobody has it in hand any more.
+    pub(super) fn queue_postponed(&mut self, entry: &mut Entry<'_>) {
+        let free = |name: &str| !self.manager.begun().any(|running| running.has_in_hand(name));
+        let due = self.groups.iter().filter(|(name, group)| group.postponed && free(name));
+        let due: Vec<String> = due.map(|(name, _)| name.clone()).collect();
+        let mut left = false;
+        for name in &due {
+            let Some(group) = self.groups.get_mut(name) else { continue };
+            group.postponed = false;
+            left |= group.retired.is_some();
+        }
+        if left {
+            let trigger = Trigger::ReconfigResource { version: self.documents.active };
+            let why = format!("{} could not be changed before", due.join(", "));
+            self.enqueue(entry, trigger, &why, None);
         }
     }
 
@@ -113,7 +143,8 @@ impl ClusterState {
         for (name, group) in self.groups.iter().filter(|(_, group)| group.retired.is_some()) {
             let known = self.definition.group(name).is_some() && !group.wanted_offline;
             let why = if known { "its resources were changed" } else { "it is configured no more" };
-            if plan.moves.iter().any(|planned| planned.group == *name) {
+            let in_hand = self.manager.begun().any(|running| running.has_in_hand(name));
+            if in_hand || plan.moves.iter().any(|planned| planned.group == *name) {
                 continue;
             }
             for node in group.instances.keys() {

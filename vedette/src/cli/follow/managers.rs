@@ -145,8 +145,26 @@ impl Order {
         if let Some(name) = self.groups.iter().find(|name| has(name)) {
             return Some(Err(self.not_released(state, name)));
         }
+        if let Some(failure) = self.remains(state) {
+            return Some(Err(failure));
+        }
         let goes_on = how == StopMode::Takeover && state.manager.joined().next().is_some();
         if !goes_on { Some(Ok(String::new())) } else { self.taken_over(state) }
+    }
+
+    /// What a node that is stopped has not let go of, though it has no group any more.
+    fn remains(&self, state: &ClusterState) -> Option<Failure> {
+        self.nodes.iter().find_map(|node| {
+            let unreleased = &state.manager.members.get(node)?.unreleased;
+            let (group, why) = unreleased.groups.first_key_value()?;
+            let name = clean(&state.node_name(*node));
+            let what =
+                format!("{name} takes no part any more, and has not let go of {group}: {why}");
+            Some(Failure::failed(
+                clean(&what),
+                format!("See what is left: vedette node show {name}."),
+            ))
+        })
     }
 
     fn not_released(&self, state: &ClusterState, name: &str) -> Failure {

@@ -31,35 +31,12 @@ fn releases(fixture: &mut Fixture, group: &str, node: NodeNumber) {
     fixture.group(GroupCommand::Progress { group, node, token, state, resources });
 }
 
-/// Everybody does all that is asked, but one node its commands of one event.
-fn perform_but(fixture: &mut Fixture, (node, event): (NodeNumber, u64)) {
-    for _ in 0..64 {
-        if let Some(event) = fixture.state.manager.next().map(|event| event.id) {
-            fixture.manage(ManagerCommand::BeginVote { event });
-        }
-        let there: Vec<NodeNumber> = fixture.state.nodes_up().map(|node| node.number).collect();
-        let all = there
-            .into_iter()
-            .flat_map(|node| tasks(&fixture.state, node).into_iter().map(move |task| (node, task)));
-        let hangs = |at: NodeNumber, task: &Task| {
-            at == node && matches!(task, Task::Run { event: it, .. } if *it == event)
-        };
-        let all: Vec<(NodeNumber, Task)> = all.filter(|(at, task)| !hangs(*at, task)).collect();
-        let mut any = fixture.state.manager.next().is_some();
-        for (node, task) in all {
-            any |= fixture.perform(node, task);
-        }
-        if !any {
-            return;
-        }
-    }
-    panic!("it never settles: {:?}", fixture.state.manager);
+fn perform_but(fixture: &mut Fixture, hanging: (NodeNumber, u64)) {
+    fixture.run_events_but(hanging);
 }
 
 fn pass(fixture: &mut Fixture) {
-    let patience = fixture.state.settings.timing.detect();
-    fixture.clock = fixture.clock.plus(patience);
-    fixture.group(GroupCommand::Due);
+    fixture.pass_patience();
 }
 
 /// So long that an event gives up what it has not come to.
