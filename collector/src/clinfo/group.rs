@@ -346,8 +346,9 @@ impl GroupDoc {
             preferred: place(group.preferred),
             preferred_until: preferred_until(group).filter(|_| knows),
             held_for: place(group.held_for),
-            waits_for: (waits_for(state, name, group).or_else(|| waits_for_change(state, group)))
-                .filter(|_| knows),
+            waits_for: (waits_for(state, name, group)
+                .or_else(|| waits_for_change(state, name, group)))
+            .filter(|_| knows),
             last: place(group.last),
             also_on: knows.then(|| also_on(state, name, group)),
             blocked: group.blocked.as_ref().map(|blocked| BlockedDoc {
@@ -407,8 +408,12 @@ pub(super) fn waits_for(state: &ClusterState, name: &str, group: &Group) -> Opti
 }
 
 /// The event that changes what is active to what the configuration has by now.
-fn waits_for_change(state: &ClusterState, group: &Group) -> Option<String> {
+fn waits_for_change(state: &ClusterState, name: &str, group: &Group) -> Option<String> {
     group.retired.as_ref()?;
+    if let Some(running) = state.manager.begun().find(|running| running.has_in_hand(name)) {
+        let event = state.event_label(&running.event);
+        return Some(format!("the end of {event} to be as it is configured now"));
+    }
     let changes = |trigger: &Trigger| matches!(trigger, Trigger::ReconfigResource { .. });
     let waiting = state.manager.queue.iter();
     let begun = state.manager.begun().map(|running| &running.event);
