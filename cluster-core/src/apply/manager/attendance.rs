@@ -6,7 +6,8 @@
 //! which has a clock, says when a node has been without a running agent for too long, and when it is to be
 //! counted on again ([`ManagerCommand::Attend`](crate::command::ManagerCommand::Attend)).
 //!
-//! Invariant: a node that has something of a group is waited for, as nobody else can let go of it.
+//! Invariant: a node that has something of a group is waited for in events that move it, as nobody else can let go of
+//! it. It has no vote.
 
 use crate::id::NodeNumber;
 use crate::model::{AgentStatus, Severity};
