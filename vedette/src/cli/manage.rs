@@ -260,13 +260,11 @@ pub(crate) fn stop(context: &Context, arguments: &StopArgs) -> Result<u8> {
     }
     let now = order.outcome(context, done.index(), wait)?;
     let now = if now.is_empty() { now } else { format!(" Now {now}.") };
-    let mode =
-        if here_is_nothing(arguments.mode, &here) { "by force; nothing ran there" } else { mode };
+    let mode = match here.as_str() {
+        "none" if arguments.mode == Mode::Forced => "by force; nothing ran there",
+        _ => mode,
+    };
     context.done(&format!("{who} is stopped, {mode}.{now}"), &done)
-}
-
-fn here_is_nothing(mode: Mode, here: &str) -> bool {
-    matches!(mode, Mode::Forced) && here == "none"
 }
 
 fn mode_word(mode: Mode) -> &'static str {

@@ -6,13 +6,14 @@ use vedette_tests::lab::{Lab, Victim};
 
 use super::{app, end, running, sleepers, wait};
 use crate::failover::{give, group, wait_online};
-use crate::lab;
 use crate::transcripts::{run, script};
+use crate::{lab, look};
 
 /// Groups slow, whose start or stop program hangs on a node of which there is a file, and web, which does what it shall.
 struct Case {
     folder: PathBuf,
     hangs: PathBuf,
+    text: String,
 }
 
 impl Case {
@@ -29,10 +30,11 @@ impl Case {
         let off = script(&folder.join("off"), "exit 0");
         let home = "\"n3\", \"n2\"";
         let text = app("slow", home, &start, &stop) + &app("web", home, &well, &off);
-        give(lab, &text.replace("fallback = false", &format!("fallback = {fallback}")));
+        let text = text.replace("fallback = false", &format!("fallback = {fallback}"));
+        give(lab, &text);
         wait_online(lab, "n1", "slow", "n3");
         wait_online(lab, "n1", "web", "n3");
-        Self { folder, hangs }
+        Self { folder, hangs, text }
     }
 
     fn hang(&self, what: &str, node: &str) {
@@ -117,5 +119,43 @@ fn r7_a_stop_waits_for_no_start_that_hangs() {
     case.heal("start", "n3");
     run(&lab, "n1", &["start", "--node", "n3"]);
     crate::wait_healthy(&lab);
+    give(&lab, "");
+}
+
+/// The token under which n3 has a group; another one after each acquisition.
+fn token(lab: &Lab, name: &str) -> Option<String> {
+    let group = look::get(lab, "n1", &format!("/api/v1/groups/{name}"))?.json();
+    let on_n3 = |it: &&serde_json::Value| it["node"] == "n3" && it["state"] == "ONLINE";
+    let instance = group["instances"].as_array()?.iter().find(on_n3)?;
+    Some(instance["token"].to_string())
+}
+
+/// A configuration changes two groups, and one of them does not start: the other one is changed at once, and this one when
+/// that is over.
+#[test]
+fn r7_a_change_waits_for_no_group_that_hangs() {
+    let lab = lab();
+    let case = Case::given(&lab, "changed", false);
+    case.hang("start", "n2");
+    run(&lab, "n1", &["group", "move", "slow", "--to", "n2", "--yes", "--no-wait"]);
+    case.wait_hang(&lab);
+    let before = token(&lab, "web").expect("n3 has it");
+    give(
+        &lab,
+        &case
+            .text
+            .replace("/off\"]", "/off\", \"again\"]")
+            .replace("/stop\"]", "/stop\", \"again\"]"),
+    );
+    wait(&lab, "web to be acquired anew", |lab| token(lab, "web").is_some_and(|it| it != before));
+    assert_eq!(running(&case.hangs), 1, "the other one hangs as before");
+    let waits = || {
+        look::get(&lab, "n1", "/api/v1/groups/slow").expect("it").json()["waits_for"].to_string()
+    };
+    assert!(waits().contains("to be as it is configured now"), "{}", waits());
+    case.heal("start", "n2");
+    wait_online(&lab, "n1", "slow", "n2");
+    wait(&lab, "slow to be changed, too", |_| waits() == "null");
+    wait_online(&lab, "n1", "slow", "n2");
     give(&lab, "");
 }
