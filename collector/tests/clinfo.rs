@@ -486,6 +486,27 @@ fn a_failed_event_holds_up_nobody() {
     assert_eq!((web.state.name(), web.waits_for.as_deref()), ("ONLINE", None));
 }
 
+/// R7: a command of an event takes long, and what it is to start behind a barrier waits for that and says so.
+#[test]
+fn r7_what_waits_at_a_barrier_says_for_whom() {
+    let mut fixture = Fixture::with_groups();
+    let (n1, n2) = (NodeNumber(1), NodeNumber(2));
+    fixture.with_a_barrier();
+    fixture.manage(ManagerCommand::Stop { nodes: vec![n1], how: StopMode::Takeover });
+    let event = fixture.begin_event();
+    fixture.release("web", n1);
+    fixture.run_events_but((n1, event));
+    let waits = |fixture: &Fixture, name: &str| {
+        GroupDoc::find(&fixture.view(n2), name).expect("a group").waits_for
+    };
+    assert_eq!(waits(&fixture, "web"), None, "it may be over in a moment");
+    fixture.pass_patience();
+    let whom = format!("event {event} node_down n1, of which a command still runs on n1");
+    assert_eq!(waits(&fixture, "web"), Some(whom));
+    fixture.run_events();
+    assert_eq!(waits(&fixture, "web"), None);
+}
+
 /// R2, R3: what is done about a service that also runs elsewhere is told as what it is: a group that its policy
 /// stopped is a problem until an operator says something, and one that is only blocked serves.
 #[test]

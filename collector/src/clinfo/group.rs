@@ -346,9 +346,10 @@ impl GroupDoc {
             preferred: place(group.preferred),
             preferred_until: preferred_until(group).filter(|_| knows),
             held_for: place(group.held_for),
-            waits_for: (waits_for(state, name, group)
-                .or_else(|| waits_for_change(state, name, group)))
-            .filter(|_| knows),
+            waits_for: (waits_for(state, name, group))
+                .or_else(|| waits_for_phase(state, name, group))
+                .or_else(|| waits_for_change(state, name, group))
+                .filter(|_| knows),
             last: place(group.last),
             also_on: knows.then(|| also_on(state, name, group)),
             blocked: group.blocked.as_ref().map(|blocked| BlockedDoc {
@@ -407,9 +408,34 @@ pub(super) fn waits_for(state: &ClusterState, name: &str, group: &Group) -> Opti
     })
 }
 
+/// The event that is to start it, and has not come to that for so long that others do not wait for it any more: commands
+/// of an earlier phase still run.
+fn waits_for_phase(state: &ClusterState, name: &str, group: &Group) -> Option<String> {
+    let off = |it: &Instance| {
+        let mut resources = it.resources.values();
+        it.state == GroupState::Acquiring && resources.all(|it| it.state == ResourceState::Offline)
+    };
+    let running = state.manager.begun().find(|running| running.has_in_hand(name))?;
+    let busy: Vec<String> = running
+        .participants
+        .difference(&running.arrived)
+        .map(|node| state.node_name(*node))
+        .collect();
+    let late = running.slow && !busy.is_empty() && group.instances.values().any(off);
+    let label = state.event_label(&running.event);
+    late.then(|| format!("{label}, of which a command still runs on {}", busy.join(", ")))
+}
+
 /// The event that changes what is active to what the configuration has by now.
 fn waits_for_change(state: &ClusterState, name: &str, group: &Group) -> Option<String> {
-    group.retired.as_ref()?;
+    let away = |node: &NodeNumber| !state.is_there(*node);
+    if group.retired.is_none()
+        || state.definition.group(name).is_none()
+        || group.blocked.is_some()
+        || group.instances.keys().any(away)
+    {
+        return None;
+    }
     if let Some(running) = state.manager.begun().find(|running| running.has_in_hand(name)) {
         let event = state.event_label(&running.event);
         return Some(format!("the end of {event} to be as it is configured now"));

@@ -367,10 +367,10 @@ fn is_in_force(state: &ClusterState, text: &str, read: &Document) -> bool {
 }
 
 /// The event that brings groups into line with what is in force, if it is not over.
-fn changes(state: &ClusterState) -> Option<String> {
+fn changes(state: &ClusterState, version: u32) -> Option<String> {
     let waiting = state.manager.queue.iter();
     let mut events = state.manager.begun().map(|running| &running.event).chain(waiting);
-    let event = events.find(|it| matches!(it.trigger, Trigger::ReconfigResource { .. }))?;
+    let event = events.find(|it| it.trigger == Trigger::ReconfigResource { version })?;
     Some(state.event_label(event))
 }
 
@@ -381,7 +381,7 @@ fn finished(context: &Context, ending: &Ending, found: &[Finding]) -> Result<u8>
         "Version {version} is in force: {} verified it.",
         ending.nodes.keys().cloned().collect::<Vec<_>>().join(", ")
     );
-    let follows = changes(&context.state()?);
+    let follows = changes(&context.state()?, version);
     let sentence = follows.map_or(sentence.clone(), |event| {
         format!("{sentence} What runs is changed by {event}: vedette event show.")
     });
