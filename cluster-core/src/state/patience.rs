@@ -43,14 +43,40 @@ impl ClusterState {
             let moves = all.iter().filter(|planned| keeps(planned));
             Kept { moves: moves.map(|planned| (*planned).clone()).collect(), of }
         };
-        let in_hand = |planned: &Move| running.is_at_work() && self.is_about(running, planned);
+        let behind = |planned: &Move| running.slow && self.is_behind(running, planned);
+        let in_hand = |planned: &Move| {
+            running.is_at_work() && self.is_about(running, planned) && !behind(planned)
+        };
+        let any_in_hand = all.iter().any(|planned| in_hand(planned));
         if patient {
-            return kept(&|planned| !self.is_done(planned));
+            return kept(&|planned| !self.is_done(planned) && !(any_in_hand && behind(planned)));
         }
-        if running.is_at_work() && !all.iter().any(|planned| in_hand(planned)) {
+        if running.is_at_work() && !any_in_hand {
             return kept(&|_| true);
         }
         kept(&|planned| self.is_blocked(&planned.group) || in_hand(planned))
+    }
+
+    /// Whether a group was let go of and given to nodes that have not begun with it, as commands that start it are behind
+    /// a barrier: it need not wait there for what another group's command has in hand.
+    fn is_behind(&self, running: &Running, planned: &Move) -> bool {
+        let Some(group) = self.groups.get(&planned.group) else { return false };
+        let ahead = |node: &NodeNumber| {
+            (running.phase + 1..running.program.phases.len()).any(|phase| {
+                running.commands(phase, *node).iter().any(|(_, line)| line.expected.is_some())
+            })
+        };
+        let given = |node: &NodeNumber| {
+            let state = group.instances.get(node).map(|it| it.state);
+            state == Some(GroupState::Acquiring)
+                && self.is_untouched(&planned.group, *node)
+                && ahead(node)
+        };
+        let let_go = planned
+            .release
+            .iter()
+            .all(|node| planned.acquire.contains(node) || !group.instances.contains_key(node));
+        !planned.acquire.is_empty() && let_go && planned.acquire.iter().all(given)
     }
 
     fn is_blocked(&self, group: &str) -> bool {

@@ -260,6 +260,42 @@ fn r7_a_change_waits_for_no_group_that_hangs() {
     assert!(fixture.state.manager.begun().next().is_none());
 }
 
+/// R7: one of two groups that a configuration changes does not stop. The other one, which has, does not wait for it at the
+/// barrier for longer than others do.
+#[test]
+fn r7_what_has_stopped_waits_for_no_neighbour_that_has_not() {
+    let text = |host: u8| {
+        let group = |name: &str, net: u8| {
+            format!(
+                "[groups.{name}]\nnodes = [\"n2\", \"n1\"]\n[groups.{name}.resources.{name}-ip]\n\
+                 kind = \"address\"\naddress = \"10.91.{net}.{host}/16\"\n"
+            )
+        };
+        group("api", 7) + &group("web", 8)
+    };
+    let n2 = NodeNumber(2);
+    let mut fixture = Fixture::settled(3);
+    fixture.join_managers();
+    in_force(&mut fixture, &text(1));
+    fixture.run_events();
+    in_force(&mut fixture, &text(2));
+    let event = fixture.begin_event();
+    let before = fixture.token("api", n2);
+    fixture.release("api", n2);
+    fixture.run_events_but((n2, event));
+    let online =
+        |fixture: &Fixture, name: &str| fixture.state.groups[name].state() == GroupState::Online;
+    assert!(!online(&fixture, "api"), "it may be over in a moment");
+    fixture.pass_patience();
+    fixture.run_events_but((n2, event));
+    assert!(online(&fixture, "api") && fixture.token("api", n2) != before);
+    assert!(fixture.state.groups["web"].retired.is_some(), "it hangs as before");
+    fixture.run_events();
+    assert!(fixture.state.groups.values().all(|group| group.retired.is_none()));
+    assert!(online(&fixture, "web") && online(&fixture, "api"));
+    assert!(fixture.state.manager.begun().next().is_none());
+}
+
 fn last_message_of(
     records: &[std::sync::Arc<crate::record::Record>],
     code: Code,
