@@ -49,7 +49,8 @@ impl ClusterState {
         };
         let any_in_hand = all.iter().any(|planned| in_hand(planned));
         if patient {
-            return kept(&|planned| !self.is_done(planned) && !(any_in_hand && behind(planned)));
+            let over = |planned: &Move| self.is_done(planned) || (any_in_hand && behind(planned));
+            return kept(&|planned| !over(planned));
         }
         if running.is_at_work() && !any_in_hand {
             return kept(&|_| true);
