@@ -56,7 +56,7 @@ impl Journal {
 }
 
 impl Machine {
-    fn has_lease(&self, now: u64) -> bool {
+    pub(super) fn has_lease(&self, now: u64) -> bool {
         let clock = self.clock(now);
         let until = self.guard.as_ref().and_then(|guard| guard.topology.lease_until());
         until.is_some_and(|until| clock < until)

@@ -271,10 +271,7 @@ impl World {
     }
 
     pub(super) fn holds_lease(&self, node: usize) -> bool {
-        let machine = &self.machines[node];
-        let clock = machine.clock(self.now);
-        let until = machine.guard.as_ref().and_then(|guard| guard.topology.lease_until());
-        until.is_some_and(|until| clock < until) || self.bug == Some(Bug::LeaseIgnored)
+        self.machines[node].has_lease(self.now) || self.bug == Some(Bug::LeaseIgnored)
     }
 
     /// Says something until it is in the log.

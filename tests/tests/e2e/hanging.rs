@@ -1,6 +1,7 @@
 //! Programs that hang: a script of a site's own event (finding T9), start and stop programs (R7), and what an agent was
 //! running when it died. Nobody else waits for them, and nothing that they started is left.
 
+mod looks;
 mod membership;
 
 use std::path::{Path, PathBuf};

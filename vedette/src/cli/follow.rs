@@ -307,6 +307,10 @@ mod tests {
         let elsewhere = look(&fixture, Goal::On(Some(N2))).unwrap().unwrap_err();
         assert_eq!(elsewhere.exit, REFUSED);
         assert_eq!(elsewhere.what, "db is ONLINE on n3, and not on n2");
+        let member = fixture.state.manager.members.get_mut(&N2).expect("a manager");
+        member.maintenance = true;
+        let elsewhere = look(&fixture, Goal::On(Some(N2))).unwrap().unwrap_err();
+        assert_eq!(elsewhere.what, "db is ONLINE on n3, and not on n2, which is in maintenance");
         let on = look(&fixture, Goal::Off).unwrap().unwrap_err();
         assert_eq!((on.exit, on.what.as_str()), (FAILED, "db is ONLINE on n3"));
     }

@@ -312,6 +312,9 @@ mod tests {
         let trouble = |what: &str| (format!("monitor {what}"), "it hangs".to_owned());
         state.manager.blind.insert(me, BTreeMap::from([trouble("a"), trouble("b")]));
         state.manager.blind.insert(NodeNumber(1), BTreeMap::from([trouble("z")]));
+        // The look for a resource has its own teller.
+        let look = (ClusterState::look_for("web-app"), "it hangs".to_owned());
+        state.manager.blind.entry(me).or_default().extend([look]);
         let now = BTreeMap::from([trouble("b"), trouble("c")]);
         assert_eq!(
             differences(&state, me, &now),

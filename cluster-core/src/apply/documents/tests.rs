@@ -225,28 +225,30 @@ fn h34_what_does_not_change_is_not_disturbed() {
     assert_eq!(last_message_of(&fixture.records, Code::SettingChanged), None);
 }
 
+/// Groups api and web on those nodes, with addresses that end so.
+fn two_groups(nodes: [&str; 2], host: u8) -> String {
+    let group = |name: &str, net: u8| {
+        format!(
+            "[groups.{name}]\nnodes = {nodes:?}\n[groups.{name}.resources.{name}-ip]\n\
+             kind = \"address\"\naddress = \"10.91.{net}.{host}/16\"\n"
+        )
+    };
+    group("api", 7) + &group("web", 8)
+}
+
 /// R7: a group that does not start holds up no change of others; it is changed when that is over.
 #[test]
 fn r7_a_change_waits_for_no_group_that_hangs() {
-    let text = |host: u8| {
-        let group = |name: &str, net: u8| {
-            format!(
-                "[groups.{name}]\nnodes = [\"n1\", \"n2\"]\n[groups.{name}.resources.{name}-ip]\n\
-                 kind = \"address\"\naddress = \"10.91.{net}.{host}/16\"\n"
-            )
-        };
-        group("api", 7) + &group("web", 8)
-    };
     let (n1, n2) = (NodeNumber(1), NodeNumber(2));
     let mut fixture = Fixture::settled(3);
     fixture.join_managers();
-    in_force(&mut fixture, &text(1));
+    in_force(&mut fixture, &two_groups(["n1", "n2"], 1));
     fixture.run_events();
     fixture.group(GroupCommand::Move { group: "web".into(), to: Some(n2), until: None });
     let event = fixture.begin_event();
     fixture.run_events_but((n2, event));
     fixture.pass_patience();
-    in_force(&mut fixture, &text(2));
+    in_force(&mut fixture, &two_groups(["n1", "n2"], 2));
     let tokens = |fixture: &Fixture| (fixture.token("api", n1), fixture.token("web", n2));
     let before = tokens(&fixture);
     fixture.run_events_but((n2, event));
@@ -264,21 +266,12 @@ fn r7_a_change_waits_for_no_group_that_hangs() {
 /// barrier for longer than others do.
 #[test]
 fn r7_what_has_stopped_waits_for_no_neighbour_that_has_not() {
-    let text = |host: u8| {
-        let group = |name: &str, net: u8| {
-            format!(
-                "[groups.{name}]\nnodes = [\"n2\", \"n1\"]\n[groups.{name}.resources.{name}-ip]\n\
-                 kind = \"address\"\naddress = \"10.91.{net}.{host}/16\"\n"
-            )
-        };
-        group("api", 7) + &group("web", 8)
-    };
     let n2 = NodeNumber(2);
     let mut fixture = Fixture::settled(3);
     fixture.join_managers();
-    in_force(&mut fixture, &text(1));
+    in_force(&mut fixture, &two_groups(["n2", "n1"], 1));
     fixture.run_events();
-    in_force(&mut fixture, &text(2));
+    in_force(&mut fixture, &two_groups(["n2", "n1"], 2));
     let event = fixture.begin_event();
     let before = fixture.token("api", n2);
     fixture.release("api", n2);

@@ -447,9 +447,13 @@ mod tests {
         fixture.node_down(node, "silent");
         let groups = ["web".to_owned()].into();
         fixture.group(GroupCommand::Waits { node, groups, why: "it could not stop it".into() });
+        let (by, since) = (NodeNumber(2), fixture.clock);
+        let fencing = Fencing { by, attempt: 1, since, failure: None };
+        fixture.state.manager.fencing.insert(node, fencing);
         fixture.lease_over(node);
         let has = |name: &str| fixture.state.groups[name].instances.contains_key(&node);
         assert!(has("web") && !has("batch"), "batch alone is over");
+        assert!(fixture.state.manager.fencing.contains_key(&node));
         assert_eq!(fixture.state.takeover_waits_for("web", node), Some("it could not stop it"));
     }
 

@@ -188,7 +188,7 @@ const fn follows(policy: MultipleActive) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::{Command, GroupCommand};
+    use crate::command::{Command, GroupCommand, ManagerCommand};
     use crate::fixture::Fixture;
     use crate::group::{GroupState, ResourceState};
     use crate::record::Record;
@@ -323,6 +323,19 @@ mod tests {
         assert_eq!(fixture.state.advice("db"), advice);
         fixture.group(GroupCommand::ConfirmOff { node: N3 });
         assert_eq!((runs(&fixture), &db(&fixture).blocked), (Some(false), &None));
+    }
+
+    /// R2: a monitor gives no answer where the group is not: nobody knows, until it does.
+    #[test]
+    fn r2_what_cannot_be_looked_for_is_not_known() {
+        let mut fixture = Fixture::with_groups();
+        let runs = |fixture: &Fixture| fixture.state.runs_besides(db(fixture), "db-server", N3);
+        assert_eq!(runs(&fixture), Some(false));
+        for why in [Some("it hangs".to_owned()), None] {
+            let (known, what) = (why.is_none(), ClusterState::look_for("db-server"));
+            fixture.manage(ManagerCommand::Blind { node: N3, what, why });
+            assert_eq!(runs(&fixture), known.then_some(false));
+        }
     }
 
     fn db(fixture: &Fixture) -> &crate::group::Group {

@@ -9,6 +9,7 @@
 //! Invariant: a node that has something of a group is waited for in events that move it, as nobody else can let go of
 //! it. It has no vote.
 
+use crate::event::{Running, Stage};
 use crate::id::NodeNumber;
 use crate::model::{AgentStatus, Severity};
 use crate::record::{Code, Subject};
@@ -19,9 +20,32 @@ impl ClusterState {
     /// Whether an answer of a node is to be waited for: it is there, and its agent runs or is away for a
     /// moment only; or nobody else can do what it has to do, as it has something of a group.
     pub(super) fn can_answer(&self, node: NodeNumber) -> bool {
-        let absent = self.manager.members.get(&node).is_some_and(|member| member.absent);
         let holds = || self.groups.values().any(|group| group.instances.contains_key(&node));
-        self.is_there(node) && (!absent || holds())
+        self.is_there(node) && (!self.is_absent(node) || holds())
+    }
+
+    /// Whether an event waits for an answer of one that takes part. Of those that are absent it does so for what they have
+    /// that it moves.
+    pub(super) fn is_waited_for(&self, running: &Running, node: NodeNumber) -> bool {
+        let moves = || running.plan.moves.iter().any(|planned| planned.is_for(node));
+        let needed = || running.stage == Stage::Voting || moves();
+        self.can_answer(node) && (!self.is_absent(node) || needed())
+    }
+
+    fn is_absent(&self, node: NodeNumber) -> bool {
+        self.manager.members.get(&node).is_some_and(|member| member.absent)
+    }
+
+    /// Approves a vote for those that are absent, as silence would in the end. What they have they may have to release.
+    pub(super) fn approve_for_the_absent(&mut self) {
+        let Some(running) = self.manager.current.as_ref() else { return };
+        let absent = running.participants.difference(&running.approvals).copied();
+        let absent: Vec<NodeNumber> = absent.filter(|node| self.is_absent(*node)).collect();
+        let voting = |running: &&mut Running| running.stage == Stage::Voting;
+        if let Some(running) = self.manager.current.as_mut().filter(voting) {
+            running.approvals.extend(&absent);
+            running.silent.extend(absent);
+        }
     }
 
     /// The agent of a node has been away for so long that nobody waits for it (finding F3), or has come to

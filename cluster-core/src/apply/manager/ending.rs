@@ -55,20 +55,22 @@ impl ClusterState {
         }
     }
 
-    /// What was postponed has its turn: nobody has it in hand any more.
+    /// Changes what was postponed and is not in hand any more.
     pub(super) fn queue_postponed(&mut self, entry: &mut Entry<'_>) {
         let free = |name: &str| !self.manager.begun().any(|running| running.has_in_hand(name));
         let due = self.groups.iter().filter(|(name, group)| group.postponed && free(name));
         let due: Vec<String> = due.map(|(name, _)| name.clone()).collect();
-        let mut left = false;
-        for name in &due {
-            let Some(group) = self.groups.get_mut(name) else { continue };
+        let mut left = Vec::new();
+        for name in due {
+            let Some(group) = self.groups.get_mut(&name) else { continue };
             group.postponed = false;
-            left |= group.retired.is_some();
+            if group.retired.is_some() {
+                left.push(name);
+            }
         }
-        if left {
+        if !left.is_empty() {
             let trigger = Trigger::ReconfigResource { version: self.documents.active };
-            let why = format!("{} could not be changed before", due.join(", "));
+            let why = format!("{} could not be changed before", left.join(", "));
             self.enqueue(entry, trigger, &why, None);
         }
     }

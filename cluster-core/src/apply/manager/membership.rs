@@ -1,4 +1,4 @@
-//! What events mean for membership: who has joined, who is gone, and from when on.
+//! Membership: which nodes have joined or are gone by an event, and from when on.
 //!
 //! An event about a node settles that as it ends. One for which nothing else waits any more, because it takes long or
 //! failed, settles it before ([`Running::settled`]): a node whose failure others still recover from may join anew, one
@@ -14,48 +14,40 @@ use crate::trigger::Trigger;
 
 use super::{ClusterState, Entry, step_of};
 
-/// What an event means for its node.
+/// Consequence of an event for its node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
-    /// It takes part in events.
+    /// Takes part in events.
     Joined,
-    /// It failed, and may join anew.
+    /// Went away while it joined.
+    NotJoined,
+    /// Failed, and may join anew.
     Lost,
-    /// It was stopped.
+    /// Stopped.
     Left,
-    /// It was to stop, and is a member still.
+    /// Was to stop, and is a member still.
     Stays,
 }
 
 impl ClusterState {
-    /// An event is over: what it means for its node, unless that was settled before.
+    /// Settles an event that is over, unless that was done before.
     pub(super) fn settle_trigger(
         &mut self,
         entry: &mut Entry<'_>,
         running: &Running,
         aborted: bool,
     ) {
-        if running.settled {
-            return;
-        }
+        let takes_part = |node| running.participants.contains(node);
         let (node, outcome) = match &running.event.trigger {
-            Trigger::NodeUp(node) if running.participants.contains(node) => {
-                (*node, Outcome::Joined)
-            }
-            Trigger::NodeUp(node) | Trigger::NodeDown { node, stop: None } => {
-                (*node, Outcome::Lost)
-            }
-            Trigger::NodeDown { node, .. } if aborted && running.participants.contains(node) => {
-                (*node, Outcome::Stays)
-            }
-            Trigger::NodeDown { node, .. } => (*node, Outcome::Left),
+            _ if running.settled => return,
+            Trigger::NodeUp(node) if takes_part(node) => (node, Outcome::Joined),
+            Trigger::NodeUp(node) => (node, Outcome::NotJoined),
+            Trigger::NodeDown { node, stop: None } => (node, Outcome::Lost),
+            Trigger::NodeDown { node, .. } if aborted && takes_part(node) => (node, Outcome::Stays),
+            Trigger::NodeDown { node, .. } => (node, Outcome::Left),
             _ => return,
         };
-        let dies = matches!(running.event.trigger, Trigger::NodeDown { stop: None, .. });
-        self.settle_membership(entry, node, outcome);
-        if dies {
-            self.end_joins(entry, node);
-        }
+        self.settle_membership(entry, *node, outcome);
     }
 
     /// Settles what can be said already of events for which nothing else waits.
@@ -73,7 +65,7 @@ impl ClusterState {
             let name = self.node_name(node);
             let message = match outcome {
                 Outcome::Joined => format!("{name} takes part in events from now on"),
-                Outcome::Lost => format!("{name} may join again"),
+                Outcome::NotJoined | Outcome::Lost => format!("{name} may join again"),
                 Outcome::Left => format!("the manager of {name} has left"),
                 Outcome::Stays => format!("the manager of {name} stays: it was started again"),
             };
@@ -81,9 +73,6 @@ impl ClusterState {
             let step = step_of(&event, Code::Manager, Severity::Informational, message);
             self.record(entry, step.because(why).of_event(event.id, Some(node), None));
             self.settle_membership(entry, node, outcome);
-            if outcome == Outcome::Lost {
-                self.end_joins(entry, node);
-            }
         }
     }
 
@@ -120,7 +109,11 @@ impl ClusterState {
                 }
                 self.swap_what_failed(entry, node);
             }
-            Outcome::Lost => member.joined = false,
+            Outcome::NotJoined => member.joined = false,
+            Outcome::Lost => {
+                member.joined = false;
+                self.end_joins(entry, node);
+            }
             Outcome::Left => {
                 member.joined = false;
                 self.leave_maintained(entry, node);

@@ -104,20 +104,17 @@ impl ClusterState {
     /// nothing has.
     pub(super) fn drop_participants(&mut self) {
         self.forget_the_absent();
-        let members = || self.manager.members.iter();
-        let there: BTreeSet<NodeNumber> =
-            members().map(|(node, _)| *node).filter(|node| self.can_answer(*node)).collect();
-        let absent: BTreeSet<NodeNumber> =
-            members().filter(|(_, member)| member.absent).map(|(node, _)| *node).collect();
-        for running in self.manager.all_begun_mut() {
-            let Running { participants, plan, stage, .. } = running;
-            // Who is absent is waited for where it has something that the event moves.
-            let needed = |node| {
-                *stage == Stage::Voting || plan.moves.iter().any(|planned| planned.is_for(node))
-            };
-            participants
-                .retain(|node| there.contains(node) && (!absent.contains(node) || needed(*node)));
-            running.keep_participants();
+        let waited_for = |running: &Running| {
+            let nodes = running.participants.iter().copied();
+            let nodes = nodes.filter(|node| self.is_waited_for(running, *node));
+            (running.event.id, nodes.collect())
+        };
+        let kept: Vec<(u64, BTreeSet<NodeNumber>)> = self.manager.begun().map(waited_for).collect();
+        for (event, nodes) in kept {
+            if let Some(running) = self.manager.begun_mut(event) {
+                running.participants = nodes;
+                running.keep_participants();
+            }
         }
     }
 
@@ -165,21 +162,8 @@ impl ClusterState {
         self.give_up_the_rest();
     }
 
-    /// Who is absent has no vote, though it may have something to release.
-    fn pass_over_the_absent(&mut self) {
-        let absent = self.manager.members.iter().filter(|(_, member)| member.absent);
-        let absent: BTreeSet<NodeNumber> = absent.map(|(node, _)| *node).collect();
-        let voting = |running: &&mut Running| running.stage == Stage::Voting;
-        let Some(running) = self.manager.current.as_mut().filter(voting) else { return };
-        let absent = running.participants.intersection(&absent);
-        let absent: Vec<NodeNumber> =
-            absent.copied().filter(|node| !running.approvals.contains(node)).collect();
-        running.approvals.extend(&absent);
-        running.silent.extend(&absent);
-    }
-
     fn conclude_vote(&mut self, entry: &mut Entry<'_>) {
-        self.pass_over_the_absent();
+        self.approve_for_the_absent();
         let Some(running) = &self.manager.current else { return };
         if running.stage != Stage::Voting || !running.participants.is_subset(&running.approvals) {
             return;

@@ -298,11 +298,11 @@ impl ClusterState {
     fn may_join(&self, node: NodeNumber) -> bool {
         let joined = self.manager.members.get(&node).is_none_or(|member| member.joined);
         let about = |running: &Running| match &running.event.trigger {
+            _ if running.settled => false,
             Trigger::NodeUp(n) => *n == node && running.participants.contains(&node),
             Trigger::NodeDown { node: n, .. } => *n == node,
             _ => false,
         };
-        let about = |running: &Running| !running.settled && about(running);
         self.seeded && self.is_ready(node) && !joined && !self.manager.begun().any(about)
     }
 

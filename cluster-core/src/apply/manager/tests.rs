@@ -534,6 +534,27 @@ fn a_node_that_has_a_group_is_waited_for() {
     assert!(!fixture.state.manager.members[&N1].absent, "its host says what becomes of it");
 }
 
+/// T9: in an event that moves nothing of it, such a node is waited for neither in the vote nor in a phase.
+#[test]
+fn t9_an_absent_node_is_waited_for_where_it_has_to_release_something() {
+    for (group, to, waits) in [("db", N3, false), ("web", N2, true)] {
+        let mut fixture = Fixture::with_groups();
+        agent(&mut fixture, N1, AgentStatus::Initializing);
+        fixture.manage(ManagerCommand::Attend { node: N1, attends: false });
+        fixture.group(GroupCommand::Move { group: group.into(), to: Some(to), until: None });
+        let event = fixture.state.manager.queue.first().unwrap().id;
+        fixture.manage(ManagerCommand::BeginVote { event });
+        for node in [N2, N3] {
+            fixture.manage(ManagerCommand::Approve { event, node });
+        }
+        let running = fixture.state.manager.current.as_ref().unwrap();
+        assert_eq!(running.stage, Stage::Running, "it has no vote");
+        assert_eq!(running.participants.contains(&N1), waits, "{group}");
+        fixture.run_events();
+        assert_eq!(fixture.state.manager.current.is_none(), !waits);
+    }
+}
+
 /// H21: graceful, its groups go along and nobody takes them; started again, it has them again.
 #[test]
 fn a_graceful_stop_takes_the_groups_along() {

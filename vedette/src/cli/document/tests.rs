@@ -46,6 +46,24 @@ fn documents_are_told_from_a_nodes_own_file() {
     assert!(!is_document("not TOML at all"));
 }
 
+/// The event that is named is that of the version, whatever older ones wait.
+#[test]
+fn what_follows_a_document_is_the_event_of_its_version() {
+    let mut fixture = Fixture::settled(3);
+    let event = |id: u64, version: u32| vedette_core::event::Event {
+        id,
+        trigger: Trigger::ReconfigResource { version },
+        at: fixture.clock,
+        cause: String::new(),
+        incident: 1,
+        motive: None,
+    };
+    fixture.state.manager.queue = vec![event(4, 1), event(5, 2)];
+    let named = changes(&fixture.state, 2);
+    assert_eq!(named.as_deref(), Some("event 5 reconfig_resource version 2"));
+    assert_eq!(changes(&fixture.state, 3), None);
+}
+
 /// H35: every finding at once, each with line, key and advice.
 #[test]
 fn h35_what_is_wrong_with_a_document() {

@@ -336,6 +336,19 @@ mod tests {
     }
 
     #[test]
+    fn what_a_stopped_node_has_not_let_go_of_is_said() {
+        let mut fixture = Fixture::with_groups();
+        let order = stop(&mut fixture, &[N2], StopMode::Graceful);
+        fixture.run_events();
+        assert_eq!(order.verdict(&fixture.state), Some(Ok(String::new())));
+        let member = fixture.state.manager.members.get_mut(&N2).expect("a manager");
+        member.unreleased.groups.insert("old".into(), "it cannot be stopped".into());
+        let left = order.verdict(&fixture.state).unwrap().unwrap_err();
+        let what = "n2 takes no part any more, and has not let go of old: it cannot be stopped";
+        assert_eq!((left.exit, left.what.as_str()), (FAILED, what));
+    }
+
+    #[test]
     fn a_stop_of_all_is_of_those_that_are_there() {
         let mut fixture = Fixture::with_groups();
         fixture.node_down(N1, "silent");
