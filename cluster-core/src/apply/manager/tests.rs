@@ -538,20 +538,29 @@ fn a_node_that_has_a_group_is_waited_for() {
 #[test]
 fn t9_an_absent_node_is_waited_for_where_it_has_to_release_something() {
     for (group, to, waits) in [("db", N3, false), ("web", N2, true)] {
-        let mut fixture = Fixture::with_groups();
-        agent(&mut fixture, N1, AgentStatus::Initializing);
-        fixture.manage(ManagerCommand::Attend { node: N1, attends: false });
-        fixture.group(GroupCommand::Move { group: group.into(), to: Some(to), until: None });
-        let event = fixture.state.manager.queue.first().unwrap().id;
-        fixture.manage(ManagerCommand::BeginVote { event });
-        for node in [N2, N3] {
-            fixture.manage(ManagerCommand::Approve { event, node });
+        for voted in [false, true] {
+            let mut fixture = Fixture::with_groups();
+            agent(&mut fixture, N1, AgentStatus::Initializing);
+            let absent = ManagerCommand::Attend { node: N1, attends: false };
+            let voters = if voted { vec![N1, N2, N3] } else { vec![N2, N3] };
+            if !voted {
+                fixture.manage(absent.clone());
+            }
+            fixture.group(GroupCommand::Move { group: group.into(), to: Some(to), until: None });
+            let event = fixture.state.manager.queue.first().unwrap().id;
+            fixture.manage(ManagerCommand::BeginVote { event });
+            for node in voters {
+                fixture.manage(ManagerCommand::Approve { event, node });
+            }
+            if voted {
+                fixture.manage(absent);
+            }
+            let running = fixture.state.manager.current.as_ref().unwrap();
+            assert_eq!(running.stage, Stage::Running, "it has no vote");
+            assert_eq!(running.participants.contains(&N1), waits, "{group}, voted: {voted}");
+            fixture.run_events();
+            assert_eq!(fixture.state.manager.current.is_none(), !waits);
         }
-        let running = fixture.state.manager.current.as_ref().unwrap();
-        assert_eq!(running.stage, Stage::Running, "it has no vote");
-        assert_eq!(running.participants.contains(&N1), waits, "{group}");
-        fixture.run_events();
-        assert_eq!(fixture.state.manager.current.is_none(), !waits);
     }
 }
 
