@@ -244,10 +244,10 @@ impl ClusterState {
     fn take_along(&mut self, name: &str, node: NodeNumber, how: StopMode) {
         let goes = |planned: &Move| planned.group == name && !planned.acquire.is_empty();
         let goes = self.manager.begun().any(|running| running.plan.moves.iter().any(goes));
-        let Some(group) = self.groups.get_mut(name).filter(|it| it.instances.is_empty()) else {
-            return;
-        };
-        if how == StopMode::Graceful && !goes && !group.wanted_offline {
+        let def = self.definition.group(name);
+        let exclusive = def.is_some_and(|def| def.policy != Policy::Concurrent);
+        let Some(group) = self.groups.get_mut(name).filter(|_| exclusive && !goes) else { return };
+        if how == StopMode::Graceful && group.instances.is_empty() && !group.wanted_offline {
             group.held_for = Some(node);
         }
     }

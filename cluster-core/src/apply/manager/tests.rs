@@ -573,6 +573,11 @@ fn a_graceful_stop_takes_the_groups_along() {
     assert_eq!(fixture.state.manager.members[&N1].state, ManagerState::Done);
     assert_eq!(owners(&fixture)["web"], "nobody");
     assert_eq!(fixture.state.groups["web"].held_for, Some(N1));
+    let mut all = Fixture::with_groups();
+    all.manage(ManagerCommand::Stop { nodes: vec![], how: StopMode::Graceful });
+    all.run_events();
+    let batch = &all.state.groups["batch"];
+    assert!(batch.instances.is_empty() && batch.held_for.is_none(), "each node has its own");
     let said = refused(
         &mut fixture,
         Command::Manager(ManagerCommand::Stop { nodes: vec![N1], how: StopMode::Graceful }),
