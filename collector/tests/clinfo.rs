@@ -486,7 +486,8 @@ fn a_failed_event_holds_up_nobody() {
     assert_eq!((web.state.name(), web.waits_for.as_deref()), ("ONLINE", None));
 }
 
-/// R7: a command of an event takes long, and what it is to start behind a barrier waits for that and says so.
+/// R7: a command of an event takes long that is about no group, and what is to start behind a barrier waits for that and
+/// says so.
 #[test]
 fn r7_what_waits_at_a_barrier_says_for_whom() {
     let mut fixture = Fixture::with_groups();
@@ -494,7 +495,9 @@ fn r7_what_waits_at_a_barrier_says_for_whom() {
     fixture.with_a_barrier();
     fixture.manage(ManagerCommand::Stop { nodes: vec![n1], how: StopMode::Takeover });
     let event = fixture.begin_event();
-    fixture.release("web", n1);
+    for group in ["web", "batch"] {
+        fixture.release(group, n1);
+    }
     fixture.run_events_but((n1, event));
     let waits = |fixture: &Fixture, name: &str| {
         GroupDoc::find(&fixture.view(n2), name).expect("a group").waits_for
