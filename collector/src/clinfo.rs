@@ -46,7 +46,7 @@ pub use cluster::{ClusterDoc, RedundancyDoc, TimingDoc};
 pub use event::{EventDoc, SubjectDoc, ToldDoc};
 pub use group::{
     AvoidedDoc, Balance, BlockedDoc, FailCountDoc, GoesBackDoc, GroupDoc, InstanceDoc, LocationDoc,
-    ResourceDoc, ResourceStateDoc, ToleratedDoc, standby_nodes, standbys,
+    ResourceDoc, ResourceStateDoc, ToleratedDoc, standby_nodes, standbys, waits_for_evidence,
 };
 pub use incident::{
     IncidentDoc, IncidentEventDoc, IncidentState, IncidentStepDoc, IncidentSummaryDoc, OutageDoc,

@@ -510,6 +510,19 @@ fn r7_what_waits_at_a_barrier_says_for_whom() {
     assert_eq!(waits(&fixture, "web"), None);
 }
 
+/// R7: a group that is configured no more and does not stop is shown with what it consists of, until it is gone.
+#[test]
+fn r7_what_is_on_its_way_out_is_shown_whole() {
+    let mut fixture = Fixture::with_groups();
+    let doc = |fixture: &Fixture| GroupDoc::find(&fixture.view(NodeNumber(2)), "web").expect("it");
+    let before = doc(&fixture);
+    let def = fixture.state.definition.groups.remove(0);
+    fixture.state.groups.get_mut("web").expect("it").retired = Some(def);
+    let after = doc(&fixture);
+    assert_eq!((before.policy.is_some(), after.policy), (true, None));
+    assert_eq!((before.instances, before.resources), (after.instances, after.resources));
+}
+
 /// R2, R3: what is done about a service that also runs elsewhere is told as what it is: a group that its policy
 /// stopped is a problem until an operator says something, and one that is only blocked serves.
 #[test]

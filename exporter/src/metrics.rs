@@ -99,6 +99,7 @@ pub const FAMILIES: &[Family] = &[
     groups::STANDBYS,
     groups::MULTIPLE_ACTIVE,
     groups::BLOCKED,
+    groups::WAITS_FOR_EVIDENCE,
     groups::MAINTENANCE,
     groups::WANTED_OFFLINE,
     groups::FAILOVERS,

@@ -4,9 +4,13 @@
 mod common;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use common::{Stage, get};
 use serde_json::Value;
+use vedette_core::command::GroupCommand;
+use vedette_core::fixture::Fixture;
+use vedette_core::id::NodeNumber;
 
 /// Every route whose answer is a golden file, and the file.
 const GOLDEN: &[(&str, &str)] = &[
@@ -354,4 +358,26 @@ async fn all_routes_agree_on_groups() {
     );
     let age = metric(&page, r#"vedette_event_age_seconds{cluster="prod"}"#);
     assert_eq!(age, event["age_ms"].as_f64().expect("an age") / 1e3);
+}
+
+/// A takeover that waits for evidence does so on the metrics page too, until there is some.
+#[tokio::test]
+async fn r7_a_takeover_that_waits_is_in_the_metrics() {
+    let mut fixture = Fixture::with_groups();
+    let node = fixture.state.groups["web"].owner().expect("an owner");
+    fixture.node_down(node, "silent");
+    let waits = |group: &str| {
+        format!(r#"vedette_group_waits_for_evidence{{cluster="prod",group="{group}"}}"#)
+    };
+    let groups = ["web".to_owned()].into();
+    for (command, expected) in [
+        (GroupCommand::Waits { node, groups, why: "it could not stop it".into() }, 1.0),
+        (GroupCommand::ConfirmOff { node }, 0.0),
+    ] {
+        fixture.group(command);
+        let view = fixture.view(NodeNumber(2));
+        let page =
+            get(&Stage::showing(view, Vec::new(), Duration::ZERO).router(), "/metrics").await.body;
+        assert_eq!((metric(&page, &waits("web")), metric(&page, &waits("batch"))), (expected, 0.0));
+    }
 }

@@ -1,7 +1,9 @@
 //! Questions about groups: what they are called, what nobody moves, what runs besides, and what would help.
 
 use crate::event::{Running, Stage};
-use crate::group::{Group, GroupState, MultipleActive, ResourceState, ResourceStatus, Sighting};
+use crate::group::{
+    Group, GroupState, MultipleActive, ResourceDef, ResourceState, ResourceStatus, Sighting,
+};
 use crate::id::NodeNumber;
 use crate::model::HostStatus;
 use crate::record::Subject;
@@ -25,6 +27,14 @@ impl ClusterState {
             group.resource_numbers.iter().find(|(_, number)| **number == resource)
         });
         name.map_or_else(|| format!("resource {resource}"), |(name, _)| name.clone())
+    }
+
+    /// What a group consists of, in the order of the configuration; of one that is not configured any more, what is
+    /// still to be released of it.
+    pub fn resources_of(&self, group: &str) -> &[ResourceDef] {
+        let retired = || self.groups.get(group)?.retired.as_ref();
+        let def = self.definition.group(group).or_else(retired);
+        def.map_or(&[], |def| &def.resources)
     }
 
     pub(crate) fn resource_subject(&self, group: &str, resource: &str) -> Subject {

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use vedette_core::event::ManagerState;
 use vedette_core::group::{
-    FailCount, Group, GroupDef, GroupState, Instance, MultipleActive, Policy, ResourceDef,
-    ResourceKind, ResourceState, Sighting, Tolerated, Until,
+    FailCount, Group, GroupState, Instance, MultipleActive, Policy, ResourceDef, ResourceKind,
+    ResourceState, Sighting, Tolerated, Until,
 };
 use vedette_core::id::NodeNumber;
 use vedette_core::model::{HostStatus, Node};
@@ -364,8 +364,8 @@ impl GroupDoc {
             flapping: group.flapping.filter(|_| knows).map(|since| since.to_string()),
             fails: knows.then(|| fails(state, name, group)),
             failovers: group.failovers,
-            instances: instances(state, def, group),
-            resources: resources(state, def, group),
+            instances: instances(state, name, group),
+            resources: resources(state, name, group),
         }
     }
 
@@ -450,12 +450,8 @@ fn waits_for_change(state: &ClusterState, name: &str, group: &Group) -> Option<S
     })
 }
 
-/// A node that is not there and of which nothing proves that it has let go of a group.
-pub(super) fn waits_for_evidence(
-    state: &ClusterState,
-    name: &str,
-    group: &Group,
-) -> Option<String> {
+/// A node that is not there and of which nothing proves that it has let go of a group, and why nothing does.
+pub fn waits_for_evidence(state: &ClusterState, name: &str, group: &Group) -> Option<String> {
     let away = |node: &NodeNumber| {
         let host = state.nodes.get(node).map(|known| known.host);
         matches!(host, Some(HostStatus::Down | HostStatus::Disconnected))
@@ -563,7 +559,7 @@ fn avoided(state: &ClusterState, group: &Group) -> Vec<AvoidedDoc> {
         .collect()
 }
 
-fn instances(state: &ClusterState, def: Option<&GroupDef>, group: &Group) -> Vec<InstanceDoc> {
+fn instances(state: &ClusterState, name: &str, group: &Group) -> Vec<InstanceDoc> {
     let doc = |(node, instance): (&NodeNumber, &Instance)| InstanceDoc {
         node: state.node_name(*node),
         node_number: node.0,
@@ -571,17 +567,15 @@ fn instances(state: &ClusterState, def: Option<&GroupDef>, group: &Group) -> Vec
         since: instance.since.to_string(),
         token: instance.token,
         covered: instance.is_covered(),
-        resources: resource_states(def, instance),
+        resources: resource_states(state.resources_of(name), instance),
     };
     group.instances.iter().map(doc).collect()
 }
 
 /// In the order of the configuration; what it does not know any more comes last.
-fn resource_states(def: Option<&GroupDef>, instance: &Instance) -> Vec<ResourceStateDoc> {
-    let place = |name: &str| {
-        let list = def.map_or(&[][..], |def| &def.resources);
-        list.iter().position(|resource| resource.name == name).unwrap_or(usize::MAX)
-    };
+fn resource_states(listed: &[ResourceDef], instance: &Instance) -> Vec<ResourceStateDoc> {
+    let place =
+        |name: &str| listed.iter().position(|resource| resource.name == name).unwrap_or(usize::MAX);
     let mut all: Vec<_> = instance.resources.iter().collect();
     all.sort_by_key(|(name, _)| place(name));
     all.into_iter()
@@ -595,7 +589,7 @@ fn resource_states(def: Option<&GroupDef>, instance: &Instance) -> Vec<ResourceS
         .collect()
 }
 
-fn resources(state: &ClusterState, def: Option<&GroupDef>, group: &Group) -> Vec<ResourceDoc> {
+fn resources(state: &ClusterState, name: &str, group: &Group) -> Vec<ResourceDoc> {
     let doc = |resource: &ResourceDef| ResourceDoc {
         name: resource.name.clone(),
         number: group.resource_numbers.get(&resource.name).copied().unwrap_or(0),
@@ -604,7 +598,7 @@ fn resources(state: &ClusterState, def: Option<&GroupDef>, group: &Group) -> Vec
         address: address(resource).map(|address| address.to_string()),
         control_group: resource.kind.control_group().map(str::to_owned),
     };
-    def.into_iter().flat_map(|def| &def.resources).map(doc).collect()
+    state.resources_of(name).iter().map(doc).collect()
 }
 
 /// A resource in a few words.
@@ -639,8 +633,7 @@ impl LocationDoc {
         let state = &*view.state;
         let (name, group) = find(state, name_or_number)?;
         let serving: Vec<NodeNumber> = serving(state, group).collect();
-        let def = state.definition.group(name);
-        let addresses = def.into_iter().flat_map(|def| &def.resources).filter_map(address);
+        let addresses = state.resources_of(name).iter().filter_map(address);
         Some(Self {
             group: name.into(),
             state: group.state(),

@@ -8,7 +8,7 @@ use vedette_core::group::{Group, GroupDef, GroupState, ResourceKind, ResourceSta
 use vedette_core::id::NodeNumber;
 use vedette_core::state::ClusterState;
 
-use vedette_collector::clinfo::standbys;
+use vedette_collector::clinfo::{standbys, waits_for_evidence};
 
 use super::cluster::known;
 use super::{Family, Rows, Scrape};
@@ -82,6 +82,18 @@ pub(super) const BLOCKED: Family = Family::gauge(
     |scrape, rows| {
         each(scrape, rows, |rows, labels, _, group| {
             rows.flag_if_known(labels, known(scrape, group.blocked.is_some()));
+        });
+    },
+);
+
+pub(super) const WAITS_FOR_EVIDENCE: Family = Family::gauge(
+    "vedette_group_waits_for_evidence",
+    "Whether nobody takes over a resource group yet, as nothing proves that a node that is not there has let go \
+     of it; NaN where that is not known.",
+    |scrape, rows| {
+        each(scrape, rows, |rows, labels, name, group| {
+            let waits = waits_for_evidence(&scrape.view.state, name, group).is_some();
+            rows.flag_if_known(labels, known(scrape, waits));
         });
     },
 );

@@ -108,7 +108,8 @@ pub(crate) fn build(facts: &Facts<'_>) -> Block {
         numbered.sort_unstable();
         let nodes = nodes_of(def, group);
         for (number, name) in numbered {
-            let resource = def.and_then(|def| def.resources.iter().find(|own| own.name == name));
+            let all = facts.view.state.resources_of(of);
+            let resource = all.iter().find(|own| own.name == name);
             for node in &nodes {
                 let instance = group.instances.get(node);
                 let row = OnNode {
