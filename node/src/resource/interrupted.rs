@@ -47,22 +47,25 @@ impl Operation {
     }
 }
 
-/// An operation that is under way, as long as it is not dropped.
+/// An operation that is under way, as long as it is not dropped. It has no mark if that could not be written.
 #[derive(Debug)]
-pub struct UnderWay(PathBuf);
+pub struct UnderWay(Option<PathBuf>);
 
 impl UnderWay {
     /// Marks one, and has its programs carry its number.
     ///
     /// # Errors
-    /// One of an earlier agent has not ended although it was killed, or the mark cannot be written.
+    /// One of an earlier agent has not ended although it was killed, or the mark of a start cannot be written. A stop goes
+    /// on without one: that nobody would know of it later is less bad than what is not stopped now.
     pub fn begin(
         context: &mut Context,
         resource: &str,
         operation: Operation,
     ) -> Result<Self, Failure> {
         let path = path(&context.run, &context.group, resource);
-        if path.exists() {
+        if Mark::read(path.clone())
+            .is_some_and(|mark| mark.path.exists() && mark.operation.is_some())
+        {
             let why =
                 "a program that an earlier agent had begun does not end although it was killed";
             let advice = "It hangs in the kernel; repair what it waits for, then restart vedette on this node.";
@@ -70,20 +73,28 @@ impl UnderWay {
         }
         let number = number();
         let content = format!("{}\n{number}\n", operation.word());
-        std::fs::write(&path, content).map_err(|error| {
+        if let Err(error) = std::fs::write(&path, content) {
+            // A full disk has room for a name.
+            let _ = std::fs::remove_file(&path);
             let why = format!("{} cannot be written: {error}", path.display());
-            Failure::new(why, "Look after that directory.").reaching(Reach::Node)
-        })?;
+            if operation == Operation::Start {
+                let advice = "Look after that directory.";
+                return Err(Failure::new(why, advice).reaching(Reach::Node));
+            }
+            tracing::warn!("a stop goes on without its mark: {why}");
+            return Ok(Self(None));
+        }
         context.environment.insert(VARIABLE.into(), number);
-        Ok(Self(path))
+        Ok(Self(Some(path)))
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
         // Left there, it would be taken for one that did not end.
-        if let Err(error) = std::fs::remove_file(&self.0) {
-            tracing::error!(%error, mark = %self.0.display(), "cannot be removed");
+        let Some(path) = &self.0 else { return };
+        if let Err(error) = std::fs::remove_file(path) {
+            tracing::error!(%error, mark = %path.display(), "cannot be removed");
         }
     }
 }
@@ -257,6 +268,22 @@ mod tests {
         service.kill().unwrap();
         service.wait().unwrap();
         assert!(UnderWay::begin(&mut context, "app", Operation::Stop).is_ok());
+    }
+
+    /// What an agent that had no room could not write stands in nobody's way (a mark of which the name alone was written
+    /// is none), and a stop needs none.
+    #[tokio::test]
+    async fn a_mark_that_cannot_be_written_is_no_reason_not_to_stop() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut context = context(folder.path());
+        let mark = path(folder.path(), "web", "app");
+        std::fs::write(&mark, "").unwrap();
+        drop(UnderWay::begin(&mut context, "app", Operation::Start).unwrap());
+        assert!(!mark.exists());
+        // A folder of that name is what cannot be written, for root as well.
+        std::fs::create_dir(&mark).unwrap();
+        assert!(UnderWay::begin(&mut context, "app", Operation::Start).is_err());
+        drop(UnderWay::begin(&mut context, "app", Operation::Stop).unwrap());
     }
 
     /// An agent that dies while it writes has begun nothing.
