@@ -100,6 +100,12 @@ impl<'a> Nodes<'a> {
         if run.avoid.contains(&node) {
             return Some("is avoided after failures".into());
         }
+        if let Some(other) = self.state.runs_elsewhere(&def.name, Some(node)) {
+            let other = self.name(other);
+            return Some(format!(
+                "does not get it while it runs on {other}, which does not have it"
+            ));
+        }
         if let Some(network) = self.cut_off(def, run, node) {
             return Some(format!("is not reached over {network}, and others are"));
         }

@@ -2,7 +2,7 @@
 
 use crate::event::{Running, Stage};
 use crate::group::{
-    Group, GroupState, MultipleActive, ResourceDef, ResourceState, ResourceStatus, Sighting,
+    Group, GroupState, MultipleActive, Policy, ResourceDef, ResourceState, ResourceStatus, Sighting,
 };
 use crate::id::NodeNumber;
 use crate::model::HostStatus;
@@ -43,6 +43,17 @@ impl ClusterState {
             Some(number) => Subject::Resource(known.number, *number),
             None => Subject::Group(known.number),
         }
+    }
+
+    /// A node, other than `besides`, that runs something of an exclusive group and does not have it: two would run it, if it
+    /// were started elsewhere (finding R2).
+    pub fn runs_elsewhere(&self, name: &str, besides: Option<NodeNumber>) -> Option<NodeNumber> {
+        let def = self.definition.group(name).filter(|def| def.policy != Policy::Concurrent)?;
+        let seen = &self.groups.get(&def.name)?.also;
+        let certain = |(at, it): &(&NodeNumber, &Sighting)| {
+            Some(**at) != besides && self.doubt(**at, it).is_none()
+        };
+        seen.iter().find(certain).map(|(at, _)| *at)
     }
 
     /// Whether maintenance leaves a group alone on a node.

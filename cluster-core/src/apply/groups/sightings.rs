@@ -325,6 +325,33 @@ mod tests {
         assert_eq!((runs(&fixture), &db(&fixture).blocked), (Some(false), &None));
     }
 
+    /// R2: what runs on a node that does not have the group is not started elsewhere besides; that node may have it, and
+    /// everybody once it is over.
+    #[test]
+    fn r2_what_runs_elsewhere_is_not_started_besides() {
+        let mut fixture = Fixture::with_groups();
+        let (group, node) = ("db".to_owned(), N3);
+        fixture.group(GroupCommand::Offline { group: "db".into() });
+        fixture.run_events();
+        let sees = |fixture: &mut Fixture, what: &[&str]| {
+            let resources = what.iter().map(|it| (*it).to_owned()).collect();
+            fixture.group(GroupCommand::Sighted { group: group.clone(), node, resources });
+        };
+        sees(&mut fixture, &["db-server"]);
+        let obstacle =
+            |fixture: &Fixture, node| crate::placement::obstacle(&fixture.state, "db", node);
+        let why = "does not get it while it runs on n3, which does not have it";
+        assert_eq!(obstacle(&fixture, NodeNumber(2)).as_deref(), Some(why));
+        assert_ne!(obstacle(&fixture, N3).as_deref(), Some(why));
+        fixture.group(GroupCommand::Online { group: "db".into() });
+        fixture.run_events();
+        let owner = db(&fixture).owner();
+        assert!(owner.is_none() || owner == Some(N3), "{owner:?}");
+        sees(&mut fixture, &[]);
+        fixture.run_events();
+        assert!(db(&fixture).owner().is_some(), "{:?}", fixture.state.manager);
+    }
+
     /// R2: a monitor gives no answer where the group is not: nobody knows, until it does.
     #[test]
     fn r2_what_cannot_be_looked_for_is_not_known() {
