@@ -320,9 +320,9 @@ fn a_condition_of_this_node_is_told() {
     assert!(sentence.starts_with(told), "{sentence}");
 }
 
-/// T8: what a forced stop left running on a node that lost power since is served by nobody.
+/// T8: what a forced stop left running on a node that went silent since is served by nobody, as far as anybody knows.
 #[test]
-fn t8_a_group_left_running_on_a_dead_node_is_served_by_nobody() {
+fn t8_a_group_left_running_on_a_silent_node_is_not_known_to_be_served() {
     let mut fixture = Fixture::with_groups();
     let nodes = vec![NodeNumber(1)];
     fixture.manage(ManagerCommand::Stop { nodes, how: StopMode::Forced });
@@ -336,7 +336,7 @@ fn t8_a_group_left_running_on_a_dead_node_is_served_by_nobody() {
     let view = fixture.view(NodeNumber(2));
     let (level, sentence) = verdict(&view);
     assert_eq!(level, Level::Failed, "{sentence}");
-    let nobody = "nobody serves web: it was left running unwatched on n1, which is DOWN";
+    let nobody = "nobody is known to serve web: it was left running unwatched on n1, which is DOWN";
     assert!(sentence.starts_with(&format!("prod has failed: {nobody}")), "{sentence}");
     assert!(Balance::Online.holds(&view, "web").is_some_and(|answer| answer.is_err()));
 }

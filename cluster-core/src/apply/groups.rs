@@ -27,13 +27,13 @@ mod tests;
 mod timely;
 mod unreleased;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::command::GroupCommand;
 use crate::event::{Event, Running};
 use crate::group::{Blocked, Group, GroupState, Instance, Policy, ResourceState, ResourceStatus};
 use crate::id::NodeNumber;
-use crate::model::{HostStatus, Severity};
+use crate::model::{HostStatus, Node, Severity};
 use crate::placement;
 use crate::record::{Code, Record, Subject};
 use crate::time::WallTime;
@@ -184,6 +184,27 @@ impl ClusterState {
         };
         let why = |state: &Self, node| format!("{} is not there", state.node_name(node));
         self.lose_sight_of(entry, why, away, at);
+        self.miss_the_unmanaged(entry);
+    }
+
+    /// What a forced stop left running on a node that has gone silent since: nobody knows whether it runs, and nobody takes
+    /// it over, so somebody has to be told. A node that said that it leaves has told so itself.
+    fn miss_the_unmanaged(&mut self, entry: &mut Entry<'_>) {
+        let mut missed: BTreeMap<NodeNumber, BTreeSet<String>> = BTreeMap::new();
+        for (name, group) in &self.groups {
+            for (node, instance) in &group.instances {
+                let silent = |it: &Node| it.host == HostStatus::Down && !it.left;
+                let silent = self.nodes.get(node).is_some_and(silent);
+                if instance.state == GroupState::Unmanaged && silent {
+                    missed.entry(*node).or_default().insert(name.clone());
+                }
+            }
+        }
+        for (node, groups) in missed {
+            let why = "it was left running there without its manager";
+            let why = format!("{why}; {}", self.make_certain(node));
+            self.takeover_waits(entry, node, &groups, &why);
+        }
     }
 
     pub(super) fn lose_sight_of(

@@ -133,6 +133,27 @@ mod tests {
         fixture.state.groups["web"].state()
     }
 
+    /// T8: what a forced stop left running on a node that goes silent is told to somebody, once.
+    #[test]
+    fn t8_what_is_left_on_a_node_that_goes_silent_is_told() {
+        let mut fixture = Fixture::with_groups();
+        fixture.manage(ManagerCommand::Stop { nodes: vec![N1], how: StopMode::Forced });
+        fixture.run_events();
+        let told = |fixture: &Fixture| {
+            let waits =
+                fixture.records.iter().filter(|it| it.code == crate::record::Code::TakeoverWaits);
+            waits.map(|it| it.message.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&fixture), Vec::<String>::new());
+        host(&mut fixture, HostStatus::Down);
+        fixture.lease_over(N1);
+        fixture.run_events();
+        assert_eq!(told(&fixture), ["takeover of batch, web from n1 has to wait"]);
+        fixture.group(GroupCommand::ConfirmOff { node: N1 });
+        fixture.run_events();
+        assert_ne!(fixture.state.groups["web"].owner(), Some(N1));
+    }
+
     #[test]
     fn r8_what_maintenance_leaves_alone_does_not_end_with_a_lease() {
         for scope in [Scope::Cluster, Scope::Node(N1), web()] {

@@ -142,10 +142,10 @@ fn twice(
     })
 }
 
-/// How the problem of a group begins that runs nowhere and that nobody will take.
-pub(super) const NOBODY: &str = "nobody serves";
+/// How the problem of a group begins that runs nowhere, as far as anybody knows, and that nobody will take.
+pub(super) const NOBODY: &str = "nobody is known to serve";
 
-/// A group that a forced stop left running on a node that is DOWN since: nobody serves it, and nobody
+/// A group that a forced stop left running on a node that is DOWN since: whether it runs is not known, and nobody
 /// takes it before an operator says so.
 pub(super) fn is_left_to_nobody(state: &ClusterState, group: &Group) -> bool {
     group.state() == GroupState::Unmanaged && serving(state, group).next().is_none()
