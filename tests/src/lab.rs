@@ -18,6 +18,7 @@ mod plan;
 mod prober;
 mod strays;
 mod systemd;
+mod wire;
 
 use std::fs;
 use std::io;
@@ -31,6 +32,7 @@ pub use faults::{Direction, Victim};
 pub use plan::{Plan, UpOptions};
 pub use prober::{Answer, Answers, Handover, Prober};
 pub use strays::Stray;
+pub use wire::carry;
 
 /// A file in the directory of a lab whose logs somebody will want to read.
 const TRACES: &str = "keep";

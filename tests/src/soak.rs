@@ -1,11 +1,13 @@
-//! A long campaign on the lab: is a service ever alive on two nodes? (issue of the findings R1, R2, R10, F2)
+//! Long campaigns on the lab. The first asks whether a service is ever alive on two nodes (findings R1, R2, R10, F2), the
+//! second ([`director`]) whether anything stops because a director is lost.
 //!
-//! One group has a resource of each kind that can run beside its owner: an application in its control group, a unit
+//! In the first, one group has a resource of each kind that can run beside its owner: an application in its control group, a unit
 //! of systemd, a service that only its own programs and its release program end, what an engine runs in a control
 //! group that it is told, an OCF agent's daemon, and an address. Faults of every
 //! kind hit its owner, one after the other. A thread looks on every node each millisecond what is alive there, and
 //! asks nobody; what it sees on two nodes at once is counted with its length.
 
+mod director;
 mod faults;
 mod service;
 mod witness;
@@ -24,9 +26,20 @@ use self::witness::{Overlap, Witness};
 /// How long anything may take on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What a campaign is to find out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// Is a service ever alive on two nodes?
+    Alive,
+    /// Does a group of a healthy node move or pause when the director is struck?
+    Director,
+}
+
 /// What one asks for.
 #[derive(Clone, Debug)]
 pub struct Campaign {
+    /// What it is to find out.
+    pub question: Question,
     /// How many faults there are to be.
     pub tries: usize,
     /// The lab's directory.
@@ -47,7 +60,7 @@ struct Tally {
 }
 
 impl Campaign {
-    /// Runs it; `progress` is told a line for each try. Answers the table, and whether nothing was alive twice.
+    /// Runs it; `progress` is told a line for each try. Answers the table, and whether all is as it should be.
     ///
     /// # Errors
     /// What of the lab did not do what it should, with the try.
@@ -61,10 +74,13 @@ impl Campaign {
             owner: Some(std::process::id()),
             program: self.program.clone(),
             lab_program: self.lab_program.clone(),
-            systemd: true,
+            systemd: self.question == Question::Alive,
         };
         let mut lab = Lab::up(&options, progress)?;
-        let outcome = self.tries(&lab, progress);
+        let outcome = match self.question {
+            Question::Alive => self.tries(&lab, progress),
+            Question::Director => director::tries(&lab, self.tries, progress),
+        };
         lab.take_down();
         outcome
     }

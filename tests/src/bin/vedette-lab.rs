@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use vedette_tests::lab::{Direction, Lab, LabError, Result, UpOptions, Victim};
@@ -11,7 +12,7 @@ use vedette_tests::lab::{Direction, Lab, LabError, Result, UpOptions, Victim};
 #[command(
     name = "vedette-lab",
     about = "A cluster of real daemons in network namespaces, and faults to try on it (root)",
-    after_help = "Examples:\n  vedette-lab up --nodes 3 --networks 2\n  vedette-lab kill n3 --power\n  vedette-lab status\n  vedette-lab restart n3\n  vedette-lab cut n2 --network neta --one-way\n  vedette-lab heal\n  vedette-lab exec n1 -- vedette-lab --help\n  vedette-lab down"
+    after_help = "Examples:\n  vedette-lab up --nodes 3 --networks 2\n  vedette-lab kill n3 --power\n  vedette-lab status\n  vedette-lab restart n3\n  vedette-lab cut n2 --network neta --one-way\n  vedette-lab delay 60 --jitter 10\n  vedette-lab heal\n  vedette-lab exec n1 -- vedette-lab --help\n  vedette-lab down"
 )]
 struct Cli {
     /// The lab's directory; `lab.json` is there.
@@ -31,7 +32,7 @@ enum Verb {
         /// How many networks.
         #[arg(long, default_value_t = 2)]
         networks: usize,
-        /// Timing profile: default or fast.
+        /// Timing profile: default, fast or wide.
         #[arg(long, default_value = "default")]
         profile: String,
         /// Run Prometheus too.
@@ -95,6 +96,32 @@ enum Verb {
         /// Only on this network.
         #[arg(long)]
         network: Option<String>,
+    },
+    /// Lose what is longer than so many bytes.
+    Frames {
+        /// Bytes of an IP packet; 0 loses nothing.
+        most: u32,
+        /// Only on this network.
+        #[arg(long)]
+        network: Option<String>,
+    },
+    /// Give every cable such a length that a round trip takes so many milliseconds; 0 takes that back.
+    Delay {
+        /// Milliseconds.
+        round_trip: u64,
+        /// How many more or fewer it may be.
+        #[arg(long, default_value_t = 0)]
+        jitter: u64,
+    },
+    /// Carry frames late between devices.
+    #[command(hide = true)]
+    Wires {
+        /// Microseconds.
+        time: u64,
+        /// Microseconds.
+        jitter: u64,
+        /// Pairs of devices.
+        pairs: Vec<String>,
     },
     /// Processes, and what the cluster says of itself.
     Status,
@@ -173,6 +200,13 @@ fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Verb::Hold => hold(),
         Verb::Janitor { owner } => Lab::keep(&dir, owner)?,
+        Verb::Wires { time, jitter, pairs } => {
+            vedette_tests::lab::carry(
+                Duration::from_micros(time),
+                Duration::from_micros(jitter),
+                &pairs,
+            )?;
+        }
         Verb::Up { nodes, networks, profile, prometheus, owner } => {
             let options = UpOptions {
                 dir,
@@ -207,12 +241,18 @@ fn act(lab: &Lab, verb: Verb) -> Result<ExitCode> {
         }
         Verb::Heal => lab.heal()?,
         Verb::Loss { percent, network } => lab.loss(percent, network.as_deref())?,
+        Verb::Frames { most, network } => {
+            lab.frames((most > 0).then_some(most), network.as_deref())?;
+        }
+        Verb::Delay { round_trip, jitter } => {
+            lab.delay(Duration::from_millis(round_trip), Duration::from_millis(jitter))?;
+        }
         Verb::Status => status(lab)?,
         Verb::Exec { node, command } => {
             let status = lab.exec(&node, &command[0], &command[1..])?;
             return Ok(ExitCode::from(u8::try_from(status.code().unwrap_or(2)).unwrap_or(2)));
         }
-        Verb::Up { .. } | Verb::Hold | Verb::Janitor { .. } => {}
+        Verb::Up { .. } | Verb::Hold | Verb::Wires { .. } | Verb::Janitor { .. } => {}
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -323,12 +323,33 @@ impl Lab {
         Ok(())
     }
 
+    /// Loses what arrives at every node in packets of more bytes than that, on one network or on all; `None`: nothing.
+    ///
+    /// # Errors
+    /// If there is no such network.
+    pub fn frames(&self, most: Option<u32>, network: Option<&str>) -> Result<()> {
+        for name in self.names() {
+            let mut rules = TABLE.to_owned() + "flush chain inet vedette_lab size\n";
+            if let Some(most) = most {
+                for index in self.networks(network)? {
+                    let device = self.plan.device(index);
+                    rules += &format!(
+                        "add rule inet vedette_lab size iifname \"{device}\" meta length > {most} drop\n"
+                    );
+                }
+            }
+            self.nft(&name, &rules)?;
+        }
+        Ok(())
+    }
+
     /// Removes every fault but lost power and dead processes.
     ///
     /// # Errors
     /// If a cable cannot be plugged in.
     pub fn heal(&self) -> Result<()> {
         self.set_switches(None, true)?;
+        self.delay(Duration::ZERO, Duration::ZERO)?;
         for name in self.names() {
             self.nft(&name, "add table inet vedette_lab\ndelete table inet vedette_lab\n")?;
             if self.plan.holder_of(&name).is_some() {
@@ -391,6 +412,7 @@ impl Lab {
 const TABLE: &str = "add table inet vedette_lab
 add chain inet vedette_lab input { type filter hook input priority 0; policy accept; }
 add chain inet vedette_lab output { type filter hook output priority 0; policy accept; }
+add chain inet vedette_lab size { type filter hook input priority 2; policy accept; }
 add chain inet vedette_lab loss { type filter hook input priority 1; policy accept; }
 ";
 

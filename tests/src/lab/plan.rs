@@ -235,6 +235,16 @@ impl Plan {
         read_pid(&self.helper_file(name)).is_some()
     }
 
+    /// Ends a helper; whether it ran.
+    pub(super) fn end_helper(&self, name: &str) -> bool {
+        let pid = read_pid(&self.helper_file(name));
+        if let Some(pid) = pid {
+            sandbox::terminate(pid, Duration::from_millis(500));
+        }
+        self.forget_helper(name);
+        pid.is_some()
+    }
+
     /// Forgets a helper, so that it is not ended with the lab.
     pub(super) fn forget_helper(&self, name: &str) {
         let _ = fs::remove_file(self.helper_file(name));
@@ -247,10 +257,8 @@ impl Plan {
                 sandbox::terminate(pid, Duration::ZERO);
             }
         }
-        for helper in ["janitor", "snmptrapd", "prometheus"] {
-            if let Some(pid) = read_pid(&self.helper_file(helper)) {
-                sandbox::terminate(pid, Duration::from_millis(500));
-            }
+        for helper in ["janitor", "snmptrapd", "prometheus", "wires"] {
+            self.end_helper(helper);
         }
         for node in &self.sandbox().nodes {
             disk::unmount(node);

@@ -99,6 +99,16 @@ impl Answers {
         Some(Handover { from: last.at, until: first.at, before: last.node, after: first.node })
     }
 
+    /// For how long at a time questions stayed without any answer. A question that nobody asked, as the prober itself was
+    /// held up, is none.
+    pub fn longest_silence(&self) -> Duration {
+        let mut rounds: Vec<u32> = self.answers.iter().map(|answer| answer.round).collect();
+        rounds.push(self.rounds);
+        rounds.sort_unstable();
+        let longest = rounds.windows(2).map(|pair| (pair[1] - pair[0]).saturating_sub(1)).max();
+        EVERY * longest.unwrap_or(0)
+    }
+
     fn ordinary(&self) -> impl Iterator<Item = &Answer> {
         self.answers.iter().filter(|answer| !answer.to_all)
     }
@@ -384,7 +394,7 @@ impl Sockets {
     }
 }
 
-fn socket(family: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd> {
+pub(super) fn socket(family: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd> {
     // SAFETY: plain numbers.
     let fd = unsafe { libc::socket(family, kind | libc::SOCK_CLOEXEC, protocol) };
     if fd < 0 {
@@ -489,8 +499,12 @@ mod tests {
         let handover = answers.latest_handover().expect("two nodes answered");
         assert_eq!((handover.before, handover.after), (1, 2));
         assert_eq!(handover.until, Duration::from_millis(901));
+        assert_eq!(answers.longest_silence(), Duration::ZERO);
         answers.answers.push(answer(2, 902, 1, true));
         assert_eq!(answers.doubly_owned(), vec![(2, 2, 1)]);
+        answers.answers.push(answer(7, 9000, 1, true));
+        answers.rounds = 12;
+        assert_eq!(answers.longest_silence(), EVERY * 4, "8 to 11; 4 to 6 are fewer");
     }
 
     #[test]
