@@ -337,6 +337,7 @@ fn link_view(peer: NodeNumber, network: NetworkNumber, up: bool) -> LinkView {
         rtt_us: Some(180 + 10 * u32::from(peer.0) + u32::from(network.0)),
         lost: if up { 2 } else { 155 },
         received: 1_200,
+        narrow: false,
     }
 }
 

@@ -355,7 +355,7 @@ pub struct Settings {
     pub logging_level: Severity,
     /// How many nodes must be there before a starting cluster goes on (spec V10).
     pub seed_count: u16,
-    /// How many voters to aim for: 3 or 5.
+    /// How many voters to have at most, as many as there are nodes and an odd number: 3 or 5.
     pub voters: u8,
     /// How long an alert script may run.
     pub alert_timeout_ms: u64,
@@ -367,7 +367,7 @@ impl Default for Settings {
             timing: Timing::DEFAULT,
             logging_level: Severity::Notice,
             seed_count: 1,
-            voters: 3,
+            voters: 5,
             alert_timeout_ms: 30_000,
         }
     }
@@ -393,18 +393,18 @@ pub struct Timing {
 }
 
 impl Timing {
-    /// The default profile: a silent node is declared down after one second.
+    /// The default profile: a silent node is declared down after one second. For round trips of up to 60 ms.
     pub const DEFAULT: Self = Self {
         interval_ms: 200,
         sensitivity: 5,
-        raft_heartbeat_ms: 50,
-        election_min_ms: 150,
-        election_max_ms: 300,
+        raft_heartbeat_ms: 100,
+        election_min_ms: 250,
+        election_max_ms: 400,
         lease_ms: 800,
         release_max_ms: 300,
     };
 
-    /// The fast profile: a silent node is declared down after 0.2 s.
+    /// The fast profile: a silent node is declared down after 0.2 s. For round trips of up to 8 ms.
     pub const FAST: Self = Self {
         interval_ms: 25,
         sensitivity: 8,
@@ -414,6 +414,46 @@ impl Timing {
         lease_ms: 200,
         release_max_ms: 100,
     };
+
+    /// The profile for nodes that are far from each other: a silent one is declared down after four seconds. For
+    /// round trips of up to 250 ms.
+    pub const WIDE: Self = Self {
+        interval_ms: 500,
+        sensitivity: 8,
+        raft_heartbeat_ms: 420,
+        election_min_ms: 1_000,
+        election_max_ms: 1_600,
+        lease_ms: 3_200,
+        release_max_ms: 1_000,
+    };
+
+    /// The profiles by name.
+    pub const PROFILES: &[(&str, Self)] =
+        &[("default", Self::DEFAULT), ("fast", Self::FAST), ("wide", Self::WIDE)];
+
+    /// The name of the profile whose timers these are.
+    pub fn profile(&self) -> Option<&'static str> {
+        Self::PROFILES.iter().find(|(_, timing)| timing == self).map(|(name, _)| *name)
+    }
+
+    /// The longest round trip that they allow for. An answer to a heartbeat of the log counts until the next one is due,
+    /// and one that takes longer than three quarters of that may come too late on a busy machine; an election takes a
+    /// round trip besides its timeouts, and a lease is granted one after a beat.
+    pub const fn round_trip_max(&self) -> Duration {
+        let log = self.raft_heartbeat_ms * 3 / 4;
+        let detect = self.interval_ms.saturating_mul(self.sensitivity);
+        let election = detect.saturating_sub(self.election_max_ms.saturating_mul(2));
+        let lease = self.lease_ms.saturating_sub(self.interval_ms);
+        let least = if log < election { log } else { election };
+        Duration::from_millis(if least < lease { least } else { lease })
+    }
+
+    /// Whether a round trip comes near to what they allow for; one that was found to stays so until it is clearly
+    /// shorter.
+    pub fn is_near_its_end(&self, round_trip: Duration, before: bool) -> bool {
+        let most = self.round_trip_max();
+        if before { round_trip * 3 > most * 2 } else { round_trip * 5 > most * 4 }
+    }
 
     /// Silence after which a link is down.
     pub const fn detect(&self) -> Duration {

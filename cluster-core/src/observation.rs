@@ -30,6 +30,19 @@ pub struct LinkView {
     pub lost: u64,
     /// Beats of the peer that arrived.
     pub received: u64,
+    /// Its long beats do not arrive: frames of [`crate::wire::FRAME`] bytes are lost on the way.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub narrow: bool,
+}
+
+impl Report {
+    /// The networks on which a peer is heard: those that lose its long beats, and the others.
+    pub fn widths(&self, node: NodeNumber) -> (Vec<NetworkNumber>, Vec<NetworkNumber>) {
+        let heard = self.links.iter().filter(|link| link.peer == node && link.inbound);
+        let (narrow, wide): (Vec<_>, Vec<_>) = heard.partition(|link| link.narrow);
+        let networks = |links: Vec<&LinkView>| links.iter().map(|link| link.network).collect();
+        (networks(narrow), networks(wide))
+    }
 }
 
 /// What one node sees of one peer over all networks.

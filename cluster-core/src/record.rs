@@ -185,6 +185,10 @@ codes! {
     NoDirector = 100 "NO_DIRECTOR",
     /// A node has no reaper, or has one again.
     ReaperLost = 101 "REAPER_LOST",
+    /// Round trips between a node and a peer come near to what the timers allow for.
+    RoundTrip = 102 "ROUND_TRIP",
+    /// Long frames of a peer do not reach a node.
+    FrameSize = 103 "FRAME_SIZE",
 }
 
 impl Code {
@@ -208,6 +212,8 @@ impl Code {
         Self::DiskFull,
         Self::NodeLate,
         Self::ClockOff,
+        Self::RoundTrip,
+        Self::FrameSize,
         Self::SnmpAway,
         Self::AlertScriptFailing,
     ];

@@ -220,6 +220,7 @@ mod tests {
             rtt_us: None,
             lost: 0,
             received: 0,
+            narrow: false,
         };
         let peer = |peer: u16| PeerView::unheard(NodeNumber(peer));
         Report {

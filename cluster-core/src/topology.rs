@@ -21,6 +21,7 @@
 //!   them soon, not at once.
 //! - In steady state nothing is allocated: the links are the allocation.
 
+mod frames;
 mod known;
 mod leases;
 mod link;
@@ -86,6 +87,8 @@ pub struct Peer {
 pub enum Input {
     /// A beat arrived on a network; its seal was right.
     Beat(NetworkNumber, Beat),
+    /// A long beat arrived, likewise.
+    Long(NetworkNumber, Beat),
     /// Something arrived that is no beat of this cluster.
     Garbage(WireError),
     /// What the own agent says of itself.
@@ -120,6 +123,8 @@ pub enum Input {
 pub enum Output {
     /// Send this beat to its destination over its network.
     Send(Beat),
+    /// Send this beat once more, long.
+    SendLong(Beat),
     /// Something changed: make a report and hand it on.
     ReportNow,
 }
@@ -253,6 +258,11 @@ impl Topology {
         match input {
             Input::Beat(network, beat) => {
                 if let Err(why) = self.hear(now, network, &beat, out) {
+                    self.rejected.count(why);
+                }
+            }
+            Input::Long(network, beat) => {
+                if let Err(why) = self.hear_long(now, network, &beat) {
                     self.rejected.count(why);
                 }
             }
@@ -676,6 +686,7 @@ impl Topology {
         for at in 0..self.links.len() {
             if self.due(now, at) {
                 self.send(now, at, out);
+                self.send_long(now, at, out);
             }
         }
         self.round += 1;

@@ -38,6 +38,14 @@ use crate::takeover::Remains;
 /// Bytes of a beat on the wire.
 pub const LEN: usize = SEALED + SEAL;
 
+/// Bytes of a long beat: a beat with zeroes behind it, which makes a frame of an IPv4 network as long as
+/// [`FRAME`]. It tells of nothing but the way: whoever gets the beats and not the long ones is behind something
+/// that loses frames of that size, as those of the log and of snapshots are.
+pub const LONG_LEN: usize = FRAME - 28;
+
+/// Bytes of the IP packets that every network of a cluster has to carry.
+pub const FRAME: usize = 1_400;
+
 /// The version of the layout; a packet of another one is refused as such.
 pub const VERSION: u8 = 6;
 
@@ -255,14 +263,22 @@ impl Codec {
         packet
     }
 
-    /// The beat in `bytes`, if they are one of this cluster. `ends` tells the storages of source
+    /// The same beat, long.
+    pub fn encode_long(&self, beat: &Beat, ends: &Ends) -> [u8; LONG_LEN] {
+        let mut packet = [0; LONG_LEN];
+        packet[..LEN].copy_from_slice(&self.encode(beat, ends));
+        packet
+    }
+
+    /// The beat in `bytes`, long or not, if they are one of this cluster. `ends` tells the storages of source
     /// and destination, if both are members.
     pub fn decode(
         &self,
         bytes: &[u8],
         ends: impl FnOnce(NodeNumber, NodeNumber) -> Option<Ends>,
     ) -> Result<Beat, WireError> {
-        let packet: &[u8; LEN] = bytes.try_into().map_err(|_| {
+        let head = if bytes.len() == LONG_LEN { &bytes[..LEN] } else { bytes };
+        let packet: &[u8; LEN] = head.try_into().map_err(|_| {
             if bytes.len() < LEN { WireError::Truncated } else { WireError::Oversized }
         })?;
         let mut reader = Reader { packet, at: 0 };
@@ -411,6 +427,15 @@ mod tests {
     fn reseal(packet: &mut [u8; LEN]) {
         let seal = codec().seal(packet, &ENDS);
         packet[SEALED..].copy_from_slice(&seal.finalize().into_bytes()[..SEAL]);
+    }
+
+    /// F9: a long beat is the same beat, and fills a frame.
+    #[test]
+    fn f9_a_long_beat_is_a_beat() {
+        let long = codec().encode_long(&beat(), &ENDS);
+        assert_eq!(open(&codec(), &long), Ok(beat()));
+        assert_eq!(long.len() + 28, FRAME);
+        assert_eq!(open(&codec(), &long[..LONG_LEN - 1]), Err(WireError::Oversized));
     }
 
     #[test]

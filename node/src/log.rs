@@ -129,7 +129,7 @@ impl Log {
         remembered.own_end(store.last());
         let me = identity.raft_id;
         let machine = Machine::open(applied, Arc::new(store.clone())).await;
-        let network = Network::new(me, transport, remembered.clone());
+        let network = Network::new(me, transport, remembered.clone(), &timing);
         let replica =
             Arc::new(Replica::start(me, settings, network, store.clone(), machine).await?);
         tokio::spawn(remembered.keep_written(memory, identity));

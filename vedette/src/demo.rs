@@ -50,7 +50,7 @@ pub(crate) struct DemoArgs {
     /// empty, and is removed at the end unless --keep is given.
     #[arg(long)]
     dir: Option<PathBuf>,
-    /// Timing profile: default or fast.
+    /// Timing profile: default, fast or wide.
     #[arg(long, default_value = "default")]
     profile: String,
     /// Keep the directory at the end.

@@ -85,7 +85,7 @@ pub struct Sandbox {
     pub dir: PathBuf,
     /// The cluster's name.
     pub cluster: String,
-    /// `default` or `fast`.
+    /// `default`, `fast` or `wide`.
     pub profile: String,
     /// The program to run.
     pub program: PathBuf,

@@ -303,8 +303,7 @@ fn ping(key: &str, raw: &RawNetwork, own: &Address, notes: &mut Notes<'_>) -> Op
 }
 
 fn check_timing(raw: &RawTiming, notes: &mut Notes<'_>) -> Timing {
-    let profiles = [("default", Timing::DEFAULT), ("fast", Timing::FAST)];
-    let base = choice(notes, "timing.profile", &raw.profile, &profiles, Timing::DEFAULT);
+    let base = choice(notes, "timing.profile", &raw.profile, Timing::PROFILES, Timing::DEFAULT);
     let mut ms = |name: &str, written: &Number, default: u64| {
         number(notes, &format!("timing.{name}"), written, 1, LONGEST_MS, default)
     };

@@ -59,6 +59,7 @@ fn all_well(state: &ClusterState, observer: NodeNumber) -> Received {
         rtt_us: Some(200),
         lost: 0,
         received: 100,
+        narrow: false,
     };
     let links = others().flat_map(|peer| state.networks.keys().map(move |n| link(peer, *n)));
     let peer = |peer: NodeNumber| PeerView {

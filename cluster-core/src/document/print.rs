@@ -98,11 +98,8 @@ impl Text {
     }
 
     fn timing(&mut self, timing: &Timing) {
-        if *timing == Timing::DEFAULT {
-            return self.text("profile", "default");
-        }
-        if *timing == Timing::FAST {
-            return self.text("profile", "fast");
+        if let Some(profile) = timing.profile() {
+            return self.text("profile", profile);
         }
         self.value("interval_ms", timing.interval_ms);
         self.value("sensitivity", timing.sensitivity);

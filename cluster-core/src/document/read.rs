@@ -136,8 +136,7 @@ fn cluster(
 
 /// Names and meanings are those of `[timing]` in a node's own file.
 fn timing(mut table: Table<'_, '_>, present: Timing, notes: &mut Notes<'_>) -> Timing {
-    let profiles = [("default", Timing::DEFAULT), ("fast", Timing::FAST)];
-    let base = table.choice(notes, "profile", &profiles).unwrap_or(present);
+    let base = table.choice(notes, "profile", Timing::PROFILES).unwrap_or(present);
     let mut number =
         |key, default| table.number(notes, key, 1..=LONGEST_TIMER_MS).unwrap_or(default);
     let timing = Timing {

@@ -8,6 +8,16 @@ use crate::observation::LinkView;
 use crate::time::Instant;
 use crate::wire::{Beat, Echo};
 
+/// Between two long beats.
+const LONG_EVERY: Duration = Duration::from_secs(1);
+
+/// A peer that is heard, and none of whose long beats came for so many times that, is behind something that loses them.
+/// A bad network loses one in three, and so many in a row once in a thousand times.
+const LONG_PATIENCE: u32 = 6;
+
+/// How much older a long beat may be than the newest beat.
+const LONG_BEHIND: u64 = 16;
+
 /// A packet whose echo is to be sent back.
 #[derive(Clone, Copy, Debug)]
 struct Got {
@@ -54,6 +64,12 @@ pub(super) struct Link {
     rtt_us: Option<u32>,
     lost: u64,
     received: u64,
+    /// When the next long beat is due.
+    long_at: Instant,
+    /// When the peer's last long beat came, or could have come first.
+    heard_long_at: Instant,
+    /// Its long beats do not arrive.
+    narrow: bool,
 }
 
 impl Link {
@@ -82,6 +98,9 @@ impl Link {
             rtt_us: None,
             lost: 0,
             received: 0,
+            long_at: Instant::ZERO,
+            heard_long_at: Instant::ZERO,
+            narrow: false,
         }
     }
 
@@ -119,7 +138,8 @@ impl Link {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let expires = self.inbound.then_some(self.expires_at);
         let grace = (self.watched && !self.grace_over).then_some(self.grace_until);
-        [self.settles_at, expires, grace].into_iter().flatten().min()
+        let narrow = (self.inbound && !self.narrow).then(|| self.narrow_at());
+        [self.settles_at, expires, grace, narrow].into_iter().flatten().min()
     }
 
     /// Time has come to something here. Returns whether the peer was lost.
@@ -132,7 +152,33 @@ impl Link {
         if lost {
             (self.inbound, self.outbound, self.settles_at) = (false, false, None);
         }
+        self.narrow = self.inbound && now >= self.narrow_at();
         lost
+    }
+
+    /// When long beats are missed, unless one comes.
+    fn narrow_at(&self) -> Instant {
+        self.heard_long_at + LONG_EVERY * LONG_PATIENCE
+    }
+
+    /// Whether a beat that is sent now is to be followed by a long one.
+    pub(super) fn sends_long(&mut self, now: Instant) -> bool {
+        let due = self.inbound && now >= self.long_at;
+        if due {
+            self.long_at = now + LONG_EVERY;
+        }
+        due
+    }
+
+    /// Takes a long beat, if it is of now: the same as a beat that came, or comes next. Returns whether the link changed.
+    pub(super) fn accept_long(&mut self, now: Instant, beat: &Beat) -> Option<bool> {
+        let newest = self.last_seq + 1;
+        let fresh = beat.seq <= newest && beat.seq + LONG_BEHIND > newest;
+        if self.session != Some(beat.session) || !fresh {
+            return None;
+        }
+        self.heard_long_at = now;
+        Some(std::mem::take(&mut self.narrow))
     }
 
     /// Whether a packet advances the session that is already proven here.
@@ -170,6 +216,9 @@ impl Link {
             self.drop_at = self.drop_at.max(self.expires_at);
         }
         let before = (self.inbound, self.outbound);
+        if !before.0 {
+            self.heard_long_at = now;
+        }
         (self.inbound, self.outbound) = (true, beat.flags.hears_you);
         if self.up() {
             (self.settles_at, self.grace_over) = (None, true);
@@ -215,6 +264,7 @@ impl Link {
         self.expires_at = self.expires_at + lost;
         self.grace_until = self.grace_until + lost;
         self.drop_at = self.drop_at + lost;
+        self.heard_long_at = self.heard_long_at + lost;
     }
 
     /// The sequence number of the next beat.
@@ -246,6 +296,7 @@ impl Link {
             rtt_us: self.rtt_us,
             lost: self.lost,
             received: self.received,
+            narrow: self.narrow,
         }
     }
 }

@@ -332,6 +332,27 @@ fn loss_on_one_network_never_makes_a_node_unreachable() {
     assert!((0.18..0.22).contains(&share), "lost {share}");
 }
 
+/// F9: who gets the beats of a peer and not its long ones says so, for as long as it is so, and takes the link for up.
+#[test]
+fn f9_a_path_that_loses_long_frames_is_seen() {
+    let mut world = World::new(3, &[Priority::High]);
+    let narrow = |world: &mut World| {
+        let link = world.report(2).links.into_iter().find(|link| link.peer == NodeNumber(1));
+        link.map(|link| (link.narrow, link.inbound && link.outbound))
+    };
+    world.run(Duration::from_secs(10));
+    assert_eq!(narrow(&mut world), Some((false, true)));
+    world.narrow.insert((1, 2, 1));
+    world.run(Duration::from_secs(4));
+    assert_eq!(narrow(&mut world), Some((false, true)), "some may be lost");
+    world.run(Duration::from_secs(4));
+    assert_eq!(narrow(&mut world), Some((true, true)));
+    assert!(world.report(3).links.iter().all(|link| !link.narrow));
+    world.narrow.clear();
+    world.run(Duration::from_secs(2));
+    assert_eq!(narrow(&mut world), Some((false, true)));
+}
+
 #[test]
 fn round_trips_are_measured_in_spite_of_differing_clocks() {
     let mut world = World::new(2, HIGH);

@@ -430,6 +430,7 @@ fn report() -> Report {
             rtt_us: Some(180),
             lost: 2,
             received: 4_200,
+            narrow: false,
         }],
         interfaces: Vec::new(),
     }

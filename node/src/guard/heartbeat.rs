@@ -18,7 +18,7 @@ use vedette_core::model::AgentStatus;
 use vedette_core::takeover::Word;
 use vedette_core::time::Instant;
 use vedette_core::topology::{Config, Input, Output, Peer, Reject, Rejected, Topology};
-use vedette_core::wire::{Codec, Ends};
+use vedette_core::wire::{Codec, Ends, LONG_LEN};
 
 use super::beat_sockets::BeatSockets;
 use super::lease::LeaseCell;
@@ -27,7 +27,7 @@ use super::protocol::{Configure, Confirmed, Notice};
 use super::sys::{self, Waker};
 
 /// More bytes than a beat has, so that an oversized packet is seen to be one.
-const BUFFER: usize = 256;
+const BUFFER: usize = 2_048;
 /// Packets taken from one socket before the others and the clock get their turn.
 const BURST: usize = 64;
 /// How often it is looked whether packets were refused.
@@ -354,6 +354,7 @@ impl HeartbeatLoop {
                     .codec
                     .decode(&buffer[..length], |from, to| cluster.ends(from, to))
                 {
+                    Ok(beat) if length == LONG_LEN => Input::Long(network, beat),
                     Ok(beat) => Input::Beat(network, beat),
                     Err(why) => Input::Garbage(why),
                 };
@@ -374,6 +375,11 @@ impl HeartbeatLoop {
                     if let Some(network) = self.sockets.send(now, to, &packet) {
                         self.interface_changed(now, network);
                     }
+                }
+                (Output::SendLong(beat), Some(cluster)) => {
+                    let Some(ends) = cluster.ends(beat.source, beat.destination) else { continue };
+                    let packet = cluster.codec.encode_long(&beat, &ends);
+                    self.sockets.try_send((beat.destination, beat.network), &packet);
                 }
                 _ => self.report_due = true,
             }

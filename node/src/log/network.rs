@@ -4,7 +4,8 @@
 //! What passes is shown to [`Remembered`], which also decides whether a vote counts.
 //!
 //! Every call has a deadline: without one, a replication stream that waits for a dead peer would
-//! still wait after the peer is back.
+//! still wait after the peer is back. It is an election timeout, after which the peer would look for another leader:
+//! openraft's own, three quarters of a heartbeat, would make round trips of that length impossible.
 
 use std::fmt;
 use std::future::Future;
@@ -24,6 +25,7 @@ use openraft::{
     AsyncRuntime, EmptyNode, OptionalSend, RPCTypes, RaftNetworkFactory, RaftNetworkV2,
 };
 use vedette_core::id::RaftId;
+use vedette_core::model::Timing;
 use vedette_core::state::ClusterState;
 
 use super::remembered::{Remembered, Sent, position};
@@ -62,6 +64,8 @@ pub struct Network {
     me: RaftId,
     transport: Arc<dyn Transport>,
     remembered: Remembered,
+    /// How long an answer is waited for.
+    patience: Duration,
 }
 
 /// The client for one peer.
@@ -71,12 +75,19 @@ pub struct Client {
     to: RaftId,
     transport: Arc<dyn Transport>,
     remembered: Remembered,
+    patience: Duration,
 }
 
 impl Network {
-    /// The network as seen by `me`, which remembers what passes through it.
-    pub fn new(me: RaftId, transport: Arc<dyn Transport>, remembered: Remembered) -> Self {
-        Self { me, transport, remembered }
+    /// The network as seen by `me`, which remembers what passes through it, in a log with these timers.
+    pub fn new(
+        me: RaftId,
+        transport: Arc<dyn Transport>,
+        remembered: Remembered,
+        timing: &Timing,
+    ) -> Self {
+        let patience = Duration::from_millis(timing.election_max_ms);
+        Self { me, transport, remembered, patience }
     }
 
     /// What passed through it.
@@ -89,8 +100,8 @@ impl<R: AsyncRuntime> RaftNetworkFactory<Types<R>> for Network {
     type Network = Client;
 
     async fn new_client(&mut self, target: u64, _node: &EmptyNode) -> Client {
-        let Self { me, transport, remembered } = self.clone();
-        Client { me, to: RaftId(target), transport, remembered }
+        let Self { me, transport, remembered, patience } = self.clone();
+        Client { me, to: RaftId(target), transport, remembered, patience }
     }
 }
 
@@ -122,14 +133,13 @@ impl Client {
         &self,
         ballot: Ballot,
         in_earnest: bool,
-        ttl: Duration,
     ) -> Result<Voted, RPCError<Types<R>>> {
         let last = ballot.last;
         self.remembered.may_ask(self.to, last, in_earnest).map_err(distrust)?;
         let had = self.remembered.had(self.to);
         let rpc = if in_earnest { RaftRpc::Vote(ballot) } else { RaftRpc::PreVote(ballot) };
         let asked = if in_earnest { "vote" } else { "pre_vote" };
-        match self.ask(RPCTypes::Vote, rpc, ttl).await? {
+        match self.ask(RPCTypes::Vote, rpc, self.patience).await? {
             RaftReply::Vote(reply) | RaftReply::PreVote(reply) => {
                 self.remembered.may_count(self.to, had, reply.last).map_err(distrust)?;
                 Ok(reply)
@@ -178,13 +188,13 @@ impl<R: AsyncRuntime> RaftNetworkV2<Types<R>> for Client {
     async fn append_entries(
         &mut self,
         rpc: AppendEntriesRequest<Types<R>>,
-        option: RPCOption,
+        _: RPCOption,
     ) -> Result<AppendEntriesResponse<Types<R>>, RPCError<Types<R>>> {
         let mut append = Append::from(rpc);
         let (had, sent) = (self.remembered.had(self.to), Sent::of(&append));
         self.remembered.tell(self.to, &mut append);
         let rpc = RaftRpc::Append(append);
-        match self.ask(RPCTypes::AppendEntries, rpc, option.soft_ttl()).await? {
+        match self.ask(RPCTypes::AppendEntries, rpc, self.patience).await? {
             RaftReply::Append(reply) => {
                 self.remembered.appended(self.to, had, &sent, &reply);
                 Ok(reply.into())
@@ -196,18 +206,18 @@ impl<R: AsyncRuntime> RaftNetworkV2<Types<R>> for Client {
     async fn vote(
         &mut self,
         rpc: VoteRequest<Types<R>>,
-        option: RPCOption,
+        _: RPCOption,
     ) -> Result<VoteResponse<Types<R>>, RPCError<Types<R>>> {
-        let voted = self.ballot(rpc.into(), true, option.soft_ttl()).await?;
+        let voted = self.ballot(rpc.into(), true).await?;
         Ok(voted.into())
     }
 
     async fn pre_vote(
         &mut self,
         rpc: VoteRequest<Types<R>>,
-        option: RPCOption,
+        _: RPCOption,
     ) -> Result<VoteResponse<Types<R>>, RPCError<Types<R>>> {
-        let voted = self.ballot(rpc.into(), false, option.soft_ttl()).await?;
+        let voted = self.ballot(rpc.into(), false).await?;
         Ok(voted.into())
     }
 
@@ -240,10 +250,10 @@ impl<R: AsyncRuntime> RaftNetworkV2<Types<R>> for Client {
     async fn transfer_leader(
         &mut self,
         req: TransferLeaderRequest<Types<R>>,
-        option: RPCOption,
+        _: RPCOption,
     ) -> Result<TransferLeaderResponse<Types<R>>, RPCError<Types<R>>> {
         let rpc = RaftRpc::Transfer(req.into());
-        match self.ask(RPCTypes::TransferLeader, rpc, option.soft_ttl()).await? {
+        match self.ask(RPCTypes::TransferLeader, rpc, self.patience).await? {
             RaftReply::Transfer(reply) => Ok(reply.into()),
             other => Err(mismatch("transfer", &other)),
         }

@@ -33,7 +33,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(1_000);
 pub(crate) enum LinkState {
     /// Both directions work.
     Alive,
-    /// Nothing is known yet, or only one direction works.
+    /// Nothing is known yet, or only one direction works, or long frames are lost.
     Unknown,
     /// The peer was heard and is not any more.
     Down,
@@ -43,7 +43,7 @@ impl LinkState {
     /// What a guard's view of a link means for connections.
     pub(crate) fn of(view: &LinkView) -> Self {
         match (view.inbound, view.outbound, view.silent) {
-            (true, true, _) => Self::Alive,
+            (true, true, _) if !view.narrow => Self::Alive,
             (false, _, Some(_)) => Self::Down,
             _ => Self::Unknown,
         }
@@ -126,6 +126,11 @@ impl Lane {
     /// What topology said of the link.
     pub(crate) fn link(&self) -> LinkState {
         self.link.borrow().state
+    }
+
+    /// How long a round trip takes, if beats have measured it.
+    pub(crate) fn round_trip(&self) -> Option<Duration> {
+        self.link.borrow().rtt_us.map(|us| Duration::from_micros(us.into()))
     }
 
     /// Lanes sort by this: what topology says, whether a request waits in vain, whether it is

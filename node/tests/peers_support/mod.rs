@@ -202,6 +202,7 @@ pub fn link(network: NetworkNumber, alive: bool, rtt_us: u32) -> LinkView {
         rtt_us: Some(rtt_us),
         lost: 0,
         received: 1,
+        narrow: false,
     }
 }
 

@@ -190,6 +190,8 @@ impl World {
         for output in out {
             match output {
                 Output::Send(beat) => self.transmit(node, beat),
+                // Nothing that is decided depends on it.
+                Output::SendLong(_) => {}
                 Output::ReportNow => report = true,
             }
         }

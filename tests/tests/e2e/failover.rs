@@ -10,6 +10,7 @@ mod cuts;
 mod layouts;
 mod leases;
 mod pairs;
+mod paths;
 mod pauses;
 mod released;
 mod tolerance;

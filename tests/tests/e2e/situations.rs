@@ -226,7 +226,6 @@ fn a_minority_of_two_of_five() {
     let lab = lab_of_five();
     web(&lab);
     let before = told(&lab, "n5");
-    // Three are voters: with two of them gone, whoever is left is a minority.
     for name in ["n1", "n2", "n3"] {
         lab.kill(name, Victim::Power).expect("powered off");
     }

@@ -171,7 +171,8 @@ impl World {
         settings.purge_batch_size = 1;
         let memory = self.state().memories.get(&n).cloned().unwrap_or_default();
         let remembered = Remembered::new(RaftId(n), memory);
-        let network = Network::new(RaftId(n), Arc::new(seat.clone()), remembered.clone());
+        let (id, wire) = (RaftId(n), Arc::new(seat.clone()));
+        let network = Network::new(id, wire, remembered.clone(), &Timing::DEFAULT);
         let started = Replica::start(RaftId(n), config, network, store, machine).await;
         let member = Arc::new(started.expect("a member starts on what its disk kept"));
         let mut state = self.state();

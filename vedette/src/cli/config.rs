@@ -130,10 +130,12 @@ pub(crate) struct HeartbeatArgs {
 /// Timers that fit together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Profile {
-    /// A silent node is declared down after one second.
+    /// A silent node is declared down after one second; for round trips of up to 60 ms.
     Default,
-    /// A silent node is declared down after 0.2 s.
+    /// A silent node is declared down after 0.2 s; for round trips of up to 8 ms.
     Fast,
+    /// A silent node is declared down after four seconds; for round trips of up to 250 ms.
+    Wide,
 }
 
 /// `vedette config set seed`
@@ -341,6 +343,7 @@ fn timing(arguments: &HeartbeatArgs, present: Timing) -> Result<Timing> {
         None => present,
         Some(Profile::Default) => Timing::DEFAULT,
         Some(Profile::Fast) => Timing::FAST,
+        Some(Profile::Wide) => Timing::WIDE,
     };
     let interval = arguments.interval.unwrap_or(Duration::from_millis(base.interval_ms));
     let sensitivity = arguments.sensitivity.unwrap_or(base.sensitivity);

@@ -11,6 +11,7 @@ mod alerts;
 mod alive;
 mod clocks;
 mod follow;
+mod paths;
 #[cfg(test)]
 mod testing;
 
@@ -35,6 +36,7 @@ pub(crate) use alerts::Runner;
 pub(crate) use alive::{Alive, Past};
 pub(crate) use clocks::boot_time_us;
 pub(crate) use follow::{Disk, run as follow};
+pub(crate) use paths::{limit, lost_on};
 
 /// The way in; clones share it.
 #[derive(Clone)]
@@ -365,6 +367,12 @@ fn own_condition(code: Code, subject: Subject, name: &str, cause: String) -> Con
         Code::NodeLate => ("was late itself", "is in time again", Severity::Warning, false),
         Code::ClockOff => {
             ("has a clock that is off", "has a clock that is right", Severity::Warning, true)
+        }
+        Code::RoundTrip => {
+            ("is almost too far away", "is near enough again", Severity::Warning, true)
+        }
+        Code::FrameSize => {
+            ("is behind a narrow path", "is behind a wide path again", Severity::Warning, true)
         }
         Code::SnmpAway => (
             "has no master SNMP agent",

@@ -165,7 +165,9 @@ impl Runner {
             Task::CleanUp { group, token } => return self.executor.clean_up(group, token).await,
             Task::Renew => return self.renew().await,
             Task::Verify { proposal } => {
-                let verify::Found { findings, warnings } = verify::pending(&self.ops, &state).await;
+                let report = self.publisher.views().borrow().local.report.clone();
+                let verify::Found { findings, warnings } =
+                    verify::pending(&self.ops, &state, report.as_deref()).await;
                 Command::Config(ConfigCommand::Verified { proposal, node, findings, warnings })
             }
             Task::Fence { node: whom, attempt } => {

@@ -35,7 +35,11 @@ impl Transport for OverPeers {
             let node = self.node_of(to).ok_or(TransportError::Unreachable)?;
             let malformed = |error: serde_json::Error| TransportError::Refused(error.to_string());
             let body = serde_json::to_vec(&rpc).map_err(malformed)?;
-            let answer = self.peers.call(node, kinds::RAFT, body, ttl).await;
+            let answer = match rpc {
+                // Long, and written by the peer before it answers.
+                RaftRpc::Install(_) => self.peers.call(node, kinds::RAFT, body, ttl).await,
+                _ => self.peers.call_promptly(node, kinds::RAFT, body, ttl).await,
+            };
             match answer {
                 Ok(reply) => serde_json::from_slice(&reply).map_err(malformed),
                 Err(CallError::Unreachable { .. }) => Err(TransportError::Unreachable),

@@ -4,14 +4,18 @@
 //! only the machine can answer: are devices, programs and addresses where the document says they are?
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use vedette_core::definition::Definition;
 use vedette_core::document::{self, Document, Finding};
 use vedette_core::group::{ResourceDef, ResourceKind};
 use vedette_core::id::NodeNumber;
+use vedette_core::model::Timing;
+use vedette_core::observation::Report;
 use vedette_core::state::ClusterState;
 
 use super::executor::ResourceOps;
+use super::local_log::{limit, lost_on};
 use super::peer_set;
 
 /// What was found on this machine, a sentence each.
@@ -31,7 +35,11 @@ impl Found {
 }
 
 /// What there is to be said of the pending document on this machine; nothing if none is pending.
-pub(crate) async fn pending(ops: &ResourceOps, state: &Arc<ClusterState>) -> Found {
+pub(crate) async fn pending(
+    ops: &ResourceOps,
+    state: &Arc<ClusterState>,
+    report: Option<&Report>,
+) -> Found {
     let Some(pending) = &state.documents.pending else { return Found::default() };
     let (document, findings) = document::read(&pending.version.text, state);
     if findings.iter().any(|finding| finding.error) {
@@ -42,7 +50,26 @@ pub(crate) async fn pending(ops: &ResourceOps, state: &Arc<ClusterState>) -> Fou
     }
     let mut found = machine(ops, &document.definition, state, pending.dry_run).await;
     found.findings.extend(addresses(&document, state, ops.me, pending.dry_run));
+    found.warnings.extend(report.and_then(|report| far(&document.settings.timing, state, report)));
+    found.warnings.extend(report.into_iter().flat_map(|report| narrow(state, report)));
     found
+}
+
+/// The peer to which round trips come nearest to what the document's timers allow for, or are longer (finding F4).
+fn far(timing: &Timing, state: &ClusterState, report: &Report) -> Option<String> {
+    let measured =
+        state.nodes.keys().filter_map(|peer| Some((report.round_trip_of(*peer)?, *peer)));
+    let (longest, peer) = measured.max()?;
+    let longest = Duration::from_micros(longest.into());
+    let (own, name) = (state.node_name(report.observer), state.node_name(peer));
+    timing.is_near_its_end(longest, false).then(|| {
+        format!(
+            "cluster.timing: a round trip between {own} and {name} takes {:.0} ms, and {}. Take a profile for longer \
+             ones, such as \"wide\".",
+            longest.as_secs_f64() * 1e3,
+            limit(timing),
+        )
+    })
 }
 
 /// Own addresses that are not on this machine. One that is in force already stands in nobody's way but that of
@@ -69,6 +96,19 @@ fn addresses(document: &Document, state: &ClusterState, me: NodeNumber, all: boo
                 "{key}: {address} is not on this machine. Give it to an adapter (ip address add {address}/… dev …), \
                  or correct it."
             )
+        })
+        .collect()
+}
+
+/// Peers whose long frames do not arrive (finding F9).
+fn narrow(state: &ClusterState, report: &Report) -> Vec<String> {
+    let peers = state.nodes.keys().map(|peer| (*peer, report.widths(*peer).0));
+    let narrow = peers.filter(|(_, networks)| !networks.is_empty());
+    let own = state.node_name(report.observer);
+    narrow
+        .map(|(peer, networks)| {
+            let name = state.node_name(peer);
+            format!("networks: from {name} to {own}, {}.", lost_on(state, &networks))
         })
         .collect()
 }

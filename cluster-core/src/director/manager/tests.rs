@@ -158,6 +158,7 @@ fn link(peer: NodeNumber, silent: u64) -> LinkView {
         rtt_us: None,
         lost: 0,
         received: 1,
+        narrow: false,
     }
 }
 

@@ -18,6 +18,8 @@ pub(super) struct World {
     pub(super) sent: BTreeMap<u16, u64>,
     /// Cut paths: from, to, network.
     pub(super) cut: BTreeSet<(u16, u16, u8)>,
+    /// Paths on which long beats are lost, likewise.
+    pub(super) narrow: BTreeSet<(u16, u16, u8)>,
     /// Loss in percent, by network.
     pub(super) loss: BTreeMap<u8, u64>,
     /// How far the wall clock of a node is ahead of the world's, in microseconds; the others know none.
@@ -68,6 +70,7 @@ impl World {
             reports: BTreeMap::new(),
             sent: BTreeMap::new(),
             cut: BTreeSet::new(),
+            narrow: BTreeSet::new(),
             loss: BTreeMap::new(),
             wall: BTreeMap::new(),
             slow: BTreeMap::new(),
@@ -141,6 +144,13 @@ impl World {
         for output in out {
             match output {
                 Output::Send(beat) => self.send(beat),
+                Output::SendLong(beat) => {
+                    let way = (beat.source.0, beat.destination.0, beat.network.0);
+                    let awake = self.paused.get(&way.1).is_none_or(|until| *until <= self.now);
+                    if awake && !self.narrow.contains(&way) && !self.cut.contains(&way) {
+                        self.input(beat.destination.0, Input::Long(beat.network, beat));
+                    }
+                }
                 Output::ReportNow => {
                     let report = self.nodes.get_mut(&node).map(|t| t.report(clock));
                     self.reports.entry(node).or_default().extend(report.map(|r| (self.now, r)));

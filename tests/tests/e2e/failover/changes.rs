@@ -51,12 +51,12 @@ fn timers_reach_every_log_and_no_group_notices() {
     let lab = lab();
     let (owner, prober) = probed(&lab);
     let before = latest(&lab, "n1");
-    for most in [250, 300] {
+    for most in [350, 400] {
         let (seq, old) = (look::seq(&lab, "n1"), agents(&lab));
         let timing = format!("[cluster.timing]\nelection_max_ms = {most}\n");
         give(&lab, &document(&lab, &timing));
         for name in lab.names() {
-            let opened = format!("{name} has opened its log with elections of 150 to {most} ms");
+            let opened = format!("{name} has opened its log with elections of 250 to {most} ms");
             wait_record(&lab, seq, "SETTING_CHANGED", &opened);
         }
         crate::make_healthy(&lab);

@@ -190,6 +190,8 @@ impl LocalLog {
         let settled = memory.quorate_us.is_some_and(|since| now_us - since >= SETTLES_US);
         self.see_log(local, state, settled);
         self.see_peers(local, state);
+        self.see_round_trips(local, state);
+        self.see_frames(local, state);
     }
 
     /// The quorum was lost and is back, and nobody was there to see it: the whole node stood still.
@@ -373,7 +375,7 @@ fn without_director(
     }
     let since = *memory.undirected_us.get_or_insert(now_us);
     let told = local.conditions.iter().any(|it| it.code == Code::NoDirector);
-    let patience = LEADERLESS.as_micros() as u64;
+    let patience = LEADERLESS.max(state.settings.timing.detect()).as_micros() as u64;
     (told || now_us.saturating_sub(since) >= patience)
         .then(|| "what runs goes on; nothing can be moved or taken over".into())
 }
