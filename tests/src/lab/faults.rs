@@ -329,12 +329,12 @@ impl Lab {
     /// If there is no such network.
     pub fn frames(&self, most: Option<u32>, network: Option<&str>) -> Result<()> {
         for name in self.names() {
-            let mut rules = TABLE.to_owned() + "flush chain inet vedette_lab size\n";
+            let mut rules = TABLE.to_owned() + "flush chain inet vedette_lab narrow\n";
             if let Some(most) = most {
                 for index in self.networks(network)? {
                     let device = self.plan.device(index);
                     rules += &format!(
-                        "add rule inet vedette_lab size iifname \"{device}\" meta length > {most} drop\n"
+                        "add rule inet vedette_lab narrow iifname \"{device}\" meta length > {most} drop\n"
                     );
                 }
             }
@@ -412,7 +412,7 @@ impl Lab {
 const TABLE: &str = "add table inet vedette_lab
 add chain inet vedette_lab input { type filter hook input priority 0; policy accept; }
 add chain inet vedette_lab output { type filter hook output priority 0; policy accept; }
-add chain inet vedette_lab size { type filter hook input priority 2; policy accept; }
+add chain inet vedette_lab narrow { type filter hook input priority 2; policy accept; }
 add chain inet vedette_lab loss { type filter hook input priority 1; policy accept; }
 ";
 
