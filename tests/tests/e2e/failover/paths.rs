@@ -38,7 +38,7 @@ fn verified(lab: &Lab) -> String {
 fn f4_a_long_round_trip_is_survived_and_told() {
     let lab = lab();
     let (owner, prober) = rotating(&lab);
-    lab.delay(ms(50), ms(10)).expect("long cables");
+    lab.delay(ms(40), ms(5)).expect("long cables");
     let next = lab.names().into_iter().find(|name| *name != owner).expect("another node");
     let moved = lab.vedette(&owner, &["group", "move", "web", "--to", &next, "--yes"]);
     let moved = moved.expect("run");
