@@ -5,7 +5,7 @@
 //! before the blow until everything is well again, the struck node included. Questions that stay without an answer
 //! are a pause, an answer of another node is a move.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
 use std::process::{Child, Command};
 use std::time::Duration;
@@ -55,7 +55,8 @@ impl Strike {
         match self {
             Self::Killed => {
                 lab.kill(director, Victim::Both)?;
-                succeeded(lab, director)
+                succeeded(lab, director)?;
+                missed(lab, director)
             }
             Self::Deleted => deleted(lab, director),
             Self::SteppedDown => {
@@ -81,6 +82,9 @@ impl fmt::Display for Strike {
         })
     }
 }
+
+/// A group of another node: who else answered for it, and for how long nobody did.
+type Found = (&'static str, BTreeSet<u16>, Duration);
 
 /// What was seen of one kind of blow.
 #[derive(Debug, Default)]
@@ -114,12 +118,13 @@ pub(super) fn tries(
         drop(load);
         let tally = seen.entry((strike, busy)).or_default();
         tally.tries += 1;
-        for (group, moved, silence) in found {
+        for (group, others, silence) in found {
             tally.groups += 1;
-            tally.moved += usize::from(moved);
+            tally.moved += usize::from(!others.is_empty());
             tally.paused += usize::from(silence >= PAUSE);
             tally.silences.push(silence);
-            let what = if moved { "moved" } else { "stayed" };
+            let what =
+                if others.is_empty() { "stayed".into() } else { format!("moved to {others:?}") };
             progress(format!(
                 "try {}: {director} {strike}{}: {group} {what}, silent for {} ms",
                 count + 1,
@@ -133,7 +138,7 @@ pub(super) fn tries(
 }
 
 /// One blow: which groups of other nodes moved, and how long each was silent.
-fn one(lab: &Lab, director: &str, strike: Strike) -> Result<Vec<(&'static str, bool, Duration)>> {
+fn one(lab: &Lab, director: &str, strike: Strike) -> Result<Vec<Found>> {
     let mut asked = Vec::new();
     for (group, [home, ..]) in GROUPS {
         if strike.hits_the_director() && home == director {
@@ -151,8 +156,9 @@ fn one(lab: &Lab, director: &str, strike: Strike) -> Result<Vec<(&'static str, b
     let mut found = Vec::new();
     for (group, number, prober) in asked {
         let answers = prober.stop()?;
-        let moved = answers.answers.iter().any(|answer| answer.node != number);
-        found.push((group, moved, answers.longest_silence()));
+        let others = answers.answers.iter().filter(|answer| answer.node != number);
+        let others: BTreeSet<u16> = others.map(|answer| answer.node).collect();
+        found.push((group, others, answers.longest_silence()));
     }
     Ok(found)
 }
@@ -163,6 +169,16 @@ fn succeeded(lab: &Lab, before: &str) -> Result<()> {
     lab.wait_for("another director", PATIENCE, |lab| {
         let director = director(&lab.json(&asked, &["status", "-o", "json"]).ok()?)?;
         (director != before).then_some(())
+    })
+}
+
+/// Waits until the others have seen that a node is dead: until then all would look well.
+fn missed(lab: &Lab, node: &str) -> Result<()> {
+    let asked = other(lab, node)?;
+    lab.wait_for("its death to be seen", PATIENCE, |lab| {
+        let status = lab.json(&asked, &["status", "-o", "json"]).ok()?;
+        let dead = status["nodes"].as_array()?.iter().find(|it| it["name"] == node)?;
+        (dead["host_status"] != "UP").then_some(())
     })
 }
 
@@ -222,7 +238,8 @@ fn address(lab: &Lab, group: &str) -> std::net::Ipv4Addr {
 /// Waits until every node is well.
 fn well(lab: &Lab) -> Result<()> {
     let file = lab.refresh()?;
-    for node in file.nodes.iter().filter(|it| it.guard_pid.is_none() || it.agent_pid.is_none()) {
+    // An agent is started again by its guard.
+    for node in file.nodes.iter().filter(|it| it.guard_pid.is_none()) {
         lab.restart(&node.name)?;
     }
     lab.wait_for("all nodes to be well", PATIENCE, |lab| {
@@ -232,6 +249,7 @@ fn well(lab: &Lab) -> Result<()> {
             node["host_status"] == "UP"
                 && node["agent_status"] == "RUNNING"
                 && node["manager"]["joined"] == true
+                && node["role"] == "voter"
         };
         let idle = status["manager"]["in_progress"].is_null();
         (nodes.len() == lab.names().len() && nodes.iter().all(works) && idle).then_some(())
