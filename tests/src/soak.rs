@@ -40,6 +40,8 @@ pub enum Question {
 pub struct Campaign {
     /// What it is to find out.
     pub question: Question,
+    /// Whether the machine is busy all the time, and not for a quarter of the tries ([`Question::Director`]).
+    pub busy: bool,
     /// How many faults there are to be.
     pub tries: usize,
     /// The lab's directory.
@@ -79,7 +81,7 @@ impl Campaign {
         let mut lab = Lab::up(&options, progress)?;
         let outcome = match self.question {
             Question::Alive => self.tries(&lab, progress),
-            Question::Director => director::tries(&lab, self.tries, progress),
+            Question::Director => director::tries(&lab, (self.tries, self.busy), progress),
         };
         lab.take_down();
         outcome

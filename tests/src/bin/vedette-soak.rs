@@ -19,6 +19,9 @@ struct Cli {
     /// tries beside eight busy loops): does a group of another node move or pause?
     #[arg(long)]
     director: bool,
+    /// With --director: eight busy loops beside all tries.
+    #[arg(long, requires = "director")]
+    busy: bool,
     /// How many faults.
     #[arg(long, default_value_t = 200)]
     tries: usize,
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
     let question = if cli.director { Question::Director } else { Question::Alive };
     let campaign = Campaign {
         question,
+        busy: cli.busy,
         tries: cli.tries,
         dir: cli.dir,
         program: beside("vedette"),

@@ -100,14 +100,14 @@ struct Tally {
 /// Strikes so many times. Answers the table, and whether nothing moved or paused.
 pub(super) fn tries(
     lab: &Lab,
-    tries: usize,
+    (tries, always): (usize, bool),
     progress: &mut dyn FnMut(String),
 ) -> Result<(String, bool)> {
     apply(lab)?;
     let mut seen: BTreeMap<(Strike, bool), Tally> = BTreeMap::new();
     for count in 0..tries {
         let strike = Strike::ALL[count % Strike::ALL.len()];
-        let busy = count >= tries - tries / 4;
+        let busy = always || count >= tries - tries / 4;
         let director = settle(lab)?;
         let load = if busy { Load::start()? } else { Load::default() };
         let found = one(lab, &director, strike).map_err(|error| {
