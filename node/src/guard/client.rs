@@ -1,35 +1,23 @@
 //! The agent's end of the conversation with its guard.
 //!
-//! A thread of its own listens, which runs before normal work: what the guard grants must be known on the busiest
-//! machine, and whatever the agent's other tasks are at, or its services would be let go of for nothing.
-//!
 //! [`connect`] gives an [`Orders`] to speak and a [`Notices`] to listen. When the guard is gone the
 //! stream of notices ends, and so must the agent: without its guard nobody beats for it. What the
 //! node holds is let go of before the stream ends ([`LeaseWatch`]).
 
-use std::collections::VecDeque;
-use std::io::{ErrorKind, Read};
-use std::os::unix::net::UnixStream as Socket;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::net::unix::OwnedWriteHalf;
-use tokio::sync::mpsc::error::TrySendError;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Mutex, mpsc};
 
 pub use super::lease_watch::{Lasting, LeaseWatch};
 use super::protocol::{LineError, Lines, Notice, Order, line};
-use super::sys;
 
-/// Notices that wait for the agent's tasks. The guard sends a few a second; of what an agent that is 64 behind would get
-/// besides, the latest report and lease are kept, and everything else.
+/// Notices that wait for the agent. The guard sends a few a second; an agent that is 64 behind
+/// makes the guard wait and merge its reports.
 const WAITING: usize = 64;
-
-/// How often it is tried to hand on what waits.
-const AGAIN: Duration = Duration::from_millis(20);
 
 /// Why the guard cannot be spoken to.
 #[derive(Debug, thiserror::Error)]
@@ -85,145 +73,53 @@ impl Notices {
 }
 
 /// Connects to the guard that listens on `path`.
-///
-/// # Errors
-/// If nobody listens there, or the thread cannot be started.
 pub async fn connect(path: &Path) -> Result<(Orders, Notices), ClientError> {
     let shown = path.display().to_string();
-    let failed = |source| ClientError::Io { path: shown.clone(), source };
-    let stream = UnixStream::connect(path).await.map_err(failed)?;
-    let socket = stream.into_std().map_err(failed)?;
-    let reader = socket.try_clone().map_err(failed)?;
-    let (_, writer) = UnixStream::from_std(socket).map_err(failed)?.into_split();
+    let stream = UnixStream::connect(path)
+        .await
+        .map_err(|source| ClientError::Io { path: shown.clone(), source })?;
+    let (reader, writer) = stream.into_split();
     let (sender, receiver) = mpsc::channel(WAITING);
     let watch = LeaseWatch::default();
-    let heard = watch.clone();
-    std::thread::Builder::new()
-        .name("guard's notices".into())
-        .stack_size(512 << 10)
-        .spawn(move || read_to_the_end(reader, sender, &heard))
-        .map_err(failed)?;
+    tokio::spawn(read_to_the_end(reader, sender, watch.clone()));
     let orders = Orders { path: shown.into(), writer: Arc::new(Mutex::new(writer)) };
     Ok((orders, Notices { receiver, watch }))
 }
 
 /// When nothing more can be heard of the guard, whatever the reason, everything is let go of; then
 /// the stream of notices ends.
-fn read_to_the_end(socket: Socket, sender: mpsc::Sender<Notice>, watch: &LeaseWatch) {
-    if let Err(error) = sys::nearly_real_time() {
-        tracing::warn!(
-            %error,
-            "the guard is listened to without real-time priority: on a busy machine services may be let go of for \
-             nothing. Give the service CAP_SYS_NICE or LimitRTPRIO=10"
-        );
-    }
-    read(socket, &sender, watch);
-    watch.guard_gone();
+async fn read_to_the_end(reader: OwnedReadHalf, sender: mpsc::Sender<Notice>, watch: LeaseWatch) {
+    read(reader, &sender, &watch).await;
+    // Not on this thread: it may take as long as a release may.
+    let _ = tokio::task::spawn_blocking(move || watch.guard_gone()).await;
     drop(sender);
 }
 
 /// Ends when the guard is gone, talks nonsense, or nobody listens any more.
-fn read(mut socket: Socket, sender: &mpsc::Sender<Notice>, watch: &LeaseWatch) {
+async fn read(mut reader: OwnedReadHalf, sender: &mpsc::Sender<Notice>, watch: &LeaseWatch) {
     let mut lines = Lines::default();
-    let mut waiting = Waiting::default();
     let mut buffer = vec![0; 16 << 10];
     loop {
-        let again = (!waiting.0.is_empty()).then_some(AGAIN);
-        sys::wait(&mut [sys::readable(&socket)], again);
-        match socket.read(&mut buffer) {
+        match reader.read(&mut buffer).await {
             Ok(0) => return,
             Ok(length) => lines.extend(&buffer[..length]),
-            Err(error)
-                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             Err(error) => return tracing::warn!(%error, "the guard's socket failed"),
         }
         loop {
             match next(&mut lines) {
                 Ok(Some(notice)) => {
                     watch.hear(&notice);
-                    waiting.put(notice);
+                    if sender.send(notice).await.is_err() {
+                        return;
+                    }
                 }
                 Ok(None) => break,
                 Err(error) => return tracing::error!(%error, "the guard is not understood"),
             }
         }
-        if !waiting.hand_on(sender) {
-            return;
-        }
-    }
-}
-
-/// What the agent's tasks have not taken yet.
-#[derive(Default)]
-struct Waiting(VecDeque<Notice>);
-
-impl Waiting {
-    /// Of reports and leases the latest counts.
-    fn put(&mut self, notice: Notice) {
-        let kind = std::mem::discriminant(&notice);
-        if matches!(notice, Notice::Report(_) | Notice::Lease { .. }) {
-            self.0.retain(|it| std::mem::discriminant(it) != kind);
-        }
-        self.0.push_back(notice);
-    }
-
-    /// Hands on what there is room for. Whether anybody takes it.
-    fn hand_on(&mut self, sender: &mpsc::Sender<Notice>) -> bool {
-        while let Some(notice) = self.0.pop_front() {
-            match sender.try_send(notice) {
-                Ok(()) => {}
-                Err(TrySendError::Full(notice)) => {
-                    self.0.push_front(notice);
-                    break;
-                }
-                Err(TrySendError::Closed(_)) => return false,
-            }
-        }
-        !sender.is_closed()
     }
 }
 
 fn next(lines: &mut Lines) -> Result<Option<Notice>, LineError> {
     lines.next_message()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::Write;
-    use std::os::unix::net::UnixListener;
-
-    use super::*;
-
-    /// Leases are heard of though the agent's tasks take nothing, for whatever reason; and what they have not taken is
-    /// there when they do.
-    #[tokio::test]
-    async fn leases_are_heard_of_though_nobody_takes_notices() {
-        const MANY: usize = 10 * WAITING;
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("guard");
-        let listener = UnixListener::bind(&path).unwrap();
-        let (orders, mut notices) = connect(&path).await.unwrap();
-        let (mut guard, _) = listener.accept().unwrap();
-        let speaking = std::thread::spawn(move || {
-            for number in 0..MANY {
-                guard.write_all(&line(&Notice::Warning { text: number.to_string() })).unwrap();
-            }
-            let until_us = sys::boot_time_us() + 3_600_000_000;
-            guard.write_all(&line(&Notice::Lease { until_us })).unwrap();
-            guard
-        });
-        let watch = notices.lease_watch();
-        let end = std::time::Instant::now() + Duration::from_secs(30);
-        while !watch.is_valid() {
-            assert!(std::time::Instant::now() < end, "the lease was not heard of");
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-        for number in 0..MANY {
-            let Some(Notice::Warning { text }) = notices.next().await else { panic!("{number}") };
-            assert_eq!(text, number.to_string());
-        }
-        assert!(matches!(notices.next().await, Some(Notice::Lease { .. })));
-        drop((speaking.join().unwrap(), orders));
-        assert!(notices.next().await.is_none(), "the guard is gone");
-    }
 }
