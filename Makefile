@@ -9,7 +9,7 @@ help:
 	@echo "make test   everything: lint, unit, scenarios, simulation, real daemons (root for the lab)"
 	@echo "make bench  figures of ours beside the peers', one table each"
 	@echo "make soak   200 faults on real daemons: is a service ever alive on two nodes? (half an hour, root)"
-	@echo "make soak-director  500 blows to the director: does anything else move or pause? (an hour and a half, root)"
+	@echo "make soak-director  500 blows to the director: does anything else move or pause? (three quarters of an hour, root)"
 	@echo "make mutants  does a test notice each change of the code that decides who may have what? (hours)"
 	@echo "make lint   formatting, clippy, shell scripts"
 	@echo "make setup  install what the others need (Debian, Ubuntu); does nothing when all is there"

@@ -355,7 +355,7 @@ pub struct Settings {
     pub logging_level: Severity,
     /// How many nodes must be there before a starting cluster goes on (spec V10).
     pub seed_count: u16,
-    /// How many voters to have at most, as many as there are nodes and an odd number: 3 or 5.
+    /// Greatest number of voters, 3 or 5; with fewer nodes the greatest odd number of them.
     pub voters: u8,
     /// How long an alert script may run.
     pub alert_timeout_ms: u64,
@@ -683,6 +683,21 @@ pub struct JoinToken {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// F4: each profile fulfils the contract of timers, and allows for the round trip that it is said to be for, with
+    /// room before anything is told.
+    #[test]
+    fn f4_profiles_allow_for_their_round_trips() {
+        for (name, round_trip_ms) in [("default", 60), ("fast", 8), ("wide", 250)] {
+            let (_, timing) = Timing::PROFILES.iter().find(|(known, _)| *known == name).unwrap();
+            timing.check().unwrap();
+            assert_eq!(timing.profile(), Some(name));
+            let said = Duration::from_millis(round_trip_ms);
+            assert!(!timing.is_near_its_end(said, false), "{name}: {:?}", timing.round_trip_max());
+            assert!(timing.is_near_its_end(timing.round_trip_max(), false));
+        }
+        assert_eq!(Timing { lease_ms: 801, ..Timing::DEFAULT }.profile(), None);
+    }
 
     /// V8: the example of the specification, and a ten without members.
     #[test]

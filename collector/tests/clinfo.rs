@@ -510,6 +510,21 @@ fn r7_what_waits_at_a_barrier_says_for_whom() {
     assert_eq!(waits(&fixture, "web"), None);
 }
 
+/// R2: a group that is not started because another node runs it says for which.
+#[test]
+fn r2_a_group_that_runs_elsewhere_says_what_it_waits_for() {
+    let mut fixture = Fixture::with_groups();
+    fixture.group(GroupCommand::Offline { group: "db".into() });
+    fixture.run_events();
+    let (group, node, resources) = ("db".into(), NodeNumber(1), ["postgres".to_owned()].into());
+    fixture.group(GroupCommand::Sighted { group, node, resources });
+    fixture.group(GroupCommand::Online { group: "db".into() });
+    fixture.run_events();
+    let db = GroupDoc::find(&fixture.view(NodeNumber(2)), "db").expect("db");
+    let whom = "n1 to stop what runs there of it";
+    assert_eq!((db.state.name(), db.waits_for.as_deref()), ("OFFLINE", Some(whom)));
+}
+
 /// R7: a group that is configured no more and does not stop is shown with what it consists of, until it is gone.
 #[test]
 fn r7_what_is_on_its_way_out_is_shown_whole() {

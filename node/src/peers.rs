@@ -175,8 +175,7 @@ impl Peers {
         body: Vec<u8>,
         ttl: Duration,
     ) -> Result<Vec<u8>, CallError> {
-        let lanes = self.lanes_to(to)?;
-        self.ask(to, lanes, (kind, body), ttl, HEDGE_AFTER.max(ttl / 4)).await
+        self.ask(to, (kind, body), ttl, |_| ttl / 4).await
     }
 
     /// The same for what a peer answers without delay: another network is tried as soon as an answer should
@@ -191,19 +190,19 @@ impl Peers {
         body: Vec<u8>,
         ttl: Duration,
     ) -> Result<Vec<u8>, CallError> {
-        let lanes = self.lanes_to(to)?;
-        let round_trip = lanes.first().and_then(|lane| lane.round_trip()).unwrap_or_default();
-        self.ask(to, lanes, (kind, body), ttl, HEDGE_AFTER.max(round_trip * 2)).await
+        self.ask(to, (kind, body), ttl, |best| best.round_trip().unwrap_or_default() * 2).await
     }
 
+    /// Asks over the best lane, and over the next one too when `hedge` has passed.
     async fn ask(
         &self,
         to: NodeNumber,
-        lanes: Vec<Arc<Lane>>,
         (kind, body): (u16, Vec<u8>),
         ttl: Duration,
-        hedge: Duration,
+        hedge: impl Fn(&Lane) -> Duration,
     ) -> Result<Vec<u8>, CallError> {
+        let lanes = self.lanes_to(to)?;
+        let hedge = lanes.first().map_or(HEDGE_AFTER, |best| HEDGE_AFTER.max(hedge(best)));
         match timeout(ttl, race(lanes, kind, Arc::new(body), hedge)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(Ended::Refused(refusal))) => Err(CallError::Refused(refusal)),

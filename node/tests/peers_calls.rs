@@ -5,6 +5,7 @@ mod peers_support;
 use std::time::Duration;
 
 use peers_support::*;
+use vedette_core::observation::LinkView;
 use vedette_node::peers::{CallError, kinds};
 
 /// The peer is told who asks from the certificate, and its answer comes back.
@@ -79,6 +80,44 @@ async fn a_cut_network_does_not_lose_a_call() {
     wire.mend();
     here.set_links(&[link(NETA, true, 100), link(NETB, true, 900)]);
     lane(&here, NETA, None).await;
+}
+
+/// F4: what is answered without delay goes another way as soon as the round trip says so, and not after a part of its
+/// time limit.
+#[tokio::test]
+async fn f4_a_prompt_call_does_not_wait_for_its_time_limit() {
+    let cluster = Cluster::new(1);
+    let there = echo(&cluster);
+    let wire = Wire::to(there.addresses[&NETA]).await;
+    let addresses = [(NETA, wire.address), (NETB, there.addresses[&NETB])].into();
+    let here = caller(cluster.tls(N1), &addresses);
+    here.set_links(&[link(NETA, true, 100), link(NETB, true, 900)]);
+    lane(&here, NETA, None).await;
+    lane(&here, NETB, None).await;
+    wire.cut();
+    // A quarter of it is more than anybody waits for a test.
+    let limit = Duration::from_secs(4 * 3_600);
+    let answer = here.call_promptly(N2, kinds::RAFT, vec![7], limit);
+    let answer = tokio::time::timeout(LONG, answer).await.expect("it went the other way");
+    assert_eq!(answer, Ok(vec![1, 7]));
+}
+
+/// F9: a network on which long frames are lost is left for another one, though its round trips are shorter.
+#[tokio::test]
+async fn f9_a_narrow_network_is_left_for_another() {
+    let cluster = Cluster::new(1);
+    let there = echo(&cluster);
+    let wire = Wire::to(there.addresses[&NETA]).await;
+    let addresses = [(NETA, wire.address), (NETB, there.addresses[&NETB])].into();
+    let here = caller(cluster.tls(N1), &addresses);
+    let narrow = LinkView { narrow: true, ..link(NETA, true, 100) };
+    here.set_links(&[narrow, link(NETB, true, 900)]);
+    lane(&here, NETA, None).await;
+    lane(&here, NETB, None).await;
+    wire.cut();
+    let limit = Duration::from_secs(4 * 3_600);
+    let answer = tokio::time::timeout(LONG, here.call(N2, kinds::RAFT, vec![7], limit)).await;
+    assert_eq!(answer.expect("it never went the narrow way"), Ok(vec![1, 7]));
 }
 
 /// With all links known down a call does not wait, though a connection may still be open.

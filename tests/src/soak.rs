@@ -1,10 +1,10 @@
 //! Long campaigns on the lab. The first asks whether a service is ever alive on two nodes (findings R1, R2, R10, F2), the
 //! second ([`director`]) whether anything stops because a director is lost.
 //!
-//! In the first, one group has a resource of each kind that can run beside its owner: an application in its control group, a unit
-//! of systemd, a service that only its own programs and its release program end, what an engine runs in a control
-//! group that it is told, an OCF agent's daemon, and an address. Faults of every
-//! kind hit its owner, one after the other. A thread looks on every node each millisecond what is alive there, and
+//! In the first, one group has a resource of each kind that can run beside its owner: an application in its control
+//! group, a unit of systemd, a service that only its own programs and its release program end, what an engine runs in
+//! a control group that it is told, an OCF agent's daemon, and an address. Faults of every kind hit its owner, one
+//! after the other. A thread looks on every node each millisecond what is alive there, and
 //! asks nobody; what it sees on two nodes at once is counted with its length.
 
 mod director;
@@ -32,7 +32,10 @@ pub enum Question {
     /// Is a service ever alive on two nodes?
     Alive,
     /// Does a group of a healthy node move or pause when the director is struck?
-    Director,
+    Director {
+        /// The machine is busy all the time, and not for a quarter of the tries.
+        busy: bool,
+    },
 }
 
 /// What one asks for.
@@ -40,8 +43,6 @@ pub enum Question {
 pub struct Campaign {
     /// What it is to find out.
     pub question: Question,
-    /// Whether the machine is busy all the time, and not for a quarter of the tries ([`Question::Director`]).
-    pub busy: bool,
     /// How many faults there are to be.
     pub tries: usize,
     /// The lab's directory.
@@ -81,7 +82,7 @@ impl Campaign {
         let mut lab = Lab::up(&options, progress)?;
         let outcome = match self.question {
             Question::Alive => self.tries(&lab, progress),
-            Question::Director => director::tries(&lab, (self.tries, self.busy), progress),
+            Question::Director { busy } => director::tries(&lab, (self.tries, busy), progress),
         };
         lab.take_down();
         outcome

@@ -94,7 +94,7 @@ fn a_seed_repeats_itself() {
 fn deliberate_mistakes_are_found() {
     let mut missed = Vec::new();
     for bug in Bug::ALL {
-        match sim::search(bug, 8_000) {
+        match sim::search(bug, 3_000) {
             Some((seeds, violation)) => {
                 println!("{bug:?}: after {seeds} seeds: {}", violation.what)
             }

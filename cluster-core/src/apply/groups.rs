@@ -187,8 +187,8 @@ impl ClusterState {
         self.miss_the_unmanaged(entry);
     }
 
-    /// What a forced stop left running on a node that has gone silent since: nobody knows whether it runs, and nobody takes
-    /// it over, so somebody has to be told. A node that said that it leaves has told so itself.
+    /// Tells of groups that a forced stop left running on a node that has gone silent since: whether they run is not known,
+    /// and nobody takes them over. A node that said that it leaves has told so itself.
     fn miss_the_unmanaged(&mut self, entry: &mut Entry<'_>) {
         let mut missed: BTreeMap<NodeNumber, BTreeSet<String>> = BTreeMap::new();
         for (name, group) in &self.groups {

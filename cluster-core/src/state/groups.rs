@@ -29,8 +29,8 @@ impl ClusterState {
         name.map_or_else(|| format!("resource {resource}"), |(name, _)| name.clone())
     }
 
-    /// What a group consists of, in the order of the configuration; of one that is not configured any more, what is
-    /// still to be released of it.
+    /// Resources of a group in the order of the configuration; of one that is not configured any more, those that are
+    /// still to be released.
     pub fn resources_of(&self, group: &str) -> &[ResourceDef] {
         let retired = || self.groups.get(group)?.retired.as_ref();
         let def = self.definition.group(group).or_else(retired);

@@ -15,7 +15,7 @@ const LONG_EVERY: Duration = Duration::from_secs(1);
 /// A bad network loses one in three, and so many in a row once in a thousand times.
 const LONG_PATIENCE: u32 = 6;
 
-/// How much older a long beat may be than the newest beat.
+/// Sequence numbers by which a long beat may be behind the newest beat.
 const LONG_BEHIND: u64 = 16;
 
 /// A packet whose echo is to be sent back.

@@ -396,13 +396,15 @@ pub(super) fn waits_for(state: &ClusterState, name: &str, group: &Group) -> Opti
         let id = running.event.id;
         return Some(format!("event {id} {what}, which failed and needs an operator"));
     }
-    let off = group.instances.is_empty();
-    if let Some(extra) = state.runs_elsewhere(name, None).filter(|_| off) {
+    if !group.instances.is_empty() {
+        return None;
+    }
+    if let Some(extra) = state.runs_elsewhere(name, None) {
         return Some(format!("{} to stop what runs there of it", state.node_name(extra)));
     }
     let nodes = &state.definition.group(name)?.nodes;
     let joined = |node: &NodeNumber| state.manager.members.get(node).is_some_and(|m| m.joined);
-    if !group.instances.is_empty() || nodes.iter().any(joined) {
+    if nodes.iter().any(joined) {
         return None;
     }
     let names: Vec<String> = nodes.iter().map(|node| state.node_name(*node)).collect();

@@ -89,8 +89,7 @@ impl BeatSockets {
         (peer, network): (NodeNumber, NetworkNumber),
         packet: &[u8],
     ) -> Option<NetworkNumber> {
-        let at = self.peers.binary_search_by_key(&(peer, network), |(key, _)| *key).ok()?;
-        let address = self.peers[at].1;
+        let address = self.address(peer, network)?;
         let net = self.sockets.iter_mut().find(|net| net.own.number == network)?;
         let usable = match net.socket.as_ref()?.send_to(packet, address) {
             Ok(_) => true,
@@ -101,13 +100,16 @@ impl BeatSockets {
 
     /// Sends to a peer what says nothing of this host if it does not go out: an adapter may be made for shorter frames.
     pub(super) fn try_send(&self, (peer, network): (NodeNumber, NetworkNumber), packet: &[u8]) {
-        let Ok(at) = self.peers.binary_search_by_key(&(peer, network), |(key, _)| *key) else {
-            return;
-        };
         let net = self.sockets.iter().find(|net| net.own.number == network);
-        if let Some(socket) = net.and_then(|net| net.socket.as_ref()) {
-            let _ = socket.send_to(packet, self.peers[at].1);
+        let socket = net.and_then(|net| net.socket.as_ref());
+        if let Some((socket, address)) = socket.zip(self.address(peer, network)) {
+            let _ = socket.send_to(packet, address);
         }
+    }
+
+    fn address(&self, peer: NodeNumber, network: NetworkNumber) -> Option<SocketAddr> {
+        let at = self.peers.binary_search_by_key(&(peer, network), |(key, _)| *key).ok()?;
+        Some(self.peers[at].1)
     }
 
     /// Makes sockets anew that cannot be used.

@@ -64,7 +64,7 @@ pub struct Network {
     me: RaftId,
     transport: Arc<dyn Transport>,
     remembered: Remembered,
-    /// How long an answer is waited for.
+    /// Longest wait for an answer.
     patience: Duration,
 }
 

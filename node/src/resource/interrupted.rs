@@ -63,9 +63,7 @@ impl UnderWay {
         operation: Operation,
     ) -> Result<Self, Failure> {
         let path = path(&context.run, &context.group, resource);
-        if Mark::read(path.clone())
-            .is_some_and(|mark| mark.path.exists() && mark.operation.is_some())
-        {
+        if Mark::read(path.clone()).is_some_and(|mark| mark.operation.is_some()) {
             let why =
                 "a program that an earlier agent had begun does not end although it was killed";
             let advice = "It hangs in the kernel; repair what it waits for, then restart vedette on this node.";

@@ -34,10 +34,10 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let me = std::env::current_exe().unwrap_or_default();
     let beside = |name: &str| me.with_file_name(name);
-    let question = if cli.director { Question::Director } else { Question::Alive };
+    let question =
+        if cli.director { Question::Director { busy: cli.busy } } else { Question::Alive };
     let campaign = Campaign {
         question,
-        busy: cli.busy,
         tries: cli.tries,
         dir: cli.dir,
         program: beside("vedette"),

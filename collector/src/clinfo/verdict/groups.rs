@@ -142,7 +142,7 @@ fn twice(
     })
 }
 
-/// How the problem of a group begins that runs nowhere, as far as anybody knows, and that nobody will take.
+/// Beginning of the problem of a group that runs nowhere, as far as anybody knows, and that nobody will take.
 pub(super) const NOBODY: &str = "nobody is known to serve";
 
 /// A group that a forced stop left running on a node that is DOWN since: whether it runs is not known, and nobody

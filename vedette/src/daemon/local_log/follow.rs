@@ -225,13 +225,7 @@ impl LocalLog {
     /// Clocks of peers that are off, by what beats measure. A peer that is not measured agrees with nobody: what
     /// was found of its clock stands, through a restart of this agent too, for as long as it is a member.
     fn see_peers(&self, local: &Local, state: &ClusterState) {
-        let mut standing: BTreeMap<NodeNumber, Condition> = BTreeMap::new();
-        for condition in self.standing(Code::ClockOff) {
-            if let Subject::Node(peer) = condition.subject {
-                standing.insert(peer, condition);
-            }
-        }
-        self.forget_clocks(local, state, &mut standing);
+        let mut standing = self.standing_of_members(Code::ClockOff, "clock was off", local, state);
         let peers = local.report.iter().flat_map(|report| &report.peers);
         let measured: BTreeMap<NodeNumber, i64> = peers
             .filter(|peer| !deleted(peer.peer, local, state))
@@ -249,27 +243,33 @@ impl LocalLog {
         self.conditions(Code::ClockOff, off.collect());
     }
 
-    /// What was found of the clocks of nodes that were deleted since is of no interest, and says so.
-    fn forget_clocks(
+    /// Conditions of that code about peers that are still members. What was found of a node that was deleted since is of no
+    /// interest, and its end says so: whose `what`, such as its clock that was off.
+    pub(super) fn standing_of_members(
         &self,
+        code: Code,
+        what: &str,
         local: &Local,
         state: &ClusterState,
-        standing: &mut BTreeMap<NodeNumber, Condition>,
-    ) {
-        let gone: Vec<NodeNumber> =
-            standing.keys().copied().filter(|peer| deleted(*peer, local, state)).collect();
-        if gone.is_empty() {
-            return;
+    ) -> BTreeMap<NodeNumber, Condition> {
+        let of_peer = |it: Condition| match it.subject {
+            Subject::Node(peer) => Some((peer, it)),
+            _ => None,
+        };
+        let mut standing: BTreeMap<NodeNumber, Condition> =
+            self.standing(code).into_iter().filter_map(of_peer).collect();
+        let gone = |peer: &NodeNumber| deleted(*peer, local, state);
+        if !standing.keys().any(gone) {
+            return standing;
         }
-        for peer in &gone {
-            if let Some(condition) = standing.get_mut(peer) {
-                let name = &condition.subject_name;
-                condition.cleared = format!("{name}, whose clock was off, is no member any more");
-            }
+        for (_, condition) in standing.iter_mut().filter(|(peer, _)| gone(peer)) {
+            let name = &condition.subject_name;
+            condition.cleared = format!("{name}, whose {what}, is no member any more");
         }
-        self.conditions(Code::ClockOff, standing.values().cloned().collect());
-        standing.retain(|peer, _| !gone.contains(peer));
-        self.conditions(Code::ClockOff, standing.values().cloned().collect());
+        self.conditions(code, standing.values().cloned().collect());
+        standing.retain(|peer, _| !gone(peer));
+        self.conditions(code, standing.values().cloned().collect());
+        standing
     }
 
     fn clock_off(&self, state: &ClusterState, peer: NodeNumber, offset_us: i64) -> Condition {

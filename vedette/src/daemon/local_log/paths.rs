@@ -18,11 +18,11 @@ impl LocalLog {
     /// long as that is a member.
     pub(super) fn see_round_trips(&self, local: &Local, state: &ClusterState) {
         let Some(report) = local.report.as_deref() else { return };
-        let standing = self.standing(Code::RoundTrip);
+        let what = "round trips were almost too long";
+        let standing = self.standing_of_members(Code::RoundTrip, what, local, state);
         let timing = &state.settings.timing;
         let long = state.nodes.keys().filter(|peer| **peer != local.node).filter_map(|peer| {
-            let subject = Subject::Node(*peer);
-            let before = standing.iter().find(|it| it.subject == subject);
+            let before = standing.get(peer);
             let Some(measured) = report.round_trip_of(*peer) else { return before.cloned() };
             let measured = Duration::from_micros(measured.into());
             let is_long = timing.is_near_its_end(measured, before.is_some());
@@ -34,13 +34,14 @@ impl LocalLog {
     /// Peers whose beats arrive and whose long frames do not, on some network.
     pub(super) fn see_frames(&self, local: &Local, state: &ClusterState) {
         let Some(report) = local.report.as_deref() else { return };
-        let standing = self.standing(Code::FrameSize);
+        let what = "long frames were lost";
+        let standing = self.standing_of_members(Code::FrameSize, what, local, state);
         let narrow =
             state.nodes.keys().filter(|peer| **peer != local.node).filter_map(|peer| match report
                 .widths(*peer)
             {
                 (narrow, wide) if narrow.is_empty() && wide.is_empty() => {
-                    standing.iter().find(|it| it.subject == Subject::Node(*peer)).cloned()
+                    standing.get(peer).cloned()
                 }
                 (narrow, _) if narrow.is_empty() => None,
                 (narrow, _) => Some(self.narrow(state, *peer, &narrow)),
@@ -149,5 +150,18 @@ mod tests {
         assert_eq!(told(true, true), lost);
         assert_eq!(told(false, false), lost);
         assert_eq!(told(false, true), []);
+    }
+
+    /// A peer that is deleted has not become better by that.
+    #[test]
+    fn what_was_found_of_a_peer_ends_with_its_membership() {
+        let mut node = Node::new();
+        node.log.see_round_trips(&local(Some(70)), &node.state);
+        node.state.nodes.remove(&NodeNumber(3));
+        node.log.see_round_trips(&local(None), &node.state);
+        assert_eq!(node.conditions(), []);
+        let told = node.told().into_iter().map(|(_, message)| message).last();
+        let said = "n3, whose round trips were almost too long, is no member any more";
+        assert_eq!(told.as_deref(), Some(said));
     }
 }
