@@ -177,17 +177,24 @@ pub async fn until<T: std::fmt::Debug>(
     }
 }
 
+/// Trouble that the lane to node 2 over a network has now.
+pub fn trouble(peers: &Peers, network: NetworkNumber) -> Option<String> {
+    let all = peers.lane_statuses().into_iter();
+    all.filter(|lane| lane.network == network).find_map(|lane| lane.trouble)
+}
+
 /// Waits until the lane to node 2 over a network has (or has not) trouble with these words in it.
 pub async fn lane(peers: &Peers, network: NetworkNumber, trouble: Option<&str>) {
-    let look = || {
-        let all = peers.lane_statuses();
-        all.into_iter().find(|lane| lane.network == network).and_then(|lane| lane.trouble)
-    };
-    until(&format!("{trouble:?} on network {network}"), look, |seen| match (seen, trouble) {
-        (None, None) => true,
-        (Some(seen), Some(words)) => seen.contains(words),
-        _ => false,
-    })
+    let what = format!("{trouble:?} on network {network}");
+    until(
+        &what,
+        || self::trouble(peers, network),
+        |seen| match (seen, trouble) {
+            (None, None) => true,
+            (Some(seen), Some(words)) => seen.contains(words),
+            _ => false,
+        },
+    )
     .await;
 }
 
