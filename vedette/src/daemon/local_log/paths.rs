@@ -160,7 +160,7 @@ mod tests {
         node.state.nodes.remove(&NodeNumber(3));
         node.log.see_round_trips(&local(None), &node.state);
         assert_eq!(node.conditions(), []);
-        let told = node.told().into_iter().map(|(_, message)| message).last();
+        let told = node.told().pop().map(|(_, message)| message);
         let said = "n3, whose round trips were almost too long, is no member any more";
         assert_eq!(told.as_deref(), Some(said));
     }
