@@ -172,8 +172,8 @@ impl Link {
 
     /// Takes a long beat, if it is of now: the same as a beat that came, or comes next. Returns whether the link changed.
     pub(super) fn accept_long(&mut self, now: Instant, beat: &Beat) -> Option<bool> {
-        let newest = self.last_seq + 1;
-        let fresh = beat.seq <= newest && beat.seq + LONG_BEHIND > newest;
+        let newest = self.last_seq.saturating_add(1);
+        let fresh = beat.seq <= newest && newest - beat.seq < LONG_BEHIND;
         if self.session != Some(beat.session) || !fresh {
             return None;
         }
