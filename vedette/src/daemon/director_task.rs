@@ -70,6 +70,7 @@ async fn run(deps: DirectorDeps, handle: DirectorHandle, mut inputs: mpsc::Recei
     let mut views = deps.publisher.views();
     let mut leadership = deps.log.leadership();
     let mut seen = Leadership::default();
+    let mut voters = Voters::default();
     let membership = Membership::start(&deps);
     loop {
         let deadline = director.deadline();
@@ -81,7 +82,8 @@ async fn run(deps: DirectorDeps, handle: DirectorHandle, mut inputs: mpsc::Recei
             changed = views.changed() => {
                 if changed.is_err() { return }
                 let state = views.borrow_and_update().state.clone();
-                director.handle(now(), Input::State(state), &mut out);
+                director.handle(now(), Input::State(state.clone()), &mut out);
+                voters.tell(&mut director, &state, &seen, now(), &mut out);
                 membership.look();
             }
             changed = leadership.changed() => {
@@ -89,6 +91,7 @@ async fn run(deps: DirectorDeps, handle: DirectorHandle, mut inputs: mpsc::Recei
                 let new = leadership.borrow_and_update().clone();
                 follow(&deps, &mut director, (&seen, &new), now(), &mut out);
                 seen = new;
+                voters.tell(&mut director, &deps.publisher.state(), &seen, now(), &mut out);
                 membership.look();
             }
             () = sleep_until(now(), deadline) => director.on_timeout(now(), &mut out),
@@ -127,11 +130,34 @@ fn follow(
     if old.me && !new.me {
         director.handle(now, Input::Deposed, out);
     }
-    let fresh = !old.me || old.voters != new.voters || old.joint != new.joint;
-    if new.me && fresh && !new.joint {
-        let state = deps.publisher.state();
-        let voters = numbers(&state, &new.voters);
-        director.handle(now, Input::Voters(voters), out);
+}
+
+/// The voters that the director knows, by the numbers of their nodes.
+#[derive(Default)]
+struct Voters {
+    told: Option<(u64, Vec<NodeNumber>)>,
+}
+
+impl Voters {
+    /// Tells the director who votes, once in each term and when it changed. The log may know a member
+    /// before the state knows its node: when a cluster is formed, its only voter is such a one.
+    fn tell(
+        &mut self,
+        director: &mut Director,
+        state: &ClusterState,
+        log: &Leadership,
+        now: time::Instant,
+        out: &mut Vec<Output>,
+    ) {
+        if !log.me || log.joint {
+            self.told = None;
+            return;
+        }
+        let voters = (log.term, numbers(state, &log.voters));
+        if self.told.as_ref() != Some(&voters) {
+            director.handle(now, Input::Voters(voters.1.clone()), out);
+            self.told = Some(voters);
+        }
     }
 }
 
@@ -236,4 +262,34 @@ async fn keep_members(log: Log, publisher: Arc<Publisher>, wake: Arc<tokio::sync
 /// An id that nobody else draws.
 pub(crate) fn fresh_id() -> CommandId {
     CommandId(uuid::Uuid::new_v4().into_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use vedette_core::fixture::Fixture;
+
+    use super::*;
+
+    /// When a cluster is formed, the log knows its voter before the state knows the node.
+    #[test]
+    fn a_voter_is_told_when_its_node_is_known() {
+        let settled = Fixture::settled(1).view(NodeNumber(1)).state.clone();
+        let mut formed = (*settled).clone();
+        formed.nodes.clear();
+        let raft_id = settled.nodes[&NodeNumber(1)].raft_id;
+        let log =
+            Leadership { me: true, term: 1, voters: [raft_id].into(), ..Leadership::default() };
+        let mut voters = Voters::default();
+        let mut told = |state: &ClusterState, log: &Leadership| {
+            let mut director = Director::new(settled.clone());
+            voters.tell(&mut director, state, log, time::Instant::from_micros(0), &mut Vec::new());
+            voters.told.clone().map(|(_, voters)| voters)
+        };
+        assert_eq!(told(&formed, &log), Some(vec![]));
+        assert_eq!(told(&settled, &log), Some(vec![NodeNumber(1)]));
+        // A change that began is over when the director is told again, whatever came of it.
+        assert_eq!(told(&settled, &Leadership { joint: true, ..log.clone() }), None);
+        assert_eq!(told(&settled, &log), Some(vec![NodeNumber(1)]));
+        assert_eq!(told(&settled, &Leadership { me: false, ..log }), None);
+    }
 }
