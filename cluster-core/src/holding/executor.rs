@@ -342,6 +342,9 @@ impl Desk {
                 ops.push((name.clone(), Op::Drop { token, why }));
             } else if current && instance.state == GroupState::Online {
                 ops.push((name.clone(), Op::Adopt { token }));
+            } else if current && instance.state == GroupState::Acquiring && self.comes_late(name) {
+                // Who would not let go of it did, and other groups keep the event going.
+                ops.push((name.clone(), Op::Perform(Verb::Acquire)));
             }
         }
         for (name, held) in &self.held {

@@ -219,7 +219,11 @@ impl World {
             });
             let since = |holds: bool, since: Option<u64>| holds.then(|| since.unwrap_or(now));
             life.untold = since(can_tell && !known, life.untold);
+            // What maintenance leaves alone is nobody else's, however its lease ended.
+            let alone = groups.get(&key.0).and_then(|group| group.instances.get(&number));
+            let alone = alone.is_some_and(|instance| !instance.is_covered());
             let owed = life.lapsed.is_some_and(|(_, by)| session.is_some() && by == session);
+            let owed = owed && !alone;
             life.unstopped = since(owed && stops, life.unstopped);
             let name = &key.1;
             if life.untold.is_some_and(|since| now - since > TOLD) {

@@ -14,6 +14,7 @@ use crate::id::NodeNumber;
 use crate::state::ClusterState;
 use crate::takeover::Unreleased;
 use crate::time::{Instant, WallTime};
+use crate::work;
 
 /// How long a stop at the end of a lease may take before the cluster is told that it goes on; most are over
 /// by then.
@@ -105,6 +106,8 @@ pub struct Desk {
     over: BTreeMap<String, u64>,
     /// Tokens that this node had when this agent first took part: an earlier one may have started what it did not stop.
     inherited: Option<BTreeMap<String, u64>>,
+    /// Events in which a start of a group went on without it, because others would not let go of it.
+    passed: BTreeMap<String, u64>,
     /// Groups that were asked to move addresses to a better adapter, and have not come to it.
     pub(super) settling: BTreeSet<String>,
     pub(super) asked: Asked,
@@ -146,6 +149,7 @@ impl Desk {
             epoch_began: None,
             over: BTreeMap::new(),
             inherited: None,
+            passed: BTreeMap::new(),
             settling: BTreeSet::new(),
             asked: Asked::default(),
             telling: Telling::default(),
@@ -344,6 +348,29 @@ impl Desk {
     /// Whether a group may have been let go of, though nobody has said so yet: this process may have stood still.
     pub(super) fn is_in_doubt(&self, group: &str) -> bool {
         self.may_end(group) && !self.has_lease()
+    }
+
+    /// A start of a group begins.
+    pub(super) fn begins_to_acquire(&mut self, group: &str) {
+        self.passed.remove(group);
+    }
+
+    /// A start of a group in the event in progress goes on without it.
+    pub(super) fn pass(&mut self, group: &str) {
+        if let Some(running) = work::plans(&self.seen.state, group, self.me) {
+            self.passed.insert(group.to_owned(), running.event.id);
+        }
+    }
+
+    /// Whether a start went on without the group, and it was given to this node in the same event since. Answers so
+    /// once.
+    pub(super) fn comes_late(&mut self, group: &str) -> bool {
+        let event = work::plans(&self.seen.state, group, self.me).map(|running| running.event.id);
+        let comes = event.is_some() && self.passed.get(group).copied() == event;
+        if comes {
+            self.passed.remove(group);
+        }
+        comes
     }
 
     pub(super) fn set_over(&mut self, group: &str, token: u64) {

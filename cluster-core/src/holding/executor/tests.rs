@@ -327,6 +327,35 @@ fn a_group_waits_for_its_turn_and_for_nothing_else() {
     assert_eq!(stop.exit, 2, "{}", stop.what);
 }
 
+/// Seed 14278 of the simulation: nothing proved that n1 had let go of db, so n2 went on without it; another group of the
+/// event did not start, and n1 let go meanwhile. Db was given to n2, and nobody began with it as long as that took.
+#[test]
+fn what_comes_late_in_its_event_is_started_as_well() {
+    let mut fixture = Fixture::failing_over();
+    let web = fixture.state.groups.get_mut("web").expect("there is web");
+    let instance = web.instances.remove(&N2).expect("it comes to n2");
+    let kept = Instance { state: GroupState::Unmanaged, ..instance.clone() };
+    web.instances.insert(N1, kept);
+    let mut bench = Bench::new(N2, fixture.state);
+    bench.ask(7, Verb::Acquire);
+    let Some(Err(stop)) = bench.answer(7) else { panic!("n1 keeps it: {:?}", bench.lines) };
+    assert_eq!(*stop, Stop::clean("n1 keeps web: it was left running there"));
+    bench.see();
+    assert_eq!(bench.take_done(), [""; 0], "it is not here");
+    let web = bench.state.groups.get_mut("web").expect("it");
+    web.instances = [(N2, instance)].into();
+    bench.see();
+    assert_eq!(bench.take_done(), ["Start web_address", "Start httpd"]);
+    assert!(bench.reported(GroupState::Online));
+    bench.see();
+    assert_eq!(bench.take_done(), [""; 0], "once");
+
+    // What was never asked for in this event is the script's to ask for.
+    let mut bench = taking_over();
+    bench.see();
+    assert_eq!(bench.take_done(), [""; 0]);
+}
+
 /// An address that has to move is asked to once; who waited for a leave meanwhile has seen to it.
 #[test]
 fn what_is_asked_while_a_leave_is_waited_for_is_done() {

@@ -56,7 +56,8 @@ impl Worker {
     /// detection time, because its disk refuses its journal, say, will not: another node can have the group.
     pub(super) async fn acquire(&mut self, lines: Lines) -> Result<Said, Stop> {
         let deadline = {
-            let desk = self.port.desk();
+            let mut desk = self.port.desk();
+            desk.begins_to_acquire(&self.group);
             let limit = desk.state().definition.manager.command_timeout_ms;
             // A little less than the script has, so that it is told why instead of being killed.
             desk.now + Duration::from_millis(limit - limit / 10)
@@ -174,7 +175,10 @@ impl Worker {
             }
             match self.way(desk) {
                 Decision::Open { token, epoch } => return Some(Ok(Leave::Given { token, epoch })),
-                Decision::Elsewhere(why) => return Some(Err(Stop::clean(why))),
+                Decision::Elsewhere(why) => {
+                    desk.pass(&self.group);
+                    return Some(Err(Stop::clean(why)));
+                }
                 Decision::Closed(why) => return Some(Err(Stop::failed(why))),
                 Decision::Wait(why) if why != told => {
                     let text = format!("{}: waits: {why}", self.group);
