@@ -17,7 +17,7 @@ use super::enforcer::{EnforcerHandle, Task};
 use super::heartbeat::{Command, Heartbeat};
 use super::held_journal::{HeldJournal, JournalOrder};
 use super::protocol::{LineError, Lines, Notice, Order, line};
-use super::sys::Waker;
+use super::sys::{self, Waker};
 
 /// Notices that wait for the agent; see [`super::client`].
 const WAITING: usize = 64;
@@ -95,10 +95,13 @@ fn converse(
     let mut writer = stream.try_clone()?;
     writer.write_all(&line(welcome))?;
     let (sender, notices) = sync_channel(WAITING);
-    let writing = std::thread::Builder::new()
-        .name("notices".into())
-        .stack_size(256 << 10)
-        .spawn(move || write(&mut writer, &notices))?;
+    let writing = std::thread::Builder::new().name("notices".into()).stack_size(256 << 10).spawn(
+        move || {
+            // The heartbeat has said already what it costs if this is not allowed.
+            let _ = sys::nearly_real_time();
+            write(&mut writer, &notices);
+        },
+    )?;
     inside.heartbeat.tell(Command::Listener(sender.clone()));
     inside.enforcer.tell(Task::Listener(sender));
     presence.connected.store(true, Ordering::Relaxed);
