@@ -306,8 +306,8 @@ pub fn is_left_to_agent(context: &Context, def: &ResourceDef) -> bool {
     match &def.kind {
         ResourceKind::FileSystem { .. } | ResourceKind::VolumeGroup { .. } => true,
         ResourceKind::Application { .. } | ResourceKind::Ocf { .. } => {
-            let outside = off::started(context, &Common::of(def)) == Some(off::Started::Outside);
-            outside && def.kind.release().is_none()
+            let started = off::started(context, &Common::of(def));
+            started.is_some_and(off::Started::is_outside) && def.kind.release().is_none()
         }
         ResourceKind::Address { .. } | ResourceKind::Systemd { .. } => false,
     }

@@ -35,6 +35,10 @@ const AGAIN: Duration = Duration::from_millis(20);
 pub(super) const OUTSIDE: &str =
     "none of its processes is in its control group: the end of the lease does not end it";
 
+/// What is to be said of a start that left something there, and something elsewhere.
+const PARTLY: &str =
+    "some of its processes left its control group: the end of the lease does not end those";
+
 /// See [`vedette_core::group::ResourceKind::Application`].
 #[derive(Clone, Debug)]
 pub(super) struct Application {
@@ -88,6 +92,7 @@ impl Application {
         }
         Ok(match off::note_start(context, &self.common, self.engine.as_deref()) {
             Some(Started::Outside) if self.release.is_empty() => OUTSIDE.into(),
+            Some(Started::Partly) if self.release.is_empty() => PARTLY.into(),
             _ => String::new(),
         })
     }
@@ -243,17 +248,18 @@ impl Application {
         }
     }
 
-    /// Whether what runs of it now, or ran after its last start, is in no control group of its own: by what its
-    /// monitor says, and by what was seen then.
-    async fn is_outside(&self, context: &Context) -> bool {
+    /// What is to be said if what runs of it now, or ran after its last start, is not all in a control group of its own:
+    /// by what its monitor says, and by what was seen then.
+    async fn outside(&self, context: &Context) -> Option<&'static str> {
         let group = context.control_group(&self.common.name);
         let lives = group.as_ref().is_some_and(ControlGroup::is_populated) || self.is_filled();
-        if lives || group.is_none() {
-            return false;
+        let noted = off::started(context, &self.common);
+        if noted == Some(Started::Partly) || lives || group.is_none() {
+            return (noted == Some(Started::Partly)).then_some(PARTLY);
         }
         let asked = !self.monitor.is_empty() && missing(&self.monitor[0]).is_none();
         let runs = asked && self.look(context).await == Ok(Health::Running);
-        runs || off::started(context, &self.common) == Some(Started::Outside)
+        (runs || noted == Some(Started::Outside)).then_some(OUTSIDE)
     }
 
     async fn findings(&self, context: &Context) -> Vec<Finding> {
@@ -284,11 +290,12 @@ impl Application {
             let what = "without cgroup2 nothing would end what the engine runs with the lease";
             found.push(error(name, what, "Mount cgroup2."));
         }
-        if self.release.is_empty() && self.is_outside(context).await {
+        let outside = if self.release.is_empty() { self.outside(context).await } else { None };
+        if let Some(outside) = outside {
             let advice = "Have the start program run it itself; or name the control group in which the engine that \
                           it asks runs it (control_group), or a program that takes it away: \
                           release = [\"/path/prog\"].";
-            found.push(warning(name, OUTSIDE, advice));
+            found.push(warning(name, outside, advice));
         }
         if context.cgroup.is_none() {
             let what = "there are no control groups (cgroup2) here, so what the programs leave \

@@ -6,6 +6,7 @@
 //! have in their environment. A mark that an agent finds when it starts is that of an earlier one: whatever has its
 //! number is killed, and whatever is in its control group, and then the operation is done anew, if it is still wanted.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -190,6 +191,21 @@ impl Mark {
             sleep(AGAIN).await;
         }
     }
+}
+
+/// Whether something that this operation started lives elsewhere than in those control groups. Control groups are read
+/// after the processes, so that what is forked meanwhile in one of them is no stray; what moves within them while they are
+/// read is found by the second look.
+pub(super) fn has_strays(context: &Context, groups: &[ControlGroup]) -> bool {
+    let Some(number) = context.environment.get(VARIABLE) else { return false };
+    let look = || -> BTreeSet<Pid> {
+        let mut found: BTreeSet<Pid> = carriers(number).into_iter().collect();
+        let inside = groups.iter().flat_map(ControlGroup::processes);
+        inside.for_each(|pid| _ = found.remove(&Pid::from_raw(pid)));
+        found
+    };
+    let first = look();
+    !first.is_empty() && !first.is_disjoint(&look())
 }
 
 /// Processes that have the number of an operation in their environment.

@@ -235,8 +235,8 @@ impl Ocf {
             .map(|why| error(name, why, "Install it on every node of the group."))
             .into_iter()
             .collect();
-        if self.release.is_empty() && off::started(context, &self.common) == Some(Started::Outside)
-        {
+        let started = off::started(context, &self.common);
+        if self.release.is_empty() && started.is_some_and(Started::is_outside) {
             let advice = format!(
                 "Name a program that takes it away, such as the agent itself: release = [\"{}\", \"stop\"].",
                 self.path().display()

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use super::interrupted::has_strays;
 use super::{Common, Context, Detail, Failure, Health, Reach, file_name};
 use crate::cgroup::{ControlGroup, of_engine};
 
@@ -42,7 +43,8 @@ impl<'a> Stopping<'a> {
         let group = context.control_group(&common.name);
         let engine = engine.map(of_engine).unwrap_or_default();
         let lives = group.iter().chain(&engine).any(ControlGroup::is_populated);
-        let inside = lives || started(context, common) == Some(Started::Inside);
+        let noted = started(context, common);
+        let inside = (lives && noted != Some(Started::Partly)) || noted == Some(Started::Inside);
         Self { context, common, until: Instant::now() + common.stop, group, engine, inside }
     }
 
@@ -239,13 +241,21 @@ pub(super) enum Started {
     Inside,
     /// Somewhere else: nothing but its stop program ends them.
     Outside,
+    /// Some of them there, and some somewhere else.
+    Partly,
 }
 
 impl Started {
+    /// Whether the end of the lease does not end all of it.
+    pub(super) const fn is_outside(self) -> bool {
+        matches!(self, Self::Outside | Self::Partly)
+    }
+
     const fn word(self) -> &'static str {
         match self {
             Self::Inside => "inside\n",
             Self::Outside => "outside\n",
+            Self::Partly => "partly\n",
         }
     }
 }
@@ -258,7 +268,8 @@ fn note(context: &Context, common: &Common) -> PathBuf {
 /// Where it was started, if that was noted and is not over.
 pub(super) fn started(context: &Context, common: &Common) -> Option<Started> {
     let noted = std::fs::read_to_string(note(context, common)).ok()?;
-    [Started::Inside, Started::Outside].into_iter().find(|it| it.word() == noted)
+    let all = [Started::Inside, Started::Outside, Started::Partly];
+    all.into_iter().find(|it| it.word() == noted)
 }
 
 /// Notes where its processes are now that it was started.
@@ -267,10 +278,14 @@ pub(super) fn note_start(
     common: &Common,
     engine: Option<&str>,
 ) -> Option<Started> {
-    let group = context.control_group(&common.name)?;
-    let engine = engine.map(of_engine).unwrap_or_default();
-    let lives = engine.iter().chain([&group]).any(ControlGroup::is_populated);
-    let started = if lives { Started::Inside } else { Started::Outside };
+    let mut groups = engine.map(of_engine).unwrap_or_default();
+    groups.push(context.control_group(&common.name)?);
+    let lives = groups.iter().any(ControlGroup::is_populated);
+    let started = match lives {
+        false => Started::Outside,
+        true if has_strays(context, &groups) => Started::Partly,
+        true => Started::Inside,
+    };
     // Without the note a stop asks for more evidence, never for less.
     if let Err(error) = std::fs::write(note(context, common), started.word()) {
         tracing::warn!(%error, resource = common.name, "where it runs cannot be noted");
@@ -280,7 +295,12 @@ pub(super) fn note_start(
 
 /// Notes it again where that has changed: what was started may leave its control group later.
 pub(super) fn note_place(context: &Context, common: &Common, lives: bool) {
-    let found = if lives { Started::Inside } else { Started::Outside };
+    let found = match started(context, common) {
+        // Where the others are nobody looks again.
+        Some(Started::Partly) if lives => return,
+        _ if lives => Started::Inside,
+        _ => Started::Outside,
+    };
     if started(context, common).is_some_and(|noted| noted != found) {
         if !lives {
             tracing::warn!(

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use vedette_core::group::{Release, ResourceDef, ResourceKind};
 use vedette_node::cgroup::{self, ControlGroup};
@@ -312,6 +313,50 @@ async fn h35_verify_tells_of_what_runs_outside() {
     let found = daemon.verify(&context).await;
     let outside = found.iter().any(|finding| finding.what.contains("control group"));
     assert!(!outside, "what lives in it is ended with it: {found:?}");
+}
+
+/// R1: a daemon leaves its control group, and a child of it stays there: that is told at its start, is not forgotten as
+/// long as it runs, and a control group that is empty is no proof that it is off.
+#[tokio::test]
+async fn r1_what_leaves_in_part_is_not_taken_for_covered() {
+    let site = Site::new("partly");
+    let mut context = site.context();
+    context.environment.insert("VEDETTE_OPERATION".into(), format!("{}-1", std::process::id()));
+    let (pid, place) = (site.file("pid"), site.group.directory().join("elsewhere"));
+    std::fs::create_dir_all(&place).unwrap();
+    let leaves = format!("sleep 600 & echo 0 > {}/cgroup.procs; echo $$ > {pid}", place.display());
+    let start = format!(
+        "setsid sh -c '{leaves}; while :; do sleep 1; done' & while ! test -s {pid}; do sleep 0.01; done"
+    );
+    // One that ended and that nobody has waited for has no command line.
+    let runs = format!("grep -q sleep /proc/$(cat {pid})/cmdline");
+    let service = site.application(&start, "exit 0", &runs);
+    let detail = service.start(&context).await.unwrap();
+    assert!(detail.starts_with("some of its processes left its control group"), "{detail}");
+    assert_eq!(service.monitor(&context).await, Ok(Health::Running));
+    let found = service.verify(&context).await;
+    assert!(found.iter().any(|finding| finding.what == detail), "verify: {found:?}");
+    let failure = service.stop(&context).await.unwrap_err();
+    assert!(failure.why.ends_with("the monitor says that it still runs"), "{failure}");
+    assert!(ControlGroup::at(&place).end(Duration::from_secs(5)).await.unwrap());
+    let stopped = service.stop(&context).await;
+    assert!(stopped.is_ok(), "it is off now: {stopped:?}");
+}
+
+/// Processes come and go while it is looked at where they are: none of them is taken for one that left.
+#[tokio::test]
+async fn r1_what_forks_all_the_time_is_covered() {
+    let site = Site::new("forks");
+    let mut context = site.context();
+    context.environment.insert("VEDETTE_OPERATION".into(), format!("{}-2", std::process::id()));
+    let forks = "while :; do sleep 0.02 & sleep 0.001; done";
+    let start = format!("setsid sh -c '{forks}' & sleep 0.05");
+    let service = site.application(&start, "exit 0", "");
+    for _ in 0..25 {
+        assert_eq!(service.start(&context).await, Ok(String::new()));
+        let there = context.control_group("server").expect("control groups");
+        assert!(there.end(Duration::from_secs(5)).await.unwrap());
+    }
 }
 
 /// A start that comes after the guard took the group's place away finds none: nothing runs without a
