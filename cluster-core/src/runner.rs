@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::command::ManagerCommand;
-use crate::holding::executor::{GuardFacts, Seen};
+use crate::holding::executor::{GuardFacts, Now, Seen};
 use crate::id::{NodeNumber, Session};
 use crate::model::LogTiming;
 use crate::state::ClusterState;
@@ -91,7 +91,7 @@ impl Runner {
     /// Looks at the cluster as it is seen now, and at what may be said of the guard, if anything may.
     pub fn look(
         &mut self,
-        now: Instant,
+        now: Now,
         seen: &Seen,
         guard: Option<&GuardFacts>,
         out: &mut Vec<Output>,
@@ -99,7 +99,7 @@ impl Runner {
         self.deadline = None;
         self.look_for_work(now, seen, out);
         if let Some(facts) = guard.filter(|_| seen.running && seen.quorate) {
-            self.present(now, &seen.state, facts, out);
+            self.present(now.at, &seen.state, facts, out);
         }
     }
 
@@ -110,8 +110,12 @@ impl Runner {
         }
     }
 
-    fn look_for_work(&mut self, now: Instant, seen: &Seen, out: &mut Vec<Output>) {
-        let (tasks, of_now) = self.asked(seen);
+    fn look_for_work(&mut self, now: Now, seen: &Seen, out: &mut Vec<Output>) {
+        let (mut tasks, of_now) = self.asked(seen);
+        // An agent that begins anew while its guard stands still leaves nobody who lets go of everything: the next one
+        // hears nothing of what is held.
+        tasks.retain(|task| now.lease || *task != Task::Renew);
+        let now = now.at;
         self.blind = if of_now { None } else { self.blind.or(Some(now)) };
         let patience = seen.state.settings.timing.detect();
         let until = self.blind.map(|since| since + patience).filter(|until| now < *until);
@@ -235,7 +239,7 @@ mod tests {
 
     fn look(runner: &mut Runner, now: Instant, seen: &Seen) -> Vec<Output> {
         let mut out = Vec::new();
-        runner.look(now, seen, None, &mut out);
+        runner.look(Now { at: now, lease: true }, seen, None, &mut out);
         out
     }
 
@@ -281,6 +285,27 @@ mod tests {
         );
     }
 
+    /// Seed 55382 of the simulation: a guard stood still, its agent began anew, and the next one knew of nothing that it
+    /// was to let go of.
+    #[test]
+    fn an_agent_does_not_begin_anew_without_a_lease() {
+        let mut state = Fixture::with_groups().state;
+        for member in state.manager.members.values_mut() {
+            member.log = state.settings.timing.log();
+        }
+        let member = state.manager.members.get_mut(&N2).expect("a member");
+        member.log.election_min_ms += 1;
+        let mut runner = Runner::new(N2, member.session, member.log);
+        let mut begun = |lease| {
+            let mut out = Vec::new();
+            runner.look(Now { at: at(0), lease }, &seen(&state, true), None, &mut out);
+            out
+        };
+        assert_eq!(begun(false), []);
+        assert_eq!(begun(true), [Output::Begin { id: 1, task: Task::Renew }]);
+        assert_eq!(begun(false), [Output::GiveUp { id: 1 }]);
+    }
+
     #[test]
     fn nothing_is_begun_in_a_state_of_before() {
         let (_, state) = acquiring();
@@ -299,7 +324,7 @@ mod tests {
         let known = facts(&state);
         let presents = |runner: &mut Runner, at, facts: &GuardFacts| {
             let mut out = Vec::new();
-            runner.look(at, &now, Some(facts), &mut out);
+            runner.look(Now { at, lease: true }, &now, Some(facts), &mut out);
             out.into_iter().filter(|it| matches!(it, Output::Present(_))).count()
         };
         assert_eq!(presents(&mut runner, at(0), &known), 0);
@@ -326,7 +351,8 @@ mod tests {
         let nothing = GuardFacts { backing: Backing::None, ..kernel.clone() };
         let said = |runner: &mut Runner, ms, state: &ClusterState, facts: &GuardFacts| {
             let mut out = Vec::new();
-            runner.look(at(ms), &seen(state, true), Some(facts), &mut out);
+            let now = Now { at: at(ms), lease: true };
+            runner.look(now, &seen(state, true), Some(facts), &mut out);
             out.iter().any(|it| matches!(it, Output::Present(_)))
         };
         assert!(said(&mut runner, 0, &state, &nothing));

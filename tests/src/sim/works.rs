@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use vedette_core::command::{Command, GroupCommand, ManagerCommand, Proposal};
 use vedette_core::event::CommandOutcome;
 use vedette_core::group::Policy;
-use vedette_core::holding::executor::{Input, Op, Verb};
+use vedette_core::holding::executor::{Input, Now, Op, Verb};
 use vedette_core::id::{CommandId, Session};
 use vedette_core::runner::Output;
 use vedette_core::work::Task;
@@ -131,8 +131,9 @@ impl World {
             let desk = agent.hand.executor.desk();
             (desk.seen().clone(), desk.presentable(clock))
         };
+        let now = Now { at: clock, lease: agent.heard.lasts(clock) };
         let mut out = Vec::new();
-        agent.runner.look(clock, &seen, guard.as_ref(), &mut out);
+        agent.runner.look(now, &seen, guard.as_ref(), &mut out);
         for output in out {
             match output {
                 Output::Begin { id, task } => self.begin_job(node, id, task),

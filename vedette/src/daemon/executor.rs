@@ -191,6 +191,11 @@ impl Executor {
         self.0.desk(|desk| desk.presentable(now()))
     }
 
+    /// Now, and whether this node's lease lasts.
+    pub(crate) fn moment(&self) -> Now {
+        self.0.moment()
+    }
+
     /// When there is more to say of it at the latest, whatever happens.
     pub(crate) fn patience_ends(&self) -> Option<Instant> {
         self.0.desk(|desk| desk.patience_ends(now()))
@@ -291,11 +296,14 @@ impl Shared {
         });
     }
 
+    fn moment(&self) -> Now {
+        Now { at: now(), lease: self.watch.get().is_some_and(LeaseWatch::is_valid) }
+    }
+
     fn drive(&self, turn: impl FnOnce(&mut Machine, Now, &mut Vec<Output>)) {
         let mut machine = lock(&self.machine);
         let (deadline, mut out) = (machine.deadline(), Vec::new());
-        let lease = self.watch.get().is_some_and(LeaseWatch::is_valid);
-        turn(&mut machine, Now { at: now(), lease }, &mut out);
+        turn(&mut machine, self.moment(), &mut out);
         // In the order in which they came: nobody else has a turn meanwhile.
         for output in out {
             let _ = self.out.send(output);

@@ -91,7 +91,8 @@ impl Runner {
             let view = views.borrow_and_update().clone();
             news.borrow_and_update();
             let (guard, mut out) = (runner.executor.guard(), Vec::new());
-            machine.look(executor::now(), &executor::seen(&view), guard.as_ref(), &mut out);
+            let now = runner.executor.moment();
+            machine.look(now, &executor::seen(&view), guard.as_ref(), &mut out);
             for output in out {
                 runner.clone().carry_out(output, &view.state, &mut begun, tell.clone());
             }
