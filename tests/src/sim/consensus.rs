@@ -71,6 +71,7 @@ impl World {
             return;
         }
         self.checks.commit(self.now, majority);
+        self.see_to_it(&proposal);
         let id = proposal.id;
         let applied = self.append(proposal);
         self.spread(by);
@@ -375,7 +376,8 @@ impl World {
         self.schedule(retry, Event::Operator { number, proposal: Box::new(proposal) });
     }
 
-    /// An operator who confirms that a node is off has switched it off.
+    /// An operator who confirms that a node is off has switched it off, at the latest when that is decided: it may have
+    /// been UP, and his word refused, when he began.
     fn see_to_it(&mut self, proposal: &Proposal) {
         let Command::Group(GroupCommand::ConfirmOff { node }) = &proposal.command else { return };
         let up = self.reference.nodes.get(node).is_some_and(|it| it.host == HostStatus::Up);

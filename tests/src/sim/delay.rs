@@ -5,7 +5,8 @@
 //! a director has been in office for that long. Time in which another event is voted on does
 //! not count, nor does the detection time that
 //! the others wait for one that goes on. Not meant is a group whose own event failed (an operator was asked about that
-//! one), or whose last node's death is what failed, or that waits until all that was reconfigured is off.
+//! one), or whose last node's death is what failed, or that waits until all that was reconfigured is off, or that is seen
+//! to run where it should not: that is stopped first.
 //!
 //! Within the same bound a node that is there, and that nobody has stopped, is a member, unless its own join failed.
 
@@ -146,14 +147,23 @@ impl World {
 
     fn has_a_place(&self, def: &GroupDef, group: &Group) -> bool {
         let state = &self.reference;
-        def.nodes.iter().any(|node| {
+        let up = |node: &NodeNumber| {
             let host = state.nodes.get(node);
-            let there = host
-                .is_some_and(|it| it.host == HostStatus::Up && it.agent == AgentStatus::Running);
-            let takes_part = state.manager.members.get(node).is_some_and(|it| {
+            host.is_some_and(|it| it.host == HostStatus::Up && it.agent == AgentStatus::Running)
+        };
+        let takes_part = |node: &NodeNumber| {
+            state.manager.members.get(node).is_some_and(|it| {
                 it.joined && it.stopped.is_none() && !it.maintenance && !it.absent
-            });
-            there && takes_part && !group.avoid.contains(node) && self.holds_lease(index_of(*node))
+            })
+        };
+        // What runs there and does not stop comes first, and what runs elsewhere.
+        let is_free = |node: &NodeNumber| {
+            !group.avoid.contains(node)
+                && state.unreleased_on(&def.name, *node).is_none()
+                && state.runs_elsewhere(&def.name, Some(*node)).is_none()
+        };
+        def.nodes.iter().any(|node| {
+            up(node) && takes_part(node) && is_free(node) && self.holds_lease(index_of(*node))
         })
     }
 }

@@ -147,6 +147,8 @@ pub(super) struct Kernel {
     pub(super) broken: Broken,
     /// The reaper is stopped.
     pub(super) reaper_paused: bool,
+    /// When a guard, an agent or a reaper that stood still went on last.
+    pub(super) went_on: u64,
 }
 
 /// How often what happened.
@@ -318,11 +320,15 @@ impl World {
         }
     }
 
-    /// Whether nobody is awake who would end what a lease covers.
+    /// Whether nobody is awake, and able, to end what a lease covers. An agent acts by itself where the guard is silent;
+    /// where the guard speaks, it runs the stop program first.
     pub(super) fn nobody_acts(&self, node: usize) -> bool {
         let machine = &self.machines[node];
-        let guard = machine.guard.as_ref().is_some_and(|guard| !guard.paused);
-        !guard && !machine.serves() && machine.kernel.reaper_paused
+        let kernel = &machine.kernel;
+        let awake = machine.guard.as_ref().is_some_and(|guard| !guard.paused);
+        let guard = awake && !kernel.broken.release;
+        let agent = machine.serves() && (!awake || kernel.mood.stop != Stop::Hangs);
+        !guard && !agent && kernel.reaper_paused
     }
 
     /// What stands behind the release of a node's guard.

@@ -2,7 +2,7 @@
 
 use vedette_core::command::{Command, GroupCommand, ManagerCommand, Scope};
 use vedette_core::event::{RecoverAction, Stage};
-use vedette_core::group::{GroupState, MultipleActive};
+use vedette_core::group::{Group, GroupState, MultipleActive};
 
 use super::world::{Event, MS, World, index_of};
 
@@ -39,11 +39,14 @@ impl World {
         if manager.members.values().any(|member| member.stopped.is_some()) {
             return Some(Command::Manager(ManagerCommand::Start { nodes: Vec::new() }));
         }
-        let (name, group) = state.groups.iter().find(|(_, group)| {
-            group.wanted_offline || group.blocked.is_some() || !group.avoid.is_empty()
-        })?;
+        let failed = |group: &Group| {
+            let stuck = group.instances.values().any(|it| it.state == GroupState::Error);
+            stuck || group.blocked.is_some() || !group.avoid.is_empty()
+        };
+        let (name, group) =
+            state.groups.iter().find(|(_, group)| group.wanted_offline || failed(group))?;
         let group_name = name.clone();
-        Some(Command::Group(if group.blocked.is_some() || !group.avoid.is_empty() {
+        Some(Command::Group(if failed(group) {
             GroupCommand::Clear { group: group_name, node: None }
         } else {
             GroupCommand::Online { group: group_name }

@@ -10,8 +10,8 @@
 //!   does not cover, and there is no exception;
 //! - *its release program failed*: a silent node's is trusted after its time (`takeover::programs_last`). A node that
 //!   is heard names its group until it has succeeded, and there is no exception; the same goes for data;
-//! - *all three stopped*: guard, agent and reaper, and no `strict`. Its release program begins when one of them goes on,
-//!   and has its time from then.
+//! - *all three stopped*: guard, agent and reaper, or unable to end it, and no `strict`. Whoever goes on first begins
+//!   then, and has the time of a release, or its release program's, from then;
 //!
 //! None of them holds for what maintenance or a forced stop left running, nor for what the cluster was told it
 //! could not be stopped: no lease ends that. And none for what its node called released.
@@ -186,7 +186,11 @@ impl World {
                     let goes_on = began.is_some_and(|began| self.now - began <= PROGRAM_MS * MS);
                     life.program_failed || self.nobody_acts(node) || (unacted && goes_on)
                 }
-                Place::Inside => self.nobody_acts(node),
+                Place::Inside => {
+                    let release = self.reference.settings.timing.release_max_ms * MS;
+                    let begins = self.now - self.machines[node].kernel.went_on <= release;
+                    self.nobody_acts(node) || (unacted && begins)
+                }
             },
             How::Epoch => life.place == Place::Outside,
         }

@@ -621,6 +621,14 @@ impl World {
 
     pub(super) fn trouble(&mut self, trouble: &Trouble) {
         self.note(|| format!("fault: {trouble:?}"));
+        if let Trouble::PauseGuard(node, false)
+        | Trouble::PauseAgent(node, false)
+        | Trouble::PauseAll(node, false)
+        | Trouble::PauseReaper(node, false)
+        | Trouble::PauseAllThree(node, false) = trouble
+        {
+            self.machines[*node].kernel.went_on = self.now;
+        }
         match trouble {
             Trouble::PowerOff(node) => self.power_off(*node),
             Trouble::Tear(node, entries) => self.machines[*node].journal.tear(*entries),
