@@ -113,8 +113,9 @@ impl Runner {
     fn look_for_work(&mut self, now: Now, seen: &Seen, out: &mut Vec<Output>) {
         let (mut tasks, of_now) = self.asked(seen);
         // An agent that begins anew while its guard stands still leaves nobody who lets go of everything: the next one
-        // hears nothing of what is held.
-        tasks.retain(|task| now.lease || *task != Task::Renew);
+        // hears nothing of what is held. Where nothing is held, nobody need know of a lease.
+        let has_any = seen.state.groups.values().any(|it| it.instances.contains_key(&self.me));
+        tasks.retain(|task| now.lease || !has_any || *task != Task::Renew);
         let now = now.at;
         self.blind = if of_now { None } else { self.blind.or(Some(now)) };
         let patience = seen.state.settings.timing.detect();
@@ -304,6 +305,12 @@ mod tests {
         assert_eq!(begun(false), []);
         assert_eq!(begun(true), [Output::Begin { id: 1, task: Task::Renew }]);
         assert_eq!(begun(false), [Output::GiveUp { id: 1 }]);
+        for group in state.groups.values_mut() {
+            group.instances.remove(&N2);
+        }
+        let mut out = Vec::new();
+        runner.look(Now { at: at(0), lease: false }, &seen(&state, true), None, &mut out);
+        assert_eq!(out, [Output::Begin { id: 2, task: Task::Renew }], "it has nothing");
     }
 
     #[test]
