@@ -147,7 +147,7 @@ impl LetGo {
                 let kept = match backing {
                     Backing::None => "its guard is trusted to have released",
                     Backing::Kernel => {
-                        "its guard, agent or reaper ends what it has unless all three stand still, and its \
+                        "its guard, agent or reaper ends what it has unless none of the three can, and its \
                          kernel drops its addresses"
                     }
                     Backing::Watchdog => "release kept by its watchdog",
