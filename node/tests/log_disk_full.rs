@@ -8,7 +8,7 @@ mod log_support;
 
 use std::ffi::CString;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::sched::{CloneFlags, unshare};
@@ -111,23 +111,52 @@ async fn told(log: &Log, wanted: impl FnMut(&Disk) -> bool) -> Disk {
 
 /// A member that a full disk holds up can be ended, and lacks at most what nobody was promised.
 async fn shut_down_while_full(log: Log, dir: &Path, next: u64) {
-    let mut filler = std::fs::File::create(dir.join("filler")).expect("a file");
-    while filler.write_all(&[0; 4_096]).is_ok() {}
+    leave_no_room(dir);
     let unanswered = log.propose(big(next)).await;
     assert!(unanswered.is_err(), "{unanswered:?}");
     tokio::time::timeout(PATIENCE, log.shutdown()).await.expect("it ends");
 }
 
-#[test]
-fn a_full_disk_holds_the_member_up_and_loses_nothing() {
+/// Takes what room there is.
+fn leave_no_room(dir: &Path) {
+    let mut filler = std::fs::File::create(dir.join("filler")).expect("a file");
+    while filler.write_all(&[0; 4_096]).is_ok() {}
+}
+
+/// A member that has nothing to write finds out by itself, and goes on by itself.
+async fn fill_while_idle(dir: &Path) {
+    let path = dir.join("cluster.db");
+    let log = open(&path, 1, true, Arc::new(Alone), Arc::new(Witness::default())).await;
+    let log = log.expect("it opens");
+    log.form(form(1)).await.expect("formed");
+    told(&log, |disk| *disk == Disk::Takes).await;
+    leave_no_room(dir);
+    told(&log, |disk| matches!(disk, Disk::Refuses(_))).await;
+    std::fs::remove_file(dir.join("filler")).expect("removed");
+    told(&log, |disk| *disk == Disk::Takes).await;
+    log.shutdown().await;
+}
+
+/// Runs a story on a small disk of its own.
+fn on_a_small_disk<Story: Future>(story: impl FnOnce(PathBuf) -> Story + Send + 'static) {
     let dir = tempfile::tempdir().expect("a directory");
     let there = dir.path().to_owned();
     std::thread::spawn(move || {
         own_mounts();
         tmpfs(&there, 1_024, 0);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.expect("a runtime").block_on(fill_and_recover(&there));
+        runtime.expect("a runtime").block_on(story(there));
     })
     .join()
     .expect("the member behaves on a full disk");
+}
+
+#[test]
+fn a_full_disk_holds_the_member_up_and_loses_nothing() {
+    on_a_small_disk(|dir| async move { fill_and_recover(&dir).await });
+}
+
+#[test]
+fn a_member_finds_its_disk_full_while_it_has_nothing_to_write() {
+    on_a_small_disk(|dir| async move { fill_while_idle(&dir).await });
 }

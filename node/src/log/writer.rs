@@ -9,7 +9,8 @@
 //! with the same error. Writing on after a failed write would leave a hole in the log.
 //!
 //! Whether the disk takes anything is published ([`Disk`]) from the start: the first thing the thread does is
-//! to write.
+//! to write. While nothing is to be written it looks whether there is room, and if there is as good as none it
+//! tries, so that others learn of it before they count on this node, not when it does not do what it was given.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -39,6 +40,9 @@ const MARK_DELAY: Duration = Duration::from_millis(200);
 
 /// How often it is tried to write to a disk that is full.
 const TRY_AGAIN: Duration = Duration::from_millis(250);
+
+/// How often somebody who has nothing to write looks whether there is room.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// An input or output error on a disk with less room than this is one for want of room: what SQLite keeps
 /// beside the database cannot grow either.
@@ -153,7 +157,7 @@ impl Worker {
             }
             report(batch, &result);
         }
-        if failure.is_none() && self.commit(&[]).is_err() {
+        if failure.is_none() && self.mark.is_some() && self.commit(&[]).is_err() {
             tracing::debug!("the last commit mark was not written");
         }
     }
@@ -190,16 +194,17 @@ impl Worker {
         transaction.commit()
     }
 
-    /// What waits now, or the next thing to come; empty if only the commit mark is left to write.
+    /// What waits now, or the next thing to come; empty if nothing came, and the commit mark is to be written or
+    /// the disk to be tried.
     fn next_batch(&self, queue: &Receiver<Job>) -> Option<Vec<Job>> {
-        let first = if self.mark.is_some() {
-            match queue.recv_timeout(MARK_DELAY) {
-                Ok(job) => job,
+        let patience = if self.mark.is_some() { MARK_DELAY } else { LOOK_EVERY };
+        let first = loop {
+            match queue.recv_timeout(patience) {
+                Ok(job) => break job,
+                Err(RecvTimeoutError::Timeout) if self.mark.is_none() && !is_full(&self.path) => {}
                 Err(RecvTimeoutError::Timeout) => return Some(Vec::new()),
                 Err(RecvTimeoutError::Disconnected) => return None,
             }
-        } else {
-            queue.recv().ok()?
         };
         let mut batch = vec![first];
         batch.extend(queue.try_iter().take(BATCH - 1));
@@ -216,6 +221,9 @@ impl Worker {
         let only_marks = batch.iter().all(|job| matches!(job.change, Change::Committed(_)));
         if only_marks && !batch.is_empty() {
             return Ok(());
+        }
+        if batch.is_empty() && self.mark.is_none() {
+            return self.probe();
         }
         let transaction = self.connection.transaction()?;
         for job in batch {
