@@ -39,7 +39,7 @@ use moves::{Planner, Verdict};
 
 pub use back::goes_back;
 pub(crate) use back::home;
-pub use nodes::{exhausted, is_cut_off, obstacle};
+pub use nodes::{absence, exhausted, is_cut_off, obstacle};
 pub use whatif::{WhatIf, carry_out, what_if};
 
 /// Why placement is asked.

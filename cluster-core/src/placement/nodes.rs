@@ -21,6 +21,11 @@ pub fn obstacle(state: &ClusterState, group: &str, node: NodeNumber) -> Option<S
     Nodes::new(state, Occasion::Reconcile).obstacle(def, run, node)
 }
 
+/// Why a node takes no part at all, whatever the group, in words that follow its name; none if it does.
+pub fn absence(state: &ClusterState, node: NodeNumber) -> Option<String> {
+    Nodes::new(state, Occasion::Reconcile).absence(node)
+}
+
 /// Whether a group is nowhere and wanted, and every node of its list that is there was tried in
 /// vain: then only an operator can help, and this says what is the matter.
 pub fn exhausted(state: &ClusterState, group: &str) -> Option<String> {

@@ -6,6 +6,7 @@ use crate::event::{RecoverAction, Running, Stage};
 use crate::group::{Group, GroupDef, GroupState, Instance, Policy, Until};
 use crate::id::NodeNumber;
 use crate::model::Severity;
+use crate::placement;
 use crate::record::{Code, Subject};
 use crate::trigger::Trigger;
 
@@ -136,12 +137,6 @@ impl ClusterState {
         }
     }
 
-    fn can_run(&self, node: NodeNumber) -> bool {
-        let joined = |member: &crate::event::Member| member.joined && member.stopped.is_none();
-        self.manager.members.get(&node).is_some_and(joined)
-            && self.nodes.get(&node).is_some_and(|n| n.host == crate::model::HostStatus::Up)
-    }
-
     pub(super) fn check_target(&self, name: &str, node: NodeNumber) -> Result<NodeNumber, Refusal> {
         let (group, def) = self.check_orders(name)?;
         let Some(known) = self.nodes.get(&node) else { return Err(unknown_node(node)) };
@@ -149,9 +144,14 @@ impl ClusterState {
         let (code, what, advice) = if !def.nodes.contains(&node) {
             let what = format!("{place} is not among the nodes of group {name}");
             ("not_a_node_of_it", what, "Add it to the group's nodes: vedette config edit.".into())
-        } else if !self.can_run(node) {
-            let what = format!("{place} takes no part now, so it cannot have group {name}");
-            ("node_not_there", what, "See why: vedette node list.".into())
+        } else if let Some(why) = placement::absence(self, node) {
+            let what = format!("{place} {why}, so it cannot have group {name}");
+            ("node_not_there", what, format!("See why: vedette node show {place}."))
+        } else if self.manager.members.get(&node).is_some_and(|member| member.maintenance) {
+            let what = format!("{place} is in maintenance, so it cannot have group {name}");
+            let advice =
+                format!("End the maintenance first: vedette maintenance off --node {place}.");
+            ("maintenance", what, advice)
         } else if let Some(why) = self.unreleased_on(name, node) {
             let what = format!("{place} cannot have group {name}: it {why}");
             let advice = format!("Mend that on {place}, which tries again by itself.");
@@ -343,10 +343,11 @@ fn unknown_group(name: &str) -> Refusal {
 
 #[cfg(test)]
 mod tests {
-    use crate::command::{Command, GroupCommand};
+    use crate::command::{Change, Command, GroupCommand, ManagerCommand, Scope};
     use crate::fixture::Fixture;
     use crate::group::Until;
     use crate::id::NodeNumber;
+    use crate::model::AgentStatus;
 
     use super::super::super::testing::refused;
 
@@ -355,6 +356,22 @@ mod tests {
 
     fn moved(to: NodeNumber, until: Option<Until>) -> GroupCommand {
         GroupCommand::Move { group: "db".into(), to: Some(to), until }
+    }
+
+    /// A node that placement would leave out is no target: the group would stay where it is.
+    #[test]
+    fn where_a_group_would_not_go_it_is_not_moved() {
+        let mut fixture = Fixture::with_groups();
+        let (to, cause) = (AgentStatus::Initializing, "its disk is full".to_owned());
+        fixture.apply(Command::Observe { changes: vec![Change::Agent { node: N3, to, cause }] });
+        let told = refused(&mut fixture, Command::Group(moved(N3, None)));
+        assert_eq!(told.code, "node_not_there");
+        assert!(told.what.contains("n3 has an agent that is INITIALIZING"), "{}", told.what);
+
+        let mut fixture = Fixture::with_groups();
+        let scope = Scope::Node(N3);
+        fixture.manage(ManagerCommand::Maintenance { scope, on: true });
+        assert_eq!(refused(&mut fixture, Command::Group(moved(N3, None))).code, "maintenance");
     }
 
     /// O1: who orders what is so already has nothing to mend.
