@@ -23,6 +23,7 @@ use vedette_core::state::Outcome;
 
 use super::agents::links_up;
 use super::chaos::LONGEST_LEASE_MS;
+use super::consensus::BETWEEN_LOOKS;
 use super::journals::Accounts;
 use super::world::{MS, Violation, World, index_of, number_of};
 
@@ -191,7 +192,8 @@ impl World {
 
     /// A cluster whose nodes were all away has just started.
     fn check_blackout(&mut self) {
-        let until = self.log.seeded_until;
+        // It was looked at now and then: who came before the next look may have met a director.
+        let until = self.log.seeded_until + BETWEEN_LOOKS;
         let remembers = |machine: &super::node::Machine| {
             let there = machine.guard.as_ref().is_some_and(|guard| guard.started <= until);
             // Who was there a moment ago may have said so before it went, and be back by now.

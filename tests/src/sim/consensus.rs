@@ -12,6 +12,9 @@ use super::Bug;
 use super::log::Log;
 use super::world::{Event, MS, Trouble, World, index_of, number_of};
 
+/// Between two looks at the leader.
+pub(super) const BETWEEN_LOOKS: u64 = 50 * MS;
+
 impl World {
     /// A node hands a proposal to whoever leads, as far as it knows.
     pub(super) fn submit(&mut self, node: usize, proposal: Proposal) {
@@ -209,7 +212,7 @@ impl World {
 
     /// Looks at the leader, and holds an election where there is none.
     pub(super) fn elections(&mut self) {
-        self.schedule(50 * MS, Event::Elections);
+        self.schedule(BETWEEN_LOOKS, Event::Elections);
         match self.log.leader {
             Some((leader, term)) => self.look_at_leader(leader, term),
             None if self.now >= self.log.election_at => self.elect(),
