@@ -51,6 +51,25 @@ pub use user::User;
 
 use crate::transcript::Tape;
 
+/// Makes sure that `/proc` numbers processes as the kernel numbers them for this one. Where it is that of another process
+/// namespace, as in a container that was given its host's, what runs here would not be found, and other processes would
+/// be taken for it.
+///
+/// # Errors
+/// The sentence that says what is there instead, and what to do.
+pub fn require_own_proc() -> Result<(), String> {
+    let own = std::process::id().to_string();
+    let found = match std::fs::read_link("/proc/self") {
+        Ok(number) if number == Path::new(&own) => return Ok(()),
+        Ok(number) => format!("lists this process, which is number {own}, as {}", number.display()),
+        Err(error) => format!("does not list this process: {error}"),
+    };
+    Err(format!(
+        "/proc {found}, so what runs on this node cannot be told. Give the daemon the list of its own process \
+         namespace: mount -t proc proc /proc."
+    ))
+}
+
 /// Where programs are looked for, unless the environment of the run says otherwise.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 

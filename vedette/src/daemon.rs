@@ -37,6 +37,7 @@ use vedette_core::config::Config;
 use vedette_core::id::{NetworkNumber, Session};
 use vedette_node::identity::{Membership, StateDir};
 use vedette_node::join::PeerSet;
+use vedette_node::process::require_own_proc;
 use vedette_node::transcript::Transcripts;
 
 pub(crate) use agent_main::agent_main;
@@ -69,6 +70,7 @@ struct NodeContext {
 
 impl NodeContext {
     fn read(config: Config) -> Result<Self> {
+        require_own_proc().map_err(anyhow::Error::msg)?;
         let dir = StateDir::new(&config.state_dir);
         let member = dir.load()?;
         member.identity.check(dir.path(), &config.name, None)?;

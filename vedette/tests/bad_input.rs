@@ -241,6 +241,20 @@ fn a_state_directory_of_another_node_is_refused() {
     node.assert_well();
 }
 
+/// A daemon that sees the processes of another namespace would end others and not find its own.
+#[test]
+fn a_list_of_other_processes_is_refused() {
+    let node = Node::formed("blind");
+    let daemon = node.command(&["daemon"]);
+    let mut apart = Command::new("unshare");
+    apart.args(["--pid", "--fork"]).arg(daemon.get_program()).args(daemon.get_args());
+    let output = apart.output().expect("unshare: apt-get install util-linux, and root");
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(78), "{text}");
+    assert!(text.contains("/proc lists this process, which is number 1, as "), "{text}");
+    assert!(text.contains("mount -t proc proc /proc"), "{text}");
+}
+
 /// Runs a statement in a database.
 fn sql(file: &Path, statement: &str) {
     let status = Command::new("sqlite3")

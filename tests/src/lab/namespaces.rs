@@ -22,6 +22,7 @@ pub(super) fn require_tools() -> Result<()> {
     for (program, package) in [
         ("ip", "iproute2"),
         ("nft", "nftables"),
+        ("nsenter", "util-linux"),
         ("unshare", "util-linux"),
         ("snmpd", "snmpd"),
         ("snmptrapd", "snmptrapd"),
@@ -174,12 +175,16 @@ pub(super) fn destroy(plan: &Plan) {
 
 /// Starts the first process of a node: while it lives, the node has power. Answers its process id.
 ///
+/// It has its own list of processes, `/proc`: whoever looks for processes on a node, to end them, finds those of the
+/// node, by the numbers that they have there. What the machine mounts it sees; what it mounts nobody else does.
+///
 /// The process that made the namespace ends at once, so that nobody but the machine's own first
 /// process is left to collect what becomes of it.
 pub(super) fn start_holder(namespace: &str, lab_program: &Path) -> io::Result<u32> {
-    let mut command = Command::new("ip");
+    let mut command = Command::new("nsenter");
     command
-        .args(["netns", "exec", namespace, "unshare", "--pid", "--fork"])
+        .arg(format!("--net=/run/netns/{namespace}"))
+        .args(["unshare", "--pid", "--fork", "--mount-proc", "--propagation", "slave"])
         .arg(lab_program)
         .arg("hold")
         .stdin(Stdio::null())
@@ -212,12 +217,16 @@ fn runs(pid: u32, argument: &str) -> bool {
         .is_ok_and(|line| line.split(|byte| *byte == 0).any(|word| word == argument.as_bytes()))
 }
 
-/// Starts a process in a network namespace and in the process namespace of `holder`, to be waited
-/// for; if the holder has control groups of its own, in those and in its mounts too. The namespaces of a thread can be changed without touching the rest of this process.
+/// Starts a process in a network namespace and in the namespaces of `holder`: its processes, its mounts, and its control
+/// groups if it has its own; to be waited for. The working directory stays what it is. The namespaces of a thread can be
+/// changed without touching the rest of this process.
 pub(super) fn spawn_in(namespace: &str, holder: u32, mut command: Command) -> io::Result<Child> {
     let network = File::open(format!("/run/netns/{namespace}"))?;
-    let processes = File::open(format!("/proc/{holder}/ns/pid"))?;
-    let own = own_machine(holder)?;
+    let of_holder = |kind: &str| File::open(format!("/proc/{holder}/ns/{kind}"));
+    let (processes, groups, mounts) = (of_holder("pid")?, of_holder("cgroup")?, of_holder("mnt")?);
+    if command.get_current_dir().is_none() {
+        command.current_dir(std::env::current_dir()?);
+    }
     // SAFETY: the closure does nothing; its presence makes the child be made by `fork`, which is
     // what enters the process namespace chosen below.
     unsafe { command.pre_exec(|| Ok(())) };
@@ -226,26 +235,15 @@ pub(super) fn spawn_in(namespace: &str, holder: u32, mut command: Command) -> io
             .spawn(move || {
                 setns(&network, CloneFlags::CLONE_NEWNET)?;
                 setns(&processes, CloneFlags::CLONE_NEWPID)?;
-                if let Some((groups, mounts)) = own {
-                    setns(&groups, CloneFlags::CLONE_NEWCGROUP)?;
-                    // Mounts are of the thread alone only if its working directory is.
-                    unshare(CloneFlags::CLONE_FS)?;
-                    setns(&mounts, CloneFlags::CLONE_NEWNS)?;
-                }
+                setns(&groups, CloneFlags::CLONE_NEWCGROUP)?;
+                // Mounts are of the thread alone only if its working directory is.
+                unshare(CloneFlags::CLONE_FS)?;
+                setns(&mounts, CloneFlags::CLONE_NEWNS)?;
                 command.spawn()
             })
             .join()
             .unwrap_or_else(|_| Err(io::Error::other("the thread that starts processes panicked")))
     })
-}
-
-/// Control groups and mounts of a holder that is a machine of its own.
-fn own_machine(holder: u32) -> io::Result<Option<(File, File)>> {
-    let groups = format!("/proc/{holder}/ns/cgroup");
-    if std::fs::read_link(&groups)? == std::fs::read_link("/proc/self/ns/cgroup")? {
-        return Ok(None);
-    }
-    Ok(Some((File::open(groups)?, File::open(format!("/proc/{holder}/ns/mnt"))?)))
 }
 
 /// Starts a process like [`spawn_in`], as a child of the node's first process: that one collects it

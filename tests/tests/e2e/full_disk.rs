@@ -126,6 +126,11 @@ fn f3_a_standby_whose_disk_is_full_holds_nobody_up() {
     let prober = probe(&lab);
     wait_answer(&prober, number(&lab, &cast.leads));
     let (before, pid) = (look::seq(&lab, &cast.well), agent(&lab, &cast));
+    let status = look::status(&lab, &cast.well);
+    assert!(
+        !status.contains("control_group"),
+        "what runs in its place is said to be elsewhere: {status}"
+    );
     lab.fill_disk(&cast.sick, 0).expect("filled");
     wait_known(&lab, &cast);
     // The sick one is the next of the list, and the director chooses.
