@@ -8,7 +8,7 @@ use std::process::Command;
 
 use vedette::sandbox::SandboxNode;
 
-use super::{Lab, LabError, Result};
+use super::{Lab, LabError, Result, Victim};
 
 /// The state directory as it was before it got a disk of its own.
 fn set_aside(node: &SandboxNode) -> PathBuf {
@@ -21,7 +21,7 @@ fn filler(node: &SandboxNode) -> PathBuf {
 
 impl Lab {
     /// Gives the state directory of a node a disk of its own, with so much room beyond what is in it; the
-    /// daemon is restarted.
+    /// daemon is stopped, and the node booted anew: a machine that runs does not see what is mounted for it.
     ///
     /// # Errors
     /// If it has one already, or that cannot be mounted.
@@ -31,7 +31,7 @@ impl Lab {
         if aside.exists() {
             return Err(LabError(format!("{name} has a disk of its own already.")));
         }
-        self.stop(name)?;
+        self.switch_off(name)?;
         let size = room + size_of(&state)?;
         fs::rename(&state, &aside)?;
         fs::create_dir(&state)?;
@@ -78,6 +78,17 @@ impl Lab {
         Ok(fs::remove_file(filler(self.node(name)?))?)
     }
 
+    /// Ends what runs on a node in good order, and takes its power away.
+    fn switch_off(&self, name: &str) -> Result<()> {
+        if self.plan.guard_of(name).is_some() {
+            self.stop(name)?;
+        }
+        if self.plan.holder_of(name).is_some() {
+            self.kill(name, Victim::Power)?;
+        }
+        Ok(())
+    }
+
     /// Gives every node its place on the machine's disk back, with what it wrote meanwhile; a daemon that
     /// ran is restarted.
     pub(super) fn right_disks(&self) -> Result<()> {
@@ -87,9 +98,7 @@ impl Lab {
                 continue;
             }
             let ran = self.plan.guard_of(&node.name).is_some();
-            if ran {
-                self.stop(&node.name)?;
-            }
+            self.switch_off(&node.name)?;
             let _ = fs::remove_file(filler(node));
             fs::remove_dir_all(&aside)?;
             copy(&state, &aside)?;
