@@ -193,7 +193,7 @@ pub struct DocumentStore {
     pub pending: Option<PendingDocument>,
     /// How the last verification ended.
     #[serde(default)]
-    pub last: Option<Verdict>,
+    pub last: Option<VerificationOutcome>,
 }
 
 /// One version of the configuration document.
@@ -234,7 +234,7 @@ pub struct PendingDocument {
 
 /// How the verification of a document ended, for whoever asked for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Verdict {
+pub struct VerificationOutcome {
     /// Log index of the proposal.
     pub id: u64,
     /// The version as which it took effect, if it did.

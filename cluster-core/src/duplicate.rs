@@ -71,7 +71,7 @@ impl FromStr for Hardware {
 
 /// What the rounds have shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Occupancy {
     /// Nobody has it.
     Free,
     /// That machine has it.
@@ -140,11 +140,11 @@ impl Rounds {
     }
 
     /// What is certain, if anything is.
-    pub fn verdict(&self) -> Option<Verdict> {
+    pub fn occupancy(&self) -> Option<Occupancy> {
         match self.against {
-            (count, Some(who)) if count >= ANSWERED => Some(Verdict::Taken(who)),
+            (count, Some(who)) if count >= ANSWERED => Some(Occupancy::Taken(who)),
             _ if self.leave && self.silent >= SILENT && self.answered.is_none() => {
-                Some(Verdict::Free)
+                Some(Occupancy::Free)
             }
             _ => None,
         }
@@ -161,7 +161,7 @@ mod tests {
 
     /// Goes through rounds: `.` silent, `x` answered by a foreign machine, `m` by a member, `p` with a pause
     /// after it, `L` the leave in the middle of a silent round. Answers the round after which something was certain.
-    fn after(rounds: &str) -> Option<(usize, Verdict)> {
+    fn after(rounds: &str) -> Option<(usize, Occupancy)> {
         let mut state = Rounds::default();
         for (at, round) in rounds.chars().enumerate() {
             state.next();
@@ -174,8 +174,8 @@ mod tests {
             }
             let mut ended = state;
             ended.next();
-            if let Some(verdict) = ended.verdict() {
-                return Some((at + 1, verdict));
+            if let Some(occupancy) = ended.occupancy() {
+                return Some((at + 1, occupancy));
             }
         }
         None
@@ -184,36 +184,40 @@ mod tests {
     #[test]
     fn silence_before_the_leave_costs_no_time_after_it() {
         assert_eq!(after("..."), None, "nothing is decided before the leave");
-        assert_eq!(after("...L"), Some((4, Verdict::Free)));
-        assert_eq!(after("......L"), Some((7, Verdict::Free)));
-        assert_eq!(after("L.."), Some((3, Verdict::Free)), "without a time before");
+        assert_eq!(after("...L"), Some((4, Occupancy::Free)));
+        assert_eq!(after("......L"), Some((7, Occupancy::Free)));
+        assert_eq!(after("L.."), Some((3, Occupancy::Free)), "without a time before");
     }
 
     #[test]
     fn silence_before_a_pause_is_too_old() {
         assert_eq!(after("....pL"), None);
-        assert_eq!(after("....pL.."), Some((8, Verdict::Free)));
-        assert_eq!(after("....pLxx"), Some((8, Verdict::Taken(FOREIGN))));
+        assert_eq!(after("....pL.."), Some((8, Occupancy::Free)));
+        assert_eq!(after("....pLxx"), Some((8, Occupancy::Taken(FOREIGN))));
     }
 
     #[test]
     fn an_old_owner_that_no_longer_answers_is_no_conflict() {
-        assert_eq!(after("xxxxL.."), Some((7, Verdict::Free)));
-        assert_eq!(after("xxxxLx..."), Some((9, Verdict::Free)), "an answer that was on its way");
+        assert_eq!(after("xxxxL.."), Some((7, Occupancy::Free)));
+        assert_eq!(after("xxxxLx..."), Some((9, Occupancy::Free)), "an answer that was on its way");
         assert_eq!(after("..xL"), None, "an answer takes back the silence before it");
     }
 
     #[test]
     fn who_answers_after_the_leave_has_it() {
-        assert_eq!(after("Lxx"), Some((3, Verdict::Taken(FOREIGN))));
-        assert_eq!(after("xxxLxx"), Some((6, Verdict::Taken(FOREIGN))));
-        assert_eq!(after("Lx.x"), Some((4, Verdict::Taken(FOREIGN))), "a lost probe hides nobody");
+        assert_eq!(after("Lxx"), Some((3, Occupancy::Taken(FOREIGN))));
+        assert_eq!(after("xxxLxx"), Some((6, Occupancy::Taken(FOREIGN))));
+        assert_eq!(
+            after("Lx.x"),
+            Some((4, Occupancy::Taken(FOREIGN))),
+            "a lost probe hides nobody"
+        );
     }
 
     #[test]
     fn a_member_holds_up_nobody() {
-        assert_eq!(after("mmmL"), Some((4, Verdict::Free)));
-        assert_eq!(after("Lmm"), Some((3, Verdict::Free)));
+        assert_eq!(after("mmmL"), Some((4, Occupancy::Free)));
+        assert_eq!(after("Lmm"), Some((3, Occupancy::Free)));
     }
 
     #[test]
@@ -229,9 +233,9 @@ mod tests {
         /// Nobody is accused who answered before the leave only, and whoever answers every round after it is.
         #[test]
         fn only_answers_after_the_leave_accuse(before in "[.xm]{0,12}", silent in "[.m]{3,6}") {
-            prop_assert_eq!(after(&format!("{before}L{silent}")).map(|it| it.1), Some(Verdict::Free));
+            prop_assert_eq!(after(&format!("{before}L{silent}")).map(|it| it.1), Some(Occupancy::Free));
             let accused = after(&format!("{before}xLxx")).map(|it| it.1);
-            prop_assert_eq!(accused, Some(Verdict::Taken(FOREIGN)));
+            prop_assert_eq!(accused, Some(Occupancy::Taken(FOREIGN)));
         }
     }
 }

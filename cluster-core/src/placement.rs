@@ -35,7 +35,7 @@ use crate::plan::{Move, Plan, Stay};
 use crate::state::ClusterState;
 use crate::trigger::{StopMode, Trigger};
 
-use moves::{Planner, Verdict};
+use moves::{Decision, Planner};
 
 pub use back::goes_back;
 pub(crate) use back::home;
@@ -98,9 +98,9 @@ fn plan(state: &ClusterState, occasion: Occasion<'_>) -> Plan {
     let mut plan = Plan::default();
     for name in planner.groups() {
         match planner.decide(&name) {
-            Verdict::Nothing => {}
-            Verdict::Stay(reason) => plan.stays.push(Stay { group: name, reason }),
-            Verdict::Move { release, acquire, reason } => {
+            Decision::Nothing => {}
+            Decision::Stay(reason) => plan.stays.push(Stay { group: name, reason }),
+            Decision::Move { release, acquire, reason } => {
                 plan.moves.push(Move { group: name, release, acquire, reason });
             }
         }

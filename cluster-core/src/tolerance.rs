@@ -24,7 +24,7 @@ pub enum Look {
 
 /// What a look means, in the light of those before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Assessment {
     /// It works, as before.
     Well,
     /// It works again, after failures.
@@ -54,7 +54,7 @@ pub struct Looks {
 
 impl Looks {
     /// Takes the next look.
-    pub fn take(&mut self, def: &ResourceDef, look: Look) -> Verdict {
+    pub fn take(&mut self, def: &ResourceDef, look: Look) -> Assessment {
         let limit = match look {
             Look::Well => return self.well(def.rise),
             Look::Failed => def.fall,
@@ -64,18 +64,18 @@ impl Looks {
         self.successes = 0;
         self.failed |= self.failures >= limit;
         match self.failed {
-            true => Verdict::Failed,
-            false => Verdict::Tolerated { count: self.failures, limit },
+            true => Assessment::Failed,
+            false => Assessment::Tolerated { count: self.failures, limit },
         }
     }
 
-    fn well(&mut self, rise: u32) -> Verdict {
+    fn well(&mut self, rise: u32) -> Assessment {
         self.successes = self.successes.saturating_add(1);
         if self.failed && self.successes < rise {
-            return Verdict::Rising;
+            return Assessment::Rising;
         }
         let before = std::mem::take(self);
-        if before.failures > 0 { Verdict::Recovered } else { Verdict::Well }
+        if before.failures > 0 { Assessment::Recovered } else { Assessment::Well }
     }
 }
 
@@ -95,11 +95,11 @@ mod tests {
     fn seen(def: &ResourceDef, looks: &[Look]) -> String {
         let mut all = Looks::default();
         let word = |look: &Look| match all.take(def, *look) {
-            Verdict::Well => '.',
-            Verdict::Recovered => '+',
-            Verdict::Rising => 'r',
-            Verdict::Tolerated { .. } => 't',
-            Verdict::Failed => '!',
+            Assessment::Well => '.',
+            Assessment::Recovered => '+',
+            Assessment::Rising => 'r',
+            Assessment::Tolerated { .. } => 't',
+            Assessment::Failed => '!',
         };
         looks.iter().map(word).collect()
     }
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn how_far_it_is_from_failed_is_said() {
         let (mut looks, def) = (Looks::default(), resource(3, 5, 1));
-        assert_eq!(looks.take(&def, L), Verdict::Tolerated { count: 1, limit: 5 });
-        assert_eq!(looks.take(&def, F), Verdict::Tolerated { count: 2, limit: 3 });
+        assert_eq!(looks.take(&def, L), Assessment::Tolerated { count: 1, limit: 5 });
+        assert_eq!(looks.take(&def, F), Assessment::Tolerated { count: 2, limit: 3 });
     }
 }

@@ -22,10 +22,10 @@
 //! - In steady state nothing is allocated: the links are the allocation.
 
 mod frames;
-mod known;
 mod leases;
 mod link;
 mod offset;
+mod peer_state;
 mod reject;
 pub mod ring;
 #[cfg(test)]
@@ -33,9 +33,9 @@ mod tests;
 
 use std::time::Duration;
 
-use self::known::Known;
 use self::leases::Attesting;
 use self::link::Link;
+use self::peer_state::PeerState;
 pub use self::reject::{Reject, Rejected};
 use crate::id::{NetworkNumber, NodeNumber, Session, StorageId};
 use crate::lease::{Confirmation, Contact, Lease, Tenure};
@@ -164,7 +164,7 @@ struct Doubt {
 pub struct Topology {
     config: Config,
     /// In order of number.
-    known: Vec<Known>,
+    known: Vec<PeerState>,
     /// In order of peer and network.
     links: Vec<Link>,
     interfaces: Vec<OwnInterface>,
@@ -328,7 +328,7 @@ impl Topology {
         self.report_later(now);
         let links: Vec<_> =
             self.links.iter().filter(|l| l.reported()).map(|l| l.view(now)).collect();
-        let spoken_of = |known: &&Known| {
+        let spoken_of = |known: &&PeerState| {
             known.session.is_some() || links.iter().any(|l| l.peer == known.peer.number)
         };
         Report {
@@ -379,7 +379,7 @@ impl Topology {
         self.links.iter().any(|l| l.network == network && l.watched && !l.up())
     }
 
-    fn peer_view(&self, now: Instant, known: &Known) -> PeerView {
+    fn peer_view(&self, now: Instant, known: &PeerState) -> PeerView {
         let peer = known.peer.number;
         // What was true when it was last heard is not said of the present.
         let heard = self.links.iter().any(|l| l.peer == peer && l.inbound);
@@ -419,7 +419,7 @@ impl Topology {
             .into_iter()
             .map(|peer| match old.binary_search_by_key(&peer.number, |k| k.peer.number) {
                 Ok(at) => old[at].renewed(now, peer),
-                Err(_) => Known::new(now, peer),
+                Err(_) => PeerState::new(now, peer),
             })
             .collect();
     }
@@ -435,7 +435,7 @@ impl Topology {
         let me = self.config.me;
         let votes = |node| self.config.voters.contains(&node);
         let old = std::mem::take(&mut self.links);
-        for Known { peer, .. } in &self.known {
+        for PeerState { peer, .. } in &self.known {
             let watched =
                 votes(me) || votes(peer.number) || ring::watch_each_other(me, peer.number, &live);
             for (network, priority) in networks.iter().filter(|(n, _)| peer.networks.contains(n)) {

@@ -52,7 +52,7 @@ pub use export::{Format, Line, verify_export};
 pub use inbox::{MOST_ASIDE, MOST_WAITING};
 pub use journal::MOST_PENDING;
 pub use set_aside::SetAside;
-pub use verify::{Fault, FaultKind, Verdict, verify_offline};
+pub use verify::{Fault, FaultKind, Verification, verify_offline};
 pub use writer::MOST_IN_A_COMMIT;
 
 /// Why the history could not do what was asked.
@@ -458,11 +458,11 @@ impl History {
     }
 
     /// Computes every hash anew and names the first row that is wrong, or a missing end.
-    pub fn verify(&self) -> Result<Verdict, HistoryError> {
+    pub fn verify(&self) -> Result<Verification, HistoryError> {
         let announced = self.head();
-        let mut verdict = self.readers.with(verify::verify)?;
-        verdict.demand(announced);
-        Ok(verdict)
+        let mut verification = self.readers.with(verify::verify)?;
+        verification.demand(announced);
+        Ok(verification)
     }
 
     /// Writes the records after `after` (0 for all) to `out`; the lines are described at

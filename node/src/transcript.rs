@@ -28,12 +28,12 @@ use tokio::time::{Instant, sleep, timeout_at};
 use vedette_core::id::Hash;
 use vedette_core::model::Transcript;
 
-mod desk;
 pub mod file;
+mod writer;
 
-pub use desk::keep_now;
-use desk::{Desk, Message, Piece};
 pub use file::{LONGEST, Label};
+pub use writer::keep_now;
+use writer::{Message, Piece, WriterHandle};
 
 /// The folder of transcripts, within the directory of the node's state.
 const FOLDER: &str = "transcripts";
@@ -140,15 +140,15 @@ impl Heading {
 }
 
 /// What the last failure of a resource printed, and the name of its transcript.
-type Known = BTreeMap<(String, String), (Hash, Transcript)>;
+type LastFailures = BTreeMap<(String, String), (Hash, Transcript)>;
 
 /// The transcripts of this node. Copies share one thread.
 #[derive(Clone)]
 pub struct Transcripts {
     folder: PathBuf,
     node: String,
-    desk: Desk,
-    known: Arc<Mutex<Known>>,
+    writer: WriterHandle,
+    known: Arc<Mutex<LastFailures>>,
 }
 
 impl fmt::Debug for Transcripts {
@@ -162,8 +162,8 @@ impl Transcripts {
     /// something to keep.
     pub fn new(state: &Path, node: &str) -> Self {
         let folder = folder(state);
-        let desk = Desk::new(folder.clone(), node.into());
-        Self { folder, node: node.into(), desk, known: Arc::default() }
+        let writer = WriterHandle::new(folder.clone(), node.into());
+        Self { folder, node: node.into(), writer, known: Arc::default() }
     }
 
     /// The name of the node whose they are.
@@ -183,7 +183,7 @@ impl Transcripts {
         let inner = Inner {
             id,
             heading: Some(heading),
-            desk: self.desk.clone(),
+            writer: self.writer.clone(),
             waiting: Vec::new(),
             missed: 0,
             over: false,
@@ -216,7 +216,7 @@ impl Transcripts {
         kept
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, LastFailures> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -235,7 +235,7 @@ struct Inner {
     id: u64,
     /// Until the first piece is sent.
     heading: Option<Heading>,
-    desk: Desk,
+    writer: WriterHandle,
     /// What found the queue full and goes with the next piece: a shell's trace comes in very small ones.
     waiting: Vec<u8>,
     /// Bytes that found no room there.
@@ -261,7 +261,7 @@ impl Inner {
             Some(heading) => Piece::First(Box::new(heading), bytes),
             None => Piece::More(bytes),
         };
-        match self.desk.send(Message { tape: self.id, piece }) {
+        match self.writer.send(Message { tape: self.id, piece }) {
             Err(Piece::First(heading, bytes)) => {
                 (self.heading, self.waiting) = (Some(*heading), bytes);
                 false
@@ -277,7 +277,7 @@ impl Inner {
     /// Says how the run ended; answers whether that was taken.
     fn send_end(&mut self, how: &str, answer: oneshot::Sender<Transcript>) -> bool {
         let piece = Piece::End { how: how.into(), missed: self.missed, answer: Some(answer) };
-        self.send() && self.desk.send(Message { tape: self.id, piece }).is_ok()
+        self.send() && self.writer.send(Message { tape: self.id, piece }).is_ok()
     }
 }
 
@@ -326,7 +326,7 @@ impl Drop for Inner {
         if !self.over && self.send() && self.heading.is_none() {
             let how = "given up".to_owned();
             let piece = Piece::End { how, missed: self.missed, answer: None };
-            let _ = self.desk.send(Message { tape: self.id, piece });
+            let _ = self.writer.send(Message { tape: self.id, piece });
         }
     }
 }

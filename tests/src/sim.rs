@@ -20,6 +20,7 @@
 //! Whether the harness would notice is shown by [`Bug`]: mistakes that one could make, put in on
 //! purpose, each of which must be found.
 
+mod active_groups;
 mod agents;
 mod chaos;
 mod checks;
@@ -39,7 +40,6 @@ pub mod story;
 mod tidy;
 mod twice;
 mod wires;
-mod works;
 mod world;
 
 pub use chaos::{Figures, run, run_traced, search};

@@ -10,7 +10,7 @@
 //! before and after get no record and no event.
 
 use crate::command::{Command, ConfigCommand};
-use crate::definition::{DocumentVersion, PendingDocument, Verdict};
+use crate::definition::{DocumentVersion, PendingDocument, VerificationOutcome};
 use crate::document::{self, Difference, Document, Finding};
 use crate::id::{NetworkNumber, NodeNumber};
 use crate::model::{
@@ -231,8 +231,9 @@ impl ClusterState {
     ) {
         let PendingDocument { id, asked, findings, warnings, dry_run, .. } = pending;
         let at = entry.proposal.at;
-        let verdict = Verdict { id, version, dry_run, asked, findings, warnings, against, at };
-        self.documents.last = Some(verdict);
+        let outcome =
+            VerificationOutcome { id, version, dry_run, asked, findings, warnings, against, at };
+        self.documents.last = Some(outcome);
     }
 
     /// A document that everybody who is there has verified takes effect; one that somebody has

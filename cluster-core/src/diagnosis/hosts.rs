@@ -11,14 +11,14 @@ use super::words::{seconds, verb};
 use super::{NEVER_HEARD_GRACE, Picture};
 
 /// A status with its reason.
-struct Verdict {
+struct HostDiagnosis {
     to: HostStatus,
     planned: bool,
     cause: String,
     silent: Option<Duration>,
 }
 
-impl Verdict {
+impl HostDiagnosis {
     fn new(to: HostStatus, cause: String) -> Option<Self> {
         Some(Self { to, planned: false, cause, silent: None })
     }
@@ -30,7 +30,7 @@ impl Picture<'_> {
             .nodes
             .values()
             .filter_map(|node| {
-                let Verdict { to, planned, cause, silent } = self.host_verdict(node)?;
+                let HostDiagnosis { to, planned, cause, silent } = self.host_diagnosis(node)?;
                 let silent_ms = silent.and_then(|silent| u64::try_from(silent.as_millis()).ok());
                 let changed = node.host != to;
                 changed.then_some(Change::Host { node: node.number, to, planned, cause, silent_ms })
@@ -38,29 +38,32 @@ impl Picture<'_> {
             .collect()
     }
 
-    fn host_verdict(&self, node: &Node) -> Option<Verdict> {
+    fn host_diagnosis(&self, node: &Node) -> Option<HostDiagnosis> {
         let number = node.number;
         if number == self.me {
-            return Verdict::new(HostStatus::Up, "it is the director".into());
+            return HostDiagnosis::new(HostStatus::Up, "it is the director".into());
         }
         if let Some(cause) = self.leaving(number) {
             let (to, silent) = (HostStatus::Down, None);
-            return Some(Verdict { to, planned: true, cause, silent });
+            return Some(HostDiagnosis { to, planned: true, cause, silent });
         }
         if let Some(cause) = self.reached(number) {
-            return Verdict::new(HostStatus::Up, cause);
+            return HostDiagnosis::new(HostStatus::Up, cause);
         }
         let heard_by = self.heard_by(number);
         match (self.fresh(number).is_some(), heard_by.is_empty()) {
             (true, false) => {
                 let who = self.names(heard_by.iter().copied());
                 let hear = verb(heard_by.len(), "hears", "hear");
-                Verdict::new(HostStatus::Up, format!("its reports arrive, and {who} {hear} it"))
+                HostDiagnosis::new(
+                    HostStatus::Up,
+                    format!("its reports arrive, and {who} {hear} it"),
+                )
             }
             // Its beats do not arrive, its reports do. While it holds its lease, that is a contradiction that
             // resolves itself; without, nothing can run there (finding X13).
             (true, true) => self.unheard(node),
-            (false, false) => Verdict::new(
+            (false, false) => HostDiagnosis::new(
                 HostStatus::Disconnected,
                 format!(
                     "{} {} it, but nothing reaches it on any network",
@@ -74,14 +77,14 @@ impl Picture<'_> {
 
     /// A node that was there and whose reports say that it has no lease, because nobody has heard its beats for as long
     /// as detection takes.
-    fn unheard(&self, node: &Node) -> Option<Verdict> {
+    fn unheard(&self, node: &Node) -> Option<HostDiagnosis> {
         let silent = |sight: &super::Sight| sight.silence().is_some_and(|it| it >= self.detect);
         let lost = node.host == HostStatus::Up
             && self.fresh(node.number).is_some_and(|own| !own.report.lease)
             && self.sights_of(node.number).iter().all(silent);
         let why =
             "its reports arrive, but nobody hears its beats on any network, so it has no lease";
-        Verdict::new(HostStatus::Disconnected, why.into()).filter(|_| lost)
+        HostDiagnosis::new(HostStatus::Disconnected, why.into()).filter(|_| lost)
     }
 
     /// Who heard the node say that it leaves, unless it is there again in another run.
@@ -140,7 +143,7 @@ impl Picture<'_> {
 
     /// Why the node counts as silent: every healthy observer that watches it has heard nothing on
     /// any network for the detection time, and enough of them say so.
-    fn silent(&self, node: &Node) -> Option<Verdict> {
+    fn silent(&self, node: &Node) -> Option<HostDiagnosis> {
         let sights = self.sights_of(node.number);
         let mut shortest: Option<Duration> = None;
         for sight in sights {
@@ -152,7 +155,7 @@ impl Picture<'_> {
         if never_heard && node.host == HostStatus::Unknown {
             let witnesses = sights.iter().map(|sight| sight.observer).collect();
             let cause = self.never_came(node, witnesses)?;
-            return Verdict::new(HostStatus::Down, cause);
+            return HostDiagnosis::new(HostStatus::Down, cause);
         }
         let witnesses: BTreeSet<NodeNumber> = sights.iter().map(|sight| sight.observer).collect();
         if !self.enough(node.number, &witnesses, silence) {
@@ -167,7 +170,7 @@ impl Picture<'_> {
             seconds(silence),
             self.names(witnesses)
         );
-        Some(Verdict { to: HostStatus::Down, planned: false, cause, silent: Some(silence) })
+        Some(HostDiagnosis { to: HostStatus::Down, planned: false, cause, silent: Some(silence) })
     }
 
     /// A member of which nothing was ever heard stays UNKNOWN for a while: it was just added, or

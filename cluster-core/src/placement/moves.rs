@@ -14,7 +14,7 @@ use super::nodes::{Holder, Nodes};
 
 /// What becomes of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Decision {
     /// It is not concerned, or is where it should be.
     Nothing,
     /// One might expect a move; there is none, and why.
@@ -23,7 +23,7 @@ pub(super) enum Verdict {
     Move { release: Vec<NodeNumber>, acquire: Vec<NodeNumber>, reason: String },
 }
 
-impl Verdict {
+impl Decision {
     fn release(nodes: Vec<NodeNumber>, reason: String) -> Self {
         Self::Move { release: nodes, acquire: Vec::new(), reason }
     }
@@ -62,13 +62,13 @@ impl<'a> Planner<'a> {
         }
     }
 
-    pub(super) fn decide(&mut self, name: &str) -> Verdict {
+    pub(super) fn decide(&mut self, name: &str) -> Decision {
         let none = Group::default();
         let run = self.state.groups.get(name).unwrap_or(&none);
-        let verdict = match self.state.definition.group(name) {
-            Some(def) if !self.concerned(def, run) => Verdict::Nothing,
+        let decision = match self.state.definition.group(name) {
+            Some(def) if !self.concerned(def, run) => Decision::Nothing,
             def => match (self.in_hand(name), def) {
-                (Some(why), _) => Verdict::Stay(why),
+                (Some(why), _) => Decision::Stay(why),
                 (None, None) => self.without_definition(run),
                 (None, Some(def)) => self.held_back(run).unwrap_or_else(|| match def.policy {
                     Policy::Concurrent => self.concurrent(def, run),
@@ -76,8 +76,8 @@ impl<'a> Planner<'a> {
                 }),
             },
         };
-        self.remember(name, &verdict);
-        verdict
+        self.remember(name, &decision);
+        decision
     }
 
     /// Another event goes on aside and has the group in hand. Of a concurrent one every node has its own.
@@ -90,8 +90,8 @@ impl<'a> Planner<'a> {
         Some(format!("{} has it in hand", self.state.event_label(&running.event)))
     }
 
-    fn remember(&mut self, name: &str, verdict: &Verdict) {
-        let Verdict::Move { release, acquire, .. } = verdict else { return };
+    fn remember(&mut self, name: &str, decision: &Decision) {
+        let Decision::Move { release, acquire, .. } = decision else { return };
         let exclusive =
             self.state.definition.group(name).is_some_and(|def| def.policy != Policy::Concurrent);
         match acquire.as_slice() {
@@ -109,15 +109,15 @@ impl<'a> Planner<'a> {
     }
 
     /// What stands above every policy: blocks, maintenance, and what a stop asks for.
-    fn held_back(&self, run: &Group) -> Option<Verdict> {
+    fn held_back(&self, run: &Group) -> Option<Decision> {
         if let Some(blocked) = &run.blocked {
-            return Some(Verdict::Stay(format!("blocked: {}", blocked.why)));
+            return Some(Decision::Stay(format!("blocked: {}", blocked.why)));
         }
         let maintenance = self.nodes.maintenance(run);
         if let Occasion::Leaves(node, Some(how)) = self.occasion {
             return self.stop(run, node, how, maintenance);
         }
-        maintenance.map(|why| Verdict::Stay(format!("nothing is moved: {why}")))
+        maintenance.map(|why| Decision::Stay(format!("nothing is moved: {why}")))
     }
 
     /// A stopped node releases what it has, but for what maintenance leaves running there.
@@ -127,16 +127,16 @@ impl<'a> Planner<'a> {
         node: NodeNumber,
         how: StopMode,
         maintenance: Option<String>,
-    ) -> Option<Verdict> {
+    ) -> Option<Decision> {
         let name = self.nodes.name(node);
         if self.unmanaged_on(run, node) {
-            return Some(Verdict::Stay(format!("left running on {name} without its manager")));
+            return Some(Decision::Stay(format!("left running on {name} without its manager")));
         }
         match (how, maintenance) {
-            (_, Some(why)) => Some(Verdict::Stay(format!("{name} leaves it as it is: {why}"))),
+            (_, Some(why)) => Some(Decision::Stay(format!("{name} leaves it as it is: {why}"))),
             (StopMode::Graceful, None) => {
                 let why = format!("{name} is stopped and takes it along");
-                Some(Verdict::release(vec![node], why))
+                Some(Decision::release(vec![node], why))
             }
             (_, None) => None,
         }
@@ -147,7 +147,7 @@ impl<'a> Planner<'a> {
     }
 
     /// A group that is not configured any more is released wherever it is.
-    fn without_definition(&self, run: &Group) -> Verdict {
+    fn without_definition(&self, run: &Group) -> Decision {
         let asked = matches!(
             self.occasion,
             Occasion::Redefined(_) | Occasion::Ordered(_) | Occasion::Reconcile
@@ -158,9 +158,9 @@ impl<'a> Planner<'a> {
             || run.blocked.is_some()
             || self.nodes.maintenance(run).is_some()
         {
-            return Verdict::Nothing;
+            return Decision::Nothing;
         }
-        Verdict::release(left, "it is not configured any more".into())
+        Decision::release(left, "it is not configured any more".into())
     }
 
     /// Nodes that have something of a group, are there, and are not about it already.
@@ -175,7 +175,7 @@ impl<'a> Planner<'a> {
     }
 
     /// A group that an operator wants off.
-    fn unwanted(&self, run: &Group) -> Verdict {
+    fn unwanted(&self, run: &Group) -> Decision {
         let left = self.releasable(run);
         let asked = !matches!(self.occasion, Occasion::Joins(_) | Occasion::Leaves(_, None));
         let leaves = match self.occasion {
@@ -184,10 +184,10 @@ impl<'a> Planner<'a> {
             _ => Vec::new(),
         };
         let why = run.stopped_for.clone().unwrap_or_else(|| "an operator wants it off".into());
-        if leaves.is_empty() { Verdict::Stay(why) } else { Verdict::release(leaves, why) }
+        if leaves.is_empty() { Decision::Stay(why) } else { Decision::release(leaves, why) }
     }
 
-    fn exclusive(&self, def: &GroupDef, run: &Group) -> Verdict {
+    fn exclusive(&self, def: &GroupDef, run: &Group) -> Decision {
         if run.wanted_offline {
             return self.unwanted(run);
         }
@@ -201,7 +201,7 @@ impl<'a> Planner<'a> {
             return self.left_running(def, run, owner);
         }
         if let Some(why) = self.still_releasing(def, run, owner) {
-            return Verdict::Stay(why);
+            return Decision::Stay(why);
         }
         if let Occasion::Joins(node) = self.occasion
             && node == owner
@@ -212,15 +212,15 @@ impl<'a> Planner<'a> {
             return self.taken_over(def, run, node, stop);
         }
         match self.nodes.holder(owner) {
-            Holder::LeftAlone(why) => Verdict::Stay(why),
-            Holder::Gone if matches!(self.occasion, Occasion::Reconcile) => Verdict::Nothing,
+            Holder::LeftAlone(why) => Decision::Stay(why),
+            Holder::Gone if matches!(self.occasion, Occasion::Reconcile) => Decision::Nothing,
             Holder::Gone => {
                 self.place(def, run, Some(format!("{} is gone", self.nodes.name(owner))))
             }
             Holder::There
                 if matches!(self.occasion, Occasion::Reconcile) && in_motion(instance.state) =>
             {
-                Verdict::Nothing
+                Decision::Nothing
             }
             Holder::There if in_motion(instance.state) => self.again(
                 def,
@@ -248,7 +248,7 @@ impl<'a> Planner<'a> {
     }
 
     /// A group that was concurrent and is not any more: all but one node let it go.
-    fn surplus(&self, def: &GroupDef, run: &Group) -> Option<Verdict> {
+    fn surplus(&self, def: &GroupDef, run: &Group) -> Option<Decision> {
         let stops = matches!(self.occasion, Occasion::Leaves(..) | Occasion::Joins(_));
         if run.instances.len() < 2 || stops {
             return None;
@@ -256,40 +256,40 @@ impl<'a> Planner<'a> {
         let keep = def.nodes.iter().find(|node| run.instances.contains_key(node));
         let keep = keep.or(run.instances.keys().next()).copied();
         let others = self.releasable(run).into_iter().filter(|node| Some(*node) != keep).collect();
-        Some(Verdict::release(others, "it may be on one node only".into())).filter(
-            |verdict| !matches!(verdict, Verdict::Move { release, .. } if release.is_empty()),
+        Some(Decision::release(others, "it may be on one node only".into())).filter(
+            |decision| !matches!(decision, Decision::Move { release, .. } if release.is_empty()),
         )
     }
 
-    fn left_running(&self, def: &GroupDef, run: &Group, owner: NodeNumber) -> Verdict {
+    fn left_running(&self, def: &GroupDef, run: &Group, owner: NodeNumber) -> Decision {
         let name = self.nodes.name(owner);
         let back = matches!(self.occasion, Occasion::Joins(node) if node == owner);
         if back && self.nodes.may_have(def, run, owner) {
-            return Verdict::acquire(
+            return Decision::acquire(
                 owner,
                 format!("it was left running on {name}, which is back"),
             );
         }
-        Verdict::Stay(format!("left running on {name} without its manager"))
+        Decision::Stay(format!("left running on {name} without its manager"))
     }
 
     /// A node comes back while something of the group is still its own: it starts afresh there
     /// rather than being moved in the same breath.
-    fn returned(&self, def: &GroupDef, run: &Group, owner: NodeNumber) -> Verdict {
+    fn returned(&self, def: &GroupDef, run: &Group, owner: NodeNumber) -> Decision {
         let why = format!("{} was away while it had it", self.nodes.name(owner));
         if self.nodes.may_have(def, run, owner) {
-            return Verdict::shift(owner, owner, why);
+            return Decision::shift(owner, owner, why);
         }
         self.again(def, run, owner, why)
     }
 
     /// Released where it is and placed anew.
-    fn again(&self, def: &GroupDef, run: &Group, owner: NodeNumber, why: String) -> Verdict {
+    fn again(&self, def: &GroupDef, run: &Group, owner: NodeNumber, why: String) -> Decision {
         match best(&self.nodes, &self.layout, def, run) {
-            Some((to, choice)) => Verdict::shift(owner, to, format!("{why}; {choice}")),
+            Some((to, choice)) => Decision::shift(owner, to, format!("{why}; {choice}")),
             None => {
                 let nobody = self.nodes.nobody(def, run);
-                Verdict::release(vec![owner], format!("{why}; no node can have it: {nobody}"))
+                Decision::release(vec![owner], format!("{why}; no node can have it: {nobody}"))
             }
         }
     }
@@ -300,11 +300,11 @@ impl<'a> Planner<'a> {
         run: &Group,
         node: NodeNumber,
         stop: Option<StopMode>,
-    ) -> Verdict {
+    ) -> Decision {
         let name = self.nodes.name(node);
         match stop {
             Some(_) => match self.about_to_be_better(def, run, None) {
-                Some(why) => Verdict::release(vec![node], format!("{name} is stopped; {why}")),
+                Some(why) => Decision::release(vec![node], format!("{name} is stopped; {why}")),
                 None => self.again(def, run, node, format!("{name} is stopped")),
             },
             None => self.place(def, run, Some(format!("{name} failed"))),
@@ -312,7 +312,7 @@ impl<'a> Planner<'a> {
     }
 
     /// A group that nobody has, or whose node is gone.
-    fn place(&self, def: &GroupDef, run: &Group, why: Option<String>) -> Verdict {
+    fn place(&self, def: &GroupDef, run: &Group, why: Option<String>) -> Decision {
         if let (Occasion::Joins(node), Policy::Rotating, true) =
             (self.occasion, def.policy, run.instances.is_empty())
         {
@@ -321,30 +321,30 @@ impl<'a> Planner<'a> {
         let choice = best(&self.nodes, &self.layout, def, run);
         let chosen = choice.as_ref().map(|(node, _)| *node);
         if let Some(why) = self.about_to_be_better(def, run, chosen) {
-            return Verdict::Stay(why);
+            return Decision::Stay(why);
         }
         let why = why.map(|why| format!("{why}; ")).unwrap_or_default();
         match choice {
-            Some((node, choice)) => Verdict::acquire(node, format!("{why}{choice}")),
+            Some((node, choice)) => Decision::acquire(node, format!("{why}{choice}")),
             None => {
-                Verdict::Stay(format!("{why}no node can have it: {}", self.nodes.nobody(def, run)))
+                Decision::Stay(format!("{why}no node can have it: {}", self.nodes.nobody(def, run)))
             }
         }
     }
 
     /// A node that joins takes one rotating group for each network.
-    fn joiner_takes(&self, def: &GroupDef, run: &Group, node: NodeNumber) -> Verdict {
+    fn joiner_takes(&self, def: &GroupDef, run: &Group, node: NodeNumber) -> Decision {
         let name = self.nodes.name(node);
         if let Some(obstacle) = self.nodes.obstacle(def, run, node) {
-            return Verdict::Stay(format!("{name} {obstacle}"));
+            return Decision::Stay(format!("{name} {obstacle}"));
         }
         if let Some(rival) = self.layout.rival(def, node) {
             let of = network(def).map(|network| self.state.network_name(network));
             let of = of.map(|of| format!(" of {of}")).unwrap_or_default();
             let rival = &rival.name;
-            return Verdict::Stay(format!("{name} has a rotating group{of} already: {rival}"));
+            return Decision::Stay(format!("{name} has a rotating group{of} already: {rival}"));
         }
-        Verdict::acquire(node, format!("{name} is free for it"))
+        Decision::acquire(node, format!("{name} is free for it"))
     }
 
     /// A node for which it is worth waiting: its join waits in the queue, and it would get the group
@@ -380,7 +380,7 @@ impl<'a> Planner<'a> {
     }
 
     /// A group that works on a node that is there: does it stay?
-    fn owned(&self, def: &GroupDef, run: &Group, owner: NodeNumber) -> Verdict {
+    fn owned(&self, def: &GroupDef, run: &Group, owner: NodeNumber) -> Decision {
         let name = self.nodes.name(owner);
         if let Occasion::Joins(node) = self.occasion {
             return self.goes_back(def, run, owner, node);
@@ -398,14 +398,14 @@ impl<'a> Planner<'a> {
             return self.again(def, run, owner, why);
         }
         if let Some((to, why)) = self.better_than(def, run, owner) {
-            return Verdict::shift(owner, to, why);
+            return Decision::shift(owner, to, why);
         }
         if self.resources_changed(def) {
-            return Verdict::shift(owner, owner, "its resources were changed".into());
+            return Decision::shift(owner, owner, "its resources were changed".into());
         }
         match self.occasion {
-            Occasion::Ordered(_) => Verdict::Stay(format!("it is where it should be, on {name}")),
-            _ => Verdict::Nothing,
+            Occasion::Ordered(_) => Decision::Stay(format!("it is where it should be, on {name}")),
+            _ => Decision::Nothing,
         }
     }
 
@@ -448,44 +448,44 @@ impl<'a> Planner<'a> {
         run: &Group,
         owner: NodeNumber,
         joiner: NodeNumber,
-    ) -> Verdict {
+    ) -> Decision {
         let (name, to) = (self.nodes.name(owner), self.nodes.name(joiner));
         let home = self.nodes.home(def);
         if def.policy == Policy::Rotating {
-            return Verdict::Stay(format!("it rotates: it stays on {name}"));
+            return Decision::Stay(format!("it rotates: it stays on {name}"));
         }
         // What was to last until home is back is over with this event.
         let over = run.preferred_until == Some(Until::Home) && home == Some(joiner);
         if run.preferred == Some(owner) && !over {
-            return Verdict::Stay(format!("{name} is where an operator wants it"));
+            return Decision::Stay(format!("{name} is where an operator wants it"));
         }
         let ordered = run.preferred == Some(joiner);
         if !ordered && home != Some(joiner) {
             return self.passed_over(def, owner, joiner);
         }
         if let Some(obstacle) = self.nodes.obstacle(def, run, joiner) {
-            return Verdict::Stay(format!("{to} {obstacle}"));
+            return Decision::Stay(format!("{to} {obstacle}"));
         }
         if !ordered && !def.fallback {
-            return Verdict::Stay(format!("it does not go back: it stays on {name}"));
+            return Decision::Stay(format!("it does not go back: it stays on {name}"));
         }
         if let Some(at) = later(self.state, def, joiner, true).filter(|_| !ordered) {
-            return Verdict::Stay(format!("it goes back to {to}, its home, at {at}"));
+            return Decision::Stay(format!("it goes back to {to}, its home, at {at}"));
         }
         if let Some(why) = self.about_to_be_better(def, run, Some(joiner)) {
-            return Verdict::Stay(why);
+            return Decision::Stay(why);
         }
         let what = if ordered { "to which an operator moved it" } else { "its home" };
-        Verdict::shift(owner, joiner, format!("{to} is back, {what}"))
+        Decision::shift(owner, joiner, format!("{to} is back, {what}"))
     }
 
     /// A node that joins, is not the home of a group, and yet stands before its owner in the list.
-    fn passed_over(&self, def: &GroupDef, owner: NodeNumber, joiner: NodeNumber) -> Verdict {
+    fn passed_over(&self, def: &GroupDef, owner: NodeNumber, joiner: NodeNumber) -> Decision {
         if rank(def, joiner) > rank(def, owner) {
-            return Verdict::Nothing;
+            return Decision::Nothing;
         }
         let home = self.nodes.home(def).map(|home| self.nodes.name(home)).unwrap_or_default();
-        Verdict::Stay(format!(
+        Decision::Stay(format!(
             "it stays on {} until its home {home} is back",
             self.nodes.name(owner)
         ))
@@ -496,7 +496,7 @@ impl<'a> Planner<'a> {
         before.group(&def.name).is_some_and(|old| differ(&old.resources, &def.resources))
     }
 
-    fn concurrent(&self, def: &GroupDef, run: &Group) -> Verdict {
+    fn concurrent(&self, def: &GroupDef, run: &Group) -> Decision {
         if run.wanted_offline {
             return self.unwanted(run);
         }
@@ -513,36 +513,36 @@ impl<'a> Planner<'a> {
         run: &Group,
         node: NodeNumber,
         stop: Option<StopMode>,
-    ) -> Verdict {
+    ) -> Decision {
         let name = self.nodes.name(node);
         if stop.is_some() {
-            return Verdict::release(vec![node], format!("{name} is stopped"));
+            return Decision::release(vec![node], format!("{name} is stopped"));
         }
         let on = |n: &NodeNumber| *n != node && run.instances.contains_key(n);
         let others: Vec<String> =
             def.nodes.iter().filter(|n| on(n)).map(|n| self.nodes.name(*n)).collect();
-        Verdict::Stay(match others.is_empty() {
+        Decision::Stay(match others.is_empty() {
             true => format!("{name} failed, and no other node has it"),
             false => format!("{name} failed; it goes on on {}", others.join(", ")),
         })
     }
 
-    fn one_more(&self, def: &GroupDef, run: &Group, node: NodeNumber) -> Verdict {
+    fn one_more(&self, def: &GroupDef, run: &Group, node: NodeNumber) -> Decision {
         let name = self.nodes.name(node);
         if let Some(obstacle) = self.nodes.obstacle(def, run, node) {
-            return Verdict::Stay(format!("{name} {obstacle}"));
+            return Decision::Stay(format!("{name} {obstacle}"));
         }
         match run.instances.get(&node) {
-            None => Verdict::acquire(node, format!("{name} joins")),
+            None => Decision::acquire(node, format!("{name} joins")),
             Some(instance) if instance.is_left() => {
-                Verdict::acquire(node, format!("it was left running on {name}, which is back"))
+                Decision::acquire(node, format!("it was left running on {name}, which is back"))
             }
-            Some(_) => Verdict::shift(node, node, format!("{name} was away while it had it")),
+            Some(_) => Decision::shift(node, node, format!("{name} was away while it had it")),
         }
     }
 
     /// What is missing is acquired, what may not be there is released.
-    fn everywhere(&self, def: &GroupDef, run: &Group) -> Verdict {
+    fn everywhere(&self, def: &GroupDef, run: &Group) -> Decision {
         let may_stay = |node: &NodeNumber| def.nodes.contains(node) && !run.avoid.contains(node);
         let changed = self.resources_changed(def);
         let release: Vec<NodeNumber> =
@@ -559,16 +559,16 @@ impl<'a> Planner<'a> {
             (false, _) => format!("{} may not have it", self.names(&release)),
             (true, false) => format!("{} can have it", self.names(&acquire)),
         };
-        Verdict::Move { release, acquire, reason }
+        Decision::Move { release, acquire, reason }
     }
 
-    fn nothing_to_add(&self, def: &GroupDef, run: &Group) -> Verdict {
+    fn nothing_to_add(&self, def: &GroupDef, run: &Group) -> Decision {
         match self.occasion {
             Occasion::Ordered(_) if run.instances.is_empty() => {
-                Verdict::Stay(format!("no node can have it: {}", self.nodes.nobody(def, run)))
+                Decision::Stay(format!("no node can have it: {}", self.nodes.nobody(def, run)))
             }
-            Occasion::Ordered(_) => Verdict::Stay("it is wherever it can be".into()),
-            _ => Verdict::Nothing,
+            Occasion::Ordered(_) => Decision::Stay("it is wherever it can be".into()),
+            _ => Decision::Nothing,
         }
     }
 

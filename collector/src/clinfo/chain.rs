@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::history::{Head, Verdict};
+use crate::history::{Head, Verification};
 
 /// An event and its hash.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,20 +48,20 @@ pub struct VerifiedDoc {
 
 impl VerifiedDoc {
     /// The result for a file that no daemon uses.
-    pub fn of_file(verdict: &Verdict) -> Self {
-        let fault = verdict.fault.as_ref();
+    pub fn of_file(verification: &Verification) -> Self {
+        let fault = verification.fault.as_ref();
         Self {
             first_bad: fault.map(|fault| FaultDoc { seq: fault.seq, what: fault.detail.clone() }),
-            head: verdict.head.into(),
-            ok: verdict.intact(),
-            rows: verdict.checked,
+            head: verification.head.into(),
+            ok: verification.intact(),
+            rows: verification.checked,
             unguarded: None,
         }
     }
 
     /// The result for the history in use.
-    pub fn new(verdict: &Verdict) -> Self {
-        Self { unguarded: Some(verdict.unguarded.clone()), ..Self::of_file(verdict) }
+    pub fn new(verification: &Verification) -> Self {
+        Self { unguarded: Some(verification.unguarded.clone()), ..Self::of_file(verification) }
     }
 }
 
@@ -104,15 +104,18 @@ mod tests {
         let head = Head { seq: 16, hash: Hash::default() };
         let (kind, detail) = (FaultKind::ChangedContent, "it was changed".to_owned());
         let fault = Some(Fault { seq: 17, kind, detail });
-        let verdict = Verdict { checked: 16, head, fault, unguarded: vec!["t".into()] };
+        let verification = Verification { checked: 16, head, fault, unguarded: vec!["t".into()] };
         let zeros = "0".repeat(64);
         let file = format!(
             r#"{{"first_bad":{{"seq":17,"what":"it was changed"}},"head":{{"hash":"{zeros}","seq":16}},"ok":false,"rows":16"#
         );
         let told = |document: &VerifiedDoc| serde_json::to_string(document).expect("JSON");
-        assert_eq!(told(&VerifiedDoc::of_file(&verdict)), format!("{file}}}"));
-        assert_eq!(told(&VerifiedDoc::new(&verdict)), format!(r#"{file},"unguarded":["t"]}}"#));
-        let whole = Verdict { fault: None, ..verdict };
+        assert_eq!(told(&VerifiedDoc::of_file(&verification)), format!("{file}}}"));
+        assert_eq!(
+            told(&VerifiedDoc::new(&verification)),
+            format!(r#"{file},"unguarded":["t"]}}"#)
+        );
+        let whole = Verification { fault: None, ..verification };
         assert!(told(&VerifiedDoc::of_file(&whole)).starts_with(r#"{"first_bad":null,"#));
     }
 }

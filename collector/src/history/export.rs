@@ -34,7 +34,7 @@ use vedette_core::record::{Code, Record, Subject, Told};
 use vedette_core::time::WallTime;
 
 use super::row::Stored;
-use super::verify::{FaultKind, Verdict};
+use super::verify::{FaultKind, Verification};
 use super::{Head, HistoryError, read};
 
 mod csv;
@@ -253,10 +253,10 @@ fn json(line: &Line) -> Result<String, std::io::Error> {
 
 /// Verifies an export of either form, whole or beginning at any record; what is wrong with the
 /// text itself is a fault too, an error only means that the input could not be read.
-pub fn verify_export(reader: impl BufRead) -> Result<Verdict, HistoryError> {
+pub fn verify_export(reader: impl BufRead) -> Result<Verification, HistoryError> {
     let mut input = csv::Input::new(reader, LONGEST);
-    let mut verdict = Verdict::default();
-    let Some(first) = input.line()? else { return Ok(verdict) };
+    let mut verification = Verification::default();
+    let Some(first) = input.line()? else { return Ok(verification) };
     let is_csv = csv::is_heading(first.trim_ascii_end());
     let mut text = if is_csv { input.record()? } else { Some(first) };
     let mut begun = false;
@@ -265,30 +265,30 @@ pub fn verify_export(reader: impl BufRead) -> Result<Verdict, HistoryError> {
         match stored.and_then(Line::stored) {
             Ok(stored) => {
                 if !begun {
-                    begin(&mut verdict, &stored);
+                    begin(&mut verification, &stored);
                     begun = true;
                 }
-                if !verdict.check(&stored) {
+                if !verification.check(&stored) {
                     break;
                 }
             }
             Err(why) => {
                 let detail = format!("line {}: {why}", input.begun_at());
-                verdict.find(verdict.head.seq + 1, FaultKind::Unreadable, detail);
+                verification.find(verification.head.seq + 1, FaultKind::Unreadable, detail);
                 break;
             }
         }
         text = if is_csv { input.record()? } else { input.line()? };
     }
-    Ok(verdict)
+    Ok(verification)
 }
 
 /// An export may begin anywhere; its first link is what it is anchored to. Record 1 has nothing
 /// before it, which is why its link is not taken as given.
-fn begin(verdict: &mut Verdict, first: &Stored) {
+fn begin(verification: &mut Verification, first: &Stored) {
     if first.record.seq > 1 {
         let head = Head { seq: first.record.seq - 1, hash: first.link };
-        *verdict = Verdict::starting_at(head);
+        *verification = Verification::starting_at(head);
     }
 }
 

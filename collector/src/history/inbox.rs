@@ -39,7 +39,7 @@ pub(super) struct Work {
 }
 
 /// A record that is on disk already by its number; its hash is still to be compared.
-pub(super) type Known = (u64, Hash);
+pub(super) type RecordOnDisk = (u64, Hash);
 
 #[derive(Default)]
 struct Inbox {
@@ -67,13 +67,13 @@ pub(super) struct Shared {
 }
 
 impl Inbox {
-    /// Takes one record; returns it as `Known` if only the disk can tell whether it is the same.
+    /// Takes one record; returns it as `RecordOnDisk` if only the disk can tell whether it is the same.
     fn take(
         &mut self,
         record: Arc<Record>,
         aside: bool,
         appended: &mut Appended,
-    ) -> Result<Option<Known>, HistoryError> {
+    ) -> Result<Option<RecordOnDisk>, HistoryError> {
         if record.seq <= self.head.seq {
             appended.duplicates += 1;
             return self.compare(&record);
@@ -89,7 +89,7 @@ impl Inbox {
         Ok(None)
     }
 
-    fn compare(&self, record: &Record) -> Result<Option<Known>, HistoryError> {
+    fn compare(&self, record: &Record) -> Result<Option<RecordOnDisk>, HistoryError> {
         let first = self.head.seq + 1 - self.queue.len() as u64;
         let Some(place) = record.seq.checked_sub(first) else {
             return Ok(Some((record.seq, record.hash)));
@@ -173,7 +173,7 @@ impl Shared {
         &self,
         records: impl Iterator<Item = Arc<Record>>,
         aside: bool,
-    ) -> (Appended, Vec<Known>, Option<HistoryError>) {
+    ) -> (Appended, Vec<RecordOnDisk>, Option<HistoryError>) {
         let mut appended = Appended::default();
         let mut known = Vec::new();
         let mut wrong = None;

@@ -12,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension, params_from_iter};
 use vedette_core::id::Hash;
 use vedette_core::record::Record;
 
-use super::inbox::{Known, same};
+use super::inbox::{RecordOnDisk, same};
 use super::row::{self, Stored};
 use super::{Filter, Head, HistoryError, Page, schema};
 
@@ -70,7 +70,7 @@ pub(super) fn hash_at(connection: &Connection, seq: u64) -> Result<Option<Hash>,
 }
 
 /// Whether records that were given are those on disk.
-pub(super) fn compare(readers: &Readers, known: &[Known]) -> Result<(), HistoryError> {
+pub(super) fn compare(readers: &Readers, known: &[RecordOnDisk]) -> Result<(), HistoryError> {
     if known.is_empty() {
         return Ok(());
     }

@@ -43,7 +43,7 @@ pub struct Fault {
 
 /// What a verification found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Verdict {
+pub struct Verification {
     /// Rows that are good, up to the first fault.
     pub checked: u64,
     /// The last good row. Compare it with another node's to find a rewritten history.
@@ -54,13 +54,13 @@ pub struct Verdict {
     pub unguarded: Vec<String>,
 }
 
-impl Verdict {
+impl Verification {
     /// Whether every row is as it was written.
     pub fn intact(&self) -> bool {
         self.fault.is_none()
     }
 
-    /// A verdict that begins after the row with that head.
+    /// A `Verification` that begins after the row with that head.
     pub(super) fn starting_at(head: Head) -> Self {
         Self { head, ..Self::default() }
     }
@@ -114,41 +114,41 @@ impl Verdict {
 }
 
 /// Goes through all rows of an open file.
-pub(super) fn verify(connection: &Connection) -> Result<Verdict, HistoryError> {
-    let mut verdict = Verdict::starting_at(Head { seq: 0, hash: Hash::default() });
-    verdict.unguarded = schema::missing_guards(connection)?;
+pub(super) fn verify(connection: &Connection) -> Result<Verification, HistoryError> {
+    let mut verification = Verification::starting_at(Head { seq: 0, hash: Hash::default() });
+    verification.unguarded = schema::missing_guards(connection)?;
     let mut after = i64::MIN;
     loop {
         let rows = read::rows_after(connection, after, PAGE)?;
         let end = rows.len() < PAGE;
         for row in rows {
-            if !check_row(&mut verdict, row)? {
-                return Ok(verdict);
+            if !check_row(&mut verification, row)? {
+                return Ok(verification);
             }
         }
         if end {
-            return Ok(verdict);
+            return Ok(verification);
         }
-        after = verdict.head.seq as i64;
+        after = verification.head.seq as i64;
     }
 }
 
 fn check_row(
-    verdict: &mut Verdict,
+    verification: &mut Verification,
     row: Result<Stored, HistoryError>,
 ) -> Result<bool, HistoryError> {
     match row {
-        Ok(stored) => Ok(verdict.check(&stored)),
+        Ok(stored) => Ok(verification.check(&stored)),
         Err(HistoryError::BadRow { seq, why }) => {
             let detail = format!("record {seq} cannot be read: {why}");
-            Ok(verdict.find(seq as u64, FaultKind::Unreadable, detail))
+            Ok(verification.find(seq as u64, FaultKind::Unreadable, detail))
         }
         Err(error) => Err(error),
     }
 }
 
 /// Verifies a history that no daemon has open, or a copy of one. Changes nothing.
-pub fn verify_offline(path: impl AsRef<Path>) -> Result<Verdict, HistoryError> {
+pub fn verify_offline(path: impl AsRef<Path>) -> Result<Verification, HistoryError> {
     let path = path.as_ref();
     let connection = schema::open_reader(path)?;
     schema::identify(path, &connection)?;

@@ -23,7 +23,7 @@ use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
-use vedette_core::duplicate::{Hardware, Rounds, Verdict};
+use vedette_core::duplicate::{Hardware, Occupancy, Rounds};
 
 use super::wire;
 use crate::netlink::{Link, Netlink};
@@ -93,10 +93,10 @@ impl Probes {
         let rounds = self.probing(link, address, members)?;
         let mut seen = rounds.subscribe();
         rounds.send_modify(Rounds::leave);
-        let certain = seen.wait_for(|rounds| rounds.verdict().is_some());
-        let verdict = tokio::time::timeout(PATIENCE, certain).await.ok()?.ok()?.verdict();
+        let certain = seen.wait_for(|rounds| rounds.occupancy().is_some());
+        let occupancy = tokio::time::timeout(PATIENCE, certain).await.ok()?.ok()?.occupancy();
         self.locked().remove(&address);
-        let Some(Verdict::Taken(hardware)) = verdict else { return None };
+        let Some(Occupancy::Taken(hardware)) = occupancy else { return None };
         let conflict = Conflict { hardware, device: link.name.clone() };
         lock(&self.found).insert(address, conflict.clone());
         Some(conflict)
@@ -172,7 +172,7 @@ impl Asking {
         for round in 0.. {
             let Some(rounds) = self.rounds.upgrade() else { return };
             rounds.send_modify(Rounds::next);
-            if rounds.borrow().verdict().is_some() || Instant::now() >= forgotten {
+            if rounds.borrow().occupancy().is_some() || Instant::now() >= forgotten {
                 return;
             }
             let mut leave = rounds.subscribe();

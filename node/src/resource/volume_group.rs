@@ -43,7 +43,7 @@ struct Report {
 
 /// What is known of the metadata. It is the same if both are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Known {
+struct MetadataVersion {
     uuid: String,
     seqno: String,
 }
@@ -118,7 +118,11 @@ impl VolumeGroup {
     }
 
     /// The metadata's identity; `None` if there is no such group on the disks that are here.
-    async fn read(&self, context: &Context, time: Duration) -> Result<Option<Known>, Failure> {
+    async fn read(
+        &self,
+        context: &Context,
+        time: Duration,
+    ) -> Result<Option<MetadataVersion>, Failure> {
         let argv = ["vgs", "--reportformat", "json", "-o", "vg_name,vg_uuid,vg_seqno,vg_attr"];
         let outcome = self.run(context, &[&argv[..], &[&self.name]].concat(), time).await;
         if outcome.exit == Some(NOT_FOUND) {
@@ -128,7 +132,7 @@ impl VolumeGroup {
         let Some(group) = report.vg.into_iter().next() else { return Ok(None) };
         let field = |name: &str| group.get(name).cloned().unwrap_or_default();
         self.refuse_unfit(&field("vg_attr"))?;
-        Ok(Some(Known { uuid: field("vg_uuid"), seqno: field("vg_seqno") }))
+        Ok(Some(MetadataVersion { uuid: field("vg_uuid"), seqno: field("vg_seqno") }))
     }
 
     /// Attributes such as `wz--n-`: the third tells exported, the fourth that disks are missing.
@@ -226,7 +230,7 @@ impl VolumeGroup {
     }
 
     /// What cannot be read is not known, and costs a refresh.
-    fn known(&self, context: &Context) -> Option<Known> {
+    fn known(&self, context: &Context) -> Option<MetadataVersion> {
         let text = std::fs::read_to_string(self.known_path(context)).ok()?;
         serde_json::from_str(&text).ok()
     }

@@ -20,8 +20,8 @@ use vedette_core::step_down;
 use vedette_core::trigger::Trigger;
 
 use super::Bug;
+use super::active_groups::TaskList;
 use super::node::Agent;
-use super::works::Desk;
 use super::world::{Event, MS, World, number_of};
 
 impl World {
@@ -55,7 +55,7 @@ impl World {
             steady_since: u64::MAX,
             running: BTreeSet::new(),
             unsaid: BTreeMap::new(),
-            desk: Desk::default(),
+            desk: TaskList::default(),
             hand,
             sightings: Default::default(),
             runner: Runner::new(machine.number, Session(session), log),

@@ -18,11 +18,11 @@ use vedette_core::time::Instant;
 use vedette_core::topology::{self, Topology};
 use vedette_core::wire::Beat;
 
+use super::active_groups::{ActiveGroups, TaskList};
 use super::enforcers::{Board, Gate, Heard};
 use super::executors::Hand;
 use super::journals::Journal;
 use super::kernel::Kernel;
-use super::works::{Desk, Works};
 use super::world::Event;
 
 /// The process of a guard.
@@ -83,7 +83,7 @@ pub(super) struct Agent {
     /// Outcomes that are not in the log yet, with the time of the next attempt.
     pub(super) unsaid: BTreeMap<CommandId, (u64, Proposal)>,
     /// What it does for the cluster manager.
-    pub(super) desk: Desk,
+    pub(super) desk: TaskList,
     /// Its work for the cluster manager, begun and given up.
     pub(super) runner: Runner,
     /// Looks for what should not run.
@@ -110,7 +110,7 @@ pub(super) struct Machine {
     /// How much faster its monotonic clock runs, in parts per million.
     pub(super) drift: i64,
     /// Groups that are active here.
-    pub(super) works: Works,
+    pub(super) works: ActiveGroups,
     /// What is alive here.
     pub(super) kernel: Kernel,
     /// The kernel's gate, memory that guard and reaper share, and on disk what the guard held.

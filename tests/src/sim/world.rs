@@ -16,6 +16,7 @@ use vedette_core::time::WallTime;
 use vedette_core::wire::Beat;
 
 use super::Bug;
+use super::active_groups::{ActiveGroups, SITE};
 use super::checks::Checks;
 use super::conduct::Conduct;
 use super::delay::Delays;
@@ -25,7 +26,6 @@ use super::log::Log;
 use super::node::Machine;
 use super::rng::Rng;
 use super::wires::{Fault, Wires};
-use super::works::{SITE, Works};
 
 /// One millisecond in the world's unit.
 pub(super) const MS: u64 = 1_000;
@@ -394,7 +394,7 @@ impl World {
             shown: None,
             offset: self.rng.range(0, 1 << 40),
             drift: self.rng.range(0, 10_001) as i64 - 5_000,
-            works: Works::default(),
+            works: ActiveGroups::default(),
             kernel: Kernel::default(),
             gate: Default::default(),
             board: Default::default(),

@@ -29,7 +29,7 @@ use vedette_node::log::Applied;
 use super::proposer::{cluster_time, own_clock_us};
 
 /// What was applied so far.
-struct Known {
+struct AppliedState {
     state: Arc<ClusterState>,
     recent: VecDeque<Arc<Record>>,
     shown: Arc<[Arc<Record>]>,
@@ -39,7 +39,7 @@ struct Known {
     dated: Option<i64>,
 }
 
-impl Known {
+impl AppliedState {
     /// Moments of this node's own stay as long ago as they are: they are dated anew when the clock is set by which
     /// it shows them.
     fn date_anew(&mut self) {
@@ -88,7 +88,7 @@ impl Viewpoint {
 
 /// See the module.
 pub(crate) struct Publisher {
-    known: Mutex<Known>,
+    known: Mutex<AppliedState>,
     /// As applied, for whoever works by it.
     view: watch::Sender<Arc<View>>,
     /// As surfaces may show it.
@@ -148,7 +148,14 @@ impl Publisher {
             viewpoint: 0,
         };
         Ok(Self {
-            known: Mutex::new(Known { state, recent, shown, local, viewpoint: None, dated: None }),
+            known: Mutex::new(AppliedState {
+                state,
+                recent,
+                shown,
+                local,
+                viewpoint: None,
+                dated: None,
+            }),
             shown: watch::Sender::new(Arc::new(view.shown())),
             view: watch::Sender::new(Arc::new(view)),
             change: watch::Sender::new(Change::default()),
@@ -210,7 +217,7 @@ impl Publisher {
 
     /// Keeps in mind since when this node does not know the state of the cluster: since a loss of quorum
     /// that an earlier run of the agent saw, if it stands.
-    fn mark_age(&self, known: &mut Known) {
+    fn mark_age(&self, known: &mut AppliedState) {
         let now = cluster_time(&known.local, known.state.director);
         let local = &mut known.local;
         let mut since = self.stale_since.lock().unwrap_or_else(PoisonError::into_inner);
@@ -228,11 +235,11 @@ impl Publisher {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, AppliedState> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn publish(&self, known: &mut Known) {
+    fn publish(&self, known: &mut AppliedState) {
         known.date_anew();
         self.mark_age(known);
         let mut view = View {

@@ -91,7 +91,7 @@ const OFFLINE: &str = GroupState::Offline.name();
 
 /// The outages that records tell of, in the order in which they are told.
 pub(crate) fn outages(placed: &[Placed<'_>]) -> Vec<Outage> {
-    let mut reader = Reader { known: Known::of(placed), ..Reader::default() };
+    let mut reader = Reader { known: RecordContext::of(placed), ..Reader::default() };
     for it in placed {
         match (it.record.code, it.record.subject) {
             (Code::Group, Subject::Group(group)) => reader.group(group, it),
@@ -118,7 +118,7 @@ struct Sign {
 
 /// What has to be known of all records before the groups can be read.
 #[derive(Default)]
-struct Known {
+struct RecordContext {
     signs: BTreeMap<NodeNumber, Vec<Sign>>,
     motives: BTreeMap<u64, Motive>,
     /// Log entries in which a host went away, and whether it said that it would.
@@ -127,7 +127,7 @@ struct Known {
     gaps: BTreeMap<NodeNumber, Vec<(i64, i64)>>,
 }
 
-impl Known {
+impl RecordContext {
     fn of(placed: &[Placed<'_>]) -> Self {
         let mut known = Self::default();
         for it in placed {
@@ -248,7 +248,7 @@ struct Group {
 
 #[derive(Default)]
 struct Reader {
-    known: Known,
+    known: RecordContext,
     groups: BTreeMap<u16, Group>,
     outages: Vec<Outage>,
 }
@@ -326,7 +326,7 @@ impl Reader {
 
 /// Whether a group is in service though a record says that it is not ONLINE: what was left running is
 /// managed again, or one node of several comes or goes.
-fn goes_on(known: &Known, group: &Group, record: &Record) -> bool {
+fn goes_on(known: &RecordContext, group: &Group, record: &Record) -> bool {
     let managed_again = group.unmanaged && record.current == GroupState::Acquiring.name();
     let moving = [GroupState::Acquiring.name(), GroupState::Releasing.name()];
     let one_of_several = record.node.is_none()
@@ -337,7 +337,7 @@ fn goes_on(known: &Known, group: &Group, record: &Record) -> bool {
 }
 
 /// The outage that begins with a record of a group.
-fn leave(known: &Known, number: u16, group: &Group, it: &Placed<'_>) -> Outage {
+fn leave(known: &RecordContext, number: u16, group: &Group, it: &Placed<'_>) -> Outage {
     let record = it.record;
     let (since, node) = group.serving.unzip();
     let from = node.flatten().or(record.node);

@@ -253,8 +253,8 @@ mod tests {
             with_heading.push(b'\n');
             with_heading.extend_from_slice(&bytes);
             for text in [bytes, with_heading] {
-                let verdict = super::super::verify_export(text.as_slice()).expect("no reading fails");
-                prop_assert_eq!(verdict.checked, 0);
+                let verification = super::super::verify_export(text.as_slice()).expect("no reading fails");
+                prop_assert_eq!(verification.checked, 0);
             }
         }
     }

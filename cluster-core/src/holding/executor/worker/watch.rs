@@ -15,7 +15,7 @@ use super::{UNASKED, Worker};
 use crate::command::GroupCommand;
 use crate::group::{GroupState, ResourceDef, ResourceState};
 use crate::time::Instant;
-use crate::tolerance::{self, Verdict};
+use crate::tolerance::{self, Assessment};
 
 /// How long a report may take to come back as state.
 const KNOWN_WITHIN: Duration = Duration::from_secs(2);
@@ -112,15 +112,15 @@ impl Worker {
         let looks = self.looked.entry(resource.name.clone()).or_default();
         match looks.take(&resource, look) {
             // It may have left its control group meanwhile.
-            Verdict::Well => self.tell_outside(&held).await,
-            Verdict::Rising => {}
-            Verdict::Recovered => self.works_again(token, &resource.name, &said),
-            Verdict::Tolerated { count, limit } => {
+            Assessment::Well => self.tell_outside(&held).await,
+            Assessment::Rising => {}
+            Assessment::Recovered => self.works_again(token, &resource.name, &said),
+            Assessment::Tolerated { count, limit } => {
                 let name = &resource.name;
                 self.note(false, format!("{name} is tolerated, {count} of {limit}: {said}"));
                 self.report_tolerated(token, name, (count, limit), said);
             }
-            Verdict::Failed => return self.failed(&held, &resource, said).await,
+            Assessment::Failed => return self.failed(&held, &resource, said).await,
         }
         false
     }

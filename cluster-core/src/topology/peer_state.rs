@@ -12,7 +12,7 @@ use crate::wire::Beat;
 
 /// A peer, as this node knows it over all networks.
 #[derive(Clone, Debug)]
-pub(super) struct Known {
+pub(super) struct PeerState {
     pub(super) peer: Peer,
     pub(super) session: Option<Session>,
     pub(super) agent: AgentStatus,
@@ -35,7 +35,7 @@ pub(super) struct Known {
     pub(super) promoted: bool,
 }
 
-impl Known {
+impl PeerState {
     pub(super) fn new(now: Instant, peer: Peer) -> Self {
         Self {
             peer,

@@ -1,6 +1,6 @@
 //! What machines do for groups: runners, executors, and what is really active.
 //!
-//! [`Works::on`] is the physical truth: a group is in it from the moment its resources are started
+//! [`ActiveGroups::on`] is the physical truth: a group is in it from the moment its resources are started
 //! until they are off, whatever anybody knows or says. Its service addresses answer only while the
 //! kernel's gate lets them pass ([`super::enforcers`]). [`World::check_owners`] looks at nothing else.
 //!
@@ -27,7 +27,7 @@ const LOOK: u64 = 15 * MS;
 
 /// What is on a machine, besides processes of the cluster manager.
 #[derive(Debug, Default)]
-pub(super) struct Works {
+pub(super) struct ActiveGroups {
     /// Groups that are active, whatever is known of them, with the token they were started for.
     pub(super) on: BTreeMap<String, u64>,
     /// Whether somebody will look when the lease ends.
@@ -36,7 +36,7 @@ pub(super) struct Works {
     pub(super) clumsy: bool,
 }
 
-impl Works {
+impl ActiveGroups {
     /// Nothing is on any more.
     pub(super) fn clear(&mut self) {
         self.on.clear();
@@ -45,7 +45,7 @@ impl Works {
 
 /// What an agent is doing for the manager.
 #[derive(Debug, Default)]
-pub(super) struct Desk {
+pub(super) struct TaskList {
     /// Tasks that were begun.
     jobs: BTreeMap<u64, Job>,
     /// With which proposal something was last said of the manager.

@@ -47,7 +47,7 @@ pub(super) enum Piece {
 /// The way to the thread, which begins with the first piece and ends with the last copy of this: a guard, which has
 /// none, keeps its signals to itself.
 #[derive(Clone)]
-pub(super) struct Desk(Arc<Way>);
+pub(super) struct WriterHandle(Arc<Way>);
 
 struct Way {
     folder: PathBuf,
@@ -55,13 +55,13 @@ struct Way {
     sender: OnceLock<SyncSender<Message>>,
 }
 
-impl fmt::Debug for Desk {
+impl fmt::Debug for WriterHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Desk")
+        f.write_str("WriterHandle")
     }
 }
 
-impl Desk {
+impl WriterHandle {
     pub(super) fn new(folder: PathBuf, node: String) -> Self {
         Self(Arc::new(Way { folder, node, sender: OnceLock::new() }))
     }
