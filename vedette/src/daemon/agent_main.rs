@@ -186,18 +186,24 @@ async fn agent(config: Config, level: LevelHandle) -> Result<()> {
     if matches!(reason, End::Leave(control::Leave { now: false })) {
         tokio::select! {
             () = handing_over.hand_over() => {}
-            () = signals.next() => tracing::warn!("told to end twice, and ends at once"),
+            () = signals.next() => {
+                reason = signals.meaning().await;
+                tracing::warn!("told to end twice, and ends at once");
+            }
             _ = leaving.recv() => tracing::warn!("told to leave twice, and leaves at once"),
             () = bridge.guard_gone() => reason = End::Orphaned,
         }
     }
-    match reason {
-        End::Leave(_) => executor.let_go_of_all(true).await,
-        // Who is not heard leads nobody, however long it takes to let go.
-        End::Orphaned => {
-            tokio::join!(step_down::hand_over(&log, &publisher), executor.let_go_of_all(false));
+    // A guard that dies now takes the leases along as at any other time.
+    if matches!(reason, End::Leave(_)) {
+        tokio::select! {
+            () = executor.let_go_of_all(true) => {}
+            () = bridge.guard_gone() => reason = End::Orphaned,
         }
-        End::Renew | End::Relieved(_) | End::Failed(_) => {}
+    }
+    // Who is not heard leads nobody, however long it takes to let go.
+    if matches!(reason, End::Orphaned) {
+        tokio::join!(step_down::hand_over(&log, &publisher), executor.let_go_of_all(false));
     }
     if matches!(reason, End::Leave(_) | End::Renew) {
         alive.leave();
