@@ -160,6 +160,8 @@ async fn listen(
         }
     }
     let _ = gone.send(()).await;
+    // Its last report grows old like that of any guard that is silent: who looks at it goes on looking.
+    reports.closed().await;
 }
 
 /// Hands each report to the director. One is on its way at a time; what comes meanwhile replaces
