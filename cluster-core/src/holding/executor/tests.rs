@@ -356,33 +356,6 @@ fn what_comes_late_in_its_event_is_started_as_well() {
     assert_eq!(bench.take_done(), [""; 0]);
 }
 
-/// A group that is given to a node and taken back before anybody began has nothing to stop. An agent that was not there
-/// when it was given cannot know that.
-#[test]
-fn what_nobody_began_with_is_given_back_without_its_programs() {
-    let mut state = Fixture::failing_over().state;
-    let given = state.groups.get_mut("web").and_then(|web| web.instances.get_mut(&N2));
-    let given = given.expect("it comes to n2");
-    given.resources.values_mut().for_each(|it| it.state = ResourceState::Offline);
-    let token = given.token;
-    let clean_up = Input::Ask { ask: 7, group: "web".into(), op: Op::CleanUp { token } };
-    let mut earlier = state.clone();
-    earlier.groups.get_mut("web").expect("there is web").instances.clear();
-
-    let mut bench = Bench::new(N2, earlier);
-    bench.state = state.clone();
-    bench.see();
-    bench.give(clean_up.clone());
-    assert_eq!(bench.take_done(), [""; 0], "nothing was started");
-    let released =
-        |it: &GroupCommand| matches!(it, GroupCommand::Released { token: of, .. } if *of == token);
-    assert!(bench.reports.iter().any(released), "{:?}", bench.reports);
-
-    let mut bench = Bench::new(N2, state);
-    bench.give(clean_up);
-    assert_eq!(bench.take_done(), ["Stop httpd", "Stop web_address"]);
-}
-
 /// An address that has to move is asked to once; who waited for a leave meanwhile has seen to it.
 #[test]
 fn what_is_asked_while_a_leave_is_waited_for_is_done() {

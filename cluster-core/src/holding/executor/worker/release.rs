@@ -52,10 +52,6 @@ impl Worker {
         if self.port.desk().is_over(&self.group, token) || self.lets_go_of(token) {
             return;
         }
-        if self.has_not_begun(token) {
-            self.report_released(token, "nothing of it was started".to_owned(), false);
-            return;
-        }
         match self.on_hand() {
             Some(held) if held.token == token => {
                 if let Err(stop) = self.release(UNASKED).await {
@@ -66,30 +62,6 @@ impl Worker {
             Some(_) => self.behind = Some(token),
             None => {}
         }
-    }
-
-    /// Whether this node was given the instance while this agent was there, and nobody has begun with it: its programs
-    /// have nothing to stop. What runs all the same was seen by a probe, and what was left running belongs to an
-    /// earlier instance.
-    fn has_not_begun(&self, token: u64) -> bool {
-        let desk = self.port.desk();
-        let state = desk.state();
-        let group = state.groups.get(&self.group);
-        let given = group.is_some_and(|group| {
-            let elsewhere =
-                group.also.contains_key(&desk.me) || group.outside.contains_key(&desk.me);
-            let instance = group.instances.get(&desk.me);
-            !elsewhere
-                && instance.is_some_and(|it| {
-                    let moving = matches!(it.state, GroupState::Acquiring | GroupState::Releasing);
-                    moving && it.token == token && it.uncovered.is_none()
-                })
-        });
-        let nothing = self.held.is_none() && self.letting.is_none();
-        given
-            && nothing
-            && !desk.may_be_left(&self.group, token)
-            && state.is_untouched(&self.group, desk.me)
     }
 
     /// The same, once what was in its way is gone, if it is still wanted.
