@@ -21,7 +21,7 @@ pub fn obstacle(state: &ClusterState, group: &str, node: NodeNumber) -> Option<S
     Nodes::new(state, Occasion::Reconcile).obstacle(def, run, node)
 }
 
-/// Why a node takes no part at all, whatever the group, in words that follow its name; none if it does.
+/// The reason for which a node takes no part at all, whatever the group, in words that follow its name.
 pub fn absence(state: &ClusterState, node: NodeNumber) -> Option<String> {
     Nodes::new(state, Occasion::Reconcile).absence(node)
 }

@@ -41,7 +41,7 @@ const MARK_DELAY: Duration = Duration::from_millis(200);
 /// How often it is tried to write to a disk that is full.
 const TRY_AGAIN: Duration = Duration::from_millis(250);
 
-/// How often somebody who has nothing to write looks whether there is room.
+/// Between two looks of an idle writer at the room on its disk.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// An input or output error on a disk with less room than this is one for want of room: what SQLite keeps
@@ -194,7 +194,7 @@ impl Worker {
         transaction.commit()
     }
 
-    /// What waits now, or the next thing to come; empty if nothing came, and the commit mark is to be written or
+    /// The jobs that wait now, or the next one to come; empty if none came, and the commit mark is to be written or
     /// the disk to be tried.
     fn next_batch(&self, queue: &Receiver<Job>) -> Option<Vec<Job>> {
         let patience = if self.mark.is_some() { MARK_DELAY } else { LOOK_EVERY };

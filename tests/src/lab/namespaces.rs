@@ -175,7 +175,7 @@ pub(super) fn destroy(plan: &Plan) {
 
 /// Starts the first process of a node: while it lives, the node has power. Answers its process id.
 ///
-/// It has its own list of processes, `/proc`: whoever looks for processes on a node, to end them, finds those of the
+/// A node has its own list of processes, `/proc`: whoever looks for processes on a node, to end them, finds those of the
 /// node, by the numbers that they have there. What the machine mounts it sees; what it mounts nobody else does.
 ///
 /// The process that made the namespace ends at once, so that nobody but the machine's own first
