@@ -43,6 +43,13 @@ pub(crate) fn nodes(lab: &Lab, asked: &str) -> Vec<Value> {
         .unwrap_or_default()
 }
 
+/// The director as `asked` sees it.
+pub(crate) fn director(lab: &Lab, asked: &str) -> Option<String> {
+    let nodes = nodes(lab, asked);
+    let director = nodes.iter().find(|node| node["director"] == true)?;
+    director["name"].as_str().map(str::to_owned)
+}
+
 /// One field of one node.
 pub(crate) fn node_field(lab: &Lab, asked: &str, name: &str, field: &str) -> String {
     let nodes = nodes(lab, asked);

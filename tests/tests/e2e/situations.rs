@@ -184,11 +184,7 @@ fn web(lab: &Lab) -> String {
 }
 
 pub(crate) fn director(lab: &Lab) -> String {
-    let named = |lab: &Lab| {
-        let nodes = look::nodes(lab, "n1");
-        let director = nodes.iter().find(|node| node["director"] == true)?;
-        director["name"].as_str().map(str::to_owned)
-    };
+    let named = |lab: &Lab| look::director(lab, "n1");
     lab.wait_for("a director", PATIENCE, named).unwrap_or_else(|error| panic!("{error}"))
 }
 

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use vedette_tests::lab::Victim;
+use vedette_tests::lab::{Lab, Prober, Victim};
 
 use super::truth::{latest, outages_after};
 use super::{
-    PATIENCE, assert_one_owner, handover, look, rotating, wait_answer, wait_moved, wait_online,
+    PATIENCE, address, assert_one_owner, give, group, handover, look, rotating, wait_answer,
+    wait_moved, wait_online,
 };
 use crate::lab;
 
@@ -64,4 +65,54 @@ fn x13_a_node_that_nobody_hears_is_no_place_for_groups() {
     lab.heal().expect("healed");
     crate::make_healthy(&lab);
     assert_one_owner(prober, &[number(&owner), number(&next)]);
+}
+
+/// A director leaves, with a service that takes long to stop, and its guard dies meanwhile: another node is director, and
+/// has the service, while the agent that was left is still about its stop; and that one knows nothing any more.
+#[test]
+fn a_director_whose_guard_dies_while_it_leaves_is_replaced() {
+    let lab = lab();
+    let leaver = look::director(&lab, "n1").expect("a director");
+    let others: Vec<String> = lab.names().into_iter().filter(|name| *name != leaver).collect();
+    let slow = lab.dir().join("stops-slowly");
+    std::fs::write(&slow, "").expect("written");
+    let text = format!(
+        "[groups.web]\npolicy = \"cascading\"\nnodes = [\"{leaver}\", \"{}\", \"{}\"]\n\n\
+         [[groups.web.resources]]\nname = \"web-ip\"\nkind = \"address\"\naddress = \"{}/24\"\n\n\
+         [[groups.web.resources]]\nname = \"web-app\"\nkind = \"application\"\nstop_timeout = \"40s\"\n\
+         start = [\"/bin/sh\", \"-c\", \"sleep 100000 &\"]\nstop = [\"/bin/sh\", \"-c\", \"test ! -e {} || sleep 20\"]\n",
+        others[0],
+        others[1],
+        address(&lab, 0),
+        slow.display()
+    );
+    give(&lab, &text);
+    wait_online(&lab, &leaver, "web", &leaver);
+    let prober = Prober::start(&lab, 0, address(&lab, 0)).expect("a prober");
+    wait_answer(&prober, number(&leaver));
+    let left = |lab: &Lab| {
+        let local = look::get(lab, &leaver, "/api/v1/local")?.json();
+        let next = look::director(lab, &others[0]).filter(|next| *next != leaver);
+        (local["quorate"] == false && next.is_some()).then_some(())
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| lab.stop(&leaver).expect("there is a daemon"));
+        lab.wait_for("web to be released", PATIENCE, |lab| {
+            (group(lab, &others[0], "web")?.1 == "RELEASING").then_some(())
+        })
+        .unwrap_or_else(|error| panic!("{error}:\n{}", look::status(&lab, &others[0])));
+        lab.kill(&leaver, Victim::Guard).expect("its guard runs");
+        lab.wait_for("another director, and an agent that knows nothing", PATIENCE, left)
+            .unwrap_or_else(|error| panic!("{error}:\n{}", look::status(&lab, &others[0])));
+    });
+    let next = wait_moved(&lab, &leaver);
+    handover(&prober, &leaver, &next);
+    lab.wait_for("its agent to end", PATIENCE, |lab| {
+        look::get(lab, &leaver, "/api/v1/local").is_none().then_some(())
+    })
+    .unwrap_or_else(|error| panic!("{error}"));
+    std::fs::remove_file(&slow).expect("it is there");
+    crate::make_healthy(&lab);
+    let answers = prober.stop().expect("the prober ran");
+    assert_eq!(answers.doubly_owned(), Vec::new(), "two nodes had the address");
 }

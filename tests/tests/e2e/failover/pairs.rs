@@ -44,11 +44,8 @@ fn ran_on(lab: &Lab) -> Vec<&'static str> {
 }
 
 fn director(lab: &Lab, asked: &str) -> String {
-    lab.wait_for("a director", PATIENCE, |lab| {
-        let nodes = look::nodes(lab, asked);
-        nodes.iter().find(|it| it["director"] == true)?["name"].as_str().map(str::to_owned)
-    })
-    .unwrap_or_else(|error| panic!("{error}"))
+    lab.wait_for("a director", PATIENCE, |lab| look::director(lab, asked))
+        .unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn number(name: &str) -> u16 {

@@ -28,12 +28,6 @@ fn answers_for(prober: &Prober, node: u16, time: Duration) {
     }
 }
 
-fn director(lab: &Lab, asked: &str) -> Option<String> {
-    let nodes = look::nodes(lab, asked);
-    let director = nodes.iter().find(|node| node["director"] == true)?;
-    director["name"].as_str().map(str::to_owned)
-}
-
 /// An agent that stands still, the director's too, costs no answer: its guard goes on. When it goes on
 /// itself it believes its guard, and lets go of nothing.
 #[test]
@@ -47,7 +41,7 @@ fn an_agent_that_stands_still_keeps_what_its_guard_holds() {
     for round in 0..2 {
         if round == 1 {
             // Now the director's.
-            let to = director(&lab, "n1").expect("a director");
+            let to = look::director(&lab, "n1").expect("a director");
             if to != owner {
                 let moved = lab
                     .vedette("n1", &["group", "move", "web", "--to", &to, "--yes", "--no-wait"])
